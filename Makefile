@@ -1,0 +1,50 @@
+# Every target sets up what it needs from python3 and make alone.
+.DELETE_ON_ERROR:
+.PHONY: demo serve test test-all lint bench lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+demo: $(READY)  ## fine-tune the packaged CLIP on the generated catalogue, search it, write demo/report.html
+	$(BIN)/finetuner demo
+
+serve: $(READY)  ## the Flow, until Ctrl-C
+	$(BIN)/finetuner up
+
+test: $(READY)  ## every test of under a minute
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(READY)  ## every test; those that need a GPU skip where there is none
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict .
+	$(BIN)/hadolint Dockerfile
+
+bench: $(READY)  ## the measured claims
+	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+lock: $(BIN)/uv  ## both lock files from pyproject.toml; no index URL goes into them
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--all-extras pyproject.toml --output-file requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--extra server pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) demo
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed. Got %s. Call make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(READY): $(BIN)/uv requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
