@@ -1,0 +1,128 @@
+"""The fashion catalogue: the same for the same seed, split by item, real pictures, honest errors."""
+
+import io
+import subprocess
+import sys
+from itertools import islice
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from finetuner.catalogue import Picture, fashion
+from finetuner.catalogue.canvas import Canvas, Pose
+from finetuner.catalogue.designs import GARMENTS, SPLITS, designs, split_of
+from finetuner.catalogue.fashion import ITEMS, PICTURES_PER_ITEM
+from finetuner.catalogue.garments import parts
+from finetuner.catalogue.occlusions import BEHIND, IN_FRONT, occlude
+from finetuner.catalogue.photograph import SIDE
+from finetuner.catalogue.pieces import Cut
+
+FINGERPRINT = """
+import hashlib
+from finetuner.catalogue import fashion
+digest = hashlib.sha256()
+for split in {splits}:
+    for picture in fashion(split, items=3):
+        if split == "test":
+            digest.update(picture.name.encode() + picture.jpeg + repr(dict(picture.captions)).encode())
+print(digest.hexdigest())
+"""
+
+
+def fingerprint(splits: tuple[str, ...], hash_seed: str) -> str:
+    """A digest of three test items, made in a fresh process with the given hash seed."""
+    code = FINGERPRINT.format(splits=splits)
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path), "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_same_seed_gives_the_same_bytes_in_any_process_and_order() -> None:
+    assert fingerprint(("test",), "1") == fingerprint(("train", "validation", "test"), "2")
+
+
+def test_another_seed_gives_other_pictures() -> None:
+    first, other = next(fashion("test")), next(fashion("test", seed=1))
+    assert first.jpeg != other.jpeg
+
+
+def test_asking_for_more_items_does_not_change_the_first() -> None:
+    assert list(fashion("validation", items=2)) == list(fashion("validation", items=5))[: 2 * PICTURES_PER_ITEM]
+
+
+def test_no_design_is_in_two_splits_or_twice_in_one() -> None:
+    found: dict[str, list[object]] = {split: [] for split in SPLITS}
+    for _, design in islice(designs(0), 3000):
+        found[split_of(design)].append(design)
+    everything = [design for split in SPLITS for design in found[split]]
+    assert len(set(everything)) == len(everything)
+    for split in SPLITS:
+        assert len(found[split]) >= ITEMS[split], f"{split} would need more than 3000 designs"
+
+
+def test_a_design_keeps_its_split_under_every_seed() -> None:
+    train = {design for _, design in islice(designs(0), 2000) if split_of(design) == "train"}
+    test = {design for _, design in islice(designs(1), 2000) if split_of(design) == "test"}
+    assert not train & test
+
+
+def test_items_have_the_ids_of_their_split() -> None:
+    items = {split: {picture.item for picture in fashion(split, items=8)} for split in SPLITS}
+    assert sum(len(ids) for ids in items.values()) == len(set.union(*items.values())) == 24
+
+
+def test_every_item_has_two_different_pictures_with_stable_names() -> None:
+    pictures = list(fashion("validation", items=4))
+    assert [picture.name for picture in pictures[:2]] == [f"{pictures[0].item}-1", f"{pictures[0].item}-2"]
+    for first, second in zip(pictures[::2], pictures[1::2], strict=True):
+        assert first.item == second.item
+        assert first.jpeg != second.jpeg
+
+
+def test_pictures_are_small_rgb_jpegs_with_something_on_them() -> None:
+    for picture in fashion("test", items=10):
+        image = Image.open(io.BytesIO(picture.jpeg))
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (SIDE, SIDE))
+        assert len(picture.jpeg) < 12_000
+        assert np.asarray(image, dtype=np.float32).std() > 5
+
+
+def test_a_picture_is_frozen_and_captioned_in_both_languages() -> None:
+    picture = next(fashion("train"))
+    assert isinstance(picture, Picture)
+    assert set(picture.captions) == {"en", "de"}
+    with pytest.raises(AttributeError):
+        picture.item = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("split", ["", "Train", "dev"])
+def test_an_unknown_split_is_an_error_at_once(split: str) -> None:
+    with pytest.raises(ValueError, match=r"split must be one of train, validation, test\. Got"):
+        fashion(split)
+
+
+@pytest.mark.parametrize("items", [0, -3, 5001])
+def test_too_few_or_too_many_items_are_an_error_at_once(items: int) -> None:
+    with pytest.raises(ValueError, match=rf"items must be 1 to 5000\. Got {items}"):
+        fashion("train", items=items)
+
+
+@pytest.mark.parametrize("garment", GARMENTS)
+def test_every_garment_is_cut_from_fabric_within_the_picture(garment: str) -> None:
+    choices = GARMENTS[garment]
+    for sleeve in choices.sleeve:
+        for length in choices.length:
+            pieces = parts(Cut(garment, sleeve, length, "wide", choices.neck[0], swing=0.6))
+            assert any(piece.kind == "fabric" for piece in pieces)
+            assert all(abs(x) <= 1.3 and abs(y) <= 1.3 for piece in pieces for x, y in piece.points)
+
+
+def test_occlusions_are_known_by_name() -> None:
+    for thing in BEHIND + IN_FRONT:
+        canvas = Canvas(Image.new("RGB", (120, 120), (250, 0, 250)), Pose())
+        occlude(canvas, thing, Random(0))
+        assert len(canvas.image.getcolors(20_000) or []) > 1, f"{thing} left no trace"
+    with pytest.raises(ValueError, match=r"occlusion must be one of .* Got 'cloud'"):
+        occlude(canvas, "cloud", Random(0))
