@@ -1,0 +1,118 @@
+"""The backbone table: models as rows. A new backbone is one row and one test.
+
+`ARCH::TAG` and `ARCH::CHECKPOINT` make a row on the spot, for every architecture that open_clip lists.
+Nothing here imports torch; `clip.py` turns a row into a model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from .exceptions import NoSuchModel
+
+CLIP_MINI_FOLDER = Path(__file__).parent / "clip_mini"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One model that can be tuned and served."""
+
+    name: str
+    """What users write and see."""
+    architecture: str
+    """open_clip's name of the architecture."""
+    pretrained: str
+    """open_clip's tag, a checkpoint file (.safetensors or .pt), or '' where `folder` is set."""
+    aliases: tuple[str, ...] = ()
+    """Other names that mean this row; older generations of scripts use them."""
+    task: str = "text-to-image"
+    """What it is for."""
+    output_dim: int = 0
+    """Embedding size; 0 where only the loaded model tells."""
+    learning_rate: float = 1e-6
+    """Peak learning rate where the caller gives none; RECIPES: small for a large pretrained model."""
+    batch_size: int = 128
+    """Pairs a step where the caller gives none."""
+    folder: Path | None = None
+    """An open_clip model folder (config, weights, tokenizer) that ships with the package."""
+    licence: str = ""
+    """Of the weights."""
+    description: str = ""
+    """One line for `describe_models`."""
+
+
+ROWS = (
+    Backbone(
+        "clip-mini",
+        "clip-mini",
+        "",
+        output_dim=128,
+        learning_rate=5e-4,
+        folder=CLIP_MINI_FOLDER,
+        licence="Apache-2.0",
+        description="Miniature CLIP, English and German, ships with the package",
+    ),
+    Backbone(
+        "clip-base-en",
+        "ViT-B-32",
+        "openai",
+        aliases=("openai/clip-vit-base-patch32",),
+        output_dim=512,
+        licence="MIT",
+        description="CLIP ViT-B/32 by OpenAI, English",
+    ),
+    Backbone(
+        "clip-large-en",
+        "ViT-L-14",
+        "openai",
+        aliases=("openai/clip-vit-large-patch14",),
+        output_dim=768,
+        licence="MIT",
+        description="CLIP ViT-L/14 by OpenAI, English",
+    ),
+)
+
+
+def list_models() -> list[str]:
+    """Return the names of the table's rows."""
+    return [row.name for row in ROWS]
+
+
+def architectures() -> list[str]:
+    """Return open_clip's architectures, without importing it; empty where it is not installed."""
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or spec.origin is None:
+        return []
+    return sorted(path.stem for path in (Path(spec.origin).parent / "model_configs").glob("*.json"))
+
+
+def find_backbone(name: str) -> Backbone:
+    """Return the row for a name, an alias, `ARCH::TAG`, `ARCH#TAG` or `ARCH::CHECKPOINT`.
+
+    Raises:
+        NoSuchModel: the message names the nearest names and the call that lists them all.
+    """
+    for row in ROWS:
+        if name == row.name or name in row.aliases:
+            return row
+    architecture, separator, pretrained = name.partition("::" if "::" in name else "#")
+    if separator and pretrained:
+        known = architectures()
+        if not known or architecture in known:
+            return Backbone(f"{architecture}::{pretrained}", architecture, pretrained)
+        raise NoSuchModel(
+            f"architecture must be one that open_clip lists. Got {architecture!r}. "
+            f"Nearest: {_nearest(architecture, known)}. See open_clip.list_models()."
+        )
+    names = [*list_models(), *(alias for row in ROWS for alias in row.aliases)]
+    raise NoSuchModel(
+        f"model must be one of {', '.join(list_models())}, ARCH::TAG or ARCH::CHECKPOINT. Got {name!r}. "
+        f"Nearest: {_nearest(name, names)}. See finetuner.list_models()."
+    )
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.3)) or "none"

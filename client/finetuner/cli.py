@@ -1,0 +1,114 @@
+"""`finetuner ...` on the command line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .exceptions import FinetunerError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Host = Annotated[str | None, typer.Option(help="Flow to talk to; else $FINETUNER_HOST, else grpc://127.0.0.1:51000.")]
+Token = Annotated[str | None, typer.Option(help="Token of the Flow; else $FINETUNER_TOKEN.")]
+Experiment = Annotated[str, typer.Option(help="Experiment of the run.")]
+
+
+@app.command()
+def up(
+    grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 lets the system choose.")] = 51000,
+    http_port: Annotated[int, typer.Option(help="Port of HTTP; 0 lets the system choose.")] = 51001,
+    workspace: Annotated[Path, typer.Option(help="Folder that keeps runs, datasets, artifacts and index.")] = Path(
+        "workspace"
+    ),
+    bind: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(help="What callers must send; else $FINETUNER_TOKEN.")] = None,
+) -> None:
+    """Start the Flow on this machine and keep it up until Ctrl-C."""
+    from .launch import serve
+
+    serve(workspace=workspace, grpc_port=grpc_port, http_port=http_port, bind=bind, token=token)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for report.html, summary.json and the workspace.")] = Path("demo"),
+    items: Annotated[int | None, typer.Option(help="Garments to train on; fewer are faster and worse.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
+) -> None:
+    """Fine-tune the packaged CLIP on the generated catalogue, search it, and write a before/after page."""
+    from .demo import run_demo
+
+    run_demo(out, train_items=items, epochs=epochs, stay=sys.stdin.isatty() and sys.stdout.isatty())
+
+
+@app.command()
+def runs(host: Host = None, token: Token = None) -> None:
+    """List the runs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    import finetuner
+
+    finetuner.login(host=host, token=token)
+    table = Table("Run", "Experiment", "Status", "Artifact", "Created")
+    for run in finetuner.list_runs():
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created_at))
+        table.add_row(run.name, run.experiment_name, run.status()["status"], run.artifact_id, created)
+    Console().print(table)
+
+
+@app.command()
+def logs(
+    run: Annotated[str, typer.Argument(help="Name of the run.")],
+    experiment: Experiment = "default",
+    host: Host = None,
+    token: Token = None,
+) -> None:
+    """Print the log of a run, and follow it until the run ends."""
+    import finetuner
+
+    finetuner.login(host=host, token=token)
+    for line in finetuner.get_run(run, experiment).stream_logs(interval=1):
+        print(line, flush=True)
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    limit: Annotated[int, typer.Option(help="Matches, 1 to 1000.")] = 5,
+    artifact: Annotated[
+        str, typer.Option(help="Artifact id, alias or backbone that the index was made with.")
+    ] = "live",
+    host: Host = None,
+    token: Token = None,
+) -> None:
+    """Find indexed documents by text."""
+    from rich.console import Console
+    from rich.table import Table
+
+    import finetuner
+
+    finetuner.login(host=host, token=token)
+    table = Table("Rank", "Similarity", "Document", "Content")
+    for rank, match in enumerate(finetuner.search(text, limit=limit, artifact=artifact)[0].matches, 1):
+        content = match.text or match.uri or f"picture, {len(match.blob)} bytes"
+        table.add_row(str(rank), f"{match.scores['cosine'].value:.3f}", match.id, content[:60])
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command line; what we raise on purpose becomes one line on stderr and exit code 1."""
+    try:
+        app()
+    except FinetunerError as error:
+        print(f"finetuner: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

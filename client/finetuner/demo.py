@@ -1,0 +1,174 @@
+"""The main job, once through: start, push, tune, promote, index, search, and a page that shows it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import comb
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import finetuner
+
+from .catalogue import fashion
+from .evaluation import text_to_image
+from .exceptions import InvalidInput
+from .pairs import make_pair
+from .report import Example, Thumbnail, write_report
+from .running_flow import RunningFlow
+from .wire import LABEL_TAG, LANGUAGE_TAG
+
+if TYPE_CHECKING:
+    from docarray import DocumentArray
+
+    from .run import Run
+
+MODEL = "clip-mini"
+LANGUAGES = ("en", "de")
+QUERIES_PER_LANGUAGE = 5
+SHOWN = 5
+RECIPE: dict[str, Any] = {
+    "loss": "CLIPLoss",
+    "optimizer": "AdamW",
+    "scheduler": "cosine",
+    "learning_rate": 7e-4,
+    "epochs": 8,
+    "batch_size": 128,
+    "device": "cuda",
+    "seed": 0,
+}
+
+
+def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = None, stay: bool = False) -> None:
+    """Run the demo and write `report.html` and `summary.json`.
+
+    Args:
+        out: folder for both; its `workspace` is made anew.
+        train_items: garments to train on; the catalogue's own number where None.
+        epochs: passes over the pictures; the recipe's own where None.
+        stay: keep the Flow up until Ctrl-C afterwards.
+
+    Raises:
+        FinetunerError: whatever goes wrong on the way; no process is left behind.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    workspace = out / "workspace"
+    if workspace.exists() and not (workspace / "runs.sqlite").exists() and any(workspace.iterdir()):
+        raise InvalidInput(f"--out must be a folder of an earlier demo, or new. Got {out}, which holds other files.")
+    shutil.rmtree(workspace, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(name: str, what: str) -> Iterator[None]:
+        console.print(f"[bold]{what}[/bold]")
+        started = time.perf_counter()
+        yield
+        seconds[name] = round(time.perf_counter() - started, 2)
+
+    with stage("catalogue", "Drawing the catalogue ..."):
+        train, test = _pairs("train", train_items), _pairs("test", None)
+        pictures = _pictures()
+    with RunningFlow(workspace) as flow:
+        finetuner.login(host=flow.host, force=True)
+        with stage("push", "Pushing the catalogue ..."):
+            finetuner.push_data("fashion-train", train)
+            finetuner.push_data("fashion-test", test)
+        with stage("fit", "Fine-tuning ..."):
+            run = finetuner.fit(
+                MODEL,
+                "fashion-train",
+                eval_data="fashion-test",
+                run_name="demo",
+                **RECIPE | ({} if epochs is None else {"epochs": epochs}),
+            )
+            run.wait()
+        run.display_metrics()
+        with stage("promote", f"Promoting {run.artifact_id} ..."):
+            finetuner.promote(run.artifact_id)
+        with stage("index", f"Indexing {len(pictures)} test pictures, before and after ..."):
+            finetuner.index(pictures, artifact=MODEL)
+            finetuner.index(pictures)
+        with stage("search", "Searching in English and German ..."):
+            examples = _examples(test)
+        summary = _summary(run, seconds, train, pictures)
+        (out / "summary.json").write_text(json.dumps(summary, indent=1))
+        write_report(out / "report.html", examples, run.metrics(), run.loss_curve(), summary)
+        console.print(f"Before and after: [bold]{out / 'report.html'}[/bold], figures: {out / 'summary.json'}")
+        for language, figures in summary["languages"].items():
+            console.print(
+                f"  {language}: text-to-image R@5 {figures['before']:.3f} -> {figures['after']:.3f} "
+                f"(chance {summary['chance_recall_at_5']:.3f})"
+            )
+        if stay:
+            console.print(
+                f"The Flow stays up until Ctrl-C. In another terminal:\n"
+                f"  finetuner search 'ein rotes Kleid' --host {flow.host}",
+                soft_wrap=True,
+            )
+            try:
+                while True:
+                    time.sleep(3600)
+            except KeyboardInterrupt:
+                console.print("Stopping ...")
+
+
+def _pairs(split: str, items: int | None) -> DocumentArray:
+    from docarray import DocumentArray
+
+    return DocumentArray(
+        make_pair(caption, picture.jpeg, {LABEL_TAG: picture.item, LANGUAGE_TAG: language})
+        for picture in fashion(split, items=items)
+        for language, caption in picture.captions.items()
+    )
+
+
+def _pictures() -> DocumentArray:
+    from docarray import Document, DocumentArray
+
+    return DocumentArray(
+        Document(id=picture.name, blob=picture.jpeg, tags={LABEL_TAG: picture.item}) for picture in fashion("test")
+    )
+
+
+def _examples(test: DocumentArray) -> list[Example]:
+    """Search the same captions with both models; the queries are spread over the test split, not chosen."""
+    examples = []
+    for language in LANGUAGES:
+        captions = [pair for pair in test if pair.tags[LANGUAGE_TAG] == language]
+        for pair in captions[:: max(len(captions) // QUERIES_PER_LANGUAGE, 1)][:QUERIES_PER_LANGUAGE]:
+            query, item = pair.chunks[0].text, pair.tags[LABEL_TAG]
+            before, after = (
+                [
+                    Thumbnail(match.blob, match.scores["cosine"].value, match.tags[LABEL_TAG] == item)
+                    for match in finetuner.search(query, limit=SHOWN, artifact=artifact)[0].matches
+                ]
+                for artifact in (MODEL, "live")
+            )
+            examples.append(Example(query, language, before, after))
+    return examples
+
+
+def _summary(run: Run, seconds: dict[str, float], train: DocumentArray, pictures: DocumentArray) -> dict[str, Any]:
+    metrics = run.metrics()
+    labels = [picture.tags[LABEL_TAG] for picture in pictures]
+    per_item = len(labels) / len(set(labels))
+    return {
+        "artifact_id": run.artifact_id,
+        "model": MODEL,
+        "recipe": run.config,
+        "train_pairs": len(train),
+        "test_pictures": len(pictures),
+        "chance_recall_at_5": 1 - comb(round(len(labels) - per_item), 5) / comb(len(labels), 5),
+        "languages": {
+            language: {stage: scores[text_to_image(5, language)] for stage, scores in metrics.items()}
+            for language in LANGUAGES
+        },
+        "metrics": metrics,
+        "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
+    }

@@ -1,0 +1,130 @@
+"""Every exception that users of finetuner meet.
+
+FinetunerError
+├── InvalidInput (ValueError)          a wrong argument, name, option or document
+│   └── InvalidDocument                one document of a batch; its neighbours are answered
+├── AlreadyExists                      a run name that is taken
+├── NotFound (LookupError)
+│   ├── RunNotFound
+│   ├── DatasetNotFound
+│   ├── ArtifactNotFound
+│   └── NoSuchModel
+├── FlowUnreachable (ConnectionError)  no Flow answers at the host
+├── Unauthorized                       the Flow asks for another token
+├── FinetunerServerError               the Flow failed in a way that is not the caller's fault
+├── RunInProgressError                 asked for a result before the run ended
+│   └── RunPreparingError              asked for logs before the run started
+├── RunFailedError                     asked for the result of a run that failed or was cancelled
+├── CorruptedArtifact                  files that are missing or differ from the manifest
+│   ├── CorruptedMetadata
+│   └── CorruptedONNXModel
+├── SelectModelRequired                an artifact of several models, and none was chosen
+└── KeysMismatchError                  weights that do not fit the architecture
+
+Messages say what was expected, what came, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class FinetunerError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class InvalidInput(FinetunerError, ValueError):
+    """A wrong argument, name, option or document."""
+
+
+class InvalidDocument(InvalidInput):
+    """One document of a batch cannot be used; the others are not affected."""
+
+
+class AlreadyExists(FinetunerError):
+    """The name is taken."""
+
+
+class NotFound(FinetunerError, LookupError):
+    """No such thing in this workspace."""
+
+
+class RunNotFound(NotFound):
+    """No run of that name in the experiment."""
+
+
+class DatasetNotFound(NotFound):
+    """Neither a file nor a dataset of that name."""
+
+
+class ArtifactNotFound(NotFound):
+    """No artifact of that id, alias or path."""
+
+
+class NoSuchModel(NotFound):
+    """No backbone of that name."""
+
+
+class FlowUnreachable(FinetunerError, ConnectionError):
+    """No Flow answers at the host."""
+
+
+class Unauthorized(FinetunerError):
+    """The Flow asks for another token."""
+
+
+class FinetunerServerError(FinetunerError):
+    """The Flow failed in a way that is not the caller's fault.
+
+    Args:
+        message: what failed, one line.
+        details: the server's own words.
+        code: HTTP-style status, 500 by default.
+    """
+
+    def __init__(self, message: str = "", details: str = "", code: int = 500) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code}): {self.details}" if self.details else self.message
+
+
+class RunInProgressError(FinetunerError):
+    """The run has not ended yet."""
+
+
+class RunPreparingError(RunInProgressError):
+    """The run has not started yet."""
+
+
+class RunFailedError(FinetunerError):
+    """The run failed or was cancelled, so there is no result."""
+
+
+class CorruptedArtifact(FinetunerError):
+    """An artifact whose files are missing or differ from its manifest."""
+
+
+class CorruptedMetadata(CorruptedArtifact):
+    """An artifact whose manifest cannot be read."""
+
+
+class CorruptedONNXModel(CorruptedArtifact):
+    """An artifact whose ONNX file cannot be loaded."""
+
+
+class SelectModelRequired(FinetunerError):
+    """An artifact holds several models, and `select_model` names none of them."""
+
+
+class KeysMismatchError(FinetunerError):
+    """Weights that do not fit the architecture."""
+
+
+def by_name(name: str) -> type[FinetunerError]:
+    """Return the exception class called `name`, or FinetunerServerError where there is none."""
+    found = globals().get(name)
+    if isinstance(found, type) and issubclass(found, FinetunerError):
+        return found
+    return FinetunerServerError

@@ -1,0 +1,123 @@
+"""A Flow's YAML with this start's values in it: ports, workspace, paths; and where the Flow can then be reached."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .exceptions import InvalidInput
+from .workspace import Workspace
+
+FLOWS = "FINETUNER_FLOWS"  # folder of Flow YAMLs; by default the checkout's
+TOKEN = "FINETUNER_TOKEN"  # what callers must send; the gateway reads it
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a Flow can be reached; `flow.json` in the workspace while it is up."""
+
+    pid: int
+    """The process that started the rooms."""
+    grpc: str
+    """Such as 'grpc://127.0.0.1:51000', for `login(host=...)` and `jina.Client(host=...)`."""
+    http: str
+    """Such as 'http://127.0.0.1:51001'."""
+    metrics: dict[str, str]
+    """Prometheus URL by room, the gateway's included."""
+
+
+def flow_file(name: str = "finetuner.yml") -> Path:
+    """Return a Flow YAML: of $FINETUNER_FLOWS, or of the checkout that this package runs from.
+
+    Raises:
+        InvalidInput: there is none, as in an installed wheel, which holds the client alone.
+    """
+    folder = Path(os.environ.get(FLOWS) or Path(__file__).parents[2] / "flows")
+    path = folder / name
+    if not path.is_file():
+        raise InvalidInput(
+            f"Expected the Flow's YAML at {path}. Found none: the wheel holds the client, not the server. "
+            f"Run from a checkout of the repository, or set {FLOWS} to its folder flows/."
+        )
+    return path
+
+
+def configured(
+    flow: Path, *, workspace: str | os.PathLike[str], grpc_port: int, http_port: int, bind: str | None = None
+) -> dict[str, Any]:
+    """Return the content of a Flow's YAML with these values in it and paths that hold from every folder.
+
+    Args:
+        flow: the YAML.
+        workspace: folder (or file:// URL) that the rooms share.
+        grpc_port: the gateway's port; 0 lets the system choose, and then the ports of the metrics, too.
+        http_port: likewise.
+        bind: address that the gateway listens on; the YAML's where None.
+
+    Raises:
+        InvalidInput: a port that is none or taken, or a workspace that cannot be.
+    """
+    import yaml
+
+    content: dict[str, Any] = yaml.safe_load(flow.read_text())
+    place = Workspace(workspace).root
+    rooms = [content["gateway"], *content["executors"]]
+    for room in rooms:
+        if (path := flow.parent / room["uses"]).is_file():  # otherwise it is the name of a class
+            room["uses"] = str(path.resolve())
+        if "workspace_url" in room.get("uses_with", {}):
+            room["uses_with"]["workspace_url"] = str(place)
+    if bind is not None:
+        content["gateway"]["host"] = bind
+    host = content["gateway"].get("host", "0.0.0.0")
+    with ExitStack() as chosen:  # every port is held until all are chosen, so that no two are the same
+        content["gateway"]["port"] = [
+            _port(grpc_port, host, "--grpc-port", chosen),
+            _port(http_port, host, "--http-port", chosen),
+        ]
+        for room in rooms:
+            # Nobody asked for these numbers, so one that is taken is no reason to fail.
+            wanted = room["port_monitoring"] if grpc_port and _free(room["port_monitoring"]) else 0
+            room["port_monitoring"] = _port(wanted, "0.0.0.0", "", chosen)
+    return content
+
+
+def _free(port: int) -> bool:
+    with suppress(OSError), socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("0.0.0.0", port))
+        return True
+    return False
+
+
+def _port(port: int, host: str, option: str, chosen: ExitStack) -> int:
+    if not 0 <= port <= 65535:
+        raise InvalidInput(f"{option} must be 0 (the system chooses) to 65535. Got {port}.")
+    held = chosen.enter_context(socket.socket())
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that only waits out old connections is free
+    try:
+        held.bind((host, port))
+    except OSError as error:
+        raise InvalidInput(
+            f"Port {port} cannot be used: {error.strerror}. Stop what listens there (another Flow?), or choose "
+            f"another port with {option}; 0 lets the system choose."
+        ) from None
+    return int(held.getsockname()[1])
+
+
+def addresses(content: dict[str, Any]) -> Addresses:
+    """Return where the Flow of this YAML content can be reached once this process has started it."""
+    host = content["gateway"].get("host", "0.0.0.0")
+    reachable = "127.0.0.1" if host == "0.0.0.0" else host
+    grpc_port, http_port = content["gateway"]["port"]
+    rooms = [{**content["gateway"], "name": "gateway"}, *content["executors"]]
+    return Addresses(
+        pid=os.getpid(),
+        grpc=f"grpc://{reachable}:{grpc_port}",
+        http=f"http://{reachable}:{http_port}",
+        metrics={room["name"]: f"http://127.0.0.1:{room['port_monitoring']}/metrics" for room in rooms},
+    )

@@ -1,0 +1,157 @@
+"""Models on this machine: pretrained or tuned, and embeddings from them. Never imports jina."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from . import artifact
+from .backbones import find_backbone
+from .clip import TEXT, TOWERS, Clip, load_backbone
+from .encoding import encode_documents
+from .exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput, SelectModelRequired
+from .progress import bar
+from .uris import read_local
+from .wire import ARTIFACT_TAG, error_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from docarray import Document, DocumentArray
+
+    Data = TypeVar("Data", DocumentArray, list[str])
+
+
+@dataclass(frozen=True)
+class InferenceModel:
+    """One tower of a CLIP, ready to encode."""
+
+    clip: Clip
+    """The model."""
+    select_model: str
+    """'clip-text' or 'clip-vision'."""
+    batch_size: int = 32
+    """Documents a forward pass where `encode` is not told otherwise."""
+
+    @property
+    def dim(self) -> int:
+        """Embedding size."""
+        return self.clip.dim
+
+
+def build_model(
+    name: str, batch_size: int = 32, select_model: str | None = None, device: str | None = None
+) -> InferenceModel:
+    """Load a pretrained backbone, zero-shot.
+
+    Args:
+        name: a row's name, `ARCH::TAG` or `ARCH::CHECKPOINT` with any path.
+        batch_size: documents a forward pass.
+        select_model: 'clip-text' or 'clip-vision'.
+        device: torch's name; None takes CUDA where there is one.
+
+    Raises:
+        NoSuchModel, SelectModelRequired, KeysMismatchError
+    """
+    row = find_backbone(name)
+    tower = _selected(select_model, name)
+    return InferenceModel(load_backbone(row, device or _best_device()), tower, batch_size)
+
+
+def open_artifact(
+    path: Path, batch_size: int = 32, select_model: str | None = None, device: str | None = None
+) -> InferenceModel:
+    """Load a tuned model from an artifact's folder or zip.
+
+    Raises:
+        ArtifactNotFound, CorruptedArtifact, SelectModelRequired, KeysMismatchError
+    """
+    tower = _selected(select_model, str(path))
+    device = device or _best_device()
+    if path.is_dir():
+        inner = [entry for entry in path.iterdir() if (entry / artifact.MANIFEST).is_file()]
+        folder = inner[0] if len(inner) == 1 and not (path / artifact.MANIFEST).is_file() else path
+        return InferenceModel(artifact.load(folder, device, (tower,)), tower, batch_size)
+    if not path.is_file():
+        raise ArtifactNotFound(f"artifact must be a folder, a zip or an artifact id. Got {str(path)!r}.")
+    with tempfile.TemporaryDirectory(prefix="finetuner-") as folder_name:
+        folder = artifact.unzip(path, Path(folder_name))
+        return InferenceModel(artifact.load(folder, device, (tower,)), tower, batch_size)
+
+
+def encode(model: InferenceModel, data: Data, batch_size: int | None = None) -> Data | np.ndarray:
+    """Embed documents, texts or pictures.
+
+    Args:
+        model: from `get_model` or `build_model`.
+        data: a DocumentArray, whose documents get `embedding`; or a list of texts (clip-text) or of paths and
+            URIs of pictures (clip-vision). Documents for the other tower are left alone, with a warning.
+        batch_size: documents a forward pass; the model's own by default.
+
+    Returns:
+        The same DocumentArray, or (len(data), dim) float32; L2-normalised.
+
+    Raises:
+        InvalidDocument: an item of a list that cannot be encoded. In a DocumentArray such a document gets a
+            `finetuner_error` tag and no embedding, and a warning names the first one.
+        InvalidInput: data of another kind.
+    """
+    from docarray import Document, DocumentArray
+
+    if isinstance(data, DocumentArray):
+        documents = data
+    elif isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(item, str) for item in data):
+        field = "text" if model.select_model == TEXT else "uri"
+        documents = DocumentArray([Document(**{field: item}) for item in data])
+    else:
+        raise InvalidInput(f"data must be a DocumentArray or a list of strings. Got {type(data).__name__}.")
+    with bar("Encoding", len(documents)) as advance:
+        encode_documents(
+            model.clip,
+            documents,
+            read_uri=read_local,
+            towers=(model.select_model,),
+            batch_size=batch_size or model.batch_size,
+            on_batch=advance,
+        )
+    failed = [(row, error) for row, document in enumerate(documents) if (error := _failure(document, model))]
+    if documents is not data:
+        if failed:
+            raise type(failed[0][1])(f"item {failed[0][0]} ({data[failed[0][0]][:80]!r}): {failed[0][1]}")
+        return _stacked(documents, model.dim)
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {len(documents)} documents are not encoded; see their finetuner_error tags. "
+            f"The first is document {failed[0][0]}: {failed[0][1]}",
+            stacklevel=2,
+        )
+    return documents
+
+
+def _failure(document: Document, model: InferenceModel) -> FinetunerError | None:
+    error = error_of(document)
+    if error is None and document.tags.get(ARTIFACT_TAG) != model.clip.model_id:
+        kind = "a text" if model.select_model == TEXT else "a picture"
+        return InvalidDocument(f"document must hold {kind} for {model.select_model}. Got none. Choose the other tower.")
+    return error
+
+
+def _stacked(documents: DocumentArray, dim: int) -> np.ndarray:
+    import numpy as np
+
+    return np.stack([document.embedding for document in documents]) if documents else np.empty((0, dim), np.float32)
+
+
+def _selected(select_model: str | None, what: str) -> str:
+    if select_model in TOWERS:
+        return str(select_model)
+    raise SelectModelRequired(f"select_model must be one of {', '.join(TOWERS)} for {what}. Got {select_model!r}.")
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,168 @@
+"""Starts the Flow in this process: `finetuner up`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from contextlib import redirect_stdout, suppress
+from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import FinetunerError, FinetunerServerError
+from .flow_settings import TOKEN, Addresses, addresses, configured, flow_file
+from .processes import KILL_SECONDS, end
+from .workspace import Workspace, write_atomically
+
+if TYPE_CHECKING:
+    import psutil
+
+PARENT = "FINETUNER_PARENT"  # process without which the Flow stops
+ROOM_SECONDS = 20.0
+
+
+def serve(
+    flow: Path | None = None,
+    *,
+    workspace: str | os.PathLike[str],
+    grpc_port: int,
+    http_port: int,
+    bind: str | None = None,
+    token: str | None = None,
+) -> None:
+    """Start the Flow in this process and keep it up until SIGINT or SIGTERM, then close every room.
+
+    Args:
+        flow: its YAML; by default `flows/finetuner.yml` of the checkout.
+        workspace: folder that the rooms share.
+        grpc_port: port of the gateway; 0 lets the system choose.
+        http_port: likewise.
+        bind: address that the gateway listens on; the YAML's, loopback, where None.
+        token: what callers must send; by default $FINETUNER_TOKEN, and without it everybody may enter.
+
+    Raises:
+        InvalidInput: a port that is taken, no YAML, or a workspace that cannot be.
+        FinetunerServerError: a room does not start; its log lines stand above.
+    """
+    content = configured(flow or flow_file(), workspace=workspace, grpc_port=grpc_port, http_port=http_port, bind=bind)
+    where = addresses(content)
+    if token is not None:
+        os.environ[TOKEN] = token  # not by YAML: Jina would turn digits there into a number
+    file = Workspace(workspace).root / "flow.json"
+    try:
+        _serve(content, where, file)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _serve(content: dict[str, Any], where: Addresses, file: Path) -> None:
+    os.environ.setdefault("JINA_LOG_LEVEL", "WARNING")
+    os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
+    # Jina warns, once in each process, about what our pin of setuptools is there for, and about type hints that it
+    # cannot read because they are strings.
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
+    quiet = "ignore:pkg_resources is deprecated:UserWarning,ignore::UserWarning:jina.serve.executors"
+    os.environ.setdefault("PYTHONWARNINGS", quiet)
+    if "JINA_MP_START_METHOD" not in os.environ:
+        _prepare_processes()
+    from jina import Flow
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    _interrupt_on((signal.SIGINT, signal.SIGTERM))
+    if PARENT in os.environ:
+        threading.Thread(target=_follow, args=(int(os.environ[PARENT]),), daemon=True).start()
+    ready, hidden = False, StringIO()
+    try:
+        with console.status("Starting the Flow ..."), redirect_stdout(hidden):  # Jina prints large tables
+            starting = Flow.load_config(content)
+            # Jina's table of addresses asks three public servers for ours, and waits where there is no network
+            starting._get_summary_table = lambda panels: None
+            starting.start()
+            ready = True
+        write_atomically(file, json.dumps(asdict(where)).encode())
+        _announce(console, where, file.parent)
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        console.print("Stopping the Flow ...")
+    except FinetunerError:
+        raise
+    except Exception as error:
+        print(hidden.getvalue(), file=sys.stderr)
+        raise FinetunerServerError(
+            f"The Flow did not start ({type(error).__name__}). The lines above say which room failed and why",
+            str(error),
+        ) from None
+    finally:
+        _ignore((signal.SIGINT, signal.SIGTERM))  # closing is under way; a second Ctrl-C would leave rooms behind
+        # SIGTERM is all that Jina's own close() does, but one after the other, with a minute for each that is dead.
+        end(_rooms(), ROOM_SECONDS if ready else KILL_SECONDS)
+
+
+def _prepare_processes() -> None:
+    """Let rooms start from one clean process that has the slow imports behind it.
+
+    A room forked from this process could not be trusted: threads of the progress display hold locks here, and
+    CUDA does not survive a fork. A spawned one is clean, but six of them import Jina and torch six times over.
+    """
+    import multiprocessing
+    from multiprocessing import forkserver, resource_tracker
+
+    # By Jina's own variable for this, each process would print a warning.
+    multiprocessing.set_start_method("forkserver", force=True)
+    multiprocessing.set_forkserver_preload(["jina", "torch", "open_clip"])
+    resource_tracker.ensure_running()
+    # Ctrl-C in a terminal reaches every process at once. The rooms must not hear it: we close them, in order.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()  # the rooms inherit the mask from here
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _announce(console: Any, where: Addresses, workspace: Path) -> None:
+    console.print(f"[bold]Open Finetuner is up.[/bold] Workspace {workspace}. Ctrl-C stops it.", soft_wrap=True)
+    console.print(f"  gRPC     {where.grpc}\n  HTTP     {where.http}", soft_wrap=True)
+    for number, (room, url) in enumerate(where.metrics.items()):
+        console.print(f"  {'' if number else 'metrics':8} {url}  {room}", soft_wrap=True)
+
+
+def _interrupt_on(signals: tuple[signal.Signals, ...]) -> None:
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for number in signals:
+        signal.signal(number, interrupt)
+
+
+def _ignore(signals: tuple[signal.Signals, ...]) -> None:
+    for number in signals:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _follow(parent: int) -> None:
+    """End this process with its parent, also where the parent is killed and can tell nobody."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _rooms() -> list[psutil.Process]:
+    """Return the rooms that still run."""
+    import multiprocessing
+
+    import psutil
+
+    found = []
+    for room in multiprocessing.active_children():  # not every child: Python's own ones end by themselves
+        with suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(room.pid))
+    return found

@@ -1,0 +1,112 @@
+"""Retrieval metrics: the nine of the old tutorials, and CLIP's recall.
+
+Sources: DocArray v1's evaluation functions (their average precision, nDCG and R-precision look at the
+retrieved list only and so differ from the textbook), and CLIP_benchmark's recall@k (any relevant one counts).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Relevance = Sequence[bool]
+
+
+def precision_at_k(hits: Relevance, max_rel: int) -> float:
+    """Share of the retrieved that is relevant."""
+    return sum(hits) / len(hits) if hits else 0.0
+
+
+def recall_at_k(hits: Relevance, max_rel: int) -> float:
+    """Share of the relevant that is retrieved."""
+    return sum(hits) / max_rel if max_rel else 0.0
+
+
+def f1_score_at_k(hits: Relevance, max_rel: int) -> float:
+    """Harmonic mean of precision and recall; 0 where both are 0."""
+    precision, recall = precision_at_k(hits, max_rel), recall_at_k(hits, max_rel)
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def hit_at_k(hits: Relevance, max_rel: int) -> float:
+    """1 where anything relevant is retrieved."""
+    return float(any(hits))
+
+
+def average_precision(hits: Relevance, max_rel: int) -> float:
+    """Mean of the precision at each hit, over the hits retrieved."""
+    precisions = [sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(hits) if hit]
+    return sum(precisions) / len(precisions) if precisions else 0.0
+
+
+def reciprocal_rank(hits: Relevance, max_rel: int) -> float:
+    """1 / rank of the first hit, ranks from 1; 0 without one."""
+    return next((1 / rank for rank, hit in enumerate(hits, 1) if hit), 0.0)
+
+
+def dcg_at_k(hits: Relevance, max_rel: int) -> float:
+    """First relevance plus the i-th, i >= 2, over log2(i)."""
+    return sum(hit / math.log2(rank) if rank > 1 else float(hit) for rank, hit in enumerate(hits, 1))
+
+
+def ndcg_at_k(hits: Relevance, max_rel: int) -> float:
+    """DCG over that of the retrieved list sorted; 0 without a hit."""
+    best = dcg_at_k(sorted(hits, reverse=True), max_rel)
+    return dcg_at_k(hits, max_rel) / best if best else 0.0
+
+
+def r_precision(hits: Relevance, max_rel: int) -> float:
+    """Precision over the first R, with R the number of hits retrieved."""
+    count = sum(hits)
+    return sum(hits[:count]) / count if count else 0.0
+
+
+NINE: tuple[Callable[[Relevance, int], float], ...] = (
+    precision_at_k,
+    recall_at_k,
+    f1_score_at_k,
+    hit_at_k,
+    average_precision,
+    reciprocal_rank,
+    dcg_at_k,
+    ndcg_at_k,
+    r_precision,
+)
+
+
+def nine_metrics(relevance: Sequence[Relevance], max_rel: Sequence[int]) -> dict[str, float]:
+    """Return the nine metrics, means over the queries.
+
+    Args:
+        relevance: per query, whether each retrieved one is relevant, best rank first.
+        max_rel: per query, how many relevant ones the index holds.
+
+    Raises:
+        ValueError: no query at all.
+    """
+    if not relevance:
+        raise ValueError("relevance must hold at least one query. Got none.")
+    return {metric.__name__: sum(map(metric, relevance, max_rel)) / len(relevance) for metric in NINE}
+
+
+def nearest(queries: Any, index: Any, limit: int, *, chunk: int = 256) -> Any:
+    """Return the rows of `index` that are most similar to each query, best first; ties by row number.
+
+    Args:
+        queries: (queries, dim) float32, L2-normalised.
+        index: (rows, dim) float32, L2-normalised.
+        limit: how many; fewer where the index is smaller.
+        chunk: queries per similarity matrix, to bound memory.
+
+    Returns:
+        (queries, min(limit, rows)) int64
+    """
+    import numpy as np
+
+    limit = min(limit, len(index))
+    found = np.empty((len(queries), limit), dtype=np.int64)
+    for start in range(0, len(queries), chunk):
+        similarity = queries[start : start + chunk] @ index.T  # (chunk, rows)
+        found[start : start + chunk] = np.argsort(-similarity, axis=1, kind="stable")[:, :limit]
+    return found

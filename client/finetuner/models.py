@@ -1,0 +1,101 @@
+"""Models by reference: an artifact's id, an alias such as `live`, or a backbone's name; the last few stay loaded."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+
+from . import artifact
+from .backbones import find_backbone, list_models
+from .clip import TOWERS, Clip, load_backbone
+from .exceptions import ArtifactNotFound, NoSuchModel
+from .workspace import Workspace
+
+LIVE = "live"
+ARTIFACT_ID = re.compile(r"[0-9a-f]{24}")
+
+
+class Models:
+    """Loads models from a workspace and keeps the most recently used ones.
+
+    Args:
+        workspace: with artifacts and aliases.
+        default: the backbone behind `live` until something is promoted.
+        device: torch's name of a device.
+        towers: which models of an artifact are loaded.
+        capacity: how many stay loaded.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        default: str = "clip-mini",
+        device: str = "cpu",
+        towers: Sequence[str] = TOWERS,
+        capacity: int = 2,
+    ) -> None:
+        self._workspace = workspace
+        self._default = find_backbone(default).name
+        self._device = device
+        self._towers = tuple(towers)
+        self._capacity = max(capacity, 1)
+        self._loaded: OrderedDict[str, Clip] = OrderedDict()
+        self._lock = Lock()
+
+    def resolve(self, reference: str = LIVE) -> str:
+        """Return the artifact id or backbone name that a reference means now.
+
+        Raises:
+            ArtifactNotFound: none of the three.
+        """
+        target = self._workspace.aliases.get(reference)
+        if target is not None:
+            return str(target["artifact"])
+        if reference == LIVE:
+            return self._default
+        if ARTIFACT_ID.fullmatch(reference):
+            if not (self._workspace.artifacts / reference).is_dir():
+                raise ArtifactNotFound(f"artifact must be published. Got {reference}. See /artifacts/list.")
+            return reference
+        try:
+            return find_backbone(reference).name
+        except NoSuchModel as error:
+            aliases = ", ".join(name for name, _ in self._workspace.aliases.all()) or "none"
+            raise ArtifactNotFound(
+                f"model must be an artifact id (24 hex characters), an alias ({aliases}) or a backbone "
+                f"({', '.join(list_models())}, ARCH::TAG). Got {reference!r}."
+            ) from error
+
+    def get(self, reference: str = LIVE) -> Clip:
+        """Return the model that a reference means now, loaded.
+
+        Raises:
+            ArtifactNotFound, CorruptedArtifact, KeysMismatchError, NoSuchModel
+        """
+        model_id = self.resolve(reference)
+        with self._lock:
+            if model_id not in self._loaded:
+                self._loaded[model_id] = self._load(model_id)
+                while len(self._loaded) > self._capacity:
+                    self._loaded.popitem(last=False)
+            self._loaded.move_to_end(model_id)
+            return self._loaded[model_id]
+
+    def _load(self, model_id: str) -> Clip:
+        if ARTIFACT_ID.fullmatch(model_id):
+            return artifact.load(self._workspace.artifacts / model_id, self._device, self._towers)
+        return load_backbone(find_backbone(model_id), self._device, weights_folder(self._workspace))
+
+    @property
+    def loaded(self) -> list[str]:
+        """Ids of the models in memory, least recently used first."""
+        return list(self._loaded)
+
+
+def weights_folder(workspace: Workspace) -> Path:
+    """The only folder from which a server reads checkpoint files that a request names."""
+    return workspace.root / "weights"

@@ -1,0 +1,130 @@
+"""Text-image pairs as DocArray v1 holds them: a parent with two chunks, modality 'text' and 'image'."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import InvalidDocument
+from .images import UriReader, decode, from_tensor, read_data_uri
+from .wire import LABEL_TAG, LANGUAGE_TAG
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One caption of one picture."""
+
+    text: str
+    """The caption."""
+    image: bytes
+    """The picture's file."""
+    label: str = ""
+    """Pairs of one label are relevant to each other; '' where only the picture itself is."""
+    language: str = ""
+    """Metrics are reported for each language too."""
+
+    @property
+    def image_id(self) -> str:
+        """The picture's content hash: the same picture under several captions is one picture."""
+        return hashlib.sha256(self.image).hexdigest()
+
+    @property
+    def relevance_key(self) -> str:
+        """What query and picture share where the picture is relevant."""
+        return f"label {self.label}" if self.label else f"image {self.image_id}"
+
+
+def make_pair(text: str, image: bytes, tags: Mapping[str, Any] | None = None) -> Document:
+    """Return the document of one pair.
+
+    Args:
+        text: the caption.
+        image: an image file's bytes.
+        tags: of the parent, for example {'finetuner_label': 'item-7', 'language': 'de'}.
+    """
+    from docarray import Document
+
+    return Document(
+        chunks=[Document(text=text, modality="text"), Document(blob=image, modality="image")], tags=dict(tags or {})
+    )
+
+
+def read_pair(document: Document) -> Pair:
+    """Return the pair that a stored document holds; its picture travels as blob or data URI.
+
+    Raises:
+        InvalidDocument: a side is missing, empty or doubled.
+    """
+    text, image = sides(document)
+    blob = image.blob or (read_data_uri(image.uri) if image.uri.startswith("data:") else b"")
+    if not blob:
+        raise InvalidDocument("pair must carry its picture as blob. Got a uri or tensor. Push it with push_data.")
+    label = _tag(LABEL_TAG, document, text, image)
+    return Pair(text.text, blob, label, _tag(LANGUAGE_TAG, document, text))
+
+
+def _tag(name: str, *documents: Document) -> str:
+    values = (document.tags.get(name) for document in documents)
+    return str(next((value for value in values if value is not None), ""))
+
+
+def sides(document: Document) -> tuple[Document, Document]:
+    """Return a pair's text chunk and image chunk, by modality, or by content where it is not set.
+
+    Raises:
+        InvalidDocument: not exactly one of each, or one is empty.
+    """
+    texts = [chunk for chunk in document.chunks if (chunk.modality or ("text" if chunk.text else "")) == "text"]
+    images = [chunk for chunk in document.chunks if chunk not in texts]
+    if len(texts) != 1 or len(images) != 1:
+        raise InvalidDocument(
+            f"pair must have two chunks, one text and one image. Got {len(texts)} text and {len(images)} image. "
+            f"Add the missing side, or remove the document."
+        )
+    if not texts[0].text.strip():
+        raise InvalidDocument("pair must have a text side with a caption. Got an empty text. Add it.")
+    if not (images[0].blob or images[0].uri or images[0].tensor is not None):
+        raise InvalidDocument("pair must have an image side with blob, tensor or uri. Got none. Add it.")
+    return texts[0], images[0]
+
+
+def packed(document: Document, read_uri: UriReader) -> Document:
+    """Return a copy of a pair that carries its picture as blob, after the picture was really decoded.
+
+    Raises:
+        InvalidDocument: a missing side or an undecodable picture.
+    """
+    import io
+
+    text, image = sides(document)
+    if not image.blob and image.tensor is not None:
+        buffer = io.BytesIO()
+        from_tensor(image.tensor).save(buffer, "PNG")
+        blob = buffer.getvalue()
+    else:
+        blob = image.blob or (read_data_uri(image.uri) if image.uri.startswith("data:") else read_uri(image.uri))
+        decode(blob)
+    tags = {**image.tags, **text.tags, **document.tags}
+    pair = make_pair(text.text, blob, tags)
+    pair.id = document.id
+    return pair
+
+
+def read_pairs(documents: Iterable[Document]) -> list[Pair]:
+    """Return the pairs of several documents.
+
+    Raises:
+        InvalidDocument: the first that is none, with its position, from 0, and id.
+    """
+    pairs = []
+    for position, document in enumerate(documents):
+        try:
+            pairs.append(read_pair(document))
+        except InvalidDocument as error:
+            raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
+    return pairs

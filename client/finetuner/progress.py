@@ -1,0 +1,28 @@
+"""Progress bars: drawn in a terminal or notebook, silent elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar while the block runs.
+
+    Args:
+        description: before the bar.
+        total: what the bar's end stands for.
+
+    Yields:
+        A function that moves the bar on by so many.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = console.is_terminal or console.is_jupyter
+    with Progress(*columns, console=console, disable=not shown) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda done: progress.advance(task, done)

@@ -1,0 +1,216 @@
+"""A run on a Flow: its status, log, metrics and artifact."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import artifact, wire
+from .connection import Connection
+from .exceptions import RunFailedError, RunInProgressError, RunPreparingError
+from .progress import bar
+
+ENDED = ("FINISHED", "FAILED", "CANCELED")
+STEP = re.compile(r"step (\d+)/(\d+) ")
+
+
+class Run:
+    """One run.
+
+    Args:
+        connection: to the Flow.
+        description: what the Flow says of the run.
+    """
+
+    def __init__(self, connection: Connection, description: dict[str, Any]) -> None:
+        self._connection = connection
+        self._description = description
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, experiment={self.experiment_name!r}, artifact_id={self.artifact_id!r})"
+
+    @property
+    def name(self) -> str:
+        """Unique in its experiment."""
+        return str(self._description["name"])
+
+    @property
+    def experiment_name(self) -> str:
+        """The experiment it belongs to."""
+        return str(self._description["experiment"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fields of RunConfig."""
+        return dict(self._description["config"])
+
+    @property
+    def artifact_id(self) -> str:
+        """24 hex characters, allocated when the run was created; published when it finished."""
+        return str(self._description["artifact_id"])
+
+    @property
+    def created_at(self) -> float:
+        """Seconds since the epoch."""
+        return float(self._description["created_at"])
+
+    def _call(self, endpoint: str, **parameters: Any) -> Any:
+        return self._connection.call(endpoint, name=self.name, experiment=self.experiment_name, **parameters)
+
+    def status(self) -> dict[str, str]:
+        """Return {'status': CREATED, STARTED, FINISHED, FAILED or CANCELED, 'details': one line}."""
+        status: dict[str, str] = self._call(wire.RUNS_STATUS)
+        return status
+
+    def logs(self) -> str:
+        """Return the whole log so far.
+
+        Raises:
+            RunPreparingError: the run has not started.
+        """
+        if self.status()["status"] == "CREATED":
+            raise RunPreparingError(f"run {self.name!r} must have started to have logs. It waits in the queue.")
+        text, offset = "", -1
+        while offset < (page := self._call(wire.RUNS_LOGS, offset=max(offset, 0)))["offset"]:
+            text, offset = text + page["text"], page["offset"]
+        return text
+
+    def stream_logs(self, interval: float = 5) -> Iterator[str]:
+        """Wait until the run starts, then yield log lines until it ends.
+
+        Args:
+            interval: seconds between two looks.
+        """
+        offset = 0
+        while True:
+            page = self._call(wire.RUNS_LOGS, offset=offset)
+            yield from page["text"].splitlines()
+            if page["offset"] == offset:
+                if page["status"] in ENDED:
+                    return
+                time.sleep(interval)
+            offset = page["offset"]
+
+    def wait(self, interval: float = 0.5) -> dict[str, str]:
+        """Show training's progress until the run ends.
+
+        Args:
+            interval: seconds between two looks.
+
+        Returns:
+            The final status.
+
+        Raises:
+            RunFailedError: it failed or was cancelled; the message has the reason.
+        """
+        with bar(f"Training {self.name}", 100) as advance:
+            shown = 0
+            for line in self.stream_logs(interval):
+                if (found := STEP.search(line)) is not None:
+                    percent = 100 * int(found[1]) // int(found[2])
+                    advance(percent - shown)
+                    shown = percent
+        status = self.status()
+        self._require_finished(status)
+        return status
+
+    def cancel(self) -> None:
+        """End the run; its log stays."""
+        self._call(wire.RUNS_CANCEL)
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Return {'before': {name: value}, 'after': {...}}; empty where the run had no evaluation data.
+
+        Raises:
+            RunInProgressError, RunFailedError
+        """
+        answer = self._call(wire.RUNS_METRICS)
+        self._require_finished(answer)
+        scores: dict[str, dict[str, float]] = answer["scores"]
+        return scores
+
+    def loss_curve(self) -> list[dict[str, Any]]:
+        """Return what was reported while training, so far: step, epoch, loss, val_loss, pairs_per_second, ..."""
+        return [json.loads(line) for line in self._call(wire.RUNS_METRICS)["steps"].splitlines()]
+
+    def display_metrics(self) -> None:
+        """Print the metrics before and after as tables.
+
+        Raises:
+            RunInProgressError, RunFailedError
+        """
+        from rich.console import Console
+        from rich.table import Table
+
+        console = Console()
+        for stage, scores in self.metrics().items():
+            table = Table("Retrieval Metric", "Value")
+            for name, value in scores.items():
+                table.add_row(name, str(value))
+            console.print(f"Retrieval metrics {stage} fine-tuning:", soft_wrap=True)  # a title would wrap
+            console.print(table)
+
+    def save_artifact(self, directory: str = "artifacts/") -> str:
+        """Fetch the artifact and write it as a zip.
+
+        Args:
+            directory: made where it is not there.
+
+        Returns:
+            Path of `<directory>/<run name>.zip`.
+
+        Raises:
+            RunInProgressError, RunFailedError, CorruptedArtifact
+        """
+        self._require_finished(self.status())
+        target = Path(directory) / f"{self.name}.zip"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".artifact-"))
+        try:
+            fetch_artifact(self._connection, self.artifact_id, folder)
+            return str(artifact.zip_folder(folder, target, self.name))
+        finally:
+            shutil.rmtree(folder)
+
+    def _require_finished(self, status: dict[str, Any]) -> None:
+        if status["status"] == "CREATED":
+            raise RunPreparingError(f"run {self.name!r} must have finished. It waits in the queue. Call wait().")
+        if status["status"] == "STARTED":
+            raise RunInProgressError(f"run {self.name!r} must have finished. It is training. Call wait().")
+        if status["status"] != "FINISHED":
+            raise RunFailedError(f"run {self.name!r} ended as {status['status']}: {status['details']}")
+
+
+def fetch_artifact(connection: Connection, reference: str, folder: Path) -> None:
+    """Fetch a published artifact into an empty folder, and verify it.
+
+    Args:
+        connection: to the Flow.
+        reference: an artifact id or alias.
+        folder: gets the files.
+
+    Raises:
+        ArtifactNotFound, CorruptedArtifact
+    """
+    content = connection.call(wire.ARTIFACTS_PULL, artifact=reference)["manifest"]
+    manifest = artifact.parse_manifest(content, connection.host)
+    (folder / artifact.MANIFEST).write_text(content)
+    with bar(f"Fetching {manifest.artifact_id}", sum(entry["size"] for entry in manifest.files.values())) as advance:
+        for name, entry in manifest.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with open(folder / name, "wb") as file:
+                while file.tell() < entry["size"]:
+                    parameters = {"artifact": manifest.artifact_id, "file": name, "offset": file.tell()}
+                    answer = connection.post(wire.ARTIFACTS_PULL, parameters=parameters)[0]
+                    if (error := wire.error_of(answer)) is not None:
+                        raise error
+                    if not answer.blob:
+                        break  # shorter than promised: verify says which file
+                    advance(file.write(answer.blob))
+    artifact.verify(folder)

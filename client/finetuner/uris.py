@@ -1,0 +1,167 @@
+"""Who may fetch what by URI: a client its own files and the web, a server public web addresses only."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import quote, urljoin, urlsplit
+from urllib.request import url2pathname
+
+from .exceptions import InvalidDocument
+from .images import MAX_BYTES
+
+SECONDS = 10.0
+REDIRECTS = 3
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+SAFE = "%/:?#[]@!$&'()*+,;=~"  # what may stand in a URI as it is
+
+
+def read_local(uri: str) -> bytes:
+    """Read a local path or a web address; for the client, on the user's own machine.
+
+    Raises:
+        InvalidDocument: no such file, or the address does not answer with at most MAX_BYTES.
+    """
+    if uri.startswith(("http://", "https://")):
+        return fetch(uri, private=True)
+    try:
+        path = url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null byte, or no URL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidDocument(
+            f"uri must be a readable file or a web address. Got {uri[:200]!r} ({reason}). Check the path."
+        ) from error
+
+
+def read_public(uri: str) -> bytes:
+    """Fetch a public web address; for a server, which never reads its own files or its private network.
+
+    Raises:
+        InvalidDocument: not http(s), a private address (also behind a redirect), too slow or too large.
+    """
+    return fetch(uri, private=False)
+
+
+def read_any_host(uri: str) -> bytes:
+    """Fetch a web address, private ones too; for a server whose operator has allowed it."""
+    return fetch(uri, private=True)
+
+
+def fetch(uri: str, *, private: bool) -> bytes:
+    """Fetch a web address within SECONDS, REDIRECTS and MAX_BYTES.
+
+    The name is resolved once, every address is checked, and the connection goes to the checked address, so
+    that a name which resolves differently the second time gains nothing.
+
+    Args:
+        uri: http:// or https://.
+        private: whether loopback, private and link-local addresses are allowed.
+
+    Raises:
+        InvalidDocument: refused, unreachable, an error status, too slow or too large.
+    """
+    deadline = time.monotonic() + SECONDS
+    for _ in range(REDIRECTS + 1):
+        content, redirect = _fetch_once(uri, private, deadline)
+        if redirect is None:
+            return content
+        try:
+            uri = urljoin(uri, redirect)
+        except ValueError as error:
+            raise InvalidDocument(f"uri must redirect to a web address. Got {redirect[:80]!r}.") from error
+    raise InvalidDocument(f"uri must answer within {REDIRECTS} redirects. Got more, at {uri!r}.")
+
+
+def _fetch_once(uri: str, private: bool, deadline: float) -> tuple[bytes, str | None]:
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidDocument(
+                f"uri must be http://, https:// or data: here. Got {uri[:80]!r}. Send the picture as blob."
+            )
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        address = _checked_address(parts.hostname, port, private)
+        with _connected(address, port, parts.hostname, parts.scheme == "https", deadline) as plug:
+            connection = http.client.HTTPConnection(parts.hostname, port)
+            connection.sock = plug
+            target = quote(parts.path or "/", safe=SAFE) + (f"?{quote(parts.query, safe=SAFE)}" if parts.query else "")
+            host = parts.netloc.rpartition("@")[2].encode("idna" if not parts.netloc.isascii() else "ascii")
+            connection.request("GET", target, headers={"Host": host, "User-Agent": "open-finetuner"})
+            with connection.getresponse() as response:
+                return _content(response, uri)
+    except InvalidDocument:
+        raise
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        if time.monotonic() >= deadline:
+            raise InvalidDocument(f"uri must answer within {SECONDS:g} s. {uri[:80]!r} did not.") from error
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InvalidDocument(
+            f"uri must be reachable. Got {uri[:80]!r} ({reason}). Send the picture as blob."
+        ) from error
+
+
+@contextmanager
+def _connected(address: str, port: int, host: str, tls: bool, deadline: float) -> Iterator[socket.socket]:
+    """Connect, and hang up at the deadline: a timeout per read would let a server drip bytes for ever."""
+    plug = socket.create_connection((address, port), timeout=max(deadline - time.monotonic(), 0.001))
+    if tls:
+        context = ssl.create_default_context()
+        plug = context.wrap_socket(plug, server_hostname=host, do_handshake_on_connect=False)
+    hang_up = threading.Timer(max(deadline - time.monotonic(), 0), _shut, (plug,))
+    hang_up.daemon = True
+    hang_up.start()
+    try:
+        if isinstance(plug, ssl.SSLSocket):
+            plug.do_handshake()
+        yield plug
+        if time.monotonic() >= deadline:
+            raise TimeoutError  # cut off by the line above: what was read may end early
+    finally:
+        hang_up.cancel()
+        plug.close()
+
+
+def _shut(plug: socket.socket) -> None:
+    with suppress(OSError):  # closed already
+        plug.shutdown(socket.SHUT_RDWR)
+
+
+def _content(response: http.client.HTTPResponse, uri: str) -> tuple[bytes, str | None]:
+    if response.status in (301, 302, 303, 307, 308):
+        return b"", response.headers.get("Location", "")
+    if response.status != 200:
+        raise InvalidDocument(f"uri must answer 200. Got {response.status} from {uri[:80]!r}.")
+    content = response.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InvalidDocument(f"uri must hold at most {MAX_BYTES} bytes. Got more, at {uri[:80]!r}.")
+    if response.length:
+        raise http.client.IncompleteRead(content, response.length)
+    return content, None
+
+
+def _checked_address(host: str, port: int, private: bool) -> str:
+    addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    if not private:
+        for address in addresses:
+            if not _is_public(address):
+                raise InvalidDocument(
+                    f"uri must be a public address. Got {host!r}, which is {address}. Send the picture as blob."
+                )
+    return sorted(addresses)[0]
+
+
+def _is_public(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):  # what is translated to IPv4 on its way is as public as that
+        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else ip.sixtofour
+        if inner is not None and not inner.is_global:
+            return False
+    return ip.is_global and not ip.is_multicast

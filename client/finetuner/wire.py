@@ -1,0 +1,89 @@
+"""The wire contract: endpoint names, tags, and how a control endpoint answers.
+
+Documents travel as DocArray v1 `DocumentArray`s. A control endpoint (`/fit`, `/runs/...`, `/datasets/...`,
+`/artifacts/...`, `/evaluate`, `/status`) answers with one document whose `text` is JSON; an endpoint that
+works on documents answers with those documents. Whatever cannot be done is written into the document's
+`finetuner_error` tag, never raised through Jina, so that neighbours are answered and the caller gets the
+exception class that the server meant.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from . import exceptions
+from .exceptions import FinetunerError
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+# Tags. Whoever writes an embedding writes the model's id beside it.
+ARTIFACT_TAG = "finetuner_artifact"
+ERROR_TAG = "finetuner_error"
+LABEL_TAG = "finetuner_label"
+SCORE_TAG = "finetuner_score"
+LANGUAGE_TAG = "language"
+
+FIT = "/fit"
+RUNS_GET = "/runs/get"
+RUNS_LIST = "/runs/list"
+RUNS_STATUS = "/runs/status"
+RUNS_LOGS = "/runs/logs"
+RUNS_METRICS = "/runs/metrics"
+RUNS_CANCEL = "/runs/cancel"
+RUNS_DELETE = "/runs/delete"
+EXPERIMENTS_CREATE = "/experiments/create"
+EXPERIMENTS_LIST = "/experiments/list"
+DATASETS_PUSH = "/datasets/push"
+DATASETS_PULL = "/datasets/pull"
+DATASETS_LIST = "/datasets/list"
+DATASETS_DELETE = "/datasets/delete"
+ARTIFACTS_LIST = "/artifacts/list"
+ARTIFACTS_PULL = "/artifacts/pull"
+ARTIFACTS_PROMOTE = "/artifacts/promote"
+EVALUATE = "/evaluate"
+ENCODE = "/encode"
+INDEX = "/index"
+SEARCH = "/search"
+DELETE = "/delete"
+STATUS = "/status"
+
+# A request is bounded on both sides: a client splits at the smaller number, a server refuses past the larger.
+MAX_REQUEST_BYTES = 8 * 2**20
+MAX_MESSAGE_BYTES = 64 * 2**20
+
+
+def reply(value: Any) -> Document:
+    """Return the document with which a control endpoint answers `value` (anything that JSON holds)."""
+    from docarray import Document
+
+    return Document(text=json.dumps(value), mime_type="application/json")
+
+
+def mark_error(document: Document, error: Exception) -> Document:
+    """Write `error` into the document's error tag and return the document, without an embedding."""
+    document.embedding = None
+    document.tags.pop(ARTIFACT_TAG, None)
+    document.tags[ERROR_TAG] = {"type": type(error).__name__, "message": str(error)}
+    return document
+
+
+def error_of(document: Document) -> FinetunerError | None:
+    """Return the exception that the document's error tag describes, None where it has none."""
+    tag = document.tags.get(ERROR_TAG)
+    if not tag:
+        return None
+    return exceptions.by_name(str(tag["type"]))(str(tag["message"]))
+
+
+def read_reply(document: Document) -> Any:
+    """Return the value of a control endpoint's answer.
+
+    Raises:
+        FinetunerError: of the class that the server named.
+    """
+    error = error_of(document)
+    if error is not None:
+        raise error
+    return json.loads(document.text)
