@@ -1,0 +1,41 @@
+"""The evaluator room: scores any artifact or backbone on a named dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docarray import DocumentArray
+
+from executors.room import Room, control
+from finetuner import wire
+from finetuner.datasets import Datasets
+from finetuner.evaluation import LIMIT, evaluate_pairs
+from finetuner.models import LIVE, Models
+from finetuner.pairs import read_pairs
+from finetuner.parameters import Parameters
+
+
+class Evaluator(Room):
+    """Scores models.
+
+    Args:
+        device: torch's name of a device.
+        kwargs: of `Room`.
+    """
+
+    def __init__(self, device: str = "cpu", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._models = Models(self.place, device=device, capacity=1)
+        self._datasets = Datasets(self.place)
+
+    @control(wire.EVALUATE, "model", "data", "limit")
+    def evaluate(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return {'model', 'data', 'documents', 'metrics'} of an artifact id, alias or backbone on a dataset.
+
+        `limit` is the k of the nine metrics, 1 to 1000.
+        """
+        dataset = self._datasets.find(parameters.text("data"))
+        limit = parameters.whole("limit", LIMIT, 1, 1000)
+        model = self._models.get(parameters.text("model", LIVE))
+        metrics = evaluate_pairs(model, read_pairs(self._datasets.documents(dataset.version)), limit=limit)
+        return {"model": model.model_id, "data": dataset.name, "documents": dataset.documents, "metrics": metrics}

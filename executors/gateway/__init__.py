@@ -1,0 +1,1 @@
+"""The Flow's door: gRPC and HTTP side by side, one token, health that asks the models."""

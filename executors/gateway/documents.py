@@ -1,0 +1,134 @@
+"""Documents between JSON and Jina's requests, in the shape that jina.Client(protocol='http') speaks.
+
+{"data": [{"text": ...}, {"blob": base64}, {"uri": ...}], "parameters": {...}}
+{"header": {...}, "parameters": {...}, "data": [{"id": ..., "embedding": [...], "tags": {...}}]}
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import math
+from typing import Any
+
+from docarray import Document, DocumentArray
+from docarray.document.pydantic_model import PydanticDocument
+from jina.types.request.data import DataRequest
+
+from finetuner.exceptions import InvalidInput
+
+FIELDS = (*PydanticDocument.__fields__, "_metadata")
+
+
+def read_request(body: bytes, endpoint: str) -> DataRequest:
+    """Return the request that a JSON body describes.
+
+    Args:
+        body: UTF-8 JSON.
+        endpoint: path such as '/encode'; of the path '/post' the body names the endpoint.
+
+    Raises:
+        InvalidInput: no JSON, another shape, or a document that cannot be read.
+    """
+    try:
+        content = json.loads(body, parse_float=_finite, parse_constant=_finite) if body.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"The body must be JSON. Got {body[:40]!r}: {error}.") from None
+    if not isinstance(content, dict):
+        raise InvalidInput(
+            f'The body must be an object {{"data": [...], "parameters": {{...}}}}. Got {type(content).__name__}.'
+        )
+    request = DataRequest()
+    request.header.exec_endpoint = _endpoint(content) if endpoint == "/post" else endpoint
+    if target := content.get("target_executor") or content.get("targetExecutor"):
+        request.header.target_executor = str(target)
+    try:
+        request.parameters = _parameters(content)
+        request.data.docs = _documents(content)
+    except InvalidInput:
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # what protobuf cannot carry
+        raise InvalidInput(f"The body holds a value that cannot be sent on: {error}.") from None
+    return request
+
+
+def _finite(number: str) -> float:
+    """Return the number; Python reads 1e999 and NaN without a word, and protobuf fails on them much later."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is no finite number")
+    return value
+
+
+def _endpoint(content: dict[str, Any]) -> str:
+    endpoint = content.get("exec_endpoint", content.get("execEndpoint"))
+    if not isinstance(endpoint, str) or not endpoint.startswith("/"):
+        raise InvalidInput(f"exec_endpoint must be a path such as '/encode'. Got {endpoint!r}.")
+    return endpoint
+
+
+def _parameters(content: dict[str, Any]) -> dict[str, Any]:
+    parameters = content.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise InvalidInput(f"parameters must be an object. Got {type(parameters).__name__}.")
+    return parameters
+
+
+def _documents(content: dict[str, Any]) -> DocumentArray:
+    data = content.get("data")
+    if isinstance(data, dict):  # {"docs": [...]}, an older form that Jina still takes
+        data = data.get("docs")
+    if data is None:
+        return DocumentArray()
+    if not isinstance(data, list):
+        raise InvalidInput(f"data must be a list of documents. Got {type(data).__name__}.")
+    return DocumentArray([_document(number, fields) for number, fields in enumerate(data)])
+
+
+def _document(number: int, fields: Any) -> Document:
+    if not isinstance(fields, dict):
+        raise InvalidInput(f'data[{number}] must be an object such as {{"text": ...}}. Got {fields!r:.60}.')
+    if unknown := [name for name in fields if name not in FIELDS]:
+        raise InvalidInput(
+            f"data[{number}] has a field {unknown[0]!r:.60}. Expected text, blob (base64), uri, tags, id, or "
+            f"another of {', '.join(FIELDS)}."
+        )
+    if isinstance(blob := fields.get("blob"), str):
+        try:
+            binascii.a2b_base64(blob, strict_mode=True)
+        except (binascii.Error, ValueError):
+            raise InvalidInput(f"data[{number}].blob must be base64. Got {blob!r:.40}.") from None
+    try:
+        return Document.from_dict(fields)
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInput(f"data[{number}] is no document: {reason:.300}.") from None
+
+
+def write_response(response: DataRequest) -> bytes:
+    """Return the JSON that answers `response`'s request.
+
+    Raises:
+        ValueError: an infinite number or NaN, which JSON has no word for.
+    """
+    for document in response.proto_with_data.data.docs.docs:
+        # otherwise a vector that a room wrote as a torch tensor would need torch here
+        for name in ("embedding", "tensor"):
+            if document.HasField(name):
+                getattr(document, name).cls_name = "numpy"
+    content = response.to_dict()
+    answer = {
+        "header": content.get("header", {}),
+        "parameters": content.get("parameters", {}),
+        "data": [_without_nulls(document) for document in content["data"]],
+    }
+    return json.dumps(answer, allow_nan=False).encode()
+
+
+def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in document.items() if value is not None}
+    for name in kept.keys() & {"chunks", "matches"}:
+        kept[name] = [_without_nulls(part) for part in kept[name]]
+    return kept

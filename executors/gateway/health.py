@@ -1,0 +1,105 @@
+"""Health that runs the models: a text and a picture go through the encoders, and vectors must come back.
+
+A socket that answers says little: a server whose inference thread hangs still has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from docarray import Document, DocumentArray
+from jina.types.request.data import DataRequest
+from PIL import Image
+
+from finetuner.exceptions import FinetunerError, FinetunerServerError
+from finetuner.wire import ARTIFACT_TAG, ENCODE, error_of
+
+TIMEOUT = 10.0  # seconds
+
+Ask = Callable[[DataRequest], Awaitable[DataRequest]]
+
+
+@cache
+def picture() -> bytes:
+    """Return a small PNG: a colour gradient, 32 x 32."""
+    ramp = np.linspace(0, 255, 32, dtype=np.uint8)
+    pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], np.uint8(128)), axis=-1)  # (32, 32, 3)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+class Health:
+    """The state of both encoders.
+
+    Args:
+        ask: sends a request through the Flow.
+        timeout: seconds that an encoder has.
+    """
+
+    def __init__(self, ask: Ask, timeout: float = TIMEOUT) -> None:
+        self._ask = ask
+        self._timeout = timeout
+        self._running: asyncio.Task[dict[str, Any]] | None = None
+
+    async def check(self) -> dict[str, Any]:
+        """Return `{"status": "ok", "encoders": {...}}`, or status 'unavailable' with a `detail`.
+
+        Probes that come while one is running get that one's answer: health needs no token, so it must not
+        be a way to keep the models busy.
+        """
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._check())
+        return await asyncio.shield(self._running)
+
+    async def _check(self) -> dict[str, Any]:
+        text, vision = await asyncio.gather(
+            self._probe("text_encoder", lambda: Document(text="a canary")),
+            self._probe("vision_encoder", lambda: Document(blob=picture(), mime_type="image/png")),
+        )
+        encoders = {"text": text, "vision": vision}
+        broken = [f"{name} encoder: {state['error']}" for name, state in encoders.items() if "error" in state]
+        if broken:
+            return {"status": "unavailable", "detail": "; ".join(broken), "encoders": encoders}
+        return {"status": "ok", "encoders": encoders}
+
+    async def _probe(self, room: str, document: Callable[[], Document]) -> dict[str, Any]:
+        started = time.perf_counter()
+        request = DataRequest()
+        request.header.exec_endpoint = ENCODE
+        request.header.target_executor = f"^{room}$"  # so that a dead neighbour is not blamed on this one
+        request.data.docs = DocumentArray([document()])
+        try:
+            response = await asyncio.wait_for(self._ask(request), self._timeout)
+            vector, artifact = _vector(response.docs)
+        except TimeoutError:
+            return {"error": f"no answer within {self._timeout:g} s"}
+        except FinetunerError as error:
+            return {"error": str(error)}
+        seconds = round(time.perf_counter() - started, 4)
+        return {"artifact": artifact, "dim": int(vector.size), "seconds": seconds}
+
+
+def _vector(documents: DocumentArray) -> tuple[np.ndarray[Any, Any], object]:
+    """Return the canary's vector and the artifact that made it.
+
+    Raises:
+        FinetunerError: no vector, one with NaN or infinity, or the document's own error.
+    """
+    if len(documents) != 1:
+        raise FinetunerServerError(f"expected one document back, got {len(documents)}")
+    error = error_of(documents[0])
+    if error is not None:
+        raise error
+    if documents[0].embedding is None:
+        raise FinetunerServerError("the canary came back without an embedding")
+    vector = np.asarray(documents[0].embedding)
+    if not np.isfinite(vector).all():
+        raise FinetunerServerError("the canary's embedding holds NaN or infinity")
+    return vector, documents[0].tags.get(ARTIFACT_TAG)

@@ -1,0 +1,117 @@
+"""The HTTP side: every endpoint of the Flow as POST with JSON, and health."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from jina.excepts import InternalNetworkError
+from jina.proto import jina_pb2
+from jina.types.request.data import DataRequest
+
+from finetuner.exceptions import FinetunerServerError, InvalidInput
+from finetuner.wire import MAX_MESSAGE_BYTES
+
+from .access import HttpCheck, Token
+from .documents import read_request, write_response
+from .handler import Handler
+from .health import TIMEOUT, Health
+
+# What Jina says about a room that did not answer, as HTTP statuses.
+STATUSES = {
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.NOT_FOUND: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 413,
+}
+
+
+def build_app(handler: Handler, token: Token, health_timeout: float = TIMEOUT) -> FastAPI:
+    """Return the app that reaches the rooms through `handler`."""
+
+    async def ask(request: DataRequest) -> DataRequest:
+        try:
+            response = await handler.process_single_data(request)
+        except InternalNetworkError as error:
+            code = STATUSES.get(error.code(), 500)
+            raise FinetunerServerError("a room of the Flow did not answer", error.details() or "", code) from None
+        status = response.header.status
+        if status.code == jina_pb2.StatusProto.ERROR:
+            room = status.exception.executor or "a room of the Flow"
+            raise FinetunerServerError(f"{room} failed", status.description, 500)
+        return response
+
+    # No /docs: FastAPI's page loads its scripts from a foreign server.
+    app = FastAPI(title="Open Finetuner", docs_url=None, redoc_url=None)
+    app.add_middleware(HttpCheck, token=token, measures=handler.measures)
+    health = Health(ask, health_timeout)
+
+    @app.get("/healthz", summary="Encode a canary text and picture")
+    async def healthz() -> JSONResponse:
+        state = await health.check()
+        return JSONResponse(state, 200 if state["status"] == "ok" else 503)
+
+    @app.get("/dry_run", summary="Send an empty document through every room; jina.Client.is_flow_ready asks")
+    async def dry_run() -> dict[str, Any]:
+        status = await handler.dry_run(None, None)
+        return {"code": status.code, "description": status.description}
+
+    @app.post("/{endpoint:path}", summary="Send documents to an endpoint of the Flow")
+    async def post(endpoint: str, request: Request) -> Response:
+        path = f"/{endpoint}"
+        try:
+            asked = await asyncio.to_thread(read_request, await _body(request), path)
+            path = asked.header.exec_endpoint
+            await _check_endpoint(handler, path)
+            answer = await asyncio.to_thread(write_response, await ask(asked))
+        except Exception as error:
+            raise _answer(handler, path, error) from error
+        handler.measures.answered("http", path, "ok")
+        return Response(answer, media_type="application/json")
+
+    return app
+
+
+async def _body(request: Request) -> bytes:
+    """Return the body, without ever holding more of it than may be sent."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise HTTPException(
+                413,
+                f"A body may have {MAX_MESSAGE_BYTES} bytes. Got more. Send fewer documents in a request.",
+                headers={"Connection": "close"},  # the rest of the body is not read
+            )
+    return bytes(body)
+
+
+async def _check_endpoint(handler: Handler, path: str) -> None:
+    """Refuse a path that no room knows: Jina would skip every room and send the documents back as they came."""
+    try:
+        found = await asyncio.wait_for(handler.endpoint_discovery(), TIMEOUT)
+    except (TimeoutError, InternalNetworkError):
+        raise FinetunerServerError("a room of the Flow does not say its endpoints", "is it up?", 503) from None
+    known = sorted(name for name in found.endpoints if name.startswith("/"))
+    if path not in known:
+        raise HTTPException(404, f"No room of this Flow has the endpoint {path!r}. It has: {', '.join(known)}.")
+
+
+def _answer(handler: Handler, path: str, error: Exception) -> HTTPException:
+    """Return what the caller gets for `error`, and count it; what we did not expect goes to the log, whole."""
+    answer: HTTPException
+    match error:
+        case HTTPException():
+            answer = error
+        case InvalidInput():
+            answer = HTTPException(422, str(error))
+        case FinetunerServerError():
+            answer = HTTPException(error.code, str(error))
+        case _:
+            handler.logger.error(f"{path} failed in the gateway", exc_info=error)
+            answer = HTTPException(500, f"{path} failed in the gateway: {error!r}. See its log.")
+    handler.measures.answered("http", path, "refused" if answer.status_code < 500 else "failed")
+    return answer

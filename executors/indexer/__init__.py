@@ -1,0 +1,1 @@
+"""The room that keeps documents with their vectors and searches them."""

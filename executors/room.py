@@ -1,0 +1,112 @@
+"""What every room has: the workspace, its metrics, and one way to answer and to fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+from docarray import Document, DocumentArray
+from jina import Executor, requests
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from executors.lifeline import end_with_parent
+from finetuner.exceptions import FinetunerError, FinetunerServerError
+from finetuner.parameters import Parameters
+from finetuner.wire import mark_error, reply
+from finetuner.workspace import Workspace
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Room(Executor):  # type: ignore[misc]  # jina is not typed
+    """Base of our executors.
+
+    Args:
+        workspace_url: folder (or file:// URL) that all rooms of a Flow share.
+    """
+
+    def __init__(self, workspace_url: str = "workspace", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        end_with_parent()
+        self.place = Workspace(workspace_url)
+        registry = getattr(self.runtime_args, "metrics_registry", None)
+        self.registry: CollectorRegistry = registry if registry is not None else CollectorRegistry()
+        self._request_count = Counter(
+            "finetuner_requests",
+            "Requests by endpoint and outcome",
+            ["endpoint", "outcome"],
+            registry=self.registry,
+        )
+        self._document_count = Counter(
+            "finetuner_documents",
+            "Documents by endpoint and outcome",
+            ["endpoint", "outcome"],
+            registry=self.registry,
+        )
+        self._request_seconds = Histogram(
+            "finetuner_request_seconds",
+            "Time in the room per request",
+            ["endpoint"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def measured(self, endpoint: str) -> Iterator[None]:
+        """Count and time one request, as failed where the block raises."""
+        started, outcome = time.perf_counter(), "error"
+        try:
+            yield
+            outcome = "ok"
+        finally:
+            self._request_seconds.labels(endpoint).observe(time.perf_counter() - started)
+            self._request_count.labels(endpoint, outcome).inc()
+
+    def count_documents(self, endpoint: str, answered: int, refused: int) -> None:
+        """Count the documents of one request."""
+        self._document_count.labels(endpoint, "ok").inc(answered)
+        self._document_count.labels(endpoint, "error").inc(refused)
+
+    def failed(self, endpoint: str, error: Exception) -> Exception:
+        """Return the error for the caller; what we did not raise on purpose goes to the log, whole."""
+        if isinstance(error, FinetunerError):
+            return error
+        self.logger.error(f"{endpoint} failed", exc_info=error)  # JinaLogger has no exception()
+        return FinetunerServerError(f"{endpoint} failed in {type(self).__name__}: {error!r}. See its log.")
+
+
+def bound(*endpoints: str) -> Callable[[Method], Method]:
+    """Bind a method to endpoints; Jina's own decorator, with a type."""
+    return cast("Callable[[Method], Method]", requests(on=list(endpoints)))
+
+
+def control(endpoint: str, *names: str) -> Callable[[Callable[..., Any]], Any]:
+    """Bind a method to an endpoint that answers with one JSON document.
+
+    The method takes the checked parameters and the request's documents, and returns what JSON can hold, or
+    documents, which are sent as they are. What it raises becomes the error tag of the answer.
+
+    Args:
+        endpoint: path such as '/runs/get'.
+        names: the parameters that it reads.
+    """
+
+    def decorate(method: Callable[..., Any]) -> Any:
+        def answer(
+            self: Room, docs: DocumentArray | None = None, parameters: dict[str, Any] | None = None, **_: Any
+        ) -> DocumentArray:
+            try:
+                with self.measured(endpoint):
+                    value = method(self, Parameters(parameters, names), docs or DocumentArray())
+                    return value if isinstance(value, DocumentArray) else DocumentArray([reply(value)])
+            except Exception as error:
+                return DocumentArray([mark_error(Document(), self.failed(endpoint, error))])
+
+        answer.__name__, answer.__doc__ = method.__name__, method.__doc__
+        return bound(endpoint)(answer)
+
+    return decorate

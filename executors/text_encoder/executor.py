@@ -1,0 +1,12 @@
+"""The CLIP text encoder room."""
+
+from __future__ import annotations
+
+from executors.encoder_room import EncoderRoom
+from finetuner.clip import TEXT
+
+
+class TextEncoder(EncoderRoom):
+    """Documents with text -> embeddings of the text tower; other documents pass through."""
+
+    tower = TEXT

@@ -1,0 +1,229 @@
+"""The trainer room: runs, datasets and artifacts of a workspace."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from docarray import Document, DocumentArray
+from prometheus_client import Gauge
+from sqlalchemy import URL
+
+from executors.room import Room, control
+from finetuner import wire
+from finetuner.artifact import MANIFEST, read_manifest
+from finetuner.backbones import find_backbone, list_models
+from finetuner.clip import check_weights
+from finetuner.datasets import Datasets
+from finetuner.exceptions import ArtifactNotFound, InvalidInput
+from finetuner.models import ARTIFACT_ID, LIVE, Models, weights_folder
+from finetuner.parameters import Parameters
+from finetuner.run_config import RunConfig
+from finetuner.workspace import checked_name
+
+from .run_folder import RunFolder
+from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
+from .supervisor import Supervisor
+
+LOG_BYTES = 256 * 1024
+
+
+class Trainer(Room):
+    """Records runs, carries them out one after the other, and keeps what they read and make.
+
+    Args:
+        threads: CPU threads of a training process; 0 leaves it to torch.
+        kwargs: of `Room`.
+    """
+
+    def __init__(self, threads: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._store = RunStore(URL.create("sqlite", database=str(self.place.runs_database)))
+        self._datasets = Datasets(self.place)
+        self._models = Models(self.place)
+        self._supervisor = Supervisor(self.place, self._store, threads)
+        runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
+        for status in (CREATED, STARTED, FINISHED, FAILED, CANCELED):
+            runs.labels(status).set_function(partial(self._store.count, status))
+
+    def close(self) -> None:
+        """Stop the training process; its run starts again with the next trainer of this workspace."""
+        self._supervisor.close()
+        self._store.close()
+
+    @control(wire.FIT, "config")
+    def fit(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Record a run and answer at once; `config` holds the fields of RunConfig."""
+        config = RunConfig.from_dict(parameters["config"])
+        check_weights(find_backbone(config.model), weights_folder(self.place))
+        data = {"train": self._datasets.find(config.train_data).version}
+        if config.eval_data:
+            data["eval"] = self._datasets.find(config.eval_data).version
+        if config.model_artifact:
+            self._require_backbone(config)
+        return _described(self._store.create(config, data))
+
+    @control(wire.RUNS_GET, "name", "experiment")
+    def get_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Describe a run."""
+        return _described(self._run(parameters))
+
+    @control(wire.RUNS_LIST, "experiment")
+    def list_runs(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
+        """Describe the runs of an experiment, or of all, oldest first."""
+        return [_described(run) for run in self._store.all(parameters.text("experiment", "") or None)]
+
+    @control(wire.RUNS_STATUS, "name", "experiment")
+    def status_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return {'status', 'details'}."""
+        run = self._run(parameters)
+        return {"status": run.status, "details": run.details}
+
+    @control(wire.RUNS_LOGS, "name", "experiment", "offset")
+    def logs_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return {'text', 'offset', 'status'}: whole lines from a byte offset on, and where to go on from."""
+        run = self._run(parameters)
+        offset = parameters.whole("offset", 0, 0, 2**53)
+        try:
+            with open(self._folder(run).log, "rb") as log:
+                log.seek(offset)
+                content = log.read(LOG_BYTES)
+        except FileNotFoundError:
+            content = b""
+        full, whole_lines = len(content) == LOG_BYTES, content[: content.rfind(b"\n") + 1]
+        if (full and whole_lines) or (not full and run.status not in ENDED):  # a line longer than a page is cut
+            content = whole_lines
+        return {"text": content.decode(errors="replace"), "offset": offset + len(content), "status": run.status}
+
+    @control(wire.RUNS_METRICS, "name", "experiment")
+    def metrics_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return {'status', 'scores': {'before', 'after'}, 'steps': the JSON lines of the loss curve, as text}."""
+        run = self._run(parameters)
+        folder = self._folder(run)
+        steps = folder.metrics.read_text() if folder.metrics.exists() else ""
+        return {"status": run.status, "details": run.details, "scores": folder.read("scores") or {}, "steps": steps}
+
+    @control(wire.RUNS_CANCEL, "name", "experiment")
+    def cancel_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """End a run; one that has ended stays as it is."""
+        self._supervisor.cancel(self._run(parameters))
+        return _described(self._run(parameters))
+
+    @control(wire.RUNS_DELETE, "name", "experiment")
+    def delete_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Forget a run that has ended; its artifact stays."""
+        run = self._run(parameters)
+        if run.status not in ENDED:
+            raise InvalidInput(f"run must have ended. Got {run.name!r}, which is {run.status}. Cancel it first.")
+        self._store.delete(run.artifact_id)
+        return _described(run)
+
+    @control(wire.EXPERIMENTS_CREATE, "name")
+    def create_experiment(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return the experiment of that name, made if it is not there yet."""
+        return self._store.create_experiment(checked_name(parameters.get("name", "default"), "experiment name"))
+
+    @control(wire.EXPERIMENTS_LIST)
+    def list_experiments(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
+        """Return every experiment."""
+        return self._store.experiments()
+
+    @control(wire.DATASETS_PUSH, "name", "upload", "part", "commit")
+    def push(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
+        """Store part number `part` of `upload`, or, with `commit` = number of documents, name the whole."""
+        upload = parameters.text("upload")
+        if parameters.get("commit") is not None:
+            dataset = self._datasets.commit(parameters["name"], upload, parameters.whole("commit", 0, 0, 2**53))
+            return vars(dataset)
+        part = parameters.whole("part", 0, 0, 2**53)
+        self._datasets.add_part(upload, part, docs)
+        return {"upload": upload, "part": part, "documents": len(docs)}
+
+    @control(wire.DATASETS_PULL, "name", "part")
+    def pull(self, parameters: Parameters, _: DocumentArray) -> DocumentArray:
+        """Return the documents of one part, none past the last."""
+        dataset = self._datasets.find(parameters.text("name"))
+        return self._datasets.part(dataset.version, parameters.whole("part", 0, 0, 2**53))
+
+    @control(wire.DATASETS_LIST)
+    def list_datasets(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
+        """Describe every dataset."""
+        return [vars(dataset) for dataset in self._datasets.all()]
+
+    @control(wire.DATASETS_DELETE, "name")
+    def delete_dataset(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Forget a dataset that no unfinished run reads."""
+        dataset = self._datasets.find(parameters.text("name"))
+        for run in self._store.with_status(CREATED, STARTED):
+            if dataset.version in run.data.values():
+                raise InvalidInput(
+                    f"dataset must not be in use. Got {dataset.name!r}, which run {run.name!r} reads. Cancel it first."
+                )
+        return vars(self._datasets.delete(dataset.name))
+
+    @control(wire.ARTIFACTS_LIST)
+    def list_artifacts(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
+        """Describe every published artifact, oldest first, with the aliases that point to it."""
+        aliases: dict[str, list[str]] = {}
+        for alias, target in self.place.aliases.all():
+            aliases.setdefault(target["artifact"], []).append(alias)
+        folders = [path for path in self.place.artifacts.glob("*") if ARTIFACT_ID.fullmatch(path.name)]
+        manifests = sorted((read_manifest(path) for path in folders), key=lambda manifest: manifest.created_at)
+        return [vars(manifest) | {"aliases": aliases.get(manifest.artifact_id, [])} for manifest in manifests]
+
+    @control(wire.ARTIFACTS_PULL, "artifact", "file", "offset")
+    def pull_artifact(self, parameters: Parameters, _: DocumentArray) -> DocumentArray | dict[str, Any]:
+        """Return the manifest, or, with `file`, at most 8 MiB of that file from `offset` on, as a blob."""
+        artifact_id = self._models.resolve(parameters.text("artifact"))
+        if not ARTIFACT_ID.fullmatch(artifact_id):
+            raise ArtifactNotFound(f"artifact must be published by a run. Got {artifact_id!r}, a backbone.")
+        folder = self.place.artifacts / artifact_id
+        name = parameters.text("file", "")
+        if not name:
+            return {"manifest": (folder / MANIFEST).read_text()}
+        if name not in read_manifest(folder).files:
+            raise ArtifactNotFound(f"file must be listed in the manifest of {artifact_id}. Got {name!r}.")
+        with open(folder / name, "rb") as file:
+            file.seek(parameters.whole("offset", 0, 0, 2**53))
+            return DocumentArray([Document(blob=file.read(wire.MAX_REQUEST_BYTES))])
+
+    @control(wire.ARTIFACTS_PROMOTE, "artifact", "alias")
+    def promote(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Let an alias, `live` by default, point to an artifact or back to a backbone."""
+        alias = checked_name(parameters.text("alias", LIVE), "alias")
+        if ARTIFACT_ID.fullmatch(alias) or alias in list_models():
+            raise InvalidInput(f"alias must be no artifact id and no backbone. Got {alias!r}. Choose another one.")
+        target = self._models.resolve(parameters.text("artifact"))
+        self.place.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
+        return {"alias": alias, "artifact": target}
+
+    def _require_backbone(self, config: RunConfig) -> None:
+        start, backbone = self._models.resolve(config.model_artifact), find_backbone(config.model).name
+        if ARTIFACT_ID.fullmatch(start):
+            start = read_manifest(self.place.artifacts / start).backbone
+        if start != backbone:
+            raise InvalidInput(
+                f"model must be the backbone of model_artifact {config.model_artifact!r}, which is {start}. "
+                f"Got {backbone}. Pass model={start!r}."
+            )
+
+    def _run(self, parameters: Parameters) -> RunRecord:
+        return self._store.get(parameters.text("name"), parameters.text("experiment", "default"))
+
+    def _folder(self, run: RunRecord) -> RunFolder:
+        return self._supervisor.folder(run)
+
+
+def _described(run: RunRecord) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "experiment": run.experiment,
+        "artifact_id": run.artifact_id,
+        "config": run.config,
+        "status": run.status,
+        "details": run.details,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+    }

@@ -1,0 +1,186 @@
+"""The runs: what was asked for and how it went, in SQLite (any SQLAlchemy URL works)."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from finetuner.exceptions import AlreadyExists, RunNotFound
+from finetuner.run_config import RunConfig
+
+CREATED, STARTED, FINISHED, FAILED, CANCELED = "CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"
+ENDED = (FINISHED, FAILED, CANCELED)
+AWAITS = "Run submitted and awaits execution"
+
+_metadata = sa.MetaData()
+_experiments = sa.Table(
+    "experiments",
+    _metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+_runs = sa.Table(
+    "runs",
+    _metadata,
+    sa.Column("artifact_id", sa.String(24), primary_key=True),
+    sa.Column("experiment", sa.String(128), nullable=False),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("config", sa.Text, nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("details", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.UniqueConstraint("experiment", "name"),
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run."""
+
+    artifact_id: str
+    """24 hex characters."""
+    experiment: str
+    name: str
+    config: dict[str, Any]
+    """RunConfig.to_dict()"""
+    data: dict[str, str]
+    """'train' and 'eval' -> content hash, fixed when the run was created."""
+    status: str
+    """CREATED, STARTED, FINISHED, FAILED or CANCELED."""
+    details: str
+    """One line for people."""
+    created_at: float
+    """Seconds since the epoch, like the next two."""
+    started_at: float | None
+    ended_at: float | None
+
+
+class RunStore:
+    """The table of runs.
+
+    Args:
+        url: SQLAlchemy's URL of the database.
+    """
+
+    def __init__(self, url: sa.URL) -> None:
+        self._engine = sa.create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _use_write_ahead_log)
+        _metadata.create_all(self._engine)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def create(self, config: RunConfig, data: dict[str, str]) -> RunRecord:
+        """Record a run; from then on it is the trainer's to carry out.
+
+        Raises:
+            AlreadyExists: the experiment has a run of that name.
+        """
+        artifact_id = secrets.token_hex(12)
+        name = config.run_name or f"run-{artifact_id[:8]}"
+        values = config.to_dict() | {"run_name": name}
+        row = {
+            "artifact_id": artifact_id,
+            "experiment": config.experiment_name,
+            "name": name,
+            "config": json.dumps(values),
+            "data": json.dumps(data),
+            "status": CREATED,
+            "details": AWAITS,
+            "created_at": time.time(),
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.insert(_runs).values(row))
+                _get_or_create(connection, config.experiment_name)
+        except sa.exc.IntegrityError as error:
+            raise AlreadyExists(
+                f"run_name must be new in experiment {config.experiment_name!r}. Got {name!r}, which exists. "
+                f"Choose another name, or delete that run."
+            ) from error
+        return self.get(name, config.experiment_name)
+
+    def get(self, name: str, experiment: str) -> RunRecord:
+        """Return a run.
+
+        Raises:
+            RunNotFound: none of that name.
+        """
+        found = self._select(_runs.c.name == name, _runs.c.experiment == experiment)
+        if not found:
+            raise RunNotFound(f"run must exist in experiment {experiment!r}. Got {name!r}. See finetuner.list_runs().")
+        return found[0]
+
+    def all(self, experiment: str | None = None) -> list[RunRecord]:
+        """Return the runs of an experiment, or of all, oldest first."""
+        return self._select(*([] if experiment is None else [_runs.c.experiment == experiment]))
+
+    def with_status(self, *statuses: str) -> list[RunRecord]:
+        """Return the runs that are in one of these states, oldest first."""
+        return self._select(_runs.c.status.in_(statuses))
+
+    def count(self, status: str) -> int:
+        """Return how many runs are in a state."""
+        with self._engine.connect() as connection:
+            found = connection.execute(sa.select(sa.func.count()).where(_runs.c.status == status))
+            return int(found.scalar_one())
+
+    def move(self, artifact_id: str, status: str, details: str, *, only_from: tuple[str, ...]) -> bool:
+        """Put a run into another state; return False where it was in none of `only_from`."""
+        values: dict[str, Any] = {"status": status, "details": details}
+        if status == STARTED:
+            values["started_at"] = time.time()
+        elif status in ENDED:
+            values["ended_at"] = time.time()
+        with self._engine.begin() as connection:
+            changed = connection.execute(
+                sa.update(_runs).where(_runs.c.artifact_id == artifact_id, _runs.c.status.in_(only_from)).values(values)
+            )
+            return changed.rowcount == 1
+
+    def delete(self, artifact_id: str) -> None:
+        """Forget a run."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(_runs).where(_runs.c.artifact_id == artifact_id))
+
+    def create_experiment(self, name: str) -> dict[str, Any]:
+        """Return the experiment of that name, made if it is not there yet."""
+        with self._engine.begin() as connection:
+            _get_or_create(connection, name)
+        return next(entry for entry in self.experiments() if entry["name"] == name)
+
+    def experiments(self) -> list[dict[str, Any]]:
+        """Return every experiment as {name, status, created_at}, oldest first."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_experiments).order_by(_experiments.c.created_at))
+            return [{"name": row.name, "status": "ACTIVE", "created_at": row.created_at} for row in rows]
+
+    def _select(self, *conditions: Any) -> list[RunRecord]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_runs).where(*conditions).order_by(_runs.c.created_at))
+            return [
+                RunRecord(**{**row._mapping, "config": json.loads(row.config), "data": json.loads(row.data)})
+                for row in rows
+            ]
+
+
+def _get_or_create(connection: sa.Connection, name: str) -> None:
+    known = connection.execute(sa.select(_experiments.c.name).where(_experiments.c.name == name)).first()
+    if known is None:
+        connection.execute(sa.insert(_experiments).values(name=name, created_at=time.time()))
+
+
+def _use_write_ahead_log(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")  # what was acknowledged is there after a power cut
+    connection.execute("PRAGMA busy_timeout=10000")

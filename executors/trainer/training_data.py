@@ -1,0 +1,115 @@
+"""Training pictures, decoded once into a memory-mapped uint8 file, with all captions of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetuner.exceptions import InvalidDocument, InvalidInput
+from finetuner.images import decode
+from finetuner.pairs import Pair
+
+if TYPE_CHECKING:
+    from finetuner.clip import Clip
+
+log = logging.getLogger("finetuner")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Pictures with their captions; the same picture under several captions is one row."""
+
+    pixels: np.ndarray
+    """(pictures, 3, size, size) uint8, resized and cropped as the model wants it, memory-mapped."""
+    captions: Sequence[Sequence[str]]
+    """Of each picture, at least one."""
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def batches(
+        self, rows: np.ndarray, batch_size: int, generator: np.random.Generator | None
+    ) -> Iterator[tuple[np.ndarray, list[str]]]:
+        """Yield one pass: every picture once, with one of its captions.
+
+        Args:
+            rows: (pictures,) int, the pictures to take.
+            batch_size: pictures a batch; a rest of one is left out, since it has no negatives.
+            generator: order and captions; None is the given order and the first caption.
+
+        Yields:
+            (batch, 3, size, size) uint8 and the batch's captions.
+        """
+        order = rows if generator is None else generator.permutation(rows)
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            if len(batch) < 2:
+                return
+            yield (
+                self.pixels[batch],
+                [
+                    self.captions[row][0 if generator is None else int(generator.integers(len(self.captions[row])))]
+                    for row in batch.tolist()
+                ],
+            )
+
+
+def prepare(pairs: Sequence[Pair], model: Clip, file: Path, threads: int) -> TrainingData:
+    """Decode every picture once.
+
+    Args:
+        pairs: several with the same picture become one row with several captions.
+        model: says how pictures are resized and cropped.
+        file: where the pixels are kept, 3 * size * size bytes a picture; it has no name any more afterwards.
+        threads: that decode.
+
+    Raises:
+        InvalidInput: fewer than two pictures can be decoded.
+    """
+    captions: dict[str, list[str]] = {}
+    blobs: dict[str, bytes] = {}
+    for pair in pairs:
+        captions.setdefault(pair.image_id, []).append(pair.text)
+        blobs[pair.image_id] = pair.image
+    size = model.preprocess_config.size
+    height, width = (size, size) if isinstance(size, int) else size
+    pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(blobs), 3, height, width))
+    file.unlink()  # the mapping stays, and the space is free when this process ends, also where it is killed
+    broken: list[int] = []
+
+    def decode_into(row_and_blob: tuple[int, bytes]) -> None:
+        row, blob = row_and_blob
+        try:
+            pixels[row] = cropped(model, blob)
+        except InvalidDocument as error:
+            log.warning("Picture of %r left out: %s", captions[ids[row]][0][:60], error)
+            broken.append(row)
+
+    ids = list(blobs)
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        list(pool.map(decode_into, enumerate(blobs.values())))
+    good = np.setdiff1d(np.arange(len(ids)), np.array(broken, dtype=np.int64))
+    if len(good) < 2:
+        raise InvalidInput(
+            f"train_data must hold at least two pictures that can be decoded. Got {len(good)} of {len(ids)}. "
+            f"Check the pictures."
+        )
+    if broken:
+        log.warning("%d of %d pictures cannot be decoded and are left out", len(broken), len(ids))
+        for row, old in enumerate(good):  # rows only move up, so no good one is overwritten
+            pixels[row] = pixels[old]
+    return TrainingData(pixels[: len(good)], [captions[ids[row]] for row in good.tolist()])
+
+
+def cropped(model: Clip, blob: bytes) -> np.ndarray:
+    """Return a picture as the model sees it before normalisation: (3, size, size) uint8."""
+    picture: Any = decode(blob)
+    for step in model.preprocess.transforms[:-2]:  # type: ignore[attr-defined]  # all but to-tensor and normalise
+        picture = step(picture)
+    return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
