@@ -1,0 +1,71 @@
+"""The command line as users start it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FINETUNER = Path(sys.executable).with_name("finetuner")
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FINETUNER_")}
+    return subprocess.run(
+        [str(FINETUNER), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=folder,
+        env=environment | {"COLUMNS": "120", "NO_COLOR": "1"},
+        check=False,
+    )
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    done = run("--help", folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert re.search(r"up\b.*demo\b.*runs\b.*logs\b.*search\b", done.stdout, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "command", [["runs"], ["logs", "my-run"], ["search", "a red dress"]], ids=lambda command: command[0]
+)
+def test_a_flow_that_is_down_is_one_line_and_exit_code_1(tmp_path: Path, unused_port: int, command: list[str]) -> None:
+    done = run(*command, "--host", f"grpc://127.0.0.1:{unused_port}", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(
+        f"finetuner: a Flow must answer at grpc://127.0.0.1:{unused_port}. None does. Start one"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_host_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = run("runs", "--host", "ftp://x", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "host must be like grpc://127.0.0.1:51000" in done.stderr
+
+
+def test_the_demo_does_not_clear_a_folder_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "out" / "workspace").mkdir(parents=True)
+    (tmp_path / "out" / "workspace" / "thesis.tex").write_text("years of work")
+    done = run("demo", "--out", "out", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "--out must be a folder of an earlier demo, or new. Got out, which holds other files" in done.stderr
+    assert (tmp_path / "out" / "workspace" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["search"], ["search", "x", "--limit", "many"]], ids=" ".join)
+def test_a_wrong_call_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(*arguments, folder=tmp_path)
+    assert done.returncode == 2
+    assert "Usage: finetuner" in done.stderr

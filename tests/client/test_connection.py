@@ -1,0 +1,90 @@
+"""Addresses, and one kind of error for each way in which a Flow does not answer."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from finetuner.connection import Connection
+from finetuner.exceptions import FinetunerServerError, FlowUnreachable, InvalidInput, Unauthorized
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as the gateway does to a wrong token, or as something that is no Flow."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        wrong = self.headers.get("Authorization") != "token right"
+        status, detail = (401, "This Flow asks for a token. Got none.") if wrong else (500, "boom")
+        content = json.dumps({"detail": detail}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("grpc://127.0.0.1:51000", "grpc://127.0.0.1:51000"),
+        ("flow.example.com:443", "grpc://flow.example.com:443"),
+        ("https://flow.example.com:443", "https://flow.example.com:443"),
+        ("grpcs://[::1]:1", "grpcs://[::1]:1"),
+    ],
+)
+def test_an_address_is_read(host: str, address: str) -> None:
+    connection = Connection(host, "secret")
+    assert connection.host == address
+    assert "secret" not in repr(connection)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "localhost", "grpc://localhost", "ftp://x:1", "grpc://:1", "x:99999", "x:port", "grpc://[::1", "a b"]
+)
+def test_another_address_is_refused(host: str) -> None:
+    with pytest.raises(InvalidInput, match="host must be like grpc://127.0.0.1:51000.*Got") as caught:
+        Connection(host)
+    assert repr(host) in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_dead_port_is_one_line_within_seconds(
+    scheme: str, unused_port: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(FlowUnreachable, match=r"must answer at .*None does. Start one with `finetuner up`") as caught:
+        Connection(f"{scheme}://127.0.0.1:{unused_port}").call("/status")
+    assert time.monotonic() - started < 10
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_digits_of_a_port_are_no_status() -> None:
+    error = ConnectionError("gRPC error: StatusCode.UNAVAILABLE failed to connect: ipv4:127.0.0.1:40188")
+    assert type(Connection("127.0.0.1:40188")._translated("/x", error)) is FlowUnreachable
+
+
+def test_a_wrong_token_and_a_failing_flow_are_told_apart(gateway: str, capfd: pytest.CaptureFixture[str]) -> None:
+    for token in ("", "wrong"):
+        with pytest.raises(Unauthorized, match="token must be the one that the Flow at .* asks for"):
+            Connection(gateway, token).call("/status")
+    with pytest.raises(FinetunerServerError, match="/status failed at .*boom"):
+        Connection(gateway, "right").call("/status")
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,150 @@
+"""Uploads and datasets: nothing by half, content shared, names checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from docarray import Document, DocumentArray
+
+from finetuner.datasets import MAX_PARTS, Datasets
+from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
+from finetuner.pairs import make_pair
+from finetuner.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def datasets(workspace: Workspace) -> Datasets:
+    return Datasets(workspace)
+
+
+def part(*texts: str) -> DocumentArray:
+    documents = DocumentArray()
+    for text in texts:
+        document = make_pair(text, text.encode(), {"z": 1, "a": text, "m": [1, {"y": 2, "b": 3}]})
+        document.id = text
+        documents.append(document)
+    return documents
+
+
+def push(datasets: Datasets, name: str, *texts: str) -> str:
+    datasets.add_part(f"upload of {name}", 0, part(*texts))
+    return datasets.commit(name, f"upload of {name}", len(texts)).version
+
+
+def ids(datasets: Datasets, name: str) -> list[str]:
+    return [document.id for document in datasets.documents(datasets.find(name).version)]
+
+
+def test_a_whole_upload_is_a_dataset(datasets: Datasets) -> None:
+    for number, texts in ((2, ("e",)), (0, ("a", "b")), (1, ("c", "d"))):  # in any order
+        datasets.add_part("upload", number, part(*texts))
+    made = datasets.commit("colours", "upload", 5)
+    assert (made.name, made.documents) == ("colours", 5)
+    assert datasets.find("colours") == made
+    assert datasets.all() == [made]
+    assert ids(datasets, "colours") == list("abcde")
+    assert [list(datasets.part(made.version, number)[:, "id"]) for number in range(4)] == [
+        ["a", "b"],
+        ["c", "d"],
+        ["e"],
+        [],
+    ]
+    assert [dict(document.tags)["m"] for document in datasets.documents(made.version)] == [[1, {"y": 2, "b": 3}]] * 5
+    assert made.size == sum(len(document.to_bytes(protocol="protobuf")) for document in part(*"abcde"))
+
+
+def test_half_an_upload_is_never_visible(datasets: Datasets, workspace: Workspace) -> None:
+    datasets.add_part("upload", 0, part("a", "b"))
+    assert datasets.all() == []
+    with pytest.raises(DatasetNotFound):
+        datasets.find("colours")
+    with pytest.raises(InvalidInput, match="with all its documents, at least one. Got 2 of 3. Send the missing parts"):
+        datasets.commit("colours", "upload", 3)
+    assert datasets.all() == []
+    datasets.add_part("upload", 1, part("c"))
+    assert datasets.commit("colours", "upload", 3).documents == 3
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_upload_of_nothing_is_no_dataset(datasets: Datasets, count: int) -> None:
+    with pytest.raises(InvalidInput, match=f"Got 0 of {count}"):
+        datasets.commit("colours", "never began", count)
+
+
+def test_the_same_part_again_replaces_itself(datasets: Datasets) -> None:
+    datasets.add_part("upload", 0, part("wrong", "wrong too"))
+    datasets.add_part("upload", 0, part("a"))
+    datasets.commit("colours", "upload", 1)
+    assert ids(datasets, "colours") == ["a"]
+
+
+@pytest.mark.parametrize("number", [-1, MAX_PARTS])
+def test_a_part_out_of_range_is_refused(datasets: Datasets, number: int) -> None:
+    with pytest.raises(InvalidInput, match="must be numbered in"):
+        datasets.add_part("upload", number, part("a"))
+
+
+def test_an_empty_part_and_a_document_that_is_no_pair_are_refused(datasets: Datasets) -> None:
+    with pytest.raises(InvalidInput, match="hold documents. Got 0"):
+        datasets.add_part("upload", 0, DocumentArray())
+    with pytest.raises(InvalidDocument, match=r"document 1 \(x\): pair must have two chunks"):
+        datasets.add_part("upload", 0, DocumentArray([*part("a"), Document(id="x", text="alone")]))
+    with pytest.raises(InvalidInput, match="Got 0 of 2"):
+        datasets.commit("colours", "upload", 2)
+
+
+def test_the_same_content_has_one_version_and_one_place(datasets: Datasets, workspace: Workspace) -> None:
+    # The chunks of each push have ids of their own: ids are no content.
+    uploads = (("one", "ab"), ("two", "ab"), ("three", "ba"))
+    first, second, other = (push(datasets, name, *texts) for name, texts in uploads)
+    assert first == second != other
+    assert {path.name for path in workspace.datasets.iterdir()} == {first, other, "names", "uploads"}
+
+
+def test_delete_keeps_content_that_another_name_means(datasets: Datasets, workspace: Workspace) -> None:
+    version = push(datasets, "one", "a")
+    push(datasets, "two", "a")
+    datasets.delete("one")
+    assert ids(datasets, "two") == ["a"]
+    datasets.delete("two")
+    assert not (workspace.datasets / version).exists()
+    assert datasets.all() == []
+    with pytest.raises(DatasetNotFound):
+        datasets.delete("two")
+
+
+def test_a_name_may_get_new_content(datasets: Datasets) -> None:
+    push(datasets, "colours", "a")
+    push(datasets, "colours", "b", "c")
+    assert ids(datasets, "colours") == ["b", "c"]
+    assert [dataset.documents for dataset in datasets.all()] == [2]
+
+
+@pytest.mark.parametrize("name", ["", "../../escape", "/etc/x", "a b", "ä", "x" * 129])
+def test_a_path_is_no_dataset_name(datasets: Datasets, workspace: Workspace, name: str) -> None:
+    datasets.add_part("upload", 0, part("a"))
+    with pytest.raises(InvalidInput, match="dataset name must be 1 to 128 letters"):
+        datasets.commit(name, "upload", 1)
+    assert datasets.all() == []
+
+
+@pytest.mark.parametrize("upload", ["../../escape", "/abs", "ä ö", "x" * 10_000, ""])
+def test_an_upload_may_be_called_anything_and_stays_in_the_workspace(
+    datasets: Datasets, tmp_path: Path, upload: str
+) -> None:
+    datasets.add_part(upload, 0, part("a"))
+    assert [path.parents[1].name for path in tmp_path.rglob("part-*.parquet")] == ["uploads"]
+    assert datasets.commit("colours", upload, 1).documents == 1
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_there(datasets: Datasets) -> None:
+    push(datasets, "one", "a")
+    push(datasets, "two", "b")
+    with pytest.raises(DatasetNotFound, match=r"Got 'three', which is neither a dataset here \(one, two\)"):
+        datasets.find("three")

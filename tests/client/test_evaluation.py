@@ -1,0 +1,116 @@
+"""Evaluation against a plain loop over every query and every document."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from finetuner.clip import Clip
+from finetuner.evaluation import PREFIX, evaluate_pairs, image_to_text, text_to_image
+from finetuner.exceptions import InvalidInput
+from finetuner.images import decode
+from finetuner.metrics import NINE
+from finetuner.pairs import Pair
+
+WORDS = [
+    "red",
+    "blue",
+    "green",
+    "dress",
+    "shirt",
+    "coat",
+    "striped",
+    "plain",
+    "long",
+    "short",
+    "rot",
+    "blau",
+    "Kleid",
+    "Hemd",
+]
+Jpeg = Callable[[int], bytes]
+
+
+def random_pairs(
+    jpeg: Jpeg, count: int, pictures: int, *, labels: int = 0, languages: tuple[str, ...] = ("",)
+) -> list[Pair]:
+    """Return pairs whose label, if any, depends on the picture alone."""
+    generator = random.Random(count)
+    pairs = []
+    for number in range(count):
+        picture = number if number < pictures else generator.randrange(pictures)
+        text = " ".join(generator.sample(WORDS, 4))
+        label = f"item {picture % labels}" if labels else ""
+        pairs.append(Pair(text, jpeg(picture), label, languages[number % len(languages)]))
+    return pairs
+
+
+def naive(model: Clip, pairs: list[Pair], limit: int) -> dict[str, float]:
+    """Score by comparing every text with every picture, one after the other."""
+    pictures: list[Pair] = []
+    for pair in pairs:
+        if pair.image not in [other.image for other in pictures]:
+            pictures.append(pair)
+    text = [vector.astype(np.float64) for vector in model.encode_texts([pair.text for pair in pairs])]
+    vision = [model.encode_images([decode(pair.image)])[0].astype(np.float64) for pair in pictures]
+
+    def relevant(a: Pair, b: Pair) -> bool:
+        return a.label == b.label if a.label else a.image == b.image
+
+    def ranked(query: int, forward: bool, allowed: list[int]) -> list[int]:
+        own, others = (text[query], vision) if forward else (vision[query], text)
+        return sorted(allowed, key=lambda other: -float(own @ others[other]))
+
+    scores: dict[str, float] = {}
+    everything = list(range(len(pictures)))
+    rows = [
+        [relevant(pair, pictures[row]) for row in ranked(number, True, everything)] for number, pair in enumerate(pairs)
+    ]
+    for metric in NINE:
+        values = [metric(row[:limit], sum(row)) for row in rows]
+        scores[PREFIX + metric.__name__] = sum(values) / len(values)
+    for language in ["", *sorted({pair.language for pair in pairs} - {""})]:
+        own = [number for number, pair in enumerate(pairs) if language in ("", pair.language)]
+        described = [row for row in everything if any(relevant(pairs[number], pictures[row]) for number in own)]
+        for k in (1, 5, 10):
+            found = [any(rows[number][:k]) for number in own]
+            scores[text_to_image(k, language)] = sum(found) / len(found)
+            found = [
+                any(relevant(pairs[text], pictures[row]) for text in ranked(row, False, own)[:k]) for row in described
+            ]
+            scores[image_to_text(k, language)] = sum(found) / len(found)
+    return scores
+
+
+@pytest.mark.parametrize("limit", [3, 20])
+@pytest.mark.parametrize(
+    ("labels", "languages"),
+    [(0, ("",)), (7, ("",)), (0, ("en", "de")), (7, ("en", "en", "de"))],
+    ids=["captions of a picture", "labels", "captions in two languages", "labels and two languages"],
+)
+def test_equals_a_plain_loop(mini: Clip, jpeg: Jpeg, labels: int, languages: tuple[str, ...], limit: int) -> None:
+    pairs = random_pairs(jpeg, 26, 12, labels=labels, languages=languages)
+    found, expected = evaluate_pairs(mini, pairs, limit=limit, batch_size=7), naive(mini, pairs, limit)
+    assert found == {name: pytest.approx(value) for name, value in expected.items()}
+
+
+def test_a_picture_described_in_one_language_only_does_not_count_against_the_other(mini: Clip, jpeg: Jpeg) -> None:
+    pairs = [Pair("a red dress", jpeg(0), "", "en"), Pair("ein rotes Kleid", jpeg(1), "", "de")]
+    found = evaluate_pairs(mini, pairs)
+    assert found[image_to_text(1, "en")] == found[image_to_text(1, "de")] == 1.0
+
+
+def test_a_broken_picture_is_left_out_with_its_texts(mini: Clip, jpeg: Jpeg) -> None:
+    good = random_pairs(jpeg, 12, 6)
+    broken = [Pair("a broken one", jpeg(99)[:200], "", ""), Pair("the same again", jpeg(99)[:200], "", "")]
+    assert evaluate_pairs(mini, [*good[:5], *broken, *good[5:]]) == evaluate_pairs(mini, good)
+
+
+def test_no_pair_and_no_good_picture_are_refused(mini: Clip) -> None:
+    with pytest.raises(InvalidInput, match="at least one pair. Got none"):
+        evaluate_pairs(mini, [])
+    with pytest.raises(InvalidInput, match="at least one picture that can be decoded. Got none"):
+        evaluate_pairs(mini, [Pair("a text", b"no picture")])

@@ -1,0 +1,157 @@
+"""Embeddings on this machine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from docarray import Document, DocumentArray
+
+from finetuner import artifact, encoding
+from finetuner.clip import Clip
+from finetuner.encoding import encode_documents
+from finetuner.exceptions import ArtifactNotFound, InvalidDocument, InvalidInput, NoSuchModel, SelectModelRequired
+from finetuner.images import decode
+from finetuner.inference import InferenceModel, build_model, encode, open_artifact
+from finetuner.uris import read_local
+
+Jpeg = Callable[[int], bytes]
+
+
+@pytest.fixture
+def text(mini: Clip) -> InferenceModel:
+    return InferenceModel(mini, "clip-text", batch_size=2)
+
+
+@pytest.fixture
+def vision(mini: Clip) -> InferenceModel:
+    return InferenceModel(mini, "clip-vision", batch_size=2)
+
+
+def test_texts_become_rows(text: InferenceModel, mini: Clip) -> None:
+    texts = ["a red dress", "ein blaues Hemd", "x"]
+    found = encode(text, texts)
+    assert found.shape == (3, text.dim)
+    assert found.dtype == np.float32
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    assert np.allclose(found, mini.encode_texts(texts), atol=1e-6)
+    assert np.allclose(encode(text, texts, batch_size=1), found, atol=1e-6)
+
+
+def test_paths_and_uris_become_rows(vision: InferenceModel, mini: Clip, tmp_path: Path, jpeg: Jpeg) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg(number))
+    found = encode(vision, [str(tmp_path / "0.jpg"), (tmp_path / "1.jpg").as_uri()])
+    assert np.allclose(found, mini.encode_images([decode(jpeg(number)) for number in range(2)]), atol=1e-6)
+
+
+def test_documents_keep_their_identity(vision: InferenceModel, jpeg: Jpeg) -> None:
+    documents = DocumentArray([Document(blob=jpeg(0)), Document(tensor=np.asarray(decode(jpeg(0))))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert encode(vision, documents) is documents
+    assert np.allclose(documents[0].embedding, documents[1].embedding, atol=1e-6)
+    assert [document.tags["finetuner_artifact"] for document in documents] == ["clip-mini"] * 2
+
+
+def test_one_broken_picture_carries_its_error_and_the_rest_are_embedded(vision: InferenceModel, jpeg: Jpeg) -> None:
+    documents = DocumentArray([Document(blob=blob) for blob in (jpeg(0), b"broken", jpeg(1)[:300], jpeg(2))])
+    documents[1].embedding = np.ones(3)
+    with pytest.warns(UserWarning, match=r"2 of 4 documents are not.*first is document 1: image must be") as seen:
+        encode(vision, documents)
+    assert seen[0].filename == __file__
+    assert [document.embedding is not None for document in documents] == [True, False, False, True]
+    assert documents[1].tags["finetuner_error"]["type"] == "InvalidDocument"
+    documents[1].blob = documents[2].blob = jpeg(3)
+    encode(vision, documents)
+    assert all(document.embedding is not None for document in documents)
+    assert all("finetuner_error" not in document.tags for document in documents)
+
+
+@pytest.mark.parametrize("tower", ["text", "vision"])
+def test_nothing_to_encode_is_nothing(published: Path, tower: str) -> None:
+    model = open_artifact(published, select_model=f"clip-{tower}")
+    assert encode(model, []).shape == (0, model.dim)
+    assert encode(model, []).dtype == np.float32
+    assert len(encode(model, DocumentArray())) == 0
+
+
+def test_an_item_that_cannot_be_encoded_is_named(text: InferenceModel, vision: InferenceModel, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(InvalidDocument, match=r"item 0 \('.*text.jpg'\): image must be a picture file"):
+        encode(vision, [str(tmp_path / "text.jpg")])
+    with pytest.raises(InvalidDocument, match=r"item 0 \('/no/such.jpg'\): uri must be a readable file"):
+        encode(vision, ["/no/such.jpg"])
+    with pytest.raises(InvalidDocument, match=r"item 1 \(''\): document must hold a text for clip-text. Got none"):
+        encode(text, ["a", ""])
+
+
+def test_documents_for_the_other_tower_are_left_alone_with_a_warning(text: InferenceModel, jpeg: Jpeg) -> None:
+    documents = DocumentArray([Document(text="a"), Document(blob=jpeg(0))])
+    with pytest.warns(UserWarning, match=r"1 of 2 documents.*document 1: document must hold a text for clip-text"):
+        encode(text, documents)
+    assert documents[1].embedding is None
+
+
+@pytest.mark.parametrize("data", ["one text", [1, 2], None, [b"bytes"], {"a": 1}, np.zeros(3)])
+def test_data_of_another_kind_is_refused(text: InferenceModel, data: object) -> None:
+    with pytest.raises(InvalidInput, match=f"DocumentArray or a list of strings. Got {type(data).__name__}"):
+        encode(text, data)  # type: ignore[type-var]
+
+
+def test_a_text_that_is_too_long_is_that_documents_fault(mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "MAX_TEXT", 5)
+    documents = [Document(text="short"), Document(text="longer"), Document(text="again")]
+    assert encode_documents(mini, documents, read_uri=read_local) == (2, 1)
+    assert "at most 5 characters. Got 6" in documents[1].tags["finetuner_error"]["message"]
+
+
+def test_progress_counts_every_document(mini: Clip, jpeg: Jpeg) -> None:
+    done: list[int] = []
+    documents = [
+        Document(text="a"),
+        Document(blob=jpeg(0)),
+        Document(blob=b"x"),
+        Document(text="b"),
+        Document(text="c"),
+    ]
+    assert encode_documents(mini, documents, read_uri=read_local, batch_size=2, on_batch=done.append) == (4, 1)
+    assert done == [2, 1, 2]
+
+
+def test_the_packaged_model_is_built(capfd: pytest.CaptureFixture[str]) -> None:
+    model = build_model("clip-mini", select_model="clip-text", device="cpu")
+    assert encode(model, ["a red dress"]).shape == (1, model.dim)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("select", [None, "clip", "text", ""])
+def test_a_tower_must_be_chosen(published: Path, select: str | None) -> None:
+    for opened in (
+        lambda: build_model("clip-mini", select_model=select),
+        lambda: open_artifact(published, select_model=select),
+    ):
+        with pytest.raises(SelectModelRequired, match="must be one of clip-text, clip-vision for .* Got"):
+            opened()
+    with pytest.raises(NoSuchModel):
+        build_model("clip-maxi", select_model="clip-text")
+
+
+def test_an_artifact_opens_as_folder_as_parent_and_as_zip(
+    published: Path, tmp_path: Path, mini: Clip, capfd: pytest.CaptureFixture[str]
+) -> None:
+    archive = artifact.zip_folder(published, tmp_path / "run.zip", "run")
+    for path in (published, published.parent, archive):
+        model = open_artifact(path, select_model="clip-text", device="cpu")
+        assert model.clip.model_id == published.name
+        assert np.allclose(encode(model, ["a red dress"]), mini.encode_texts(["a red dress"]), atol=1e-6)
+    assert capfd.readouterr().err == ""
+
+
+def test_no_artifact_is_not_found(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.zip"):
+        with pytest.raises(ArtifactNotFound, match="artifact must be a folder"):
+            open_artifact(path, select_model="clip-text")

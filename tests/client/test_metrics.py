@@ -1,0 +1,121 @@
+"""Metrics against COMPAT's worked example, DocArray v1's own functions and plain loops."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from docarray.math import evaluation as reference
+
+from finetuner.metrics import NINE, nearest, nine_metrics
+
+WORKED = [0, 1, 1, 0, 1]
+# COMPAT.md section 2, max_rel = 4
+EXPECTED = {
+    "average_precision": 0.5889,
+    "dcg_at_k": 2.0616,
+    "f1_score_at_k": 0.6667,
+    "hit_at_k": 1.0,
+    "ndcg_at_k": 0.7836,
+    "precision_at_k": 0.6,
+    "r_precision": 0.6667,
+    "recall_at_k": 0.75,
+    "reciprocal_rank": 0.5,
+}
+
+
+def random_lists(count: int, seed: int = 0) -> list[tuple[list[bool], int]]:
+    generator = random.Random(seed)
+    made = []
+    for _ in range(count):
+        share = generator.random()
+        hits = [generator.random() < share for _ in range(generator.randint(1, 25))]
+        made.append((hits, sum(hits) + generator.randint(0 if any(hits) else 1, 5)))
+    return made
+
+
+def naive(name: str, hits: list[bool], max_rel: int) -> float:
+    """The definitions of COMPAT.md, one step at a time."""
+    ranks = [rank for rank in range(1, len(hits) + 1) if hits[rank - 1]]
+    precision, recall = len(ranks) / len(hits), len(ranks) / max_rel
+
+    def dcg(values: list[bool]) -> float:
+        total = 0.0
+        for rank in range(1, len(values) + 1):
+            if values[rank - 1]:
+                total += 1.0 if rank == 1 else 1.0 / math.log2(rank)
+        return total
+
+    if name == "precision_at_k":
+        return precision
+    if name == "recall_at_k":
+        return recall
+    if name == "f1_score_at_k":
+        return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+    if not ranks:
+        return 0.0
+    if name == "hit_at_k":
+        return 1.0
+    if name == "average_precision":
+        return sum((number + 1) / rank for number, rank in enumerate(ranks)) / len(ranks)
+    if name == "reciprocal_rank":
+        return 1 / ranks[0]
+    if name == "dcg_at_k":
+        return dcg(hits)
+    if name == "ndcg_at_k":
+        return dcg(hits) / dcg([True] * len(ranks))
+    assert name == "r_precision"
+    return sum(rank <= len(ranks) for rank in ranks) / len(ranks)
+
+
+def test_the_worked_example() -> None:
+    found = nine_metrics([[bool(hit) for hit in WORKED]], [4])
+    assert {name: round(value, 4) for name, value in found.items()} == EXPECTED
+
+
+@pytest.mark.parametrize("metric", NINE, ids=lambda metric: metric.__name__)
+def test_equals_docarrays_own_function_and_a_plain_loop(
+    metric: Callable[..., float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "asfarray", lambda values: np.asarray(values, float), raising=False)  # gone in numpy 2
+    theirs = getattr(reference, metric.__name__)
+    needs_max_rel = metric.__name__ in ("recall_at_k", "f1_score_at_k")
+    for hits, max_rel in random_lists(200):
+        found = metric(hits, max_rel)
+        assert found == pytest.approx(naive(metric.__name__, hits, max_rel))
+        row = [int(hit) for hit in hits]
+        assert found == pytest.approx(theirs(row, max_rel=max_rel) if needs_max_rel else theirs(row))
+
+
+@pytest.mark.parametrize("metric", NINE, ids=lambda metric: metric.__name__)
+@pytest.mark.parametrize("max_rel", [0, 3])
+def test_nothing_retrieved_and_nothing_relevant_is_zero(metric: Callable[..., float], max_rel: int) -> None:
+    assert metric([], max_rel) == 0.0
+    assert metric([False, False], max_rel) == 0.0
+
+
+def test_the_mean_is_over_the_queries() -> None:
+    found = nine_metrics([[True, False], [False, False]], [1, 1])
+    assert found["precision_at_k"] == 0.25
+    assert found["hit_at_k"] == 0.5
+
+
+def test_no_query_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one query"):
+        nine_metrics([], [])
+
+
+@pytest.mark.parametrize(("queries", "rows", "limit"), [(1, 1, 1), (7, 30, 5), (9, 4, 20), (300, 17, 17), (3, 0, 5)])
+def test_nearest_equals_brute_force(queries: int, rows: int, limit: int) -> None:
+    generator = np.random.default_rng(queries + rows)
+    # Whole numbers: similarities are exact, so ties are ties and go by row number.
+    asked = generator.integers(-2, 3, (queries, 4)).astype(np.float32)
+    index = generator.integers(-2, 3, (rows, 4)).astype(np.float32)
+    found = nearest(asked, index, limit, chunk=64)
+    assert found.shape == (queries, min(limit, rows))
+    for row, query in zip(found.tolist(), asked.tolist(), strict=True):
+        similarity = [sum(a * b for a, b in zip(query, other, strict=True)) for other in index.tolist()]
+        assert row == sorted(range(rows), key=lambda number: (-similarity[number], number))[:limit]

@@ -1,0 +1,95 @@
+"""Models by reference: what is meant now, and how many stay loaded."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from finetuner import models
+from finetuner.backbones import Backbone
+from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, NoSuchModel
+from finetuner.models import Models, weights_folder
+from finetuner.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, published: Path, mini_row: Backbone, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Return a workspace with an artifact; clip-mini is the copy of this test session."""
+    found = models.find_backbone
+    monkeypatch.setattr(models, "find_backbone", lambda name: mini_row if name == "clip-mini" else found(name))
+    workspace = Workspace(tmp_path)
+    shutil.copytree(published, workspace.artifacts / published.name)
+    return workspace
+
+
+def test_live_is_the_default_until_something_is_promoted(workspace: Workspace, published: Path) -> None:
+    known = Models(workspace)
+    assert known.resolve() == known.resolve("live") == "clip-mini"
+    workspace.aliases.set("live", {"artifact": published.name})
+    assert known.resolve() == published.name
+    assert known.get().model_id == published.name
+    workspace.aliases.set("live", {"artifact": "clip-mini"})
+    assert known.get().model_id == "clip-mini"
+
+
+def test_ids_aliases_and_backbones_are_references(workspace: Workspace, published: Path) -> None:
+    known = Models(workspace)
+    workspace.aliases.set("große Änderung", {"artifact": published.name})
+    assert known.resolve(published.name) == known.resolve("große Änderung") == published.name
+    assert known.resolve("openai/clip-vit-base-patch32") == "clip-base-en"
+    assert known.resolve("ViT-B-32#openai") == "ViT-B-32::openai"
+
+
+def test_an_unknown_reference_lists_what_there_is(workspace: Workspace) -> None:
+    workspace.aliases.set("best", {"artifact": "x"})
+    with pytest.raises(ArtifactNotFound, match=r"an alias \(best\) or a backbone \(clip-mini, .*Got 'bets'"):
+        Models(workspace).get("bets")
+    with pytest.raises(ArtifactNotFound, match="artifact must be published. Got ffffffffffffffffffffffff"):
+        Models(workspace).get("f" * 24)
+    with pytest.raises(NoSuchModel, match="Nearest: clip-mini"):
+        Models(workspace, default="clip-mimi")
+
+
+@pytest.mark.parametrize("reference", ["../artifacts", "/etc", "0123456789abcdef01234567/..", ""])
+def test_a_path_is_no_reference(workspace: Workspace, reference: str) -> None:
+    with pytest.raises(ArtifactNotFound):
+        Models(workspace).get(reference)
+
+
+@pytest.mark.parametrize("capacity", [0, 1])
+def test_the_least_recently_used_goes(workspace: Workspace, published: Path, capacity: int) -> None:
+    known = Models(workspace, capacity=capacity)
+    assert known.get("clip-mini") is known.get("clip-mini")
+    known.get(published.name)
+    assert known.loaded == [published.name]
+
+
+def test_use_keeps_a_model_loaded(workspace: Workspace, published: Path) -> None:
+    known = Models(workspace, capacity=2, towers=("clip-text",))
+    second = "fedcba9876543210fedcba98"
+    shutil.copytree(workspace.artifacts / published.name, workspace.artifacts / second)
+    first = known.get(published.name)
+    known.get("clip-mini")
+    assert known.get(published.name) is first
+    known.get(second)
+    assert known.loaded == [published.name, second]
+    assert known.get(published.name) is first
+    assert first.towers == ("clip-text",)
+
+
+def test_a_damaged_artifact_is_not_loaded_and_leaves_the_others(workspace: Workspace, published: Path) -> None:
+    known = Models(workspace)
+    known.get("clip-mini")
+    (workspace.artifacts / published.name / "config.yml").write_text("other")
+    with pytest.raises(CorruptedArtifact):
+        known.get(published.name)
+    assert known.loaded == ["clip-mini"]
+
+
+def test_checkpoints_come_from_the_workspaces_folder(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "x.pt").touch()
+    assert weights_folder(workspace) == tmp_path / "weights"
+    with pytest.raises(NoSuchModel, match="Got '../x.pt'"):
+        Models(workspace).get("ViT-B-32::../x.pt")

@@ -1,0 +1,117 @@
+"""Pairs as documents, whole and broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from docarray import Document, DocumentArray
+
+from finetuner.exceptions import InvalidDocument
+from finetuner.images import decode
+from finetuner.pairs import Pair, make_pair, packed, read_pair, read_pairs
+from finetuner.uris import read_local
+
+TEXT = Document(text="a red dress", modality="text")
+PICTURE = Document(blob=b"picture", modality="image")
+
+
+def refuse(uri: str) -> bytes:
+    raise AssertionError(f"{uri} was fetched")
+
+
+def test_a_pair_comes_back(jpeg: Callable[[int], bytes]) -> None:
+    document = make_pair("ein rotes Kleid", jpeg(0), {"finetuner_label": "item-7", "language": "de"})
+    again = Document.from_bytes(document.to_bytes(protocol="protobuf"), protocol="protobuf")
+    assert read_pair(again) == Pair("ein rotes Kleid", jpeg(0), "item-7", "de")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [Document(text="a"), Document(blob=b"x")],
+        [Document(blob=b"x"), Document(text="a")],
+        [Document(text="a", modality="text"), Document(blob=b"x", modality="image")],
+    ],
+)
+def test_the_sides_are_known_by_modality_or_by_content(chunks: list[Document]) -> None:
+    assert read_pair(Document(chunks=chunks)) == Pair("a", b"x")
+
+
+def test_tags_of_a_side_count_where_the_parent_has_none() -> None:
+    text = Document(text="a", tags={"finetuner_label": "of the text", "language": "en"})
+    assert read_pair(Document(chunks=[text, PICTURE])) == Pair("a", b"picture", "of the text", "en")
+    parent = Document(chunks=[text, PICTURE], tags={"finetuner_label": "of the parent"})
+    assert read_pair(parent).label == "of the parent"
+
+
+@pytest.mark.parametrize(("label", "key"), [(7, "label 7"), (0, "label 0"), ("x", "label x")])
+def test_relevance_goes_by_label(label: Any, key: str) -> None:
+    assert read_pair(make_pair("a", b"x", {"finetuner_label": label})).relevance_key == key
+
+
+@pytest.mark.parametrize("tags", [{}, {"finetuner_label": ""}, {"finetuner_label": None, "language": None}])
+def test_relevance_goes_by_picture_where_there_is_no_label(tags: dict[str, Any]) -> None:
+    pairs = [read_pair(make_pair(text, picture, tags)) for text, picture in (("a", b"x"), ("b", b"x"), ("a", b"y"))]
+    assert pairs[0].relevance_key == pairs[1].relevance_key != pairs[2].relevance_key
+    assert pairs[0].language == ""
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([], "one text and one image. Got 0 text and 0 image"),
+        ([TEXT], "Got 1 text and 0 image"),
+        ([PICTURE], "Got 0 text and 1 image"),
+        ([TEXT, Document(text="b"), PICTURE], "Got 2 text and 1 image"),
+        ([TEXT, PICTURE, Document(blob=b"y")], "Got 1 text and 2 image"),
+        ([Document(text="", modality="text"), PICTURE], "caption. Got an empty text"),
+        ([Document(text=" \n", modality="text"), PICTURE], "caption. Got an empty text"),
+        ([TEXT, Document(modality="image")], "image side with blob, tensor or uri. Got none"),
+        ([TEXT, Document(uri="/a/picture.jpg")], "must carry its picture as blob"),
+    ],
+)
+def test_a_broken_pair_is_refused_with_its_position(chunks: list[Document], expected: str) -> None:
+    documents = DocumentArray([make_pair("a", b"x"), Document(id="broken", chunks=chunks)])
+    with pytest.raises(InvalidDocument, match=expected) as caught:
+        read_pairs(documents)
+    assert str(caught.value).startswith("document 1 (broken): pair must")
+
+
+def test_a_picture_behind_a_path_travels_inside(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(jpeg(1))
+    document = Document(chunks=[TEXT, Document(uri=str(path), tags={"shop": "x"})], tags={"finetuner_label": "l"})
+    done = packed(document, read_local)
+    assert read_pair(done) == Pair("a red dress", jpeg(1), "l")
+    assert done.id == document.id
+    assert done.tags == {"shop": "x", "finetuner_label": "l"}
+    assert not document.chunks[1].blob
+
+
+def test_a_uri_is_read_once(jpeg: Callable[[int], bytes]) -> None:
+    read: list[str] = []
+
+    def reader(uri: str) -> bytes:
+        read.append(uri)
+        return jpeg(2)
+
+    packed(Document(chunks=[TEXT, Document(uri="http://x/y.jpg")]), reader)
+    assert read == ["http://x/y.jpg"]
+
+
+def test_a_tensor_travels_as_png() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    pair = read_pair(packed(Document(chunks=[TEXT, Document(tensor=pixels)]), refuse))
+    assert np.array_equal(np.asarray(decode(pair.image)), pixels)
+
+
+@pytest.mark.parametrize(
+    "picture", [Document(blob=b"no picture"), Document(tensor=np.zeros((3, 3))), Document(uri="data:,x")]
+)
+def test_what_cannot_be_decoded_is_not_packed(picture: Document) -> None:
+    with pytest.raises(InvalidDocument, match="must be"):
+        packed(Document(chunks=[TEXT, picture]), refuse)

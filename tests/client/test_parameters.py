@@ -1,0 +1,64 @@
+"""Parameters of a request, as protobuf brings them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetuner.exceptions import InvalidInput
+from finetuner.parameters import Parameters
+
+
+def test_values_are_read_and_defaults_stand_in() -> None:
+    given = Parameters(
+        {"limit": 5.0, "name": "x", "on": True, "none": None, "__results__": {}}, ("limit", "name", "on", "none")
+    )
+    assert given.whole("limit", 20, 1, 10) == 5
+    assert type(given.whole("limit", 20, 1, 10)) is int
+    assert given.whole("none", 20, 1, 30) == 20
+    assert given.text("name") == given["name"] == "x"
+    assert given.text("none", "live") == "live"
+    assert given.flag("on", False)
+    assert not given.flag("none", False)
+    assert given.get("none", 3) == 3
+    assert Parameters(None, ()).get("x") is None
+
+
+def test_an_unknown_parameter_is_refused_with_those_that_are_read() -> None:
+    with pytest.raises(InvalidInput, match="parameters must be of: limit, filter. Got b, limt"):
+        Parameters({"limt": 5, "b": 1}, ("limit", "filter"))
+    with pytest.raises(InvalidInput, match="of: none. Got x"):
+        Parameters({"x": 1}, ())
+
+
+@pytest.mark.parametrize("value", ["5", 1.5, True, float("nan"), float("inf"), -float("inf"), [5], {}])
+def test_what_is_no_whole_number_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="parameter 'limit' must be a whole number") as caught:
+        Parameters({"limit": value}, ("limit",)).whole("limit", 20, 1, 1000)
+    assert f"Got {value!r}." in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, 1001, 10**400, 12345678.0])
+def test_a_number_out_of_range_is_refused(value: float) -> None:
+    with pytest.raises(InvalidInput, match=r"parameter 'limit' must be in \[1, 1000\]") as caught:
+        Parameters({"limit": value}, ("limit",)).whole("limit", 20, 1, 1000)
+    assert f"Got {value!r}." in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [5, ["x"], True])
+def test_what_is_no_string_is_refused(value: Any) -> None:
+    for default in (None, "live"):
+        with pytest.raises(InvalidInput, match="parameter 'name' must be a string. Got"):
+            Parameters({"name": value}, ("name",)).text("name", default)
+
+
+@pytest.mark.parametrize("value", [1, 0.0, "true"])
+def test_what_is_no_flag_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="parameter 'on' must be true or false. Got"):
+        Parameters({"on": value}, ("on",)).flag("on", False)
+
+
+def test_a_required_parameter_is_asked_for() -> None:
+    with pytest.raises(InvalidInput, match="parameter 'name' is required"):
+        Parameters({"name": None}, ("name",)).text("name")

@@ -1,0 +1,142 @@
+"""A run as the client sees it: states, log, metrics, and an artifact that is fetched in pieces."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docarray import Document, DocumentArray
+
+from finetuner import artifact, wire
+from finetuner.connection import Connection
+from finetuner.exceptions import (
+    CorruptedArtifact,
+    FinetunerError,
+    RunFailedError,
+    RunInProgressError,
+    RunPreparingError,
+)
+from finetuner.run import Run
+
+SCORES = {"before": {"clip-text-to-clip-vision_precision_at_k": 0.04035}, "after": {"recall": 0.5}}
+STEPS = '{"step": 1, "loss": 2.5}\n{"step": 2, "loss": 1.5}\n'
+PIECE = 1_000_000
+
+
+class Trainer(Connection):
+    """A connection straight to what a trainer would say of one run, without the network between."""
+
+    def __init__(self, folder: Path, log: str, states: list[str]) -> None:
+        super().__init__()
+        self.folder, self.log, self.states = folder, log.encode(), states
+
+    def post(
+        self, endpoint: str, documents: DocumentArray | None = None, parameters: dict[str, Any] | None = None
+    ) -> DocumentArray:
+        given = parameters or {}
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        status = {"status": state, "details": "out of memory" if state == "FAILED" else ""}
+        if endpoint == wire.RUNS_STATUS:
+            answer = wire.reply(status)
+        elif endpoint == wire.RUNS_LOGS:
+            end = self.log.find(b"\n", given["offset"] + 20) + 1 or len(self.log)
+            text = self.log[given["offset"] : end].decode()
+            answer = wire.reply({"text": text, "offset": max(end, given["offset"]), "status": state})
+        elif endpoint == wire.RUNS_METRICS:
+            answer = wire.reply({**status, "scores": SCORES, "steps": STEPS})
+        elif "file" in given:
+            content = (self.folder / given["file"]).read_bytes()
+            answer = Document(blob=content[given["offset"] : given["offset"] + PIECE])
+        else:
+            answer = wire.reply({"manifest": (self.folder / artifact.MANIFEST).read_text()})
+        return DocumentArray([answer])
+
+
+LOG = "starting\nstep 1/2 loss 2.5\nstep 2/2 loss 1.5\nMetric: 'recall' Value: 0.5\nfinished ä\n"
+
+
+def made(folder: Path, *states: str) -> Run:
+    described = {
+        "name": "first-run",
+        "experiment": "default",
+        "config": {"model": "clip-mini", "epochs": 1},
+        "artifact_id": folder.name,
+        "created_at": 1e9,
+    }
+    return Run(Trainer(folder, LOG, list(states)), described)
+
+
+def test_a_run_describes_itself(published: Path) -> None:
+    run = made(published, "STARTED")
+    assert (run.name, run.experiment_name, run.artifact_id) == ("first-run", "default", published.name)
+    assert run.config == {"model": "clip-mini", "epochs": 1}
+    assert run.status() == {"status": "STARTED", "details": ""}
+    assert published.name in repr(run)
+
+
+def test_the_whole_log_comes_in_pages(published: Path) -> None:
+    assert made(published, "FINISHED").logs() == LOG
+    with pytest.raises(RunPreparingError, match="run 'first-run' must have started to have logs"):
+        made(published, "CREATED").logs()
+
+
+@pytest.mark.parametrize("end", ["FINISHED", "FAILED", "CANCELED"])
+def test_log_lines_are_streamed_until_the_run_ends(published: Path, end: str) -> None:
+    run = made(published, "CREATED", *["STARTED"] * 8, end)
+    assert list(run.stream_logs(interval=0.001)) == LOG.splitlines()
+
+
+def test_waiting_ends_with_the_run(published: Path) -> None:
+    assert made(published, "STARTED", "STARTED", "FINISHED").wait(interval=0.001)["status"] == "FINISHED"
+    with pytest.raises(RunFailedError, match="run 'first-run' ended as FAILED: out of memory"):
+        made(published, "FAILED").wait(interval=0.001)
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        ("CREATED", RunPreparingError),
+        ("STARTED", RunInProgressError),
+        ("FAILED", RunFailedError),
+        ("CANCELED", RunFailedError),
+    ],
+)
+def test_results_are_there_when_the_run_has_finished(
+    published: Path, tmp_path: Path, state: str, error: type[FinetunerError]
+) -> None:
+    run = made(published, state)
+    for ask in (run.metrics, run.display_metrics, lambda: run.save_artifact(str(tmp_path / "out"))):
+        with pytest.raises(error, match="run 'first-run'"):
+            ask()
+    assert not (tmp_path / "out").exists()
+    assert run.loss_curve()[1] == {"step": 2, "loss": 1.5}  # so far
+
+
+def test_metrics_are_printed_as_the_tutorials_print_them(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made(published, "FINISHED")
+    assert run.metrics() == SCORES
+    run.display_metrics()
+    printed = capsys.readouterr().out
+    for expected in ("Retrieval metrics before fine-tuning:", "Retrieval metrics after fine-tuning:", "0.04035"):
+        assert expected in printed
+
+
+def test_an_artifact_is_saved_as_a_zip_that_verifies(published: Path, tmp_path: Path) -> None:
+    assert max(entry["size"] for entry in artifact.read_manifest(published).files.values()) > PIECE
+    path = made(published, "FINISHED").save_artifact(str(tmp_path / "out"))
+    assert path == str(tmp_path / "out" / "first-run.zip")
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["first-run.zip"]
+    assert artifact.verify(artifact.unzip(Path(path), tmp_path / "again")) == artifact.verify(published)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_an_artifact_that_arrives_damaged_is_not_saved(published: Path, tmp_path: Path, damage: str) -> None:
+    folder = Path(shutil.copytree(published, tmp_path / published.name))
+    content = bytearray((folder / "config.yml").read_bytes())
+    content[0] ^= 1
+    (folder / "config.yml").write_bytes(content if damage == "flip" else content[:-1])
+    with pytest.raises(CorruptedArtifact, match="config.yml differs"):
+        made(folder, "FINISHED").save_artifact(str(tmp_path / "out"))
+    assert list((tmp_path / "out").iterdir()) == []

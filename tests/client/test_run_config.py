@@ -1,0 +1,148 @@
+"""Every field of a run's configuration, right and wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+
+from finetuner.exceptions import InvalidInput, NoSuchModel
+from finetuner.run_config import RunConfig
+
+GOOD: dict[str, Any] = {"model": "clip-mini", "train_data": "pairs"}
+NAN, INF, HUGE = float("nan"), float("inf"), 10**400
+NAME = "must be 1 to 128 letters, digits"
+
+# field, bad value, what the message says is expected
+WRONG: list[tuple[str, Any, str]] = [
+    ("model", 7, "must be a string"),
+    ("model", None, "must be a string"),
+    *(
+        (name, value, NAME)
+        for name in ("train_data", "experiment_name")
+        for value in ("", "a b", "../x", "a/b", "ä", "-x")
+    ),
+    *((name, "a/b", NAME) for name in ("eval_data", "run_name", "model_artifact")),
+    *((name, "x" * 129, NAME) for name in ("run_name", "train_data")),
+    *((name, 5, "must be a string") for name in ("train_data", "eval_data", "run_name", "experiment_name")),
+    ("description", ["x"], "must be a string"),
+    ("loss", "TripletMarginLoss", "must be one of CLIPLoss"),
+    ("loss", None, "must be one of CLIPLoss"),
+    ("optimizer", "SGD", "must be one of Adam, AdamW"),
+    ("optimizer", ["Adam"], "must be one of Adam, AdamW"),
+    ("scheduler", "linear", "must be one of constant, cosine"),
+    ("device", "tpu", "must be one of cuda, gpu, cpu"),
+    ("sampler", "class", "must be one of auto, random"),
+    *(
+        ("val_split", value, "must be a number in [0.0, 0.99]")
+        for value in (-0.1, 1.0, NAN, INF, True, "0.1", None, HUGE)
+    ),
+    *(
+        ("learning_rate", value, "must be a number in [1e-12, 1.0]")
+        for value in (0, -1e-3, 1.5, NAN, INF, True, "1e-3", HUGE)
+    ),
+    *(
+        ("epochs", value, "must be a whole number in [1, 10000]")
+        for value in (0, -1, 10_001, 1.5, NAN, INF, True, "5", None, HUGE)
+    ),
+    *(("batch_size", value, "must be a whole number in [2, 65536]") for value in (1, 65_537, 2.5, NAN, False, "32")),
+    *(("num_workers", value, "must be a whole number in [0, 64]") for value in (-1, 65, 0.5, True, [])),
+    *(("seed", value, "must be a whole number in [0, 4294967295]") for value in (-1, 2**32, 0.5, NAN, True, "0", HUGE)),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), WRONG, ids=lambda value: str(value)[:24])
+def test_a_wrong_value_is_named_with_what_is_expected(field: str, value: Any, expected: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        RunConfig.from_dict(GOOD | {field: value})
+    message = str(caught.value)
+    assert message.startswith(f"{field} {expected}")
+    assert f"Got {value!r}." in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        (
+            "optimizer_options",
+            {"weight_decy": 0.1},
+            "must have keys of weight_decay, eps, beta1, beta2. Got weight_decy",
+        ),
+        ("optimizer_options", {1: 0.1}, "Got 1"),
+        ("optimizer_options", [0.1], r"must be a mapping with keys of weight_decay.*Got \[0.1\]"),
+        ("optimizer_options", {"beta1": 1.0}, r"optimizer_options\['beta1'\] must be a number in .*Got 1.0"),
+        ("optimizer_options", {"eps": True}, r"optimizer_options\['eps'\] must be a number.*Got True"),
+        ("optimizer_options", {"eps": NAN}, "Got nan"),
+        ("scheduler_options", {"warmup": 3}, "must have keys of num_warmup_steps, num_training_steps. Got warmup"),
+        ("scheduler_options", {"num_training_steps": 0}, r"must be a whole number in \[1, 1000000000\]. Got 0"),
+        ("scheduler_options", {"num_warmup_steps": 1.5}, "Got 1.5"),
+        ("scheduler_options", "auto", "must be a mapping.*Got 'auto'"),
+        ("description", "x" * 2001, "must be at most 2000 characters. Got 2001"),
+        ("learning_rates", 0.1, "must have fields of model, .*Got learning_rates"),
+    ],
+)
+def test_a_wrong_option_is_named(field: str, value: Any, expected: str) -> None:
+    with pytest.raises(InvalidInput, match=expected):
+        RunConfig.from_dict(GOOD | {"scheduler": "cosine"} | {field: value})
+
+
+@pytest.mark.parametrize("values", [None, "model", 3.0, ["model"], {}, {"model": "clip-mini"}, {"train_data": "x"}])
+def test_what_is_no_complete_configuration_is_refused(values: Any) -> None:
+    with pytest.raises(InvalidInput, match="run config must"):
+        RunConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "meant"),
+    [("optimizer", "AdmW", "AdamW"), ("scheduler", "cosin", "cosine"), ("loss", "ClipLoss", "CLIPLoss")],
+)
+def test_the_nearest_name_is_offered(field: str, value: str, meant: str) -> None:
+    with pytest.raises(InvalidInput, match=f"Did you mean {meant!r}"):
+        RunConfig.from_dict(GOOD | {field: value})
+
+
+def test_an_unknown_backbone_is_refused() -> None:
+    with pytest.raises(NoSuchModel, match="Got 'clip-maxi'. Nearest: clip-mini"):
+        RunConfig.from_dict(GOOD | {"model": "clip-maxi"})
+
+
+@pytest.mark.parametrize("scheduler", [None, "constant"])
+def test_options_of_a_scheduler_that_takes_none_are_refused(scheduler: str | None) -> None:
+    with pytest.raises(InvalidInput, match=f"need scheduler='cosine'. Got {scheduler!r}"):
+        RunConfig.from_dict(GOOD | {"scheduler": scheduler, "scheduler_options": {"num_warmup_steps": 3}})
+
+
+FULL = RunConfig(
+    model="ViT-B-32#openai",
+    train_data="pairs",
+    eval_data="other",
+    val_split=0.1,
+    run_name="a.b_c-1",
+    optimizer="AdamW",
+    optimizer_options={"weight_decay": 0, "beta2": 0.98},
+    learning_rate=1,
+    epochs=3,
+    batch_size=64,
+    scheduler="cosine",
+    scheduler_options={"num_warmup_steps": 10},
+    seed=2**32 - 1,
+)
+
+
+def test_it_comes_back_from_json_and_from_protobuf() -> None:
+    assert RunConfig.from_dict(json.loads(json.dumps(FULL.to_dict()))) == FULL
+    struct = Struct()
+    struct.update(FULL.to_dict())  # as Jina carries it: every number is a float now
+    again = RunConfig.from_dict(MessageToDict(struct))
+    assert again == FULL
+    assert [type(value) for value in again.to_dict().values()] == [type(value) for value in FULL.to_dict().values()]
+    assert type(again.scheduler_options["num_warmup_steps"]) is int
+
+
+def test_it_does_not_change() -> None:
+    with pytest.raises(AttributeError):
+        FULL.epochs = 4  # type: ignore[misc]

@@ -1,0 +1,130 @@
+"""The module's functions, as far as they go without a Flow; tests/flows goes all the way."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docarray import Document, DocumentArray
+
+import finetuner
+from finetuner import session
+from finetuner.connection import Connection
+from finetuner.exceptions import ArtifactNotFound, FlowUnreachable, InvalidInput, NoSuchModel, SelectModelRequired
+
+
+@pytest.fixture(autouse=True)
+def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
+    """Forget the connection of other tests; what would post finds nothing."""
+    monkeypatch.setattr(session, "_current", None)
+    monkeypatch.setenv("FINETUNER_HOST", f"grpc://127.0.0.1:{unused_port}")
+    monkeypatch.delenv("FINETUNER_TOKEN", raising=False)
+    monkeypatch.delenv("JINA_AUTH_TOKEN", raising=False)
+
+
+def test_login_to_a_dead_port_is_one_line_within_seconds(capfd: pytest.CaptureFixture[str]) -> None:
+    started = time.monotonic()
+    with pytest.raises(FlowUnreachable, match="Start one with `finetuner up`") as caught:
+        finetuner.login()
+    assert time.monotonic() - started < 10
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert session._current is None
+
+
+def test_every_function_connects_first() -> None:
+    for call in (finetuner.get_token, finetuner.list_runs, finetuner.list_data, finetuner.list_artifacts):
+        with pytest.raises(FlowUnreachable):
+            call()
+    with pytest.raises(FlowUnreachable):
+        finetuner.search("a red dress")
+
+
+def test_the_token_comes_from_the_argument_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "call", lambda self, endpoint, **parameters: None)
+    monkeypatch.setenv("JINA_AUTH_TOKEN", "third")
+    finetuner.login()
+    assert finetuner.get_token() == "third"
+    monkeypatch.setenv("FINETUNER_TOKEN", "second")
+    finetuner.login()
+    assert finetuner.get_token() == "second"
+    finetuner.login(token="first", host="x:1")
+    assert (finetuner.get_token(), session.connection().host) == ("first", "grpc://x:1")
+
+
+UNSUPPORTED: list[tuple[str, Any]] = [
+    ("model_options", {"pooler": "GeM"}),
+    ("miner", "TripletMarginMiner"),
+    ("miner_options", {}),
+    ("callbacks", [object()]),
+    ("freeze", True),
+    ("output_dim", 64),
+    ("to_onnx", True),
+    ("csv_options", object()),
+    ("public", True),
+    ("num_items_per_class", 2),
+    ("loss_optimizer", "Adam"),
+    ("loss_optimizer_options", {"lr": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), UNSUPPORTED, ids=lambda value: str(value)[:20])
+def test_what_fit_does_not_support_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"{name} is not supported yet and must be .* Got"):
+        finetuner.fit("clip-mini", "pairs", loss="CLIPLoss", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"loss": "TripletMarginLoss"}, "loss must be one of CLIPLoss"),
+        ({"epochs": 0}, r"epochs must be a whole number in \[1, 10000\]. Got 0"),
+        ({"run_name": "../x"}, "run_name must be 1 to 128 letters.*Got '../x'"),
+        ({"run_name": ""}, "run_name must be 1 to 128 letters.*Got ''"),
+        ({"run_name": "a/b", "train_data": DocumentArray([Document()])}, "run_name must be.*Got 'a/b'"),
+        ({"experiment_name": "a/b"}, "experiment_name must be.*Got 'a/b'"),
+        ({"train_data": "/a/path.csv"}, "train_data must be 1 to 128 letters.*paths are not names"),
+        ({"train_data": None}, "train_data must be a DocumentArray of pairs or the name of a dataset. Got NoneType"),
+        ({"train_data": ["a"]}, "train_data must be a DocumentArray.*Got list"),
+        ({"eval_data": 5}, "eval_data must be a DocumentArray.*Got int"),
+        ({"train_data": DocumentArray()}, "train_data must hold at least one pair. Got none"),
+        ({"optimizer": "Adamw"}, "optimizer must be one of Adam, AdamW. Got 'Adamw'. Did you mean 'AdamW'"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_sent(wrong: dict[str, Any], expected: str) -> None:
+    arguments: dict[str, Any] = {"model": "clip-mini", "train_data": "pairs", "loss": "CLIPLoss"}
+    with pytest.raises(InvalidInput, match=expected) as caught:
+        finetuner.fit(**arguments | wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_model_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(NoSuchModel, match="Nearest: clip-mini"):
+        finetuner.fit("clip-mimi", "pairs", loss="CLIPLoss")
+
+
+def test_a_local_model_needs_no_flow(published: Path) -> None:
+    model = finetuner.get_model(str(published), select_model="clip-text", device="cpu")
+    assert finetuner.encode(model, ["a red dress"]).shape == (1, model.dim)
+    with pytest.raises(SelectModelRequired):
+        finetuner.get_model(str(published))
+
+
+@pytest.mark.parametrize("name", ["missing.zip", "/no/such/folder", "a/b"])
+def test_a_path_that_is_not_there_is_no_artifact(name: str) -> None:
+    with pytest.raises(ArtifactNotFound, match="must be a folder, a zip or an artifact id. Got"):
+        finetuner.get_model(name, select_model="clip-text")
+
+
+@pytest.mark.parametrize("name", ["live", "best-of-may", "0123456789abcdef01234567"])
+def test_an_id_or_alias_asks_the_flow(name: str) -> None:
+    with pytest.raises(FlowUnreachable):
+        finetuner.get_model(name, select_model="clip-text")
+
+
+def test_onnx_is_refused(published: Path) -> None:
+    with pytest.raises(InvalidInput, match="is_onnx is not supported yet"):
+        finetuner.get_model(str(published), select_model="clip-text", is_onnx=True)

@@ -1,0 +1,231 @@
+"""What a client and a server fetch, from a real HTTP server that also misbehaves."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from finetuner import uris
+from finetuner.exceptions import InvalidDocument
+from finetuner.uris import read_any_host, read_local, read_public
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers by path."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        with suppress(OSError):  # the other side hangs up on purpose
+            getattr(self, self.path.split("?")[0].strip("/").split("/")[0].replace("-", "_"))()
+
+    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def picture(self) -> None:
+        self.answer(200, f"{self.path} of {self.headers['Host']}".encode())
+
+    def missing(self) -> None:
+        self.answer(404)
+
+    def redirect(self) -> None:
+        self.answer(302, Location="/picture")
+
+    def circle(self) -> None:
+        self.answer(302, Location="/circle")
+
+    def broken_redirect(self) -> None:
+        self.answer(302, Location="http://[")
+
+    def to_file(self) -> None:
+        self.answer(302, Location="file:///etc/hostname")
+
+    def large(self) -> None:
+        self.answer(200, b"x" * 2000)
+
+    def endless(self) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        while True:
+            self.wfile.write(b"x" * 1000)
+
+    def short(self) -> None:
+        self.answer(200, b"x" * 10, Content_Length="20", Connection="close")
+        self.close_connection = True
+
+    def silent(self) -> None:
+        time.sleep(3)
+
+    def drip(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "900")
+        self.end_headers()
+        self.drop()
+
+    def drip_headers(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        self.drop()
+
+    def drip_until_closed(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.drop()
+
+    def drop(self) -> None:
+        for _ in range(30):
+            self.wfile.write(b"x")
+            time.sleep(0.1)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_a_web_address_is_read(server: str) -> None:
+    host = server.removeprefix("http://")
+    assert read_any_host(f"{server}/picture?a=b") == f"/picture?a=b of {host}".encode()
+    assert read_local(f"{server}/picture/ä b") == f"/picture/%C3%A4%20b of {host}".encode()
+    assert read_any_host(f"{server}/redirect") == f"/picture of {host}".encode()
+    assert (
+        read_any_host(server.replace("http://", "http://user:secret@") + "/picture") == f"/picture of {host}".encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("missing", "must answer 200. Got 404"),
+        ("circle", "within 3 redirects. Got more"),
+        ("broken-redirect", "must redirect to a web address"),
+        ("to-file", "must be http://, https:// or data: here. Got 'file:///etc/hostname'"),
+        ("short", "must be reachable.*10 more expected"),
+    ],
+)
+def test_another_answer_is_refused(server: str, path: str, expected: str) -> None:
+    with pytest.raises(InvalidDocument, match=expected) as caught:
+        read_any_host(f"{server}/{path}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["large", "endless"])
+def test_a_body_that_is_too_large_is_refused(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uris, "MAX_BYTES", 1000)
+    with pytest.raises(InvalidDocument, match="at most 1000 bytes. Got more"):
+        read_any_host(f"{server}/{path}")
+
+
+@pytest.mark.parametrize("path", ["silent", "drip", "drip-headers", "drip-until-closed"])
+def test_a_slow_server_is_given_up_at_the_deadline(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uris, "SECONDS", 0.4)
+    started = time.monotonic()
+    with pytest.raises(InvalidDocument, match="must answer within 0.4 s"):
+        read_any_host(f"{server}/{path}")
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "localhost",
+        "[::1]",
+        "0.0.0.0",
+        "[::]",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "[fe80::1]",
+        "[fc00::1]",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::ffff:10.0.0.1]",
+        "user@127.0.0.1",
+        "224.0.0.1",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+    ],
+)
+def test_a_server_fetches_from_no_private_address(server: str, host: str) -> None:
+    port = server.rpartition(":")[2]
+    with pytest.raises(InvalidDocument, match="must be a public address. Got"):
+        read_public(f"http://{host}:{port}/picture")
+
+
+def test_a_redirect_to_a_private_address_is_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = uris._checked_address
+    seen: list[str] = []
+
+    def first_is_public(host: str, port: int, private: bool) -> str:
+        seen.append(host)
+        return checked(host, port, private or len(seen) == 1)
+
+    monkeypatch.setattr(uris, "_checked_address", first_is_public)
+    with pytest.raises(InvalidDocument, match="must be a public address"):
+        read_public(f"{server}/redirect")
+    assert seen == ["127.0.0.1", "127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///etc/hostname",
+        "/etc/hostname",
+        "ftp://example.com/x",
+        "gopher://x",
+        "http://",
+        "http:///x",
+        "http://[::1",
+        "http://x:99999/",
+        "",
+        "relative.jpg",
+        "http://no-such-host.invalid/x",
+        "http://a" + "b" * 70 + ".com/",
+    ],
+)
+def test_a_server_refuses_everything_but_the_web(uri: str) -> None:
+    with pytest.raises(InvalidDocument, match="uri must be") as caught:
+        read_public(uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_client_reads_its_own_files(tmp_path: Path) -> None:
+    path = tmp_path / "a picture ä.jpg"
+    path.write_bytes(b"content")
+    assert read_local(str(path)) == read_local(path.as_uri()) == b"content"
+
+
+@pytest.mark.parametrize("uri", ["/no/such/file.jpg", "/", "a\0b", "file://[", "x" * 5000])
+def test_a_path_that_cannot_be_read_is_refused(uri: str) -> None:
+    with pytest.raises(InvalidDocument, match="must be a readable file or a web address"):
+        read_local(uri)
+
+
+def test_a_dead_port_is_refused(unused_port: int) -> None:
+    with pytest.raises(InvalidDocument, match="uri must be reachable"):
+        read_any_host(f"http://127.0.0.1:{unused_port}/")

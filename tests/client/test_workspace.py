@@ -1,0 +1,130 @@
+"""Names, pointers and folders that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetuner.exceptions import InvalidInput
+from finetuner.workspace import Pointers, Workspace, checked_name, publish_folder, remove, write_atomically
+
+
+@pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 128])
+def test_a_good_name_stays_as_it_is(name: str) -> None:
+    assert checked_name(name, "run_name") == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "a b",
+        " a",
+        "a\n",
+        "-a",
+        "_a",
+        ".a",
+        "ä",
+        "a\0",
+        "x" * 129,
+        None,
+        7,
+        b"a",
+    ],
+)
+def test_a_path_or_another_thing_is_no_name(name: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"run_name must be 1 to 128 letters.*paths are not names") as caught:
+        checked_name(name, "run_name")
+    assert f"Got {name!r}." in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["live", "ä/ö", "../../escape", "日本語 🎽", "", "." * 300, "a\0b"])
+def test_a_pointer_may_have_any_name_and_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    pointers = Pointers(tmp_path / "inner" / "names")
+    assert pointers.get(name) is None
+    assert not pointers.delete(name)
+    pointers.set(name, {"artifact": "one"})
+    pointers.set(name, {"artifact": "zwei ü"})
+    assert pointers.get(name) == {"artifact": "zwei ü"}
+    assert list(pointers.all()) == [(name, {"artifact": "zwei ü"})]
+    assert [path.parent.name for path in tmp_path.rglob("*") if path.is_file()] == ["names"]
+    assert pointers.delete(name)
+    assert list(pointers.all()) == []
+
+
+def test_pointers_come_sorted_by_name(tmp_path: Path) -> None:
+    pointers = Pointers(tmp_path)
+    for name in ("b", "ä", "a"):
+        pointers.set(name, {})
+    assert [name for name, _ in pointers.all()] == ["a", "b", "ä"]
+
+
+def test_a_reader_sees_all_of_the_old_or_all_of_the_new(tmp_path: Path) -> None:
+    path, contents = tmp_path / "file", (b"a" * 100_000, b"b" * 50_000)
+    write_atomically(path, contents[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(40):
+            write_atomically(path, contents[number % 2])
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not done.is_set():
+        seen.add(path.read_bytes())
+    writer.join()
+    assert seen <= set(contents)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_is_published_with_everything_in_it(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    new = workspace.temporary(workspace.artifacts)
+    (new / "inner").mkdir()
+    (new / "inner" / "file").write_text("x")
+    final = workspace.artifacts / "final"
+    publish_folder(new, final)
+    assert (final / "inner" / "file").read_text() == "x"
+    assert not new.exists()
+
+
+def test_a_published_folder_is_not_overwritten(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for content in ("first", "second"):
+        new = workspace.temporary(workspace.artifacts)
+        (new / "file").write_text(content)
+        if content == "first":
+            publish_folder(new, workspace.artifacts / "final")
+        else:
+            with pytest.raises(OSError, match="not empty"):
+                publish_folder(new, workspace.artifacts / "final")
+    assert (workspace.artifacts / "final" / "file").read_text() == "first"
+
+
+def test_a_removed_folder_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "file").touch()
+    remove(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workspace_is_a_folder_or_its_url(tmp_path: Path) -> None:
+    folder = tmp_path / "a b ä"
+    assert Workspace(folder).root == Workspace(str(folder)).root == Workspace(folder.as_uri()).root == folder
+    assert folder.is_dir()
+
+
+def test_a_workspace_of_another_kind_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="must be a folder or a file:// URL. Got 's3://bucket/x'"):
+        Workspace("s3://bucket/x")

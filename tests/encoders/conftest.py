@@ -1,0 +1,81 @@
+"""Two encoder rooms on one workspace with one tuned artifact, and the models themselves to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from executors.text_encoder.executor import TextEncoder
+from executors.vision_encoder.executor import VisionEncoder
+from finetuner import artifact
+from finetuner.artifact import Manifest, publish
+from finetuner.backbones import find_backbone
+from finetuner.catalogue import fashion
+from finetuner.clip import TOWERS, Clip, load_backbone
+from finetuner.workspace import Workspace
+
+TUNED = "0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[bytes]:
+    """Six JPEG files."""
+    return [picture.jpeg for picture in fashion("test", items=3)]
+
+
+@pytest.fixture(scope="session")
+def clip_mini() -> Clip:
+    """The packaged model."""
+    return load_backbone(find_backbone("clip-mini"))
+
+
+@pytest.fixture(scope="session")
+def publish_tuned() -> Callable[[Workspace, str, int], None]:
+    """Publish clip-mini with other weights, as a run would."""
+
+    def publish_tuned(workspace: Workspace, artifact_id: str, seed: int) -> None:
+        model = load_backbone(find_backbone("clip-mini"))
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.network.parameters():
+                parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+        manifest = Manifest(artifact_id, "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026-01-01", "0")
+        publish(workspace, model, manifest, {})
+
+    return publish_tuned
+
+
+@pytest.fixture(scope="session")
+def workspace(
+    tmp_path_factory: pytest.TempPathFactory, publish_tuned: Callable[[Workspace, str, int], None]
+) -> Workspace:
+    """A workspace with the artifact TUNED, for tests that promote nothing."""
+    place = Workspace(tmp_path_factory.mktemp("workspace"))
+    publish_tuned(place, TUNED, 0)
+    place.aliases.set("candidate", {"artifact": TUNED})
+    return place
+
+
+@pytest.fixture(scope="session")
+def tuned(workspace: Workspace) -> Clip:
+    """The model of the artifact TUNED."""
+    return artifact.load(workspace.artifacts / TUNED)
+
+
+@pytest.fixture(scope="module")
+def text_room(workspace: Workspace) -> TextEncoder:
+    return TextEncoder(workspace_url=str(workspace.root), batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def vision_room(workspace: Workspace) -> VisionEncoder:
+    return VisionEncoder(workspace_url=str(workspace.root), batch_size=3)
+
+
+@pytest.fixture
+def own_workspace(tmp_path: Path) -> Workspace:
+    """An empty workspace, for tests that promote."""
+    return Workspace(tmp_path)

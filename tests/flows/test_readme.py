@@ -1,0 +1,44 @@
+"""What the README shows runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from finetuner import session
+from finetuner.running_flow import RunningFlow
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_python_of_the_readme_runs(
+    flow: RunningFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert 'host="grpc://127.0.0.1:51000"' in code
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "_current", None)
+    names: dict[str, object] = {}
+    exec(code.replace("grpc://127.0.0.1:51000", flow.host), names)
+    assert names["vectors"].shape == (2, 128)  # type: ignore[attr-defined]
+    printed = capsys.readouterr().out
+    assert "Retrieval metrics after fine-tuning:" in printed
+    assert len(re.findall(r"^item-\S+ -?\d\.\d+", printed, re.MULTILINE)) == 5
+    session.promote("clip-mini")  # the Flow is shared
+
+
+def test_every_path_of_the_file_map_exists() -> None:
+    root, folder, found = README.parent, "", 0
+    for line in README.read_text().splitlines():
+        if line.startswith("| ") and "`" in line.split("|")[1]:
+            cell = line.split("|")[1]
+            nested = "&nbsp;" in cell
+            for name in re.findall(r"`([^`]+)`", cell):
+                path = f"{folder}{name}" if nested else name
+                assert (root / path).exists(), path
+                found += 1
+                if not nested:
+                    folder = name
+    assert found > 25

@@ -1,0 +1,117 @@
+"""Two small Flows behind the real gateway: one open and healthy, one with a token and a broken encoder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "s3cret-t0ken"
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a toy Flow listens."""
+
+    grpc_port: int
+    http: str
+    metrics: str
+
+    @property
+    def grpc(self) -> str:
+        return f"grpc://127.0.0.1:{self.grpc_port}"
+
+
+@contextmanager
+def toy_flow(folder: Path, vision: str, token: str | None) -> Iterator[Door]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    grpc_port, http_port, metrics_port = (each.getsockname()[1] for each in sockets)
+    rooms = {"trainer": "ToyTrainer", "text_encoder": "ToyText", "vision_encoder": vision, "indexer": "ToyIndexer"}
+    content = {
+        "jtype": "Flow",
+        "version": "1",
+        "with": {"prefetch": 4},
+        "gateway": {
+            "uses": str(ROOT / "executors" / "gateway" / "config.yml"),
+            "protocol": ["grpc", "http"],
+            "port": [grpc_port, http_port],
+            "host": "127.0.0.1",
+            "monitoring": True,
+            "port_monitoring": metrics_port,
+        },
+        "executors": [
+            {
+                "name": name,
+                "uses": uses,
+                "py_modules": str(Path(__file__).with_name("toy_rooms.py")),
+                "host": "127.0.0.1",
+            }
+            for name, uses in rooms.items()
+        ],
+    }
+    path = folder / "flow.yml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    environment = {**os.environ, "JINA_OPTOUT_TELEMETRY": "1", "JINA_LOG_LEVEL": "WARNING"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "client"), str(ROOT)])
+    environment.pop("FINETUNER_TOKEN", None)
+    if token is not None:
+        environment["FINETUNER_TOKEN"] = token
+    for each in sockets:
+        each.close()
+    door = Door(grpc_port, f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}")
+    with open(folder / "flow.log", "wb") as log:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 90
+        while not _answers(door.http):
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the toy Flow did not start:\n{(folder / 'flow.log').read_text()[-3000:]}")
+            time.sleep(0.1)
+        yield door
+    finally:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _answers(http: str) -> bool:
+    try:
+        urllib.request.urlopen(http, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """An open Flow whose encoders work."""
+    with toy_flow(tmp_path_factory.mktemp("open"), "ToyVision", None) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def locked_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """A Flow with a token, whose vision encoder answers with an error."""
+    with toy_flow(tmp_path_factory.mktemp("locked"), "BrokenVision", TOKEN) as running:
+        yield running

@@ -1,0 +1,101 @@
+"""/healthz says whether the models answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from docarray import Document, DocumentArray
+from jina.types.request.data import DataRequest
+
+from executors.gateway.health import Ask, Health, picture
+from finetuner.exceptions import FinetunerServerError, InvalidDocument
+from finetuner.wire import ARTIFACT_TAG, mark_error
+
+from .conftest import Door
+
+
+def test_healthy_encoders_are_described(door: Door) -> None:
+    answer = httpx.get(f"{door.http}/healthz")
+    assert answer.status_code == 200
+    state = answer.json()
+    assert state["status"] == "ok"
+    for name in ("text", "vision"):
+        assert state["encoders"][name]["artifact"] == "toy"
+        assert state["encoders"][name]["dim"] == 4
+        assert 0 < state["encoders"][name]["seconds"] < 10
+
+
+def test_a_broken_encoder_is_named_with_its_reason_and_the_other_is_not(locked_door: Door) -> None:
+    answer = httpx.get(f"{locked_door.http}/healthz")
+    assert answer.status_code == 503
+    state = answer.json()
+    assert state["detail"] == "vision encoder: the weights are gone"
+    assert state["encoders"]["text"]["dim"] == 4
+
+
+def test_the_canary_picture_is_a_small_png() -> None:
+    assert picture().startswith(b"\x89PNG")
+    assert len(picture()) < 2000
+
+
+def answering(change: Callable[[Document], Any]) -> Ask:
+    async def ask(request: DataRequest) -> DataRequest:
+        document = request.docs[0]
+        change(document)
+        request.data.docs = DocumentArray([document])
+        return request
+
+    return ask
+
+
+def embedding(document: Document, value: float = 0.5) -> None:
+    document.embedding = np.full(4, value, dtype=np.float32)
+    document.tags[ARTIFACT_TAG] = "toy"
+
+
+async def never(_: DataRequest) -> DataRequest:
+    await asyncio.sleep(60)
+    raise AssertionError
+
+
+async def down(_: DataRequest) -> DataRequest:
+    raise FinetunerServerError("a room of the Flow did not answer", "connection refused", 503)
+
+
+@pytest.mark.parametrize(
+    ("ask", "expected"),
+    [
+        (answering(lambda document: None), "without an embedding"),
+        (answering(lambda document: embedding(document, np.nan)), "NaN or infinity"),
+        (answering(lambda document: mark_error(document, InvalidDocument("broken"))), "broken"),
+        (never, "no answer within 0.2 s"),
+        (down, "connection refused"),
+    ],
+)
+def test_what_counts_as_broken(ask: Ask, expected: str) -> None:
+    state = asyncio.run(Health(ask, timeout=0.2).check())
+    assert state["status"] == "unavailable"
+    assert f"text encoder: {expected}" in state["detail"] or expected in state["encoders"]["text"]["error"]
+    assert "vision encoder" in state["detail"]
+
+
+def test_probes_at_the_same_time_share_one_answer() -> None:
+    asked = 0
+
+    async def ask(request: DataRequest) -> DataRequest:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.05)
+        return await answering(embedding)(request)
+
+    async def many() -> list[dict[str, Any]]:
+        health = Health(ask)
+        return list(await asyncio.gather(*(health.check() for _ in range(50))))
+
+    assert [state["status"] for state in asyncio.run(many())] == ["ok"] * 50
+    assert asked == 2, "one for each encoder"

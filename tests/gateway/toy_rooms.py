@@ -1,0 +1,69 @@
+"""Rooms without models, so that the gateway's tests are about the gateway."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from docarray import Document, DocumentArray
+from jina import Executor, requests
+
+from finetuner.exceptions import InvalidDocument
+from finetuner.wire import ARTIFACT_TAG, mark_error
+
+
+class ToyRoom(Executor):  # type: ignore[misc]  # jina is not typed
+    """Writes its name into the documents that pass through."""
+
+    def trace(self, docs: DocumentArray) -> None:
+        for document in docs:
+            document.tags["trace"] = [*document.tags.get("trace", []), type(self).__name__]
+
+    def embed(self, document: Document) -> None:
+        document.embedding = np.full(4, 0.5, dtype=np.float32)
+        document.tags[ARTIFACT_TAG] = "toy"
+
+
+class ToyText(ToyRoom):
+    @requests(on=["/encode", "/index", "/search"])
+    def encode(self, docs: DocumentArray, **_: Any) -> None:
+        self.trace(docs)
+        for document in docs:
+            if document.text == "raise":
+                raise RuntimeError("as the test asked")
+            if document.text:
+                self.embed(document)
+
+
+class ToyVision(ToyRoom):
+    @requests(on=["/encode", "/index", "/search"])
+    def encode(self, docs: DocumentArray, **_: Any) -> None:
+        self.trace(docs)
+        for document in docs:
+            if document.blob:
+                self.embed(document)
+
+
+class BrokenVision(ToyRoom):
+    @requests(on="/encode")
+    def encode(self, docs: DocumentArray, **_: Any) -> None:
+        for document in docs:
+            if document.blob:
+                mark_error(document, InvalidDocument("the weights are gone"))
+
+
+class ToyIndexer(ToyRoom):
+    @requests(on="/search")
+    def search(self, docs: DocumentArray, **_: Any) -> None:
+        self.trace(docs)
+        for document in docs:
+            found = Document(text="found")
+            found.scores["cosine"].value = 0.25
+            document.matches = DocumentArray([found])
+
+
+class ToyTrainer(ToyRoom):
+    @requests(on=["/fit", "/runs/list"])
+    def answer(self, parameters: dict[str, Any], **_: Any) -> DocumentArray:
+        return DocumentArray([Document(text=json.dumps(parameters))])

@@ -1,0 +1,225 @@
+"""The executor's four endpoints, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from docarray import Document, DocumentArray
+from jina import Executor
+
+from executors.indexer import executor
+from executors.indexer.executor import Indexer
+from finetuner import wire
+from finetuner.exceptions import InvalidDocument, InvalidInput, NotFound
+
+MakeDocument = Callable[..., Document]
+CONFIG = Path(__file__).parents[2] / "executors" / "indexer" / "config.yml"
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Indexer]:
+    made = Executor.load_config(str(CONFIG), uses_with={"workspace_url": str(tmp_path)})
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, encoded: MakeDocument) -> Iterator[Indexer]:
+    """Thirty pictures, for tests that only read."""
+    made = Indexer(workspace_url=str(tmp_path_factory.mktemp("filled")))
+    vectors = np.random.default_rng(0).normal(size=(30, 8))
+    made.index(
+        docs=DocumentArray(
+            [
+                encoded(f"d{i}", vector, blob=bytes([i]) * 100, mime_type="image/png", tags={"number": i})
+                for i, vector in enumerate(vectors)
+            ]
+        )
+    )
+    yield made
+    made.close()
+
+
+def test_index_answers_without_payload(room: Indexer, encoded: MakeDocument) -> None:
+    answer = room.index(
+        docs=DocumentArray(
+            [
+                encoded("picture", [1, 2], blob=b"jpeg", tags={"price": 5}),
+                encoded("text", [2, 1], text="shirt"),
+                encoded("pixels", [1, 1], tensor=np.zeros((2, 2, 3), np.uint8)),
+            ]
+        )
+    )
+    assert [document.id for document in answer] == ["picture", "text", "pixels"]
+    for document in answer:
+        assert (document.blob, document.tensor, document.embedding) == (b"", None, None)
+        assert document.tags[wire.ARTIFACT_TAG] == "model-a"
+        assert wire.error_of(document) is None
+    assert answer[0].tags["price"] == 5
+    assert answer[1].text == "shirt"
+
+
+def test_index_marks_a_bad_document_and_leaves_a_marked_one(room: Indexer, encoded: MakeDocument) -> None:
+    marked = wire.mark_error(Document(id="marked", blob=b"broken"), InvalidDocument("cannot decode"))
+    answer = room.index(
+        docs=DocumentArray(
+            [
+                encoded("good", [1, 2], "a"),
+                encoded("bad", [1, 2], None, blob=b"jpeg"),
+                marked,
+            ]
+        )
+    )
+    assert wire.error_of(answer["good"]) is None
+    assert isinstance(wire.error_of(answer["bad"]), InvalidDocument)
+    assert answer["bad"].blob == b""
+    assert str(wire.error_of(answer["marked"])) == "cannot decode"
+    assert answer["marked"].blob == b"broken"
+    assert wire.read_reply(room.status()[0])["documents"] == 1
+
+
+def test_search_fills_matches(filled: Indexer, encoded: MakeDocument) -> None:
+    vectors = np.random.default_rng(0).normal(size=(30, 8))
+    query = encoded("q", vectors[7] * 3, text="the query")
+    answer = filled.search(docs=DocumentArray([query]), parameters={"limit": 5.0})
+    cosines = vectors @ vectors[7] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors[7])
+    best = np.argsort(-cosines)[:5]
+    found = answer[0].matches
+    assert [match.id for match in found] == [f"d{i}" for i in best]
+    np.testing.assert_allclose([match.scores["cosine"].value for match in found], cosines[best], atol=1e-5)
+    assert found[0].blob == bytes([7]) * 100
+    assert found[0].mime_type == "image/png"
+    assert found[0].tags == {"number": 7, wire.ARTIFACT_TAG: "model-a"}
+    assert found[0].embedding is None
+    # and over the wire
+    again = DocumentArray.from_bytes(answer.to_bytes(protocol="protobuf"), protocol="protobuf")
+    assert again[0].matches[0].scores["cosine"].value == pytest.approx(1, abs=1e-5)
+
+
+def test_search_by_default_returns_twenty(filled: Indexer, encoded: MakeDocument) -> None:
+    assert len(filled.search(docs=DocumentArray([encoded("q", np.ones(8))]))[0].matches) == 20
+
+
+def test_search_without_content(filled: Indexer, encoded: MakeDocument) -> None:
+    docs = DocumentArray([encoded("q", np.ones(8))])
+    match = filled.search(docs=docs, parameters={"return_content": False})[0].matches[0]
+    assert match.blob == b""
+    assert match.mime_type == ""
+    assert match.tags[wire.ARTIFACT_TAG] == "model-a"
+    assert "number" in match.tags
+    assert "cosine" in match.scores
+
+
+def test_each_query_goes_to_its_own_artifact(room: Indexer, encoded: MakeDocument) -> None:
+    room.index(docs=DocumentArray([encoded("x", [1, 0], "a"), encoded("y", [1, 0, 0], "b")]))
+    answer = room.search(
+        docs=DocumentArray(
+            [
+                encoded("qa", [1, 0], "a"),
+                encoded("qc", [1, 0], "c"),
+                encoded("qb", [1, 0, 0], "b"),
+            ]
+        )
+    )
+    assert [[match.id for match in query.matches] for query in answer] == [["x"], [], ["y"]]
+    assert [query.matches[0].tags[wire.ARTIFACT_TAG] for query in answer[[0, 2]]] == ["a", "b"]
+    error = wire.error_of(answer["qc"])
+    assert isinstance(error, NotFound)
+    assert "vectors of artifact 'c'. Got vectors of 'a', 'b' only" in str(error)
+
+
+def test_search_in_an_empty_index(room: Indexer, encoded: MakeDocument) -> None:
+    error = wire.error_of(room.search(docs=DocumentArray([encoded("q", [1, 0])]))[0])
+    assert isinstance(error, NotFound)
+    assert "Got an empty index. Index documents first." in str(error)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"limit": 0}, r"'limit' must be in \[1, 1000\]. Got 0"),
+        ({"limit": -1.0}, r"'limit' must be in \[1, 1000\]. Got -1"),
+        ({"limit": 1001.0}, r"'limit' must be in \[1, 1000\]. Got 1001"),
+        ({"limit": 1e6}, r"'limit' must be in \[1, 1000\]. Got 1e\+06"),
+        ({"limit": 2.5}, "'limit' must be a whole number. Got 2.5"),
+        ({"limit": float("inf")}, "'limit' must be a whole number. Got inf"),
+        ({"limit": float("nan")}, "'limit' must be a whole number. Got nan"),
+        ({"limit": "5"}, "'limit' must be a whole number. Got '5'"),
+        ({"limit": True}, "'limit' must be a whole number. Got True"),
+        ({"return_content": "no"}, "'return_content' must be true or false. Got 'no'"),
+        ({"top_k": 5}, "Got top_k"),
+    ],
+)
+def test_a_wrong_search_parameter_is_one_error(
+    filled: Indexer, encoded: MakeDocument, parameters: dict[str, object], message: str
+) -> None:
+    docs = DocumentArray([encoded("q1", np.ones(8)), encoded("q2", np.ones(8))])
+    answer = filled.search(docs=docs, parameters=parameters)
+    assert len(answer) == 1
+    error = wire.error_of(answer[0])
+    assert isinstance(error, InvalidInput)
+    with pytest.raises(InvalidInput, match=message):
+        raise error
+
+
+def test_matches_that_no_message_carries(
+    filled: Indexer, encoded: MakeDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "REPLY_BYTES", 10_000)
+    docs = DocumentArray([encoded("wide", np.ones(8)), encoded("narrow", np.ones(8))])
+    wide, narrow = filled.search(docs=docs, parameters={"limit": 20})
+    assert len(wide.matches) == 20
+    assert len(narrow.matches) == 0
+    assert "must weigh 10000 bytes at most" in str(wire.error_of(narrow))
+    assert "`return_content` to false" in str(wire.error_of(narrow))
+
+
+def test_delete_by_ids_and_by_documents(room: Indexer, encoded: MakeDocument) -> None:
+    room.index(docs=DocumentArray([encoded(f"d{i}", [i, 1]) for i in range(5)]))
+    named = DocumentArray([Document(id="d2"), Document(id="d1")])
+    answer = room.delete(docs=named, parameters={"ids": ["d1", "never there"]})
+    assert wire.read_reply(answer[0]) == {"deleted": 2}
+    assert wire.read_reply(room.delete(parameters={"ids": ["d1", "d2"]})[0]) == {"deleted": 0}
+    assert wire.read_reply(room.delete(parameters={"ids": []})[0]) == {"deleted": 0}
+    assert wire.read_reply(room.status()[0])["documents"] == 3
+    left = room.search(docs=DocumentArray([encoded("q", [1, 0])]))[0].matches
+    assert {match.id for match in left} == {"d0", "d3", "d4"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({}, "Got neither `ids` nor documents"),
+        ({"ids": "d1"}, "'ids' must be a list of strings. Got 'd1'"),
+        ({"ids": [1.0]}, r"'ids' must be a list of strings. Got \[1.0\]"),
+        ({"filter": {}}, "Got filter"),
+    ],
+)
+def test_delete_of_nothing_named(filled: Indexer, parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        wire.read_reply(filled.delete(parameters=parameters)[0])
+    assert wire.read_reply(filled.status()[0])["documents"] == 30
+
+
+def test_status_and_metrics(room: Indexer, encoded: MakeDocument) -> None:
+    room.index(docs=DocumentArray([encoded(f"d{i}", [i, 1]) for i in range(5)]))
+    room.search(docs=DocumentArray([encoded("q", [1, 1]), encoded("q", [1, 1], "b")]))
+    room.delete(parameters={"ids": ["d1"]})
+    status = wire.read_reply(room.status()[0])
+    assert status["collections"] == [{"artifact": "model-a", "dim": 2, "count": 4}]
+    assert status["documents"] == 4
+    assert status["bytes"] > 0
+    value = room.registry.get_sample_value
+    assert value("finetuner_indexed_documents_total") == 5
+    assert value("finetuner_searches_total") == 1
+    assert value("finetuner_collection_vectors", {"artifact": "model-a"}) == 4
+    assert value("finetuner_documents_total", {"endpoint": "/search", "outcome": "error"}) == 1
+
+
+def test_a_second_room_on_the_workspace_is_refused(room: Indexer, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="in one process only"):
+        Indexer(workspace_url=str(tmp_path))
+    assert wire.read_reply(room.status()[0])["documents"] == 0

@@ -1,0 +1,179 @@
+"""Trainers with real worker processes on small generated data; no worker survives its test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from docarray import Document, DocumentArray
+
+from executors.trainer import supervisor
+from executors.trainer.executor import Trainer
+from executors.trainer.training_data import TrainingData
+from finetuner import wire
+from finetuner.backbones import find_backbone
+from finetuner.catalogue import fashion
+from finetuner.clip import Clip, load_backbone
+from finetuner.pairs import make_pair
+
+ENDED = ("FINISHED", "FAILED", "CANCELED")
+TRAINER = "import sys, time; from executors.trainer.executor import Trainer; "
+TRAINER += "Trainer(workspace_url=sys.argv[1], threads=1); time.sleep(600)"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Steps this small are faster on one thread, most of all where other processes compute, too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def pairs() -> list[Document]:
+    """24 pictures of 12 garments, each with an English caption."""
+    return [
+        make_pair(picture.captions["en"], picture.jpeg, {wire.LABEL_TAG: picture.item, wire.LANGUAGE_TAG: "en"})
+        for picture in fashion("train", items=12)
+    ]
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., Any]:
+    """Call an endpoint of an executor in this process and return its value, or raise its error."""
+
+    def ask(endpoint: Callable[..., DocumentArray], docs: DocumentArray | None = None, **parameters: Any) -> Any:
+        return wire.read_reply(endpoint(docs=docs, parameters=parameters)[0])
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def push(ask: Callable[..., Any]) -> Callable[[Trainer, str, list[Document]], dict[str, Any]]:
+    """Store documents as a dataset, in two parts."""
+
+    def push(trainer: Trainer, name: str, documents: list[Document]) -> dict[str, Any]:
+        half = max(len(documents) // 2, 1)
+        for part, start in enumerate(range(0, len(documents), half)):
+            ask(trainer.push, DocumentArray(documents[start : start + half]), upload=name, part=float(part))
+        dataset: dict[str, Any] = ask(trainer.push, upload=name, name=name, commit=float(len(documents)))
+        return dataset
+
+    return push
+
+
+@pytest.fixture(scope="session")
+def trainer_at() -> Callable[[Path], AbstractContextManager[Trainer]]:
+    """A trainer of this workspace, closed at the end of the `with` block."""
+
+    @contextmanager
+    def trainer_at(workspace: Path) -> Iterator[Trainer]:
+        trainer = Trainer(workspace_url=str(workspace), threads=1)
+        try:
+            yield trainer
+        finally:
+            trainer.close()
+
+    return trainer_at
+
+
+@pytest.fixture
+def still_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainers made from now on record runs and start none."""
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 3600)
+
+
+@pytest.fixture
+def trainer(
+    tmp_path: Path,
+    still_queue: None,
+    trainer_at: Callable[[Path], AbstractContextManager[Trainer]],
+    push: Callable[..., Any],
+    pairs: list[Document],
+) -> Iterator[Trainer]:
+    """A trainer with the dataset 'pairs' that starts no run."""
+    with trainer_at(tmp_path / "workspace") as opened:
+        push(opened, "pairs", pairs)
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., None]:
+    """Wait for a condition, and say which one did not come."""
+
+    def wait_until(condition: Callable[[], Any], what: str, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what} did not happen within {seconds:g} s")
+            time.sleep(0.05)
+
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def wait_for_end(ask: Callable[..., Any], wait_until: Callable[..., None]) -> Callable[[Trainer, str], dict[str, Any]]:
+    """Wait until a run has ended and return its description."""
+
+    def wait_for_end(trainer: Trainer, name: str) -> dict[str, Any]:
+        wait_until(lambda: ask(trainer.status_of_run, name=name)["status"] in ENDED, f"the end of run {name!r}")
+        run: dict[str, Any] = ask(trainer.get_run, name=name)
+        return run
+
+    return wait_for_end
+
+
+@pytest.fixture(scope="session")
+def workers_in() -> Callable[[Path], list[psutil.Process]]:
+    """The training processes whose run lies below a folder."""
+
+    def workers_in(folder: Path) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                line = process.cmdline()
+                if "executors.trainer.worker" in line and line[-1].startswith(str(folder)):
+                    found.append(process)
+        return found
+
+    return workers_in
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_left(tmp_path: Path, workers_in: Callable[[Path], list[psutil.Process]]) -> Iterator[None]:
+    yield
+    left = workers_in(tmp_path)
+    for worker in left:
+        worker.kill()
+    assert not left, f"workers outlived their test: {left}"
+
+
+@pytest.fixture
+def clip_mini() -> Clip:
+    """The packaged model, a fresh copy."""
+    return load_backbone(find_backbone("clip-mini"))
+
+
+@pytest.fixture(scope="session")
+def blobs_of_colour() -> TrainingData:
+    """Eight pictures of a size that clip-mini takes, each of one colour and with two captions."""
+    colours = np.random.default_rng(0).integers(0, 256, (8, 3, 1, 1), dtype=np.uint8)
+    pixels = np.broadcast_to(colours, (8, 3, 80, 80)).copy()
+    pixels[:, :, 20:60, 30:50] = 255 - pixels[:, :, 20:60, 30:50]
+    return TrainingData(pixels, [(f"a shirt, number {row}", f"ein Hemd, Nummer {row}") for row in range(8)])
+
+
+@pytest.fixture(scope="session")
+def trainer_process() -> list[str]:
+    """Command line of a trainer in a process of its own; the workspace follows."""
+    import sys
+
+    return [sys.executable, "-W", "ignore", "-c", TRAINER]

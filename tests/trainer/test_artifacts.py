@@ -1,0 +1,114 @@
+"""Artifacts and aliases through the trainer's endpoints; the artifacts are published without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from executors.trainer.executor import Trainer
+from finetuner.artifact import MANIFEST, Manifest, publish
+from finetuner.clip import TOWERS, Clip
+from finetuner.exceptions import ArtifactNotFound, InvalidInput
+
+Ask = Callable[..., Any]
+OLD, NEW = "a" * 24, "b" * 24
+
+
+@pytest.fixture
+def published(trainer: Trainer, clip_mini: Clip) -> Trainer:
+    """A trainer with two artifacts, of which the second was made first by its name."""
+    for artifact_id, day in ((NEW, "2026-02-02"), (OLD, "2026-01-01")):
+        manifest = Manifest(artifact_id, f"run-{day}", "clip-mini", clip_mini.dim, [*TOWERS], {}, {}, day, "0")
+        publish(trainer.place, clip_mini, manifest, {})
+    return trainer
+
+
+def test_artifacts_are_listed_oldest_first_with_their_aliases(published: Trainer, ask: Ask) -> None:
+    (published.place.artifacts / ".new-half").mkdir()
+    ask(published.promote, artifact=NEW)
+    ask(published.promote, artifact=NEW, alias="spring")
+    listed = ask(published.list_artifacts)
+    assert [entry["artifact_id"] for entry in listed] == [OLD, NEW]
+    assert [sorted(entry["aliases"]) for entry in listed] == [[], ["live", "spring"]]
+    assert listed[0]["run_name"] == "run-2026-01-01"
+
+
+def test_an_empty_workspace_lists_nothing(trainer: Trainer, ask: Ask) -> None:
+    assert ask(trainer.list_artifacts) == []
+
+
+def test_promote_moves_an_alias_forth_and_back(published: Trainer, ask: Ask) -> None:
+    for target in (OLD, NEW, OLD, "clip-mini"):
+        assert ask(published.promote, artifact=target) == {"alias": "live", "artifact": target}
+        assert (published.place.aliases.get("live") or {})["artifact"] == target
+
+
+def test_an_alias_of_an_alias_points_to_the_artifact(published: Trainer, ask: Ask) -> None:
+    ask(published.promote, artifact=OLD, alias="candidate")
+    assert ask(published.promote, artifact="candidate")["artifact"] == OLD
+    ask(published.promote, artifact=NEW, alias="candidate")
+    assert (published.place.aliases.get("live") or {})["artifact"] == OLD
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({}, InvalidInput, "parameter 'artifact' is required"),
+        ({"artifact": "c" * 24}, ArtifactNotFound, "artifact must be published. Got ccc"),
+        ({"artifact": "nobody"}, ArtifactNotFound, r"an alias \(none\) or a backbone \(clip-mini, .*Got 'nobody'"),
+        ({"artifact": f"../artifacts/{OLD}"}, ArtifactNotFound, r"Got '\.\./artifacts/"),
+        ({"artifact": OLD, "alias": "../live"}, InvalidInput, r"alias must be 1 to 128 letters.*Got '\.\./live'"),
+        ({"artifact": OLD, "alias": NEW}, InvalidInput, "alias must be no artifact id and no backbone. Got 'bbb"),
+        ({"artifact": OLD, "alias": "clip-mini"}, InvalidInput, "no backbone. Got 'clip-mini'"),
+        ({"artifact": OLD, "force": True}, InvalidInput, "must be of: artifact, alias. Got force"),
+    ],
+    ids=str,
+)
+def test_a_wrong_promotion_is_refused_and_changes_nothing(
+    parameters: dict[str, Any], error: type[Exception], message: str, published: Trainer, ask: Ask
+) -> None:
+    with pytest.raises(error, match=message):
+        ask(published.promote, **parameters)
+    assert list(published.place.aliases.all()) == []
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "../../runs.sqlite",
+        "/etc/passwd",
+        MANIFEST,
+        "models",
+        "models/../config.yml",
+        "./config.yml",
+        "config.yml\0",
+        "..",
+    ],
+)
+def test_only_files_of_the_manifest_are_pulled(file: str, published: Trainer, ask: Ask) -> None:
+    with pytest.raises(ArtifactNotFound, match=f"file must be listed in the manifest of {OLD}. Got "):
+        ask(published.pull_artifact, artifact=OLD, file=file)
+
+
+def test_pull_by_alias_and_what_cannot_be_pulled(published: Trainer, ask: Ask) -> None:
+    ask(published.promote, artifact=OLD)
+    assert ask(published.pull_artifact, artifact="live") == ask(published.pull_artifact, artifact=OLD)
+    ask(published.promote, artifact="clip-mini")
+    for reference in ("live", "clip-mini"):
+        with pytest.raises(ArtifactNotFound, match="published by a run. Got 'clip-mini', a backbone"):
+            ask(published.pull_artifact, artifact=reference)
+    with pytest.raises(ArtifactNotFound, match="Got 'nobody'"):
+        ask(published.pull_artifact, artifact="nobody")
+    past = published.pull_artifact(parameters={"artifact": OLD, "file": "config.yml", "offset": 10.0**9})
+    assert past[0].blob == b""
+
+
+def test_a_run_starts_from_an_artifact_of_its_own_backbone_only(published: Trainer, ask: Ask) -> None:
+    ask(published.promote, artifact=OLD)
+    config = {"model": "clip-mini", "train_data": "pairs"}
+    for start in (OLD, "live", "clip-mini"):
+        assert ask(published.fit, config={**config, "model_artifact": start})["status"] == "CREATED"
+    with pytest.raises(InvalidInput, match="backbone of model_artifact 'live', which is clip-mini. Got clip-base-en"):
+        ask(published.fit, config={**config, "model": "clip-base-en", "model_artifact": "live"})

@@ -1,0 +1,223 @@
+"""The training loop in this process: its loss, its seeds, and that every option does something."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from executors.trainer import training
+from executors.trainer.training import train
+from executors.trainer.training_data import TrainingData
+from finetuner.backbones import find_backbone
+from finetuner.clip import Clip, load_backbone
+from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.run_config import RunConfig
+
+Weights = Mapping[str, torch.Tensor]
+BASE: dict[str, Any] = {"epochs": 2, "device": "cpu", "seed": 0}
+
+
+def tuned(
+    data: TrainingData, *, learning_rate: float = 5e-4, batch_size: int = 4, **fields: Any
+) -> tuple[list[dict[str, Any]], Clip]:
+    """Tune a fresh clip-mini; return what was reported, and the model."""
+    model, reports = load_backbone(find_backbone("clip-mini")), []
+    config = RunConfig(model="clip-mini", train_data="data", **(BASE | fields))
+    train(model, data, config, learning_rate=learning_rate, batch_size=batch_size, report=reports.append)
+    return reports, model
+
+
+def weights(model: Clip) -> Weights:
+    return {name: value.clone() for name, value in model.network.state_dict().items()}
+
+
+def equal(left: Clip, right: Clip) -> bool:
+    other = weights(right)
+    return all(torch.equal(value, other[name]) for name, value in weights(left).items())
+
+
+@pytest.fixture(scope="module")
+def usual(blobs_of_colour: TrainingData) -> tuple[list[dict[str, Any]], Clip]:
+    return tuned(blobs_of_colour)
+
+
+def embedded(model: Clip, data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
+    """Every picture, and its first caption: (pictures, dim) float64 each."""
+    config = model.preprocess_config
+    mean, std = (torch.tensor(values)[:, None, None] for values in (config.mean, config.std))
+    vision = model.encode_pixels([(torch.tensor(pixels) / 255 - mean) / std for pixels in data.pixels])
+    text = model.encode_texts([captions[0] for captions in data.captions])
+    return vision.astype(np.float64), text.astype(np.float64)
+
+
+def naive_info_nce(vision: np.ndarray, text: np.ndarray, scale: float) -> float:
+    """Mean over both directions of -log(softmax at the right one), with loops and 64-bit floats."""
+    total = 0.0
+    for queries, index in ((vision, text), (text, vision)):
+        for row, query in enumerate(queries):
+            logits = [scale * float(query @ other) for other in index]
+            total += math.log(sum(math.exp(logit) for logit in logits)) - logits[row]
+    return total / (2 * len(vision))
+
+
+def test_the_loss_is_info_nce(blobs_of_colour: TrainingData, clip_mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "random_crops", lambda images, generator: images)
+    data = TrainingData(blobs_of_colour.pixels, [captions[:1] for captions in blobs_of_colour.captions])
+    reports, _ = tuned(data, batch_size=8, epochs=1)
+    scale = clip_mini.network.logit_scale.exp().item()
+    assert reports[0]["loss"] == pytest.approx(naive_info_nce(*embedded(clip_mini, data), scale), rel=1e-4)
+
+
+def test_the_validation_loss_is_info_nce_of_the_held_out(blobs_of_colour: TrainingData) -> None:
+    reports, model = tuned(blobs_of_colour, val_split=0.25, epochs=1)
+    vision, text = embedded(model, blobs_of_colour)
+    scale = model.network.logit_scale.exp().item()
+    of_each_pair = [
+        naive_info_nce(vision[list(rows)], text[list(rows)], scale) for rows in itertools.combinations(range(8), 2)
+    ]
+    assert min(abs(loss - reports[-1]["val_loss"]) for loss in of_each_pair) < 1e-4
+
+
+def test_tuning_changes_both_towers_and_the_loss_falls(blobs_of_colour: TrainingData, clip_mini: Clip) -> None:
+    reports, model = tuned(blobs_of_colour, epochs=10, batch_size=8)
+    before, after = weights(clip_mini), weights(model)
+    same = [name for name in before if torch.equal(before[name], after[name])]
+    assert not [name for name in same if name.endswith("weight")]
+    losses = [step["loss"] for step in reports]
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    assert not model.network.training
+
+
+def test_the_same_seed_gives_bitwise_the_same_weights(
+    usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData
+) -> None:
+    reports, model = tuned(blobs_of_colour)
+    assert equal(model, usual[1])
+    assert [step["loss"] for step in reports] == [step["loss"] for step in usual[0]]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seed": 1},
+        {"learning_rate": 1e-4},
+        {"epochs": 3},
+        {"batch_size": 8},
+        {"optimizer": "AdamW"},
+        {"optimizer_options": {"weight_decay": 0.3}},
+        {"optimizer_options": {"eps": 1e-2}},
+        {"optimizer_options": {"beta1": 0.5}},
+        {"optimizer_options": {"beta2": 0.5}},
+        {"scheduler": "cosine"},
+        {"val_split": 0.25},
+    ],
+    ids=str,
+)
+def test_every_option_changes_the_weights(
+    fields: dict[str, Any], usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData
+) -> None:
+    assert not equal(tuned(blobs_of_colour, **fields)[1], usual[1])
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_warmup_steps": 3}, {"num_training_steps": 40}], ids=["num_warmup_steps", "num_training_steps"]
+)
+def test_every_option_of_the_schedule_changes_the_rates(options: dict[str, int], blobs_of_colour: TrainingData) -> None:
+    plain, _ = tuned(blobs_of_colour, scheduler="cosine")
+    other, _ = tuned(blobs_of_colour, scheduler="cosine", scheduler_options=options)
+    assert [step["learning_rate"] for step in plain] != [step["learning_rate"] for step in other]
+
+
+def test_the_constant_schedule_is_none_at_all(
+    usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData
+) -> None:
+    assert equal(tuned(blobs_of_colour, scheduler="constant")[1], usual[1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps"),
+    [({}, 4), ({"epochs": 3}, 6), ({"batch_size": 3}, 6), ({"batch_size": 7}, 2), ({"batch_size": 100}, 2)],
+    ids=str,
+)
+def test_epochs_and_batch_size_make_the_steps(
+    fields: dict[str, Any], steps: int, blobs_of_colour: TrainingData
+) -> None:
+    reports, _ = tuned(blobs_of_colour, **fields)
+    assert reports[-1]["step"] == steps
+    assert [step["step"] for step in reports] == sorted({step["step"] for step in reports})
+    assert reports[-1]["epoch"] == fields.get("epochs", 2)
+
+
+def test_reports_hold_the_rate_that_the_step_had(blobs_of_colour: TrainingData) -> None:
+    reports, _ = tuned(
+        blobs_of_colour,
+        scheduler="cosine",
+        scheduler_options={"num_warmup_steps": 1},
+        learning_rate=1e-3,
+        batch_size=8,
+        epochs=5,
+    )
+    end = [0.1 + 0.9 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]
+    assert [step["learning_rate"] for step in reports] == pytest.approx([5e-4] + [1e-3 * share for share in end])
+    assert all(step["pairs_per_second"] > 0 and math.isfinite(step["loss"]) for step in reports)
+
+
+def test_validation_is_reported_once_an_epoch(
+    blobs_of_colour: TrainingData, usual: tuple[list[dict[str, Any]], Clip], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert all(step["val_loss"] is None for step in usual[0])
+    with caplog.at_level(logging.INFO, "finetuner"):
+        reports, _ = tuned(blobs_of_colour, val_split=0.25, batch_size=2, epochs=3)
+    with_validation = [step["step"] for step in reports if step["val_loss"] is not None]
+    assert with_validation == [3, 6, 9]
+    assert f"val_loss {reports[-1]['val_loss']:.4f}" in caplog.text
+    assert "Finetuning: 6 pictures, 3 epochs of 3 steps of 2 pairs, Adam, learning rate 0.0005" in caplog.text
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.9, 0.99])
+def test_a_split_that_leaves_less_than_two_pictures_is_refused(share: float, blobs_of_colour: TrainingData) -> None:
+    if share == 0.05:  # rounds to none of eight
+        assert round(8 * share) == 0
+    with pytest.raises(InvalidInput, match=f"val_split must leave two pictures on each side. Got {share:g} of 8"):
+        tuned(blobs_of_colour, val_split=share)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(
+    blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverging(training.ClipLoss):  # type: ignore[misc]
+        steps = 0
+
+        def forward(self, image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            self.steps += 1
+            loss: torch.Tensor = super().forward(image, text, scale)
+            return loss * (float("nan") if self.steps == 3 else 1.0)
+
+    monkeypatch.setattr(training, "ClipLoss", Diverging)
+    with pytest.raises(
+        FinetunerError, match=r"Got nan at step 3, learning rate 0.0005. Lower the learning rate"
+    ) as caught:
+        tuned(blobs_of_colour)
+    assert "Nummer" in str(caught.value) or "number" in str(caught.value)
+
+
+def test_a_hostile_learning_rate_ends_in_an_error_or_in_numbers(blobs_of_colour: TrainingData) -> None:
+    options = {"eps": 1e-12, "beta1": 0.0, "beta2": 0.0}
+    outcome = ""
+    try:
+        _, model = tuned(blobs_of_colour, learning_rate=1.0, optimizer_options=options, epochs=3)
+    except FinetunerError as error:
+        outcome = str(error)
+    assert "at step" in outcome or all(value.isfinite().all() for value in weights(model).values())
+
+
+def test_the_logit_scale_stays_between_1_and_100(blobs_of_colour: TrainingData) -> None:
+    _, model = tuned(blobs_of_colour, learning_rate=0.5, epochs=3)
+    assert 1 <= model.network.logit_scale.exp().item() <= 100.001

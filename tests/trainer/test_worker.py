@@ -1,0 +1,132 @@
+"""The worker's own work, in this process: what it starts from, and how it ends when it cannot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docarray import Document
+
+from executors.trainer import training, worker
+from executors.trainer.executor import Trainer
+from executors.trainer.run_folder import RunFolder
+from finetuner.artifact import verify
+from finetuner.exceptions import FinetunerError
+from finetuner.pairs import make_pair
+
+Ask = Callable[..., Any]
+Work = Callable[..., tuple[int, RunFolder]]
+
+
+@pytest.fixture
+def work(trainer: Trainer, ask: Ask, caplog: pytest.LogCaptureFixture) -> Iterator[Work]:
+    """Ask for a run and carry it out here."""
+    logger = logging.getLogger("finetuner")
+    level = logger.level
+    caplog.set_level(logging.DEBUG, "finetuner")
+
+    def work(**fields: Any) -> tuple[int, RunFolder]:
+        config = {"model": "clip-mini", "train_data": "pairs", "epochs": 1, "batch_size": 8, "device": "cpu", **fields}
+        run = ask(trainer.fit, config=config)
+        folder = RunFolder(trainer.place.run(run["artifact_id"]))
+        folder.path.mkdir(parents=True)
+        data = {"train": trainer._datasets.find(config["train_data"]).version}
+        if "eval_data" in config:
+            data["eval"] = trainer._datasets.find(config["eval_data"]).version
+        request = {"config": run["config"], "artifact_id": run["artifact_id"], "data": data}
+        folder.write("request", request | {"workspace": str(trainer.place.root), "threads": 0})
+        return worker.main(str(folder.path)), folder
+
+    yield work
+    logger.setLevel(level)
+
+
+def test_without_evaluation_data_there_are_no_scores(work: Work, trainer: Trainer) -> None:
+    code, folder = work()
+    assert code == 0
+    assert folder.read("outcome") == {"status": "FINISHED", "details": "Training finished"}
+    assert folder.read("scores") is None
+    assert verify(trainer.place.artifacts / folder.path.name).metrics == {}
+
+
+def test_a_run_goes_on_from_an_artifact_and_its_manifest_says_which(work: Work, trainer: Trainer, ask: Ask) -> None:
+    first = work()[1].path.name
+    ask(trainer.promote, artifact=first)
+    second = work(model_artifact="live")[1].path.name
+    manifests = [verify(trainer.place.artifacts / artifact_id) for artifact_id in (first, second)]
+    assert [manifest.parent for manifest in manifests] == ["clip-mini", first]
+    name = "models/clip-text/weights.safetensors"
+    assert manifests[0].files[name]["sha256"] != manifests[1].files[name]["sha256"]
+
+
+def test_cuda_that_is_not_there_is_said_and_the_cpu_taken(
+    work: Work, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    _, folder = work(device="cuda")
+    outcome = folder.read("outcome") or {}
+    assert outcome["details"] == "Training finished on the CPU (no CUDA device was found)"
+    assert "device='cuda' was asked for, and this machine has no CUDA device" in caplog.text
+
+
+def test_a_dataset_of_broken_pictures_fails_with_the_reason(
+    work: Work, trainer: Trainer, push: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    push(trainer, "broken", [make_pair(f"caption {number}", b"no picture %d" % number) for number in range(3)])
+    code, folder = work(train_data="broken")
+    outcome = folder.read("outcome") or {}
+    assert (code, outcome["status"]) == (1, "FAILED")
+    assert outcome["details"].startswith("train_data must hold at least two pictures that can be decoded. Got 0 of 3")
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [outcome["details"]]
+    assert not list(trainer.place.artifacts.glob("*"))
+
+
+def test_evaluation_data_of_broken_pictures_fails_before_training(
+    work: Work, trainer: Trainer, push: Callable[..., Any]
+) -> None:
+    push(trainer, "broken", [make_pair("caption", b"no picture")])
+    outcome = work(eval_data="broken")[1].read("outcome") or {}
+    assert outcome["status"] == "FAILED"
+    assert "evaluation data must hold at least one picture that can be decoded" in outcome["details"]
+
+
+@pytest.mark.parametrize(
+    ("error", "details"),
+    [
+        (FinetunerError("loss must be finite. Got nan at step 3"), "loss must be finite. Got nan at step 3"),
+        (MemoryError("9 GiB"), "MemoryError: 9 GiB"),
+        (KeyboardInterrupt(), "KeyboardInterrupt: "),
+    ],
+    ids=["ours", "unexpected", "interrupt"],
+)
+def test_every_error_becomes_the_outcome(
+    error: BaseException, details: str, work: Work, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, trainer: Trainer,
+) -> None:  # fmt: skip
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(training, "train", fail)
+    code, folder = work()
+    assert code == 1
+    assert folder.read("outcome") == {"status": "FAILED", "details": details}
+    assert ("Traceback" in caplog.text) is not isinstance(error, FinetunerError)
+    assert not list(trainer.place.artifacts.glob("*"))
+    assert [path.name for path in folder.path.iterdir() if path.suffix == ".npy"] == []
+
+
+def test_documents_of_a_pair_are_loaded_with_all_their_captions(
+    work: Work, trainer: Trainer, push: Callable[..., Any], pairs: list[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = pairs[0].chunks[1].blob
+    push(trainer, "captions", [*pairs[1:5], make_pair("one", picture), make_pair("two", picture)])
+    assert work(train_data="captions", batch_size=5)[0] == 0
+    assert "Loaded 6 pairs of train data" in caplog.text
+    assert "Finetuning: 5 pictures, 1 epochs of 1 steps of 5 pairs" in caplog.text
+
+
+def test_the_folder_of_a_run_is_where_the_trainer_looks(trainer: Trainer, tmp_path: Path) -> None:
+    assert trainer.place.run("a" * 24) == tmp_path / "workspace" / "runs" / ("a" * 24)
