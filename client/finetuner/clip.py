@@ -147,7 +147,7 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     import open_clip
 
     if row.folder is not None:
-        return _from_folder(row.folder, row.name, device, load_weights=True)
+        return load_folder(row.folder, row.name, device)
     pretrained = row.pretrained
     config = open_clip.get_model_config(row.architecture)
     if config is None:
@@ -236,7 +236,15 @@ def _checkpoint(row: Backbone, weights_folder: Path | None) -> Path:
     return path
 
 
-def _from_folder(folder: Path, model_id: str, device: str, *, load_weights: bool) -> Clip:
+def load_folder(folder: Path, model_id: str, device: str = "cpu", *, load_weights: bool = True) -> Clip:
+    """Load a folder in open_clip's `local-dir` layout, with or without weights in it.
+
+    Args:
+        folder: open_clip_config.json, weights, and tokenizer.json where the tokenizer is not open_clip's own.
+        model_id: what is written beside the model's vectors.
+        device: torch's name of a device.
+        load_weights: False builds the network alone, with random weights.
+    """
     import open_clip
 
     config = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
@@ -282,7 +290,7 @@ def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequen
     unknown = sorted(set(towers) - set(TOWERS))
     if unknown:
         raise InvalidInput(f"select_model must be one of {', '.join(TOWERS)}. Got {', '.join(unknown)}.")
-    model = _from_folder(folder, model_id, device, load_weights=False)
+    model = load_folder(folder, model_id, device, load_weights=False)
     state: dict[str, Any] = {}
     for tower in towers:
         state |= load_file(folder / tower / "weights.safetensors", device="cpu")

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import finetuner
 from .catalogue import fashion
 from .evaluation import text_to_image
 from .exceptions import InvalidInput
+from .metrics import hit_by_chance
 from .pairs import make_pair
 from .report import Example, Thumbnail, write_report
 from .running_flow import RunningFlow
@@ -34,7 +34,7 @@ RECIPE: dict[str, Any] = {
     "loss": "CLIPLoss",
     "optimizer": "AdamW",
     "scheduler": "cosine",
-    "learning_rate": 7e-4,
+    "learning_rate": 5e-4,
     "epochs": 8,
     "batch_size": 128,
     "device": "cuda",
@@ -164,7 +164,7 @@ def _summary(run: Run, seconds: dict[str, float], train: DocumentArray, pictures
         "recipe": run.config,
         "train_pairs": len(train),
         "test_pictures": len(pictures),
-        "chance_recall_at_5": 1 - comb(round(len(labels) - per_item), 5) / comb(len(labels), 5),
+        "chance_recall_at_5": hit_by_chance(len(labels), round(per_item), 5),
         "languages": {
             language: {stage: scores[text_to_image(5, language)] for stage, scores in metrics.items()}
             for language in LANGUAGES

@@ -90,6 +90,14 @@ def nine_metrics(relevance: Sequence[Relevance], max_rel: Sequence[int]) -> dict
     return {metric.__name__: sum(map(metric, relevance, max_rel)) / len(relevance) for metric in NINE}
 
 
+def hit_by_chance(documents: int, relevant: int, k: int) -> float:
+    """Return the share of queries that k documents drawn at random would hit.
+
+    1 - C(documents - relevant, k) / C(documents, k)
+    """
+    return 1 - math.comb(documents - relevant, k) / math.comb(documents, k)
+
+
 def nearest(queries: Any, index: Any, limit: int, *, chunk: int = 256) -> Any:
     """Return the rows of `index` that are most similar to each query, best first; ties by row number.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from docarray.math import evaluation as reference
 
-from finetuner.metrics import NINE, nearest, nine_metrics
+from finetuner.metrics import NINE, hit_by_chance, nearest, nine_metrics
 
 WORKED = [0, 1, 1, 0, 1]
 # COMPAT.md section 2, max_rel = 4
@@ -119,3 +119,10 @@ def test_nearest_equals_brute_force(queries: int, rows: int, limit: int) -> None
     for row, query in zip(found.tolist(), asked.tolist(), strict=True):
         similarity = [sum(a * b for a, b in zip(query, other, strict=True)) for other in index.tolist()]
         assert row == sorted(range(rows), key=lambda number: (-similarity[number], number))[:limit]
+
+
+def test_chance_equals_drawing_at_random() -> None:
+    assert hit_by_chance(5, 1, 5) == 1.0
+    assert hit_by_chance(10, 2, 1) == pytest.approx(0.2)
+    # 1 - (8/10 * 7/9): the first and the second draw both miss.
+    assert hit_by_chance(10, 2, 2) == pytest.approx(1 - 8 / 10 * 7 / 9)
