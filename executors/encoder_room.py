@@ -11,7 +11,7 @@ from executors.room import Room, bound
 from finetuner import wire
 from finetuner.clip import TEXT
 from finetuner.encoding import encode_documents
-from finetuner.exceptions import InvalidInput
+from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.images import is_text
 from finetuner.models import LIVE, Models
 from finetuner.parameters import Parameters
@@ -59,7 +59,10 @@ class EncoderRoom(Room):
         self._models = Models(self.place, default=backbone, device=device, towers=(self.tower,), capacity=models)
         self._loaded = Gauge("finetuner_models_loaded", "Models in memory", registry=self.registry)
         self._loaded.set_function(lambda: len(self._models.loaded))
-        self._models.get()  # the first request finds it loaded
+        try:
+            self._models.get()  # the first request finds it loaded
+        except FinetunerError as error:  # up all the same, so that another artifact can be promoted
+            self.logger.error(f"the live model cannot be loaded: {error}")
 
     @bound(wire.ENCODE)
     def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:

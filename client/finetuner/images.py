@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
+MAX_SIDE_RATIO = 50
 # Raster formats of the web and of cameras. Pillow reads others by starting programs (EPS) or hardly tested parsers.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
@@ -40,10 +41,7 @@ def decode(blob: bytes) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit follows
             image = Image.open(io.BytesIO(blob), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise InvalidDocument(
-                f"image must be at most {MAX_PIXELS} pixels. Got {image.width} x {image.height}. Scale it down."
-            )
+        _check_size("image", image.width, image.height)
         return _to_rgb(ImageOps.exif_transpose(image))
     except InvalidDocument:
         raise
@@ -52,6 +50,16 @@ def decode(blob: bytes) -> Image:
             f"image must be a picture file such as JPEG or PNG. Got {len(blob)} bytes that cannot be "
             f"decoded ({_one_line(error)}). Check the file, or remove the document."
         ) from error
+
+
+def _check_size(what: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise InvalidDocument(f"{what} must be at most {MAX_PIXELS} pixels. Got {width} x {height}. Scale it down.")
+    # Models enlarge the shorter side to theirs, and a line of one pixel by a million would take gigabytes.
+    if max(width, height) > MAX_SIDE_RATIO * min(width, height):
+        raise InvalidDocument(
+            f"{what} must be at most {MAX_SIDE_RATIO} times as long as wide. Got {width} x {height}. Cut it."
+        )
 
 
 def _to_rgb(image: Image) -> Image:
@@ -83,8 +91,7 @@ def from_tensor(tensor: Any) -> Image:
             f"tensor must be (height, width, 3) or (height, width) uint8. "
             f"Got {array.shape} {array.dtype}. Convert it first."
         )
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise InvalidDocument(f"tensor must be at most {MAX_PIXELS} pixels. Got {array.shape}. Scale it down.")
+    _check_size("tensor", array.shape[1], array.shape[0])
     return Image.fromarray(array).convert("RGB")
 
 

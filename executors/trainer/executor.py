@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +17,11 @@ from finetuner.artifact import MANIFEST, read_manifest
 from finetuner.backbones import find_backbone, list_models
 from finetuner.clip import check_weights
 from finetuner.datasets import Datasets
-from finetuner.exceptions import ArtifactNotFound, InvalidInput
+from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
 from finetuner.models import ARTIFACT_ID, LIVE, Models, weights_folder
 from finetuner.parameters import Parameters
 from finetuner.run_config import RunConfig
-from finetuner.workspace import checked_name
+from finetuner.workspace import checked_name, remove
 
 from .run_folder import RunFolder
 from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
@@ -60,8 +61,8 @@ class Trainer(Room):
         data = {"train": self._datasets.find(config.train_data).version}
         if config.eval_data:
             data["eval"] = self._datasets.find(config.eval_data).version
-        if config.model_artifact:
-            self._require_backbone(config)
+        if config.model_artifact:  # an alias may point elsewhere by the time that the run starts
+            config = replace(config, model_artifact=self._checked_start(config))
         return _described(self._store.create(config, data))
 
     @control(wire.RUNS_GET, "name", "experiment")
@@ -112,11 +113,13 @@ class Trainer(Room):
 
     @control(wire.RUNS_DELETE, "name", "experiment")
     def delete_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Forget a run that has ended; its artifact stays."""
+        """Forget a run that has ended, with its log; its artifact stays."""
         run = self._run(parameters)
         if run.status not in ENDED:
             raise InvalidInput(f"run must have ended. Got {run.name!r}, which is {run.status}. Cancel it first.")
         self._store.delete(run.artifact_id)
+        if self._folder(run).path.is_dir():
+            remove(self._folder(run).path)
         return _described(run)
 
     @control(wire.EXPERIMENTS_CREATE, "name")
@@ -169,7 +172,13 @@ class Trainer(Room):
         for alias, target in self.place.aliases.all():
             aliases.setdefault(target["artifact"], []).append(alias)
         folders = [path for path in self.place.artifacts.glob("*") if ARTIFACT_ID.fullmatch(path.name)]
-        manifests = sorted((read_manifest(path) for path in folders), key=lambda manifest: manifest.created_at)
+        manifests = []
+        for folder in folders:
+            try:
+                manifests.append(read_manifest(folder))
+            except CorruptedArtifact as error:
+                self.logger.error(f"{folder.name} is left out of the list: {error}")
+        manifests.sort(key=lambda manifest: manifest.created_at)
         return [vars(manifest) | {"aliases": aliases.get(manifest.artifact_id, [])} for manifest in manifests]
 
     @control(wire.ARTIFACTS_PULL, "artifact", "file", "offset")
@@ -198,15 +207,17 @@ class Trainer(Room):
         self.place.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
         return {"alias": alias, "artifact": target}
 
-    def _require_backbone(self, config: RunConfig) -> None:
+    def _checked_start(self, config: RunConfig) -> str:
+        """Return the artifact id that `model_artifact` means now, '' where it means the backbone itself."""
         start, backbone = self._models.resolve(config.model_artifact), find_backbone(config.model).name
-        if ARTIFACT_ID.fullmatch(start):
-            start = read_manifest(self.place.artifacts / start).backbone
-        if start != backbone:
+        tuned = bool(ARTIFACT_ID.fullmatch(start))
+        origin = read_manifest(self.place.artifacts / start).backbone if tuned else start
+        if origin != backbone:
             raise InvalidInput(
-                f"model must be the backbone of model_artifact {config.model_artifact!r}, which is {start}. "
-                f"Got {backbone}. Pass model={start!r}."
+                f"model must be the backbone of model_artifact {config.model_artifact!r}, which is {origin}. "
+                f"Got {backbone}. Pass model={origin!r}."
             )
+        return start if tuned else ""
 
     def _run(self, parameters: Parameters) -> RunRecord:
         return self._store.get(parameters.text("name"), parameters.text("experiment", "default"))

@@ -22,6 +22,7 @@ from finetuner import encoding
 from finetuner.clip import Clip
 from finetuner.exceptions import (
     ArtifactNotFound,
+    CorruptedArtifact,
     FinetunerError,
     FinetunerServerError,
     InvalidDocument,
@@ -337,3 +338,19 @@ def test_an_unexpected_error_is_the_servers_and_the_room_goes_on(
 def test_a_wrong_setting_stops_the_room_at_its_start(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(FinetunerError, match="Got "):
         TextEncoder(workspace_url=str(tmp_path), **settings)
+
+
+def test_a_damaged_live_artifact_does_not_keep_the_room_from_starting(
+    own_workspace: Workspace, publish_tuned: Callable[[Workspace, str, int], None]
+) -> None:
+    publish_tuned(own_workspace, TUNED, 1)
+    own_workspace.aliases.set("live", {"artifact": TUNED})
+    weights = own_workspace.artifacts / TUNED / "models" / "clip-text" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    room = TextEncoder(workspace_url=str(own_workspace.root))
+    documents = DocumentArray([Document(text="a red dress")])
+    room.encode(documents, {})
+    assert isinstance(error_of(documents[0]), CorruptedArtifact)
+    own_workspace.aliases.set("live", {"artifact": "clip-mini"})
+    room.encode(documents, {})
+    assert documents[0].tags[ARTIFACT_TAG] == "clip-mini"

@@ -35,6 +35,11 @@ def test_artifacts_are_listed_oldest_first_with_their_aliases(published: Trainer
     assert listed[0]["run_name"] == "run-2026-01-01"
 
 
+def test_a_damaged_manifest_does_not_hide_the_others(published: Trainer, ask: Ask) -> None:
+    (published.place.artifacts / OLD / MANIFEST).write_text("{")
+    assert [entry["artifact_id"] for entry in ask(published.list_artifacts)] == [NEW]
+
+
 def test_an_empty_workspace_lists_nothing(trainer: Trainer, ask: Ask) -> None:
     assert ask(trainer.list_artifacts) == []
 
@@ -108,7 +113,8 @@ def test_pull_by_alias_and_what_cannot_be_pulled(published: Trainer, ask: Ask) -
 def test_a_run_starts_from_an_artifact_of_its_own_backbone_only(published: Trainer, ask: Ask) -> None:
     ask(published.promote, artifact=OLD)
     config = {"model": "clip-mini", "train_data": "pairs"}
-    for start in (OLD, "live", "clip-mini"):
-        assert ask(published.fit, config={**config, "model_artifact": start})["status"] == "CREATED"
+    for start, pinned in ((OLD, OLD), ("live", OLD), ("clip-mini", "")):
+        run = ask(published.fit, config={**config, "model_artifact": start})
+        assert (run["status"], run["config"]["model_artifact"]) == ("CREATED", pinned), "aliases move; a run does not"
     with pytest.raises(InvalidInput, match="backbone of model_artifact 'live', which is clip-mini. Got clip-base-en"):
         ask(published.fit, config={**config, "model": "clip-base-en", "model_artifact": "live"})

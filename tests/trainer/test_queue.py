@@ -23,7 +23,10 @@ def test_a_waiting_run_is_cancelled_and_then_forgotten(trainer: Trainer, ask: As
     run = ask(trainer.cancel_run, name="waiting")
     assert (run["status"], run["details"], run["started_at"]) == ("CANCELED", "Canceled before it started", None)
     assert ask(trainer.cancel_run, name="waiting") == run, "once more changes nothing"
+    folder = trainer.place.run(run["artifact_id"])
+    folder.mkdir(parents=True)
     assert ask(trainer.delete_run, name="waiting")["name"] == "waiting"
+    assert not folder.exists()
     with pytest.raises(RunNotFound):
         ask(trainer.get_run, name="waiting")
     ask(trainer.fit, config={**CONFIG, "run_name": "waiting"})
