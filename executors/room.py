@@ -81,7 +81,12 @@ class Room(Executor):  # type: ignore[misc]  # jina is not typed
 
 def bound(*endpoints: str) -> Callable[[Method], Method]:
     """Bind a method to endpoints; Jina's own decorator, with a type."""
-    return cast("Callable[[Method], Method]", requests(on=list(endpoints)))
+
+    def decorate(method: Method) -> Method:
+        method.__annotations__.clear()  # Jina takes them for DocArray v2 schemas and warns that it cannot read ours
+        return cast("Method", requests(on=list(endpoints))(method))
+
+    return decorate
 
 
 def control(endpoint: str, *names: str) -> Callable[[Callable[..., Any]], Any]:

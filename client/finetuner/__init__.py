@@ -8,24 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .backbones import list_models
-from .session import (
+from .library import (
     delete_data,
-    delete_run,
     evaluate,
-    fit,
     get_model,
-    get_run,
-    get_token,
-    index,
     list_artifacts,
     list_data,
-    list_runs,
-    login,
     promote,
     pull_data,
     push_data,
-    search,
 )
+from .retrieval import index, search
+from .runs import delete_run, fit, get_run, list_runs
+from .session import get_token, login
 from .version import __version__
 
 if TYPE_CHECKING:

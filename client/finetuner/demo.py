@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from .wire import LABEL_TAG, LANGUAGE_TAG
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
+    from rich.console import Console
 
     from .run import Run
 
@@ -42,6 +44,25 @@ RECIPE: dict[str, Any] = {
 }
 
 
+class Stages:
+    """Says what is going on, and keeps how long each part took."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(highlight=False)
+        self.seconds: dict[str, float] = {}
+        """By stage, wall clock."""
+
+    @contextmanager
+    def __call__(self, name: str, what: str) -> Iterator[None]:
+        """Announce and time one part."""
+        self.console.print(f"[bold]{what}[/bold]")
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 2)
+
+
 def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = None, stay: bool = False) -> None:
     """Run the demo and write `report.html` and `summary.json`.
 
@@ -54,39 +75,20 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
     Raises:
         FinetunerError: whatever goes wrong on the way; no process is left behind.
     """
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    workspace = out / "workspace"
-    if workspace.exists() and not (workspace / "runs.sqlite").exists() and any(workspace.iterdir()):
-        raise InvalidInput(f"--out must be a folder of an earlier demo, or new. Got {out}, which holds other files.")
-    shutil.rmtree(workspace, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(name: str, what: str) -> Iterator[None]:
-        console.print(f"[bold]{what}[/bold]")
-        started = time.perf_counter()
-        yield
-        seconds[name] = round(time.perf_counter() - started, 2)
-
+    workspace = _new_workspace(out)
+    stage = Stages()
     with stage("catalogue", "Drawing the catalogue ..."):
-        train, test = _pairs("train", train_items), _pairs("test", None)
-        pictures = _pictures()
-    with RunningFlow(workspace) as flow:
-        finetuner.login(host=flow.host, force=True)
+        train, test, pictures = _pairs("train", train_items), _pairs("test", None), _pictures()
+    with ExitStack() as up:
+        with stage("start", "Starting the Flow ..."):
+            flow = up.enter_context(RunningFlow(workspace))
+            finetuner.login(host=flow.host, force=True)
         with stage("push", "Pushing the catalogue ..."):
             finetuner.push_data("fashion-train", train)
             finetuner.push_data("fashion-test", test)
         with stage("fit", "Fine-tuning ..."):
-            run = finetuner.fit(
-                MODEL,
-                "fashion-train",
-                eval_data="fashion-test",
-                run_name="demo",
-                **RECIPE | ({} if epochs is None else {"epochs": epochs}),
-            )
+            recipe = RECIPE | ({} if epochs is None else {"epochs": epochs})
+            run = finetuner.fit(MODEL, "fashion-train", eval_data="fashion-test", run_name="demo", **recipe)
             run.wait()
         run.display_metrics()
         with stage("promote", f"Promoting {run.artifact_id} ..."):
@@ -96,26 +98,44 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
             finetuner.index(pictures)
         with stage("search", "Searching in English and German ..."):
             examples = _examples(test)
-        summary = _summary(run, seconds, train, pictures)
+        summary = _summary(run, stage.seconds, train, pictures)
         (out / "summary.json").write_text(json.dumps(summary, indent=1))
         write_report(out / "report.html", examples, run.metrics(), run.loss_curve(), summary)
-        console.print(f"Before and after: [bold]{out / 'report.html'}[/bold], figures: {out / 'summary.json'}")
-        for language, figures in summary["languages"].items():
-            console.print(
-                f"  {language}: text-to-image R@5 {figures['before']:.3f} -> {figures['after']:.3f} "
-                f"(chance {summary['chance_recall_at_5']:.3f})"
-            )
+        _print_result(stage.console, out, summary)
         if stay:
-            console.print(
-                f"The Flow stays up until Ctrl-C. In another terminal:\n"
-                f"  finetuner search 'ein rotes Kleid' --host {flow.host}",
-                soft_wrap=True,
-            )
-            try:
-                while True:
-                    time.sleep(3600)
-            except KeyboardInterrupt:
-                console.print("Stopping ...")
+            _stay(stage.console, flow.host)
+
+
+def _new_workspace(out: Path) -> Path:
+    workspace = out / "workspace"
+    if workspace.exists() and not (workspace / "runs.sqlite").exists() and any(workspace.iterdir()):
+        raise InvalidInput(f"--out must be a folder of an earlier demo, or new. Got {out}, which holds other files.")
+    shutil.rmtree(workspace, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    return workspace
+
+
+def _print_result(console: Console, out: Path, summary: dict[str, Any]) -> None:
+    console.print(
+        f"Before and after: [bold]{out / 'report.html'}[/bold], figures: {out / 'summary.json'}", soft_wrap=True
+    )
+    for language, figures in summary["languages"].items():
+        console.print(
+            f"  {language}: text-to-image R@5 {figures['before']:.3f} -> {figures['after']:.3f} "
+            f"(chance {summary['chance_recall_at_5']:.3f})"
+        )
+
+
+def _stay(console: Console, host: str) -> None:
+    console.print(
+        f"The Flow stays up until Ctrl-C. In another terminal:\n  {sys.argv[0]} search 'ein rotes Kleid' --host {host}",
+        soft_wrap=True,
+    )
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        console.print("Stopping ...")
 
 
 def _pairs(split: str, items: int | None) -> DocumentArray:

@@ -65,11 +65,9 @@ def serve(
 def _serve(content: dict[str, Any], where: Addresses, file: Path) -> None:
     os.environ.setdefault("JINA_LOG_LEVEL", "WARNING")
     os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
-    # Jina warns, once in each process, about what our pin of setuptools is there for, and about type hints that it
-    # cannot read because they are strings.
+    # Jina warns, once in each process, about what our pin of setuptools is there for.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
-    quiet = "ignore:pkg_resources is deprecated:UserWarning,ignore::UserWarning:jina.serve.executors"
-    os.environ.setdefault("PYTHONWARNINGS", quiet)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:pkg_resources is deprecated:UserWarning")
     if "JINA_MP_START_METHOD" not in os.environ:
         _prepare_processes()
     from jina import Flow

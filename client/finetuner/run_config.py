@@ -179,3 +179,17 @@ def _options(name: str, value: object, allowed: Mapping[str, Any]) -> dict[str, 
     if unknown:
         raise InvalidInput(f"{name} must have keys of {', '.join(allowed)}. Got {', '.join(unknown)}. Leave them out.")
     return dict(value)
+
+
+def refuse_unsupported(**given: tuple[Any, Any]) -> None:
+    """Refuse what the old API takes and we do not support yet.
+
+    Args:
+        given: name -> (what came, the default, which is all that is allowed).
+
+    Raises:
+        InvalidInput: the first that differs from its default.
+    """
+    for name, (value, default) in given.items():
+        if value != default:
+            raise InvalidInput(f"{name} is not supported yet and must be {default!r}. Got {value!r}. Leave it out.")

@@ -44,7 +44,7 @@ def test_the_demo_writes_report_and_summary_and_stops_everything(tmp_path: Path)
     for figures in summary["languages"].values():
         assert 0 <= figures["before"] <= 1
         assert 0 <= figures["after"] <= 1
-    assert {"push", "fit", "promote", "index", "search", "total"} <= set(summary["seconds"])
+    assert {"start", "push", "fit", "promote", "index", "search", "total"} <= set(summary["seconds"])
     report = (tmp_path / "demo" / "report.html").read_text()
     assert report.count('<section class="query">') == 10
     assert report.count("data:image/jpeg;base64,") == 100

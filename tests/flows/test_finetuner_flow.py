@@ -45,8 +45,8 @@ def ask_everything(host: str) -> None:
     assert error_of(asked) is None
     assert len(asked.matches) == 2
     assert asked.matches[0].id == "blue"
-    (asked,) = client.post(SEARCH, DocumentArray([Document(text="a red dress")]))
-    assert len(asked.matches) == 3
+    (asked,) = client.post(SEARCH, DocumentArray([Document(text="a red dress")]), parameters={"limit": 1000})
+    assert set(pictures[:, "id"]) <= set(asked.matches[:, "id"])  # the index may hold other tests' documents
 
 
 def scrape(metrics: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,108 @@
+"""Datasets, artifacts and models of a Flow, from the user's side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import wire
+from .connection import Connection
+from .run import fetch_artifact
+from .run_config import refuse_unsupported
+from .session import connection
+from .upload import pull_documents, push_documents
+from .workspace import NAME
+
+if TYPE_CHECKING:
+    from docarray import DocumentArray
+
+    from .inference import InferenceModel
+
+
+def push_data(name: str, documents: DocumentArray) -> dict[str, Any]:
+    """Send pairs as a dataset; see `upload.push_documents`."""
+    return push_documents(connection(), name, documents)
+
+
+def pull_data(name: str) -> DocumentArray:
+    """Return the documents of a dataset; see `upload.pull_documents`."""
+    return pull_documents(connection(), name)
+
+
+def list_data() -> list[dict[str, Any]]:
+    """Return every dataset as {'name', 'version', 'documents', 'size', 'created_at'}."""
+    datasets: list[dict[str, Any]] = connection().call(wire.DATASETS_LIST)
+    return datasets
+
+
+def delete_data(name: str) -> None:
+    """Forget a dataset that no unfinished run reads.
+
+    Raises:
+        DatasetNotFound, InvalidInput
+    """
+    connection().call(wire.DATASETS_DELETE, name=name)
+
+
+def evaluate(model: str, data: str, limit: int = 20) -> dict[str, float]:
+    """Score an artifact (id or alias) or a backbone on a dataset, on the Flow.
+
+    Args:
+        model: the reference.
+        data: name of a dataset of pairs.
+        limit: k of the nine metrics.
+
+    Returns:
+        Name -> value, as `evaluation.evaluate_pairs` describes.
+    """
+    metrics: dict[str, float] = connection().call(wire.EVALUATE, model=model, data=data, limit=limit)["metrics"]
+    return metrics
+
+
+def promote(artifact: str, alias: str = "live") -> None:
+    """Let an alias point to an artifact or backbone; encoders follow with their next request."""
+    connection().call(wire.ARTIFACTS_PROMOTE, artifact=artifact, alias=alias)
+
+
+def list_artifacts() -> list[dict[str, Any]]:
+    """Return the manifests of all published artifacts, oldest first, each with its 'aliases'."""
+    artifacts: list[dict[str, Any]] = connection().call(wire.ARTIFACTS_LIST)
+    return artifacts
+
+
+def get_model(
+    artifact: str,
+    token: str | None = None,
+    batch_size: int = 32,
+    select_model: str | None = None,
+    device: str | None = None,
+    logging_level: str = "WARNING",
+    is_onnx: bool = False,
+) -> InferenceModel:
+    """Load a tuned model on this machine.
+
+    Args:
+        artifact: a folder, a zip that `save_artifact` wrote, or an artifact id or alias of the Flow.
+        token: for the Flow, where another than `login`'s is needed.
+        batch_size: documents a forward pass.
+        select_model: 'clip-text' or 'clip-vision'.
+        device: torch's name; None takes CUDA where there is one.
+        logging_level: of open_clip's log while it loads.
+        is_onnx: not supported yet.
+
+    Raises:
+        ArtifactNotFound, CorruptedArtifact, SelectModelRequired
+    """
+    import logging
+    import tempfile
+
+    from .inference import open_artifact
+
+    refuse_unsupported(is_onnx=(is_onnx, False))
+    logging.getLogger("open_clip").setLevel(logging_level)
+    if Path(artifact).exists() or artifact.endswith(".zip") or not NAME.fullmatch(artifact):
+        return open_artifact(Path(artifact), batch_size, select_model, device)
+    flow = connection() if token is None else Connection(connection().host, token)
+    with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
+        fetch_artifact(flow, artifact, Path(folder))
+        return open_artifact(Path(folder), batch_size, select_model, device)

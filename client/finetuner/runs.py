@@ -1,0 +1,189 @@
+"""Runs from the user's side: start one, find it again, forget it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import wire
+from .connection import Connection
+from .exceptions import AlreadyExists, InvalidInput, RunNotFound
+from .run import Run
+from .run_config import RunConfig, refuse_unsupported
+from .session import connection
+from .upload import push_documents
+from .workspace import checked_name
+
+if TYPE_CHECKING:
+    from docarray import DocumentArray
+
+
+def fit(
+    model: str,
+    train_data: str | DocumentArray,
+    eval_data: str | DocumentArray | None = None,
+    val_split: float = 0.0,
+    model_artifact: str | None = None,
+    run_name: str | None = None,
+    description: str | None = None,
+    experiment_name: str | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    loss: str = "TripletMarginLoss",
+    miner: str | None = None,
+    miner_options: Mapping[str, Any] | None = None,
+    optimizer: str = "Adam",
+    optimizer_options: Mapping[str, float] | None = None,
+    learning_rate: float | None = None,
+    epochs: int = 5,
+    batch_size: int | None = None,
+    callbacks: list[Any] | None = None,
+    scheduler: str | None = None,
+    scheduler_options: Mapping[str, int] | None = None,
+    freeze: bool = False,
+    output_dim: int | None = None,
+    device: str = "cuda",
+    num_workers: int = 4,
+    to_onnx: bool = False,
+    csv_options: Any | None = None,
+    public: bool = False,
+    num_items_per_class: int = 4,
+    sampler: str = "auto",
+    loss_optimizer: str | None = None,
+    loss_optimizer_options: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+) -> Run:
+    """Start a run; it trains on the Flow, and this call returns at once.
+
+    Args:
+        model: a backbone, see `list_models()`, or `ARCH::TAG`.
+        train_data: pairs, or the name of a dataset of pairs.
+        eval_data: the same; the model is scored on it before and after.
+        val_split: share of the training pictures, in [0, 1), held out for a validation loss each epoch.
+        model_artifact: artifact id or alias to go on from.
+        run_name: 1 to 128 letters, digits, '.', '_' or '-', new in the experiment; chosen where None.
+        description: free text.
+        experiment_name: 'default' where None.
+        loss: 'CLIPLoss'; CLIP has no other yet, so the default of the other tasks is refused.
+        optimizer: 'Adam' or 'AdamW'.
+        optimizer_options: weight_decay, eps, beta1, beta2.
+        learning_rate: peak; the backbone's own where None.
+        epochs: passes over the pictures.
+        batch_size: pairs a step; the backbone's own where None.
+        scheduler: 'constant' (also None) or 'cosine'.
+        scheduler_options: num_warmup_steps, num_training_steps.
+        device: 'cuda' falls back to the CPU with a warning in the log; 'cpu'.
+        num_workers: threads that decode pictures.
+        sampler: 'auto' or 'random'.
+        seed: of weights, order and crops.
+        model_options, miner, miner_options, callbacks, freeze, output_dim, to_onnx, csv_options, public,
+        num_items_per_class, loss_optimizer, loss_optimizer_options: not supported yet; anything but the default
+            is refused.
+
+    Raises:
+        InvalidInput: a wrong value, an empty dataset.
+        InvalidDocument: a pair with a missing side or an undecodable picture.
+        NoSuchModel, DatasetNotFound, AlreadyExists, FlowUnreachable
+    """
+    refuse_unsupported(
+        model_options=(model_options, None),
+        miner=(miner, None),
+        miner_options=(miner_options, None),
+        callbacks=(callbacks or None, None),
+        freeze=(freeze, False),
+        output_dim=(output_dim, None),
+        to_onnx=(to_onnx, False),
+        csv_options=(csv_options, None),
+        public=(public, False),
+        num_items_per_class=(num_items_per_class, 4),
+        loss_optimizer=(loss_optimizer, None),
+        loss_optimizer_options=(loss_optimizer_options, None),
+    )
+    name, experiment = run_name if run_name is not None else f"run-{secrets.token_hex(4)}", experiment_name or "default"
+    for side, data in {"train_data": train_data, "eval_data": eval_data}.items():
+        _require_data(side, data, optional=side == "eval_data")
+    checked_name(name, "run_name")
+    sources = {"train": train_data, "eval": eval_data}
+    names = {
+        side: data if isinstance(data, str) else f"finetuner-dastorage-{experiment}-{name}-{side}"
+        for side, data in sources.items()
+        if data is not None
+    }
+    config = RunConfig(
+        model=model,
+        train_data=names["train"],
+        eval_data=names.get("eval", ""),
+        val_split=val_split,
+        model_artifact=model_artifact or "",
+        run_name=name,
+        experiment_name=experiment,
+        description=description or "",
+        loss=loss,
+        optimizer=optimizer,
+        optimizer_options=optimizer_options or {},
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch_size=batch_size,
+        scheduler=scheduler,
+        scheduler_options=scheduler_options or {},
+        sampler=sampler,
+        device=device,
+        num_workers=num_workers,
+        seed=seed,
+    )
+    flow = connection()
+    _require_new(flow, name, experiment)
+    for side, data in sources.items():
+        if data is not None and not isinstance(data, str):
+            push_documents(flow, names[side], data)
+    return Run(flow, flow.call(wire.FIT, config=config.to_dict()))
+
+
+def _require_data(name: str, data: object, *, optional: bool) -> None:
+    if isinstance(data, str) or (optional and data is None):
+        return
+    from docarray import DocumentArray
+
+    if not isinstance(data, DocumentArray):
+        raise InvalidInput(
+            f"{name} must be a DocumentArray of pairs or the name of a dataset. Got {type(data).__name__}."
+        )
+    if not len(data):
+        raise InvalidInput(f"{name} must hold at least one pair. Got none. Add pairs.")
+
+
+def _require_new(flow: Connection, name: str, experiment: str) -> None:
+    try:
+        flow.call(wire.RUNS_GET, name=name, experiment=experiment)
+    except RunNotFound:
+        return
+    raise AlreadyExists(
+        f"run_name must be new in experiment {experiment!r}. Got {name!r}, which exists. Choose another name."
+    )
+
+
+def get_run(run_name: str, experiment_name: str | None = None) -> Run:
+    """Return a run.
+
+    Raises:
+        RunNotFound: none of that name.
+    """
+    flow = connection()
+    return Run(flow, flow.call(wire.RUNS_GET, name=run_name, experiment=experiment_name or "default"))
+
+
+def list_runs(experiment_name: str | None = None) -> list[Run]:
+    """Return the runs of an experiment, or of all, oldest first."""
+    flow = connection()
+    parameters = {} if experiment_name is None else {"experiment": experiment_name}
+    return [Run(flow, description) for description in flow.call(wire.RUNS_LIST, **parameters)]
+
+
+def delete_run(run_name: str, experiment_name: str | None = None) -> None:
+    """Forget a run that has ended.
+
+    Raises:
+        RunNotFound, InvalidInput
+    """
+    connection().call(wire.RUNS_DELETE, name=run_name, experiment=experiment_name or "default")
