@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .backbones import list_models
+from .backbones import describe_models, list_model_options, list_models
+from .experiments import (
+    create_experiment,
+    delete_experiment,
+    delete_experiments,
+    get_experiment,
+    list_experiments,
+)
+from .legacy import connect, notebook_login
 from .library import (
     delete_data,
     evaluate,
@@ -19,8 +27,19 @@ from .library import (
     push_data,
 )
 from .retrieval import index, search
-from .runs import delete_run, fit, get_run, list_runs
+from .runs import (
+    create_run,
+    create_synthesis_run,
+    create_training_run,
+    delete_run,
+    delete_runs,
+    fit,
+    get_run,
+    list_runs,
+    synthesize,
+)
 from .session import get_token, login
+from .similarity import cos_sim
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -34,25 +53,40 @@ __all__ = [
     "DocumentArray",
     "__version__",
     "build_model",
+    "connect",
+    "cos_sim",
+    "create_experiment",
+    "create_run",
+    "create_synthesis_run",
+    "create_training_run",
     "delete_data",
+    "delete_experiment",
+    "delete_experiments",
     "delete_run",
+    "delete_runs",
+    "describe_models",
     "encode",
     "evaluate",
     "fit",
+    "get_experiment",
     "get_model",
     "get_run",
     "get_token",
     "index",
     "list_artifacts",
     "list_data",
+    "list_experiments",
+    "list_model_options",
     "list_models",
     "list_runs",
     "login",
     "make_pair",
+    "notebook_login",
     "promote",
     "pull_data",
     "push_data",
     "search",
+    "synthesize",
 ]
 
 # name -> module that has it, imported when the name is first used

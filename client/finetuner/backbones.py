@@ -11,7 +11,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from .exceptions import NoSuchModel
+from .exceptions import InvalidInput, NoSuchModel
 
 CLIP_MINI_FOLDER = Path(__file__).parent / "clip_mini"
 
@@ -76,9 +76,45 @@ ROWS = (
 )
 
 
+# Of the old package: names of text, mesh and vector backbones, which are outside of the CLIP and vision mission.
+OTHER_MISSIONS = (
+    "bert-base-en", "bert-base-cased", "bert-base-multi", "bert-base-multilingual-cased", "sbert-base-en",
+    "sentence-transformers/msmarco-distilbert-base-v3", "distiluse-base-multi",
+    "distiluse-base-multilingual-cased-v2", "jina-embedding-t-en-v1", "jina-embedding-s-en-v1",
+    "jina-embedding-b-en-v1", "jina-embedding-l-en-v1", "pointnet-base", "pointnet++", "mlp",
+)  # fmt: skip
+
+
 def list_models() -> list[str]:
     """Return the names of the table's rows."""
     return [row.name for row in ROWS]
+
+
+def list_model_options() -> dict[str, list[dict[str, str]]]:
+    """Return the options that `model_options` takes for each model; none has any yet."""
+    return {name: [] for name in list_models()}
+
+
+def describe_models(task: str | None = None) -> None:
+    """Print a table of the models.
+
+    Args:
+        task: only those for this task, such as 'text-to-image'.
+
+    Raises:
+        InvalidInput: no model is for that task.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [row for row in ROWS if task in (None, row.task)]
+    if not rows:
+        tasks = ", ".join(sorted({row.task for row in ROWS}))
+        raise InvalidInput(f"task must be one of: {tasks}. Got {task!r}.")
+    table = Table("name", "task", "output_dim", "architecture", "description", title="Finetuner backbones")
+    for row in rows:
+        table.add_row(row.name, row.task, str(row.output_dim), row.architecture, row.description)
+    Console().print(table)
 
 
 def architectures() -> list[str]:
@@ -98,6 +134,11 @@ def find_backbone(name: str) -> Backbone:
     for row in ROWS:
         if name == row.name or name in row.aliases:
             return row
+    if name in OTHER_MISSIONS:
+        raise NoSuchModel(
+            f"{name} is a text, mesh or vector backbone, and this project is for CLIP and pictures. "
+            f"There is: {', '.join(list_models())} and ARCH::TAG."
+        )
     architecture, separator, pretrained = name.partition("::" if "::" in name else "#")
     if separator and pretrained:
         known = architectures()

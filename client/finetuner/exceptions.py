@@ -6,6 +6,7 @@ FinetunerError
 ├── AlreadyExists                      a run name that is taken
 ├── NotFound (LookupError)
 │   ├── RunNotFound
+│   ├── ExperimentNotFound
 │   ├── DatasetNotFound
 │   ├── ArtifactNotFound
 │   └── NoSuchModel
@@ -49,6 +50,10 @@ class NotFound(FinetunerError, LookupError):
 
 class RunNotFound(NotFound):
     """No run of that name in the experiment."""
+
+
+class ExperimentNotFound(NotFound):
+    """No experiment of that name."""
 
 
 class DatasetNotFound(NotFound):

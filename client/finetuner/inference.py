@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import artifact
 from .backbones import find_backbone
@@ -15,6 +15,7 @@ from .clip import TEXT, TOWERS, Clip, load_backbone
 from .encoding import encode_documents
 from .exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput, SelectModelRequired
 from .progress import bar
+from .run_config import refuse_unsupported
 from .uris import read_local
 from .wire import ARTIFACT_TAG, error_of
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
     Data = TypeVar("Data", DocumentArray, list[str])
+
+
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,27 @@ class InferenceModel:
 
 
 def build_model(
-    name: str, batch_size: int = 32, select_model: str | None = None, device: str | None = None
+    name: str,
+    model_options: Mapping[str, Any] | None = None,
+    batch_size: int = 32,
+    select_model: str | None = None,
+    device: str | None = None,
+    is_onnx: bool = False,
 ) -> InferenceModel:
     """Load a pretrained backbone, zero-shot.
 
     Args:
         name: a row's name, `ARCH::TAG` or `ARCH::CHECKPOINT` with any path.
+        model_options: not supported yet.
         batch_size: documents a forward pass.
         select_model: 'clip-text' or 'clip-vision'.
         device: torch's name; None takes CUDA where there is one.
+        is_onnx: not supported yet.
 
     Raises:
         NoSuchModel, SelectModelRequired, KeysMismatchError
     """
+    refuse_unsupported(model_options=(model_options, None), is_onnx=(is_onnx, False))
     row = find_backbone(name)
     tower = _selected(select_model, name)
     return InferenceModel(load_backbone(row, device or _best_device()), tower, batch_size)
@@ -82,14 +94,14 @@ def open_artifact(
         return InferenceModel(artifact.load(folder, device, (tower,)), tower, batch_size)
 
 
-def encode(model: InferenceModel, data: Data, batch_size: int | None = None) -> Data | np.ndarray:
+def encode(model: InferenceModel, data: Data, batch_size: int = BATCH_SIZE) -> Data | np.ndarray:
     """Embed documents, texts or pictures.
 
     Args:
         model: from `get_model` or `build_model`.
         data: a DocumentArray, whose documents get `embedding`; or a list of texts (clip-text) or of paths and
             URIs of pictures (clip-vision). Documents for the other tower are left alone, with a warning.
-        batch_size: documents a forward pass; the model's own by default.
+        batch_size: documents a forward pass; at the default, the model's own counts.
 
     Returns:
         The same DocumentArray, or (len(data), dim) float32; L2-normalised.
@@ -114,7 +126,7 @@ def encode(model: InferenceModel, data: Data, batch_size: int | None = None) -> 
             documents,
             read_uri=read_local,
             towers=(model.select_model,),
-            batch_size=batch_size or model.batch_size,
+            batch_size=model.batch_size if batch_size == BATCH_SIZE else batch_size,
             on_batch=advance,
         )
     failed = [(row, error) for row, document in enumerate(documents) if (error := _failure(document, model))]

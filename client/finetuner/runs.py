@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import wire
+from .backbones import list_models
 from .connection import Connection
 from .exceptions import AlreadyExists, InvalidInput, RunNotFound
 from .run import Run
@@ -52,9 +54,15 @@ def fit(
     loss_optimizer: str | None = None,
     loss_optimizer_options: Mapping[str, Any] | None = None,
     *,
+    loss_options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    precision: str = "fp32",
+    resume_from: str | None = None,
+    wait: bool = False,
+    cpu: bool | None = None,
+    scheduler_step: str | None = None,
 ) -> Run:
-    """Start a run; it trains on the Flow, and this call returns at once.
+    """Start a run; it trains on the Flow, and this call returns at once unless `wait` is set.
 
     Args:
         model: a backbone, see `list_models()`, or `ARCH::TAG`.
@@ -77,8 +85,12 @@ def fit(
         num_workers: threads that decode pictures.
         sampler: 'auto' or 'random'.
         seed: of weights, order and crops.
+        wait: return when the run has ended, with a progress bar in a terminal; raises where it failed.
+        cpu: of older scripts; True is device='cpu', False is device='cuda'.
+        scheduler_step: of older scripts; 'batch', which is what schedulers do here.
         model_options, miner, miner_options, callbacks, freeze, output_dim, to_onnx, csv_options, public,
-        num_items_per_class, loss_optimizer, loss_optimizer_options: not supported yet; anything but the default
+        num_items_per_class, loss_optimizer, loss_optimizer_options, loss_options, precision, resume_from: not
+            supported yet; anything but the default
             is refused.
 
     Raises:
@@ -99,7 +111,14 @@ def fit(
         num_items_per_class=(num_items_per_class, 4),
         loss_optimizer=(loss_optimizer, None),
         loss_optimizer_options=(loss_optimizer_options, None),
+        loss_options=(loss_options or None, None),
+        precision=(precision, "fp32"),
+        resume_from=(resume_from, None),
+        scheduler_step=(scheduler_step or "batch", "batch"),
     )
+    if cpu is not None:
+        warnings.warn("cpu= is deprecated: use device='cpu' or device='cuda'", DeprecationWarning, stacklevel=2)
+        device = "cpu" if cpu else "cuda"
     name, experiment = run_name if run_name is not None else f"run-{secrets.token_hex(4)}", experiment_name or "default"
     for side, data in {"train_data": train_data, "eval_data": eval_data}.items():
         _require_data(side, data, optional=side == "eval_data")
@@ -137,7 +156,14 @@ def fit(
     for side, data in sources.items():
         if data is not None and not isinstance(data, str):
             push_documents(flow, names[side], data)
-    return Run(flow, flow.call(wire.FIT, config=config.to_dict()))
+    run = Run(flow, flow.call(wire.FIT, config=config.to_dict()))
+    if wait:
+        run.wait()
+    return run
+
+
+create_run = fit  # older name
+create_training_run = fit  # older name
 
 
 def _require_data(name: str, data: object, *, optional: bool) -> None:
@@ -173,8 +199,21 @@ def get_run(run_name: str, experiment_name: str | None = None) -> Run:
     return Run(flow, flow.call(wire.RUNS_GET, name=run_name, experiment=experiment_name or "default"))
 
 
-def list_runs(experiment_name: str | None = None) -> list[Run]:
-    """Return the runs of an experiment, or of all, oldest first."""
+def list_runs(experiment_name: str | None = None, page: int = 1, size: int = 50) -> list[Run]:
+    """Return one page of the runs of an experiment, or of all, oldest first.
+
+    Args:
+        experiment_name: all experiments where None.
+        page: from 1.
+        size: runs a page, from 1.
+
+    Raises:
+        InvalidInput: a page or size below 1.
+    """
+    return wire.page_of(_all_runs(experiment_name), page, size)
+
+
+def _all_runs(experiment_name: str | None) -> list[Run]:
     flow = connection()
     parameters = {} if experiment_name is None else {"experiment": experiment_name}
     return [Run(flow, description) for description in flow.call(wire.RUNS_LIST, **parameters)]
@@ -187,3 +226,28 @@ def delete_run(run_name: str, experiment_name: str | None = None) -> None:
         RunNotFound, InvalidInput
     """
     connection().call(wire.RUNS_DELETE, name=run_name, experiment=experiment_name or "default")
+
+
+def delete_runs(experiment_name: str | None = None) -> None:
+    """Forget every run of an experiment, or of all.
+
+    Raises:
+        InvalidInput: one of them has not ended; those before it are forgotten.
+    """
+    for run in _all_runs(experiment_name):
+        delete_run(run.name, run.experiment_name)
+
+
+def synthesize(*_: Any, **__: Any) -> NoReturn:
+    """Refuse: generating training data from texts is outside of what this project is for.
+
+    Raises:
+        InvalidInput: always.
+    """
+    raise InvalidInput(
+        "synthesize makes data for text backbones, which this project does not train. "
+        f"It tunes {', '.join(list_models())} and ARCH::TAG on text-image pairs: use finetuner.fit."
+    )
+
+
+create_synthesis_run = synthesize  # older name

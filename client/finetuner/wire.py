@@ -10,13 +10,15 @@ exception class that the server meant.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import exceptions
-from .exceptions import FinetunerError
+from .exceptions import FinetunerError, InvalidInput
 
 if TYPE_CHECKING:
     from docarray import Document
+
+Item = TypeVar("Item")
 
 # Tags. Whoever writes an embedding writes the model's id beside it.
 ARTIFACT_TAG = "finetuner_artifact"
@@ -35,6 +37,7 @@ RUNS_CANCEL = "/runs/cancel"
 RUNS_DELETE = "/runs/delete"
 EXPERIMENTS_CREATE = "/experiments/create"
 EXPERIMENTS_LIST = "/experiments/list"
+EXPERIMENTS_DELETE = "/experiments/delete"
 DATASETS_PUSH = "/datasets/push"
 DATASETS_PULL = "/datasets/pull"
 DATASETS_LIST = "/datasets/list"
@@ -87,3 +90,19 @@ def read_reply(document: Document) -> Any:
     if error is not None:
         raise error
     return json.loads(document.text)
+
+
+def page_of(items: list[Item], page: int, size: int) -> list[Item]:
+    """Return one page of a list.
+
+    Args:
+        items: all of them.
+        page: from 1.
+        size: items a page, from 1.
+
+    Raises:
+        InvalidInput: a page or size below 1.
+    """
+    if page < 1 or size < 1:
+        raise InvalidInput(f"page and size must be at least 1. Got {page} and {size}.")
+    return items[(page - 1) * size : page * size]

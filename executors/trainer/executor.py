@@ -115,11 +115,8 @@ class Trainer(Room):
     def delete_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Forget a run that has ended, with its log; its artifact stays."""
         run = self._run(parameters)
-        if run.status not in ENDED:
-            raise InvalidInput(f"run must have ended. Got {run.name!r}, which is {run.status}. Cancel it first.")
-        self._store.delete(run.artifact_id)
-        if self._folder(run).path.is_dir():
-            remove(self._folder(run).path)
+        self._require_ended(run)
+        self._forget(run)
         return _described(run)
 
     @control(wire.EXPERIMENTS_CREATE, "name")
@@ -131,6 +128,18 @@ class Trainer(Room):
     def list_experiments(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
         """Return every experiment."""
         return self._store.experiments()
+
+    @control(wire.EXPERIMENTS_DELETE, "name")
+    def delete_experiment(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Forget an experiment and its runs, which must all have ended; artifacts stay."""
+        name = parameters.text("name")
+        runs = self._store.all(name)
+        for run in runs:
+            self._require_ended(run)
+        for run in runs:
+            self._forget(run)
+        self._store.delete_experiment(name)
+        return {"name": name, "runs": len(runs)}
 
     @control(wire.DATASETS_PUSH, "name", "upload", "part", "commit")
     def push(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
@@ -218,6 +227,15 @@ class Trainer(Room):
                 f"Got {backbone}. Pass model={origin!r}."
             )
         return start if tuned else ""
+
+    def _require_ended(self, run: RunRecord) -> None:
+        if run.status not in ENDED:
+            raise InvalidInput(f"run must have ended. Got {run.name!r}, which is {run.status}. Cancel it first.")
+
+    def _forget(self, run: RunRecord) -> None:
+        self._store.delete(run.artifact_id)
+        if self._folder(run).path.is_dir():
+            remove(self._folder(run).path)
 
     def _run(self, parameters: Parameters) -> RunRecord:
         return self._store.get(parameters.text("name"), parameters.text("experiment", "default"))

@@ -159,6 +159,11 @@ class RunStore:
             _get_or_create(connection, name)
         return next(entry for entry in self.experiments() if entry["name"] == name)
 
+    def delete_experiment(self, name: str) -> None:
+        """Forget an experiment, which has no runs any more."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(_experiments).where(_experiments.c.name == name))
+
     def experiments(self) -> list[dict[str, Any]]:
         """Return every experiment as {name, status, created_at}, oldest first."""
         with self._engine.connect() as connection:

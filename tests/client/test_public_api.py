@@ -9,30 +9,85 @@ import sys
 import pytest
 
 import finetuner
+import finetuner.exceptions
 
+REQUIRED = inspect.Parameter.empty
+FIT = {
+    "model": REQUIRED, "train_data": REQUIRED, "eval_data": None, "val_split": 0.0, "model_artifact": None,
+    "run_name": None, "description": None, "experiment_name": None, "model_options": None,
+    "loss": "TripletMarginLoss", "miner": None, "miner_options": None, "optimizer": "Adam", "optimizer_options": None,
+    "learning_rate": None, "epochs": 5, "batch_size": None, "callbacks": None, "scheduler": None,
+    "scheduler_options": None, "freeze": False, "output_dim": None, "device": "cuda", "num_workers": 4,
+    "to_onnx": False, "csv_options": None, "public": False, "num_items_per_class": 4, "sampler": "auto",
+    "loss_optimizer": None, "loss_optimizer_options": None,
+}  # fmt: skip
 SIGNATURES = {
     "build_model": (
-        "(name: 'str', batch_size: 'int' = 32, select_model: 'str | None' = None, device: 'str | None' = "
-        "None) -> 'InferenceModel'"
+        "(name: 'str', model_options: 'Mapping[str, Any] | None' = None, batch_size: 'int' = 32, "
+        "select_model: 'str | None' = None, device: 'str | None' = None, is_onnx: 'bool' = False) -> "
+        "'InferenceModel'"
+    ),
+    "connect": ("(force: 'bool' = False, interactive: 'bool | None' = None) -> 'None'"),
+    "cos_sim": ("(a: 'Any', b: 'Any') -> 'np.ndarray'"),
+    "create_experiment": ("(name: 'str' = 'default') -> 'Experiment'"),
+    "create_run": (
+        "(model: 'str', train_data: 'str | DocumentArray', eval_data: 'str | DocumentArray | None' = None, "
+        "val_split: 'float' = 0.0, model_artifact: 'str | None' = None, run_name: 'str | None' = None, "
+        "description: 'str | None' = None, experiment_name: 'str | None' = None, model_options: 'Mapping[str,"
+        " Any] | None' = None, loss: 'str' = 'TripletMarginLoss', miner: 'str | None' = None, miner_options: "
+        "'Mapping[str, Any] | None' = None, optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, "
+        "float] | None' = None, learning_rate: 'float | None' = None, epochs: 'int' = 5, batch_size: 'int | "
+        "None' = None, callbacks: 'list[Any] | None' = None, scheduler: 'str | None' = None, "
+        "scheduler_options: 'Mapping[str, int] | None' = None, freeze: 'bool' = False, output_dim: 'int | "
+        "None' = None, device: 'str' = 'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: "
+        "'Any | None' = None, public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = "
+        "'auto', loss_optimizer: 'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = "
+        "None, *, loss_options: 'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = "
+        "'fp32', resume_from: 'str | None' = None, wait: 'bool' = False, cpu: 'bool | None' = None, "
+        "scheduler_step: 'str | None' = None) -> 'Run'"
+    ),
+    "create_synthesis_run": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
+    "create_training_run": (
+        "(model: 'str', train_data: 'str | DocumentArray', eval_data: 'str | DocumentArray | None' = None, "
+        "val_split: 'float' = 0.0, model_artifact: 'str | None' = None, run_name: 'str | None' = None, "
+        "description: 'str | None' = None, experiment_name: 'str | None' = None, model_options: 'Mapping[str,"
+        " Any] | None' = None, loss: 'str' = 'TripletMarginLoss', miner: 'str | None' = None, miner_options: "
+        "'Mapping[str, Any] | None' = None, optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, "
+        "float] | None' = None, learning_rate: 'float | None' = None, epochs: 'int' = 5, batch_size: 'int | "
+        "None' = None, callbacks: 'list[Any] | None' = None, scheduler: 'str | None' = None, "
+        "scheduler_options: 'Mapping[str, int] | None' = None, freeze: 'bool' = False, output_dim: 'int | "
+        "None' = None, device: 'str' = 'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: "
+        "'Any | None' = None, public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = "
+        "'auto', loss_optimizer: 'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = "
+        "None, *, loss_options: 'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = "
+        "'fp32', resume_from: 'str | None' = None, wait: 'bool' = False, cpu: 'bool | None' = None, "
+        "scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "delete_data": ("(name: 'str') -> 'None'"),
+    "delete_experiment": ("(name: 'str') -> 'Experiment'"),
+    "delete_experiments": ("() -> 'list[Experiment]'"),
     "delete_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'None'"),
-    "encode": ("(model: 'InferenceModel', data: 'Data', batch_size: 'int | None' = None) -> 'Data | np.ndarray'"),
+    "delete_runs": ("(experiment_name: 'str | None' = None) -> 'None'"),
+    "describe_models": ("(task: 'str | None' = None) -> 'None'"),
+    "encode": ("(model: 'InferenceModel', data: 'Data', batch_size: 'int' = 32) -> 'Data | np.ndarray'"),
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
     "fit": (
         "(model: 'str', train_data: 'str | DocumentArray', eval_data: 'str | DocumentArray | None' = None, "
         "val_split: 'float' = 0.0, model_artifact: 'str | None' = None, run_name: 'str | None' = None, "
-        "description: 'str | None' = None, experiment_name: 'str | None' = None, model_options: "
-        "'Mapping[str, Any] | None' = None, loss: 'str' = 'TripletMarginLoss', miner: 'str | None' = None, "
-        "miner_options: 'Mapping[str, Any] | None' = None, optimizer: 'str' = 'Adam', optimizer_options: "
-        "'Mapping[str, float] | None' = None, learning_rate: 'float | None' = None, epochs: 'int' = 5, "
-        "batch_size: 'int | None' = None, callbacks: 'list[Any] | None' = None, scheduler: 'str | None' = "
-        "None, scheduler_options: 'Mapping[str, int] | None' = None, freeze: 'bool' = False, output_dim: "
-        "'int | None' = None, device: 'str' = 'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, "
-        "csv_options: 'Any | None' = None, public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: "
-        "'str' = 'auto', loss_optimizer: 'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | "
-        "None' = None, *, seed: 'int' = 0) -> 'Run'"
+        "description: 'str | None' = None, experiment_name: 'str | None' = None, model_options: 'Mapping[str,"
+        " Any] | None' = None, loss: 'str' = 'TripletMarginLoss', miner: 'str | None' = None, miner_options: "
+        "'Mapping[str, Any] | None' = None, optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, "
+        "float] | None' = None, learning_rate: 'float | None' = None, epochs: 'int' = 5, batch_size: 'int | "
+        "None' = None, callbacks: 'list[Any] | None' = None, scheduler: 'str | None' = None, "
+        "scheduler_options: 'Mapping[str, int] | None' = None, freeze: 'bool' = False, output_dim: 'int | "
+        "None' = None, device: 'str' = 'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: "
+        "'Any | None' = None, public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = "
+        "'auto', loss_optimizer: 'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = "
+        "None, *, loss_options: 'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = "
+        "'fp32', resume_from: 'str | None' = None, wait: 'bool' = False, cpu: 'bool | None' = None, "
+        "scheduler_step: 'str | None' = None) -> 'Run'"
     ),
+    "get_experiment": ("(name: 'str') -> 'Experiment'"),
     "get_model": (
         "(artifact: 'str', token: 'str | None' = None, batch_size: 'int' = 32, select_model: 'str | None' = "
         "None, device: 'str | None' = None, logging_level: 'str' = 'WARNING', is_onnx: 'bool' = False) -> "
@@ -43,19 +98,23 @@ SIGNATURES = {
     "index": ("(documents: 'DocumentArray', artifact: 'str' = 'live') -> 'None'"),
     "list_artifacts": ("() -> 'list[dict[str, Any]]'"),
     "list_data": ("() -> 'list[dict[str, Any]]'"),
+    "list_experiments": ("(page: 'int' = 1, size: 'int' = 50) -> 'list[Experiment]'"),
+    "list_model_options": ("() -> 'dict[str, list[dict[str, str]]]'"),
     "list_models": ("() -> 'list[str]'"),
-    "list_runs": ("(experiment_name: 'str | None' = None) -> 'list[Run]'"),
+    "list_runs": ("(experiment_name: 'str | None' = None, page: 'int' = 1, size: 'int' = 50) -> 'list[Run]'"),
     "login": (
-        "(force: 'bool' = False, interactive: 'bool | None' = None, *, host: 'str | None' = None, token: "
-        "'str | None' = None) -> 'None'"
+        "(force: 'bool' = False, interactive: 'bool | None' = None, *, host: 'str | None' = None, token: 'str"
+        " | None' = None) -> 'None'"
     ),
     "make_pair": ("(text: 'str', image: 'bytes', tags: 'Mapping[str, Any] | None' = None) -> 'Document'"),
+    "notebook_login": ("(force: 'bool' = False, interactive: 'bool | None' = None) -> 'None'"),
     "promote": ("(artifact: 'str', alias: 'str' = 'live') -> 'None'"),
     "pull_data": ("(name: 'str') -> 'DocumentArray'"),
     "push_data": ("(name: 'str', documents: 'DocumentArray') -> 'dict[str, Any]'"),
     "search": (
         "(query: 'str | Document | DocumentArray', limit: 'int' = 20, artifact: 'str' = 'live') -> 'DocumentArray'"
     ),
+    "synthesize": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
 }
 HEAVY = ("torch", "jina", "docarray", "numpy", "PIL", "open_clip", "pyarrow", "rich", "urllib3", "grpc")
 
@@ -96,3 +155,57 @@ def test_inference_loads_no_jina() -> None:
     program = f"import sys, finetuner; {build}; print('jina' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+# COMPAT.md section 1: the functions of finetuner 0.8.1 with their parameters and defaults. What we add is keyword-only.
+OLD = {
+    "login": {"force": False, "interactive": None},
+    "notebook_login": {},
+    "connect": {},
+    "get_token": {},
+    "list_models": {},
+    "list_model_options": {},
+    "describe_models": {"task": None},
+    "fit": FIT,
+    "create_training_run": FIT,
+    "create_run": FIT,
+    "get_run": {"run_name": REQUIRED, "experiment_name": None},
+    "list_runs": {"experiment_name": None, "page": 1, "size": 50},
+    "delete_run": {"run_name": REQUIRED, "experiment_name": None},
+    "delete_runs": {"experiment_name": None},
+    "create_experiment": {"name": "default"},
+    "get_experiment": {"name": REQUIRED},
+    "list_experiments": {"page": 1, "size": 50},
+    "delete_experiment": {"name": REQUIRED},
+    "delete_experiments": {},
+    "build_model": {
+        "name": REQUIRED, "model_options": None, "batch_size": 32, "select_model": None,
+        "device": None, "is_onnx": False,
+    },
+    "get_model": {
+        "artifact": REQUIRED, "token": None, "batch_size": 32, "select_model": None, "device": None,
+        "logging_level": "WARNING", "is_onnx": False,
+    },
+    "encode": {"model": REQUIRED, "data": REQUIRED, "batch_size": 32},
+    "cos_sim": {"a": REQUIRED, "b": REQUIRED},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(OLD))
+def test_old_scripts_find_their_names_and_defaults(name: str) -> None:
+    parameters = inspect.signature(getattr(finetuner, name)).parameters
+    positional = {
+        key: parameter.default
+        for key, parameter in parameters.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    }
+    found = list(positional.items())[: len(OLD[name])]
+    assert found == list(OLD[name].items())
+
+
+def test_what_is_outside_of_the_mission_is_refused_with_what_there_is() -> None:
+    with pytest.raises(finetuner.exceptions.InvalidInput, match="text backbones.*clip-mini"):
+        finetuner.synthesize("queries", "corpus", models=None)
+    for name in ("bert-base-en", "pointnet-base", "mlp", "jina-embedding-s-en-v1"):
+        with pytest.raises(finetuner.exceptions.NoSuchModel, match=f"{name} is a text, mesh or vector.*clip-mini"):
+            finetuner.fit(name, "data", loss="CLIPLoss")
