@@ -1,6 +1,6 @@
 # Every target sets up what it needs from python3 and make alone.
 .DELETE_ON_ERROR:
-.PHONY: demo serve test test-all lint bench lock clean
+.PHONY: demo serve seeds test test-all lint bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,6 +18,9 @@ test: $(READY)  ## every test of under a minute
 
 test-all: $(READY)  ## every test; those that need a GPU skip where there is none
 	$(BIN)/python -m pytest
+
+seeds: $(READY)  ## the code cells of the tutorials in SEEDS, against a Flow with stand-ins for what needs a network
+	$(BIN)/python -m tests.tutorials.run_seeds $(SEEDS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .backbones import describe_models, list_model_options, list_models
+from .callback import list_callbacks
+from .csv_file import CSVOptions
 from .experiments import (
     create_experiment,
     delete_experiment,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from .pairs import make_pair
 
 __all__ = [
+    "CSVOptions",
     "Document",
     "DocumentArray",
     "__version__",
@@ -74,6 +77,7 @@ __all__ = [
     "get_token",
     "index",
     "list_artifacts",
+    "list_callbacks",
     "list_data",
     "list_experiments",
     "list_model_options",

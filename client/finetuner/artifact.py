@@ -2,6 +2,7 @@
 
 manifest.json                 below; the only file that lists the others
 config.yml metrics.yml        the run's configuration; metrics before and after
+example-results.yml           what queries found before and after, where the run gathered it
 models/open_clip_config.json  open_clip's `model_cfg` and `preprocess_cfg`
 models/tokenizer.json         where the tokenizer is not open_clip's own
 models/clip-text/weights.safetensors  models/clip-vision/weights.safetensors
@@ -23,7 +24,7 @@ from .exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
 from .workspace import Workspace, publish_folder
 
 if TYPE_CHECKING:
-    from .clip import Clip
+    from .model_kinds import Model
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -72,7 +73,13 @@ class Manifest:
     """Relative POSIX path -> {'size': bytes, 'sha256': hex}."""
 
 
-def publish(workspace: Workspace, model: Clip, manifest: Manifest, config: Mapping[str, Any]) -> Path:
+def publish(
+    workspace: Workspace,
+    model: Model,
+    manifest: Manifest,
+    config: Mapping[str, Any],
+    examples: Mapping[str, Any] | None = None,
+) -> Path:
     """Write an artifact and give it its final name in one step.
 
     Args:
@@ -80,19 +87,22 @@ def publish(workspace: Workspace, model: Clip, manifest: Manifest, config: Mappi
         model: the tuned model.
         manifest: without `files`, which are filled in here.
         config: of the run.
+        examples: what queries found, {stage: {query: [match, ...]}}.
 
     Returns:
         The artifact's folder.
     """
     import yaml
 
-    from .clip import save_towers
+    from .model_kinds import save_model
 
     temporary = workspace.temporary(workspace.artifacts)
     try:
-        save_towers(model, temporary / "models")
+        save_model(model, temporary / "models")
         (temporary / "config.yml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         (temporary / "metrics.yml").write_text(yaml.safe_dump(manifest.metrics, sort_keys=False))
+        if examples:
+            (temporary / "example-results.yml").write_text(yaml.safe_dump(dict(examples), sort_keys=False))
         described = asdict(manifest) | {"files": {}}
         for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
             name = path.relative_to(temporary).as_posix()
@@ -173,7 +183,7 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def load(folder: Path, device: str = "cpu", towers: Sequence[str] | None = None) -> Clip:
+def load(folder: Path, device: str = "cpu", towers: Sequence[str] | None = None) -> Model:
     """Verify an artifact and load it.
 
     Args:
@@ -184,10 +194,10 @@ def load(folder: Path, device: str = "cpu", towers: Sequence[str] | None = None)
     Raises:
         ArtifactNotFound, CorruptedArtifact, KeysMismatchError, InvalidInput
     """
-    from .clip import load_towers
+    from .model_kinds import load_model
 
     manifest = verify(folder)
-    return load_towers(folder / "models", manifest.artifact_id, device, towers or manifest.towers)
+    return load_model(folder / "models", manifest.artifact_id, device, towers or manifest.towers)
 
 
 def zip_folder(folder: Path, target: Path, name: str) -> Path:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .exceptions import InvalidInput, NoSuchModel
 
+STAND_INS = "FINETUNER_STAND_INS"  # for tests on machines where no weights can be had
 CLIP_MINI_FOLDER = Path(__file__).parent / "clip_mini"
 
 
@@ -44,6 +46,24 @@ class Backbone:
     """One line for `describe_models`."""
 
 
+IMAGE_TASK = "image-to-image"
+
+
+def _image(name: str, architecture: str, tag: str, output_dim: int, description: str) -> Backbone:
+    """Return the row of a model of pictures; `architecture` and `tag` are timm's."""
+    return Backbone(
+        name,
+        architecture,
+        tag,
+        aliases=(architecture.removeprefix("tf_"),),
+        task=IMAGE_TASK,
+        output_dim=output_dim,
+        learning_rate=1e-4,
+        licence="Apache-2.0",
+        description=description,
+    )
+
+
 ROWS = (
     Backbone(
         "clip-mini",
@@ -73,6 +93,11 @@ ROWS = (
         licence="MIT",
         description="CLIP ViT-L/14 by OpenAI, English",
     ),
+    _image("resnet-base", "resnet50", "a1_in1k", 2048, "ResNet-50, ImageNet"),
+    _image("resnet-large", "resnet152", "a1_in1k", 2048, "ResNet-152, ImageNet"),
+    _image("efficientnet-base", "efficientnet_b4", "ra2_in1k", 1792, "EfficientNet-B4, ImageNet"),
+    _image("efficientnet-large", "tf_efficientnet_b7", "ra_in1k", 2560, "EfficientNet-B7, ImageNet"),
+    _image("efficientnet-small", "efficientnet_b0", "ra_in1k", 1280, "EfficientNet-B0, ImageNet"),
 )
 
 
@@ -83,6 +108,10 @@ OTHER_MISSIONS = (
     "distiluse-base-multilingual-cased-v2", "jina-embedding-t-en-v1", "jina-embedding-s-en-v1",
     "jina-embedding-b-en-v1", "jina-embedding-l-en-v1", "pointnet-base", "pointnet++", "mlp",
 )  # fmt: skip
+
+
+# Known only where STAND_INS is set: a small network of random weights, seed 0, so that tests need no download.
+TEST_ROWS = (_image("resnet-mini-random", "test_resnet", "random", 96, "For tests only"),)
 
 
 def list_models() -> list[str]:
@@ -131,7 +160,9 @@ def find_backbone(name: str) -> Backbone:
     Raises:
         NoSuchModel: the message names the nearest names and the call that lists them all.
     """
-    for row in ROWS:
+    name = _stand_in(name)
+    rows: tuple[Backbone, ...] = (*ROWS, *(TEST_ROWS if os.environ.get(STAND_INS) else ()))
+    for row in rows:
         if name == row.name or name in row.aliases:
             return row
     if name in OTHER_MISSIONS:
@@ -141,6 +172,9 @@ def find_backbone(name: str) -> Backbone:
         )
     architecture, separator, pretrained = name.partition("::" if "::" in name else "#")
     if separator and pretrained:
+        for row in rows:
+            if row.task == IMAGE_TASK and architecture in (row.name, row.architecture, *row.aliases):
+                return replace(row, name=f"{architecture}::{pretrained}", pretrained=pretrained, aliases=())
         known = architectures()
         if not known or architecture in known:
             return Backbone(f"{architecture}::{pretrained}", architecture, pretrained)
@@ -153,6 +187,12 @@ def find_backbone(name: str) -> Backbone:
         f"model must be one of {', '.join(list_models())}, ARCH::TAG or ARCH::CHECKPOINT. Got {name!r}. "
         f"Nearest: {_nearest(name, names)}. See finetuner.list_models()."
     )
+
+
+def _stand_in(name: str) -> str:
+    """Return the model that stands in for another one where tests set it: $FINETUNER_STAND_INS is 'NAME=MODEL,...'."""
+    stand_ins = dict(entry.split("=", 1) for entry in os.environ.get(STAND_INS, "").split(",") if "=" in entry)
+    return stand_ins.get(name, name)
 
 
 def _nearest(name: str, known: list[str]) -> str:

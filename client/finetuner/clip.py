@@ -158,7 +158,7 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     elif tag.get("quick_gelu"):
         config["quick_gelu"] = True  # the tag was trained with it; without it every layer is a little wrong
     try:
-        with _quiet(), _bounded_download(download=bool(tag)):
+        with _quiet(), bounded_download(download=bool(tag)):
             network = open_clip.create_model(
                 row.architecture, pretrained=pretrained, device=device, force_quick_gelu=bool(config.get("quick_gelu"))
             )
@@ -191,7 +191,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _bounded_download(*, download: bool) -> Iterator[None]:
+def bounded_download(*, download: bool) -> Iterator[None]:
     """Where the hub does not answer within HUB_SECONDS, look into its cache only: its own retries take a minute."""
     from huggingface_hub import constants, get_session
 

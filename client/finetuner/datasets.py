@@ -1,22 +1,26 @@
 """Datasets at rest: parquet parts of documents, called by their content, found by name.
 
 An upload lies apart until its last part is there and the count is right; then it gets its final name in
-one step. Documents are protobuf, never pickles.
+one step. Its parts stay until then, so that an upload that broke off can go on. Documents are protobuf, never
+pickles.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import stream
+from .content import DOCUMENTS, check_documents, kind_of, meaning
 from .exceptions import DatasetNotFound, InvalidInput
-from .pairs import read_pair, read_pairs
 from .workspace import Pointers, Workspace, checked_name, publish_folder, remove
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "dataset.json"
 MAX_PARTS = 1_000_000
+FORGOTTEN = 7 * 24 * 3600.0  # seconds after which an upload that nobody goes on with is removed
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,17 @@ class Dataset:
     name: str
     """What users call it."""
     version: str
-    """SHA-256 of its captions, pictures and tags in their order, hex."""
+    """SHA-256 of its documents in their order, but not of their ids, hex."""
     documents: int
     """How many."""
     size: int
     """Bytes of its documents."""
     created_at: float
     """Seconds since the epoch."""
+    stream_size: int = 0
+    """Bytes of its documents as `stream` packs them, header and padding included; 0 where it was never measured."""
+    kind: str = ""
+    """'pairs', 'scored pairs', 'labelled' where all documents are that, else 'documents'."""
 
 
 class Datasets:
@@ -54,60 +64,96 @@ class Datasets:
         self._folder = workspace.datasets
         self._names = Pointers(self._folder / "names")
 
-    def add_part(self, upload: str, part: int, documents: DocumentArray) -> None:
+    def add_part(self, upload: str, part: int, documents: DocumentArray, first: int = 0) -> None:
         """Store one part of an upload; the same part again replaces itself.
 
         Args:
             upload: any string that the client chose for this upload.
             part: its number, from 0.
-            documents: pairs, at least one.
+            documents: at least one; see `content.check_document`.
+            first: position of the first document in the whole, for messages.
 
         Raises:
-            InvalidInput: no document, a part number out of range, or a document that is no pair.
+            InvalidInput: no document or a part number out of range.
+            InvalidDocument: a document without content, or a pair with a missing side.
         """
         import pyarrow as pa
         import pyarrow.parquet
 
         if not len(documents) or not 0 <= part < MAX_PARTS:
             raise InvalidInput(f"part must be numbered in [0, {MAX_PARTS}) and hold documents. Got {len(documents)}.")
-        read_pairs(documents)
+        check_documents(documents, first)
         content = [document.to_bytes(protocol="protobuf") for document in documents]
         folder = self._upload(upload)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".part-{part:07d}"
-        pyarrow.parquet.write_table(
-            pa.table({"id": [document.id for document in documents], "document": content}),
-            temporary,
-            compression="zstd",
-        )
+        with open(temporary, "wb") as file:
+            pyarrow.parquet.write_table(
+                pa.table({"id": [document.id for document in documents], "document": content}),
+                file,
+                compression="zstd",
+            )
+            file.flush()
+            os.fsync(file.fileno())  # a part that is there is whole, also after a crash: nobody sends it again
         temporary.replace(folder / f"part-{part:07d}.parquet")
 
-    def commit(self, name: str, upload: str, documents: int) -> Dataset:
+    def uploaded(self, upload: str) -> list[int]:
+        """Return the numbers of the parts of an upload that have arrived."""
+        return sorted(int(path.stem.removeprefix("part-")) for path in self._upload(upload).glob("part-*.parquet"))
+
+    def holds(self, version: str) -> bool:
+        """Return whether this content is here already, so that a commit needs no upload."""
+        return bool(HASH.fullmatch(version)) and (self._folder / version).is_dir()
+
+    def forget(self, upload: str) -> None:
+        """Remove the parts of an upload."""
+        shutil.rmtree(self._upload(upload), ignore_errors=True)
+
+    def commit(self, name: str, upload: str, documents: int, version: str = "") -> Dataset:
         """Make a whole upload the dataset called `name`; a dataset of that name is replaced.
 
+        Args:
+            name: 1 to 128 letters, digits, '.', '_' or '-'.
+            upload: whose parts have arrived.
+            documents: how many they are together.
+            version: what the content's SHA-256 must be; where it is here already, nothing need be uploaded.
+
         Raises:
-            InvalidInput: a wrong name, or another number of documents than arrived.
+            InvalidInput: a wrong name, or other documents than arrived.
         """
         checked_name(name, "dataset name")
-        folder = self._upload(upload)
-        digest, count, size = hashlib.sha256(), 0, 0
-        for content in _contents(folder):
-            digest.update(_meaning(content))
-            count, size = count + 1, size + len(content)
-        if not documents or count != documents:
-            raise InvalidInput(
-                f"dataset {name!r} must be committed with all its documents, at least one. "
-                f"Got {count} of {documents}. Send the missing parts again."
-            )
-        dataset = Dataset(name, digest.hexdigest(), count, size, time.time())
-        final = self._folder / dataset.version
-        if final.is_dir():
-            shutil.rmtree(folder)
-        else:
-            (folder / DESCRIPTION).write_text(json.dumps(asdict(dataset)))
-            publish_folder(folder, final)
+        folder, content = self._upload(upload), version
+        if not self.holds(version):
+            measured = _measured(folder, name)
+            if not documents or measured.documents != documents:
+                raise InvalidInput(
+                    f"dataset {name!r} must be committed with all its documents, at least one. "
+                    f"Got {measured.documents} of {documents}. Send the missing parts again."
+                )
+            if version not in ("", measured.version):
+                self.forget(upload)
+                raise InvalidInput(
+                    f"dataset {name!r} must have the content that its upload began with. Got another: files have "
+                    f"changed on the way. Push it again."
+                )
+            content = measured.version
+            if not self.holds(content):
+                (folder / DESCRIPTION).write_text(json.dumps(asdict(measured)))
+                publish_folder(folder, self._folder / content)
+        self.forget(upload)
+        self._forget_old_uploads()
+        dataset = replace(self._described(content), name=name, created_at=time.time())
         self._names.set(name, asdict(dataset))
         return dataset
+
+    def _described(self, version: str) -> Dataset:
+        """Return what the folder of a version holds: its ids, and so its bytes, may be those of an earlier push."""
+        return _from_dict(json.loads((self._folder / version / DESCRIPTION).read_text()))
+
+    def _forget_old_uploads(self) -> None:
+        for folder in (self._folder / "uploads").glob("*"):
+            if folder.stat().st_mtime < time.time() - FORGOTTEN:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _upload(self, upload: str) -> Path:
         return self._folder / "uploads" / hashlib.sha256(upload.encode()).hexdigest()
@@ -125,11 +171,11 @@ class Datasets:
                 f"data must be a DocumentArray or the name of a dataset. Got {name!r}, which is neither a dataset "
                 f"here ({known}) nor documents. Push it with finetuner.push_data."
             )
-        return Dataset(**target)
+        return _from_dict(target)
 
     def all(self) -> list[Dataset]:
         """Return every dataset, sorted by name."""
-        return [Dataset(**target) for _, target in self._names.all()]
+        return [_from_dict(target) for _, target in self._names.all()]
 
     def delete(self, name: str) -> Dataset:
         """Forget a name, and the content if no other name means it.
@@ -155,20 +201,36 @@ class Datasets:
             yield Document.from_bytes(content, protocol="protobuf")
 
     def part(self, version: str, number: int) -> DocumentArray:
-        """Return the documents of one part, none past the last."""
+        """Return the documents of one part, none past the last.
+
+        Raises:
+            DatasetNotFound: no such content here.
+        """
         from docarray import Document, DocumentArray
 
+        if not self.holds(version):
+            raise DatasetNotFound(f"version must be a dataset's content hash. Got {version[:80]!r}, which is not here.")
         parts = self.parts(version)[number : number + 1]
         return DocumentArray(Document.from_bytes(content, protocol="protobuf") for content in _read(parts))
 
 
-def _meaning(content: bytes) -> bytes:
-    """Return what makes two documents the same: caption, picture and tags, but not ids, which are often random."""
+def _from_dict(described: dict[str, Any]) -> Dataset:
+    known = {field.name for field in fields(Dataset)}
+    return Dataset(**{name: value for name, value in described.items() if name in known})
+
+
+def _measured(folder: Path, name: str) -> Dataset:
+    """Return what the parts in a folder are together."""
     from docarray import Document
 
-    document = Document.from_bytes(content, protocol="protobuf")
-    pair = read_pair(document)
-    return json.dumps([pair.text, pair.image_id, dict(document.tags)], sort_keys=True).encode() + b"\n"
+    digest, kinds, count, size, packed = hashlib.sha256(), set(), 0, 0, stream.HEADER.size
+    for content in _contents(folder):
+        digest.update(meaning(content))
+        kinds.add(kind_of(Document.from_bytes(content, protocol="protobuf")))
+        count, size, packed = count + 1, size + len(content), packed + stream.packed_size(len(content))
+    version = digest.hexdigest()
+    kind = kinds.pop() if len(kinds) == 1 else DOCUMENTS
+    return Dataset(name, version, count, size, time.time(), packed + stream.padding(version), kind)
 
 
 def _contents(folder: Path) -> Iterator[bytes]:

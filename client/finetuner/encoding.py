@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .clip import TEXT, TOWERS, Clip
+from .clip import TEXT, TOWERS
 from .exceptions import FinetunerError, InvalidDocument
 from .images import UriReader, image_of, is_text
 from .wire import ARTIFACT_TAG, ERROR_TAG, mark_error
@@ -13,11 +13,13 @@ from .wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 if TYPE_CHECKING:
     from docarray import Document
 
+    from .model_kinds import Model
+
 MAX_TEXT = 100_000
 
 
 def encode_documents(
-    model: Clip,
+    model: Model,
     documents: Sequence[Document],
     *,
     read_uri: UriReader,
@@ -27,7 +29,8 @@ def encode_documents(
 ) -> tuple[int, int]:
     """Set `embedding`, (dim,) float32 and L2-normalised, and the model's id on each document.
 
-    A document with text is for the text tower; any other is for the vision tower, as blob, tensor or uri.
+    A document with text is for the text tower; any other is for the vision tower, or for a model of pictures alone, as
+    blob, tensor or uri.
 
     Args:
         model: holds the towers asked for.
@@ -51,7 +54,7 @@ def encode_documents(
     return answered, refused
 
 
-def _encode_batch(model: Clip, batch: list[Document], tower: str, read_uri: UriReader) -> int:
+def _encode_batch(model: Model, batch: list[Document], tower: str, read_uri: UriReader) -> int:
     good: list[Document] = []
     inputs: list[Any] = []
     for document in batch:

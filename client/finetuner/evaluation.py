@@ -9,7 +9,7 @@ from typing import Any
 from .clip import TEXT, VISION, Clip
 from .exceptions import InvalidDocument, InvalidInput
 from .images import decode
-from .metrics import nearest, nine_metrics
+from .metrics import nearest, retrieval_metrics
 from .pairs import Pair
 
 LIMIT = 20
@@ -33,13 +33,13 @@ def evaluate_pairs(model: Clip, pairs: Sequence[Pair], *, limit: int = LIMIT, ba
     Args:
         model: with both towers.
         pairs: at least one; pictures that cannot be decoded are left out, with their texts.
-        limit: k of the nine metrics.
+        limit: k of the nine metrics and of the textbook's.
         batch_size: per forward pass.
 
     Returns:
-        The nine metrics, text to image, under `clip-text-to-clip-vision_...`; recall at 1, 5 and 10 in both
-        directions as CLIP_benchmark defines it (any relevant one counts); the latter for each language too, over
-        its texts and the pictures that they describe.
+        The nine metrics and the textbook's, text to image, under `clip-text-to-clip-vision_...`; recall at 1, 5 and
+        10 in both directions as CLIP_benchmark defines it (any relevant one counts); the latter for each language
+        too, over its texts and the pictures that they describe.
 
     Raises:
         InvalidInput: no pair, or none with a picture that can be decoded.
@@ -59,7 +59,7 @@ def evaluate_pairs(model: Clip, pairs: Sequence[Pair], *, limit: int = LIMIT, ba
     hits = _hits(text, text_keys, vision, vision_keys, max(limit, *RECALLS))
     relevance = [row[:limit] for row in hits]
     scores = {
-        PREFIX + name: value for name, value in nine_metrics(relevance, [counts[key] for key in text_keys]).items()
+        PREFIX + name: value for name, value in retrieval_metrics(relevance, [counts[key] for key in text_keys]).items()
     }
     languages = sorted({pair.language for pair in pairs} - {""})
     for language in ["", *languages]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import artifact
 from .backbones import find_backbone
-from .clip import TEXT, TOWERS, Clip, load_backbone
+from .clip import TEXT
 from .encoding import encode_documents
-from .exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput, SelectModelRequired
+from .exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
+from .model_kinds import Model, load_row, selected, towers_of
 from .progress import bar
 from .run_config import refuse_unsupported
 from .uris import read_local
@@ -31,12 +32,12 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class InferenceModel:
-    """One tower of a CLIP, ready to encode."""
+    """One tower of a CLIP, or a model of pictures, ready to encode."""
 
-    clip: Clip
+    clip: Model
     """The model."""
     select_model: str
-    """'clip-text' or 'clip-vision'."""
+    """'clip-text', 'clip-vision', or the name of a model of pictures, such as 'resnet50'."""
     batch_size: int = 32
     """Documents a forward pass where `encode` is not told otherwise."""
 
@@ -58,19 +59,19 @@ def build_model(
 
     Args:
         name: a row's name, `ARCH::TAG` or `ARCH::CHECKPOINT` with any path.
-        model_options: not supported yet.
+        model_options: of a model of pictures: 'pooler' ('GeM' or 'average') and 'pooler_options' (p, eps).
         batch_size: documents a forward pass.
-        select_model: 'clip-text' or 'clip-vision'.
+        select_model: 'clip-text' or 'clip-vision'; a model of pictures needs none.
         device: torch's name; None takes CUDA where there is one.
         is_onnx: not supported yet.
 
     Raises:
         NoSuchModel, SelectModelRequired, KeysMismatchError
     """
-    refuse_unsupported(model_options=(model_options, None), is_onnx=(is_onnx, False))
+    refuse_unsupported(is_onnx=(is_onnx, False))
     row = find_backbone(name)
-    tower = _selected(select_model, name)
-    return InferenceModel(load_backbone(row, device or _best_device()), tower, batch_size)
+    tower = selected(select_model, towers_of(row), name)
+    return InferenceModel(load_row(row, device or _best_device(), model_options=model_options), tower, batch_size)
 
 
 def open_artifact(
@@ -81,17 +82,21 @@ def open_artifact(
     Raises:
         ArtifactNotFound, CorruptedArtifact, SelectModelRequired, KeysMismatchError
     """
-    tower = _selected(select_model, str(path))
     device = device or _best_device()
     if path.is_dir():
         inner = [entry for entry in path.iterdir() if (entry / artifact.MANIFEST).is_file()]
         folder = inner[0] if len(inner) == 1 and not (path / artifact.MANIFEST).is_file() else path
-        return InferenceModel(artifact.load(folder, device, (tower,)), tower, batch_size)
+        return _open_folder(folder, str(path), batch_size, select_model, device)
     if not path.is_file():
         raise ArtifactNotFound(f"artifact must be a folder, a zip or an artifact id. Got {str(path)!r}.")
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder_name:
         folder = artifact.unzip(path, Path(folder_name))
-        return InferenceModel(artifact.load(folder, device, (tower,)), tower, batch_size)
+        return _open_folder(folder, str(path), batch_size, select_model, device)
+
+
+def _open_folder(folder: Path, what: str, batch_size: int, select_model: str | None, device: str) -> InferenceModel:
+    tower = selected(select_model, artifact.read_manifest(folder).towers, what)
+    return InferenceModel(artifact.load(folder, device, (tower,)), tower, batch_size)
 
 
 def encode(model: InferenceModel, data: Data, batch_size: int = BATCH_SIZE) -> Data | np.ndarray:
@@ -155,12 +160,6 @@ def _stacked(documents: DocumentArray, dim: int) -> np.ndarray:
     import numpy as np
 
     return np.stack([document.embedding for document in documents]) if documents else np.empty((0, dim), np.float32)
-
-
-def _selected(select_model: str | None, what: str) -> str:
-    if select_model in TOWERS:
-        return str(select_model)
-    raise SelectModelRequired(f"select_model must be one of {', '.join(TOWERS)} for {what}. Got {select_model!r}.")
 
 
 def _best_device() -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def push_data(name: str, documents: DocumentArray) -> dict[str, Any]:
-    """Send pairs as a dataset; see `upload.push_documents`."""
+    """Send documents as a dataset, what is there already excepted; see `upload.push_documents`."""
     return push_documents(connection(), name, documents)
 
 
@@ -30,7 +30,7 @@ def pull_data(name: str) -> DocumentArray:
 
 
 def list_data() -> list[dict[str, Any]]:
-    """Return every dataset as {'name', 'version', 'documents', 'size', 'created_at'}."""
+    """Return every dataset as {'name', 'version', 'documents', 'size', 'created_at', 'stream_size', 'kind'}."""
     datasets: list[dict[str, Any]] = connection().call(wire.DATASETS_LIST)
     return datasets
 

@@ -1,7 +1,8 @@
-"""Retrieval metrics: the nine of the old tutorials, and CLIP's recall.
+"""Retrieval metrics: the nine of the old tutorials, and the textbook's where the nine differ from it.
 
-Sources: DocArray v1's evaluation functions (their average precision, nDCG and R-precision look at the
-retrieved list only and so differ from the textbook), and CLIP_benchmark's recall@k (any relevant one counts).
+Sources: DocArray v1's evaluation functions, whose average precision, nDCG and R-precision look at the retrieved
+list only; trec_eval (map_cut, ndcg_cut, Rprec), as Manning, Raghavan and Schuetze, Introduction to Information
+Retrieval, chapter 8, define them, over everything that is relevant.
 """
 
 from __future__ import annotations
@@ -75,8 +76,35 @@ NINE: tuple[Callable[[Relevance, int], float], ...] = (
 )
 
 
-def nine_metrics(relevance: Sequence[Relevance], max_rel: Sequence[int]) -> dict[str, float]:
-    """Return the nine metrics, means over the queries.
+def textbook_map_at_k(hits: Relevance, max_rel: int) -> float:
+    """Sum of the precision at each hit, over everything relevant; its mean over queries is trec_eval's map_cut."""
+    precisions = [sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(hits) if hit]
+    return sum(precisions) / max_rel if max_rel else 0.0
+
+
+def textbook_ndcg_at_k(hits: Relevance, max_rel: int) -> float:
+    """Sum of 1 / log2(rank + 1) over the hits, over that of the best list; trec_eval's ndcg_cut.
+
+    The best list is as long as `hits` and starts with everything relevant.
+    """
+    best = sum(1 / math.log2(rank + 1) for rank in range(1, min(max_rel, len(hits)) + 1))
+    return sum(hit / math.log2(rank + 1) for rank, hit in enumerate(hits, 1)) / best if best else 0.0
+
+
+def textbook_r_precision(hits: Relevance, max_rel: int) -> float:
+    """Hits among the first R, over R, the number of all that is relevant; trec_eval's Rprec of the k retrieved."""
+    return sum(hits[:max_rel]) / max_rel if max_rel else 0.0
+
+
+TEXTBOOK: tuple[Callable[[Relevance, int], float], ...] = (
+    textbook_map_at_k,
+    textbook_ndcg_at_k,
+    textbook_r_precision,
+)
+
+
+def retrieval_metrics(relevance: Sequence[Relevance], max_rel: Sequence[int]) -> dict[str, float]:
+    """Return the nine metrics and then the textbook's, means over the queries.
 
     Args:
         relevance: per query, whether each retrieved one is relevant, best rank first.
@@ -87,7 +115,7 @@ def nine_metrics(relevance: Sequence[Relevance], max_rel: Sequence[int]) -> dict
     """
     if not relevance:
         raise ValueError("relevance must hold at least one query. Got none.")
-    return {metric.__name__: sum(map(metric, relevance, max_rel)) / len(relevance) for metric in NINE}
+    return {metric.__name__: sum(map(metric, relevance, max_rel)) / len(relevance) for metric in (*NINE, *TEXTBOOK)}
 
 
 def hit_by_chance(documents: int, relevant: int, k: int) -> float:

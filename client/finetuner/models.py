@@ -10,8 +10,9 @@ from threading import Lock
 
 from . import artifact
 from .backbones import find_backbone, list_models
-from .clip import TOWERS, Clip, load_backbone
+from .clip import TOWERS
 from .exceptions import ArtifactNotFound, NoSuchModel
+from .model_kinds import Model, load_row
 from .workspace import Workspace
 
 LIVE = "live"
@@ -25,7 +26,7 @@ class Models:
         workspace: with artifacts and aliases.
         default: the backbone behind `live` until something is promoted.
         device: torch's name of a device.
-        towers: which models of an artifact are loaded.
+        towers: which of a CLIP's models are loaded; 'clip-vision' means the only one of a model of pictures, too.
         capacity: how many stay loaded.
     """
 
@@ -43,7 +44,7 @@ class Models:
         self._device = device
         self._towers = tuple(towers)
         self._capacity = max(capacity, 1)
-        self._loaded: OrderedDict[str, Clip] = OrderedDict()
+        self._loaded: OrderedDict[str, Model] = OrderedDict()
         self._lock = Lock()
 
     def resolve(self, reference: str = LIVE) -> str:
@@ -70,7 +71,7 @@ class Models:
                 f"({', '.join(list_models())}, ARCH::TAG). Got {reference!r}."
             ) from error
 
-    def get(self, reference: str = LIVE) -> Clip:
+    def get(self, reference: str = LIVE) -> Model:
         """Return the model that a reference means now, loaded.
 
         Raises:
@@ -85,10 +86,10 @@ class Models:
             self._loaded.move_to_end(model_id)
             return self._loaded[model_id]
 
-    def _load(self, model_id: str) -> Clip:
+    def _load(self, model_id: str) -> Model:
         if ARTIFACT_ID.fullmatch(model_id):
             return artifact.load(self._workspace.artifacts / model_id, self._device, self._towers)
-        return load_backbone(find_backbone(model_id), self._device, weights_folder(self._workspace))
+        return load_row(find_backbone(model_id), self._device, weights_folder(self._workspace))
 
     @property
     def loaded(self) -> list[str]:

@@ -55,15 +55,14 @@ def make_pair(text: str, image: bytes, tags: Mapping[str, Any] | None = None) ->
 
 
 def read_pair(document: Document) -> Pair:
-    """Return the pair that a stored document holds; its picture travels as blob or data URI.
+    """Return the pair that a stored document holds; its picture travels as blob, tensor or data URI.
 
     Raises:
-        InvalidDocument: a side is missing, empty or doubled.
+        InvalidDocument: a side is missing, empty or doubled, or a tensor that is no picture.
     """
     text, image = sides(document)
-    blob = image.blob or (read_data_uri(image.uri) if image.uri.startswith("data:") else b"")
-    if not blob:
-        raise InvalidDocument("pair must carry its picture as blob. Got a uri or tensor. Push it with push_data.")
+    carries_picture(image)
+    blob = image.blob or (png(image.tensor) if image.tensor is not None else read_data_uri(image.uri))
     label = _tag(LABEL_TAG, document, text, image)
     return Pair(text.text, blob, label, _tag(LANGUAGE_TAG, document, text))
 
@@ -93,22 +92,50 @@ def sides(document: Document) -> tuple[Document, Document]:
     return texts[0], images[0]
 
 
-def packed(document: Document, read_uri: UriReader) -> Document:
-    """Return a copy of a pair that carries its picture as blob, after the picture was really decoded.
+def carries_picture(image: Document) -> None:
+    """Refuse an image side whose picture lies elsewhere, where a server cannot or must not read it.
+
+    Raises:
+        InvalidDocument: no blob, tensor or data URI.
+    """
+    if not (image.blob or image.tensor is not None or image.uri.startswith("data:")):
+        raise InvalidDocument(
+            f"pair must carry its picture as blob or tensor. Got a uri alone, {image.uri[:80]!r}. "
+            f"Push it with push_data, which reads the file."
+        )
+
+
+def png(tensor: Any) -> bytes:
+    """Return a picture's array as a PNG file.
+
+    Raises:
+        InvalidDocument: not (height, width, 3) or (height, width) uint8.
+    """
+    import io
+
+    buffer = io.BytesIO()
+    from_tensor(tensor).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def packed(document: Document, read_uri: UriReader, *, check: bool = True) -> Document:
+    """Return a copy of a pair that carries its picture as blob.
+
+    Args:
+        document: the pair; not changed.
+        read_uri: reads a picture that lies elsewhere.
+        check: decode the picture, to know that it is one.
 
     Raises:
         InvalidDocument: a missing side or an undecodable picture.
     """
-    import io
-
     text, image = sides(document)
     if not image.blob and image.tensor is not None:
-        buffer = io.BytesIO()
-        from_tensor(image.tensor).save(buffer, "PNG")
-        blob = buffer.getvalue()
+        blob = png(image.tensor)
     else:
         blob = image.blob or (read_data_uri(image.uri) if image.uri.startswith("data:") else read_uri(image.uri))
-        decode(blob)
+        if check:
+            decode(blob)
     tags = {**image.tags, **text.tags, **document.tags}
     pair = make_pair(text.text, blob, tags)
     pair.id = document.id

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import artifact, wire
+from . import artifact, examples, wire
+from .checks import whole
 from .connection import Connection
 from .exceptions import RunFailedError, RunInProgressError, RunPreparingError
 from .progress import bar
@@ -125,7 +126,7 @@ class Run:
         self._call(wire.RUNS_CANCEL)
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Return {'before': {name: value}, 'after': {...}}; empty where the run had no evaluation data.
+        """Return {'before': {name: value}, 'after': {...}}; empty where the run had nothing to evaluate on.
 
         Raises:
             RunInProgressError, RunFailedError
@@ -146,15 +147,44 @@ class Run:
             RunInProgressError, RunFailedError
         """
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
         console = Console()
         for stage, scores in self.metrics().items():
-            table = Table("Retrieval Metric", "Value")
+            table = Table(Column("Retrieval Metric", overflow="fold"), "Value")  # long names are not cut
             for name, value in scores.items():
                 table.add_row(name, str(value))
             console.print(f"Retrieval metrics {stage} fine-tuning:", soft_wrap=True)  # a title would wrap
             console.print(table)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Return what evaluation callbacks reported while training, so far: step, epoch, metrics {name: value}."""
+        return [json.loads(line) for line in self._call(wire.RUNS_METRICS)["evaluations"].splitlines()]
+
+    def example_results(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
+        """Return what queries found, {'before': {query: [match, ...]}, 'after': {...}}, best match first.
+
+        A match is {'match': its text, or its picture's label or id, 'relevant': bool, 'image': a thumbnail as data
+        URI, '' for a text}. Empty unless an EvaluationCallback had gather_examples=True.
+
+        Raises:
+            RunInProgressError, RunFailedError
+        """
+        answer = self._call(wire.RUNS_EXAMPLES)
+        self._require_finished(answer)
+        results: dict[str, dict[str, list[dict[str, Any]]]] = answer["examples"]
+        return results
+
+    def display_examples(self, k: int = 5) -> None:
+        """Show what queries found before and after: pictures in a notebook, else tables.
+
+        Args:
+            k: matches a query, at least 1.
+
+        Raises:
+            InvalidInput, RunInProgressError, RunFailedError
+        """
+        examples.display(self.example_results(), whole("k", k, 1, 1000))
 
     def save_artifact(self, directory: str = "artifacts/") -> str:
         """Fetch the artifact and write it as a zip.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from .backbones import find_backbone
+from .backbones import IMAGE_TASK, Backbone, find_backbone
+from .checks import choice, flag, number, options, text, whole
 from .exceptions import InvalidInput
+from .metric_config import MetricConfig
+from .model_kinds import towers_of
+from .run_callbacks import checked_callbacks
 from .workspace import checked_name
 
 LOSSES = ("CLIPLoss",)
@@ -16,6 +19,10 @@ OPTIMIZERS = ("Adam", "AdamW")
 SCHEDULERS = ("constant", "cosine")
 DEVICES = ("cuda", "gpu", "cpu")
 SAMPLERS = ("auto", "random")
+IMAGE_FIELDS = (
+    "loss_options", "miner", "miner_options", "num_items_per_class", "loss_optimizer", "loss_optimizer_options",
+    "freeze", "output_dim",
+)  # fmt: skip
 
 # name -> (low, high) of each option that an optimizer takes besides its learning rate
 OPTIMIZER_OPTIONS = {"weight_decay": (0.0, 10.0), "eps": (1e-12, 1.0), "beta1": (0.0, 0.9999), "beta2": (0.0, 0.99999)}
@@ -35,9 +42,9 @@ class RunConfig:
     model: str
     """A backbone: a row's name, `ARCH::TAG` or `ARCH::CHECKPOINT`."""
     train_data: str
-    """Name of a dataset of pairs."""
+    """Name of a dataset: pairs for a CLIP, labelled pictures for a model of pictures."""
     eval_data: str = ""
-    """Name of a dataset of pairs that scores the model before and after; '' for none."""
+    """Name of a dataset of pairs that scores a CLIP before and after; '' for none."""
     val_split: float = 0.0
     """Share of the training pictures, in [0, 1), that is held out for the loss curve of validation."""
     model_artifact: str = ""
@@ -49,7 +56,18 @@ class RunConfig:
     description: str = ""
     """Free text, up to 2,000 characters."""
     loss: str = "CLIPLoss"
-    """Symmetric InfoNCE (open_clip's ClipLoss)."""
+    """For a CLIP 'CLIPLoss', symmetric InfoNCE (open_clip's ClipLoss); for pictures see `MetricConfig`."""
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
+    """This and the next five: for pictures only, see `MetricConfig`."""
+    miner: str | None = None
+    miner_options: Mapping[str, Any] = field(default_factory=dict)
+    num_items_per_class: int = 4
+    loss_optimizer: str | None = None
+    loss_optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    freeze: bool = False
+    """For pictures only: train nothing but the head."""
+    output_dim: int | None = None
+    """For pictures only: 1 to 65,536, embedding size of a new head."""
     optimizer: str = "Adam"
     """'Adam' or 'AdamW' of torch."""
     optimizer_options: Mapping[str, float] = field(default_factory=dict)
@@ -72,47 +90,87 @@ class RunConfig:
     """0 to 64 threads that decode pictures."""
     seed: int = 0
     """0 to 2**32 - 1, for weights, order and crops."""
+    callbacks: Sequence[Mapping[str, Any]] = ()
+    """Each {'name': ..., 'options': {...}}, see `callback.callback_config`; data by dataset name."""
 
     def __post_init__(self) -> None:
-        find_backbone(_text("model", self.model))
+        row = find_backbone(text("model", self.model))
         for name in ("run_name", "experiment_name", "train_data", "eval_data", "model_artifact"):
-            value = _text(name, getattr(self, name))
+            value = text(name, getattr(self, name))
             if value or name in ("train_data", "experiment_name"):
                 checked_name(value, name)
-        if len(_text("description", self.description)) > 2000:
+        if len(text("description", self.description)) > 2000:
             raise InvalidInput(f"description must be at most 2000 characters. Got {len(self.description)}. Cut it.")
-        _choice("loss", self.loss, LOSSES)
-        _choice("optimizer", self.optimizer, OPTIMIZERS)
-        _choice("device", self.device, DEVICES)
-        _choice("sampler", self.sampler, SAMPLERS)
+        self._check_task(row)
+        choice("optimizer", self.optimizer, OPTIMIZERS)
+        choice("device", self.device, DEVICES)
         if self.scheduler is not None:
-            _choice("scheduler", self.scheduler, SCHEDULERS)
-        self._set("val_split", _number("val_split", self.val_split, 0.0, 0.99))
-        self._set("epochs", _whole("epochs", self.epochs, 1, 10_000))
-        self._set("num_workers", _whole("num_workers", self.num_workers, 0, 64))
-        self._set("seed", _whole("seed", self.seed, 0, 2**32 - 1))
+            choice("scheduler", self.scheduler, SCHEDULERS)
+        self._set("val_split", number("val_split", self.val_split, 0.0, 0.99))
+        self._set("epochs", whole("epochs", self.epochs, 1, 10_000))
+        self._set("num_workers", whole("num_workers", self.num_workers, 0, 64))
+        self._set("seed", whole("seed", self.seed, 0, 2**32 - 1))
         if self.batch_size is not None:
-            self._set("batch_size", _whole("batch_size", self.batch_size, 2, 65_536))
+            self._set("batch_size", whole("batch_size", self.batch_size, 2, 65_536))
         if self.learning_rate is not None:
-            self._set("learning_rate", _number("learning_rate", self.learning_rate, 1e-12, 1.0))
+            self._set("learning_rate", number("learning_rate", self.learning_rate, 1e-12, 1.0))
         self._set(
             "optimizer_options",
             {
-                name: _number(f"optimizer_options[{name!r}]", value, *OPTIMIZER_OPTIONS[name])
-                for name, value in _options("optimizer_options", self.optimizer_options, OPTIMIZER_OPTIONS).items()
+                name: number(f"optimizer_options[{name!r}]", value, *OPTIMIZER_OPTIONS[name])
+                for name, value in options("optimizer_options", self.optimizer_options, OPTIMIZER_OPTIONS).items()
             },
         )
         self._set(
             "scheduler_options",
             {
-                name: _whole(f"scheduler_options[{name!r}]", value, *SCHEDULER_OPTIONS[name])
-                for name, value in _options("scheduler_options", self.scheduler_options, SCHEDULER_OPTIONS).items()
+                name: whole(f"scheduler_options[{name!r}]", value, *SCHEDULER_OPTIONS[name])
+                for name, value in options("scheduler_options", self.scheduler_options, SCHEDULER_OPTIONS).items()
             },
         )
+        entries = checked_callbacks(
+            self.callbacks, towers_of(row), has_val_split=self.val_split > 0, has_eval_data=bool(self.eval_data)
+        )
+        self._set("callbacks", entries)
         if self.scheduler_options and self.scheduler in (None, "constant"):
             raise InvalidInput(
                 f"scheduler_options need scheduler='cosine'. Got {self.scheduler!r}. Set it, or leave them out."
             )
+
+    def _check_task(self, row: Backbone) -> None:
+        if row.task == IMAGE_TASK:
+            _ = self.metric
+            flag("freeze", self.freeze)
+            if self.output_dim is not None:
+                self._set("output_dim", whole("output_dim", self.output_dim, 1, 65_536))
+            if self.eval_data:
+                raise InvalidInput(
+                    f"eval_data must be empty for {row.name}. Got {self.eval_data!r}. "
+                    f"Score pictures with an EvaluationCallback."
+                )
+            return
+        choice("loss", self.loss, LOSSES)
+        choice("sampler", self.sampler, SAMPLERS)
+        self._set("num_items_per_class", whole("num_items_per_class", self.num_items_per_class, 1, 65_536))
+        for name in IMAGE_FIELDS:
+            value = getattr(self, name)
+            default = type(self).__dataclass_fields__[name].default
+            if value and value != default:
+                raise InvalidInput(f"{name} is for models of pictures. Got {value!r} for {row.name}. Leave it out.")
+
+    @property
+    def metric(self) -> MetricConfig:
+        """Loss, miner and sampler of a run on labelled pictures."""
+        return MetricConfig(
+            self.loss,
+            self.loss_options,
+            self.miner,
+            self.miner_options,
+            self.sampler,
+            self.num_items_per_class,
+            self.loss_optimizer,
+            self.loss_optimizer_options,
+        )
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -141,44 +199,6 @@ class RunConfig:
             if name not in values:
                 raise InvalidInput(f"run config must have {name!r}. Got none. Add it.")
         return cls(**values)
-
-
-def _text(name: str, value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise InvalidInput(f"{name} must be a string. Got {value!r}.")
-
-
-def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value in allowed:
-        return
-    lower = {name.lower(): name for name in allowed}
-    nearest = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0.4)
-    hint = f" Did you mean {lower[nearest[0]]!r}?" if nearest else ""
-    raise InvalidInput(f"{name} must be one of {', '.join(allowed)}. Got {value!r}.{hint}")
-
-
-def _number(name: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # nor is NaN
-        raise InvalidInput(f"{name} must be a number in [{low}, {high}]. Got {value!r}.")
-    return float(value)
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, float) and value.is_integer():  # as whole numbers arrive through protobuf
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidInput(f"{name} must be a whole number in [{low}, {high}]. Got {value!r}.")
-    return value
-
-
-def _options(name: str, value: object, allowed: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"{name} must be a mapping with keys of {', '.join(allowed)}. Got {value!r}.")
-    unknown = sorted(set(map(str, value)) - set(allowed))
-    if unknown:
-        raise InvalidInput(f"{name} must have keys of {', '.join(allowed)}. Got {', '.join(unknown)}. Leave them out.")
-    return dict(value)
 
 
 def refuse_unsupported(**given: tuple[Any, Any]) -> None:

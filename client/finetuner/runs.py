@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import wire
-from .backbones import list_models
+from .backbones import find_backbone, list_models
+from .callback import Callback, callback_config, callback_data
 from .connection import Connection
 from .exceptions import AlreadyExists, InvalidInput, RunNotFound
+from .fit_data import FitData
 from .run import Run
 from .run_config import RunConfig, refuse_unsupported
 from .session import connection
-from .upload import push_documents
 from .workspace import checked_name
 
 if TYPE_CHECKING:
-    from docarray import DocumentArray
+    from .csv_file import CSVOptions
 
 
 def fit(
     model: str,
-    train_data: str | DocumentArray,
-    eval_data: str | DocumentArray | None = None,
+    train_data: Any,
+    eval_data: Any = None,
     val_split: float = 0.0,
     model_artifact: str | None = None,
     run_name: str | None = None,
@@ -39,7 +40,7 @@ def fit(
     learning_rate: float | None = None,
     epochs: int = 5,
     batch_size: int | None = None,
-    callbacks: list[Any] | None = None,
+    callbacks: Sequence[Callback] | None = None,
     scheduler: str | None = None,
     scheduler_options: Mapping[str, int] | None = None,
     freeze: bool = False,
@@ -47,7 +48,7 @@ def fit(
     device: str = "cuda",
     num_workers: int = 4,
     to_onnx: bool = False,
-    csv_options: Any | None = None,
+    csv_options: CSVOptions | None = None,
     public: bool = False,
     num_items_per_class: int = 4,
     sampler: str = "auto",
@@ -59,6 +60,7 @@ def fit(
     precision: str = "fp32",
     resume_from: str | None = None,
     wait: bool = False,
+    on_error: str = "raise",
     cpu: bool | None = None,
     scheduler_step: str | None = None,
 ) -> Run:
@@ -66,14 +68,14 @@ def fit(
 
     Args:
         model: a backbone, see `list_models()`, or `ARCH::TAG`.
-        train_data: pairs, or the name of a dataset of pairs.
+        train_data: pairs: a DocumentArray, the name of a dataset, or files (CSV, folder, glob, parquet, tar shards).
         eval_data: the same; the model is scored on it before and after.
         val_split: share of the training pictures, in [0, 1), held out for a validation loss each epoch.
         model_artifact: artifact id or alias to go on from.
         run_name: 1 to 128 letters, digits, '.', '_' or '-', new in the experiment; chosen where None.
         description: free text.
         experiment_name: 'default' where None.
-        loss: 'CLIPLoss'; CLIP has no other yet, so the default of the other tasks is refused.
+        loss: 'CLIPLoss' for a CLIP, which has no other yet; for pictures one of pytorch-metric-learning's.
         optimizer: 'Adam' or 'AdamW'.
         optimizer_options: weight_decay, eps, beta1, beta2.
         learning_rate: peak; the backbone's own where None.
@@ -85,13 +87,15 @@ def fit(
         num_workers: threads that decode pictures.
         sampler: 'auto' or 'random'.
         seed: of weights, order and crops.
+        callbacks: see `finetuner.callback`; an EvaluationCallback's data may be what `train_data` may be.
+        csv_options: how CSV files are read.
+        on_error: 'raise' names every bad entry of a file; 'skip' leaves them out with a warning.
         wait: return when the run has ended, with a progress bar in a terminal; raises where it failed.
         cpu: of older scripts; True is device='cpu', False is device='cuda'.
         scheduler_step: of older scripts; 'batch', which is what schedulers do here.
-        model_options, miner, miner_options, callbacks, freeze, output_dim, to_onnx, csv_options, public,
-        num_items_per_class, loss_optimizer, loss_optimizer_options, loss_options, precision, resume_from: not
-            supported yet; anything but the default
-            is refused.
+        loss_options, miner, miner_options, num_items_per_class, loss_optimizer, loss_optimizer_options, freeze,
+        output_dim: for models of pictures, see `metric_config.MetricConfig`; refused for a CLIP.
+        model_options, to_onnx, public, precision, resume_from: not supported yet; anything but the default is refused.
 
     Raises:
         InvalidInput: a wrong value, an empty dataset.
@@ -100,18 +104,8 @@ def fit(
     """
     refuse_unsupported(
         model_options=(model_options, None),
-        miner=(miner, None),
-        miner_options=(miner_options, None),
-        callbacks=(callbacks or None, None),
-        freeze=(freeze, False),
-        output_dim=(output_dim, None),
         to_onnx=(to_onnx, False),
-        csv_options=(csv_options, None),
         public=(public, False),
-        num_items_per_class=(num_items_per_class, 4),
-        loss_optimizer=(loss_optimizer, None),
-        loss_optimizer_options=(loss_optimizer_options, None),
-        loss_options=(loss_options or None, None),
         precision=(precision, "fp32"),
         resume_from=(resume_from, None),
         scheduler_step=(scheduler_step or "batch", "batch"),
@@ -120,42 +114,44 @@ def fit(
         warnings.warn("cpu= is deprecated: use device='cpu' or device='cuda'", DeprecationWarning, stacklevel=2)
         device = "cpu" if cpu else "cuda"
     name, experiment = run_name if run_name is not None else f"run-{secrets.token_hex(4)}", experiment_name or "default"
-    for side, data in {"train_data": train_data, "eval_data": eval_data}.items():
-        _require_data(side, data, optional=side == "eval_data")
     checked_name(name, "run_name")
-    sources = {"train": train_data, "eval": eval_data}
-    names = {
-        side: data if isinstance(data, str) else f"finetuner-dastorage-{experiment}-{name}-{side}"
-        for side, data in sources.items()
-        if data is not None
-    }
-    config = RunConfig(
-        model=model,
-        train_data=names["train"],
-        eval_data=names.get("eval", ""),
-        val_split=val_split,
-        model_artifact=model_artifact or "",
-        run_name=name,
-        experiment_name=experiment,
-        description=description or "",
-        loss=loss,
-        optimizer=optimizer,
-        optimizer_options=optimizer_options or {},
-        learning_rate=learning_rate,
-        epochs=epochs,
-        batch_size=batch_size,
-        scheduler=scheduler,
-        scheduler_options=scheduler_options or {},
-        sampler=sampler,
-        device=device,
-        num_workers=num_workers,
-        seed=seed,
-    )
-    flow = connection()
-    _require_new(flow, name, experiment)
-    for side, data in sources.items():
-        if data is not None and not isinstance(data, str):
-            push_documents(flow, names[side], data)
+    prefix = f"finetuner-dastorage-{experiment}-{name}"
+    with FitData(prefix, find_backbone(model).task, csv_options, on_error) as given:
+        config = RunConfig(
+            model=model,
+            train_data=given.name("train_data", train_data, "train"),
+            eval_data="" if eval_data is None else given.name("eval_data", eval_data, "eval"),
+            val_split=val_split,
+            model_artifact=model_artifact or "",
+            run_name=name,
+            experiment_name=experiment,
+            description=description or "",
+            loss=loss,
+            loss_options=loss_options or {},
+            miner=miner,
+            miner_options=miner_options or {},
+            num_items_per_class=num_items_per_class,
+            loss_optimizer=loss_optimizer,
+            loss_optimizer_options=loss_optimizer_options or {},
+            freeze=freeze,
+            output_dim=output_dim,
+            optimizer=optimizer,
+            optimizer_options=optimizer_options or {},
+            learning_rate=learning_rate,
+            epochs=epochs,
+            batch_size=batch_size,
+            scheduler=scheduler,
+            scheduler_options=scheduler_options or {},
+            sampler=sampler,
+            device=device,
+            num_workers=num_workers,
+            seed=seed,
+            callbacks=[_described(number, callback, given) for number, callback in enumerate(callbacks or ())],
+        )
+        given.read()
+        flow = connection()
+        _require_new(flow, name, experiment)
+        given.push(flow)
     run = Run(flow, flow.call(wire.FIT, config=config.to_dict()))
     if wait:
         run.wait()
@@ -166,17 +162,12 @@ create_run = fit  # older name
 create_training_run = fit  # older name
 
 
-def _require_data(name: str, data: object, *, optional: bool) -> None:
-    if isinstance(data, str) or (optional and data is None):
-        return
-    from docarray import DocumentArray
-
-    if not isinstance(data, DocumentArray):
-        raise InvalidInput(
-            f"{name} must be a DocumentArray of pairs or the name of a dataset. Got {type(data).__name__}."
-        )
-    if not len(data):
-        raise InvalidInput(f"{name} must hold at least one pair. Got none. Add pairs.")
+def _described(number: int, callback: Callback, given: FitData) -> dict[str, Any]:
+    names = {
+        field: given.name(f"{field} of callback {number}", data, f"{field.removesuffix('_data')}-{number}")
+        for field, data in callback_data(callback).items()
+    }
+    return callback_config(callback, names)
 
 
 def _require_new(flow: Connection, name: str, experiment: str) -> None:

@@ -7,20 +7,32 @@ import os
 from . import wire
 from .connection import DEFAULT_HOST, Connection
 from .exceptions import Unauthorized
+from .hub import point_hub, users_token
 
 _current: Connection | None = None
 
 
 def login(
-    force: bool = False, interactive: bool | None = None, *, host: str | None = None, token: str | None = None
+    force: bool = False,
+    interactive: bool | None = None,
+    *,
+    host: str | None = None,
+    token: str | None = None,
+    http_host: str | None = None,
 ) -> None:
-    """Connect to a Flow; later calls of this module go there.
+    """Connect to a Flow; later calls of this module go there, and so do `DocumentArray.push` and `pull`.
+
+    For DocArray, three variables of this process's environment are set, and stay: JINA_HUBBLE_REGISTRY (the Flow's
+    HTTP side), JINA_AUTH_TOKEN (the token, or a placeholder where the Flow asks for none) and SHOW_HUBBLE_HINT
+    ('NEVER', so that DocArray does not print about an account at Jina AI). No file is written.
 
     Args:
         force: ask the Flow again although this process is connected to it already.
         interactive: ask for a token on the terminal where the Flow wants one; None asks if there is a terminal.
         host: 'grpc://HOST:PORT'; else $FINETUNER_HOST, else grpc://127.0.0.1:51000.
-        token: else $FINETUNER_TOKEN, else $JINA_AUTH_TOKEN, else none.
+        token: else $FINETUNER_TOKEN, else $JINA_AUTH_TOKEN as it was before `login`, else none.
+        http_host: the HTTP side, 'http://HOST:PORT'; else $FINETUNER_HTTP, else the Flow is asked. Needed only where
+            it is reached at another port than the one it listens on.
 
     Raises:
         FlowUnreachable: nothing answers there.
@@ -28,10 +40,10 @@ def login(
     """
     global _current
     host = host or os.environ.get("FINETUNER_HOST") or DEFAULT_HOST
-    token = token or os.environ.get("FINETUNER_TOKEN") or os.environ.get("JINA_AUTH_TOKEN") or ""
+    token = token or os.environ.get("FINETUNER_TOKEN") or users_token()
     connection = Connection(host, token)
     same = _current is not None and (_current.host, _current.token) == (connection.host, connection.token)
-    if same and not force:
+    if same and not force and http_host is None:
         return
     try:
         connection.call(wire.EXPERIMENTS_CREATE, name="default")
@@ -43,6 +55,7 @@ def login(
             raise
         connection = Connection(host, getpass.getpass(f"Token for {host}: "))
         connection.call(wire.EXPERIMENTS_CREATE, name="default")
+    point_hub(connection, http_host)
     _current = connection
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import wire
+from . import stream, wire
 from .connection import Connection
-from .exceptions import InvalidDocument, InvalidInput
+from .content import check_document, meaning, meant_as_pair
+from .exceptions import DatasetNotFound, InvalidDocument, InvalidInput
+from .images import decode
 from .pairs import packed
 from .progress import bar
 from .uris import read_local
@@ -19,50 +22,107 @@ if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
 
-def push_documents(connection: Connection, name: str, documents: DocumentArray) -> dict[str, Any]:
-    """Send pairs as the dataset `name`; pictures behind local paths travel inside the documents.
+def push_documents(connection: Connection, name: str, documents: Sequence[Document]) -> dict[str, Any]:
+    """Send documents as the dataset `name`; pictures behind uris travel inside the documents.
+
+    Content decides what is sent: what the Flow holds already under any name is not sent again, and an upload that
+    broke off goes on where it stopped. Documents are read twice, to learn what they are and to send them; at most
+    one request's worth is held.
 
     Args:
         connection: to the Flow.
         name: 1 to 128 letters, digits, '.', '_' or '-'; a dataset of that name is replaced.
-        documents: pairs, at least one; not changed.
+        documents: a DocumentArray or another sequence, at least one, of any kind; not changed. Ids are no content:
+            where the same documents are there under other ids, those stay.
 
     Returns:
-        {'name', 'version' (SHA-256 of the content), 'documents', 'size' (bytes), 'created_at'}
+        {'name', 'version' (SHA-256 of the content), 'documents', 'size' (bytes), 'created_at', 'stream_size', 'kind'}
 
     Raises:
         InvalidInput: an empty dataset or a wrong name.
-        InvalidDocument: a pair with a missing side or an undecodable picture, with its position, from 0.
+        InvalidDocument: a document without content, a pair with a missing side or an undecodable picture, with its
+            position, from 0, and id. Nothing has been sent then.
     """
     checked_name(name, "dataset name")
     if not len(documents):
-        raise InvalidInput(f"dataset {name!r} must hold at least one document. Got none. Add pairs.")
-    upload = uuid.uuid4().hex
-    with bar(f"Uploading {name}", len(documents)) as advance:
-        for part, batch in enumerate(batches(_packed(documents))):
-            connection.send(wire.DATASETS_PUSH, batch, upload=upload, part=part)
-            advance(len(batch))
-    dataset: dict[str, Any] = connection.call(wire.DATASETS_PUSH, upload=upload, name=name, commit=len(documents))
+        raise InvalidInput(f"dataset {name!r} must hold at least one document. Got none. Add documents.")
+    plan = _plan(name, documents)
+    there = connection.call(wire.DATASETS_PUSH, upload=plan.upload, version=plan.version)
+    if not there["stored"]:
+        _send_missing(connection, name, documents, plan, {int(part) for part in there["parts"]})
+    whole = {"name": name, "commit": len(documents), "version": plan.version}
+    dataset: dict[str, Any] = connection.call(wire.DATASETS_PUSH, upload=plan.upload, **whole)
     return dataset
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What an upload will be."""
+
+    version: str
+    """SHA-256 of the content, as the Flow will compute it."""
+    lengths: list[int]
+    """Documents in each part."""
+
+    @property
+    def upload(self) -> str:
+        """The same for the same content in the same parts, so that what arrived before can be used."""
+        return hashlib.sha256(f"{self.version} {self.lengths}".encode()).hexdigest()
+
+
+def _plan(name: str, documents: Sequence[Document]) -> Plan:
+    from docarray import Document
+
+    digest, lengths = hashlib.sha256(), []
+    with bar(f"Reading {name}", len(documents)) as advance:
+        for batch in batches(_packed(documents)):
+            for document in batch:
+                # once there and back, as on the way to the Flow: reading adds what a document by hand may lack
+                again = Document.from_bytes(document.to_bytes(protocol="protobuf"), protocol="protobuf")
+                digest.update(meaning(again.to_bytes(protocol="protobuf")))
+            lengths.append(len(batch))
+            advance(len(batch))
+    return Plan(digest.hexdigest(), lengths)
+
+
+def _send_missing(
+    connection: Connection, name: str, documents: Sequence[Document], plan: Plan, there: Collection[int]
+) -> None:
+    from docarray import DocumentArray
+
+    first = 0
+    with bar(f"Uploading {name}", len(documents)) as advance:
+        for part, length in enumerate(plan.lengths):
+            if part not in there:
+                batch = DocumentArray(_packed(documents[first : first + length], first, check=False))
+                connection.send(wire.DATASETS_PUSH, batch, upload=plan.upload, part=part, first=first)
+            advance(length)
+            first += length
+
+
 def pull_documents(connection: Connection, name: str) -> DocumentArray:
-    """Return the documents of a dataset.
+    """Return the documents of a dataset, all of one version also where the name gets another meanwhile.
 
     Raises:
         DatasetNotFound: none of that name.
     """
     from docarray import DocumentArray
 
+    (dataset,) = connection.call(wire.DATASETS_LIST, name=name)
     documents = DocumentArray()
     for part in itertools.count():
-        batch = connection.post(wire.DATASETS_PULL, parameters={"name": name, "part": part})
-        if not len(batch):
-            return documents
-        if (error := wire.error_of(batch[0])) is not None:
+        batch = connection.post(wire.DATASETS_PULL, parameters={"version": dataset["version"], "part": part})
+        if len(batch) and (error := wire.error_of(batch[0])) is not None:
             raise error
         documents.extend(batch)
-    raise AssertionError("count() does not end")
+        if not len(batch) or len(documents) >= dataset["documents"]:
+            break
+    if len(documents) != dataset["documents"]:
+        raise DatasetNotFound(
+            f"dataset {name!r} must come with its {dataset['documents']} documents. Got {len(documents)}. "
+            f"Pull it again."
+        )
+    return documents
 
 
 def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
@@ -72,7 +132,7 @@ def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
     batch, size = DocumentArray(), 0
     for document in documents:
         length = document.to_protobuf().ByteSize()
-        if length > wire.MAX_MESSAGE_BYTES - 2**20:
+        if length > stream.largest_document():
             raise InvalidDocument(
                 f"document {document.id} must be smaller than {wire.MAX_MESSAGE_BYTES} bytes. Got {length}."
             )
@@ -85,9 +145,30 @@ def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
         yield batch
 
 
-def _packed(documents: DocumentArray) -> Iterator[Document]:
-    for position, document in enumerate(documents):
+def _packed(documents: Iterable[Document], first: int = 0, *, check: bool = True) -> Iterator[Document]:
+    for position, document in enumerate(documents, first):
         try:
-            yield packed(document, read_local)
+            if meant_as_pair(document):
+                yield packed(document, read_local, check=check)
+            else:
+                check_document(document)
+                yield _with_pictures(document, check)
         except InvalidDocument as error:
             raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
+
+
+def _with_pictures(document: Document, check: bool) -> Document:
+    """Return a document that carries the pictures which it and its chunks only point to."""
+    from docarray import Document
+
+    elsewhere = document.uri and not document.uri.startswith("data:")
+    pointer = elsewhere and not (document.text or document.blob) and document.tensor is None
+    if not pointer and not len(document.chunks):
+        return document
+    copy = Document(document, copy=True)
+    if pointer:
+        copy.blob = read_local(document.uri)
+        if check:
+            decode(copy.blob)
+    copy.chunks = [_with_pictures(chunk, check) for chunk in document.chunks]
+    return copy

@@ -8,8 +8,10 @@ from docarray import DocumentArray
 
 from executors.room import Room, control
 from finetuner import wire
+from finetuner.clip import Clip
 from finetuner.datasets import Datasets
 from finetuner.evaluation import LIMIT, evaluate_pairs
+from finetuner.exceptions import InvalidInput
 from finetuner.models import LIVE, Models
 from finetuner.pairs import read_pairs
 from finetuner.parameters import Parameters
@@ -37,5 +39,9 @@ class Evaluator(Room):
         dataset = self._datasets.find(parameters.text("data"))
         limit = parameters.whole("limit", LIMIT, 1, 1000)
         model = self._models.get(parameters.text("model", LIVE))
+        if not isinstance(model, Clip):
+            raise InvalidInput(
+                f"model must be a CLIP to be scored on pairs. Got {model.model_id}, a model of pictures."
+            )
         metrics = evaluate_pairs(model, read_pairs(self._datasets.documents(dataset.version)), limit=limit)
         return {"model": model.model_id, "data": dataset.name, "documents": dataset.documents, "metrics": metrics}

@@ -11,11 +11,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from finetuner.exceptions import InvalidInput
 
+from .hub_links import DOWNLOADS
 from .measures import Measures
 
 # What a probe needs before it knows a token: gRPC's health service, Jina's dry run, and the health pages.
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/jina.JinaGatewayDryRunRPC/")
 OPEN_PAGES = frozenset({"/", "/healthz", "/dry_run"})
+HUB = "/v2/rpc/"
+NOT_LOGGED_IN = 40103  # what hub clients look for in the body of a refusal
 
 
 class Token:
@@ -110,7 +113,10 @@ class HttpCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with 401."""
-        if scope["type"] != "http" or (scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN_PAGES):
+        path = scope.get("path", "")
+        # an address below DOWNLOADS is signed: that is its permission
+        open_page = path in OPEN_PAGES or path.startswith(DOWNLOADS)
+        if scope["type"] != "http" or (scope["method"] in ("GET", "HEAD") and open_page):
             await self._app(scope, receive, send)
             return
         reason = self._token.refusal(dict(scope["headers"]).get(b"authorization"))
@@ -118,5 +124,8 @@ class HttpCheck:
             await self._app(scope, receive, send)
             return
         self._measures.refused("http")
-        answer = JSONResponse({"detail": reason}, 401, headers={"WWW-Authenticate": "Bearer"})
+        content: dict[str, object] = {"detail": reason}
+        if path.startswith(HUB):
+            content |= {"code": 401, "status": NOT_LOGGED_IN, "message": reason, "readableMessage": reason}
+        answer = JSONResponse(content, 401, headers={"WWW-Authenticate": "Bearer"})
         await answer(scope, receive, send)

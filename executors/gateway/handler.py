@@ -10,10 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 import grpc
+from jina.enums import ProtocolType
 from jina.excepts import InternalNetworkError
 from jina.proto import jina_pb2
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
+
+from finetuner.hub import HTTP_PORT
 
 from .measures import Measures
 
@@ -71,6 +74,14 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         # kept in the graph, which Jina copies for each request
         found = await self.streamer.topology_graph._get_all_endpoints(self.streamer._connection_pool)
         return jina_pb2.EndpointsProto(endpoints=sorted(found))
+
+    async def _status(self, empty: Any, context: Any) -> jina_pb2.JinaInfoProto:
+        """Return Jina's versions, and the port of the HTTP side, for clients that know the gRPC side only."""
+        info = await super()._status(empty, context)
+        for protocol, port in zip(self.runtime_args.protocol, self.runtime_args.port, strict=False):
+            if protocol == ProtocolType.HTTP:
+                info.envs[HTTP_PORT] = str(port)
+        return info
 
     async def _learn_endpoints(self) -> None:
         """Ask the rooms for their endpoints, so that a request visits only those that bind its own.

@@ -1,16 +1,13 @@
-"""The HTTP side: every endpoint of the Flow as POST with JSON, and health."""
+"""The HTTP side: every endpoint of the Flow as POST with JSON, the hub, and health."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-import grpc
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from jina.excepts import InternalNetworkError
-from jina.proto import jina_pb2
-from jina.types.request.data import DataRequest
 
 from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.wire import MAX_MESSAGE_BYTES
@@ -19,35 +16,17 @@ from .access import HttpCheck, Token
 from .documents import read_request, write_response
 from .handler import Handler
 from .health import TIMEOUT, Health
-
-# What Jina says about a room that did not answer, as HTTP statuses.
-STATUSES = {
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.NOT_FOUND: 503,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 413,
-}
+from .hub import hub_routes
+from .rooms import Rooms
 
 
 def build_app(handler: Handler, token: Token, health_timeout: float = TIMEOUT) -> FastAPI:
     """Return the app that reaches the rooms through `handler`."""
-
-    async def ask(request: DataRequest) -> DataRequest:
-        try:
-            response = await handler.process_single_data(request)
-        except InternalNetworkError as error:
-            code = STATUSES.get(error.code(), 500)
-            raise FinetunerServerError("a room of the Flow did not answer", error.details() or "", code) from None
-        status = response.header.status
-        if status.code == jina_pb2.StatusProto.ERROR:
-            room = status.exception.executor or "a room of the Flow"
-            raise FinetunerServerError(f"{room} failed", status.description, 500)
-        return response
-
+    rooms = Rooms(handler)
     # No /docs: FastAPI's page loads its scripts from a foreign server.
     app = FastAPI(title="Open Finetuner", docs_url=None, redoc_url=None)
     app.add_middleware(HttpCheck, token=token, measures=handler.measures)
-    health = Health(ask, health_timeout)
+    health = Health(rooms.ask, health_timeout)
 
     @app.get("/healthz", summary="Encode a canary text and picture")
     async def healthz() -> JSONResponse:
@@ -59,6 +38,8 @@ def build_app(handler: Handler, token: Token, health_timeout: float = TIMEOUT) -
         status = await handler.dry_run(None, None)
         return {"code": status.code, "description": status.description}
 
+    app.include_router(hub_routes(handler, rooms))
+
     @app.post("/{endpoint:path}", summary="Send documents to an endpoint of the Flow")
     async def post(endpoint: str, request: Request) -> Response:
         path = f"/{endpoint}"
@@ -66,7 +47,7 @@ def build_app(handler: Handler, token: Token, health_timeout: float = TIMEOUT) -
             asked = await asyncio.to_thread(read_request, await _body(request), path)
             path = asked.header.exec_endpoint
             await _check_endpoint(handler, path)
-            answer = await asyncio.to_thread(write_response, await ask(asked))
+            answer = await asyncio.to_thread(write_response, await rooms.ask(asked))
         except Exception as error:
             raise _answer(handler, path, error) from error
         handler.measures.answered("http", path, "ok")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from docarray import Document, DocumentArray
@@ -15,11 +16,12 @@ from executors.room import Room, control
 from finetuner import wire
 from finetuner.artifact import MANIFEST, read_manifest
 from finetuner.backbones import find_backbone, list_models
-from finetuner.clip import check_weights
 from finetuner.datasets import Datasets
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
+from finetuner.model_kinds import check_row_weights
 from finetuner.models import ARTIFACT_ID, LIVE, Models, weights_folder
 from finetuner.parameters import Parameters
+from finetuner.run_callbacks import callback_datasets, read_callbacks
 from finetuner.run_config import RunConfig
 from finetuner.workspace import checked_name, remove
 
@@ -57,10 +59,12 @@ class Trainer(Room):
     def fit(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Record a run and answer at once; `config` holds the fields of RunConfig."""
         config = RunConfig.from_dict(parameters["config"])
-        check_weights(find_backbone(config.model), weights_folder(self.place))
+        check_row_weights(find_backbone(config.model), weights_folder(self.place))
         data = {"train": self._datasets.find(config.train_data).version}
         if config.eval_data:
             data["eval"] = self._datasets.find(config.eval_data).version
+        for use, name in callback_datasets(read_callbacks(config.callbacks)).items():
+            data[use] = self._datasets.find(name).version
         if config.model_artifact:  # an alias may point elsewhere by the time that the run starts
             config = replace(config, model_artifact=self._checked_start(config))
         return _described(self._store.create(config, data))
@@ -99,11 +103,18 @@ class Trainer(Room):
 
     @control(wire.RUNS_METRICS, "name", "experiment")
     def metrics_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return {'status', 'scores': {'before', 'after'}, 'steps': the JSON lines of the loss curve, as text}."""
+        """Return {'status', 'scores': {'before', 'after'}, 'steps', 'evaluations'}; the last two as JSON lines."""
         run = self._run(parameters)
         folder = self._folder(run)
-        steps = folder.metrics.read_text() if folder.metrics.exists() else ""
-        return {"status": run.status, "details": run.details, "scores": folder.read("scores") or {}, "steps": steps}
+        lines = {"steps": _whole_lines(folder.metrics), "evaluations": _whole_lines(folder.evaluations)}
+        return {"status": run.status, "details": run.details, "scores": folder.read("scores") or {}} | lines
+
+    @control(wire.RUNS_EXAMPLES, "name", "experiment")
+    def examples_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return {'status', 'examples': {'before': {query: [match, ...]}, 'after': {...}}}."""
+        run = self._run(parameters)
+        examples = self._folder(run).read("examples") or {}
+        return {"status": run.status, "details": run.details, "examples": examples}
 
     @control(wire.RUNS_CANCEL, "name", "experiment")
     def cancel_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -141,27 +152,39 @@ class Trainer(Room):
         self._store.delete_experiment(name)
         return {"name": name, "runs": len(runs)}
 
-    @control(wire.DATASETS_PUSH, "name", "upload", "part", "commit")
+    @control(wire.DATASETS_PUSH, "name", "upload", "part", "first", "commit", "version", "abort")
     def push(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
-        """Store part number `part` of `upload`, or, with `commit` = number of documents, name the whole."""
+        """Take an upload in parts.
+
+        With documents: store part number `part` of `upload`, whose first document is number `first`. With `commit`
+        = number of documents: name the whole, which must have the content hash `version` where one is given. With
+        `abort`: forget the upload. With none of these: say which `parts` are here, and whether `version` is.
+        """
         upload = parameters.text("upload")
+        if parameters.flag("abort", False):
+            self._datasets.forget(upload)
+            return {"upload": upload}
+        version = parameters.text("version", "")
         if parameters.get("commit") is not None:
-            dataset = self._datasets.commit(parameters["name"], upload, parameters.whole("commit", 0, 0, 2**53))
-            return vars(dataset)
+            commit = parameters.whole("commit", 0, 0, 2**53)
+            return vars(self._datasets.commit(parameters["name"], upload, commit, version))
+        if parameters.get("part") is None and not len(docs):
+            return {"parts": self._datasets.uploaded(upload), "stored": self._datasets.holds(version)}
         part = parameters.whole("part", 0, 0, 2**53)
-        self._datasets.add_part(upload, part, docs)
+        self._datasets.add_part(upload, part, docs, parameters.whole("first", 0, 0, 2**53))
         return {"upload": upload, "part": part, "documents": len(docs)}
 
-    @control(wire.DATASETS_PULL, "name", "part")
+    @control(wire.DATASETS_PULL, "name", "version", "part")
     def pull(self, parameters: Parameters, _: DocumentArray) -> DocumentArray:
-        """Return the documents of one part, none past the last."""
-        dataset = self._datasets.find(parameters.text("name"))
-        return self._datasets.part(dataset.version, parameters.whole("part", 0, 0, 2**53))
+        """Return the documents of one part of `version`, or of what `name` means now; none past the last."""
+        version = parameters.text("version", "") or self._datasets.find(parameters.text("name")).version
+        return self._datasets.part(version, parameters.whole("part", 0, 0, 2**53))
 
-    @control(wire.DATASETS_LIST)
+    @control(wire.DATASETS_LIST, "name")
     def list_datasets(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
-        """Describe every dataset."""
-        return [vars(dataset) for dataset in self._datasets.all()]
+        """Describe every dataset, or the one called `name`."""
+        name = parameters.text("name", "")
+        return [vars(dataset) for dataset in ([self._datasets.find(name)] if name else self._datasets.all())]
 
     @control(wire.DATASETS_DELETE, "name")
     def delete_dataset(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -242,6 +265,12 @@ class Trainer(Room):
 
     def _folder(self, run: RunRecord) -> RunFolder:
         return self._supervisor.folder(run)
+
+
+def _whole_lines(path: Path) -> str:
+    """Return a file's text up to its last line break: the worker may be writing."""
+    content = path.read_text() if path.exists() else ""
+    return content[: content.rfind("\n") + 1]
 
 
 def _described(run: RunRecord) -> dict[str, Any]:

@@ -127,8 +127,7 @@ class Supervisor:
     def _start(self, run: RunRecord) -> None:
         folder = self.folder(run)
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.forget("outcome", "process", "scores")
-        folder.metrics.unlink(missing_ok=True)
+        folder.start_over()
         folder.write("request", asdict(run) | {"workspace": str(self._workspace.root), "threads": self._threads})
         # STARTED comes first: should we die between the two, the next supervisor finds no worker and says so
         self._store.move(run.artifact_id, STARTED, "Training", only_from=(CREATED,))

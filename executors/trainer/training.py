@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.run_config import RunConfig
 
 from .crops import normalised, random_crops
+from .hooks import Hook, Progress
 from .optimization import learning_rate_factor, make_optimizer
 from .training_data import TrainingData
 
@@ -46,28 +47,32 @@ class Step:
 
 
 def train(
-    model: Clip,
+    progress: Progress,
     data: TrainingData,
     config: RunConfig,
     *,
     learning_rate: float,
     batch_size: int,
     report: Callable[[dict[str, Any]], None],
+    hooks: Sequence[Hook] = (),
 ) -> None:
     """Tune a model in place.
 
     Args:
-        model: its network is trained, and is in eval mode again afterwards.
+        progress: holds the model; its network is trained, and is in eval mode again afterwards.
         data: at least two pictures.
         config: epochs, val_split, optimizer, scheduler, seed.
         learning_rate: peak.
         batch_size: pairs a step, at most; as many as there are, where there are fewer.
         report: gets a `Step` as a dict, some times an epoch.
+        hooks: called after each step and each epoch; one may ask to end training.
 
     Raises:
         InvalidInput: val_split leaves fewer than two pictures on a side.
         FinetunerError: the loss is not finite.
     """
+    model = progress.model
+    assert isinstance(model, Clip)
     set_seed(config.seed)
     generator, crop_generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
     train_rows, val_rows = _split(len(data), config.val_split, generator)
@@ -93,16 +98,17 @@ def train(
         learning_rate,
     )
 
-    step, started = 0, time.perf_counter()
+    started = time.perf_counter()
     losses: list[float] = []
     seen, since = 0, started
     for epoch in range(1, config.epochs + 1):
+        progress.epoch, epoch_losses = epoch, []
         network.train()
         for pixels, captions in data.batches(train_rows, batch_size, generator):
             images = normalised(torch.from_numpy(pixels).to(model.device), mean, std)
             images = random_crops(images, crop_generator)
             loss = _loss(model, loss_of, images, captions)
-            step += 1
+            progress.step = step = progress.step + 1
             value = loss.item()
             if not math.isfinite(value):
                 raise FinetunerError(
@@ -117,6 +123,7 @@ def train(
             with torch.no_grad():
                 model.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
             losses.append(value)
+            epoch_losses.append(value)
             seen += len(captions)
             last = step % steps_per_epoch == 0
             if step % every == 0 or last:
@@ -126,7 +133,24 @@ def train(
                 report(asdict(entry))
                 _log_step(entry, config.epochs, steps, now - started)
                 losses, seen, since = [], 0, time.perf_counter()
-    network.eval()
+            since += _call((hook.after_step for hook in hooks), progress)
+        network.eval()
+        mean_loss = sum(epoch_losses) / len(epoch_losses)
+        progress.values |= {"loss": mean_loss, "train_loss": mean_loss}
+        if val_loss is not None:
+            progress.values["val_loss"] = val_loss
+        since += _call((hook.after_epoch for hook in hooks), progress)
+        if progress.stop:
+            log.info("%s", progress.stop)
+            return
+
+
+def _call(moments: Iterable[Callable[[Progress], None]], progress: Progress) -> float:
+    """Call hooks; return the seconds that they took, which do not count as training."""
+    started = time.perf_counter()
+    for moment in moments:
+        moment(progress)
+    return time.perf_counter() - started
 
 
 def _log_step(entry: Step, epochs: int, steps: int, seconds: float) -> None:

@@ -46,7 +46,7 @@ def main(path: str) -> int:
 
 
 def run(folder: RunFolder) -> str:
-    """Load, score, train, score, publish.
+    """Load, train with the run's hooks around it, publish.
 
     Returns:
         One line for the run's status.
@@ -57,14 +57,22 @@ def run(folder: RunFolder) -> str:
     log.info("Starting run %r in experiment %r", config.run_name, config.experiment_name)
 
     import torch
+    from accelerate.utils import set_seed
 
     from finetuner.artifact import Manifest, publish
     from finetuner.backbones import find_backbone
+    from finetuner.clip import Clip
     from finetuner.datasets import Datasets
-    from finetuner.evaluation import evaluate_pairs
+    from finetuner.image_weights import with_head
+    from finetuner.labelled import LabelledPicture, read_labelled
     from finetuner.models import Models
-    from finetuner.pairs import read_pairs
+    from finetuner.pairs import Pair, read_pairs
 
+    from .evaluation_hooks import Scores
+    from .hooks import Progress
+    from .image_data import prepare_images
+    from .image_training import train_images
+    from .run_hooks import make_hooks
     from .training import train
     from .training_data import prepare
 
@@ -76,16 +84,24 @@ def run(folder: RunFolder) -> str:
     log.info("Loading %s on %s ...", start_from, device)
     model = Models(workspace, device=device, capacity=1).get(start_from)
     datasets = Datasets(workspace)
-    pairs = {name: read_pairs(datasets.documents(digest)) for name, digest in request["data"].items()}
-    log.info("Loaded %s", ", ".join(f"{len(found)} pairs of {name} data" for name, found in pairs.items()))
+    versions: dict[str, str] = request["data"]
+    pairs: dict[str, list[Pair]] = {}
+    pictures: list[LabelledPicture] = []
+    if isinstance(model, Clip):
+        pairs = {name: read_pairs(datasets.documents(versions[name])) for name in ("train", "eval") if name in versions}
+        log.info("Loaded %s", ", ".join(f"{len(found)} pairs of {name} data" for name, found in pairs.items()))
+    else:
+        set_seed(config.seed)  # for the random weights of a new head
+        with_head(model, config.output_dim, freeze=config.freeze)
+        pictures = read_labelled(datasets.documents(versions["train"]))
+        log.info("Loaded %d labelled pictures", len(pictures))
 
-    scores: dict[str, dict[str, float]] = {}
-    if "eval" in pairs:
-        scores["before"] = evaluate_pairs(model, pairs["eval"])
-        _log_scores("before", scores["before"])
-        folder.write("scores", scores)
-    data = prepare(pairs["train"], model, folder.path / "pixels.npy", config.num_workers)
-    batch_size = config.batch_size or min(row.batch_size, len(data))
+    scores = Scores(folder)
+    hooks = make_hooks(config, model.towers, datasets, versions, pairs.get("eval", []), scores, folder)
+    progress = Progress(model)
+    for hook in hooks:
+        hook.before_training(progress)
+    pixels = folder.path / "pixels.npy"
     learning_rate = config.learning_rate or row.learning_rate
     with open(folder.metrics, "a") as metrics:
 
@@ -93,12 +109,30 @@ def run(folder: RunFolder) -> str:
             metrics.write(json.dumps(step) + "\n")
             metrics.flush()
 
-        train(model, data, config, learning_rate=learning_rate, batch_size=batch_size, report=report)
+        if isinstance(model, Clip):
+            data = prepare(pairs["train"], model, pixels, config.num_workers)
+            batch_size = config.batch_size or min(row.batch_size, len(data))
+            train(
+                progress, data, config, learning_rate=learning_rate, batch_size=batch_size, report=report, hooks=hooks
+            )
+        else:
+            images = prepare_images(pictures, model, pixels, config.num_workers)
+            batch_size = config.batch_size or min(row.batch_size, len(images))
+            train_images(
+                progress,
+                images,
+                config,
+                config.metric,
+                learning_rate=learning_rate,
+                batch_size=batch_size,
+                report=report,
+                hooks=hooks,
+            )
     log.info("Done ✨")
-    if "eval" in pairs:
-        scores["after"] = evaluate_pairs(model, pairs["eval"])
-        _log_scores("after", scores["after"])
-        folder.write("scores", scores)
+    for hook in hooks:
+        hook.choose_weights(progress)
+    for hook in hooks:
+        hook.after_training(progress)
 
     log.info("Building the artifact ...")
     parent, model.model_id = model.model_id, request["artifact_id"]
@@ -111,13 +145,14 @@ def run(folder: RunFolder) -> str:
             backbone=row.name,
             output_dim=model.dim,
             towers=list(model.towers),
-            metrics=scores,
-            data=request["data"],
+            metrics=scores.metrics,
+            data=versions,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             code_version=__version__,
             parent=parent,
         ),
         config.to_dict(),
+        scores.examples,
     )
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     log.info("Artifact pushed under ID '%s'", request["artifact_id"])
@@ -135,12 +170,6 @@ def _device(config: RunConfig) -> tuple[str, str]:
         return "cuda", ""
     log.warning("device=%r was asked for, and this machine has no CUDA device: training on the CPU", config.device)
     return "cpu", " on the CPU (no CUDA device was found)"
-
-
-def _log_scores(stage: str, scores: dict[str, float]) -> None:
-    log.info("%s fine-tuning:", stage)
-    for name, value in scores.items():
-        log.debug("Metric: '%s' Value: %.5f", name, value)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from open_clip import ClipLoss
 
+from executors.trainer.hooks import Progress
 from executors.trainer.training import train
 from executors.trainer.training_data import TrainingData, prepare
 from finetuner.backbones import find_backbone
@@ -30,7 +31,7 @@ def ours(model: Clip, data: TrainingData) -> float:
     """Return CPU seconds of training for EPOCHS."""
     config = RunConfig(model="clip-mini", train_data="x", epochs=EPOCHS, optimizer="AdamW", batch_size=BATCH)
     started = time.process_time()
-    train(model, data, config, learning_rate=1e-4, batch_size=BATCH, report=lambda step: None)
+    train(Progress(model), data, config, learning_rate=1e-4, batch_size=BATCH, report=lambda step: None)
     return time.process_time() - started
 
 

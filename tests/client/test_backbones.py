@@ -6,8 +6,10 @@ from pathlib import Path
 
 import open_clip
 import pytest
+import timm
+import torch
 
-from finetuner.backbones import ROWS, Backbone, architectures, find_backbone, list_models
+from finetuner.backbones import IMAGE_TASK, ROWS, Backbone, architectures, find_backbone, list_models
 from finetuner.exceptions import NoSuchModel
 
 
@@ -24,7 +26,11 @@ def test_a_row_is_complete_and_its_weights_are_known_to_open_clip(row: Backbone)
     assert row.description
     assert row.output_dim > 0
     assert 0 < row.learning_rate < 1
-    if row.folder is None:
+    if row.task == IMAGE_TASK:
+        assert timm.models.is_model_pretrained(f"{row.architecture}.{row.pretrained}")
+        with torch.device("meta"):  # no memory, no time
+            assert timm.create_model(row.architecture, num_classes=0).num_features == row.output_dim
+    elif row.folder is None:
         assert open_clip.get_pretrained_cfg(row.architecture, row.pretrained)
         assert open_clip.get_model_config(row.architecture)["embed_dim"] == row.output_dim
     else:

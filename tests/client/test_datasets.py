@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
+from finetuner import stream
+from finetuner.content import meaning
 from finetuner.datasets import MAX_PARTS, Datasets
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from finetuner.pairs import make_pair
-from finetuner.workspace import Workspace
+from finetuner.workspace import Pointers, Workspace
 
 
 @pytest.fixture
@@ -90,11 +96,13 @@ def test_a_part_out_of_range_is_refused(datasets: Datasets, number: int) -> None
         datasets.add_part("upload", number, part("a"))
 
 
-def test_an_empty_part_and_a_document_that_is_no_pair_are_refused(datasets: Datasets) -> None:
+def test_an_empty_part_and_a_broken_document_are_refused(datasets: Datasets) -> None:
     with pytest.raises(InvalidInput, match="hold documents. Got 0"):
         datasets.add_part("upload", 0, DocumentArray())
-    with pytest.raises(InvalidDocument, match=r"document 1 \(x\): pair must have two chunks"):
-        datasets.add_part("upload", 0, DocumentArray([*part("a"), Document(id="x", text="alone")]))
+    with pytest.raises(InvalidDocument, match=r"document 8 \(x\): pair must have two chunks"):
+        datasets.add_part("upload", 0, DocumentArray([*part("a"), Document(id="x", chunks=[Document(text="a")])]), 7)
+    with pytest.raises(InvalidDocument, match=r"document 0 \(x\): document must have text, blob.* Got none"):
+        datasets.add_part("upload", 0, DocumentArray([Document(id="x", tags={"a": 1}), *part("a")]))
     with pytest.raises(InvalidInput, match="Got 0 of 2"):
         datasets.commit("colours", "upload", 2)
 
@@ -124,6 +132,95 @@ def test_a_name_may_get_new_content(datasets: Datasets) -> None:
     push(datasets, "colours", "b", "c")
     assert ids(datasets, "colours") == ["b", "c"]
     assert [dataset.documents for dataset in datasets.all()] == [2]
+
+
+def test_what_arrived_of_an_upload_is_known_and_can_be_forgotten(datasets: Datasets) -> None:
+    assert datasets.uploaded("upload") == []
+    for number in (3, 0):
+        datasets.add_part("upload", number, part("a"))
+    assert datasets.uploaded("upload") == [0, 3]
+    datasets.forget("upload")
+    datasets.forget("upload")
+    assert datasets.uploaded("upload") == []
+
+
+def test_content_that_is_here_needs_no_upload(datasets: Datasets) -> None:
+    version = push(datasets, "one", "a", "b")
+    assert datasets.holds(version)
+    assert not datasets.holds("0" * 64)
+    assert not datasets.holds("../names")
+    again = datasets.commit("two", "nothing was sent", 2, version)
+    assert replace(again, name="one", created_at=0) == replace(datasets.find("one"), created_at=0)
+
+
+def test_content_that_changed_on_the_way_is_refused_and_forgotten(datasets: Datasets) -> None:
+    datasets.add_part("upload", 0, part("a"))
+    with pytest.raises(InvalidInput, match="must have the content that its upload began with. Got another"):
+        datasets.commit("colours", "upload", 1, "0" * 64)
+    assert datasets.uploaded("upload") == []
+    assert datasets.all() == []
+
+
+def test_an_upload_that_nobody_goes_on_with_is_removed_after_days(datasets: Datasets, workspace: Workspace) -> None:
+    datasets.add_part("old", 0, part("a"))
+    datasets.add_part("new", 0, part("a"))
+    (old,) = (path for path in (workspace.datasets / "uploads").iterdir() if path == datasets._upload("old"))
+    os.utime(old, (0, 0))
+    push(datasets, "colours", "a")
+    assert datasets.uploaded("old") == []
+    assert datasets.uploaded("new") == [0]
+
+
+@pytest.mark.parametrize(
+    ("documents", "kind"),
+    [
+        ([make_pair("a", b"x")], "pairs"),
+        (
+            [Document(blob=b"x", tags={"finetuner_label": 1}), Document(text="a", tags={"finetuner_label": 1})],
+            "labelled",
+        ),
+        ([Document(text="a"), make_pair("a", b"x")], "documents"),
+        ([Document(chunks=[Document(text="a"), Document(text="b")], tags={"finetuner_score": 1})], "scored pairs"),
+        ([Document(embedding=np.ones(3))], "documents"),
+    ],
+)
+def test_any_documents_are_stored_and_their_kind_is_known(
+    datasets: Datasets, documents: list[Document], kind: str
+) -> None:
+    datasets.add_part("upload", 0, DocumentArray(documents))
+    made = datasets.commit("colours", "upload", len(documents))
+    assert made.kind == kind
+    stored = list(datasets.documents(made.version))
+    assert [document.id for document in stored] == [document.id for document in documents]
+    lengths = [len(document.to_bytes(protocol="protobuf")) for document in stored]
+    assert made.stream_size == 9 + sum(map(stream.packed_size, lengths)) + stream.padding(made.version)
+
+
+def test_a_scored_pair_with_a_missing_side_is_refused(datasets: Datasets) -> None:
+    broken = Document(id="s", chunks=[Document(text="a"), Document()], tags={"finetuner_score": 1})
+    with pytest.raises(
+        InvalidDocument, match=r"document 0 \(s\): document with the tag 'finetuner_score' must have two"
+    ):
+        datasets.add_part("upload", 0, DocumentArray([broken]))
+
+
+@pytest.mark.parametrize(
+    "change", [{"text": "b"}, {"tags": {"a": 2}}, {"tensor": np.ones(2)}, {"uri": "x"}, {"weight": 2.0}]
+)
+def test_everything_but_ids_is_content(change: dict[str, Any]) -> None:
+    def content(**given: Any) -> bytes:
+        fields = {"text": "a", "tags": {"a": 1}} | given
+        return bytes(Document(**fields, chunks=[Document(blob=b"x")]).to_bytes(protocol="protobuf"))
+
+    assert meaning(content()) == meaning(content()) == meaning(content(id="other"))
+    assert meaning(content()) != meaning(content(**change))
+
+
+def test_datasets_of_other_versions_are_read(datasets: Datasets, workspace: Workspace) -> None:
+    version = push(datasets, "one", "a")
+    described = {"name": "one", "version": version, "documents": 1, "size": 9, "created_at": 1.0, "invented": True}
+    Pointers(workspace.datasets / "names").set("one", described)
+    assert datasets.find("one").stream_size == 0
 
 
 @pytest.mark.parametrize("name", ["", "../../escape", "/etc/x", "a b", "ä", "x" * 129])

@@ -12,7 +12,7 @@ from finetuner.clip import Clip
 from finetuner.evaluation import PREFIX, evaluate_pairs, image_to_text, text_to_image
 from finetuner.exceptions import InvalidInput
 from finetuner.images import decode
-from finetuner.metrics import NINE
+from finetuner.metrics import NINE, TEXTBOOK
 from finetuner.pairs import Pair
 
 WORDS = [
@@ -69,7 +69,7 @@ def naive(model: Clip, pairs: list[Pair], limit: int) -> dict[str, float]:
     rows = [
         [relevant(pair, pictures[row]) for row in ranked(number, True, everything)] for number, pair in enumerate(pairs)
     ]
-    for metric in NINE:
+    for metric in (*NINE, *TEXTBOOK):
         values = [metric(row[:limit], sum(row)) for row in rows]
         scores[PREFIX + metric.__name__] = sum(values) / len(values)
     for language in ["", *sorted({pair.language for pair in pairs} - {""})]:

@@ -1,4 +1,4 @@
-"""Metrics against COMPAT's worked example, DocArray v1's own functions and plain loops."""
+"""Metrics against COMPAT's worked example, DocArray v1's own functions, ir-measures and plain loops."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import math
 import random
 from collections.abc import Callable
 
+import ir_measures
 import numpy as np
 import pytest
 from docarray.math import evaluation as reference
+from ir_measures import AP, Rprec, nDCG
 
-from finetuner.metrics import NINE, hit_by_chance, nearest, nine_metrics
+from finetuner.metrics import NINE, TEXTBOOK, hit_by_chance, nearest, retrieval_metrics
 
 WORKED = [0, 1, 1, 0, 1]
 # COMPAT.md section 2, max_rel = 4
@@ -24,6 +26,13 @@ EXPECTED = {
     "r_precision": 0.6667,
     "recall_at_k": 0.75,
     "reciprocal_rank": 0.5,
+}
+# The same list by the textbook, by hand: (1/2 + 2/3 + 3/5) / 4; (1/log2(3) + 1/log2(4) + 1/log2(6)) over that of
+# the ranks 1 to 4; two hits among the first four.
+TEXTBOOK_EXPECTED = {
+    "textbook_map_at_k": 0.4417,
+    "textbook_ndcg_at_k": 0.5925,
+    "textbook_r_precision": 0.5,
 }
 
 
@@ -72,8 +81,8 @@ def naive(name: str, hits: list[bool], max_rel: int) -> float:
 
 
 def test_the_worked_example() -> None:
-    found = nine_metrics([[bool(hit) for hit in WORKED]], [4])
-    assert {name: round(value, 4) for name, value in found.items()} == EXPECTED
+    found = retrieval_metrics([[bool(hit) for hit in WORKED]], [4])
+    assert {name: round(value, 4) for name, value in found.items()} == EXPECTED | TEXTBOOK_EXPECTED
 
 
 @pytest.mark.parametrize("metric", NINE, ids=lambda metric: metric.__name__)
@@ -83,14 +92,30 @@ def test_equals_docarrays_own_function_and_a_plain_loop(
     monkeypatch.setattr(np, "asfarray", lambda values: np.asarray(values, float), raising=False)  # gone in numpy 2
     theirs = getattr(reference, metric.__name__)
     needs_max_rel = metric.__name__ in ("recall_at_k", "f1_score_at_k")
-    for hits, max_rel in random_lists(200):
+    for hits, max_rel in random_lists(1000):
         found = metric(hits, max_rel)
         assert found == pytest.approx(naive(metric.__name__, hits, max_rel))
         row = [int(hit) for hit in hits]
         assert found == pytest.approx(theirs(row, max_rel=max_rel) if needs_max_rel else theirs(row))
 
 
-@pytest.mark.parametrize("metric", NINE, ids=lambda metric: metric.__name__)
+def test_the_textbook_family_equals_ir_measures() -> None:
+    lists = random_lists(1000, seed=1)
+    for k in {len(hits) for hits, _ in lists}:
+        measures = {AP @ k: TEXTBOOK[0], nDCG @ k: TEXTBOOK[1], Rprec: TEXTBOOK[2]}
+        chosen = {f"q{number}": entry for number, entry in enumerate(lists) if len(entry[0]) == k}
+        relevant, ranked = {}, {}
+        for query, (hits, max_rel) in chosen.items():
+            not_found = {f"missing {number}": 1 for number in range(max_rel - sum(hits))}
+            relevant[query] = {f"d{rank}": int(hit) for rank, hit in enumerate(hits)} | not_found
+            ranked[query] = {f"d{rank}": float(-rank) for rank in range(k)}
+        theirs = list(ir_measures.iter_calc(list(measures), relevant, ranked))
+        assert len(theirs) == len(measures) * len(chosen)
+        for value in theirs:
+            assert measures[value.measure](*chosen[value.query_id]) == pytest.approx(value.value), value
+
+
+@pytest.mark.parametrize("metric", [*NINE, *TEXTBOOK], ids=lambda metric: metric.__name__)
 @pytest.mark.parametrize("max_rel", [0, 3])
 def test_nothing_retrieved_and_nothing_relevant_is_zero(metric: Callable[..., float], max_rel: int) -> None:
     assert metric([], max_rel) == 0.0
@@ -98,14 +123,14 @@ def test_nothing_retrieved_and_nothing_relevant_is_zero(metric: Callable[..., fl
 
 
 def test_the_mean_is_over_the_queries() -> None:
-    found = nine_metrics([[True, False], [False, False]], [1, 1])
+    found = retrieval_metrics([[True, False], [False, False]], [1, 1])
     assert found["precision_at_k"] == 0.25
     assert found["hit_at_k"] == 0.5
 
 
 def test_no_query_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one query"):
-        nine_metrics([], [])
+        retrieval_metrics([], [])
 
 
 @pytest.mark.parametrize(("queries", "rows", "limit"), [(1, 1, 1), (7, 30, 5), (9, 4, 20), (300, 17, 17), (3, 0, 5)])

@@ -103,6 +103,20 @@ def test_a_uri_is_read_once(jpeg: Callable[[int], bytes]) -> None:
     assert read == ["http://x/y.jpg"]
 
 
+def test_a_stored_pair_may_hold_its_picture_as_tensor() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    pair = read_pair(Document(chunks=[TEXT, Document(tensor=pixels)]))
+    assert np.array_equal(np.asarray(decode(pair.image)), pixels)
+    with pytest.raises(InvalidDocument, match=r"document 0 \(x\): tensor must be .* Got \(2,\) float64"):
+        read_pairs([Document(id="x", chunks=[TEXT, Document(tensor=np.ones(2))])])
+
+
+def test_a_picture_need_not_be_decoded_twice() -> None:
+    with pytest.raises(InvalidDocument, match="image must be a picture file"):
+        packed(Document(chunks=[TEXT, PICTURE]), refuse)
+    assert packed(Document(chunks=[TEXT, PICTURE]), refuse, check=False).chunks[1].blob == b"picture"
+
+
 def test_a_tensor_travels_as_png() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     pair = read_pair(packed(Document(chunks=[TEXT, Document(tensor=pixels)]), refuse))

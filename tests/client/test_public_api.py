@@ -31,36 +31,36 @@ SIGNATURES = {
     "cos_sim": ("(a: 'Any', b: 'Any') -> 'np.ndarray'"),
     "create_experiment": ("(name: 'str' = 'default') -> 'Experiment'"),
     "create_run": (
-        "(model: 'str', train_data: 'str | DocumentArray', eval_data: 'str | DocumentArray | None' = None, "
-        "val_split: 'float' = 0.0, model_artifact: 'str | None' = None, run_name: 'str | None' = None, "
-        "description: 'str | None' = None, experiment_name: 'str | None' = None, model_options: 'Mapping[str,"
-        " Any] | None' = None, loss: 'str' = 'TripletMarginLoss', miner: 'str | None' = None, miner_options: "
-        "'Mapping[str, Any] | None' = None, optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, "
-        "float] | None' = None, learning_rate: 'float | None' = None, epochs: 'int' = 5, batch_size: 'int | "
-        "None' = None, callbacks: 'list[Any] | None' = None, scheduler: 'str | None' = None, "
-        "scheduler_options: 'Mapping[str, int] | None' = None, freeze: 'bool' = False, output_dim: 'int | "
-        "None' = None, device: 'str' = 'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: "
-        "'Any | None' = None, public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = "
-        "'auto', loss_optimizer: 'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = "
-        "None, *, loss_options: 'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = "
-        "'fp32', resume_from: 'str | None' = None, wait: 'bool' = False, cpu: 'bool | None' = None, "
+        "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, model_artifact:"
+        " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
+        "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
+        "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
+        " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, float] | None' = None, learning_rate: "
+        "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
+        "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
+        " int] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
+        "'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: 'CSVOptions | None' = None, "
+        "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
+        "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
+        "'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = 'fp32', resume_from: 'str | "
+        "None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
         "scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "create_synthesis_run": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "create_training_run": (
-        "(model: 'str', train_data: 'str | DocumentArray', eval_data: 'str | DocumentArray | None' = None, "
-        "val_split: 'float' = 0.0, model_artifact: 'str | None' = None, run_name: 'str | None' = None, "
-        "description: 'str | None' = None, experiment_name: 'str | None' = None, model_options: 'Mapping[str,"
-        " Any] | None' = None, loss: 'str' = 'TripletMarginLoss', miner: 'str | None' = None, miner_options: "
-        "'Mapping[str, Any] | None' = None, optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, "
-        "float] | None' = None, learning_rate: 'float | None' = None, epochs: 'int' = 5, batch_size: 'int | "
-        "None' = None, callbacks: 'list[Any] | None' = None, scheduler: 'str | None' = None, "
-        "scheduler_options: 'Mapping[str, int] | None' = None, freeze: 'bool' = False, output_dim: 'int | "
-        "None' = None, device: 'str' = 'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: "
-        "'Any | None' = None, public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = "
-        "'auto', loss_optimizer: 'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = "
-        "None, *, loss_options: 'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = "
-        "'fp32', resume_from: 'str | None' = None, wait: 'bool' = False, cpu: 'bool | None' = None, "
+        "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, model_artifact:"
+        " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
+        "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
+        "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
+        " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, float] | None' = None, learning_rate: "
+        "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
+        "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
+        " int] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
+        "'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: 'CSVOptions | None' = None, "
+        "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
+        "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
+        "'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = 'fp32', resume_from: 'str | "
+        "None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
         "scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "delete_data": ("(name: 'str') -> 'None'"),
@@ -72,19 +72,19 @@ SIGNATURES = {
     "encode": ("(model: 'InferenceModel', data: 'Data', batch_size: 'int' = 32) -> 'Data | np.ndarray'"),
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
     "fit": (
-        "(model: 'str', train_data: 'str | DocumentArray', eval_data: 'str | DocumentArray | None' = None, "
-        "val_split: 'float' = 0.0, model_artifact: 'str | None' = None, run_name: 'str | None' = None, "
-        "description: 'str | None' = None, experiment_name: 'str | None' = None, model_options: 'Mapping[str,"
-        " Any] | None' = None, loss: 'str' = 'TripletMarginLoss', miner: 'str | None' = None, miner_options: "
-        "'Mapping[str, Any] | None' = None, optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, "
-        "float] | None' = None, learning_rate: 'float | None' = None, epochs: 'int' = 5, batch_size: 'int | "
-        "None' = None, callbacks: 'list[Any] | None' = None, scheduler: 'str | None' = None, "
-        "scheduler_options: 'Mapping[str, int] | None' = None, freeze: 'bool' = False, output_dim: 'int | "
-        "None' = None, device: 'str' = 'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: "
-        "'Any | None' = None, public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = "
-        "'auto', loss_optimizer: 'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = "
-        "None, *, loss_options: 'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = "
-        "'fp32', resume_from: 'str | None' = None, wait: 'bool' = False, cpu: 'bool | None' = None, "
+        "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, model_artifact:"
+        " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
+        "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
+        "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
+        " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, float] | None' = None, learning_rate: "
+        "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
+        "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
+        " int] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
+        "'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: 'CSVOptions | None' = None, "
+        "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
+        "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
+        "'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = 'fp32', resume_from: 'str | "
+        "None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
         "scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "get_experiment": ("(name: 'str') -> 'Experiment'"),
@@ -97,6 +97,7 @@ SIGNATURES = {
     "get_token": ("() -> 'str'"),
     "index": ("(documents: 'DocumentArray', artifact: 'str' = 'live') -> 'None'"),
     "list_artifacts": ("() -> 'list[dict[str, Any]]'"),
+    "list_callbacks": ("() -> 'dict[str, type[Callback]]'"),
     "list_data": ("() -> 'list[dict[str, Any]]'"),
     "list_experiments": ("(page: 'int' = 1, size: 'int' = 50) -> 'list[Experiment]'"),
     "list_model_options": ("() -> 'dict[str, list[dict[str, str]]]'"),
@@ -104,7 +105,7 @@ SIGNATURES = {
     "list_runs": ("(experiment_name: 'str | None' = None, page: 'int' = 1, size: 'int' = 50) -> 'list[Run]'"),
     "login": (
         "(force: 'bool' = False, interactive: 'bool | None' = None, *, host: 'str | None' = None, token: 'str"
-        " | None' = None) -> 'None'"
+        " | None' = None, http_host: 'str | None' = None) -> 'None'"
     ),
     "make_pair": ("(text: 'str', image: 'bytes', tags: 'Mapping[str, Any] | None' = None) -> 'Document'"),
     "notebook_login": ("(force: 'bool' = False, interactive: 'bool | None' = None) -> 'None'"),
@@ -126,7 +127,7 @@ def test_the_names_and_signatures_are_these() -> None:
         if inspect.isfunction(value := getattr(finetuner, name))
     }
     assert found == SIGNATURES
-    assert sorted(set(finetuner.__all__) - set(found)) == ["Document", "DocumentArray", "__version__"]
+    assert sorted(set(finetuner.__all__) - set(found)) == ["CSVOptions", "Document", "DocumentArray", "__version__"]
 
 
 def test_all_is_sorted_and_without_doubles() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner import artifact, wire
+from finetuner import artifact, examples, wire
 from finetuner.connection import Connection
 from finetuner.exceptions import (
     CorruptedArtifact,
     FinetunerError,
+    InvalidInput,
     RunFailedError,
     RunInProgressError,
     RunPreparingError,
@@ -22,6 +23,17 @@ from finetuner.run import Run
 
 SCORES = {"before": {"clip-text-to-clip-vision_precision_at_k": 0.04035}, "after": {"recall": 0.5}}
 STEPS = '{"step": 1, "loss": 2.5}\n{"step": 2, "loss": 1.5}\n'
+EVALUATIONS = '{"step": 2, "epoch": 1, "metrics": {"clip-text_recall_at_k": 0.5}}\n'
+PIXEL = "data:image/jpeg;base64,AAAA"
+EXAMPLES = {
+    "before": {"a [red] dress": [{"match": "item 7", "relevant": False, "image": PIXEL}]},
+    "after": {
+        "a [red] dress": [
+            {"match": "item 3", "relevant": True, "image": PIXEL},
+            {"match": "item <9>", "relevant": False, "image": ""},
+        ]
+    },
+}
 PIECE = 1_000_000
 
 
@@ -45,7 +57,9 @@ class Trainer(Connection):
             text = self.log[given["offset"] : end].decode()
             answer = wire.reply({"text": text, "offset": max(end, given["offset"]), "status": state})
         elif endpoint == wire.RUNS_METRICS:
-            answer = wire.reply({**status, "scores": SCORES, "steps": STEPS})
+            answer = wire.reply({**status, "scores": SCORES, "steps": STEPS, "evaluations": EVALUATIONS})
+        elif endpoint == wire.RUNS_EXAMPLES:
+            answer = wire.reply({**status, "examples": EXAMPLES})
         elif "file" in given:
             content = (self.folder / given["file"]).read_bytes()
             answer = Document(blob=content[given["offset"] : given["offset"] + PIECE])
@@ -107,11 +121,18 @@ def test_results_are_there_when_the_run_has_finished(
     published: Path, tmp_path: Path, state: str, error: type[FinetunerError]
 ) -> None:
     run = made(published, state)
-    for ask in (run.metrics, run.display_metrics, lambda: run.save_artifact(str(tmp_path / "out"))):
+    for ask in (
+        run.metrics,
+        run.display_metrics,
+        run.example_results,
+        run.display_examples,
+        lambda: run.save_artifact(str(tmp_path / "out")),
+    ):
         with pytest.raises(error, match="run 'first-run'"):
             ask()
     assert not (tmp_path / "out").exists()
     assert run.loss_curve()[1] == {"step": 2, "loss": 1.5}  # so far
+    assert run.evaluations() == [{"step": 2, "epoch": 1, "metrics": {"clip-text_recall_at_k": 0.5}}]
 
 
 def test_metrics_are_printed_as_the_tutorials_print_them(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +142,47 @@ def test_metrics_are_printed_as_the_tutorials_print_them(published: Path, capsys
     printed = capsys.readouterr().out
     for expected in ("Retrieval metrics before fine-tuning:", "Retrieval metrics after fine-tuning:", "0.04035"):
         assert expected in printed
+
+
+def test_metrics_are_printed_as_the_seed_prints_them(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table of the ResNet tutorial, character by character."""
+    run = made(published, "FINISHED")
+    values = {"resnet50_precision_at_k": 0.936, "resnet50_average_precision": 0.9826666666666665}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "metrics", lambda self: {"before": values})
+        run.display_metrics()
+    assert capsys.readouterr().out.splitlines() == [
+        "Retrieval metrics before fine-tuning:",
+        "┏━━━━━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━┓",
+        "┃ Retrieval Metric           ┃ Value              ┃",
+        "┡━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━┩",
+        "│ resnet50_precision_at_k    │ 0.936              │",
+        "│ resnet50_average_precision │ 0.9826666666666665 │",
+        "└────────────────────────────┴────────────────────┘",
+    ]
+
+
+def test_examples_are_shown_as_tables_on_a_terminal(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made(published, "FINISHED")
+    assert run.example_results() == EXAMPLES
+    run.display_examples(k=1)
+    printed = capsys.readouterr().out
+    for expected in ("Results before fine-tuning:", "Results after fine-tuning:", "a [red] dress", "✓ item 3"):
+        assert expected in printed
+    assert "item <9>" not in printed, "k is 1"
+    assert "base64" not in printed
+    with pytest.raises(InvalidInput, match=r"k must be a whole number in \[1, 1000\]. Got 0"):
+        run.display_examples(k=0)
+
+
+def test_examples_are_pictures_in_a_notebook() -> None:
+    page = examples.as_html(EXAMPLES, 5)
+    assert page.count(f'<img src="{PIXEL}"') == 2
+    assert page.count("solid green") == 1
+    assert "item &lt;9&gt;" in page
+    hostile = {"before": {"<b>": [{"match": "x", "relevant": False, "image": 'javascript:"'}]}}
+    assert "javascript" not in examples.as_html(hostile, 5)
+    assert "<b>" not in examples.as_html(hostile, 5)
 
 
 def test_an_artifact_is_saved_as_a_zip_that_verifies(published: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from docarray import Document, DocumentArray
 
 import finetuner
-from finetuner import session
+from finetuner import hub, session
 from finetuner.connection import Connection
 from finetuner.exceptions import ArtifactNotFound, FlowUnreachable, InvalidInput, NoSuchModel, SelectModelRequired
 
@@ -21,7 +22,11 @@ def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
     monkeypatch.setattr(session, "_current", None)
     monkeypatch.setenv("FINETUNER_HOST", f"grpc://127.0.0.1:{unused_port}")
     monkeypatch.delenv("FINETUNER_TOKEN", raising=False)
-    monkeypatch.delenv("JINA_AUTH_TOKEN", raising=False)
+    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, hub.HTTP):  # set first, so that each is as before afterwards
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(hub, "_written", "")
+    monkeypatch.setattr(hub, "_users_token", "")
 
 
 def test_login_to_a_dead_port_is_one_line_within_seconds(capfd: pytest.CaptureFixture[str]) -> None:
@@ -54,20 +59,68 @@ def test_the_token_comes_from_the_argument_or_the_environment(monkeypatch: pytes
     assert (finetuner.get_token(), session.connection().host) == ("first", "grpc://x:1")
 
 
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "call", lambda self, endpoint, **parameters: None)
+
+
+def test_login_points_docarray_at_the_http_side(answered: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    finetuner.login(host="https://flow.example:8443", token="secret")
+    assert {name: os.environ.get(name) for name in (hub.ADDRESS, hub.TOKEN, hub.HINT)} == {
+        hub.ADDRESS: "https://flow.example:8443",
+        hub.TOKEN: "secret",
+        hub.HINT: "NEVER",
+    }
+    finetuner.login(host="http://other.example:80")  # a Flow's token is not shown to another one
+    assert os.environ[hub.TOKEN] == hub.NO_TOKEN
+    assert finetuner.get_token() == ""
+    finetuner.login(host="x:1", http_host="http://outside:9/")
+    assert os.environ[hub.ADDRESS] == "http://outside:9"
+    monkeypatch.setenv(hub.HTTP, "http://by-environment:8")
+    finetuner.login(host="x:1", force=True)
+    assert os.environ[hub.ADDRESS] == "http://by-environment:8"
+    with pytest.raises(InvalidInput, match="http_host must be like .* Got 'grpc://x:1'"):
+        finetuner.login(http_host="grpc://x:1")
+
+
+def test_the_users_own_token_is_not_forgotten(answered: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(hub.TOKEN, "mine")
+    finetuner.login(host="http://x:1", token="another")
+    assert os.environ[hub.TOKEN] == "another"
+    finetuner.login(host="http://y:1")
+    assert finetuner.get_token() == "mine"
+
+
+def test_a_flow_without_http_leaves_the_environment_alone(answered: None, caplog: pytest.LogCaptureFixture) -> None:
+    finetuner.login()
+    assert hub.ADDRESS not in os.environ
+    assert hub.TOKEN not in os.environ
+    assert "login(http_host=" in caplog.text
+
+
 UNSUPPORTED: list[tuple[str, Any]] = [
     ("model_options", {"pooler": "GeM"}),
+    ("to_onnx", True),
+    ("public", True),
+    ("precision", "bf16"),
+    ("resume_from", "run"),
+    ("scheduler_step", "epoch"),
+]
+FOR_PICTURES: list[tuple[str, Any]] = [
+    ("loss_options", {"margin": 1}),
     ("miner", "TripletMarginMiner"),
-    ("miner_options", {}),
-    ("callbacks", [object()]),
     ("freeze", True),
     ("output_dim", 64),
-    ("to_onnx", True),
-    ("csv_options", object()),
-    ("public", True),
     ("num_items_per_class", 2),
     ("loss_optimizer", "Adam"),
     ("loss_optimizer_options", {"lr": 1}),
 ]
+
+
+@pytest.mark.parametrize(("name", "value"), FOR_PICTURES, ids=lambda value: str(value)[:20])
+def test_what_is_for_pictures_is_refused_for_a_clip(name: str, value: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"{name} is for models of pictures. Got .* for clip-mini"):
+        finetuner.fit("clip-mini", "pairs", loss="CLIPLoss", **{name: value})
 
 
 @pytest.mark.parametrize(("name", "value"), UNSUPPORTED, ids=lambda value: str(value)[:20])
@@ -85,9 +138,7 @@ def test_what_fit_does_not_support_is_refused_by_name(name: str, value: Any) -> 
         ({"run_name": ""}, "run_name must be 1 to 128 letters.*Got ''"),
         ({"run_name": "a/b", "train_data": DocumentArray([Document()])}, "run_name must be.*Got 'a/b'"),
         ({"experiment_name": "a/b"}, "experiment_name must be.*Got 'a/b'"),
-        ({"train_data": "/a/path.csv"}, "train_data must be 1 to 128 letters.*paths are not names"),
-        ({"train_data": None}, "train_data must be a DocumentArray of pairs or the name of a dataset. Got NoneType"),
-        ({"train_data": ["a"]}, "train_data must be a DocumentArray.*Got list"),
+        ({"train_data": None}, "train_data must be a DocumentArray.*Got NoneType"),
         ({"eval_data": 5}, "eval_data must be a DocumentArray.*Got int"),
         ({"train_data": DocumentArray()}, "train_data must hold at least one pair. Got none"),
         ({"optimizer": "Adamw"}, "optimizer must be one of Adam, AdamW. Got 'Adamw'. Did you mean 'AdamW'"),

@@ -7,8 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from docarray import Document, DocumentArray
+from docarray.score import NamedScore
 
 from finetuner import wire
 from finetuner.connection import Connection
@@ -28,6 +30,7 @@ class Room(Connection):
         super().__init__()
         self.datasets = Datasets(Workspace(folder))
         self.requests: list[int] = []
+        self.breaks_after = -1
 
     def post(
         self, endpoint: str, documents: DocumentArray | None = None, parameters: dict[str, Any] | None = None
@@ -35,14 +38,21 @@ class Room(Connection):
         given = parameters or {}
         try:
             if endpoint == wire.DATASETS_PULL:
-                return self.datasets.part(self.datasets.find(given["name"]).version, given["part"])
+                return self.datasets.part(given["version"], given["part"])
+            if endpoint == wire.DATASETS_LIST:
+                return DocumentArray([wire.reply([vars(self.datasets.find(given["name"]))])])
             assert endpoint == wire.DATASETS_PUSH
             if "commit" in given:
-                made = self.datasets.commit(given["name"], given["upload"], given["commit"])
+                made = self.datasets.commit(given["name"], given["upload"], given["commit"], given["version"])
                 return DocumentArray([wire.reply(vars(made))])
-            assert documents is not None
+            if documents is None:
+                there, stored = self.datasets.uploaded(given["upload"]), self.datasets.holds(given["version"])
+                return DocumentArray([wire.reply({"parts": there, "stored": stored})])
+            if len(self.requests) == self.breaks_after:
+                raise ConnectionError("the cable")
             self.requests.append(len(documents))
-            self.datasets.add_part(given["upload"], given["part"], documents)
+            on_their_way = DocumentArray.from_bytes(documents.to_bytes(protocol="protobuf"), protocol="protobuf")
+            self.datasets.add_part(given["upload"], given["part"], on_their_way, given["first"])
             return DocumentArray([wire.reply(None)])
         except FinetunerError as error:
             return DocumentArray([wire.mark_error(Document(), error)])
@@ -117,8 +127,80 @@ def test_a_broken_pair_ends_the_push_and_no_dataset_is_made(
     pairs = DocumentArray([make_pair("a", jpeg(0)), make_pair("b", jpeg(1)), broken, make_pair("c", jpeg(2))])
     with pytest.raises(InvalidDocument, match=expected):
         push_documents(room, "colours", pairs)
-    assert room.requests == [1]  # what came before is sent, and forgotten
+    assert room.requests == []  # all are looked at before the first is sent
     assert room.datasets.all() == []
+
+
+def test_the_same_content_again_sends_nothing(room: Room, jpeg: Jpeg) -> None:
+    first = push_documents(room, "colours", DocumentArray([make_pair("a", jpeg(0)), Document(text="b", tags={"n": 1})]))
+    again = push_documents(room, "more", DocumentArray([make_pair("a", jpeg(0)), Document(text="b", tags={"n": 1.0})]))
+    assert room.requests == [2]
+    assert again["version"] == first["version"]
+    assert [dataset.name for dataset in room.datasets.all()] == ["colours", "more"]
+
+
+def test_a_push_that_broke_off_sends_the_rest(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = DocumentArray(Document(text=str(number) * 100) for number in range(10))
+    monkeypatch.setattr(wire, "MAX_REQUEST_BYTES", 450)
+    room.breaks_after = 2
+    with pytest.raises(ConnectionError):
+        push_documents(room, "colours", documents)
+    assert room.datasets.all() == []
+    sent, room.breaks_after = list(room.requests), -1
+    push_documents(room, "colours", documents)
+    assert room.requests[:2] == sent
+    assert sum(room.requests) == 10
+    assert pull_documents(room, "colours") == documents
+
+
+def test_files_that_change_while_they_are_sent_make_no_dataset(
+    room: Room, jpeg: Jpeg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = iter([jpeg(0), jpeg(1)])
+    monkeypatch.setattr("finetuner.upload.read_local", lambda uri: next(pictures))
+    with pytest.raises(InvalidInput, match="Got another: files have changed"):
+        push_documents(room, "colours", DocumentArray([Document(uri="/a.jpg")]))
+    assert room.datasets.all() == []
+
+
+def test_labelled_pictures_behind_paths_travel_inside(room: Room, jpeg: Jpeg, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(0))
+    given = Document(uri=str(tmp_path / "a.jpg"), tags={"finetuner_label": "a"})
+    made = push_documents(room, "colours", DocumentArray([given]))
+    (pulled,) = pull_documents(room, "colours")
+    assert (pulled.blob, pulled.uri, pulled.tags) == (jpeg(0), given.uri, given.tags)
+    assert not given.blob
+    assert made["kind"] == "labelled"
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(InvalidDocument, match=r"document 0 \(.*\): image must be a picture file"):
+        push_documents(room, "colours", DocumentArray([given]))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        Document(text="a", uri="http://a/b.jpg", mime_type="x/y", weight=0.5, location=[1.0, 2.0], offset=3.0),
+        Document(
+            tensor=np.ones((2, 3), np.float64), embedding=np.ones(4, np.float32), tags={"n": 1, "d": {"e": [1, 2]}}
+        ),
+        Document(tensor=[1, 2, 3], modality="image"),
+        Document(blob=b"x", chunks=[Document(text="c"), Document(chunks=[Document(text="deep")])]),
+        Document(text="m", matches=[Document(id="m", text="match", scores={"cosine": NamedScore(value=0.5)})]),
+        Document(uri="data:,x"),
+    ],
+)
+def test_both_sides_know_content_by_the_same_hash(room: Room, document: Document) -> None:
+    push_documents(room, "colours", DocumentArray([document]))
+    again = push_documents(room, "again", pull_documents(room, "colours"))
+    assert again["version"] == room.datasets.find("colours").version
+    assert room.requests == [1]
+
+
+def test_a_pull_that_comes_up_short_is_an_error(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    push_documents(room, "colours", DocumentArray([Document(text="a"), Document(text="b")]))
+    monkeypatch.setattr(room.datasets, "part", lambda version, part: DocumentArray())
+    with pytest.raises(DatasetNotFound, match="must come with its 2 documents. Got 0"):
+        pull_documents(room, "colours")
 
 
 def test_an_empty_dataset_and_a_path_as_name_are_refused_before_anything_is_sent(room: Room, jpeg: Jpeg) -> None:

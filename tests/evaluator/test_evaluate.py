@@ -99,9 +99,10 @@ def test_limit_is_the_k_of_the_nine_metrics(room: Evaluator, clip_mini: Clip, pa
     assert metrics["clip-text-to-clip-vision_hit_at_k"] <= metrics["text_to_image_recall_at_5"]
 
 
-def test_there_are_nine_metrics_and_recalls_both_ways_for_each_language(room: Evaluator) -> None:
+def test_there_are_nine_metrics_the_textbooks_and_recalls_both_ways_for_each_language(room: Evaluator) -> None:
     metrics = ask(room, data="test")["metrics"]
-    assert sum(name.startswith("clip-text-to-clip-vision_") for name in metrics) == 9
+    assert sum(name.startswith("clip-text-to-clip-vision_") for name in metrics) == 9 + 3
+    assert sum(name.startswith("clip-text-to-clip-vision_textbook_") for name in metrics) == 3
     recalls = {f"{way}_recall_at_{k}" for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)}
     assert recalls | {f"{name}/{language}" for name in recalls for language in ("en", "de")} <= set(metrics)
     assert all(0 <= value <= 5 for value in metrics.values())

@@ -51,7 +51,7 @@ def undecodable() -> DocumentArray:
 
 BAD: list[tuple[str, Callable[[], Any], str, str]] = [
     ("unknown dataset", lambda: fit(train_data="fashion-trian"), "DatasetNotFound", "fashion-trian.*push_data"),
-    ("path as dataset", lambda: fit(train_data="../../etc/passwd"), "InvalidInput", "train_data must be.*passwd"),
+    ("no such path", lambda: fit(train_data="../no/pairs.csv"), "DatasetNotFound", "no/pairs.csv.*neither a file"),
     ("unknown backbone", lambda: fit(model="clip-mimi"), "NoSuchModel", "clip-mimi.*clip-mini"),
     ("unknown architecture", lambda: fit(model="ViT-B-99::openai"), "NoSuchModel", "ViT-B-99.*ViT-B-"),
     ("unknown tag", lambda: fit(model="ViT-B-32::nope"), "NoSuchModel", "nope"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,7 +17,9 @@ from docarray import Document, DocumentArray
 
 from executors.trainer import supervisor
 from executors.trainer.executor import Trainer
+from executors.trainer.run_folder import RunFolder
 from executors.trainer.training_data import TrainingData
+from executors.trainer.worker import main
 from finetuner import wire
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
@@ -177,3 +180,26 @@ def trainer_process() -> list[str]:
     import sys
 
     return [sys.executable, "-W", "ignore", "-c", TRAINER]
+
+
+@pytest.fixture
+def work(
+    trainer: Trainer, ask: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> Iterator[Callable[..., tuple[int, RunFolder]]]:
+    """Ask for a run and carry it out in this process; return the exit code and the run's folder."""
+    logger = logging.getLogger("finetuner")
+    level = logger.level
+    caplog.set_level(logging.DEBUG, "finetuner")
+
+    def work(**fields: Any) -> tuple[int, RunFolder]:
+        config = {"model": "clip-mini", "train_data": "pairs", "epochs": 1, "batch_size": 8, "device": "cpu", **fields}
+        run = ask(trainer.fit, config=config)
+        folder = RunFolder(trainer.place.run(run["artifact_id"]))
+        folder.path.mkdir(parents=True)
+        data = trainer._store.get(run["name"], "default").data
+        request = {"config": run["config"], "artifact_id": run["artifact_id"], "data": data}
+        folder.write("request", request | {"workspace": str(trainer.place.root), "threads": 0})
+        return main(str(folder.path)), folder
+
+    yield work
+    logger.setLevel(level)

@@ -48,20 +48,40 @@ def test_half_an_upload_is_no_dataset(trainer: Trainer, ask: Ask, pairs: list[Do
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        (Document(text="a text alone"), "two chunks, one text and one image. Got 0 text and 0 image"),
+        (Document(tags={"a": 1}), "document must have text, blob, tensor, uri, embedding or chunks. Got none"),
+        (Document(chunks=[Document(text="a"), Document(uri="/a.jpg")]), "must carry its picture as blob or tensor"),
         (Document(chunks=[Document(text="a", modality="text")]), "Got 1 text and 0 image"),
         (make_pair("", b"picture"), "empty text"),
         (make_pair("a caption", b""), "image side with blob, tensor or uri. Got none"),
     ],
-    ids=["no chunks", "no image", "empty text", "empty image"],
+    ids=["no content", "picture elsewhere", "no image", "empty text", "empty image"],
 )
-def test_a_document_that_is_no_pair_is_refused_with_its_position(
+def test_a_document_that_cannot_be_stored_is_refused_with_its_position(
     document: Document, message: str, trainer: Trainer, ask: Ask, pairs: list[Document]
 ) -> None:
     with pytest.raises(InvalidDocument, match=rf"document 1 \({document.id}\): .*{message}"):
         ask(trainer.push, DocumentArray([pairs[0], document]), upload="bad", part=0)
     with pytest.raises(InvalidInput, match="Got 0 of 2"):
         ask(trainer.push, upload="bad", name="bad", commit=2)
+
+
+def test_an_upload_says_what_is_here_and_can_be_ended(trainer: Trainer, ask: Ask, pairs: list[Document]) -> None:
+    (listed,) = ask(trainer.list_datasets, name="pairs")
+    assert ask(trainer.push, upload="new", version=listed["version"]) == {"parts": [], "stored": True}
+    ask(trainer.push, DocumentArray(pairs[:2]), upload="new", part=1.0)
+    assert ask(trainer.push, upload="new", version="0" * 64) == {"parts": [1], "stored": False}
+    ask(trainer.push, upload="new", abort=True)
+    assert ask(trainer.push, upload="new") == {"parts": [], "stored": False}
+    again = ask(trainer.push, upload="new", name="copy", commit=24, version=listed["version"])
+    assert (again["name"], again["version"]) == ("copy", listed["version"])
+    with pytest.raises(InvalidDocument, match=r"document 11 \("):
+        ask(trainer.push, DocumentArray([pairs[0], Document()]), upload="new", part=1.0, first=10.0)
+
+
+@pytest.mark.parametrize("version", ["0" * 64, "../names", "names"])
+def test_a_version_is_a_hash_that_is_here(version: str, trainer: Trainer, ask: Ask) -> None:
+    with pytest.raises(DatasetNotFound, match="version must be a dataset's content hash"):
+        ask(trainer.pull, version=version, part=0)
 
 
 def test_an_empty_part_and_a_path_as_name_are_refused(trainer: Trainer, ask: Ask, pairs: list[Document]) -> None:

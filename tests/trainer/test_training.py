@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from executors.trainer import training
+from executors.trainer.hooks import Progress
 from executors.trainer.training import train
 from executors.trainer.training_data import TrainingData
 from finetuner.backbones import find_backbone
@@ -30,7 +31,7 @@ def tuned(
     """Tune a fresh clip-mini; return what was reported, and the model."""
     model, reports = load_backbone(find_backbone("clip-mini")), []
     config = RunConfig(model="clip-mini", train_data="data", **(BASE | fields))
-    train(model, data, config, learning_rate=learning_rate, batch_size=batch_size, report=reports.append)
+    train(Progress(model), data, config, learning_rate=learning_rate, batch_size=batch_size, report=reports.append)
     return reports, model
 
 

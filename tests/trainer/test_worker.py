@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from docarray import Document
 
-from executors.trainer import training, worker
+from executors.trainer import training
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
 from finetuner.artifact import verify
@@ -19,29 +18,6 @@ from finetuner.pairs import make_pair
 
 Ask = Callable[..., Any]
 Work = Callable[..., tuple[int, RunFolder]]
-
-
-@pytest.fixture
-def work(trainer: Trainer, ask: Ask, caplog: pytest.LogCaptureFixture) -> Iterator[Work]:
-    """Ask for a run and carry it out here."""
-    logger = logging.getLogger("finetuner")
-    level = logger.level
-    caplog.set_level(logging.DEBUG, "finetuner")
-
-    def work(**fields: Any) -> tuple[int, RunFolder]:
-        config = {"model": "clip-mini", "train_data": "pairs", "epochs": 1, "batch_size": 8, "device": "cpu", **fields}
-        run = ask(trainer.fit, config=config)
-        folder = RunFolder(trainer.place.run(run["artifact_id"]))
-        folder.path.mkdir(parents=True)
-        data = {"train": trainer._datasets.find(config["train_data"]).version}
-        if "eval_data" in config:
-            data["eval"] = trainer._datasets.find(config["eval_data"]).version
-        request = {"config": run["config"], "artifact_id": run["artifact_id"], "data": data}
-        folder.write("request", request | {"workspace": str(trainer.place.root), "threads": 0})
-        return worker.main(str(folder.path)), folder
-
-    yield work
-    logger.setLevel(level)
 
 
 def test_without_evaluation_data_there_are_no_scores(work: Work, trainer: Trainer) -> None:

@@ -1,0 +1,206 @@
+"""Callbacks: what a run does beside training. `fit(callbacks=[...])` takes them, the trainer carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .checks import choice, flag, number, text, whole
+from .exceptions import InvalidInput
+
+DISTANCES = ("cosine", "euclidean", "sqeuclidean")
+MODES = ("auto", "min", "max")
+
+
+@dataclass
+class EvaluationCallback:
+    """Searches index with query documents, before training, after each epoch and at the end, and reports metrics.
+
+    Reports the nine metrics and the textbook ones, see `finetuner.metrics`; relevant is an index document of the
+    query's `finetuner_label`, or the query's own picture.
+
+    Raises:
+        InvalidInput: when made with a value that is not allowed.
+    """
+
+    query_data: Any
+    """Documents or the name of a dataset: text, pictures, or pairs, of which the side that `model` reads is taken."""
+    index_data: Any = None
+    """The same; None searches `query_data` itself."""
+    model: str | None = None
+    """'clip-text' or 'clip-vision' for the queries, None is 'clip-text'; a model of pictures needs no naming."""
+    index_model: str | None = None
+    """The same for the index; None is `model`, and 'clip-vision' where that is None, too."""
+    multi_modal: bool = False
+    """True refuses one model for both sides."""
+    batch_size: int = 32
+    """1 to 65,536 documents a forward pass."""
+    exclude_self: bool = True
+    """A query does not find the document of its own id; matters where one model encodes both sides."""
+    limit: int = 20
+    """k of the metrics, 1 to 1,000."""
+    distance: str = "cosine"
+    """'cosine', 'euclidean' or 'sqeuclidean'; embeddings have length 1, so that all three rank alike."""
+    steps_per_interval: int | None = None
+    """Evaluate after each so many steps, too."""
+    gather_examples: bool = False
+    """Keep what some queries find before and after; `Run.example_results` returns it."""
+    num_example_queries: int = 5
+    """1 to 100 queries, the first ones."""
+    num_workers: int = 8
+    """0 to 64 threads that decode pictures."""
+    caption: str | None = None
+    """1 to 64 characters before the metrics' names, in place of the models' names."""
+    output_model_names: bool = False
+    """True puts the models' names into the metrics' names although there is a caption."""
+    query_sample_size: int | None = None
+    """Evaluate that many queries only, drawn at random, always the same ones; None takes all."""
+
+    def __post_init__(self) -> None:
+        for name in ("model", "index_model"):
+            if getattr(self, name) is not None:
+                text(name, getattr(self, name))
+        for name in ("multi_modal", "exclude_self", "gather_examples", "output_model_names"):
+            flag(name, getattr(self, name))
+        self.batch_size = whole("batch_size", self.batch_size, 1, 65_536)
+        self.limit = whole("limit", self.limit, 1, 1000)
+        self.num_example_queries = whole("num_example_queries", self.num_example_queries, 1, 100)
+        self.num_workers = whole("num_workers", self.num_workers, 0, 64)
+        choice("distance", self.distance, DISTANCES)
+        if self.steps_per_interval is not None:
+            self.steps_per_interval = whole("steps_per_interval", self.steps_per_interval, 1, 10**9)
+        if self.query_sample_size is not None:
+            self.query_sample_size = whole("query_sample_size", self.query_sample_size, 1, 10**9)
+        if self.caption is not None and not 1 <= len(text("caption", self.caption).strip()) <= 64:
+            raise InvalidInput(f"caption must have 1 to 64 characters. Got {self.caption!r}. Choose another one.")
+
+
+@dataclass
+class BestModelCheckpoint:
+    """The artifact gets the weights of the epoch with the best value, not those of the last."""
+
+    monitor: str = "val_loss"
+    """'loss' or 'train_loss' (mean of the epoch), 'val_loss' (with `val_split`), or an evaluation callback's metric."""
+    mode: str = "auto"
+    """'min', 'max', or 'auto': min for what ends in 'loss', max otherwise."""
+
+    def __post_init__(self) -> None:
+        text("monitor", self.monitor)
+        choice("mode", self.mode, MODES)
+
+
+@dataclass
+class EarlyStopping:
+    """Ends training where a value no longer gets better."""
+
+    monitor: str = "val_loss"
+    """As in `BestModelCheckpoint`."""
+    mode: str = "auto"
+    """The same."""
+    patience: int = 2
+    """Epochs in a row without improvement after which training stops, 0 to 10,000; 0 stops at the first."""
+    min_delta: float = 0
+    """Only more than this is an improvement, 0 to 1e9."""
+    baseline: float | None = None
+    """The first epoch must be better than this."""
+
+    def __post_init__(self) -> None:
+        text("monitor", self.monitor)
+        choice("mode", self.mode, MODES)
+        self.patience = whole("patience", self.patience, 0, 10_000)
+        self.min_delta = number("min_delta", self.min_delta, 0, 1e9)
+        if self.baseline is not None:
+            self.baseline = number("baseline", self.baseline, -1e9, 1e9)
+
+
+@dataclass
+class TrainingCheckpoint:
+    """Keeps the weights of the last epochs in the run's folder, as safetensors."""
+
+    last_k_epochs: int = 1
+    """1 to 1,000."""
+
+    def __post_init__(self) -> None:
+        self.last_k_epochs = whole("last_k_epochs", self.last_k_epochs, 1, 1000)
+
+
+@dataclass
+class WandBLogger:
+    """Logs to Weights & Biases; `fit` refuses it so far."""
+
+    metrics_logger_step: str = "epoch"
+    """'epoch' or 'batch'."""
+    wandb_args: dict[str, Any] | None = None
+    """Of `wandb.init`."""
+    log_zero_shot: bool = True
+    """Log the metrics before training, too."""
+
+
+@dataclass
+class WiSEFTCallback:
+    """Mixes the weights at the end: (1 - alpha) * pretrained + alpha * tuned (Wortsman et al., arXiv:2109.01903).
+
+    Pretrained is what the run started from.
+
+    Raises:
+        InvalidInput: alpha outside [0, 1].
+    """
+
+    alpha: float = 0.4
+    """In [0, 1]: 0 is the pretrained model, 1 the tuned one."""
+
+    def __post_init__(self) -> None:
+        self.alpha = number("alpha", self.alpha, 0, 1)
+
+
+Callback = EvaluationCallback | BestModelCheckpoint | EarlyStopping | TrainingCheckpoint | WandBLogger | WiSEFTCallback
+_CALLBACKS: dict[str, type[Callback]] = {
+    kind.__name__: kind
+    for kind in (
+        BestModelCheckpoint,
+        EarlyStopping,
+        EvaluationCallback,
+        TrainingCheckpoint,
+        WandBLogger,
+        WiSEFTCallback,
+    )
+}
+
+
+def list_callbacks() -> dict[str, type[Callback]]:
+    """Return every callback's class by its name."""
+    return dict(_CALLBACKS)
+
+
+def callback_data(callback: Callback) -> dict[str, Any]:
+    """Return the fields that hold data: {'query_data': documents or a name, ...}, empty for most callbacks.
+
+    Raises:
+        InvalidInput: no callback.
+    """
+    _require_callback(callback)
+    if not isinstance(callback, EvaluationCallback):
+        return {}
+    given = {"query_data": callback.query_data, "index_data": callback.index_data}
+    return {name: data for name, data in given.items() if data is not None}
+
+
+def callback_config(callback: Callback, dataset_names: Mapping[str, str]) -> dict[str, Any]:
+    """Return a callback as RunConfig holds it: {'name': ..., 'options': {...}}, which JSON can hold.
+
+    Args:
+        callback: one of `list_callbacks()`.
+        dataset_names: for each field of `callback_data` whose data was pushed, under which name.
+
+    Raises:
+        InvalidInput: no callback.
+    """
+    _require_callback(callback)
+    options = {entry.name: getattr(callback, entry.name) for entry in fields(callback)}
+    return {"name": type(callback).__name__, "options": options | dict(dataset_names)}
+
+
+def _require_callback(callback: object) -> None:
+    if type(callback) not in _CALLBACKS.values():
+        raise InvalidInput(f"callbacks must be objects of {', '.join(_CALLBACKS)}. Got {callback!r}.")

@@ -1,0 +1,59 @@
+"""Checks of single values at the door: each returns the value, or says what is allowed, what came, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from .exceptions import InvalidInput
+
+
+def text(name: str, value: object) -> str:
+    """Return a value that must be a string."""
+    if isinstance(value, str):
+        return value
+    raise InvalidInput(f"{name} must be a string. Got {value!r}.")
+
+
+def choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the allowed names, with the nearest one."""
+    if value in allowed:
+        return
+    lower = {name.lower(): name for name in allowed}
+    nearest = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0.4)
+    hint = f" Did you mean {lower[nearest[0]]!r}?" if nearest else ""
+    raise InvalidInput(f"{name} must be one of {', '.join(allowed)}. Got {value!r}.{hint}")
+
+
+def number(name: str, value: object, low: float, high: float) -> float:
+    """Return a value that must be a number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # nor is NaN
+        raise InvalidInput(f"{name} must be a number in [{low}, {high}]. Got {value!r}.")
+    return float(value)
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """Return a value that must be a whole number in [low, high]; a float may carry it."""
+    if isinstance(value, float) and value.is_integer():  # as whole numbers arrive through protobuf
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidInput(f"{name} must be a whole number in [{low}, {high}]. Got {value!r}.")
+    return value
+
+
+def options(name: str, value: object, allowed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a mapping that must have no key beside the allowed ones."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{name} must be a mapping with keys of {', '.join(allowed)}. Got {value!r}.")
+    unknown = sorted(set(map(str, value)) - set(allowed))
+    if unknown:
+        raise InvalidInput(f"{name} must have keys of {', '.join(allowed)}. Got {', '.join(unknown)}. Leave them out.")
+    return dict(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return a value that must be true or false."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidInput(f"{name} must be True or False. Got {value!r}.")

@@ -1,0 +1,212 @@
+"""Rows of a CSV file to documents: captioned pictures, labelled pictures, pairs of pictures, scored pairs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+from .csv_file import CsvFile, CSVOptions, Row
+from .exceptions import InvalidDocument, InvalidInput
+from .local_pictures import LocalPictures, is_remote
+from .pairs import make_pair
+from .rejects import checked_then_used
+from .wire import LABEL_TAG, SCORE_TAG
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+HEADERS = frozenset(
+    {"anchor", "caption", "category", "class", "description", "file", "filename", "id", "image", "image_path", "img"}
+    | {"item", "label", "left", "name", "path", "picture", "query", "right", "score", "similarity", "text", "title"}
+    | {"uri", "url"}
+)
+
+
+def csv_documents(
+    source: str | os.PathLike[str] | TextIO, options: CSVOptions, *, task: str, on_error: str
+) -> Iterator[Document]:
+    """Return the documents of a CSV file; pictures are read as they are asked for.
+
+    Two columns of `text-to-image` are a text and a picture, in one order for the whole file. Two columns of
+    `image-to-image` are two pictures, where the same first column is the same label, or with `is_labeled` a
+    picture and its label. A third column is a score. The first line is data, there is no header.
+
+    Args:
+        source: a path or an open text file. Relative paths inside start at its folder, then the working directory.
+        options: see CSVOptions.
+        task: 'text-to-image' or 'image-to-image'.
+        on_error: 'raise' or 'skip'.
+
+    Returns:
+        `text-to-image`: pairs, see `finetuner.pairs`; `image-to-image`: pictures with the tag `finetuner_label`,
+        or, with scores, parents of two pictures. Scores are in the tag `finetuner_score`.
+
+    Raises:
+        InvalidInput: an unreadable or empty file, or options that do not go with the task.
+        InvalidDocument: bad lines, all named in one error, at this call; a picture whose later part is damaged is
+            only found as it is read, and named then.
+    """
+    if options.is_labeled and task == "text-to-image":
+        raise InvalidInput(
+            "CSVOptions(is_labeled=True) is for pictures and their labels, and text-to-image learns from texts and "
+            "pictures. Leave it out and give columns text and picture, or choose an image-to-image model."
+        )
+    file = CsvFile(source, options)
+    layout = _Layout.of(file, options, task)
+    return checked_then_used(
+        file.rows, layout.check, layout.documents, source=file.name, on_error=on_error, limit=options.size
+    )
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What one row says."""
+
+    pictures: tuple[str, ...]
+    text: str = ""
+    label: str = ""
+    score: float | None = None
+
+
+@dataclass
+class _Layout:
+    """What the columns of one file mean, and what makes documents of them."""
+
+    columns: int
+    """2, or 3 with a score."""
+    image_column: int | None
+    """0 or 1 where the other holds a text; None where both are pictures."""
+    options: CSVOptions
+    pictures: LocalPictures
+    labels: set[str] = field(default_factory=set)
+    """First columns of pairs of pictures whose own document was made already."""
+
+    @classmethod
+    def of(cls, file: CsvFile, options: CSVOptions, task: str) -> _Layout:
+        rows, pictures = file.first_rows(), LocalPictures(file.folder)
+        counts = Counter(len(row.fields) for row in rows if len(row.fields) in (2, 3))
+        columns = 2 if options.is_labeled or not counts else counts.most_common(1)[0][0]
+        if task != "text-to-image":
+            return cls(columns, None, options, pictures)
+        votes: Counter[int] = Counter()
+        for row in rows:
+            looks = [pictures.looks_like_picture(value) for value in row.fields[:2]]
+            if len(row.fields) == columns and looks.count(True) == 1:
+                votes[looks.index(True)] += 1
+        if not votes and any(len(row.fields) == columns for row in rows):
+            first = next(row for row in rows if len(row.fields) == columns)
+            raise InvalidInput(
+                f"{file.name} must have a text column and a column of pictures' paths or URIs. Got {first.fields[:2]} "
+                f"in line {first.line}, and the first {len(rows)} rows do not tell which is which. Check the paths."
+            )
+        return cls(columns, votes.most_common(1)[0][0] if votes else 0, options, pictures)
+
+    def check(self, row: Row) -> tuple[Document, ...]:
+        """Raise InvalidDocument for a row that cannot be used, without reading its pictures."""
+        for picture in self._content(row).pictures:
+            self.pictures.check(picture)
+        return ()
+
+    def documents(self, row: Row) -> list[Document]:
+        """Return a row's documents.
+
+        Raises:
+            InvalidDocument: a row that cannot be used.
+        """
+        from docarray import Document
+
+        content = self._content(row)
+        if self.image_column is None:
+            return self._of_pictures(content)
+        tags = {} if content.score is None else {SCORE_TAG: content.score}
+        if self.options.convert_to_blob:
+            return [make_pair(content.text, self.pictures.read(content.pictures[0]), tags)]
+        text = Document(text=content.text, modality="text")
+        return [Document(chunks=[text, self._document(content.pictures[0])], tags=tags)]
+
+    def _of_pictures(self, content: _Content) -> list[Document]:
+        from docarray import Document
+
+        documents = [self._document(picture) for picture in content.pictures]
+        if content.score is not None:
+            return [Document(chunks=documents, tags={SCORE_TAG: content.score})]
+        for document in documents:
+            document.tags[LABEL_TAG] = content.label
+        if len(documents) == 2:  # the first picture of several pairs is one document
+            if content.label in self.labels:
+                return documents[1:]
+            self.labels.add(content.label)
+        return documents
+
+    def _document(self, picture: str) -> Document:
+        from docarray import Document
+
+        if self.options.convert_to_blob:
+            return Document(blob=self.pictures.read(picture), modality="image")
+        return Document(uri=picture, modality="image")
+
+    def _content(self, row: Row) -> _Content:
+        try:
+            return self._read(row.fields)
+        except InvalidDocument as error:
+            hint = ""
+            if row.line == 1 and all(value.lower() in HEADERS for value in row.fields):
+                hint = " It looks like a header, and every line is data here: remove it."
+            raise InvalidDocument(f"{error}{hint}") from error
+
+    def _read(self, fields: list[str]) -> _Content:
+        if len(fields) != self.columns:
+            allowed = "2 columns, item and label" if self.options.is_labeled else "2 columns, or 3 with a score"
+            raise InvalidDocument(
+                f"row must have {self.columns} columns (every row of a file has {allowed}). Got {len(fields)}: "
+                f"{_cut(fields)}. Check quotes and CSVOptions(dialect=...)."
+            )
+        if not all(fields):
+            raise InvalidDocument(f"row must have no empty column. Got {_cut(fields)}. Fill it.")
+        score = _score(fields[2]) if self.columns == 3 else None
+        if self.image_column is not None:
+            picture, text = fields[self.image_column], fields[1 - self.image_column]
+            self._check_order(picture, text)
+            content = _Content((self._checked(picture),), text=text, score=score)
+        elif self.options.is_labeled:
+            content = _Content((self._checked(fields[0]),), label=fields[1])
+        else:
+            content = _Content((self._checked(fields[0]), self._checked(fields[1])), label=fields[0], score=score)
+        return content
+
+    def _check_order(self, picture: str, text: str) -> None:
+        if not self.pictures.looks_like_picture(picture) and self.pictures.looks_like_picture(text):
+            order = ("picture", "text") if self.image_column == 0 else ("text", "picture")
+            raise InvalidDocument(
+                f"row must be {order[0]}, {order[1]} as the first rows are. Got {_cut([picture])} where the picture "
+                f"should be, and {_cut([text])} where the text should be. Swap them."
+            )
+
+    def _checked(self, picture: str) -> str:
+        if not self.options.convert_to_blob and not is_remote(picture):
+            raise InvalidDocument(
+                f"picture must be an http(s) or data URI where convert_to_blob=False. Got {picture[:80]!r}: a server "
+                f"cannot read a local path. Leave convert_to_blob out."
+            )
+        if self.options.convert_to_blob and not is_remote(picture):
+            self.pictures.path_of(picture)
+        return picture
+
+
+def _score(value: str) -> float:
+    try:
+        score = float(value)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise InvalidDocument(f"score must be a finite number such as 0.8. Got {value[:40]!r}. Correct it.")
+    return score
+
+
+def _cut(fields: list[str]) -> str:
+    shown = ", ".join(repr(value if len(value) <= 40 else f"{value[:37]}...") for value in fields[:5])
+    return shown if len(fields) <= 5 else f"{shown}, ..."

@@ -1,0 +1,247 @@
+"""CSV files line by line: encodings, dialects, quoted line ends, and where each row stands."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+import random
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from .exceptions import InvalidDocument, InvalidInput
+
+DELIMITERS = "\t,;|"  # tab first: a caption with exactly one comma is commoner than one with a tab
+SAMPLE_CHARACTERS = 2**16
+SAMPLE_ROWS = 100
+SEED = 0
+ADVICE = "Check quotes and dialect; for long data URIs, raise csv.field_size_limit."
+
+
+@dataclass(frozen=True)
+class CSVOptions:
+    """How a CSV file is read.
+
+    Raises:
+        InvalidInput: when made with a value that is not allowed.
+    """
+
+    size: int | None = None
+    """At most so many rows are used; None for all."""
+    sampling_rate: float | None = None
+    """Share of the rows, in (0, 1], that is used; the same rows each time. None for all."""
+    dialect: str | csv.Dialect | type[csv.Dialect] = "auto"
+    """'auto' finds out tab, ',', ';' or '|'; else a name of `csv.list_dialects()` or a `csv.Dialect`."""
+    encoding: str = "utf-8"
+    """A text encoding of Python; a byte order mark is left out."""
+    is_labeled: bool = False
+    """Whether the second of two columns is a label rather than a second item."""
+    convert_to_blob: bool = True
+    """Whether pictures are read here and travel as blobs; False leaves http(s) and data URIs as they are."""
+    create_point_clouds: bool = True
+    """Meshes are not supported: only the default is allowed."""
+    point_cloud_size: int = 2048
+    """Meshes are not supported: only the default is allowed."""
+
+    def __post_init__(self) -> None:
+        if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1):
+            raise InvalidInput(f"CSVOptions.size must be a whole number of at least 1, or None. Got {self.size!r}.")
+        rate = self.sampling_rate
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1):
+            raise InvalidInput(f"CSVOptions.sampling_rate must be a number in (0, 1], or None. Got {rate!r}.")
+        for name in ("is_labeled", "convert_to_blob"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidInput(f"CSVOptions.{name} must be True or False. Got {getattr(self, name)!r}.")
+        if self.create_point_clouds is not True or self.point_cloud_size != 2048:
+            raise InvalidInput(
+                "CSVOptions.create_point_clouds and point_cloud_size are for meshes, which are not supported, and must "
+                f"be True and 2048. Got {self.create_point_clouds!r} and {self.point_cloud_size!r}. Leave them out."
+            )
+        self._check_dialect()
+        try:
+            "".encode(self.encoding)  # unlike codecs.lookup, refuses codecs of no text, such as base64
+        except (LookupError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"CSVOptions.encoding must be a text encoding such as 'utf-8' or 'latin-1'. Got {self.encoding!r}."
+            ) from error
+
+    def _check_dialect(self) -> None:
+        if self.dialect == "auto" or (isinstance(self.dialect, str) and self.dialect in csv.list_dialects()):
+            return
+        try:
+            if isinstance(self.dialect, csv.Dialect) or (
+                isinstance(self.dialect, type) and issubclass(self.dialect, csv.Dialect)
+            ):
+                csv.reader([], self.dialect)
+                return
+        except (TypeError, csv.Error):
+            pass
+        raise InvalidInput(
+            f"CSVOptions.dialect must be 'auto', one of {', '.join(csv.list_dialects())}, or a csv.Dialect. "
+            f"Got {self.dialect!r}."
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a CSV file."""
+
+    line: int
+    """Where it starts, from 1; a quoted field may go on over more lines."""
+    fields: list[str]
+    """Its columns, without spaces around them."""
+
+
+class CsvFile:
+    """One CSV file or stream, which can be read more than once.
+
+    Args:
+        source: a path, or an open text file; one that cannot go back is copied to a temporary file.
+        options: how it is read.
+
+    Raises:
+        InvalidInput: not a readable file, or one whose byte order mark contradicts the encoding.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | TextIO, options: CSVOptions) -> None:
+        self._options = options
+        self._path: Path | None = None
+        if isinstance(source, str | os.PathLike):
+            self._path = Path(source)
+            name: object = source
+        else:
+            self._stream, self._start = _rewindable(source)
+            if self._stream is not source:
+                weakref.finalize(self, self._stream.close)
+            name = getattr(source, "name", None)
+        self.name = os.fspath(name) if isinstance(name, str | os.PathLike) else "the CSV stream"
+        """For messages."""
+        real = self._path or (Path(self.name) if isinstance(name, str) else None)
+        self.folder = real.absolute().parent if real is not None and real.is_file() else None
+        """Where relative paths inside start; None for a stream."""
+        self._format = self._find_format()
+
+    def rows(self) -> Iterator[tuple[str, Row | InvalidDocument]]:
+        """Yield the rows that the options choose, empty lines left out, or why one cannot be read."""
+        rate = self._options.sampling_rate
+        chance = random.Random(SEED)
+        for where, row in self._all_rows():
+            if rate is None or chance.random() < rate:
+                yield where, row
+
+    def first_rows(self) -> list[Row]:
+        """Return the readable ones among the first SAMPLE_ROWS rows, from which a layout is decided."""
+        return [row for _, row in islice(self._all_rows(), SAMPLE_ROWS) if isinstance(row, Row)]
+
+    def _all_rows(self) -> Iterator[tuple[str, Row | InvalidDocument]]:
+        with self._opened() as file:
+            reader = csv.reader(_lines(file), **self._format)
+            while True:
+                line = reader.line_num + 1
+                where = f"line {line}"
+                try:
+                    fields = [str(field).strip() for field in next(reader)]
+                except StopIteration:
+                    return
+                except UnicodeDecodeError as error:  # an encoding that cannot go on after an error, such as UTF-16
+                    yield where, InvalidDocument(f"{self._wrong_encoding()} ({error.reason}). The rest is unreadable.")
+                    return
+                except (csv.Error, ValueError) as error:
+                    yield where, InvalidDocument(f"row must be CSV. Got an error: {error}. {ADVICE}")
+                    continue
+                if any(fields):
+                    good = all(_is_text(field) for field in fields)
+                    yield where, Row(line, fields) if good else InvalidDocument(f"{self._wrong_encoding()}.")
+
+    def _wrong_encoding(self) -> str:
+        return f"text must be {self._options.encoding}. Got other bytes; set CSVOptions(encoding=...)"
+
+    @contextmanager
+    def _opened(self) -> Iterator[TextIO]:
+        if self._path is None:
+            self._stream.seek(self._start)
+            yield self._stream
+            return
+        try:
+            # Bytes that cannot be decoded become surrogates, so that each line can be judged by itself.
+            file = open(self._path, encoding=self._options.encoding, errors="surrogateescape", newline="")  # noqa: SIM115
+        except OSError as error:
+            raise InvalidInput(f"CSV file must be readable. Got {self.name!r} ({error.strerror}).") from error
+        with file:
+            yield file
+
+    def _find_format(self) -> dict[str, Any]:
+        """Return the arguments of csv.reader."""
+        if self._path is not None:
+            self._check_mark(self._path)
+        if self._options.dialect != "auto":
+            return {"dialect": self._options.dialect}
+        with self._opened() as file:
+            try:
+                sample = file.read(SAMPLE_CHARACTERS)
+            except UnicodeDecodeError:  # reported with its line as the rows are read
+                sample = ""
+        if len(sample) == SAMPLE_CHARACTERS:
+            sample = sample[: sample.rfind("\n") + 1] or sample
+        return _format(max(DELIMITERS, key=lambda delimiter: _fit(sample, delimiter)) if sample else ",")
+
+    def _check_mark(self, path: Path) -> None:
+        try:
+            with open(path, "rb") as file:
+                start = file.read(4)
+        except OSError as error:
+            raise InvalidInput(f"CSV file must be readable. Got {self.name!r} ({error.strerror}).") from error
+        wide = codecs.lookup(self._options.encoding).name.startswith(("utf-16", "utf-32"))
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not wide:
+            raise InvalidInput(
+                f"CSV file must be {self._options.encoding}. Got {self.name!r}, which begins with the mark of UTF-16. "
+                f"Set CSVOptions(encoding='utf-16')."
+            )
+
+
+def _rewindable(stream: TextIO) -> tuple[TextIO, int]:
+    try:
+        start = stream.tell() if stream.seekable() else None
+        text = isinstance(stream.read(0), str)
+    except (OSError, ValueError) as error:  # closed, or in the middle of a loop over its lines
+        raise InvalidInput(f"CSV stream must be open and at a line's start. Got {stream!r} ({error}).") from error
+    if not text:
+        raise InvalidInput(f"CSV stream must be text. Got {stream!r}, which is binary. Open it with open(path).")
+    if start is not None:
+        return stream, start
+    copy = tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
+    while piece := stream.read(2**20):
+        copy.write(piece)
+    return copy, 0
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    for number, line in enumerate(file):
+        yield line.removeprefix("\ufeff") if number == 0 else line
+
+
+def _is_text(field: str) -> bool:
+    return "\0" not in field and (field.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in field))
+
+
+def _format(delimiter: str) -> dict[str, Any]:
+    return {"dialect": "excel", "delimiter": delimiter, "skipinitialspace": True}
+
+
+def _fit(sample: str, delimiter: str) -> float:
+    """Return the share of rows that have the commoner of 2 and 3 columns under this delimiter."""
+    counts: Counter[int] = Counter()
+    try:
+        for row in csv.reader(io.StringIO(sample, newline=""), **_format(delimiter)):
+            counts[len(row)] += any(row)
+    except csv.Error:  # an open quote; what came before it counts
+        pass
+    return max(counts[2], counts[3]) / max(counts.total(), 1)

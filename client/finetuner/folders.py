@@ -1,0 +1,132 @@
+"""Pictures on disk to documents: one folder per class, or a caption file beside each picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .exceptions import InvalidDocument
+from .local_pictures import SUFFIXES, LocalPictures
+from .pairs import make_pair
+from .rejects import checked_then_used
+from .wire import LABEL_TAG
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+MAX_CAPTION_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture's file."""
+
+    path: Path
+    label: str
+    """The class by its folder's name; '' where it lies in none."""
+
+
+def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str) -> Iterator[Document]:
+    """Return the documents of the pictures in a folder and its subfolders, in the order of their names.
+
+    `image-to-image`: the label is the name of the subfolder, the uppermost one where they lie deeper.
+    `text-to-image`: beside x.jpg lies x.txt with its caption, UTF-8. Hidden files and folders are left out.
+
+    Args:
+        folder: holds them.
+        task: 'text-to-image' or 'image-to-image'.
+        on_error: 'raise' or 'skip'.
+
+    Returns:
+        Pairs, see `finetuner.pairs`, or pictures as blobs with the tag `finetuner_label`.
+
+    Raises:
+        InvalidDocument: missing labels or captions and files that are no pictures, all named in one error at this
+            call; a picture whose later part is damaged is named as it is read.
+        InvalidInput: no picture in the folder.
+    """
+    root = Path(folder)
+    return _documents(lambda: _walk(root), f"folder {os.fspath(folder)!r}", task, on_error)
+
+
+def picture_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
+    """Return the documents of pictures that are named one by one.
+
+    Args:
+        paths: of the pictures. The label is the name of the folder that a picture lies in; captions as in
+            `folder_documents`.
+        task: 'text-to-image' or 'image-to-image'.
+        on_error: 'raise' or 'skip'.
+
+    Returns:
+        As `folder_documents`.
+
+    Raises:
+        InvalidDocument, InvalidInput: as `folder_documents`.
+    """
+
+    def pictures() -> Iterator[_Picture]:
+        return (_Picture(Path(path), Path(path).absolute().parent.name) for path in paths)
+
+    return _documents(pictures, f"list of {len(paths)} pictures", task, on_error)
+
+
+def _documents(pictures: Callable[[], Iterable[_Picture]], source: str, task: str, on_error: str) -> Iterator[Document]:
+    reader = LocalPictures()
+
+    def check(picture: _Picture) -> tuple[Document, ...]:
+        _meaning(picture, task)
+        reader.check(str(picture.path))
+        return ()
+
+    def use(picture: _Picture) -> list[Document]:
+        from docarray import Document
+
+        meaning, blob = _meaning(picture, task), reader.read(str(picture.path))
+        if task == "text-to-image":
+            return [make_pair(meaning, blob)]
+        return [Document(blob=blob, modality="image", tags={LABEL_TAG: meaning})]
+
+    return checked_then_used(
+        lambda: ((str(picture.path), picture) for picture in pictures()), check, use, source=source, on_error=on_error
+    )
+
+
+def _walk(root: Path) -> Iterator[_Picture]:
+    for folder, below, files in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        inside = Path(folder).relative_to(root).parts
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield _Picture(Path(folder, name), inside[0] if inside else "")
+
+
+def _meaning(picture: _Picture, task: str) -> str:
+    """Return the picture's caption or label."""
+    if task == "text-to-image":
+        return _caption(picture.path.with_suffix(".txt"))
+    if not picture.label:
+        raise InvalidDocument("picture must lie in a subfolder, whose name is its label. Got none. Move it into one.")
+    return picture.label
+
+
+def _caption(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_CAPTION_BYTES + 1)
+        caption = content.decode("utf-8-sig").strip()
+    except OSError as error:
+        raise InvalidDocument(
+            f"picture must have its caption beside it, in {path.name!r}. Got none ({error.strerror}). Write it. "
+            f"(Folders of classes are for image-to-image.)"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidDocument(f"caption must be UTF-8. Got other bytes in {path.name!r}. Convert it.") from error
+    if not caption or len(content) > MAX_CAPTION_BYTES:
+        raise InvalidDocument(
+            f"caption must have 1 to {MAX_CAPTION_BYTES} bytes. Got {len(content)} in {path.name!r}. Correct it."
+        )
+    return caption

@@ -1,0 +1,88 @@
+"""The network of a model of pictures: a convolutional backbone, a pooling, and an optional head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+GEM_P = 3.0
+GEM_EPS = 1e-6
+
+
+class GeM(nn.Module):
+    """Generalised mean over the positions of a feature map: (mean of x^p)^(1/p).
+
+    Radenovic, Tolias and Chum, arXiv:1711.02512. p = 1 is the average, large p the maximum; p is learnt.
+
+    Args:
+        p: exponent at the start, above 0.
+        eps: lower bound of the features, above 0.
+    """
+
+    def __init__(self, p: float = GEM_P, eps: float = GEM_EPS) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor([float(p)]))
+        self.eps = eps
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Pool (batch, channels, height, width) to (batch, channels)."""
+        return features.clamp(min=self.eps).pow(self.p).mean(dim=(-2, -1)).pow(1 / self.p)
+
+
+class Average(nn.Module):
+    """Mean over the positions of a feature map."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Pool (batch, channels, height, width) to (batch, channels)."""
+        return features.mean(dim=(-2, -1))
+
+
+def make_head(dim: int, output_dim: int) -> nn.Sequential:
+    """Return Linear(dim, dim) - BN - ReLU - Linear(dim, output_dim) - BN."""
+    return nn.Sequential(
+        nn.Linear(dim, dim),
+        nn.BatchNorm1d(dim),
+        nn.ReLU(),
+        nn.Linear(dim, output_dim),
+        nn.BatchNorm1d(output_dim),
+    )
+
+
+class ImageNetwork(nn.Module):
+    """Pictures -> embeddings, not normalised.
+
+    Args:
+        architecture: timm's name of a convolutional network.
+        pooling: `GeM()` or `Average()`.
+        output_dim: of the head; None has no head.
+    """
+
+    def __init__(self, architecture: str, pooling: nn.Module, output_dim: int | None = None) -> None:
+        super().__init__()
+        features: Any = timm.create_model(architecture, num_classes=0, global_pool="")
+        self.features = features
+        self.pooling = pooling
+        self.features_dim = int(features.num_features)
+        self.head: nn.Module = nn.Identity() if output_dim is None else make_head(self.features_dim, output_dim)
+        self.dim = output_dim or self.features_dim
+        self._frozen = False
+
+    def freeze(self) -> None:
+        """Keep the backbone as it is in training, its batch norms' statistics included; the rest is trained."""
+        self._frozen = True
+        self.features.requires_grad_(requires_grad=False).eval()
+
+    def train(self, mode: bool = True) -> ImageNetwork:
+        """Set training mode, of the backbone only where it is trained."""
+        super().train(mode)
+        if self._frozen:
+            self.features.eval()
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed (batch, 3, size, size) float32, preprocessed, as (batch, dim)."""
+        embeddings: torch.Tensor = self.head(self.pooling(self.features.forward_features(images)))
+        return embeddings

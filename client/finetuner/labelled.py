@@ -1,0 +1,62 @@
+"""Labelled pictures as DocArray v1 holds them: blob, tensor or data URI, and the tag `finetuner_label`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .exceptions import InvalidDocument
+from .images import is_text, read_data_uri
+from .pairs import carries_picture, png
+from .wire import LABEL_TAG
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """One picture and the label that it shares with those it shall be found by."""
+
+    image: bytes
+    """The picture's file."""
+    label: str
+    """Pictures of one label are relevant to each other."""
+
+
+def read_label(value: object) -> str:
+    """Return a label's name; 3 and 3.0 are the same one, since numbers come as floats through protobuf."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
+
+
+def read_labelled(documents: Iterable[Document]) -> list[LabelledPicture]:
+    """Return the labelled pictures of several documents.
+
+    Raises:
+        InvalidDocument: the first that is none, with its position, from 0, and id.
+    """
+    pictures = []
+    for position, document in enumerate(documents):
+        try:
+            pictures.append(_read(document))
+        except InvalidDocument as error:
+            raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
+    return pictures
+
+
+def _read(document: Document) -> LabelledPicture:
+    if is_text(document) or document.chunks:
+        found = "a text" if is_text(document) else f"{len(document.chunks)} chunks"
+        raise InvalidDocument(
+            f"document must be a picture with a label, for a model of pictures. Got {found}. "
+            f"Push pictures, or choose a CLIP for pairs of text and picture."
+        )
+    label = document.tags.get(LABEL_TAG)
+    if label is None or label == "":
+        raise InvalidDocument(f"picture must have the tag {LABEL_TAG!r}, to know what belongs together. Got none.")
+    carries_picture(document)
+    blob = document.blob or (png(document.tensor) if document.tensor is not None else read_data_uri(document.uri))
+    return LabelledPicture(blob, read_label(label))

@@ -1,0 +1,117 @@
+"""Pictures that a user's files name: found beside those files, decoded once, and recent ones kept."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import OrderedDict
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from .exceptions import InvalidDocument
+from .images import FORMATS, decode, read_data_uri
+from .uris import read_local
+
+SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+WEB = ("http://", "https://")
+KEPT_BYTES = 64 * 2**20
+KEPT_PATHS = 2**16
+
+
+def is_remote(item: str) -> bool:
+    """Return whether a server can read the item too: a web address, or a data URI, which is its own content."""
+    return item.startswith((*WEB, "data:"))
+
+
+class LocalPictures:
+    """Reads pictures by path, file://, http(s):// or data: URI, on the user's own machine.
+
+    At most KEPT_BYTES of pictures and KEPT_PATHS of paths are kept, so a picture under several captions is
+    decoded once and the memory does not grow with the number of pictures.
+
+    Args:
+        folder: where relative paths start; the working directory comes second. None for that alone.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept_bytes = 0
+        self._find = lru_cache(KEPT_PATHS)(self._find_file)
+        self._check = lru_cache(KEPT_PATHS)(_check_header)
+
+    def looks_like_picture(self, item: str) -> bool:
+        """Return whether an item is a URI, ends like a picture's file, or is a file."""
+        if is_remote(item) or item.startswith("file://") or Path(item).suffix.lower() in SUFFIXES:
+            return True
+        return self._find(item) is not None
+
+    def path_of(self, item: str) -> str:
+        """Return the path of an item's file.
+
+        Raises:
+            InvalidDocument: no such file.
+        """
+        path = self._find(item)
+        if path is None:
+            folders = [str(Path.cwd())] if self._folder is None else [str(self._folder), str(Path.cwd())]
+            raise InvalidDocument(
+                f"picture must be a file or a URI. Got {item[:200]!r}, which is no file in "
+                f"{' or '.join(dict.fromkeys(folders))}. Correct the path."
+            )
+        return path
+
+    def check(self, item: str) -> None:
+        """Look at an item without reading it whole: the file is there and begins like a picture.
+
+        Raises:
+            InvalidDocument: no such file, no picture, or a data URI that cannot be decoded. A web address is not
+                asked before it is read.
+        """
+        if item.startswith("data:"):
+            self.read(item)
+        elif not item.startswith(WEB):
+            self._check(self.path_of(item))
+
+    def read(self, item: str) -> bytes:
+        """Return the picture's file, after it was really decoded.
+
+        Raises:
+            InvalidDocument: not there, not reachable, or no picture.
+        """
+        if item in self._kept:
+            self._kept.move_to_end(item)
+            return self._kept[item]
+        if item.startswith("data:"):
+            blob = read_data_uri(item)
+        else:
+            blob = read_local(item if item.startswith(WEB) else self.path_of(item))
+        decode(blob)
+        self._kept[item] = blob
+        self._kept_bytes += len(item) + len(blob)
+        while self._kept_bytes > KEPT_BYTES:
+            oldest, content = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest) + len(content)
+        return blob
+
+    def _find_file(self, item: str) -> str | None:
+        path = url2pathname(urlsplit(item).path) if item.startswith("file://") else item
+        for candidate in ([self._folder / path] if self._folder else []) + [Path(path)]:
+            if len(path) < 4096 and "\0" not in path and os.path.isfile(candidate):  # noqa: PTH113 (False, never raises)
+                return str(candidate)
+        return None
+
+
+def _check_header(path: str) -> None:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # decode has our own, lower limit
+            Image.open(path, formats=FORMATS).close()
+    except Exception as error:  # Pillow's plug-ins raise whatever their parsers run into
+        raise InvalidDocument(
+            f"picture must be a file such as JPEG or PNG. Got {path!r}, which does not begin like one. Replace it."
+        ) from error

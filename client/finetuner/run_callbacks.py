@@ -1,0 +1,173 @@
+"""The callbacks of a run's configuration, checked together: their data, their metrics' names, what they monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from .callback import (
+    BestModelCheckpoint,
+    Callback,
+    EarlyStopping,
+    EvaluationCallback,
+    WandBLogger,
+    callback_config,
+    callback_data,
+    list_callbacks,
+)
+from .checks import choice, options
+from .exceptions import InvalidInput
+from .metrics import NINE, TEXTBOOK
+from .workspace import checked_name
+
+ONCE = ("BestModelCheckpoint", "EarlyStopping", "TrainingCheckpoint", "WiSEFTCallback")
+
+
+def read_callbacks(entries: object) -> list[Callback]:
+    """Return the callbacks that a configuration's entries describe.
+
+    Args:
+        entries: each {'name': ..., 'options': {...}} as `callback_config` makes it; data by dataset name.
+
+    Raises:
+        InvalidInput: an unknown name or option, a value that is not allowed, data that is not a dataset's name.
+    """
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise InvalidInput(f"callbacks must be a list of {{'name', 'options'}}. Got {entries!r}.")
+    return [_read(entry) for entry in entries]
+
+
+def _read(entry: object) -> Callback:
+    if not isinstance(entry, Mapping) or set(entry) - {"name", "options"} or "name" not in entry:
+        raise InvalidInput(f"callbacks must hold entries {{'name', 'options'}}. Got {entry!r}.")
+    kinds = list_callbacks()
+    name = entry["name"]
+    choice("callback", name, tuple(kinds))
+    given = options(
+        f"options of {name}", entry.get("options") or {}, {field.name: field for field in fields(kinds[name])}
+    )
+    if name == EvaluationCallback.__name__ and given.get("query_data") is None:
+        raise InvalidInput(f"{name} must have query_data, the name of a dataset. Got none. Add it.")
+    try:
+        callback = kinds[name](**given)
+        for field, value in callback_data(callback).items():
+            checked_name(value, field)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: {error}") from error
+    return callback
+
+
+def checked_callbacks(
+    entries: object, towers: Sequence[str], *, has_val_split: bool, has_eval_data: bool
+) -> list[dict[str, Any]]:
+    """Return the entries of a configuration, checked and with every option filled in.
+
+    Args:
+        entries: as above.
+        towers: of the run's model.
+        has_val_split: whether the run computes a validation loss.
+        has_eval_data: whether the run scores evaluation data of its own.
+
+    Raises:
+        InvalidInput: as above; one that is not supported yet, one too many of a kind, or a monitor that is never
+            reported.
+    """
+    callbacks = read_callbacks(entries)
+    names = [type(callback).__name__ for callback in callbacks]
+    if WandBLogger.__name__ in names:
+        raise InvalidInput(
+            "callbacks must not hold WandBLogger, which is not supported yet. Leave it out, and see "
+            "Run.loss_curve() and Run.evaluations()."
+        )
+    for name in ONCE:
+        if names.count(name) > 1:
+            raise InvalidInput(f"callbacks must hold {name} at most once. Got {names.count(name)}. Leave one.")
+    reported = ["loss", "train_loss", *(["val_loss"] if has_val_split else [])]
+    for prefix in metric_prefixes(callbacks, towers, has_eval_data=has_eval_data):
+        reported += [prefix + metric.__name__ for metric in (*NINE, *TEXTBOOK)]
+    for callback in callbacks:
+        if isinstance(callback, BestModelCheckpoint | EarlyStopping):
+            _require_reported(callback, reported)
+    return [callback_config(callback, {}) for callback in callbacks]
+
+
+def _require_reported(callback: BestModelCheckpoint | EarlyStopping, reported: Sequence[str]) -> None:
+    if callback.monitor == "val_loss" and "val_loss" not in reported:
+        raise InvalidInput(
+            f"{type(callback).__name__} must monitor what the run reports. Got 'val_loss', and no validation data. "
+            f"Set val_split, for example val_split=0.1, or monitor='loss'."
+        )
+    if callback.monitor not in reported:
+        try:
+            choice(f"{type(callback).__name__}: monitor", callback.monitor, tuple(reported))
+        except InvalidInput as error:
+            raise InvalidInput(f"{error} Metrics come from an EvaluationCallback.") from None
+
+
+def metric_prefixes(callbacks: Sequence[Callback], towers: Sequence[str], *, has_eval_data: bool) -> list[str]:
+    """Return what stands before the metrics' names of each EvaluationCallback, in order, no two alike.
+
+    `clip-text-to-clip-vision_`, `clip-vision_` or `resnet50_` for one model, `<caption>_`; where it is taken, by
+    `eval_data` or an earlier callback, with `2_`, `3_`, ... before it.
+    """
+    taken = {_model_names(towers)} if has_eval_data else set()
+    prefixes = []
+    for callback in callbacks:
+        if not isinstance(callback, EvaluationCallback):
+            continue
+        models = _model_names(search_towers(callback, towers))
+        prefix = models if callback.caption is None else f"{callback.caption.strip()}_"
+        if callback.caption is not None and callback.output_model_names:
+            prefix += models
+        free = next(name for name in _numbered(prefix) if name not in taken)
+        taken.add(free)
+        prefixes.append(free)
+    return prefixes
+
+
+def _model_names(towers: Sequence[str]) -> str:
+    return "-to-".join(dict.fromkeys(towers)) + "_"
+
+
+def search_towers(callback: EvaluationCallback, towers: Sequence[str]) -> tuple[str, str]:
+    """Return which of a model's towers encodes the queries of an evaluation, and which the index.
+
+    Args:
+        callback: may name them.
+        towers: the model's: both of a CLIP, or the only one of a model of pictures.
+
+    Raises:
+        InvalidInput: a tower that the model does not have, or the same one twice where `multi_modal` refuses it.
+    """
+    for name in ("model", "index_model"):
+        if getattr(callback, name) is not None:
+            choice(f"EvaluationCallback: {name}", getattr(callback, name), tuple(towers))
+    query = callback.model or towers[0]
+    index = callback.index_model or (towers[-1] if callback.model is None else query)
+    if callback.multi_modal and query == index:
+        raise InvalidInput(
+            f"EvaluationCallback: multi_modal=True must come with two different models. Got {query} for both. "
+            f"Set model='clip-text', index_model='clip-vision' with a CLIP, or leave multi_modal out."
+        )
+    return query, index
+
+
+def _numbered(prefix: str) -> Iterator[str]:
+    yield prefix
+    number = 2
+    while True:
+        yield f"{number}_{prefix}"
+        number += 1
+
+
+def callback_datasets(callbacks: Sequence[Callback]) -> dict[str, str]:
+    """Return the datasets that a run's callbacks read: 'query_data_0', 'index_data_0', ... -> name.
+
+    The number is the callback's position in the configuration.
+    """
+    return {
+        f"{field}_{position}": name
+        for position, callback in enumerate(callbacks)
+        for field, name in callback_data(callback).items()
+    }

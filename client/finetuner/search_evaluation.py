@@ -1,0 +1,221 @@
+"""How well queries find what is relevant in an index, each side encoded by one tower of a model, from documents."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .callback import EvaluationCallback
+from .clip import TEXT, TOWERS, VISION
+from .exceptions import InvalidDocument, InvalidInput
+from .images import decode, is_text, read_data_uri
+from .metrics import nearest, retrieval_metrics
+from .pairs import png, read_pair
+from .run_callbacks import search_towers
+from .wire import LABEL_TAG
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+    from .model_kinds import Model
+
+THUMBNAIL = 96
+MAX_MATCHES = 20
+
+Examples = dict[str, list[dict[str, Any]]]
+"""Query -> what it found, best first: {'match': text or name, 'relevant': bool, 'image': data URI or ''}."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One query, or one entry of an index."""
+
+    content: str | bytes
+    """A text, or a picture's file."""
+    key: str
+    """Query and entry are relevant to each other where they share it."""
+    document_id: str
+    """Of the document that it comes from."""
+    name: str
+    """What people call it: the text, or the picture's label or id."""
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """Queries and the index that they search, read once and scored as often as wanted."""
+
+    queries: Sequence[Entry]
+    index: Sequence[Entry]
+    towers: tuple[str, str]
+    """Which of the model's towers encodes queries, and which the index."""
+    options: EvaluationCallback
+    """Everything but the data: limit, exclude_self, ..."""
+
+
+def read_search_data(
+    options: EvaluationCallback,
+    towers: Sequence[str],
+    queries: Iterable[Document],
+    index: Iterable[Document] | None,
+) -> SearchData:
+    """Read documents as queries and index.
+
+    Args:
+        options: which tower reads which side; a sample of the queries is drawn here.
+        towers: of the model.
+        queries: texts, pictures or pairs; their pictures as blob, tensor or data URI.
+        index: the same; None is `queries` once more.
+
+    Raises:
+        InvalidDocument: a document that its tower cannot read, or a text without label.
+        InvalidInput: no document, or none with a picture that can be decoded.
+    """
+    query_tower, index_tower = search_towers(options, towers)
+    documents = list(queries)
+    asked = _entries("query_data", documents, query_tower, options.num_workers)
+    searched = _entries("index_data", documents if index is None else index, index_tower, options.num_workers)
+    if options.query_sample_size is not None and options.query_sample_size < len(asked):
+        rows = sorted(random.Random(0).sample(range(len(asked)), options.query_sample_size))
+        asked = [asked[row] for row in rows]
+    return SearchData(asked, searched, (query_tower, index_tower), options)
+
+
+def _entries(side: str, documents: Iterable[Document], tower: str, threads: int) -> list[Entry]:
+    entries: list[Entry] = []
+    pictures: set[str] = set()
+    for position, document in enumerate(documents):
+        try:
+            entry = _entry(document, tower)
+        except InvalidDocument as error:
+            raise InvalidDocument(f"{side}: document {position} ({document.id}): {error}") from error
+        if tower != TEXT and document.chunks:  # the same picture under several captions is one picture
+            assert isinstance(entry.content, bytes)
+            digest = hashlib.sha256(entry.content).hexdigest()
+            if digest in pictures:
+                continue
+            pictures.add(digest)
+        entries.append(entry)
+    if tower != TEXT:
+        with ThreadPoolExecutor(max(threads, 1)) as pool:
+            good = list(pool.map(_is_picture, entries))
+        entries = [entry for entry, is_good in zip(entries, good, strict=True) if is_good]
+    if not entries:
+        raise InvalidInput(f"{side} must hold at least one document that {tower} can encode. Got none.")
+    return entries
+
+
+def _entry(document: Document, tower: str) -> Entry:
+    if document.chunks:
+        pair = read_pair(document)
+        if tower == TEXT:
+            return Entry(pair.text, pair.relevance_key, document.id, pair.text)
+        return Entry(pair.image, pair.relevance_key, document.id, pair.label or document.id)
+    if is_text(document) != (tower == TEXT):
+        found, other = ("a text", TEXT) if is_text(document) else ("a picture", VISION)
+        hint = f"Set the callback's model or index_model to {other!r}." if tower in TOWERS else "Choose other data."
+        raise InvalidDocument(
+            f"document must be a {'text' if tower == TEXT else 'picture'} for {tower}. Got {found}. {hint}"
+        )
+    label = document.tags.get(LABEL_TAG)
+    if tower == TEXT:
+        if label is None:
+            raise InvalidDocument(f"text must have the tag {LABEL_TAG!r}, to know what is relevant. Got none. Add it.")
+        return Entry(document.text, f"label {label}", document.id, document.text)
+    blob = document.blob
+    if not blob and document.tensor is not None:
+        blob = png(document.tensor)
+    elif not blob and document.uri.startswith("data:"):
+        blob = read_data_uri(document.uri)
+    if not blob:
+        raise InvalidDocument("picture must be carried as blob, tensor or data URI. Got none. Push it with push_data.")
+    key = f"image {hashlib.sha256(blob).hexdigest()}" if label is None else f"label {label}"
+    return Entry(blob, key, document.id, document.id if label is None else str(label))
+
+
+def _is_picture(entry: Entry) -> bool:
+    assert isinstance(entry.content, bytes)
+    try:
+        decode(entry.content)
+    except InvalidDocument:
+        return False
+    return True
+
+
+def evaluate_search(model: Model, data: SearchData, *, gather: bool = True) -> tuple[dict[str, float], Examples]:
+    """Let every query search the index.
+
+    Args:
+        model: with the towers that the data was read for.
+        data: from `read_search_data`.
+        gather: False keeps no examples, whatever the options say.
+
+    Returns:
+        The nine metrics and the textbook's, by their plain names; and what the first queries found, where the
+        options ask for examples.
+    """
+    options = data.options
+    queries = _encode(model, data.queries, data.towers[0], options)
+    index = _encode(model, data.index, data.towers[1], options)
+    rows_of: dict[str, list[int]] = {}  # rows of the index that a query must not find
+    if options.exclude_self and len(set(data.towers)) == 1:
+        for row, entry in enumerate(data.index):
+            rows_of.setdefault(entry.document_id, []).append(row)
+    extra = max(map(len, rows_of.values()), default=0)
+    counts = Counter(entry.key for entry in data.index)
+    found: list[list[int]] = []
+    max_rel: list[int] = []
+    for query, rows in zip(data.queries, nearest(queries, index, options.limit + extra).tolist(), strict=True):
+        own = rows_of.get(query.document_id, [])
+        found.append([row for row in rows if row not in own][: options.limit])
+        max_rel.append(counts[query.key] - sum(data.index[row].key == query.key for row in own))
+    relevance = [
+        [data.index[row].key == query.key for row in rows] for query, rows in zip(data.queries, found, strict=True)
+    ]
+    shown = range(min(options.num_example_queries, len(data.queries)) if gather and options.gather_examples else 0)
+    return retrieval_metrics(relevance, max_rel), _examples(data, {row: found[row] for row in shown})
+
+
+def _encode(model: Model, entries: Sequence[Entry], tower: str, options: EvaluationCallback) -> Any:
+    import numpy as np
+
+    if tower == TEXT:
+        return model.encode_texts([str(entry.content) for entry in entries], options.batch_size)
+    vectors = []
+    with ThreadPoolExecutor(max(options.num_workers, 1)) as pool:
+        for start in range(0, len(entries), options.batch_size):
+            batch = entries[start : start + options.batch_size]
+            pixels = list(pool.map(lambda entry: model.preprocess(decode(entry.content)), batch))
+            vectors.append(model.encode_pixels(pixels, options.batch_size))
+    return np.concatenate(vectors)
+
+
+def _examples(data: SearchData, found: Mapping[int, Sequence[int]]) -> Examples:
+    examples: Examples = {}
+    for query_row, rows in found.items():
+        query = data.queries[query_row]
+        name = query.name if query.name not in examples else f"{query.name} ({query.document_id})"
+        examples[name] = [
+            {
+                "match": data.index[row].name,
+                "relevant": data.index[row].key == query.key,
+                "image": _thumbnail(data.index[row].content),
+            }
+            for row in rows[:MAX_MATCHES]
+        ]
+    return examples
+
+
+def _thumbnail(content: str | bytes) -> str:
+    if isinstance(content, str):
+        return ""
+    picture, buffer = decode(content), io.BytesIO()
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    picture.save(buffer, "JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,232 @@
+"""Shards to documents: parquet files by row groups, WebDataset tar files as streams."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import InvalidDocument, InvalidInput
+from .images import MAX_BYTES, decode
+from .local_pictures import SUFFIXES
+from .pairs import make_pair
+from .rejects import usable
+from .wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+TEXT, IMAGE = ("text", "caption"), ("image", "image_bytes", "jpg", "jpeg", "png", "webp")
+LABEL, SCORE, LANGUAGE = ("label", LABEL_TAG), ("score", SCORE_TAG), ("language",)
+ROWS = 64
+MAX_TEXT_BYTES = 2**20
+TEXTS = ("txt", "json", "cls")
+
+Sample = Mapping[str, Any]
+"""'image' (bytes or None), 'text', 'label', 'score', 'language'; what is not there is missing or None."""
+
+
+def parquet_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
+    """Return the documents of parquet files, a few rows in memory at a time.
+
+    Columns: the picture's file as binary, or as Hugging Face's struct {bytes, path}, named one of IMAGE; for
+    text-to-image a text, named one of TEXT; for image-to-image a `label`. `label`, `score` and `language` are
+    optional otherwise. A path inside a struct is never read. Other columns are left out.
+
+    Args:
+        paths: of the files, which are read in this order.
+        task: 'text-to-image' or 'image-to-image'.
+        on_error: 'raise' or 'skip'.
+
+    Returns:
+        Pairs, see `finetuner.pairs`, or pictures as blobs; tags `finetuner_label`, `finetuner_score`, `language`.
+
+    Raises:
+        InvalidInput: no parquet file, or one without these columns, at this call; no rows.
+        InvalidDocument: rows (from 0) that cannot be used, all named in one error after the last was read.
+    """
+    columns = {os.fspath(path): _columns(os.fspath(path), task) for path in paths}
+    return _documents(_rows(columns), "parquet data", task, on_error)
+
+
+def tar_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
+    """Return the documents of WebDataset shards, one sample in memory at a time.
+
+    A sample is the members of one name: a picture (.jpg, .png, .webp and such) with a .txt, or a .json that has
+    `caption` or `text` and maybe `label`, `score` and `language`; a .cls holds a label. Members' names are compared,
+    never opened as paths. Compressed tar files work too.
+
+    Args:
+        paths: of the shards, which are read in this order.
+        task: 'text-to-image' or 'image-to-image'.
+        on_error: 'raise' or 'skip'; the rest of a truncated shard counts as one bad entry.
+
+    Returns:
+        As `parquet_documents`.
+
+    Raises:
+        InvalidInput: no samples.
+        InvalidDocument: samples that cannot be used, all named in one error after the last was read.
+    """
+    return _documents((entry for path in paths for entry in _samples(os.fspath(path))), "tar shards", task, on_error)
+
+
+def _documents(
+    samples: Iterator[tuple[str, Sample | InvalidDocument]], source: str, task: str, on_error: str
+) -> Iterator[Document]:
+    def use(sample: Sample) -> list[Document]:
+        from docarray import Document
+
+        blob, tags = sample.get("image"), _tags(sample)
+        if not isinstance(blob, bytes) or not blob:
+            raise InvalidDocument("sample must hold its picture's bytes. Got none. Add them; paths are not read.")
+        if task == "text-to-image":
+            text = sample.get("text")
+            if not isinstance(text, str) or not text.strip():
+                raise InvalidDocument(f"sample must have a text. Got {text!r:.60}. Add it.")
+            decode(blob)
+            return [make_pair(text.strip(), blob, tags)]
+        if LABEL_TAG not in tags:
+            raise InvalidDocument("sample must have a label for image-to-image. Got none. Add it.")
+        decode(blob)
+        return [Document(blob=blob, modality="image", tags=tags)]
+
+    return usable(samples, use, source=source, on_error=on_error)
+
+
+def _tags(sample: Sample) -> dict[str, Any]:
+    tags: dict[str, Any] = {}
+    for key, tag in (("label", LABEL_TAG), ("language", LANGUAGE_TAG)):
+        if sample.get(key) not in (None, ""):
+            tags[tag] = str(sample[key])  # as text: on the wire, numbers become floats
+    if sample.get("score") is not None:
+        try:
+            tags[SCORE_TAG] = float(sample["score"])
+        except (TypeError, ValueError) as error:
+            raise InvalidDocument(f"score must be a number. Got {sample['score']!r:.60}. Correct it.") from error
+    return tags
+
+
+def _columns(path: str, task: str) -> dict[str, str]:
+    """Return which column is the image, the text and so on, after a look at the file's schema."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        schema = pyarrow.parquet.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInput(f"parquet file must be readable. Got {path!r} ({str(error)[:120]}). Check it.") from error
+    wanted = {"image": IMAGE, "text": TEXT, "label": LABEL, "score": SCORE, "language": LANGUAGE}
+    found = {key: next((name for name in names if name in schema.names), "") for key, names in wanted.items()}
+    for key in ("image", "text" if task == "text-to-image" else "label"):
+        if not found[key]:
+            raise InvalidInput(
+                f"parquet file for {task} must have a column {' or '.join(wanted[key])}. "
+                f"Got {', '.join(schema.names)} in {path!r}. Rename one."
+            )
+    kind = schema.field(found["image"]).type
+    if pa.types.is_struct(kind):
+        inner = {kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)}
+        kind = inner.get("bytes", kind)
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise InvalidInput(
+            f"column {found['image']} must be binary or a struct of bytes and path. Got {kind} in {path!r}. "
+            f"Store the pictures' files in it."
+        )
+    return {key: name for key, name in found.items() if name}
+
+
+def _rows(files: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, Sample | InvalidDocument]]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    for path, columns in files.items():
+        number = 0
+        try:
+            with pyarrow.parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=ROWS, columns=list(columns.values())):
+                    for row in batch.to_pylist():
+                        sample = {key: row[name] for key, name in columns.items()}
+                        if isinstance(sample["image"], dict):
+                            sample["image"] = sample["image"].get("bytes")
+                        yield f"{path} row {number}", sample
+                        number += 1
+        except (OSError, pa.ArrowException) as error:
+            yield f"{path} from row {number}", InvalidDocument(f"file must be whole. Got an error: {str(error)[:120]}.")
+
+
+class _BoundedHeader(tarfile.TarInfo):
+    """A header that refuses what tarfile lets pass: half a header, and extensions of any size, read into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _BoundedHeader:
+        if 0 < len(buf) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("a header that is cut off")
+        info = super().frombuf(buf, encoding, errors)
+        content = info.type in tarfile.REGULAR_TYPES or info.type in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE)
+        if not content and info.size > MAX_TEXT_BYTES:
+            raise tarfile.ReadError(f"a header of {info.size} bytes")
+        return info
+
+
+def _samples(path: str) -> Iterator[tuple[str, Sample | InvalidDocument]]:
+    """Yield the samples of one shard: the members that follow one another with one name."""
+    name = ""
+    parts: dict[str, bytes | InvalidDocument] = {}
+    try:
+        with tarfile.open(path, "r|*", tarinfo=_BoundedHeader) as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # which would otherwise grow with the shard
+                pure = PurePosixPath(member.name)
+                stem, _, suffix = pure.name.partition(".")
+                key, suffix = str(pure.with_name(stem or "_")), suffix.lower()
+                if not member.isfile() or (suffix not in TEXTS and f".{suffix}" not in SUFFIXES):
+                    continue
+                if key != name and parts:
+                    yield f"{path} {name!r:.80}", _sample(parts)
+                    parts = {}
+                name = key
+                parts[suffix] = _content(archive, member, MAX_TEXT_BYTES if suffix in TEXTS else MAX_BYTES)
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        yield f"{path} after {name!r:.80}", InvalidDocument(f"tar file must be whole. Got an error: {error!s:.120}.")
+        return
+    if parts:
+        yield f"{path} {name!r:.80}", _sample(parts)
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes | InvalidDocument:
+    if member.size > most:
+        return InvalidDocument(f"member must have at most {most} bytes. Got {member.size}. Scale it down.")
+    file = archive.extractfile(member)
+    return file.read(member.size) if file is not None else b""  # a larger number would be allocated at once
+
+
+def _sample(parts: Mapping[str, bytes | InvalidDocument]) -> Sample | InvalidDocument:
+    pictures = [suffix for suffix in parts if f".{suffix}" in SUFFIXES]
+    if len(pictures) != 1:
+        return InvalidDocument(f"sample must have one picture. Got {len(pictures)}: {', '.join(parts)}. Correct it.")
+    sample: dict[str, Any] = {}
+    try:
+        for suffix, content in parts.items():
+            if isinstance(content, InvalidDocument):
+                return content
+            if suffix == "json":
+                told = json.loads(content)
+                if not isinstance(told, dict):
+                    return InvalidDocument(f"json must be an object with a caption. Got {type(told).__name__}.")
+                known = {key: told.get(key) for key in ("label", "score", "language")}
+                sample = {**known, "text": told.get("caption", told.get("text")), **sample}
+            elif suffix == "txt":
+                sample["text"] = content.decode("utf-8-sig")
+            elif suffix == "cls":
+                sample["label"] = content.decode("utf-8-sig").strip()
+            else:
+                sample["image"] = content
+    except (ValueError, RecursionError) as error:  # also of json and of UTF-8
+        return InvalidDocument(f"text must be UTF-8 and json well formed. Got an error: {error!s:.120}. Correct it.")
+    return sample

@@ -1,0 +1,186 @@
+"""What users give as data, by its kind: a CSV file, a folder, pictures, parquet or tar shards, or none of these."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from .csv_documents import csv_documents
+from .csv_file import CSVOptions
+from .exceptions import DatasetNotFound, InvalidInput
+from .folders import folder_documents, picture_documents
+from .local_pictures import SUFFIXES
+from .rejects import checked_on_error
+from .shards import parquet_documents, tar_documents
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+TASKS = ("text-to-image", "image-to-image")
+CSV_SUFFIXES = (".csv", ".tsv", ".txt", "")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+KNOWN_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", *TAR_SUFFIXES, *sorted(SUFFIXES))
+REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|pipe:")
+BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+MAX_SHARDS = 100_000
+
+PathName = str | os.PathLike[str]
+
+
+def is_source(data: object) -> bool:
+    """Return whether `data` names local data rather than a dataset in the Flow.
+
+    True for a path object, an open text file, a list or tuple of strings or path objects (not empty), and a string
+    that is an existing file or folder, or has a separator, a wildcard (`*`, `?`, `[`, `{`) or one of KNOWN_SUFFIXES
+    at its end. An existing path goes before a dataset of that name. False for everything else.
+    """
+    if isinstance(data, str):
+        special = any(letter in data for letter in ("/", os.sep, *"*?[{"))
+        return special or data.lower().endswith(KNOWN_SUFFIXES) or os.path.exists(data)  # noqa: PTH110 (never raises)
+    if isinstance(data, list | tuple):
+        return bool(data) and all(isinstance(path, str | os.PathLike) for path in data)
+    return isinstance(data, os.PathLike) or _is_stream(data)
+
+
+def neither(name: object) -> DatasetNotFound:
+    """Return the error for a name that is no local data, and no dataset in the Flow either."""
+    return DatasetNotFound(
+        f"data must be documents, a file, a folder or the name of a dataset. Got {name!r}, which is neither a file or "
+        f"folder (seen from {str(Path.cwd())!r}) nor a dataset in the Flow. Correct it, or push the dataset."
+    )
+
+
+def documents_from(
+    source: PathName | Sequence[PathName] | TextIO,
+    *,
+    csv_options: CSVOptions | None = None,
+    task: str,
+    on_error: str = "raise",
+) -> Iterator[Document]:
+    """Return the documents of local data; they are read as they are asked for.
+
+    Args:
+        source: a CSV file (path or open text file), a folder of pictures, a picture, parquet or tar shards, or a
+            list of such of one kind. Wildcards and braces (`shard-{000..012}.tar`) are expanded.
+        csv_options: for CSV files only.
+        task: 'text-to-image' or 'image-to-image'.
+        on_error: 'raise' names every bad entry in one error; 'skip' leaves them out with one warning.
+
+    Returns:
+        `text-to-image`: pairs, see `finetuner.pairs`. `image-to-image`: pictures with the tag `finetuner_label`.
+        Scores are in the tag `finetuner_score`. Pictures are blobs, unless CSVOptions says otherwise.
+
+    Raises:
+        DatasetNotFound: no such file.
+        InvalidInput: an unknown task or kind of file, kinds mixed, options that have no effect, or no data.
+        InvalidDocument: bad entries. CSV files and folders are looked through at this call; damage that only shows
+            as a picture is decoded, and bad entries in shards, are raised while iterating.
+    """
+    if task not in TASKS:
+        raise InvalidInput(f"task of local data must be one of {', '.join(TASKS)}. Got {task!r}.")
+    if csv_options is not None and not isinstance(csv_options, CSVOptions):
+        raise InvalidInput(f"csv_options must be finetuner CSVOptions. Got {csv_options!r:.80}.")
+    checked_on_error(on_error)
+    if _is_stream(source):
+        return csv_documents(source, csv_options or CSVOptions(), task=task, on_error=on_error)  # type: ignore[arg-type]
+    if not is_source(source) and not isinstance(source, str):
+        raise InvalidInput(f"data must be a path, a list of paths or an open text file. Got {source!r:.80}.")
+    kind, paths = _of_one_kind(_expanded(source))  # type: ignore[arg-type]
+    if csv_options is not None and kind != "CSV":
+        raise InvalidInput(f"csv_options are for CSV files. Got them with {source!r:.80} ({kind}). Leave them out.")
+    if kind == "CSV":
+        options = csv_options or CSVOptions()
+        if len(paths) > 1 and options.size is not None:
+            raise InvalidInput(f"CSVOptions.size is for one CSV file. Got {len(paths)}. Read them one by one.")
+        return _chained([csv_documents(path, options, task=task, on_error=on_error) for path in paths])
+    if kind == "folder":
+        return _chained([folder_documents(path, task=task, on_error=on_error) for path in paths])
+    readers: dict[str, Callable[..., Iterator[Document]]] = {
+        "picture": picture_documents,
+        "parquet": parquet_documents,
+        "tar": tar_documents,
+    }
+    return readers[kind](paths, task=task, on_error=on_error)
+
+
+def _chained(parts: Sequence[Iterator[Document]]) -> Iterator[Document]:
+    return itertools.chain.from_iterable(parts)
+
+
+def _is_stream(data: object) -> bool:
+    return hasattr(data, "read") and hasattr(data, "readline") and not isinstance(data, str | os.PathLike)
+
+
+def _expanded(source: PathName | Sequence[PathName]) -> list[str]:
+    """Return existing paths: braces first, then wildcards, sorted; a path that exists is taken as it is."""
+    given = [source] if isinstance(source, str | os.PathLike) else source
+    paths: list[str] = []
+    for name in [os.fspath(path) for path in given]:
+        if REMOTE.match(name):
+            raise InvalidInput(f"data must be local. Got {name!r:.120}. Download it first, and give the path.")
+        if os.path.exists(name):  # noqa: PTH110 (never raises)
+            paths.append(name)
+            continue
+        for pattern in _without_braces(name):
+            found = sorted(glob.iglob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
+            if not found or not os.path.exists(found[0]):  # noqa: PTH110
+                raise neither(pattern)
+            paths.extend(found)
+    return paths
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """Return every expansion of `{000..012}` and `{a,b}`, in order."""
+    done, waiting = [], [pattern]
+    while waiting:
+        text = waiting.pop()
+        match = BRACES.search(text)
+        if match is None:
+            done.append(text)
+        else:
+            first, last, choices = match.groups()
+            if first is not None and int(last) - int(first) >= MAX_SHARDS:
+                raise InvalidInput(f"braces must stand for at most {MAX_SHARDS} files. Got {pattern!r:.120}.")
+            values = choices.split(",") if first is None else _numbers(first, last)
+            waiting.extend(text[: match.start()] + value + text[match.end() :] for value in reversed(values))
+        if len(done) + len(waiting) > MAX_SHARDS:
+            raise InvalidInput(f"braces must stand for at most {MAX_SHARDS} files. Got {pattern!r:.120}.")
+    return done
+
+
+def _numbers(first: str, last: str) -> list[str]:
+    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+
+
+def _of_one_kind(paths: list[str]) -> tuple[str, list[str]]:
+    """Return the kind that all paths are of, and the paths without the captions that `folder/*` finds."""
+    kinds = {path: _kind(path) for path in paths}
+    if "picture" in kinds.values():
+        kinds = {path: kind for path, kind in kinds.items() if not path.lower().endswith(".txt")}
+    examples = {kind: path for path, kind in kinds.items()}
+    if len(examples) != 1:
+        shown = ", ".join(f"{kind} ({path!r:.60})" for kind, path in sorted(examples.items()))
+        raise InvalidInput(f"data must be files of one kind. Got {shown or 'none'}. Give them separately.")
+    return next(iter(examples)), [path for path in paths if path in kinds]
+
+
+def _kind(path: str) -> str:
+    if Path(path).is_dir():
+        return "folder"
+    lower, suffix = path.lower(), Path(path).suffix.lower()
+    if lower.endswith(TAR_SUFFIXES):
+        return "tar"
+    if suffix in SUFFIXES:
+        return "picture"
+    if suffix == ".parquet":
+        return "parquet"
+    if suffix in CSV_SUFFIXES:
+        return "CSV"
+    raise InvalidInput(
+        f"data file must end in {', '.join(KNOWN_SUFFIXES)}. Got {path!r:.120}. Rename it, or open it as text for CSV."
+    )

@@ -1,0 +1,73 @@
+"""Asking the rooms from inside the gateway: a request through the Flow, and a control endpoint's value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+from docarray import Document
+from jina.excepts import InternalNetworkError
+from jina.proto import jina_pb2
+from jina.types.request.data import DataRequest
+
+from finetuner.exceptions import FinetunerServerError
+from finetuner.wire import read_reply
+
+from .handler import Handler
+
+# What Jina says about a room that did not answer, as HTTP statuses.
+STATUSES = {
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.NOT_FOUND: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 413,
+}
+
+
+class Rooms:
+    """The rooms behind the gateway.
+
+    Args:
+        handler: Jina's way to them.
+    """
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def ask(self, request: DataRequest) -> DataRequest:
+        """Send a request through the Flow.
+
+        Raises:
+            FinetunerServerError: a room did not answer, or failed in a way that is not a document's.
+        """
+        try:
+            response = await self._handler.process_single_data(request)
+        except InternalNetworkError as error:
+            code = STATUSES.get(error.code(), 500)
+            raise FinetunerServerError("a room of the Flow did not answer", error.details() or "", code) from None
+        status = response.header.status
+        if status.code == jina_pb2.StatusProto.ERROR:
+            room = status.exception.executor or "a room of the Flow"
+            raise FinetunerServerError(f"{room} failed", status.description, 500)
+        return response
+
+    async def post(self, endpoint: str, messages: Iterable[Any] = (), **parameters: Any) -> list[Any]:
+        """Send documents, as protobuf messages, to an endpoint; return its answer likewise."""
+        request = DataRequest()
+        request.header.exec_endpoint = endpoint
+        request.parameters = parameters
+        request.proto_with_data.data.docs.docs.extend(messages)
+        response = await self.ask(request)
+        return list(response.proto_with_data.data.docs.docs)
+
+    async def call(self, endpoint: str, messages: Iterable[Any] = (), **parameters: Any) -> Any:
+        """Send documents to a control endpoint and return its value.
+
+        Raises:
+            FinetunerError: of the class that the room named.
+        """
+        answer = await self.post(endpoint, messages, **parameters)
+        if not answer:
+            raise FinetunerServerError(f"no room of this Flow answers {endpoint}", "check its YAML", 503)
+        return read_reply(Document.from_protobuf(answer[0]))

@@ -1,0 +1,135 @@
+"""Hooks that score the model: the run's evaluation data, and evaluation callbacks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from finetuner.clip import Clip
+from finetuner.evaluation import evaluate_pairs
+from finetuner.pairs import Pair
+from finetuner.search_evaluation import SearchData, evaluate_search
+
+from .hooks import Hook, Progress
+from .run_folder import RunFolder
+
+log = logging.getLogger("finetuner")
+
+
+class Scores:
+    """The scores and example results of a run, kept in its folder as they come.
+
+    Args:
+        folder: gets scores.json, examples.json and evaluations.jsonl, each when there is something for it.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self.metrics: dict[str, dict[str, float]] = {}
+        """{'before': {name: value}, 'after': {...}}"""
+        self.examples: dict[str, dict[str, Any]] = {}
+        """{'before': {query: [match, ...]}, 'after': {...}}"""
+
+    def add(self, stage: str, metrics: Mapping[str, float]) -> None:
+        """Keep scores from before or after, and log them."""
+        log.info("%s fine-tuning:", stage)
+        _log_metrics(metrics)
+        self.metrics.setdefault(stage, {}).update(metrics)
+        self._folder.write("scores", self.metrics)
+
+    def add_examples(self, stage: str, examples: Mapping[str, Any], prefix: str) -> None:
+        """Keep what queries found; a query that another callback has, too, gets the prefix of its metrics."""
+        if not examples:
+            return
+        known = self.examples.setdefault(stage, {})
+        known.update(
+            {query if query not in known else f"{prefix}: {query}": found for query, found in examples.items()}
+        )
+        self._folder.write("examples", self.examples)
+
+    def add_during(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        """Keep scores from while the run trains, and log them."""
+        log.info("after epoch %d, step %d:", progress.epoch, progress.step)
+        _log_metrics(metrics)
+        with open(self._folder.evaluations, "a") as lines:
+            lines.write(json.dumps({"step": progress.step, "epoch": progress.epoch, "metrics": dict(metrics)}) + "\n")
+
+
+def _log_metrics(metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+        log.debug("Metric: '%s' Value: %.5f", name, value)
+
+
+class ScoreEvaluationData(Hook):
+    """Scores the run's own evaluation data, before and after.
+
+    Args:
+        pairs: at least one.
+        scores: get the metrics.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], scores: Scores) -> None:
+        self._pairs = pairs
+        self._scores = scores
+
+    def before_training(self, progress: Progress) -> None:
+        """Score the pretrained model."""
+        self._score("before", progress)
+
+    def after_training(self, progress: Progress) -> None:
+        """Score the tuned model."""
+        self._score("after", progress)
+
+    def _score(self, stage: str, progress: Progress) -> None:
+        assert isinstance(progress.model, Clip)
+        self._scores.add(stage, evaluate_pairs(progress.model, self._pairs))
+
+
+class EvaluateSearch(Hook):
+    """An EvaluationCallback: scores a search before, after each epoch, and with the weights that are published.
+
+    Args:
+        data: queries and index.
+        prefix: of its metrics' names.
+        scores: get metrics and examples.
+    """
+
+    def __init__(self, data: SearchData, prefix: str, scores: Scores) -> None:
+        self._data = data
+        self._prefix = prefix
+        self._scores = scores
+
+    def before_training(self, progress: Progress) -> None:
+        """Score the pretrained model and keep examples."""
+        self._score_stage("before", progress)
+
+    def after_step(self, progress: Progress) -> None:
+        """Score at each interval."""
+        every = self._data.options.steps_per_interval
+        if every is not None and progress.step % every == 0:
+            progress.model.network.eval()
+            self._score(progress)
+            progress.model.network.train()
+
+    def after_epoch(self, progress: Progress) -> None:
+        """Score after the epoch, so that later hooks can monitor it."""
+        progress.values |= self._score(progress)
+
+    def after_training(self, progress: Progress) -> None:
+        """Score the tuned model and keep examples."""
+        self._score_stage("after", progress)
+
+    def _score_stage(self, stage: str, progress: Progress) -> None:
+        metrics, examples = evaluate_search(progress.model, self._data)
+        self._scores.add(stage, self._named(metrics))
+        self._scores.add_examples(stage, examples, self._prefix.rstrip("_"))
+
+    def _score(self, progress: Progress) -> dict[str, float]:
+        metrics = self._named(evaluate_search(progress.model, self._data, gather=False)[0])
+        self._scores.add_during(progress, metrics)
+        return metrics
+
+    def _named(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        return {self._prefix + name: value for name, value in metrics.items()}

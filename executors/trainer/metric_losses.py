@@ -1,0 +1,64 @@
+"""pytorch-metric-learning's losses and miners, made from a `MetricConfig`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_metric_learning import losses, miners
+from torch import nn
+
+from finetuner.exceptions import InvalidInput
+from finetuner.metric_config import MetricConfig
+
+
+class MetricLoss(nn.Module):
+    """A loss over embeddings and labels, with its miner.
+
+    Args:
+        config: names and options.
+        classes: how many labels there are.
+        dim: embedding size.
+
+    Raises:
+        InvalidInput: options that the library refuses together.
+    """
+
+    def __init__(self, config: MetricConfig, classes: int, dim: int) -> None:
+        super().__init__()
+        self.name = config.loss
+        given: dict[str, Any] = dict(config.loss_options)
+        if config.learns_classes:
+            given |= {
+                "num_classes": classes,
+                "descriptors_dim" if self.name == "P2SGradLoss" else "embedding_size": dim,
+            }
+        self._loss = _made(losses, self.name, given)
+        self._miner = None if config.miner is None else _made(miners, config.miner, dict(config.miner_options))
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor, *, mine: bool = True) -> torch.Tensor:
+        """Return the loss of a batch, () float32.
+
+        Args:
+            embeddings: (batch, dim) float32, of any length; the library normalises them.
+            labels: (batch,) int64, from 0.
+            mine: False takes every pair or triplet, although there is a miner.
+        """
+        embeddings = embeddings.float()
+        tuples = self._miner(embeddings, labels) if mine and self._miner is not None else None
+        loss = self._loss(embeddings, labels) if tuples is None else self._loss(embeddings, labels, tuples)
+        # A batch without pairs has no loss: a plain zero, which backward() would refuse.
+        reduced: torch.Tensor = torch.as_tensor(loss, device=embeddings.device).squeeze() + 0 * embeddings.sum()
+        return reduced
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the loss has weights that are trained."""
+        return any(True for _ in self.parameters())
+
+
+def _made(library: Any, name: str, given: dict[str, Any]) -> Any:
+    try:
+        return getattr(library, name)(**given)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise InvalidInput(f"{name} must have options that go together. Got {given}: {error}. Change them.") from error

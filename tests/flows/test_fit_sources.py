@@ -1,0 +1,106 @@
+"""`fit` takes files and callbacks; the run does what they say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from docarray import Document, DocumentArray
+
+import finetuner
+from finetuner import session
+from finetuner.callback import BestModelCheckpoint, EvaluationCallback, WandBLogger, WiSEFTCallback
+from finetuner.catalogue import fashion
+from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
+from finetuner.pairs import make_pair
+from finetuner.running_flow import RunningFlow
+from finetuner.wire import LABEL_TAG
+
+PICTURES = list(fashion("train", items=6))
+
+
+@pytest.fixture(autouse=True)
+def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_current", None)
+    finetuner.login(host=flow.host)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A CSV of captions and pictures beside it."""
+    lines = []
+    for picture in PICTURES:
+        (tmp_path / f"{picture.name}.jpg").write_bytes(picture.jpeg)
+        lines.append(f'"{picture.captions["en"]}",{picture.name}.jpg\n')
+    path = tmp_path / "pairs.csv"
+    path.write_text("".join(lines))
+    return path
+
+
+def test_a_csv_is_pushed_and_trained_on(table: Path) -> None:
+    run = finetuner.fit("clip-mini", str(table), eval_data=str(table), loss="CLIPLoss", epochs=1, wait=True)
+    stored = finetuner.pull_data(run.config["train_data"])
+    assert [pair.chunks[0].text for pair in stored] == [picture.captions["en"] for picture in PICTURES]
+    assert [pair.chunks[1].blob for pair in stored] == [picture.jpeg for picture in PICTURES]
+    assert set(run.metrics()) == {"before", "after"}
+
+
+def test_bad_lines_are_all_named_and_nothing_is_sent(table: Path) -> None:
+    with open(table, "a") as file:
+        file.write("a red dress,missing.jpg\nno picture at all\n")
+    datasets, runs = finetuner.list_data(), len(finetuner.list_runs())
+    with pytest.raises(InvalidDocument, match=r"(?s)13.*14"):
+        finetuner.fit("clip-mini", str(table), loss="CLIPLoss")
+    assert (finetuner.list_data(), len(finetuner.list_runs())) == (datasets, runs)
+    with pytest.warns(UserWarning, match="2"):
+        run = finetuner.fit("clip-mini", str(table), loss="CLIPLoss", epochs=1, on_error="skip", wait=True)
+    assert len(finetuner.pull_data(run.config["train_data"])) == len(PICTURES)
+
+
+def test_a_file_that_is_not_there_is_no_dataset_either() -> None:
+    with pytest.raises(DatasetNotFound, match=r"missing\.csv.*neither a file"):
+        finetuner.fit("clip-mini", "folder/missing.csv", loss="CLIPLoss")
+
+
+def test_callbacks_bring_their_own_data_and_act(table: Path) -> None:
+    queries = DocumentArray(
+        Document(text=picture.captions["de"], tags={LABEL_TAG: picture.item}) for picture in PICTURES
+    )
+    index = DocumentArray(Document(blob=picture.jpeg, tags={LABEL_TAG: picture.item}) for picture in PICTURES)
+    run = finetuner.fit(
+        "clip-mini",
+        DocumentArray(make_pair(picture.captions["en"], picture.jpeg) for picture in PICTURES),
+        loss="CLIPLoss",
+        epochs=2,
+        callbacks=[
+            EvaluationCallback(
+                queries, index, model="clip-text", index_model="clip-vision", limit=3, gather_examples=True
+            ),
+            EvaluationCallback(str(table), caption="pairs"),
+            BestModelCheckpoint(monitor="loss"),
+            WiSEFTCallback(alpha=0.0),
+        ],
+        wait=True,
+    )
+    log = run.logs()
+    assert "Metric: 'clip-text-to-clip-vision_precision_at_k' Value: " in log
+    metrics = run.metrics()
+    assert any(name.startswith("pairs") for name in metrics["after"])
+    # alpha 0 is the pretrained model, so that nothing changes
+    assert metrics["after"] == pytest.approx(metrics["before"], abs=1e-6)
+    examples = run.example_results()
+    assert set(examples) == {"before", "after"}
+    assert re.search(r"epoch|Epoch", log)
+
+
+def test_what_a_callback_cannot_do_is_refused_before_anything_is_sent() -> None:
+    pairs = DocumentArray(make_pair(picture.captions["en"], picture.jpeg) for picture in PICTURES)
+    datasets = finetuner.list_data()
+    for callback, message in (
+        (WandBLogger(), "not supported yet"),
+        (BestModelCheckpoint(), "val_split"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            finetuner.fit("clip-mini", pairs, loss="CLIPLoss", callbacks=[callback])
+    assert finetuner.list_data() == datasets

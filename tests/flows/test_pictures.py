@@ -1,0 +1,92 @@
+"""Image-to-image, from `fit` to search, with a small random ResNet in place of ResNet-50."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from docarray import Document, DocumentArray
+
+import finetuner
+from finetuner import session
+from finetuner.backbones import STAND_INS
+from finetuner.callback import EvaluationCallback
+from finetuner.catalogue import fashion
+from finetuner.exceptions import InvalidInput
+from finetuner.running_flow import RunningFlow
+from finetuner.wire import LABEL_TAG
+
+PICTURES = list(fashion("train", items=12))
+
+
+@pytest.fixture(scope="module")
+def picture_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlow]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STAND_INS, "resnet50=resnet-mini-random")
+        with RunningFlow(tmp_path_factory.mktemp("pictures")) as running:
+            yield running
+
+
+@pytest.fixture(autouse=True)
+def _connected(picture_flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_current", None)
+    finetuner.login(host=picture_flow.host)
+
+
+def labelled() -> DocumentArray:
+    return DocumentArray(Document(blob=picture.jpeg, tags={LABEL_TAG: picture.item}) for picture in PICTURES)
+
+
+def test_a_resnet_is_tuned_published_and_encodes(tmp_path: Path) -> None:
+    documents = labelled()
+    run = finetuner.fit(
+        model="resnet50",
+        train_data=documents,
+        loss="TripletMarginLoss",
+        batch_size=8,
+        epochs=2,
+        learning_rate=1e-3,
+        num_items_per_class=2,
+        callbacks=[EvaluationCallback(query_data=documents[::2], index_data=documents[1::2], limit=3)],
+        wait=True,
+    )
+    metrics = run.metrics()
+    assert {"before", "after"} == set(metrics)
+    assert any(name.endswith("_precision_at_k") for name in metrics["after"])
+    assert len(run.loss_curve()) > 0
+    model = finetuner.get_model(run.artifact_id)
+    (tmp_path / "picture.jpg").write_bytes(PICTURES[0].jpeg)
+    vectors = finetuner.encode(model, [str(tmp_path / "picture.jpg")])
+    assert vectors.shape == (1, model.dim)
+    assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-5)
+    zero_shot = finetuner.encode(finetuner.build_model("resnet50"), [str(tmp_path / "picture.jpg")])
+    assert np.abs(zero_shot - vectors).max() > 1e-4, "tuning changed the model"
+    pictures = labelled()
+    finetuner.index(pictures, artifact=run.artifact_id)
+    found = finetuner.search(Document(blob=PICTURES[0].jpeg), limit=1, artifact=run.artifact_id)
+    assert found[0].matches[0].id == pictures[0].id
+
+
+def test_a_head_of_another_size_and_a_frozen_backbone() -> None:
+    run = finetuner.fit(
+        "resnet50", labelled(), loss="ArcFaceLoss", loss_options={"margin": 20}, epochs=1, batch_size=8, freeze=True,
+        output_dim=16, wait=True,
+    )  # fmt: skip
+    assert finetuner.get_model(run.artifact_id).dim == 16
+
+
+def test_what_is_for_the_other_kind_of_model_is_refused() -> None:
+    for changed, message in (
+        ({"loss": "CLIPLoss"}, "loss must be one of"),
+        ({"loss": "TripletMarginLos"}, "TripletMarginLoss"),
+        ({"miner": "TripletMarginMinr"}, "TripletMarginMiner"),
+        ({"loss_options": {"marge": 1}}, "marge"),
+        ({"eval_data": "pairs"}, "EvaluationCallback"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            finetuner.fit("resnet50", labelled(), **({"loss": "TripletMarginLoss"} | changed))
+    for changed in ({"miner": "TripletMarginMiner"}, {"freeze": True}, {"output_dim": 8}, {"num_items_per_class": 2}):
+        with pytest.raises(InvalidInput, match="is for models of pictures"):
+            finetuner.fit("clip-mini", "pairs", loss="CLIPLoss", **changed)
