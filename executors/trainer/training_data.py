@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.images import decode
+from finetuner.exceptions import InvalidInput
 from finetuner.pairs import Pair
+
+from .decoded_pictures import decode_pictures
 
 if TYPE_CHECKING:
     from finetuner.clip import Clip
-
-log = logging.getLogger("finetuner")
 
 
 @dataclass(frozen=True)
@@ -77,39 +74,13 @@ def prepare(pairs: Sequence[Pair], model: Clip, file: Path, threads: int) -> Tra
     for pair in pairs:
         captions.setdefault(pair.image_id, []).append(pair.text)
         blobs[pair.image_id] = pair.image
-    size = model.preprocess_config.size
-    height, width = (size, size) if isinstance(size, int) else size
-    pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(blobs), 3, height, width))
-    file.unlink()  # the mapping stays, and the space is free when this process ends, also where it is killed
-    broken: list[int] = []
-
-    def decode_into(row_and_blob: tuple[int, bytes]) -> None:
-        row, blob = row_and_blob
-        try:
-            pixels[row] = cropped(model, blob)
-        except InvalidDocument as error:
-            log.warning("Picture of %r left out: %s", captions[ids[row]][0][:60], error)
-            broken.append(row)
-
     ids = list(blobs)
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        list(pool.map(decode_into, enumerate(blobs.values())))
-    good = np.setdiff1d(np.arange(len(ids)), np.array(broken, dtype=np.int64))
+    pixels, good = decode_pictures(
+        list(blobs.values()), lambda row: f"of {captions[ids[row]][0][:60]!r}", model, file, threads
+    )
     if len(good) < 2:
         raise InvalidInput(
             f"train_data must hold at least two pictures that can be decoded. Got {len(good)} of {len(ids)}. "
             f"Check the pictures."
         )
-    if broken:
-        log.warning("%d of %d pictures cannot be decoded and are left out", len(broken), len(ids))
-        for row, old in enumerate(good):  # rows only move up, so no good one is overwritten
-            pixels[row] = pixels[old]
-    return TrainingData(pixels[: len(good)], [captions[ids[row]] for row in good.tolist()])
-
-
-def cropped(model: Clip, blob: bytes) -> np.ndarray:
-    """Return a picture as the model sees it before normalisation: (3, size, size) uint8."""
-    picture: Any = decode(blob)
-    for step in model.preprocess.transforms[:-2]:  # type: ignore[attr-defined]  # all but to-tensor and normalise
-        picture = step(picture)
-    return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
+    return TrainingData(pixels, [captions[ids[row]] for row in good])
