@@ -37,7 +37,7 @@ lock: $(BIN)/uv  ## both lock files from pyproject.toml; no index URL goes into 
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--all-extras pyproject.toml --output-file requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra server pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
+		--extra server --extra trackers pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) demo
