@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .checks import choice, flag, number, text, whole
+from .checks import choice, flag, number, options, text, whole
 from .exceptions import InvalidInput
+from .workspace import checked_name
 
 DISTANCES = ("cosine", "euclidean", "sqeuclidean")
 MODES = ("auto", "min", "max")
+LOGGER_STEPS = ("epoch", "batch")
+WANDB_ARGS = ("project", "name", "entity", "group", "job_type", "notes", "tags", "mode")
+WANDB_MODES = ("online", "offline", "disabled")
+MLFLOW_ARGS = ("experiment_name", "run_name", "description", "tags")
 
 
 @dataclass
@@ -127,14 +132,89 @@ class TrainingCheckpoint:
 
 @dataclass
 class WandBLogger:
-    """Logs to Weights & Biases; `fit` refuses it so far."""
+    """Logs the run to Weights & Biases: loss, learning rate, pairs/s, val_loss and the metrics of evaluations.
+
+    The trainer logs online where its environment has WANDB_API_KEY, else offline into the run's folder.
+
+    Raises:
+        InvalidInput: when made with a value that is not allowed.
+    """
 
     metrics_logger_step: str = "epoch"
-    """'epoch' or 'batch'."""
+    """'epoch' logs once an epoch, 'batch' after each step, too; the x axis counts the same."""
     wandb_args: dict[str, Any] | None = None
-    """Of `wandb.init`."""
+    """Of `wandb.init`: project (else the experiment's name), name (else the run's), entity, group, job_type, notes,
+    tags, mode ('online', 'offline', 'disabled'); nothing that names a path or a key."""
     log_zero_shot: bool = True
-    """Log the metrics before training, too."""
+    """Log the metrics before training, too, as step 0."""
+
+    def __post_init__(self) -> None:
+        choice("metrics_logger_step", self.metrics_logger_step, LOGGER_STEPS)
+        flag("log_zero_shot", self.log_zero_shot)
+        if self.wandb_args is None:
+            return
+        for name in {"key", "api_key"} & set(self.wandb_args if isinstance(self.wandb_args, Mapping) else ()):
+            raise InvalidInput(
+                f"wandb_args must not hold {name!r}, which the run's configuration would keep in clear. Got one. "
+                f"Set WANDB_API_KEY in the trainer's environment."
+            )
+        self.wandb_args = options("wandb_args", self.wandb_args, dict.fromkeys(WANDB_ARGS))
+        for name, value in self.wandb_args.items():
+            if name == "mode":
+                choice("wandb_args['mode']", value, WANDB_MODES)
+            elif name == "tags":
+                self.wandb_args[name] = _labels("wandb_args['tags']", value)
+            else:
+                _label(f"wandb_args[{name!r}]", value, 2000 if name == "notes" else 128)
+
+
+@dataclass
+class MLflowLogger:
+    """Logs the run to MLflow from the trainer: to its MLFLOW_TRACKING_URI, into files in the run's folder else.
+
+    Raises:
+        InvalidInput: when made with a value that is not allowed.
+    """
+
+    metrics_logger_step: str = "epoch"
+    """This and log_zero_shot: as in `WandBLogger`."""
+    mlflow_args: dict[str, Any] | None = None
+    """experiment_name and run_name (else the run's own), description, tags as {name: text}."""
+    log_zero_shot: bool = True
+
+    def __post_init__(self) -> None:
+        choice("metrics_logger_step", self.metrics_logger_step, LOGGER_STEPS)
+        flag("log_zero_shot", self.log_zero_shot)
+        if self.mlflow_args is None:
+            return
+        self.mlflow_args = options("mlflow_args", self.mlflow_args, dict.fromkeys(MLFLOW_ARGS))
+        for name, value in self.mlflow_args.items():
+            if name == "tags":
+                if not isinstance(value, Mapping):
+                    raise InvalidInput(f"mlflow_args['tags'] must be a mapping of names to texts. Got {value!r}.")
+                for tag in _labels("mlflow_args['tags']", list(value)):
+                    _label(f"mlflow_args['tags'][{checked_name(tag, 'tag')!r}]", value[tag], 2000)
+            elif name == "description":
+                _label("mlflow_args['description']", value, 2000)
+            else:
+                checked_name(value, f"mlflow_args[{name!r}]")
+
+
+@dataclass
+class TensorBoardLogger:
+    """Logs the run to TensorBoard's event files in the run's folder on the trainer.
+
+    Raises:
+        InvalidInput: when made with a value that is not allowed.
+    """
+
+    metrics_logger_step: str = "epoch"
+    """This and the next: as in `WandBLogger`."""
+    log_zero_shot: bool = True
+
+    def __post_init__(self) -> None:
+        choice("metrics_logger_step", self.metrics_logger_step, LOGGER_STEPS)
+        flag("log_zero_shot", self.log_zero_shot)
 
 
 @dataclass
@@ -144,23 +224,37 @@ class WiSEFTCallback:
     Pretrained is what the run started from.
 
     Raises:
-        InvalidInput: alpha outside [0, 1].
+        InvalidInput: alpha outside [0, 1], or a value of it beside `alphas`.
     """
 
     alpha: float = 0.4
     """In [0, 1]: 0 is the pretrained model, 1 the tuned one."""
+    alphas: Sequence[float] | None = None
+    """1 to 101 values of alpha, to which 0 and 1 are added: all are scored on `eval_data` by the mean of R@5 in both
+    directions, the log and `wise_ft.json` of the artifact get the whole curve, and the best is published, beside the
+    tuned weights in `ends/tuned/`. Scores on the same data are optimistic then: keep other pairs to test with."""
 
     def __post_init__(self) -> None:
         self.alpha = number("alpha", self.alpha, 0, 1)
+        if self.alphas is None:
+            return
+        if not isinstance(self.alphas, list | tuple) or not 1 <= len(self.alphas) <= 101:
+            raise InvalidInput(f"alphas must be a list of 1 to 101 numbers in [0, 1]. Got {self.alphas!r}.")
+        self.alphas = [number("alphas", alpha, 0, 1) for alpha in self.alphas]
+        if self.alpha != type(self).alpha:
+            raise InvalidInput(f"alpha must be left out beside alphas. Got {self.alpha:g} and {self.alphas}.")
 
 
-Callback = EvaluationCallback | BestModelCheckpoint | EarlyStopping | TrainingCheckpoint | WandBLogger | WiSEFTCallback
+Logger = WandBLogger | MLflowLogger | TensorBoardLogger
+Callback = EvaluationCallback | BestModelCheckpoint | EarlyStopping | TrainingCheckpoint | WiSEFTCallback | Logger
 _CALLBACKS: dict[str, type[Callback]] = {
     kind.__name__: kind
     for kind in (
         BestModelCheckpoint,
         EarlyStopping,
         EvaluationCallback,
+        MLflowLogger,
+        TensorBoardLogger,
         TrainingCheckpoint,
         WandBLogger,
         WiSEFTCallback,
@@ -197,10 +291,22 @@ def callback_config(callback: Callback, dataset_names: Mapping[str, str]) -> dic
         InvalidInput: no callback.
     """
     _require_callback(callback)
-    options = {entry.name: getattr(callback, entry.name) for entry in fields(callback)}
-    return {"name": type(callback).__name__, "options": options | dict(dataset_names)}
+    values = {entry.name: getattr(callback, entry.name) for entry in fields(callback)}
+    return {"name": type(callback).__name__, "options": values | dict(dataset_names)}
 
 
 def _require_callback(callback: object) -> None:
     if type(callback) not in _CALLBACKS.values():
         raise InvalidInput(f"callbacks must be objects of {', '.join(_CALLBACKS)}. Got {callback!r}.")
+
+
+def _label(name: str, value: object, length: int) -> str:
+    if not 1 <= len(text(name, value).strip()) <= length:
+        raise InvalidInput(f"{name} must have 1 to {length} characters. Got {value!r}. Choose another one.")
+    return text(name, value)
+
+
+def _labels(name: str, values: object) -> list[str]:
+    if not isinstance(values, list | tuple) or len(values) > 32:
+        raise InvalidInput(f"{name} must hold at most 32 texts. Got {values!r}.")
+    return [_label(name, value, 64) for value in values]

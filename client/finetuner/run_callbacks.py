@@ -11,7 +11,7 @@ from .callback import (
     Callback,
     EarlyStopping,
     EvaluationCallback,
-    WandBLogger,
+    WiSEFTCallback,
     callback_config,
     callback_data,
     list_callbacks,
@@ -21,7 +21,7 @@ from .exceptions import InvalidInput
 from .metrics import NINE, TEXTBOOK
 from .workspace import checked_name
 
-ONCE = ("BestModelCheckpoint", "EarlyStopping", "TrainingCheckpoint", "WiSEFTCallback")
+ONCE = tuple(name for name in list_callbacks() if name != EvaluationCallback.__name__)
 
 
 def read_callbacks(entries: object) -> list[Callback]:
@@ -70,16 +70,10 @@ def checked_callbacks(
         has_eval_data: whether the run scores evaluation data of its own.
 
     Raises:
-        InvalidInput: as above; one that is not supported yet, one too many of a kind, or a monitor that is never
-            reported.
+        InvalidInput: as above; one too many of a kind, or a monitor that is never reported.
     """
     callbacks = read_callbacks(entries)
     names = [type(callback).__name__ for callback in callbacks]
-    if WandBLogger.__name__ in names:
-        raise InvalidInput(
-            "callbacks must not hold WandBLogger, which is not supported yet. Leave it out, and see "
-            "Run.loss_curve() and Run.evaluations()."
-        )
     for name in ONCE:
         if names.count(name) > 1:
             raise InvalidInput(f"callbacks must hold {name} at most once. Got {names.count(name)}. Leave one.")
@@ -89,6 +83,11 @@ def checked_callbacks(
     for callback in callbacks:
         if isinstance(callback, BestModelCheckpoint | EarlyStopping):
             _require_reported(callback, reported)
+        if isinstance(callback, WiSEFTCallback) and callback.alphas is not None and not has_eval_data:
+            raise InvalidInput(
+                "WiSEFTCallback: alphas need eval_data, pairs of text and picture on which a CLIP is scored. Got none. "
+                "Pass eval_data to fit, or alpha in place of alphas."
+            )
     return [callback_config(callback, {}) for callback in callbacks]
 
 

@@ -8,6 +8,7 @@ from . import wire
 from .connection import DEFAULT_HOST, Connection
 from .exceptions import Unauthorized
 from .hub import point_hub, users_token
+from .hub_executor import map_names
 
 _current: Connection | None = None
 
@@ -24,7 +25,9 @@ def login(
 
     For DocArray, three variables of this process's environment are set, and stay: JINA_HUBBLE_REGISTRY (the Flow's
     HTTP side), JINA_AUTH_TOKEN (the token, or a placeholder where the Flow asks for none) and SHOW_HUBBLE_HINT
-    ('NEVER', so that DocArray does not print about an account at Jina AI). No file is written.
+    ('NEVER', so that DocArray does not print about an account at Jina AI). No file is written. For Jina, the name
+    `jinaai://finetuner/FinetunerExecutor` leads to our executor, and FINETUNER_LOGGED_IN tells it the host; see
+    `hub_executor.py`.
 
     Args:
         force: ask the Flow again although this process is connected to it already.
@@ -56,6 +59,7 @@ def login(
         connection = Connection(host, getpass.getpass(f"Token for {host}: "))
         connection.call(wire.EXPERIMENTS_CREATE, name="default")
     point_hub(connection, http_host)
+    map_names(connection)
     _current = connection
 
 

@@ -43,6 +43,7 @@ def hub_routes(handler: Handler, rooms: Rooms) -> APIRouter:
         "artifact.list": hub.list_all,
         "artifact.delete": hub.delete,
         "artifact.update": hub.update,
+        "executor.getPackage": hub.package,
     }
     for name, method in methods.items():
         verbs = ["GET", "POST"] if name == "artifact.getDownloadUrl" else ["POST"]
@@ -173,6 +174,14 @@ class Hub:
         renamed = await self._rooms.call(wire.DATASETS_PUSH, upload=uuid.uuid4().hex, **whole)
         await self._rooms.call(wire.DATASETS_DELETE, name=dataset["name"])
         return {"data": _described(renamed)}
+
+    async def package(self, request: Request) -> dict[str, Any]:
+        """Refuse: there is no executor here, whatever its name on Jina's hub."""
+        name = str((await read_fields(request)).get("id"))[:80]
+        raise NotFound(
+            f"uses must be jinaai://finetuner/FinetunerExecutor, which `finetuner.login` maps to ours, or the path of "
+            f"a config.yml: this Flow's hub holds no executors. Got {name!r}."
+        )
 
     async def _dataset(self, fields: dict[str, Any]) -> dict[str, Any]:
         if not fields.get("id") and not fields.get("name"):

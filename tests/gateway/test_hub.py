@@ -354,6 +354,7 @@ def test_a_dataset_that_goes_away_ends_the_download_early(rooms: Rooms) -> None:
         ("artifact.update", {"id": "x", "public": True}, 422),
         ("artifact.list", {"pageSize": "many"}, 422),
         ("artifact.list", [], 422),
+        ("executor.getPackage", {"id": "jina-ai/CLIPTextEncoder"}, 404),
         ("artifact.invented", {}, 404),
     ],
 )

@@ -1,0 +1,198 @@
+"""/encode of one artifact against the models themselves; every parameter has an effect or is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from docarray import Document, DocumentArray
+
+import finetuner
+from executors.finetuner_executor.executor import PRIVATE_URIS, FinetunerExecutor
+from executors.finetuner_executor.threads import set_threads
+from finetuner.artifact import zip_folder
+from finetuner.exceptions import (
+    ArtifactNotFound,
+    FinetunerServerError,
+    FlowUnreachable,
+    InvalidDocument,
+    InvalidInput,
+    SelectModelRequired,
+)
+from finetuner.wire import ARTIFACT_TAG, error_of
+
+from .conftest import CLIP_ID, IMAGES_ID
+
+TEXTS = ["a red dress", "ein blaues Hemd", "shoes"]
+
+
+def encoded(executor: FinetunerExecutor, *documents: Document) -> DocumentArray:
+    docs = DocumentArray(documents)
+    asyncio.run(executor.encode(docs=docs, parameters={"of": "another executor"}))
+    return docs
+
+
+@pytest.fixture(scope="module")
+def both(clip_folder: Path) -> FinetunerExecutor:
+    return FinetunerExecutor(artifact=str(clip_folder))
+
+
+def test_texts_and_pictures_go_to_their_towers(both: FinetunerExecutor, clip_folder: Path, jpeg: bytes) -> None:
+    found = encoded(both, *(Document(text=text) for text in TEXTS), Document(blob=jpeg))
+    texts = finetuner.encode(finetuner.get_model(str(clip_folder), select_model="clip-text"), TEXTS)
+    picture = DocumentArray([Document(blob=jpeg)])
+    finetuner.encode(finetuner.get_model(str(clip_folder), select_model="clip-vision"), picture)
+    np.testing.assert_allclose(found.embeddings, np.concatenate([texts, picture.embeddings]), atol=1e-6)
+    assert {document.tags[ARTIFACT_TAG] for document in found} == {CLIP_ID}
+
+
+def test_a_zip_and_a_selected_tower(clip_folder: Path, tmp_path: Path, jpeg: bytes, both: FinetunerExecutor) -> None:
+    archive = zip_folder(clip_folder, tmp_path / "clip.zip", "clip")
+    executor = FinetunerExecutor(artifact=str(archive), select_model="clip-text")
+    found = encoded(executor, Document(text=TEXTS[0]), Document(blob=jpeg))
+    np.testing.assert_allclose(found[0].embedding, encoded(both, Document(text=TEXTS[0]))[0].embedding, atol=1e-6)
+    assert "must hold a text for clip-text" in str(error_of(found[1]))
+    assert found[1].embedding is None
+
+
+def test_a_model_of_pictures(images_folder: Path, jpeg: bytes) -> None:
+    executor = FinetunerExecutor(artifact=str(images_folder))
+    found = encoded(executor, Document(blob=jpeg), Document(text="a red dress"))
+    assert found[0].embedding.shape == (96,)
+    assert found[0].tags[ARTIFACT_TAG] == IMAGES_ID
+    assert "must hold a picture" in str(error_of(found[1]))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({}, "must have text, blob, tensor or uri"),
+        ({"blob": b"no picture"}, "picture file such as JPEG or PNG"),
+        ({"uri": "/etc/passwd"}, "http://, https:// or data: here"),
+        ({"uri": "http://127.0.0.1:9/a.jpg"}, "public address"),
+    ],
+)
+def test_a_bad_document_carries_its_error(both: FinetunerExecutor, bad: dict[str, Any], message: str) -> None:
+    found = encoded(both, Document(text="good"), Document(**bad))
+    assert error_of(found[0]) is None
+    assert type(error_of(found[1])) is InvalidDocument
+    assert message in str(error_of(found[1]))
+
+
+def test_private_addresses_are_for_the_operator_to_allow(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unreachable = Document(uri="http://127.0.0.1:9/a.jpg")
+    allowed = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-vision", private_uris=True)
+    assert "must be reachable" in str(error_of(encoded(allowed, unreachable)[0]))
+    monkeypatch.setenv(PRIVATE_URIS, "true")
+    allowed = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-vision")
+    assert "must be reachable" in str(error_of(encoded(allowed, unreachable)[0]))
+
+
+def test_a_fault_of_the_model_is_on_every_document(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-text")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(executor._runners[0], "run", fail)
+    found = encoded(executor, Document(text="a"), Document(text="b"))
+    assert {type(error_of(document)) for document in found} == {FinetunerServerError}
+
+
+def test_batch_size_is_the_documents_of_a_pass(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-text", batch_size=2)
+    passes, run = [], executor._runners[0].run
+
+    def counted(items: list[Any]) -> np.ndarray:
+        passes.append(len(items))
+        return run(items)
+
+    monkeypatch.setattr(executor._runners[0], "run", counted)
+    encoded(executor, *(Document(text=text) for text in TEXTS))
+    assert passes == [2, 1]
+
+
+def test_the_log_has_the_level_asked_for(clip_folder: Path) -> None:
+    executor = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-text", logging_level="ERROR")
+    assert executor.logger.logger.level == logging.ERROR
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"artifact": None}, InvalidInput, "artifact must be"),
+        ({"artifact": "nowhere/else"}, ArtifactNotFound, "Got 'nowhere/else'"),
+        ({"artifact": CLIP_ID}, FlowUnreachable, "a Flow must answer at grpc://127.0.0.1:"),
+        ({"select_model": "clip-audio"}, SelectModelRequired, "one of clip-text, clip-vision"),
+        ({"batch_size": 0}, InvalidInput, r"batch_size must be a whole number in \[1, 4096\]. Got 0"),
+        ({"device": "warp"}, Exception, "warp"),
+        ({"is_onnx": True}, ArtifactNotFound, "onnx"),
+        ({"is_onnx": True, "intra_op_num_threads": 1}, InvalidInput, "must be left out with is_onnx"),
+        ({"logging_level": "LOUD"}, InvalidInput, "one of DEBUG"),
+        ({"omp_num_threads": 0}, InvalidInput, "omp_num_threads must be 1 to"),
+        ({"inter_op_num_threads": "two"}, InvalidInput, "inter_op_num_threads must be 1 to"),
+        ({"omp_num_threads": 1, "intra_op_num_threads": 2}, InvalidInput, "must be equal"),
+    ],
+)
+def test_wrong_parameters_are_refused_at_the_start(
+    options: dict[str, Any], error: type[Exception], message: str, clip_folder: Path, unused_port: int
+) -> None:
+    given = {"artifact": str(clip_folder), "host": f"127.0.0.1:{unused_port}", **options}
+    with pytest.raises(error, match=message):
+        FinetunerExecutor(**given)
+
+
+THREADS = """
+import sys
+from executors.finetuner_executor.threads import set_threads
+set_threads({arguments}, is_onnx=False)
+import torch
+print(torch.get_num_threads(), torch.get_num_interop_threads())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [("omp=3, intra_op=None, inter_op=2", "3 2"), ("omp=None, intra_op=4, inter_op=None", "4 ")],
+)
+def test_threads(arguments: str, expected: str) -> None:
+    code = THREADS.format(arguments=arguments)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith(expected)
+
+
+FORKED = """
+import multiprocessing, torch
+from executors.finetuner_executor.threads import set_threads
+torch.set_num_threads(2)
+(torch.randn(500, 500) @ torch.randn(500, 500)).sum()  # starts OpenMP's threads, which no fork has
+def room():
+    print(set_threads(omp=None, intra_op=None, inter_op=None, is_onnx=False))
+    print(torch.softmax(torch.randn(2000, 2000), 1).sum().item() > 0, torch.get_num_threads())
+    try:
+        set_threads(omp=2, intra_op=None, inter_op=None, is_onnx=False)
+    except Exception as error:
+        print(error, flush=True)
+process = multiprocessing.get_context("fork").Process(target=room)
+process.start()
+process.join(60)
+process.kill()
+"""
+
+
+def test_a_process_forked_from_one_with_torch_computes_with_one_thread() -> None:
+    found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=120)
+    note, computed, refused = found.stdout.splitlines()
+    assert note.startswith("one CPU thread")
+    assert computed == "True 1"
+    assert "JINA_MP_START_METHOD=spawn" in refused
+
+
+def test_nothing_asked_leaves_torch_alone() -> None:
+    assert set_threads(omp=None, intra_op=None, inter_op=None, is_onnx=False) == ""
