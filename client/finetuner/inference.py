@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import artifact
 from .backbones import find_backbone
+from .checks import choice
 from .clip import TEXT
 from .encoding import encode_documents
 from .exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
 from .model_kinds import Model, load_row, selected, towers_of
 from .progress import bar
-from .run_config import refuse_unsupported
 from .uris import read_local
 from .wire import ARTIFACT_TAG, error_of
 
@@ -24,18 +24,21 @@ if TYPE_CHECKING:
     import numpy as np
     from docarray import Document, DocumentArray
 
+    from .onnx_model import OnnxModel
+
     Data = TypeVar("Data", DocumentArray, list[str])
 
 
 BATCH_SIZE = 32
+ON_ERROR = ("raise", "warn", "return")
 
 
 @dataclass(frozen=True)
 class InferenceModel:
     """One tower of a CLIP, or a model of pictures, ready to encode."""
 
-    clip: Model
-    """The model."""
+    clip: Model | OnnxModel
+    """The model, run by torch or by ONNX Runtime."""
     select_model: str
     """'clip-text', 'clip-vision', or the name of a model of pictures, such as 'resnet50'."""
     batch_size: int = 32
@@ -63,43 +66,62 @@ def build_model(
         batch_size: documents a forward pass.
         select_model: 'clip-text' or 'clip-vision'; a model of pictures needs none.
         device: torch's name; None takes CUDA where there is one.
-        is_onnx: not supported yet.
+        is_onnx: export it to ONNX, compare that with torch, and run it by ONNX Runtime.
 
     Raises:
         NoSuchModel, SelectModelRequired, KeysMismatchError
+        FinetunerError: a model that cannot be had as ONNX.
     """
-    refuse_unsupported(is_onnx=(is_onnx, False))
     row = find_backbone(name)
     tower = selected(select_model, towers_of(row), name)
+    if is_onnx:
+        from .onnx_export import as_onnx
+
+        onnx = as_onnx(load_row(row, "cpu", model_options=model_options), tower, device)
+        return InferenceModel(onnx, tower, batch_size)
     return InferenceModel(load_row(row, device or _best_device(), model_options=model_options), tower, batch_size)
 
 
 def open_artifact(
-    path: Path, batch_size: int = 32, select_model: str | None = None, device: str | None = None
+    path: Path,
+    batch_size: int = 32,
+    select_model: str | None = None,
+    device: str | None = None,
+    *,
+    is_onnx: bool = False,
 ) -> InferenceModel:
     """Load a tuned model from an artifact's folder or zip.
 
     Raises:
         ArtifactNotFound, CorruptedArtifact, SelectModelRequired, KeysMismatchError
+        CorruptedONNXModel: an ONNX file that does not hold the model.
     """
-    device = device or _best_device()
     if path.is_dir():
         inner = [entry for entry in path.iterdir() if (entry / artifact.MANIFEST).is_file()]
         folder = inner[0] if len(inner) == 1 and not (path / artifact.MANIFEST).is_file() else path
-        return _open_folder(folder, str(path), batch_size, select_model, device)
+        return _open_folder(folder, str(path), batch_size, select_model, device, is_onnx)
     if not path.is_file():
         raise ArtifactNotFound(f"artifact must be a folder, a zip or an artifact id. Got {str(path)!r}.")
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder_name:
         folder = artifact.unzip(path, Path(folder_name))
-        return _open_folder(folder, str(path), batch_size, select_model, device)
+        return _open_folder(folder, str(path), batch_size, select_model, device, is_onnx)
 
 
-def _open_folder(folder: Path, what: str, batch_size: int, select_model: str | None, device: str) -> InferenceModel:
+def _open_folder(
+    folder: Path, what: str, batch_size: int, select_model: str | None, device: str | None, is_onnx: bool
+) -> InferenceModel:
     tower = selected(select_model, artifact.read_manifest(folder).towers, what)
-    return InferenceModel(artifact.load(folder, device, (tower,)), tower, batch_size)
+    model = (
+        artifact.load_onnx(folder, tower, device)
+        if is_onnx
+        else artifact.load(folder, device or _best_device(), (tower,))
+    )
+    return InferenceModel(model, tower, batch_size)
 
 
-def encode(model: InferenceModel, data: Data, batch_size: int = BATCH_SIZE) -> Data | np.ndarray:
+def encode(
+    model: InferenceModel, data: Data, batch_size: int = BATCH_SIZE, *, on_error: str | None = None
+) -> Data | np.ndarray:
     """Embed documents, texts or pictures.
 
     Args:
@@ -107,17 +129,21 @@ def encode(model: InferenceModel, data: Data, batch_size: int = BATCH_SIZE) -> D
         data: a DocumentArray, whose documents get `embedding`; or a list of texts (clip-text) or of paths and
             URIs of pictures (clip-vision). Documents for the other tower are left alone, with a warning.
         batch_size: documents a forward pass; at the default, the model's own counts.
+        on_error: of items that cannot be encoded: 'raise' the first one's error, 'warn' of it, or 'return' without a
+            word. Such a document gets a `finetuner_error` tag and no embedding; such an item of a list a row of NaN.
+            None raises for a list and warns for a DocumentArray.
 
     Returns:
         The same DocumentArray, or (len(data), dim) float32; L2-normalised.
 
     Raises:
-        InvalidDocument: an item of a list that cannot be encoded. In a DocumentArray such a document gets a
-            `finetuner_error` tag and no embedding, and a warning names the first one.
-        InvalidInput: data of another kind.
+        InvalidDocument: an item that cannot be encoded, where that is raised.
+        InvalidInput: data of another kind, or another `on_error`.
     """
     from docarray import Document, DocumentArray
 
+    if on_error is not None:
+        choice("on_error", on_error, ON_ERROR)
     if isinstance(data, DocumentArray):
         documents = data
     elif isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(item, str) for item in data):
@@ -135,17 +161,21 @@ def encode(model: InferenceModel, data: Data, batch_size: int = BATCH_SIZE) -> D
             on_batch=advance,
         )
     failed = [(row, error) for row, document in enumerate(documents) if (error := _failure(document, model))]
-    if documents is not data:
-        if failed:
-            raise type(failed[0][1])(f"item {failed[0][0]} ({data[failed[0][0]][:80]!r}): {failed[0][1]}")
-        return _stacked(documents, model.dim)
+    is_list = documents is not data
+    on_error = on_error or ("raise" if is_list else "warn")
     if failed:
-        warnings.warn(
-            f"{len(failed)} of {len(documents)} documents are not encoded; see their finetuner_error tags. "
-            f"The first is document {failed[0][0]}: {failed[0][1]}",
-            stacklevel=2,
-        )
-    return documents
+        row, error = failed[0]
+        what = f"item {row} ({data[row][:80]!r})" if is_list else f"document {row}"
+        if on_error == "raise":
+            raise type(error)(f"{what}: {error}")
+        if on_error == "warn":
+            tags = "" if is_list else "; see their finetuner_error tags"
+            warnings.warn(
+                f"{len(failed)} of {len(documents)} {'items' if is_list else 'documents'} are not encoded{tags}. "
+                f"The first is {what}: {error}",
+                stacklevel=2,
+            )
+    return _stacked(documents, model.dim) if is_list else documents
 
 
 def _failure(document: Document, model: InferenceModel) -> FinetunerError | None:
@@ -159,7 +189,11 @@ def _failure(document: Document, model: InferenceModel) -> FinetunerError | None
 def _stacked(documents: DocumentArray, dim: int) -> np.ndarray:
     import numpy as np
 
-    return np.stack([document.embedding for document in documents]) if documents else np.empty((0, dim), np.float32)
+    vectors = np.full((len(documents), dim), np.nan, np.float32)
+    for row, document in enumerate(documents):
+        if document.embedding is not None:
+            vectors[row] = document.embedding
+    return vectors
 
 
 def _best_device() -> str:

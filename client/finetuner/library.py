@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from . import wire
 from .connection import Connection
 from .run import fetch_artifact
-from .run_config import refuse_unsupported
 from .session import connection
 from .upload import pull_documents, push_documents
 from .workspace import NAME
@@ -88,21 +87,21 @@ def get_model(
         select_model: 'clip-text' or 'clip-vision'.
         device: torch's name; None takes CUDA where there is one.
         logging_level: of open_clip's log while it loads.
-        is_onnx: not supported yet.
+        is_onnx: run it by ONNX Runtime, without torch's weights; for artifacts of `fit(to_onnx=True)`.
 
     Raises:
         ArtifactNotFound, CorruptedArtifact, SelectModelRequired
+        CorruptedONNXModel: an ONNX file that does not hold the model.
     """
     import logging
     import tempfile
 
     from .inference import open_artifact
 
-    refuse_unsupported(is_onnx=(is_onnx, False))
     logging.getLogger("open_clip").setLevel(logging_level)
     if Path(artifact).exists() or artifact.endswith(".zip") or not NAME.fullmatch(artifact):
-        return open_artifact(Path(artifact), batch_size, select_model, device)
+        return open_artifact(Path(artifact), batch_size, select_model, device, is_onnx=is_onnx)
     flow = connection() if token is None else Connection(connection().host, token)
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         fetch_artifact(flow, artifact, Path(folder))
-        return open_artifact(Path(folder), batch_size, select_model, device)
+        return open_artifact(Path(folder), batch_size, select_model, device, is_onnx=is_onnx)

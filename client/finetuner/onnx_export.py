@@ -1,0 +1,174 @@
+"""A model's towers as ONNX files, each compared with torch before it counts."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export import Dim
+
+from .clip import TEXT, Clip, causal_text_features, reads_end_token
+from .exceptions import FinetunerError
+from .model_kinds import Model
+from .onnx_model import EMBEDDINGS, ONNX_FILE, PADDING, PIXELS, TOKENS, OnnxModel, open_session
+from .text_towers import padding_token
+
+MAX_DIFFERENCE = 1e-3
+MAX_BYTES = 2**31 - 2**24  # a protobuf ends at 2 GiB, and the graph takes some of it
+TEXTS = ("a red dress", "ein blaues Hemd mit langen Ärmeln, gestreift", "shoes", "", "a striped shirt " * 100)
+BATCH_SIZES = (1, 2, 5)
+
+
+@dataclass(frozen=True)
+class _Tower:
+    """What the exporter has to know of a tower."""
+
+    network: nn.Module
+    """What holds its weights."""
+    features: Callable[[Any, torch.Tensor], torch.Tensor]
+    """(network, input) -> (batch, dim), not normalised."""
+    kind: str
+    """Of its input: TOKENS or PIXELS."""
+    example: torch.Tensor
+    """An input of batch size 2."""
+    size: int
+    """Bytes of its weights."""
+    padding: int | None = None
+    """Token at the end of shorter texts, where the tower takes any length; None for pictures and fixed lengths."""
+
+
+class _Normalised(nn.Module):
+    def __init__(self, tower: _Tower) -> None:
+        super().__init__()
+        self.network, self.features = tower.network, tower.features
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return (batch, dim) float32, L2-normalised."""
+        return nn.functional.normalize(self.features(self.network, batch).float(), dim=-1)
+
+
+def export_onnx(model: Model, folder: Path) -> dict[str, float]:
+    """Write `<folder>/<tower>/model.onnx` for each tower that the model holds, and compare it with torch.
+
+    Args:
+        model: in eval mode; one on another device is on the CPU as long as this takes.
+        folder: an artifact's `models/`.
+
+    Returns:
+        Tower -> largest absolute difference between its embeddings and torch's, at most `MAX_DIFFERENCE`.
+
+    Raises:
+        FinetunerError: a tower of more than 2 GiB, one that the exporter cannot take, or a larger difference.
+    """
+    device = model.device
+    model.network.to("cpu")
+    try:
+        return {tower: _export(model, tower, folder / tower / ONNX_FILE) for tower in model.towers}
+    finally:
+        model.network.to(device)
+
+
+def as_onnx(model: Model, tower: str, device: str | None = None) -> OnnxModel:
+    """Return one tower of a model on the CPU, run by ONNX Runtime.
+
+    Args:
+        model: in eval mode.
+        tower: one that it holds.
+        device: 'cpu' or 'cuda'; None takes CUDA where ONNX Runtime has it.
+
+    Raises:
+        FinetunerError: as above.
+        InvalidInput: a device that ONNX Runtime does not have.
+    """
+    with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
+        file = Path(folder) / ONNX_FILE
+        _export(model, tower, file)
+        return _open(model, tower, file, device)
+
+
+def _export(model: Model, name: str, file: Path) -> float:
+    tower = _tower(model, name)
+    if tower.size > MAX_BYTES:
+        raise FinetunerError(
+            f"{name} must have less than 2 GiB of weights for ONNX. Got {tower.size / 2**30:.1f} GiB. "
+            f"Leave to_onnx out, or take a smaller model."
+        )
+    shape = {0: Dim("batch")} if tower.padding is None else {0: Dim("batch"), 1: Dim("length")}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch about torch
+            program = torch.onnx.export(
+                _Normalised(tower).eval(),
+                (tower.example,),
+                dynamo=True,
+                verbose=False,
+                dynamic_shapes=(shape,),
+                input_names=[tower.kind],
+                output_names=[EMBEDDINGS],
+            )
+        assert program is not None
+        if tower.padding is not None:
+            program.model.metadata_props[PADDING] = str(tower.padding)
+        program.save(file, external_data=False)
+    except Exception as error:  # whatever the exporter meets in a network of any architecture, or a missing package
+        reason = " ".join(str(error).split())[:300]
+        raise FinetunerError(f"{name} must be exportable to ONNX. Got: {reason}. Leave to_onnx out.") from error
+    difference = _difference(model, _open(model, name, file))
+    if not difference <= MAX_DIFFERENCE:  # nor is NaN
+        raise FinetunerError(
+            f"{name} in ONNX must differ from torch by at most {MAX_DIFFERENCE:g}. Got {difference:.2g}. "
+            f"Leave to_onnx out."
+        )
+    return difference
+
+
+def _tower(model: Model, name: str) -> _Tower:
+    network: Any = model.network
+    if not isinstance(model, Clip) or name != TEXT:
+        visual = network.visual if isinstance(model, Clip) else network
+        pixels = torch.stack([model.preprocess(picture) for picture in _pictures(2)])
+        return _Tower(visual, nn.Module.__call__, PIXELS, pixels, _size_of(visual))
+    size = _size_of(network) - (0 if network.visual is None else _size_of(network.visual))
+    tokens = model.tokenizer(list(TEXTS[:2]))
+    if reads_end_token(network):
+        return _Tower(network, causal_text_features, TOKENS, tokens, size, padding=0)
+    return _Tower(network, lambda clip, batch: clip.encode_text(batch), TOKENS, tokens, size, padding_token(network))
+
+
+def _size_of(network: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
+
+
+def _open(model: Model, name: str, file: Path, device: str | None = "cpu") -> OnnxModel:
+    is_text = name == TEXT
+    prepare = model.tokenizer if is_text and isinstance(model, Clip) else model.preprocess
+    return OnnxModel(
+        open_session(file, TOKENS if is_text else PIXELS, model.dim, device), name, model.model_id, prepare
+    )
+
+
+def _difference(model: Model, onnx: OnnxModel) -> float:
+    """Return the largest absolute difference over batches of several sizes, and texts of several lengths."""
+    if onnx.towers[0] == TEXT:
+        pairs = [(model.encode_texts(TEXTS[:size]), onnx.encode_texts(TEXTS[:size])) for size in BATCH_SIZES]
+    else:
+        pictures = _pictures(max(BATCH_SIZES))
+        pairs = [(model.encode_images(pictures[:size]), onnx.encode_images(pictures[:size])) for size in BATCH_SIZES]
+    return float(max(np.abs(ours - theirs).max() for ours, theirs in pairs))
+
+
+def _pictures(count: int) -> list[Any]:
+    """Return pictures of noise on a colour of their own, none square."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    colours = generator.integers(0, 192, (count, 1, 1, 3), dtype=np.uint8)
+    noise = generator.integers(0, 64, (count, 48, 32, 3), dtype=np.uint8)
+    return [Image.fromarray(pixels) for pixels in colours + noise]

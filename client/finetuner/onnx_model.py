@@ -1,0 +1,191 @@
+"""One tower of a model run by ONNX Runtime, with the face that encodes documents; no weights of torch are loaded.
+
+models/<tower>/model.onnx has one input and one output, of any batch size:
+
+pixels      (batch, 3, size, size) float32, preprocessed
+tokens      (batch, length) int64; of any length, too, where the file's property `padding` names the padding token
+embeddings  (batch, dim) float32, L2-normalised
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .clip import CONFIG_FILE, TEXT, load_tokenizer
+from .exceptions import ArtifactNotFound, CorruptedONNXModel, InvalidInput
+from .image_model import image_transform
+from .image_weights import holds_image_model, read_image_config
+from .pixels import batched
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+ONNX_FILE = "model.onnx"
+TOKENS, PIXELS, EMBEDDINGS = "tokens", "pixels", "embeddings"
+PADDING = "padding"
+INPUT_TYPES = {TOKENS: ("tensor(int64)", 2), PIXELS: ("tensor(float)", 4)}  # type and number of dimensions
+
+
+class OnnxModel:
+    """One tower.
+
+    Args:
+        session: from `open_session`.
+        tower: 'clip-text', 'clip-vision', or the name of a model of pictures.
+        model_id: what is written beside each vector: an artifact id or a backbone's name.
+        prepare: texts -> (texts, context) int64, or one picture -> (3, size, size) float32.
+        size: of the file, bytes.
+    """
+
+    def __init__(
+        self, session: Any, tower: str, model_id: str, prepare: Callable[[Any], torch.Tensor], size: int = 0
+    ) -> None:
+        self.session = session
+        self.towers = (tower,)
+        self.model_id = model_id
+        self.prepare = prepare
+        self.bytes = size
+        self.dim = int(session.get_outputs()[0].shape[1])
+        padding = session.get_modelmeta().custom_metadata_map.get(PADDING)
+        self._padding = None if padding is None else int(padding)
+
+    def __repr__(self) -> str:
+        return f"OnnxModel({self.model_id!r}, {self.towers[0]!r}, dim={self.dim})"
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        """Return (texts, dim) float32, L2-normalised."""
+        self._require(TOKENS)
+        return self._batched(lambda batch: self._cut(self.prepare(list(batch)).numpy()), texts, batch_size)
+
+    def encode_tokens(self, tokens: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
+        """Return (texts, dim) float32, L2-normalised, for texts that `prepare` read, each (context,) int64."""
+        self._require(TOKENS)
+        return self._batched(lambda batch: self._cut(np.stack([text.numpy() for text in batch])), tokens, batch_size)
+
+    def encode_images(self, images: Sequence[Image], batch_size: int = 32) -> np.ndarray:
+        """Return (images, dim) float32, L2-normalised."""
+        self._require(PIXELS)
+        return self.encode_pixels([self.prepare(image) for image in images], batch_size)
+
+    def encode_pixels(self, pixels: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
+        """Return (images, dim) float32, L2-normalised.
+
+        Args:
+            pixels: each (3, size, size), float32 from `prepare` or uint8 from `pixels.cropped`.
+            batch_size: pictures a forward pass.
+        """
+        self._require(PIXELS)
+        return self._batched(lambda batch: batched(batch, self.prepare, "cpu").numpy(), pixels, batch_size)
+
+    def _require(self, kind: str) -> None:
+        if self.session.get_inputs()[0].name != kind:
+            raise InvalidInput(f"this model holds {self.towers[0]} only. Got {kind}. Load the other tower for them.")
+
+    def _cut(self, tokens: np.ndarray) -> np.ndarray:
+        """Cut tokens to the batch's longest text, where the tower takes any length."""
+        if self._padding is None:
+            return tokens
+        return tokens[:, : int((tokens != self._padding).any(axis=0).nonzero()[0].max(initial=0)) + 1]
+
+    def _batched(
+        self, prepare: Callable[[Sequence[Any]], np.ndarray], items: Sequence[Any], batch_size: int
+    ) -> np.ndarray:
+        vectors = [np.empty((0, self.dim), dtype=np.float32)]
+        name = self.session.get_inputs()[0].name
+        for start in range(0, len(items), batch_size):
+            vectors += self.session.run([EMBEDDINGS], {name: prepare(items[start : start + batch_size])})
+        return np.concatenate(vectors)
+
+
+def load_onnx(folder: Path, tower: str, model_id: str, dim: int, device: str | None = None) -> OnnxModel:
+    """Load one tower of an artifact from its ONNX file.
+
+    Args:
+        folder: an artifact's `models/`.
+        tower: one that the artifact has.
+        model_id: what is written beside the model's vectors.
+        dim: embedding size.
+        device: 'cpu' or 'cuda'; None takes CUDA where ONNX Runtime has it.
+
+    Raises:
+        ArtifactNotFound: the artifact has no ONNX file.
+        CorruptedONNXModel: the file does not hold this tower.
+        InvalidInput: a device that ONNX Runtime does not have.
+    """
+    file = folder / tower / ONNX_FILE
+    if not file.is_file():
+        raise ArtifactNotFound(
+            f"artifact must hold models/{tower}/{ONNX_FILE} for is_onnx=True. {model_id} does not. "
+            f"Tune it with fit(to_onnx=True), or leave is_onnx out."
+        )
+    session = open_session(file, TOKENS if tower == TEXT else PIXELS, dim, device)
+    return OnnxModel(session, tower, model_id, _prepare(folder, tower), file.stat().st_size)
+
+
+def _prepare(folder: Path, tower: str) -> Callable[[Any], torch.Tensor]:
+    if holds_image_model(folder):
+        return image_transform(read_image_config(folder)[1].preprocess)
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    if tower == TEXT:
+        return load_tokenizer(folder, config["model_cfg"])
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    transform: Callable[[Any], torch.Tensor] = image_transform_v2(
+        PreprocessCfg(**config["preprocess_cfg"]), is_train=False
+    )
+    return transform
+
+
+def open_session(file: Path, kind: str, dim: int, device: str | None = None) -> Any:
+    """Return ONNX Runtime's session of a file that has the input and output described above.
+
+    Args:
+        file: model.onnx.
+        kind: of its input, `TOKENS` or `PIXELS`.
+        dim: embedding size.
+        device: as above.
+
+    Raises:
+        CorruptedONNXModel, InvalidInput
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; they are raised as well
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=_providers(device))
+        inputs = [(entry.name, entry.type, len(entry.shape)) for entry in session.get_inputs()]
+        outputs = [(entry.name, entry.type, entry.shape[1:]) for entry in session.get_outputs()]
+        padding = session.get_modelmeta().custom_metadata_map.get(PADDING, "0")
+    except InvalidInput:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptedONNXModel(f"{file} must be a model that ONNX Runtime loads. It is not: {reason}") from error
+    expected = [(kind, *INPUT_TYPES[kind])], [(EMBEDDINGS, "tensor(float)", [dim])]
+    if (inputs, outputs) != expected or not padding.isdecimal():
+        raise CorruptedONNXModel(
+            f"{file} must have the input and output {expected}. Got {(inputs, outputs)}. "
+            f"Write it again with fit(to_onnx=True)."
+        )
+    return session
+
+
+def _providers(device: str | None) -> list[str | tuple[str, dict[str, int]]]:
+    import onnxruntime
+
+    found = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    kind, _, index = (device or ("cuda" if found else "cpu")).partition(":")
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not found) or (index and not index.isdecimal()):
+        raise InvalidInput(
+            f"device must be one that ONNX Runtime has, {'cpu or cuda' if found else 'cpu'}. Got {device!r}. "
+            f"CUDA needs the package onnxruntime-gpu."
+        )
+    cuda = [("CUDAExecutionProvider", {"device_id": int(index or 0)})] if kind == "cuda" else []
+    return [*cuda, "CPUExecutionProvider"]
