@@ -1,7 +1,8 @@
 """The backbone table: models as rows. A new backbone is one row and one test.
 
-`ARCH::TAG` and `ARCH::CHECKPOINT` make a row on the spot, for every architecture that open_clip lists.
-Nothing here imports torch; `clip.py` turns a row into a model.
+`ARCH::TAG` and `ARCH::CHECKPOINT` make a row on the spot, for every architecture that open_clip or timm lists;
+timm's name alone, with or without its `.TAG`, does so, too. A name of both means open_clip's before `::`, else timm's.
+Nothing here imports torch, but for names that only timm can know; `clip.py` and `image_weights.py` load a row.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class Backbone:
     name: str
     """What users write and see."""
     architecture: str
-    """open_clip's name of the architecture."""
+    """open_clip's name of the architecture, or timm's for a model of pictures."""
     pretrained: str
-    """open_clip's tag, a checkpoint file (.safetensors or .pt), or '' where `folder` is set."""
+    """open_clip's or timm's tag, a checkpoint file (.safetensors or .pt), or '' where `folder` is set."""
     aliases: tuple[str, ...] = ()
     """Other names that mean this row; older generations of scripts use them."""
     task: str = "text-to-image"
@@ -92,6 +93,15 @@ ROWS = (
         output_dim=768,
         licence="MIT",
         description="CLIP ViT-L/14 by OpenAI, English",
+    ),
+    Backbone(
+        "clip-base-multi",
+        "xlm-roberta-base-ViT-B-32",
+        "laion5b_s13b_b90k",
+        aliases=("xlm-roberta-base-ViT-B-32::laion5b_s13b_b90k", "xlm-roberta-base-ViT-B-32#laion5b_s13b_b90k"),
+        output_dim=512,
+        licence="MIT",
+        description="CLIP ViT-B/32 with XLM-RoBERTa by LAION, about 100 languages",
     ),
     _image("resnet-base", "resnet50", "a1_in1k", 2048, "ResNet-50, ImageNet"),
     _image("resnet-large", "resnet152", "a1_in1k", 2048, "ResNet-152, ImageNet"),
@@ -178,15 +188,61 @@ def find_backbone(name: str) -> Backbone:
         known = architectures()
         if not known or architecture in known:
             return Backbone(f"{architecture}::{pretrained}", architecture, pretrained)
+        if architecture in (of_pictures := image_architectures()):
+            return _image_row(f"{architecture}::{pretrained}", architecture, pretrained)
         raise NoSuchModel(
-            f"architecture must be one that open_clip lists. Got {architecture!r}. "
-            f"Nearest: {_nearest(architecture, known)}. See open_clip.list_models()."
+            f"architecture must be one that open_clip or timm lists. Got {architecture!r}. "
+            f"Nearest: {_nearest(architecture, [*known, *of_pictures])}. See open_clip.list_models()."
         )
-    names = [*list_models(), *(alias for row in ROWS for alias in row.aliases)]
-    raise NoSuchModel(
-        f"model must be one of {', '.join(list_models())}, ARCH::TAG or ARCH::CHECKPOINT. Got {name!r}. "
-        f"Nearest: {_nearest(name, names)}. See finetuner.list_models()."
-    )
+    return _timm_row(name)
+
+
+def image_architectures() -> list[str]:
+    """Return timm's architectures, which takes its import; empty where it is not installed."""
+    if importlib.util.find_spec("timm") is None:
+        return []
+    import timm
+
+    names: list[str] = timm.list_models()
+    return names
+
+
+def _image_row(name: str, architecture: str, tag: str) -> Backbone:
+    return replace(_image(name, architecture, tag, 0, ""), aliases=())
+
+
+def _timm_row(name: str) -> Backbone:
+    """Return the row of timm's name of an architecture, whose own choice of weights it takes, or of ARCH.TAG.
+
+    Raises:
+        NoSuchModel: no such name, or weights that timm does not have.
+    """
+    of_pictures = image_architectures()
+    architecture, _, tag = name.partition(".")
+    if architecture not in of_pictures:
+        names = [*list_models(), *(alias for row in ROWS for alias in row.aliases), *of_pictures]
+        raise NoSuchModel(
+            f"model must be one of {', '.join(list_models())}, a name of timm's, ARCH::TAG or ARCH::CHECKPOINT. "
+            f"Got {name!r}. Nearest: {_nearest(name, names)}. See finetuner.list_models()."
+        )
+    from timm.models import list_pretrained
+
+    full = list_pretrained(f"{architecture}.*")
+    tags = [entry.removeprefix(f"{architecture}.") for entry in full]
+    tag = tag or _default_tag(architecture)
+    if tag not in tags:
+        raise NoSuchModel(
+            f"weights of {architecture} must have a tag ({', '.join(tags) or 'none'}) or be a file. Got {name!r}. "
+            f"Give {architecture}::TAG or {architecture}::FILE."
+        )
+    return _image_row(name, architecture, tag)
+
+
+def _default_tag(architecture: str) -> str:
+    from timm.models import get_pretrained_cfg
+
+    settings = get_pretrained_cfg(architecture)
+    return (settings.tag if settings is not None else None) or ""
 
 
 def _stand_in(name: str) -> str:

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backbones import Backbone
-from .exceptions import InvalidInput, KeysMismatchError, NoSuchModel
+from .exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
+from .pixels import batched
+from .text_towers import (
+    TEXT_CONFIG_FILE,
+    TOKENIZER_FILE,
+    FileTokenizer,
+    find_text_files,
+    padding_token,
+    text_tower_options,
+)
+from .weights import (
+    architecture_folder,
+    bounded_download,
+    checkpoint_file,
+    missing_weights,
+    one_line,
+    read_checkpoint,
+    require_same,
+    tag_file,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +39,7 @@ if TYPE_CHECKING:
 
 TEXT, VISION = "clip-text", "clip-vision"
 TOWERS = (TEXT, VISION)
-CONFIG_FILE, TOKENIZER_FILE = "open_clip_config.json", "tokenizer.json"
-HUB_SECONDS = 5.0
+CONFIG_FILE = "open_clip_config.json"
 
 Tokenizer = Callable[[list[str]], "torch.Tensor"]
 
@@ -34,7 +52,8 @@ class Clip:
         tokenizer: texts -> (texts, context) int64.
         config: open_clip's `model_cfg`, enough to build the network again.
         model_id: what is written beside each vector: an artifact id or a backbone's name.
-        tokenizer_file: where the tokenizer is not open_clip's own.
+        files: what is needed besides to build it again, by name: a tokenizer that is not open_clip's own, the config
+            of a text tower of transformers.
         towers: the ones that hold weights.
     """
 
@@ -44,7 +63,7 @@ class Clip:
         tokenizer: Tokenizer,
         config: dict[str, Any],
         model_id: str,
-        tokenizer_file: Path | None = None,
+        files: Mapping[str, str] | None = None,
         towers: Sequence[str] = TOWERS,
     ) -> None:
         from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -54,7 +73,7 @@ class Clip:
         self.tokenizer = tokenizer
         self.config = config
         self.model_id = model_id
-        self.tokenizer_file = tokenizer_file
+        self.files = dict(files or {})
         self.preprocess_config = PreprocessCfg(**network.visual.preprocess_cfg)
         self.preprocess: Callable[[Image], torch.Tensor] = image_transform_v2(self.preprocess_config, is_train=False)
         self.dim = int(config["embed_dim"])
@@ -75,17 +94,29 @@ class Clip:
             lambda batch: text_features(self.network, self.tokenizer(list(batch)).to(self.device)), texts, batch_size
         )
 
+    def encode_tokens(self, tokens: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
+        """Return (texts, dim) float32, L2-normalised, for texts that `tokenizer` read, each (context,) int64."""
+        import torch
+
+        self._require(TEXT)
+        return self._batched(
+            lambda batch: text_features(self.network, torch.stack([*batch]).to(self.device)), tokens, batch_size
+        )
+
     def encode_images(self, images: Sequence[Image], batch_size: int = 32) -> np.ndarray:
         """Return (images, dim) float32, L2-normalised."""
         return self.encode_pixels([self.preprocess(image) for image in images], batch_size)
 
     def encode_pixels(self, pixels: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
-        """Return (images, dim) float32, L2-normalised, for preprocessed pictures, each (3, size, size) float32."""
-        import torch
+        """Return (images, dim) float32, L2-normalised.
 
+        Args:
+            pixels: each (3, size, size), float32 from `preprocess` or uint8 from `pixels.cropped`.
+            batch_size: pictures a forward pass.
+        """
         self._require(VISION)
         return self._batched(
-            lambda batch: self.network.encode_image(torch.stack([*batch]).to(self.device)), pixels, batch_size
+            lambda batch: self.network.encode_image(batched(batch, self.preprocess, self.device)), pixels, batch_size
         )
 
     def _require(self, tower: str) -> None:
@@ -109,17 +140,31 @@ class Clip:
 def text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Return the text tower's output, (batch, dim), not normalised.
 
-    A causal tower that reads the end token never looks behind it, so the batch is cut to its longest text:
-    the same numbers for a fraction of the work. Any other tower gets the tokens as they are.
+    A causal tower that reads the end token never looks behind it, and one of transformers masks the padding, so the
+    batch is cut to its longest text: the same numbers for a fraction of the work. Any other tower gets the tokens as
+    they are.
     """
+    if reads_end_token(network):
+        return causal_text_features(network, tokens[:, : int(tokens.argmax(dim=-1).max()) + 1])
+    padding = padding_token(network)
+    if padding is not None:
+        tokens = tokens[:, : int((tokens != padding).any(dim=0).nonzero().max()) + 1]
+    features: torch.Tensor = network.encode_text(tokens)
+    return features
+
+
+def reads_end_token(network: Any) -> bool:
+    """Return whether the text tower is causal and its output is that of the end token, the highest id of a text."""
     import open_clip
+
+    return type(network) is open_clip.CLIP and network.text_pool_type == "argmax" and network.attn_mask is not None
+
+
+def causal_text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Return `text_features` of a tower that reads the end token, for tokens cut to any length that holds it."""
     from open_clip.transformer import text_global_pool
 
-    if type(network) is not open_clip.CLIP or network.text_pool_type != "argmax" or network.attn_mask is None:
-        features: torch.Tensor = network.encode_text(tokens)
-        return features
-    length = int(tokens.argmax(dim=-1).max()) + 1
-    tokens = tokens[:, :length]
+    length = tokens.shape[1]
     dtype = network.transformer.get_cast_dtype()
     x = network.token_embedding(tokens).to(dtype) + network.positional_embedding[:length].to(dtype)
     x = network.transformer(x, attn_mask=network.attn_mask[:length, :length])  # (batch, length, width)
@@ -141,38 +186,71 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
             own machine, where any path may be read.
 
     Raises:
-        NoSuchModel: the weights are neither packaged, nor in the hub's cache, nor a file, nor to be downloaded.
+        NoSuchModel: the weights are neither packaged, nor in the weights folder, nor in the hub's cache, nor a file,
+            nor to be downloaded; or the config or tokenizer of a text tower is not.
         KeysMismatchError: a checkpoint of another architecture.
     """
     import open_clip
 
     if row.folder is not None:
         return load_folder(row.folder, row.name, device)
-    pretrained = row.pretrained
     config = open_clip.get_model_config(row.architecture)
     if config is None:
         raise NoSuchModel(f"architecture must be one that open_clip lists. Got {row.architecture!r}.")
-    tag = open_clip.get_pretrained_cfg(row.architecture, pretrained)
-    if not tag:
-        pretrained = str(_checkpoint(row, weights_folder))
-    elif tag.get("quick_gelu"):
+    tag = open_clip.get_pretrained_cfg(row.architecture, row.pretrained)
+    if tag.get("quick_gelu"):
         config["quick_gelu"] = True  # the tag was trained with it; without it every layer is a little wrong
+    file = tag_file(row, weights_folder) if tag else _checkpoint(row, weights_folder)
+    beside = [None if file is None else file.parent, architecture_folder(row, weights_folder)]
+    files = find_text_files(config, list(dict.fromkeys(filter(None, beside))))
+    file = file or _downloaded(row, tag, weights_folder)
+    with _quiet(), text_tower_options(config, files) as options:
+        network = open_clip.create_model(
+            row.architecture,
+            pretrained_text=False,
+            device=device,
+            force_quick_gelu=bool(config.get("quick_gelu")),
+            force_preprocess_cfg=tag,
+            **options,
+        )
+    _load_checkpoint(network, file, f"{file} must hold weights of {row.architecture}")
+    tokenizer: Tokenizer = (
+        FileTokenizer(files[TOKENIZER_FILE], config["text_cfg"])
+        if TOKENIZER_FILE in files
+        else open_clip.get_tokenizer(row.architecture)
+    )
+    return Clip(network.eval(), tokenizer, config, row.name, files)
+
+
+def _downloaded(row: Backbone, tag: dict[str, Any], weights_folder: Path | None) -> Path:
+    import open_clip
+
     try:
-        with _quiet(), bounded_download(download=bool(tag)):
-            network = open_clip.create_model(
-                row.architecture, pretrained=pretrained, device=device, force_quick_gelu=bool(config.get("quick_gelu"))
-            )
-    except Exception as error:
-        reason = " ".join(str(error).split())[:400].rstrip(". ")
-        if not tag:
-            raise KeysMismatchError(
-                f"{pretrained} must hold weights of {row.architecture}. It does not: {reason}. Check the architecture."
-            ) from error
-        raise NoSuchModel(
-            f"weights of {row.name} must be in the hub's cache or downloadable. Got: {reason}. "
-            f"Download them once, or give a file: {row.architecture}::path/to/weights.safetensors."
-        ) from error
-    return Clip(network.eval(), open_clip.get_tokenizer(row.architecture), config, row.name)
+        with bounded_download():
+            return Path(open_clip.download_pretrained(tag))
+    except Exception as error:  # of the hub's client, of whichever HTTP library
+        repository, _, name = tag["hf_hub"].rpartition("/")
+        hub_file = f"{repository}/{name or 'open_clip_model.safetensors'}"
+        raise missing_weights(row, weights_folder, hub_file, error) from error
+
+
+def _load_checkpoint(network: Any, file: Path, expected: str) -> None:
+    """Load a checkpoint as open_clip does, older formats included, once the names and shapes were compared."""
+    from open_clip.factory import load_checkpoint
+
+    comparison = network.register_load_state_dict_pre_hook(
+        lambda module, state, *_: require_same(module.state_dict(), state, expected)
+    )
+    try:
+        with _quiet():
+            load_checkpoint(network, str(file))
+    except KeysMismatchError:
+        raise
+    except Exception as error:  # of torch's or safetensors' reader, of open_clip's conversion of older formats
+        require_same(network.state_dict(), read_checkpoint(file), expected)
+        raise KeysMismatchError(f"{expected}. It does not: {one_line(error)}. Check the architecture.") from error
+    finally:
+        comparison.remove()
 
 
 @contextmanager
@@ -188,23 +266,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         root.removeFilter(refuse)
-
-
-@contextmanager
-def bounded_download(*, download: bool) -> Iterator[None]:
-    """Where the hub does not answer within HUB_SECONDS, look into its cache only: its own retries take a minute."""
-    from huggingface_hub import constants, get_session
-
-    offline = constants.HF_HUB_OFFLINE
-    if download and not offline:
-        try:
-            get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
-        except Exception:  # of whichever HTTP library the hub's client uses in this version
-            constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = offline
 
 
 def check_weights(row: Backbone, weights_folder: Path | None = None) -> None:
@@ -224,43 +285,61 @@ def check_weights(row: Backbone, weights_folder: Path | None = None) -> None:
 def _checkpoint(row: Backbone, weights_folder: Path | None) -> Path:
     import open_clip
 
-    path = Path(row.pretrained).expanduser() if weights_folder is None else (weights_folder / row.pretrained)
-    path = path.resolve()
-    inside = weights_folder is None or path.is_relative_to(weights_folder.resolve())
-    if not inside or path.suffix not in (".safetensors", ".pt", ".pth", ".bin") or not path.is_file():
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(row.architecture)) or "none"
-        where = "a checkpoint file" if weights_folder is None else f"a checkpoint file in {weights_folder}"
-        raise NoSuchModel(
-            f"{row.architecture}::... must name a tag ({tags}) or {where} (.safetensors, .pt). Got {row.pretrained!r}."
-        )
-    return path
+    return checkpoint_file(row, weights_folder, open_clip.list_pretrained_tags_by_model(row.architecture))
 
 
 def load_folder(folder: Path, model_id: str, device: str = "cpu", *, load_weights: bool = True) -> Clip:
     """Load a folder in open_clip's `local-dir` layout, with or without weights in it.
 
     Args:
-        folder: open_clip_config.json, weights, and tokenizer.json where the tokenizer is not open_clip's own.
+        folder: open_clip_config.json, weights, tokenizer.json where the tokenizer is not open_clip's own, and
+            config.json where the text tower is one of transformers'.
         model_id: what is written beside the model's vectors.
         device: torch's name of a device.
         load_weights: False builds the network alone, with random weights.
+
+    Raises:
+        CorruptedArtifact: a file that the model needs is missing, or is not what it should be.
     """
     import open_clip
 
     config = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
-    with _quiet():
-        network = open_clip.create_model(f"local-dir:{folder}", device=device, load_weights=load_weights).eval()
-    tokenizer_file = folder / TOKENIZER_FILE
-    if not tokenizer_file.is_file():
-        return Clip(network, open_clip.get_tokenizer(f"local-dir:{folder}"), config, model_id)
-    from .clip_mini.tokenizer import BytePairTokenizer
+    if ":" in str(config["vision_cfg"].get("timm_model_name", "")):
+        raise CorruptedArtifact(f"{CONFIG_FILE} must name an architecture. It names a place. Fetch it again.")
+    names = (TOKENIZER_FILE, TEXT_CONFIG_FILE)
+    files = {name: (folder / name).read_text(encoding="utf-8") for name in names if (folder / name).is_file()}
+    with _quiet(), text_tower_options(config, files) as options:
+        network = open_clip.create_model(
+            f"local-dir:{folder}", device=device, load_weights=load_weights, pretrained_text=False, **options
+        )
+    return Clip(network.eval(), load_tokenizer(folder, config), config, model_id, files)
 
-    tokenizer = BytePairTokenizer(tokenizer_file, config["text_cfg"]["context_length"])
-    return Clip(network, tokenizer, config, model_id, tokenizer_file)
+
+def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
+    """Return the tokenizer of a model in `folder`.
+
+    Args:
+        folder: tokenizer.json, or a config that tells open_clip which of its own it is.
+        config: open_clip's `model_cfg`.
+
+    Raises:
+        CorruptedArtifact: a tokenizer of transformers' that is missing, or is not what it should be.
+    """
+    file, text_cfg = folder / TOKENIZER_FILE, config["text_cfg"]
+    if text_cfg.get("hf_tokenizer_name"):
+        return FileTokenizer(file.read_text(encoding="utf-8") if file.is_file() else "", text_cfg)
+    if file.is_file():
+        from .clip_mini.tokenizer import BytePairTokenizer
+
+        return BytePairTokenizer(file, text_cfg["context_length"])
+    import open_clip
+
+    tokenizer: Tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    return tokenizer
 
 
 def save_towers(model: Clip, folder: Path) -> None:
-    """Write a model below `folder`: open_clip's config, the tokenizer if it is not open_clip's own, two towers.
+    """Write a model below `folder`: open_clip's config, what else builds the network again, two towers.
 
     `<folder>/open_clip_config.json`, `<folder>/clip-text/weights.safetensors`, `<folder>/clip-vision/...`
     """
@@ -269,8 +348,8 @@ def save_towers(model: Clip, folder: Path) -> None:
     preprocess = asdict(model.preprocess_config)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps({"model_cfg": model.config, "preprocess_cfg": preprocess}, indent=1))
-    if model.tokenizer_file is not None:
-        (folder / TOKENIZER_FILE).write_bytes(model.tokenizer_file.read_bytes())
+    for name, content in model.files.items():
+        (folder / name).write_text(content, encoding="utf-8", newline="")
     state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
     for tower in TOWERS:
         (folder / tower).mkdir()
@@ -294,11 +373,8 @@ def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequen
     state: dict[str, Any] = {}
     for tower in towers:
         state |= load_file(folder / tower / "weights.safetensors", device="cpu")
-    own = model.network.state_dict()
-    missing = [key for key in own if _tower_of(key) in towers and key not in state]
-    wrong = missing + [key for key, value in state.items() if key not in own or own[key].shape != value.shape]
-    if wrong:
-        raise KeysMismatchError(f"weights in {folder} must fit its config. First keys that do not: {wrong[:3]}.")
+    own = {key: value for key, value in model.network.state_dict().items() if _tower_of(key) in towers}
+    require_same(own, state, f"weights in {folder} must fit its config")
     model.network.load_state_dict(state, strict=False)
     model.towers = tuple(towers)
     for name, child in list(model.network.named_children()):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .checks import choice, number, options, text, whole
 from .exceptions import InvalidInput
+from .pixels import batched
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,23 +81,12 @@ class ImageModel:
     """
 
     def __init__(self, network: ImageNetwork, config: ImageModelConfig, model_id: str, name: str) -> None:
-        from timm.data.transforms_factory import create_transform
-
-        preprocess = config.preprocess
         self.network = network
         self.config = config
         self.model_id = model_id
         self.towers = (name,)
-        self.preprocess_config = preprocess
-        self.preprocess: Callable[[Image], torch.Tensor] = create_transform(
-            (3, preprocess.size, preprocess.size),
-            is_training=False,
-            interpolation=preprocess.interpolation,
-            mean=preprocess.mean,
-            std=preprocess.std,
-            crop_pct=preprocess.crop_pct,
-            crop_mode="center",
-        )
+        self.preprocess_config = config.preprocess
+        self.preprocess = image_transform(config.preprocess)
         self.dim = network.dim
 
     def __repr__(self) -> str:
@@ -120,7 +110,12 @@ class ImageModel:
         return self.encode_pixels([self.preprocess(image) for image in images], batch_size)
 
     def encode_pixels(self, pixels: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
-        """Return (images, dim) float32, L2-normalised, for preprocessed pictures, each (3, size, size) float32."""
+        """Return (images, dim) float32, L2-normalised.
+
+        Args:
+            pixels: each (3, size, size), float32 from `preprocess` or uint8 from `pixels.cropped`.
+            batch_size: pictures a forward pass.
+        """
         import numpy as np
         import torch
 
@@ -128,10 +123,26 @@ class ImageModel:
             return np.empty((0, self.dim), dtype=np.float32)
         with torch.inference_mode():
             batches = [
-                self.network(torch.stack([*pixels[start : start + batch_size]]).to(self.device)).float()
+                self.network(batched(pixels[start : start + batch_size], self.preprocess, self.device)).float()
                 for start in range(0, len(pixels), batch_size)
             ]
             return torch.nn.functional.normalize(torch.cat(batches), dim=-1).cpu().numpy()
+
+
+def image_transform(preprocess: ImagePreprocess) -> Callable[[Image], torch.Tensor]:
+    """Return the function from a picture to the network's input, (3, size, size) float32."""
+    from timm.data.transforms_factory import create_transform
+
+    transform: Callable[[Image], torch.Tensor] = create_transform(
+        (3, preprocess.size, preprocess.size),
+        is_training=False,
+        interpolation=preprocess.interpolation,
+        mean=preprocess.mean,
+        std=preprocess.std,
+        crop_pct=preprocess.crop_pct,
+        crop_mode="center",
+    )
+    return transform
 
 
 def build(config: ImageModelConfig, model_id: str, name: str, device: str = "cpu") -> ImageModel:

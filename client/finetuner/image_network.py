@@ -8,6 +8,8 @@ import timm
 import torch
 from torch import nn
 
+from .exceptions import InvalidInput
+
 GEM_P = 3.0
 GEM_EPS = 1e-6
 
@@ -55,16 +57,18 @@ class ImageNetwork(nn.Module):
     """Pictures -> embeddings, not normalised.
 
     Args:
-        architecture: timm's name of a convolutional network.
+        architecture: timm's name of a network that gives one feature map, or tokens of one.
         pooling: `GeM()` or `Average()`.
         output_dim: of the head; None has no head.
     """
 
     def __init__(self, architecture: str, pooling: nn.Module, output_dim: int | None = None) -> None:
         super().__init__()
-        features: Any = timm.create_model(architecture, num_classes=0, global_pool="")
+        features: Any = timm.create_model(architecture, num_classes=0)
         self.features = features
         self.pooling = pooling
+        self.architecture = architecture
+        self._channels_last = getattr(features, "output_fmt", "NCHW") == "NHWC"
         self.features_dim = int(features.num_features)
         self.head: nn.Module = nn.Identity() if output_dim is None else make_head(self.features_dim, output_dim)
         self.dim = output_dim or self.features_dim
@@ -75,6 +79,10 @@ class ImageNetwork(nn.Module):
         self._frozen = True
         self.features.requires_grad_(requires_grad=False).eval()
 
+    def set_grad_checkpointing(self) -> None:
+        """Compute the backbone's activations again in the backward pass."""
+        self.features.set_grad_checkpointing()
+
     def train(self, mode: bool = True) -> ImageNetwork:
         """Set training mode, of the backbone only where it is trained."""
         super().train(mode)
@@ -84,5 +92,29 @@ class ImageNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Embed (batch, 3, size, size) float32, preprocessed, as (batch, dim)."""
-        embeddings: torch.Tensor = self.head(self.pooling(self.features.forward_features(images)))
+        pooled = self.pooling(self._feature_map(self.features.forward_features(images)))  # (batch, features_dim)
+        embeddings: torch.Tensor = self.head(self._norm(pooled))
         return embeddings
+
+    def _feature_map(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (batch, channels, height, width), where the width of tokens is 1, without class and register tokens.
+
+        Raises:
+            InvalidInput: features of any other form.
+        """
+        dims = getattr(features, "ndim", 0)
+        if dims == 3:
+            return features[:, getattr(self.features, "num_prefix_tokens", 0) :].transpose(1, 2).unsqueeze(-1)
+        if dims == 4:
+            return features.permute(0, 3, 1, 2) if self._channels_last else features
+        raise InvalidInput(f"{self.architecture} must give one feature map. It gives several. Choose another backbone.")
+
+    def _norm(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Apply timm's layer norm between pooling and classifier, where the backbone has one."""
+        of_tokens = getattr(self.features, "fc_norm", None)
+        of_map = getattr(getattr(self.features, "head", None), "norm", None)
+        if isinstance(of_tokens, nn.Module):
+            pooled = of_tokens(pooled)
+        elif isinstance(of_map, nn.Module):
+            pooled = of_map(pooled[..., None, None]).flatten(1)
+        return pooled

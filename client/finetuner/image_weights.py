@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backbones import Backbone
-from .clip import bounded_download
-from .exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
+from .exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
 from .image_model import ImageModel, ImageModelConfig, ImagePreprocess, build, pooling_of
+from .weights import bounded_download, checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 RANDOM = "random"  # in place of a tag: weights of a fixed seed, for tests
 RANDOM_SEED = 0
 CONFIG_FILE, WEIGHTS_FILE = "image_model.json", "weights.safetensors"
-CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 
 
 def tower_of(row: Backbone) -> str:
@@ -59,15 +58,15 @@ def load_image_backbone(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
             return build(config, row.name, tower_of(row), device)
-    state = _downloaded(row) if _is_tag(row) else _read_checkpoint(_checkpoint(row, weights_folder))
+    file = tag_file(row, weights_folder) if _is_tag(row) else _checkpoint(row, weights_folder)
+    state = _downloaded(row, weights_folder) if file is None else read_checkpoint(file)
     model = build(config, row.name, tower_of(row))
     if any(key.startswith("features.") for key in state):  # of an artifact's own weights file
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
-    counters = [key for key in model.network.features.state_dict() if key.endswith("num_batches_tracked")]
-    own = {key: value for key, value in model.network.features.state_dict().items() if key not in counters}
-    state = {key: value for key, value in state.items() if key not in counters}  # old checkpoints have none
-    fitting = {key: value for key, value in state.items() if not key.startswith(f"{_settings(row).classifier}.")}
-    _require_same(own, fitting, f"{row.pretrained} must hold weights of {row.architecture}")
+    own = model.network.features.state_dict()
+    heads = _classifier_heads(row)
+    fitting = {key: value for key, value in state.items() if key in own or key.partition(".")[0] not in heads}
+    require_same(own, fitting, f"{file or row.name} must hold weights of {row.architecture}")
     model.network.features.load_state_dict(fitting, strict=False)
     model.network.to(device)
     return model
@@ -136,6 +135,24 @@ def load_image_model(folder: Path, model_id: str, device: str = "cpu") -> ImageM
     """
     from safetensors.torch import load_file
 
+    inner, config = read_image_config(folder)
+    try:
+        model = build(config, model_id, inner.name)
+        state = load_file(inner / WEIGHTS_FILE, device="cpu")
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise _not_a_model(inner, error) from error
+    require_same(model.network.state_dict(), state, f"weights in {inner} must fit its {CONFIG_FILE}")
+    model.network.load_state_dict(state, strict=False)
+    model.network.to(device)
+    return model
+
+
+def read_image_config(folder: Path) -> tuple[Path, ImageModelConfig]:
+    """Return the folder of the only model of pictures below `folder`, and what it is built from.
+
+    Raises:
+        CorruptedArtifact: a config that cannot be read, or not exactly one.
+    """
     files = sorted(folder.glob(f"*/{CONFIG_FILE}"))
     if len(files) != 1:
         raise CorruptedArtifact(f"{folder} must hold one model with {CONFIG_FILE}. Got {len(files)}. Fetch it again.")
@@ -145,21 +162,13 @@ def load_image_model(folder: Path, model_id: str, device: str = "cpu") -> ImageM
         values["preprocess"] = ImagePreprocess(
             **preprocess | {"mean": tuple(preprocess["mean"]), "std": tuple(preprocess["std"])}
         )
-        config = ImageModelConfig(**values)
-        model = build(config, model_id, files[0].parent.name)
-        state = load_file(files[0].parent / WEIGHTS_FILE, device="cpu")
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise CorruptedArtifact(f"{files[0]} must describe a model of pictures. It does not: {error}") from error
-    _require_same(model.network.state_dict(), state, f"weights in {files[0].parent} must fit its {CONFIG_FILE}")
-    model.network.load_state_dict(state)
-    model.network.to(device)
-    return model
+        return files[0].parent, ImageModelConfig(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise _not_a_model(files[0].parent, error) from error
 
 
-def _require_same(own: Mapping[str, Tensor], given: Mapping[str, Tensor], expected: str) -> None:
-    wrong = sorted(set(own) ^ set(given)) + [key for key in own if key in given and own[key].shape != given[key].shape]
-    if wrong:
-        raise KeysMismatchError(f"{expected}. First keys that do not: {wrong[:3]}. Check the architecture.")
+def _not_a_model(folder: Path, error: Exception) -> CorruptedArtifact:
+    return CorruptedArtifact(f"{folder / CONFIG_FILE} must describe a model of pictures. It does not: {error}")
 
 
 def _is_tag(row: Backbone) -> bool:
@@ -185,6 +194,12 @@ def _settings(row: Backbone) -> Any:
     return settings
 
 
+def _classifier_heads(row: Backbone) -> set[str]:
+    """Return the modules that end in classifiers: timm names one layer of each, or none."""
+    layers = _settings(row).classifier or ()
+    return {layer.partition(".")[0] for layer in ((layers,) if isinstance(layers, str) else layers)}
+
+
 def _preprocess(row: Backbone) -> ImagePreprocess:
     settings = _settings(row)
     return ImagePreprocess(
@@ -192,49 +207,17 @@ def _preprocess(row: Backbone) -> ImagePreprocess:
     )
 
 
-def _downloaded(row: Backbone) -> dict[str, Tensor]:
+def _downloaded(row: Backbone, weights_folder: Path | None) -> dict[str, Tensor]:
     import timm
 
     full = f"{row.architecture}.{row.pretrained}"
     try:
-        with bounded_download(download=True):
+        with bounded_download():
             state: dict[str, Tensor] = timm.create_model(full, pretrained=True).state_dict()
             return state
     except Exception as error:  # of the hub's client, of whichever HTTP library, of the file
-        from huggingface_hub.constants import HF_HUB_CACHE
-
-        reason = " ".join(str(error).split())[:200].rstrip(". ")
-        raise NoSuchModel(
-            f"weights of {row.name} must be in the hub's cache ({HF_HUB_CACHE}, repository timm/{full}) or "
-            f"downloadable. Got: {reason}. Download them once, or give a file: "
-            f"{tower_of(row)}::path/to/weights.safetensors."
-        ) from error
+        raise missing_weights(row, weights_folder, f"timm/{full}/model.safetensors", error) from error
 
 
 def _checkpoint(row: Backbone, weights_folder: Path | None) -> Path:
-    path = Path(row.pretrained).expanduser() if weights_folder is None else weights_folder / row.pretrained
-    path = path.resolve()
-    inside = weights_folder is None or path.is_relative_to(weights_folder.resolve())
-    if not inside or path.suffix not in CHECKPOINTS or not path.is_file():
-        where = "a checkpoint file" if weights_folder is None else f"a checkpoint file in {weights_folder}"
-        raise NoSuchModel(
-            f"{tower_of(row)}::... must name a tag ({', '.join(_tags(row)) or 'none'}) or {where} "
-            f"({', '.join(CHECKPOINTS)}). Got {row.pretrained!r}."
-        )
-    return path
-
-
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    import torch
-    from safetensors.torch import load_file
-
-    try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # of two libraries, on a file of any origin
-        reason = " ".join(str(error).split())[:200]
-        raise KeysMismatchError(f"{path} must be a checkpoint of plain tensors. It is not: {reason}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise KeysMismatchError(f"{path} must hold tensors by name. Got {type(state).__name__}. Save a state dict.")
-    return {str(key): value for key, value in state.items()}
+    return checkpoint_file(row, weights_folder, _tags(row))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import open_clip
@@ -46,6 +48,46 @@ def test_a_tag_makes_a_row(name: str) -> None:
     assert find_backbone(name) == Backbone("ViT-B-32::openai", "ViT-B-32", "openai")
 
 
+@pytest.mark.parametrize("name", ["clip-base-multi", "xlm-roberta-base-ViT-B-32::laion5b_s13b_b90k"])
+def test_the_multilingual_row_has_its_descriptor(name: str) -> None:
+    row = find_backbone(name)
+    assert (row.name, row.output_dim, row.task) == ("clip-base-multi", 512, "text-to-image")
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "tag"),
+    [
+        ("resnet34", "resnet34", "a1_in1k"),
+        ("resnet34.tv_in1k", "resnet34", "tv_in1k"),
+        ("resnet34::tv_in1k", "resnet34", "tv_in1k"),
+        ("resnet34::/a/b.pt", "resnet34", "/a/b.pt"),
+        ("resnet50.tv_in1k", "resnet50", "tv_in1k"),
+        ("convnext_tiny", "convnext_tiny", "in12k_ft_in1k"),  # open_clip's, too, which needs a tag
+        ("vit_tiny_patch16_224", "vit_tiny_patch16_224", "augreg_in21k_ft_in1k"),
+    ],
+)
+def test_timms_names_make_a_row_of_pictures(name: str, architecture: str, tag: str) -> None:
+    row = find_backbone(name)
+    assert (row.name, row.architecture, row.pretrained, row.task) == (name, architecture, tag, IMAGE_TASK)
+    assert find_backbone(row.name) == row
+    assert row.learning_rate == find_backbone("resnet-base").learning_rate
+
+
+@pytest.mark.parametrize("name", ["resnet34.a9_in1k", "resnet50_gn_random", "resnet10t::", "vit_base_patch16_xp_224"])
+def test_weights_that_timm_does_not_have(name: str) -> None:
+    with pytest.raises(NoSuchModel, match=f"Got '{name}'"):
+        find_backbone(name)
+
+
+def test_only_names_that_timm_alone_can_know_import_it() -> None:
+    code = (
+        "import sys; from finetuner.backbones import find_backbone\n"
+        "for name in ('resnet50', 'clip-base-multi', 'ViT-B-32::openai'): find_backbone(name)\n"
+        "assert not {'timm', 'torch', 'open_clip'} & set(sys.modules), 'imported'"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_a_checkpoint_path_may_hold_separators() -> None:
     assert find_backbone("ViT-B-32::/a/b#c::d.pt").pretrained == "/a/b#c::d.pt"
     assert Path(find_backbone("RN50::C:/x.safetensors").pretrained).suffix == ".safetensors"
@@ -56,7 +98,11 @@ def test_a_checkpoint_path_may_hold_separators() -> None:
     [
         ("clip-mimi", r"model must be one of clip-mini, .*Got 'clip-mimi'. Nearest: clip-mini"),
         ("openai/clip-vit-base-patch23", r"Nearest: openai/clip-vit-base-patch32"),
-        ("ViT-B-23::openai", r"architecture must be one that open_clip lists. Got 'ViT-B-23'. Nearest: ViT-B-32"),
+        (
+            "ViT-B-23::openai",
+            r"must be one that open_clip or timm lists. Got 'ViT-B-23'. Nearest: ViT-B-32",
+        ),
+        ("resnet35", r"a name of timm's, ARCH::TAG .*Got 'resnet35'. Nearest: resnet"),
         ("ViT-B-32::", "Got 'ViT-B-32::'"),
         ("", "Got ''.*finetuner.list_models"),
         ("§§§§", "Nearest: none"),

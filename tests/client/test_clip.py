@@ -197,7 +197,7 @@ def test_weights_that_cannot_be_fetched_are_one_line_and_soon(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     started = time.monotonic()
-    with pytest.raises(NoSuchModel, match=r"hub's cache or downloadable.*or give a file: ViT-B-32::") as caught:
+    with pytest.raises(NoSuchModel, match=r"hub's cache .*or downloadable.*or give a file: ViT-B-32::") as caught:
         load_backbone(find_backbone("ViT-B-32::openai"))
     assert time.monotonic() - started < 15
     assert "\n" not in str(caught.value)

@@ -14,14 +14,15 @@ import torch
 from docarray import Document, DocumentArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from finetuner import clip, image_weights
-from finetuner.backbones import Backbone
+from finetuner import image_weights, weights
+from finetuner.backbones import Backbone, find_backbone
 from finetuner.catalogue import fashion
 from finetuner.encoding import encode_documents
 from finetuner.exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel, SelectModelRequired
 from finetuner.image_model import ImageModel
-from finetuner.image_network import GeM, ImageNetwork
+from finetuner.image_network import Average, GeM, ImageNetwork
 from finetuner.image_weights import (
     check_image_weights,
     load_image_backbone,
@@ -212,15 +213,17 @@ def test_a_server_reads_checkpoints_of_one_folder_only(tmp_path: Path, model: Im
     check_image_weights(RANDOM)
 
 
-def test_weights_that_cannot_be_had_are_an_error_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_that_cannot_be_had_are_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
+    monkeypatch.delenv("FINETUNER_WEIGHTS", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(clip, "HUB_SECONDS", 0.1)
+    monkeypatch.setattr(weights, "HUB_SECONDS", 0.1)
     with pytest.raises(NoSuchModel) as caught:
         load_image_backbone(replace(TAGGED, architecture="test_resnet", pretrained="r160_in1k"))
     message = str(caught.value)
-    assert "timm/test_resnet.r160_in1k" in message
+    assert "models--timm--test_resnet.r160_in1k/snapshots/<commit>/model.safetensors" in message
+    assert "$FINETUNER_WEIGHTS is not set" in message
     assert "test_resnet::path/to/weights.safetensors" in message
     assert "\n" not in message
 
@@ -276,6 +279,51 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
     with pytest.raises(InvalidInput) as caught:
         load_image_backbone(RANDOM, model_options=options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", ["test_convnext", "test_vit", "test_vit2", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("pooling", [GeM(), Average()])
+def test_other_networks_are_pooled_over_their_positions(architecture: str, pooling: nn.Module) -> None:
+    network = ImageNetwork(architecture, pooling).eval()
+    images = torch.rand(2, *network.features.default_cfg["input_size"])
+    with torch.inference_mode():
+        found = network(images)
+        features = network.features.forward_features(images)
+        if isinstance(pooling, Average) and architecture != "test_vit":  # which takes its class token
+            expected = network.features(images)
+        elif features.ndim == 3:
+            expected = pooling(features[:, network.features.num_prefix_tokens :].transpose(1, 2)[..., None])
+        else:
+            expected = pooling(features.permute(0, 3, 1, 2) if architecture.startswith("swin") else features)
+        if isinstance(pooling, GeM) and architecture in ("test_convnext", "test_vit2"):  # a layer norm behind
+            eps = (network.features.head.norm if architecture == "test_convnext" else network.features.fc_norm).eps
+            expected = torch.nn.functional.layer_norm(expected, expected.shape[1:], eps=eps)
+    assert found.shape == (2, network.dim)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_of_several_maps_is_refused() -> None:
+    network = ImageNetwork("test_resnet", Average()).eval()
+    network.features.forward_features = lambda images: [images, images]
+    with pytest.raises(InvalidInput, match="test_resnet must give one feature map"):
+        network(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("architecture", ["test_vit", "test_convnext", "levit_128s"])
+def test_any_timm_network_is_loaded_saved_and_loaded(
+    tmp_path: Path, pictures: list[Image.Image], architecture: str
+) -> None:
+    folder = tmp_path / "weights"
+    (folder / architecture).mkdir(parents=True)
+    row = find_backbone(architecture)
+    trained = timm.create_model(architecture)  # with its classifier
+    save_file(trained.state_dict(), folder / architecture / f"{row.pretrained}.safetensors")
+    model = load_image_backbone(row, weights_folder=folder, model_options={"pooler": "GeM"})
+    own = model.network.features.state_dict()
+    assert all(torch.equal(value, trained.state_dict()[key]) for key, value in own.items())
+    save_model(model, tmp_path / "models")
+    again = load_model(tmp_path / "models", "x")
+    np.testing.assert_array_equal(again.encode_images(pictures), model.encode_images(pictures))
 
 
 @pytest.mark.parametrize("architecture", ["resnet50", "efficientnet_b0", "test_efficientnet"])
