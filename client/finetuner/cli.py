@@ -101,6 +101,48 @@ def search(
     Console().print(table)
 
 
+@app.command()
+def benchmark(
+    set_name: Annotated[str, typer.Argument(metavar="SET", help="Such as flickr8k; see the README for all.")],
+    folder: Annotated[Path, typer.Argument(help="Holds the set's files.")],
+    model: Annotated[str, typer.Option(help="Backbone to score.")],
+    output: Annotated[Path, typer.Option(help="Folder of benchmark.json and benchmark.md, which grow.")] = Path(
+        "benchmarks"
+    ),
+    split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
+    artifact: Annotated[str | None, typer.Option(help="Tuned model: folder, zip or artifact id.")] = None,
+    tune: Annotated[bool, typer.Option("--tune/--no-tune", help="Tune on the training split, on the Flow.")] = False,
+    epochs: Annotated[int | None, typer.Option(help="Of tuning.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Of tuning.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of tuning.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device to score on; else CUDA where there is one.")] = None,
+    on_error: Annotated[str, typer.Option(help="'skip' leaves bad entries of the set out.")] = "raise",
+    host: Host = None,
+    token: Token = None,
+) -> None:
+    """Score a model on a public set, zero-shot and tuned, and add its rows to a table."""
+    from .benchmark import Benchmark, run_benchmark
+    from .benchmark_table import MARKDOWN
+
+    asked = Benchmark(
+        set_name=set_name,
+        folder=folder,
+        model=model,
+        output=output,
+        split=split,
+        artifact=artifact,
+        tune=tune,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        device=device,
+        on_error=on_error,
+    )
+    for row in run_benchmark(asked, host, token):
+        print(f"{row.set} {row.split}, {row.model}, {row.stage}: {len(row.metrics)} metrics, {row.pictures} pictures")
+    print(output / MARKDOWN)
+
+
 def main() -> None:
     """Run the command line; what we raise on purpose becomes one line on stderr and exit code 1."""
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .clip import TEXT, VISION, Clip
@@ -27,12 +28,39 @@ def image_to_text(k: int, language: str = "") -> str:
     return f"image_to_text_recall_at_{k}" + (f"/{language}" if language else "")
 
 
-def evaluate_pairs(model: Clip, pairs: Sequence[Pair], *, limit: int = LIMIT, batch_size: int = 64) -> dict[str, float]:
+def mean_recall(metrics: Mapping[str, float], prefix: str = "", k: int = 5) -> float:
+    """Return the mean of recall at k in both directions, in [0, 1].
+
+    Args:
+        metrics: of `evaluate_pairs`.
+        prefix: of their names.
+        k: one of RECALLS.
+    """
+    return (metrics[prefix + text_to_image(k)] + metrics[prefix + image_to_text(k)]) / 2
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Both sides of some pairs as vectors, each picture once."""
+
+    text: Any
+    """(texts, dim) float32, L2-normalised."""
+    text_keys: Sequence[str]
+    """Relevance key of each text."""
+    languages: Sequence[str]
+    """Language of each text."""
+    vision: Any
+    """(pictures, dim) float32, L2-normalised."""
+    vision_keys: Sequence[str]
+    """Relevance key of each picture."""
+
+
+def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, batch_size: int = 64) -> dict[str, float]:
     """Score a model on pairs; equal pictures are one picture, relevant is what shares label or picture.
 
     Args:
         model: with both towers.
-        pairs: at least one; pictures that cannot be decoded are left out, with their texts.
+        pairs: at least one, read once; pictures that cannot be decoded are left out, with their texts.
         limit: k of the nine metrics and of the textbook's.
         batch_size: per forward pass.
 
@@ -44,26 +72,61 @@ def evaluate_pairs(model: Clip, pairs: Sequence[Pair], *, limit: int = LIMIT, ba
     Raises:
         InvalidInput: no pair, or none with a picture that can be decoded.
     """
-    if not pairs:
-        raise InvalidInput("evaluation data must hold at least one pair. Got none.")
-    first = {pair.image_id: pair for pair in reversed(pairs)}  # one pair for each picture, to know its label
-    vision, broken = _encode_pictures(model, first, batch_size)
-    pairs = [pair for pair in pairs if pair.image_id not in broken]
-    if not pairs:
-        raise InvalidInput("evaluation data must hold at least one picture that can be decoded. Got none.")
-    text = model.encode_texts([pair.text for pair in pairs], batch_size)
-    vision_keys = [pair.relevance_key for key, pair in first.items() if key not in broken]
-    text_keys = [pair.relevance_key for pair in pairs]
+    return score(encode_pairs(model, pairs, batch_size), limit)
 
+
+def encode_pairs(model: Clip, pairs: Iterable[Pair], batch_size: int = 64) -> EncodedPairs:
+    """Encode pairs as they are read; no more than a batch of pictures is held.
+
+    Args:
+        model, pairs, batch_size: of `evaluate_pairs`.
+
+    Raises:
+        InvalidInput: no pair, or none with a picture that can be decoded.
+    """
+    import numpy as np
+
+    pictures: dict[str, str] = {}  # image id -> relevance key
+    broken: set[str] = set()
+    texts, text_keys, languages = [], [], []
+    vectors, batch = [np.empty((0, model.dim), dtype=np.float32)], []
+    for pair in pairs:
+        if pair.image_id not in pictures and pair.image_id not in broken:
+            try:
+                batch.append(model.preprocess(decode(pair.image)))
+                pictures[pair.image_id] = pair.relevance_key
+            except InvalidDocument:
+                broken.add(pair.image_id)
+            if len(batch) == batch_size:
+                vectors.append(model.encode_pixels(batch, batch_size))
+                batch = []
+        if pair.image_id not in broken:
+            texts.append(pair.text)
+            text_keys.append(pair.relevance_key)
+            languages.append(pair.language)
+    if not texts:
+        missing = "picture that can be decoded" if broken else "pair"
+        raise InvalidInput(f"evaluation data must hold at least one {missing}. Got none.")
+    vision = np.concatenate([*vectors, model.encode_pixels(batch, batch_size)])
+    return EncodedPairs(model.encode_texts(texts, batch_size), text_keys, languages, vision, list(pictures.values()))
+
+
+def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
+    """Return the metrics of `evaluate_pairs`; similarities are held for a few hundred queries at a time.
+
+    Args:
+        encoded: at least one text, and the pictures it is about.
+        limit: k of the nine metrics and of the textbook's.
+    """
+    text, text_keys, vision, vision_keys = encoded.text, encoded.text_keys, encoded.vision, encoded.vision_keys
     counts = Counter(vision_keys)
     hits = _hits(text, text_keys, vision, vision_keys, max(limit, *RECALLS))
     relevance = [row[:limit] for row in hits]
     scores = {
         PREFIX + name: value for name, value in retrieval_metrics(relevance, [counts[key] for key in text_keys]).items()
     }
-    languages = sorted({pair.language for pair in pairs} - {""})
-    for language in ["", *languages]:
-        rows = [row for row, pair in enumerate(pairs) if not language or pair.language == language]
+    for language in ["", *sorted(set(encoded.languages) - {""})]:
+        rows = [row for row, own in enumerate(encoded.languages) if not language or own == language]
         described = {text_keys[row] for row in rows}
         pictures = [row for row, key in enumerate(vision_keys) if key in described]
         back = _hits(
@@ -77,22 +140,6 @@ def evaluate_pairs(model: Clip, pairs: Sequence[Pair], *, limit: int = LIMIT, ba
             scores[text_to_image(k, language)] = _recall([hits[row] for row in rows], k)
             scores[image_to_text(k, language)] = _recall(back, k)
     return scores
-
-
-def _encode_pictures(model: Clip, pictures: Mapping[str, Pair], batch_size: int) -> tuple[Any, set[str]]:
-    import numpy as np
-
-    broken: set[str] = set()
-    vectors, batch = [np.empty((0, model.dim), dtype=np.float32)], []
-    for image_id, pair in pictures.items():
-        try:
-            batch.append(model.preprocess(decode(pair.image)))
-        except InvalidDocument:
-            broken.add(image_id)
-        if len(batch) == batch_size:
-            vectors.append(model.encode_pixels(batch, batch_size))
-            batch = []
-    return np.concatenate([*vectors, model.encode_pixels(batch, batch_size)]), broken
 
 
 def _hits(

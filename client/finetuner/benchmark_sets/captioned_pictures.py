@@ -1,0 +1,105 @@
+"""Pictures that a set's captions name: below one folder or refused, and read as they are needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import InvalidDocument, InvalidInput
+from ..local_pictures import LocalPictures
+from ..pairs import make_pair
+from ..wire import LABEL_TAG
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+
+@dataclass(frozen=True)
+class CaptionedPicture:
+    """One picture and what is said about it."""
+
+    name: str
+    """Of its file, relative to the pictures' folder, as POSIX path."""
+    captions: tuple[str, ...]
+    """At least one."""
+    label: str = ""
+    """Pictures of one label are relevant to each other's captions; '' where the picture stands for itself."""
+
+
+def pictures_folder(folder: Path, names: Iterable[str]) -> Path:
+    """Return the first of several folders that is there.
+
+    Args:
+        folder: of the set.
+        names: of folders in it.
+
+    Raises:
+        InvalidInput: none of them.
+    """
+    candidates = [folder / name for name in names]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    places = " or ".join(repr(str(candidate)) for candidate in candidates)
+    raise InvalidInput(f"pictures must lie in {places}. Got no such folder. Unpack them there.")
+
+
+class CaptionedPictures:
+    """Turns captioned pictures into pairs; memory does not grow with their number.
+
+    Args:
+        root: folder that names start from. A name that leads out of it is refused.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._reader = LocalPictures()
+
+    def check(self, picture: CaptionedPicture) -> tuple[Document, ...]:
+        """Look at a picture without reading it whole; returns no document.
+
+        Raises:
+            InvalidDocument: a name that leads out of the folder, no file, or one that does not begin like a picture.
+        """
+        path = self._path(picture.name)
+        if not os.path.isfile(path):  # noqa: PTH113 (False, never raises)
+            raise InvalidDocument(
+                f"caption {picture.captions[0]!r:.80} must have its picture. Got no file {path!r}. Put it there."
+            )
+        self._reader.check(path)
+        return ()
+
+    def pairs(self, picture: CaptionedPicture) -> list[Document]:
+        """Return one pair for each caption.
+
+        Raises:
+            InvalidDocument: as `check`, or a picture that cannot be decoded.
+        """
+        self.check(picture)
+        blob = self._reader.read(self._path(picture.name))
+        tags = {LABEL_TAG: picture.label} if picture.label else {}
+        return [make_pair(caption, blob, tags) for caption in picture.captions]
+
+    def _path(self, name: str) -> str:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
+            raise InvalidDocument(f"picture must lie below {str(self._root)!r}. Got {name!r:.120}. Correct the file.")
+        return str(self._root / pure)
+
+
+def items_of(content: Any, what: str) -> Iterator[tuple[int, dict[str, Any] | InvalidDocument]]:
+    """Yield a JSON list's objects, each with its position.
+
+    Raises:
+        InvalidInput: no list.
+    """
+    if not isinstance(content, list):
+        raise InvalidInput(f"{what} must be a list of objects. Got {type(content).__name__}. Is it the right file?")
+    for position, item in enumerate(content):
+        if isinstance(item, dict):
+            yield position, item
+        else:
+            yield position, InvalidDocument(f"entry must be an object. Got {item!r:.60}. Correct it.")

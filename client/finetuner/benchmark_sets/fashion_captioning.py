@@ -1,0 +1,98 @@
+"""The fashion captioning dataset (FACAD; Yang et al., ECCV 2020), in its JSON list of items.
+
+`meta_all_129927.json` is a list of {'id', 'images': [{'color', '0': URL, '1': URL, ...}], 'title', 'description',
+'detail_info', 'categoryid', 'category', 'attr', 'attrid'}. Its makers hand out addresses, not pictures, and say to drop
+what follows '.jpeg' in them; "sometimes the description is no longer available, we can retrieve it from the
+'detail_info' part". Read in the README of xuewyang/Fashion_Captioning and its issue 2, November 2026.
+
+The file has no splits, and the ones of the paper are of an earlier, smaller version. The split here is by the SHA-256
+of an item's id, 80 : 10 : 10 as in the paper, so figures compare with other figures made here only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..exceptions import InvalidDocument
+from ..rejects import checked_then_used
+from .captioned_pictures import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
+from .json_file import read_json
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+FILE = "meta_all_129927.json"
+FOLDER = "images"
+FIRST = "0"  # of a colour's pictures; the others show the same garment from other sides
+KEPT = frozenset({"id", "images", "color", FIRST, "description", "detail_info"})
+
+
+def fashion_captioning_documents(folder: Path, split: str, on_error: str) -> Iterator[Document]:
+    """Return the pairs of a split: the first picture of each colour with its item's description, labelled by item.
+
+    Args:
+        folder: holds FILE, and in `images/` the pictures under the last part of their address, such as
+            `58d1a13f-b6b6-4e68-b2ff-3a3af47c422e.jpeg`.
+        split: 'train', 'val' or 'test'.
+        on_error: 'raise' names every bad entry in one error, at this call; 'skip' leaves them out with a warning,
+            as it must be where the shop has taken pictures away.
+
+    Raises:
+        InvalidInput: no JSON file, no folder of pictures, or no item in the split.
+        InvalidDocument: an item without caption, a caption without its picture, a picture that is none.
+    """
+    content = read_json(folder / FILE, KEPT)
+    pictures = CaptionedPictures(pictures_folder(folder, [FOLDER]))
+
+    def entries() -> Iterator[tuple[str, CaptionedPicture | InvalidDocument]]:
+        for position, item in items_of(content, FILE):
+            if isinstance(item, InvalidDocument):
+                yield f"entry {position}", item
+            elif split_of(item.get("id")) == split:
+                for number, picture in enumerate(_pictures(item)):
+                    yield f"item {item.get('id')!r:.40}, colour {number}", picture
+
+    source = f"{FILE}, split {split!r},"
+    return checked_then_used(entries, pictures.check, pictures.pairs, source=source, on_error=on_error)
+
+
+def split_of(item_id: object) -> str:
+    """Return the split of an item: a tenth each is 'test' and 'val', the rest 'train'."""
+    number = int.from_bytes(hashlib.sha256(str(item_id).encode()).digest()[:8], "big") % 10
+    return {0: "test", 1: "val"}.get(number, "train")
+
+
+def _pictures(item: dict[str, Any]) -> Iterator[CaptionedPicture | InvalidDocument]:
+    caption, colours = _caption(item), item.get("images")
+    if not caption:
+        yield InvalidDocument("item must have a 'description' or a 'detail_info' with one. Got none. Leave it out.")
+        return
+    if not isinstance(colours, list) or not colours:
+        colours = [None]
+    for colour in colours:
+        address = colour.get(FIRST) if isinstance(colour, dict) else None
+        name = _file_name(address) if isinstance(address, str) else ""
+        if name:
+            yield CaptionedPicture(name, (caption,), str(item.get("id")))
+        else:
+            yield InvalidDocument(f"caption {caption!r:.80} must have its picture. Got {address!r:.60} as its address.")
+
+
+def _caption(item: dict[str, Any]) -> str:
+    """Return the description, or the first line of the details that is no heading such as 'DETAILS & CARE'."""
+    description, details = item.get("description"), item.get("detail_info")
+    if isinstance(description, str) and description.strip():
+        return description.strip()
+    lines = details.splitlines() if isinstance(details, str) else []
+    return next((line.strip() for line in lines if line.strip() and not line.isupper()), "")
+
+
+def _file_name(address: str) -> str:
+    try:
+        return PurePosixPath(urlsplit(address).path).name
+    except ValueError:  # no URL
+        return ""

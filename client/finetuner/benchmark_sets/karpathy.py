@@ -1,0 +1,68 @@
+"""Flickr8k, Flickr30k and COCO captions, in the JSON layout of Karpathy's splits.
+
+`dataset_flickr8k.json`, `dataset_flickr30k.json` and `dataset_coco.json` come from
+cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip: {'images': [{'filename', 'split', 'sentences':
+[{'raw', 'tokens', 'sentid', 'imgid'}], 'sentids', 'imgid'}], 'dataset'}; COCO's images have 'filepath' ('train2014' or
+'val2014') and 'cocoid' too. Splits are 'train', 'val' and 'test'; COCO's 'restval' is trained on, as is the custom
+(Karpathy and Fei-Fei, 2015). The layout was checked in loaders of public repositories and in the data card of
+laicsiifes/coco-captions-pt-br, November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import InvalidDocument, InvalidInput
+from ..rejects import checked_then_used
+from .captioned_pictures import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
+from .json_file import read_json
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+KEPT = frozenset({"images", "filename", "filepath", "split", "sentences", "raw"})
+TRAINED_ON = ("train", "restval")
+
+
+def karpathy_documents(
+    folder: Path, split: str, on_error: str, *, file: str, folders: tuple[str, ...]
+) -> Iterator[Document]:
+    """Return the pairs of a split, all captions of a picture one after the other.
+
+    Args:
+        folder: holds the JSON file, and the pictures in one of `folders`, below 'filepath' where there is one.
+        split: 'train', 'val' or 'test'.
+        on_error: 'raise' names every bad entry in one error, at this call; 'skip' leaves them out with a warning.
+        file: name of the JSON file.
+        folders: names of folders of pictures; the first that is there counts.
+
+    Raises:
+        InvalidInput: no JSON file, no folder of pictures, or no picture in the split.
+        InvalidDocument: a caption without its picture, a name that leads out of the folder, a picture that is none.
+    """
+    content = read_json(folder / file, KEPT)
+    if not isinstance(content, dict) or "images" not in content:
+        raise InvalidInput(f"{file} must be an object with 'images', as Karpathy's are. Got another. Fetch it again.")
+    pictures = CaptionedPictures(pictures_folder(folder, folders))
+    wanted = TRAINED_ON if split == "train" else (split,)
+
+    def entries() -> Iterator[tuple[str, CaptionedPicture | InvalidDocument]]:
+        for position, image in items_of(content["images"], f"'images' of {file}"):
+            if isinstance(image, InvalidDocument) or image.get("split") in wanted:
+                yield f"images[{position}]", image if isinstance(image, InvalidDocument) else _picture(image)
+
+    source = f"{file}, split {split!r},"
+    return checked_then_used(entries, pictures.check, pictures.pairs, source=source, on_error=on_error)
+
+
+def _picture(image: dict[str, Any]) -> CaptionedPicture | InvalidDocument:
+    name, below, sentences = image.get("filename"), image.get("filepath", ""), image.get("sentences")
+    if not isinstance(name, str) or not name or not isinstance(below, str):
+        return InvalidDocument(f"image must have a 'filename'. Got {name!r:.60}. Correct it.")
+    captions = [one.get("raw") for one in sentences if isinstance(one, dict)] if isinstance(sentences, list) else []
+    texts = tuple(caption.strip() for caption in captions if isinstance(caption, str) and caption.strip())
+    if not texts or len(texts) != len(sentences or ()):
+        return InvalidDocument(f"image {name!r:.80} must have 'sentences' with a 'raw' caption each. Got another list.")
+    return CaptionedPicture(f"{below}/{name}" if below else name, texts)

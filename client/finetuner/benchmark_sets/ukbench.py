@@ -1,0 +1,73 @@
+"""UKBench (Nister and Stewenius, CVPR 2006): four pictures of each object, side by side by number.
+
+archive.org/download/ukbench/ukbench.zip holds `full/ukbench00000.jpg` to `full/ukbench10199.jpg`; pictures 4n to 4n + 3
+show object n. There is no official split: here, as in the old tutorial, training takes the first 1,000 pictures and
+the test the second 1,000; the first picture of each object searches the others. The names were checked in the
+tutorial and in documents of public repositories, November 2026.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..exceptions import InvalidDocument, InvalidInput
+from ..local_pictures import LocalPictures
+from ..rejects import checked_then_used
+from ..wire import LABEL_TAG
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+NAME = re.compile(r"ukbench(\d{5})\.jpg")
+GROUP = 4
+SPLITS = {"train": range(1_000), "test": range(1_000, 2_000)}
+"""Split -> numbers of its pictures."""
+
+
+def ukbench_documents(folder: Path, split: str, on_error: str) -> Iterator[Document]:
+    """Return the pictures of a split in the order of their numbers, labelled by object.
+
+    Args:
+        folder: holds the pictures, in it or in its folder `full`.
+        split: 'train' or 'test'.
+        on_error: 'raise' names every object with bad pictures in one error, at this call; 'skip' leaves those objects
+            out with a warning.
+
+    Raises:
+        InvalidInput: no picture of the split.
+        InvalidDocument: an object of which not all four pictures are there, or one is no picture.
+    """
+    root = folder / "full" if (folder / "full").is_dir() else folder
+    numbers = [int(match[1]) for path in root.glob("ukbench*.jpg") if (match := NAME.fullmatch(path.name))]
+    groups = sorted({number // GROUP for number in numbers if number in SPLITS[split]})
+    if not groups:
+        first = root / f"ukbench{SPLITS[split].start:05d}.jpg"
+        raise InvalidInput(f"split {split!r} must begin with {str(first)!r}. Got none of its pictures. Put them there.")
+    reader = LocalPictures()
+
+    def check(group: int) -> tuple[Document, ...]:
+        for path in _paths(root, group):
+            if not path.is_file():
+                raise InvalidDocument(f"object must have {GROUP} pictures. Got no file {str(path)!r}. Put it there.")
+            reader.check(str(path))
+        return ()
+
+    def use(group: int) -> list[Document]:
+        from docarray import Document
+
+        check(group)
+        return [
+            Document(blob=reader.read(str(path)), modality="image", tags={LABEL_TAG: str(group)})
+            for path in _paths(root, group)
+        ]
+
+    return checked_then_used(
+        lambda: ((f"object {group}", group) for group in groups), check, use, source="UKBench", on_error=on_error
+    )
+
+
+def _paths(root: Path, group: int) -> list[Path]:
+    return [root / f"ukbench{number:05d}.jpg" for number in range(GROUP * group, GROUP * group + GROUP)]

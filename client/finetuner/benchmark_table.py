@@ -1,0 +1,203 @@
+"""The benchmark's table: rows of measured figures, kept in benchmark.json and written out as benchmark.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .backbones import Backbone, find_backbone
+from .benchmark_sets import SETS
+from .evaluation import RECALLS, image_to_text, text_to_image
+from .exceptions import InvalidInput, NoSuchModel
+from .metrics import NINE
+
+JSON, MARKDOWN = "benchmark.json", "benchmark.md"
+ZERO_SHOT, TUNED = "zero-shot", "tuned"
+TITLES = {row.name: row.title for row in SETS}
+BOTH = (text_to_image(5), image_to_text(5))
+
+# RECIPES.md, Targets: (set, architecture, start of the pretrained tag) -> what a tuned model shall reach.
+GOALS: dict[tuple[str, str, str], dict[str, float]] = {
+    ("flickr8k", "ViT-B-32", "openai"): dict(zip(BOTH, (0.88, 0.94), strict=True)),
+    ("flickr30k", "ViT-B-32", "openai"): dict(zip(BOTH, (0.91, 0.96), strict=True)),
+    ("coco", "ViT-B-32", "openai"): dict(zip(BOTH, (0.73, 0.83), strict=True)),
+    ("flickr8k", "ViT-B-32-quickgelu", "laion400m"): dict(zip(BOTH, (0.88, 0.94), strict=True)),
+    ("flickr30k", "ViT-B-32-quickgelu", "laion400m"): dict(zip(BOTH, (0.905, 0.955), strict=True)),
+    ("coco", "ViT-B-32-quickgelu", "laion400m"): dict(zip(BOTH, (0.735, 0.83), strict=True)),
+    ("flickr8k", "ViT-B-16-plus-240", ""): dict(zip(BOTH, (0.91, 0.96), strict=True)),
+    ("flickr30k", "ViT-B-16-plus-240", ""): dict(zip(BOTH, (0.94, 0.98), strict=True)),
+    ("coco", "ViT-B-16-plus-240", ""): dict(zip(BOTH, (0.77, 0.87), strict=True)),
+    ("fashion12k", "xlm-roberta-base-ViT-B-32", ""): {"hit_at_k": 0.85, "reciprocal_rank": 0.48},
+    ("ukbench", "resnet50", ""): {"recall_at_k": 0.98},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of one model on one split of one set."""
+
+    set: str
+    """Name of the set."""
+    split: str
+    """Of the set."""
+    model: str
+    """The backbone's name."""
+    stage: str
+    """ZERO_SHOT or TUNED."""
+    artifact: str
+    """Id of the tuned model; '' zero-shot."""
+    pictures: int
+    """Different ones that were scored."""
+    published_pictures: int
+    """Of the whole split; 0 where that is not known."""
+    texts: int
+    """Captions that were scored; 0 for pictures alone."""
+    limit: int
+    """k of the nine metrics."""
+    metrics: dict[str, float]
+    """The nine metrics and the textbook's by their plain names, and recall at 1, 5 and 10 in both directions."""
+    command: str
+    """What made it."""
+    versions: dict[str, str]
+    """Package -> version."""
+    commit: str
+    """Of the code; '' where it is not a checkout."""
+    device: str
+    """That it was scored on."""
+    date: str
+    """ISO 8601, UTC."""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What a later row of the same replaces."""
+        return self.set, self.split, self.model, self.stage
+
+
+def goal_of(set_name: str, backbone: Backbone) -> dict[str, float]:
+    """Return what a tuned model shall reach on a set, by metric; empty where nothing is written down."""
+    for (name, architecture, tag), goal in GOALS.items():
+        if (name, architecture) == (set_name, backbone.architecture) and backbone.pretrained.startswith(tag):
+            return goal
+    return {}
+
+
+def add_row(folder: Path, row: Row) -> list[Row]:
+    """Add a row to the table in a folder, in place of an earlier one of its key, and write both files.
+
+    Args:
+        folder: made where it is not there.
+        row: to add.
+
+    Returns:
+        All rows, by set, split and model, zero-shot before tuned.
+
+    Raises:
+        InvalidInput: benchmark.json is there and is something else.
+    """
+    rows = sorted([old for old in read_rows(folder) if old.key != row.key] + [row], key=_order)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / JSON, json.dumps({"rows": [asdict(one) for one in rows]}, indent=1) + "\n")
+    _write(folder / MARKDOWN, markdown(rows))
+    return rows
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Return the rows of the table in a folder; none where there is no table yet.
+
+    Raises:
+        InvalidInput: benchmark.json is no such table.
+    """
+    path = folder / JSON
+    try:
+        rows = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+        markdown(sorted(rows, key=_order))  # what cannot be written out is no table
+        return rows
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidInput(
+            f"{path} must be a table of an earlier benchmark. Got something else. Choose another --output."
+        ) from error
+
+
+def _order(row: Row) -> tuple[int, str, str, bool]:
+    names = list(TITLES)
+    return names.index(row.set) if row.set in names else len(names), row.split, row.model, row.stage == TUNED
+
+
+def _write(path: Path, content: str) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the table as Markdown: recall in both directions beside the goals, the nine metrics, and the commands."""
+    recalls = [
+        [_figure(row.metrics, name(k)) for name in (text_to_image, image_to_text) for k in RECALLS] for row in rows
+    ]
+    nine = [metric.__name__ for metric in NINE]
+    parts = [
+        "# Benchmarks",
+        "Recall as CLIP_benchmark defines it: any of a picture's captions counts. Goals are RECIPES.md's, for tuned "
+        "models; all other figures were measured by the commands below.",
+        _table(
+            ["set", "split", "pictures", "texts", "model", "stage"]
+            + [f"{side} R@{k}" for side in ("image retrieval", "text retrieval") for k in RECALLS]
+            + ["goal"],
+            [[*_names(row), *recall, _goal(row)] for row, recall in zip(rows, recalls, strict=True)],
+        ),
+        "## The nine metrics",
+        "Text to picture, or picture to picture, over the first k; DocArray v1's definitions.",
+        _table(
+            ["set", "model", "stage", "k", *nine],
+            [
+                [_title(row), row.model, row.stage, str(row.limit), *(_figure(row.metrics, name) for name in nine)]
+                for row in rows
+            ],
+        ),
+        "## How",
+        "\n".join(_how(row) for row in rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _names(row: Row) -> list[str]:
+    whole = row.published_pictures in (0, row.pictures)
+    pictures = f"{row.pictures:,}" if whole else f"{row.pictures:,} of {row.published_pictures:,}"
+    return [_title(row), row.split, pictures, f"{row.texts:,}" if row.texts else "", row.model, row.stage]
+
+
+def _title(row: Row) -> str:
+    return TITLES.get(row.set, row.set)
+
+
+def _goal(row: Row) -> str:
+    try:
+        goal = goal_of(row.set, find_backbone(row.model))
+    except NoSuchModel:  # of a table that another installation wrote
+        goal = {}
+    names = {text_to_image(5): "image R@5", image_to_text(5): "text R@5"}
+    return ", ".join(f"{names.get(name, name)} {value:.3f}" for name, value in goal.items())
+
+
+def _figure(metrics: Mapping[str, Any], name: str) -> str:
+    return f"{metrics[name]:.3f}" if name in metrics else ""
+
+
+def _how(row: Row) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in row.versions.items())
+    tuned = f" (artifact {row.artifact})" if row.artifact else ""
+    return (
+        f"* {_title(row)}, {row.split}, {row.model}, {row.stage}{tuned}: `{row.command}`; {row.date}; {row.device}; "
+        f"commit {row.commit or 'none'}; {versions}"
+    )
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
