@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .documents import read_each
 from .exceptions import InvalidDocument
 from .pairs import carries_picture, sides
 from .wire import LABEL_TAG, SCORE_TAG
@@ -66,11 +67,8 @@ def check_documents(documents: Iterable[Document], first: int = 0) -> None:
     Raises:
         InvalidDocument: the first that cannot be stored, with its position and id.
     """
-    for position, document in enumerate(documents, first):
-        try:
-            check_document(document)
-        except InvalidDocument as error:
-            raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
+    for _ in read_each(documents, check_document, first):
+        pass
 
 
 def kind_of(document: Document) -> str:

@@ -178,7 +178,7 @@ class Datasets:
         return [_from_dict(target) for _, target in self._names.all()]
 
     def delete(self, name: str) -> Dataset:
-        """Forget a name, and the content if no other name means it.
+        """Forget a name, and the content with its decoded pictures if no other name means it.
 
         Raises:
             DatasetNotFound: none of that name.
@@ -187,6 +187,8 @@ class Datasets:
         self._names.delete(name)
         if all(other.version != dataset.version for other in self.all()):
             remove(self._folder / dataset.version)
+            for path in self._workspace.pixels.glob(f"{dataset.version}-*"):
+                path.unlink(missing_ok=True)
         return dataset
 
     def parts(self, version: str) -> list[Path]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .documents import read_each
 from .exceptions import InvalidDocument
 from .images import is_text, read_data_uri
 from .pairs import carries_picture, png
@@ -32,19 +33,18 @@ def read_label(value: object) -> str:
     return str(value)
 
 
-def read_labelled(documents: Iterable[Document]) -> list[LabelledPicture]:
-    """Return the labelled pictures of several documents.
+def iterate_labelled(documents: Iterable[Document]) -> Iterator[LabelledPicture]:
+    """Yield the labelled pictures of several documents.
 
     Raises:
         InvalidDocument: the first that is none, with its position, from 0, and id.
     """
-    pictures = []
-    for position, document in enumerate(documents):
-        try:
-            pictures.append(_read(document))
-        except InvalidDocument as error:
-            raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
-    return pictures
+    return read_each(documents, _read)
+
+
+def read_labelled(documents: Iterable[Document]) -> list[LabelledPicture]:
+    """Return the labelled pictures of several documents; errors as of `iterate_labelled`."""
+    return list(iterate_labelled(documents))
 
 
 def _read(document: Document) -> LabelledPicture:

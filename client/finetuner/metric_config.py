@@ -12,6 +12,7 @@ from typing import Any
 
 from .checks import choice, flag, number, options, text, whole
 from .exceptions import InvalidInput
+from .optimizer_config import OPTIMIZERS, OWN_OPTIONS
 
 Defaults = Mapping[str, Any]
 """Options by name with the library's defaults; the default's type is the option's."""
@@ -59,7 +60,20 @@ CLASS_LOSSES: Mapping[str, Defaults] = {
     "SubCenterArcFaceLoss": {"margin": 28.6, "scale": 64, "sub_centers": 3},
 }
 
-LOSSES: Mapping[str, Defaults] = {**PAIR_LOSSES, **CLASS_LOSSES}
+# Losses that can compare a batch with earlier ones, too (cross-batch memory, Wang et al., arXiv:1912.06798).
+WITH_MEMORY = (
+    "AngularLoss", "CircleLoss", "ContrastiveLoss", "GeneralizedLiftedStructureLoss", "IntraPairVarianceLoss",
+    "LiftedStructureLoss", "MarginLoss", "MultiSimilarityLoss", "NCALoss", "NTXentLoss",
+    "SignalToNoiseRatioContrastiveLoss", "SupConLoss", "TripletMarginLoss", "TupletMarginLoss",
+)  # fmt: skip
+MEMORY_SIZE = "memory_size"
+"""Option of theirs: the last so many embeddings are kept, up to 65,536 and at least a batch of them; 0 keeps none."""
+
+LOSSES: Mapping[str, Defaults] = {
+    **PAIR_LOSSES,
+    **{name: {**PAIR_LOSSES[name], MEMORY_SIZE: 0} for name in WITH_MEMORY},
+    **CLASS_LOSSES,
+}
 METRIC_LOSSES = tuple(sorted(LOSSES))
 WITHOUT_MINER = ("InstanceLoss", "P2SGradLoss", "PNPLoss", "RankedListLoss")
 
@@ -86,11 +100,7 @@ COUNTS = (
     "num_bins", "n_bins", "centers_per_class", "sub_centers", "pos_per_bin", "neg_per_bin", "triplets_per_anchor",
 )  # fmt: skip
 SAMPLERS = ("auto", "class", "random")
-LOSS_OPTIMIZERS = ("Adam", "AdamW")
-LOSS_OPTIMIZER_OPTIONS = {
-    "lr": (1e-12, 10.0), "weight_decay": (0.0, 10.0), "eps": (1e-12, 1.0), "beta1": (0.0, 0.9999),
-    "beta2": (0.0, 0.99999),
-}  # fmt: skip
+LOSS_RATE = (1e-12, 10.0)
 
 
 @dataclass(frozen=True)
@@ -114,9 +124,9 @@ class MetricConfig:
     num_items_per_class: int = 4
     """2 to 1,024 pictures of a label in a batch of the class sampler."""
     loss_optimizer: str | None = None
-    """Of the loss's own weights: 'Adam' or 'AdamW'; None is the run's optimizer."""
-    loss_optimizer_options: Mapping[str, float] = field(default_factory=dict)
-    """lr (the run's, if not set), weight_decay, eps, beta1, beta2."""
+    """Of the loss's own weights: one of `OPTIMIZERS`; None is the run's optimizer."""
+    loss_optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    """lr (the run's, if not set), and the optimizer's own, see `optimizer_config`."""
 
     def __post_init__(self) -> None:
         choice("loss", self.loss, METRIC_LOSSES)
@@ -131,13 +141,12 @@ class MetricConfig:
         choice("sampler", self.sampler, SAMPLERS)
         self._set("num_items_per_class", whole("num_items_per_class", self.num_items_per_class, 2, 1024))
         if self.loss_optimizer is not None:
-            choice("loss_optimizer", self.loss_optimizer, LOSS_OPTIMIZERS)
-        given = options("loss_optimizer_options", self.loss_optimizer_options, LOSS_OPTIMIZER_OPTIONS)
-        checked = {
-            name: number(f"loss_optimizer_options[{name!r}]", value, *LOSS_OPTIMIZER_OPTIONS[name])
-            for name, value in given.items()
-        }
-        self._set("loss_optimizer_options", checked)
+            choice("loss_optimizer", self.loss_optimizer, OPTIMIZERS)
+        known = {"lr": LOSS_RATE, **{name: rule for rules in OWN_OPTIONS.values() for name, rule in rules.items()}}
+        given = options("loss_optimizer_options", self.loss_optimizer_options, known)
+        if "lr" in given:
+            given["lr"] = number("loss_optimizer_options['lr']", given["lr"], *LOSS_RATE)
+        self._set("loss_optimizer_options", given)
         if self.loss not in CLASS_LOSSES and (self.loss_optimizer or self.loss_optimizer_options):
             raise InvalidInput(
                 f"loss_optimizer needs a loss with weights of its own ({', '.join(CLASS_LOSSES)}). Got {self.loss}. "
@@ -177,6 +186,8 @@ def _value(what: str, name: str, value: Any, default: Any) -> Any:
     if name in WORDS:
         choice(what, text(what, value), WORDS[name])
         return value
+    if name == MEMORY_SIZE:
+        return whole(what, value, 0, 65_536)
     if name in COUNTS:
         return value if default == "all" and value == "all" else whole(what, value, 1, 10_000)
     return number(what, value, -1e6, 1e6)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from .documents import read_each
 from .exceptions import InvalidDocument
 from .images import UriReader, decode, from_tensor, read_data_uri
 from .wire import LABEL_TAG, LANGUAGE_TAG
@@ -28,7 +30,7 @@ class Pair:
     language: str = ""
     """Metrics are reported for each language too."""
 
-    @property
+    @cached_property
     def image_id(self) -> str:
         """The picture's content hash: the same picture under several captions is one picture."""
         return hashlib.sha256(self.image).hexdigest()
@@ -142,16 +144,15 @@ def packed(document: Document, read_uri: UriReader, *, check: bool = True) -> Do
     return pair
 
 
-def read_pairs(documents: Iterable[Document]) -> list[Pair]:
-    """Return the pairs of several documents.
+def iterate_pairs(documents: Iterable[Document]) -> Iterator[Pair]:
+    """Yield the pairs of several documents.
 
     Raises:
         InvalidDocument: the first that is none, with its position, from 0, and id.
     """
-    pairs = []
-    for position, document in enumerate(documents):
-        try:
-            pairs.append(read_pair(document))
-        except InvalidDocument as error:
-            raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
-    return pairs
+    return read_each(documents, read_pair)
+
+
+def read_pairs(documents: Iterable[Document]) -> list[Pair]:
+    """Return the pairs of several documents; errors as of `iterate_pairs`."""
+    return list(iterate_pairs(documents))

@@ -125,6 +125,14 @@ class Run:
         """End the run; its log stays."""
         self._call(wire.RUNS_CANCEL)
 
+    def resume(self) -> None:
+        """Let a run that failed or was canceled go on from its last checkpoint, or from the start without one.
+
+        Raises:
+            InvalidInput: a run that has not ended, or has finished.
+        """
+        self._description = self._call(wire.RUNS_RESUME)
+
     def metrics(self) -> dict[str, dict[str, float]]:
         """Return {'before': {name: value}, 'after': {...}}; empty where the run had nothing to evaluate on.
 

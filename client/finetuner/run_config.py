@@ -9,24 +9,24 @@ from typing import Any
 from .backbones import IMAGE_TASK, Backbone, find_backbone
 from .checks import choice, flag, number, options, text, whole
 from .exceptions import InvalidInput
-from .metric_config import MetricConfig
+from .image_model import pooling_of
+from .metric_config import MEMORY_SIZE, MetricConfig
 from .model_kinds import towers_of
+from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
 from .run_callbacks import checked_callbacks
+from .training_options import TrainingOptions
 from .workspace import checked_name
 
-LOSSES = ("CLIPLoss",)
-OPTIMIZERS = ("Adam", "AdamW")
-SCHEDULERS = ("constant", "cosine")
+# loss of a CLIP -> option -> (low, high)
+LOSSES = {"CLIPLoss": {"label_smoothing": (0.0, 0.99)}, "SigLIPLoss": {"logit_bias": (-100.0, 100.0)}}
 DEVICES = ("cuda", "gpu", "cpu")
 SAMPLERS = ("auto", "random")
+NAMES = ("run_name", "experiment_name", "train_data", "eval_data", "guard_data", "model_artifact", "resume_from")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 IMAGE_FIELDS = (
-    "loss_options", "miner", "miner_options", "num_items_per_class", "loss_optimizer", "loss_optimizer_options",
-    "freeze", "output_dim",
+    "model_options", "miner", "miner_options", "num_items_per_class", "loss_optimizer",
+    "loss_optimizer_options", "freeze", "output_dim",
 )  # fmt: skip
-
-# name -> (low, high) of each option that an optimizer takes besides its learning rate
-OPTIMIZER_OPTIONS = {"weight_decay": (0.0, 10.0), "eps": (1e-12, 1.0), "beta1": (0.0, 0.9999), "beta2": (0.0, 0.99999)}
-SCHEDULER_OPTIONS = {"num_warmup_steps": (0, 10**9), "num_training_steps": (1, 10**9)}
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,14 @@ class RunConfig:
     """Name of a dataset: pairs for a CLIP, labelled pictures for a model of pictures."""
     eval_data: str = ""
     """Name of a dataset of pairs that scores a CLIP before and after; '' for none."""
+    guard_data: str = ""
+    """The same, for what a CLIP must not forget: metrics `guard_...`, and a warning where they fall; '' for none."""
     val_split: float = 0.0
     """Share of the training pictures, in [0, 1), that is held out for the loss curve of validation."""
     model_artifact: str = ""
     """Artifact id or alias to go on from instead of the backbone's pretrained weights."""
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    """For pictures only: 'pooler' and 'pooler_options', see `image_model.pooling_of`."""
     run_name: str = ""
     """1 to 128 letters, digits, '.', '_' or '-'; '' lets the trainer choose."""
     experiment_name: str = "default"
@@ -56,10 +60,11 @@ class RunConfig:
     description: str = ""
     """Free text, up to 2,000 characters."""
     loss: str = "CLIPLoss"
-    """For a CLIP 'CLIPLoss', symmetric InfoNCE (open_clip's ClipLoss); for pictures see `MetricConfig`."""
+    """For a CLIP 'CLIPLoss', symmetric InfoNCE, or 'SigLIPLoss'; for pictures see `MetricConfig`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    """This and the next five: for pictures only, see `MetricConfig`."""
+    """Of CLIPLoss label_smoothing, of SigLIPLoss logit_bias; for pictures see `MetricConfig`."""
     miner: str | None = None
+    """This and the next four: for pictures only, see `MetricConfig`."""
     miner_options: Mapping[str, Any] = field(default_factory=dict)
     num_items_per_class: int = 4
     loss_optimizer: str | None = None
@@ -69,41 +74,56 @@ class RunConfig:
     output_dim: int | None = None
     """For pictures only: 1 to 65,536, embedding size of a new head."""
     optimizer: str = "Adam"
-    """'Adam' or 'AdamW' of torch."""
-    optimizer_options: Mapping[str, float] = field(default_factory=dict)
-    """weight_decay, eps, beta1, beta2."""
+    """torch's name of one of `OPTIMIZERS`."""
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    """torch's names, for example weight_decay, eps, betas (or beta1 and beta2), momentum, and layer_wise_lr_decay; see
+    `optimizer_config`."""
     learning_rate: float | None = None
-    """Peak, in (0, 1]; None takes the backbone's own."""
+    """Peak, in (0, 1]; None takes the backbone's own, and with `lora_rank` 20 times that, at least 1e-4."""
     epochs: int = 5
     """1 to 10,000 passes over the pictures."""
     batch_size: int | None = None
     """2 to 65,536 pairs a step; None takes the backbone's own, at most the data's size."""
     scheduler: str | None = None
-    """'constant' or 'cosine' (to 10% of the peak); None is constant."""
-    scheduler_options: Mapping[str, int] = field(default_factory=dict)
-    """num_warmup_steps, num_training_steps (steps)."""
+    """'constant', 'constant_with_warmup', 'cosine' (to 10% of the peak), 'cosine_with_restarts', 'linear' or
+    'polynomial' (to 0); None is constant."""
+    scheduler_options: Mapping[str, Any] = field(default_factory=dict)
+    """num_warmup_steps (5% by default), num_training_steps (or 'auto': the run's), scheduler_step, which is their unit:
+    'batch' or 'epoch'; num_cycles of 'cosine_with_restarts', power of 'polynomial'."""
     sampler: str = "auto"
     """'auto' or 'random': every picture once an epoch in random order; CLIP has no other."""
     device: str = "cuda"
     """'cuda' falls back to the CPU with a warning where there is none; 'cpu' never looks."""
     num_workers: int = 4
     """0 to 64 threads that decode pictures."""
+    to_onnx: bool = False
+    """Whether the artifact holds each tower as ONNX, too."""
     seed: int = 0
     """0 to 2**32 - 1, for weights, order and crops."""
+    precision: str = "auto"
+    """'fp32', 'bf16' or 'fp16' of the forward pass; 'auto' is bf16 on a GPU that has it, fp32 elsewhere."""
+    resume_from: str = ""
+    """Name of an ended run of the experiment, whose last checkpoint this one goes on from; '' starts at the beginning.
+    Everything that decides the weights must be the same in both."""
+    training_options: Mapping[str, Any] = field(default_factory=dict)
+    """How the run computes, see `TrainingOptions`."""
     callbacks: Sequence[Mapping[str, Any]] = ()
     """Each {'name': ..., 'options': {...}}, see `callback.callback_config`; data by dataset name."""
 
     def __post_init__(self) -> None:
         row = find_backbone(text("model", self.model))
-        for name in ("run_name", "experiment_name", "train_data", "eval_data", "model_artifact"):
+        for name in NAMES:
             value = text(name, getattr(self, name))
             if value or name in ("train_data", "experiment_name"):
                 checked_name(value, name)
         if len(text("description", self.description)) > 2000:
             raise InvalidInput(f"description must be at most 2000 characters. Got {len(self.description)}. Cut it.")
-        self._check_task(row)
         choice("optimizer", self.optimizer, OPTIMIZERS)
+        self._check_task(row)
         choice("device", self.device, DEVICES)
+        choice("precision", self.precision, PRECISIONS)
+        self._set("training_options", TrainingOptions.read(self.training_options, row).changed())
+        flag("to_onnx", self.to_onnx)
         if self.scheduler is not None:
             choice("scheduler", self.scheduler, SCHEDULERS)
         self._set("val_split", number("val_split", self.val_split, 0.0, 0.99))
@@ -114,42 +134,48 @@ class RunConfig:
             self._set("batch_size", whole("batch_size", self.batch_size, 2, 65_536))
         if self.learning_rate is not None:
             self._set("learning_rate", number("learning_rate", self.learning_rate, 1e-12, 1.0))
-        self._set(
-            "optimizer_options",
-            {
-                name: number(f"optimizer_options[{name!r}]", value, *OPTIMIZER_OPTIONS[name])
-                for name, value in options("optimizer_options", self.optimizer_options, OPTIMIZER_OPTIONS).items()
-            },
-        )
-        self._set(
-            "scheduler_options",
-            {
-                name: whole(f"scheduler_options[{name!r}]", value, *SCHEDULER_OPTIONS[name])
-                for name, value in options("scheduler_options", self.scheduler_options, SCHEDULER_OPTIONS).items()
-            },
-        )
+        self._set("optimizer_options", checked_optimizer_options(self.optimizer, self.optimizer_options))
+        self._set("scheduler_options", checked_scheduler_options(self.scheduler, self.scheduler_options))
         entries = checked_callbacks(
             self.callbacks, towers_of(row), has_val_split=self.val_split > 0, has_eval_data=bool(self.eval_data)
         )
         self._set("callbacks", entries)
-        if self.scheduler_options and self.scheduler in (None, "constant"):
+        self.options.check_beside([entry["name"] for entry in entries], freeze=self.freeze)
+        self._check_memory(row)
+
+    def _check_memory(self, row: Backbone) -> None:
+        size, processes = self.loss_options.get(MEMORY_SIZE, 0), self.options.num_processes
+        batch = -(-(self.batch_size or row.batch_size) // processes) * processes  # all get as many
+        if 0 < size < batch:
             raise InvalidInput(
-                f"scheduler_options need scheduler='cosine'. Got {self.scheduler!r}. Set it, or leave them out."
+                f"loss_options[{MEMORY_SIZE!r}] must be at least a batch, {batch} pictures. Got {size}. Raise it."
             )
 
     def _check_task(self, row: Backbone) -> None:
         if row.task == IMAGE_TASK:
-            _ = self.metric
+            own = {name: value for name, value in self.metric.loss_optimizer_options.items() if name != "lr"}
+            checked_optimizer_options(self.loss_optimizer or self.optimizer, own, "loss_optimizer_options")
             flag("freeze", self.freeze)
+            pooling_of(dict(self.model_options))
+            if self.model_options and self.model_artifact:
+                raise InvalidInput(
+                    f"model_options must be empty where model_artifact is set, which has its own. "
+                    f"Got {self.model_options}. Leave one out."
+                )
             if self.output_dim is not None:
                 self._set("output_dim", whole("output_dim", self.output_dim, 1, 65_536))
-            if self.eval_data:
-                raise InvalidInput(
-                    f"eval_data must be empty for {row.name}. Got {self.eval_data!r}. "
-                    f"Score pictures with an EvaluationCallback."
-                )
+            for name in ("eval_data", "guard_data"):
+                if getattr(self, name):
+                    raise InvalidInput(
+                        f"{name} must be empty for {row.name}. Got {getattr(self, name)!r}. "
+                        f"Score pictures with an EvaluationCallback."
+                    )
             return
-        choice("loss", self.loss, LOSSES)
+        choice("loss", self.loss, tuple(LOSSES))
+        ranges = LOSSES[self.loss]
+        given = options("loss_options", self.loss_options, ranges)
+        checked = {name: number(f"loss_options[{name!r}]", value, *ranges[name]) for name, value in given.items()}
+        self._set("loss_options", checked)
         choice("sampler", self.sampler, SAMPLERS)
         self._set("num_items_per_class", whole("num_items_per_class", self.num_items_per_class, 1, 65_536))
         for name in IMAGE_FIELDS:
@@ -171,6 +197,11 @@ class RunConfig:
             self.loss_optimizer,
             self.loss_optimizer_options,
         )
+
+    @property
+    def options(self) -> TrainingOptions:
+        """How the run computes."""
+        return TrainingOptions.read(self.training_options, find_backbone(self.model))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

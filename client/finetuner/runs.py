@@ -36,13 +36,13 @@ def fit(
     miner: str | None = None,
     miner_options: Mapping[str, Any] | None = None,
     optimizer: str = "Adam",
-    optimizer_options: Mapping[str, float] | None = None,
+    optimizer_options: Mapping[str, Any] | None = None,
     learning_rate: float | None = None,
     epochs: int = 5,
     batch_size: int | None = None,
     callbacks: Sequence[Callback] | None = None,
     scheduler: str | None = None,
-    scheduler_options: Mapping[str, int] | None = None,
+    scheduler_options: Mapping[str, Any] | None = None,
     freeze: bool = False,
     output_dim: int | None = None,
     device: str = "cuda",
@@ -56,9 +56,11 @@ def fit(
     loss_optimizer_options: Mapping[str, Any] | None = None,
     *,
     loss_options: Mapping[str, Any] | None = None,
+    guard_data: Any = None,
     seed: int = 0,
-    precision: str = "fp32",
+    precision: str = "auto",
     resume_from: str | None = None,
+    training_options: Mapping[str, Any] | None = None,
     wait: bool = False,
     on_error: str = "raise",
     cpu: bool | None = None,
@@ -76,26 +78,34 @@ def fit(
         description: free text.
         experiment_name: 'default' where None.
         loss: 'CLIPLoss' for a CLIP, which has no other yet; for pictures one of pytorch-metric-learning's.
-        optimizer: 'Adam' or 'AdamW'.
-        optimizer_options: weight_decay, eps, beta1, beta2.
+        optimizer: torch's name: 'Adam', 'AdamW', 'SGD', ...
+        optimizer_options: torch's, and layer_wise_lr_decay; see `optimizer_config.OPTIMIZER_OPTIONS`.
         learning_rate: peak; the backbone's own where None.
         epochs: passes over the pictures.
         batch_size: pairs a step; the backbone's own where None.
-        scheduler: 'constant' (also None) or 'cosine'.
-        scheduler_options: num_warmup_steps, num_training_steps.
+        scheduler: 'constant' (also None), 'constant_with_warmup', 'cosine', 'cosine_with_restarts', 'linear' or
+            'polynomial'.
+        scheduler_options: num_warmup_steps, num_training_steps (or 'auto'), scheduler_step ('batch' or 'epoch'); see
+            `RunConfig.scheduler_options`.
         device: 'cuda' falls back to the CPU with a warning in the log; 'cpu'.
         num_workers: threads that decode pictures.
+        to_onnx: write each tower as ONNX, too, for `get_model(..., is_onnx=True)`; the run fails where that differs.
         sampler: 'auto' or 'random'.
+        guard_data: as eval_data, of what a CLIP can do and must not forget; the log warns where it did.
         seed: of weights, order and crops.
+        precision: 'fp32', 'bf16', 'fp16', or 'auto': bf16 on a GPU that has it, fp32 elsewhere.
+        resume_from: name of a run of the experiment that failed or was canceled, to go on from its last checkpoint in
+            a new run; `Run.resume` goes on in the same one.
+        training_options: memory, speed, LoRA, averaging, freezing, crops: see `training_options.TrainingOptions`.
         callbacks: see `finetuner.callback`; an EvaluationCallback's data may be what `train_data` may be.
         csv_options: how CSV files are read.
         on_error: 'raise' names every bad entry of a file; 'skip' leaves them out with a warning.
         wait: return when the run has ended, with a progress bar in a terminal; raises where it failed.
         cpu: of older scripts; True is device='cpu', False is device='cuda'.
-        scheduler_step: of older scripts; 'batch', which is what schedulers do here.
+        scheduler_step: of older scripts; the same as in scheduler_options.
         loss_options, miner, miner_options, num_items_per_class, loss_optimizer, loss_optimizer_options, freeze,
         output_dim: for models of pictures, see `metric_config.MetricConfig`; refused for a CLIP.
-        model_options, to_onnx, public, precision, resume_from: not supported yet; anything but the default is refused.
+        model_options, public, precision, resume_from: not supported yet; anything but the default is refused.
 
     Raises:
         InvalidInput: a wrong value, an empty dataset.
@@ -103,12 +113,7 @@ def fit(
         NoSuchModel, DatasetNotFound, AlreadyExists, FlowUnreachable
     """
     refuse_unsupported(
-        model_options=(model_options, None),
-        to_onnx=(to_onnx, False),
         public=(public, False),
-        precision=(precision, "fp32"),
-        resume_from=(resume_from, None),
-        scheduler_step=(scheduler_step or "batch", "batch"),
     )
     if cpu is not None:
         warnings.warn("cpu= is deprecated: use device='cpu' or device='cuda'", DeprecationWarning, stacklevel=2)
@@ -121,8 +126,10 @@ def fit(
             model=model,
             train_data=given.name("train_data", train_data, "train"),
             eval_data="" if eval_data is None else given.name("eval_data", eval_data, "eval"),
+            guard_data="" if guard_data is None else given.name("guard_data", guard_data, "guard"),
             val_split=val_split,
             model_artifact=model_artifact or "",
+            model_options=model_options or {},
             run_name=name,
             experiment_name=experiment,
             description=description or "",
@@ -141,11 +148,15 @@ def fit(
             epochs=epochs,
             batch_size=batch_size,
             scheduler=scheduler,
-            scheduler_options=scheduler_options or {},
+            scheduler_options=_scheduler_options(scheduler_options, scheduler_step),
             sampler=sampler,
             device=device,
             num_workers=num_workers,
+            to_onnx=to_onnx,
             seed=seed,
+            precision=precision,
+            resume_from=resume_from or "",
+            training_options=training_options or {},
             callbacks=[_described(number, callback, given) for number, callback in enumerate(callbacks or ())],
         )
         given.read()
@@ -160,6 +171,19 @@ def fit(
 
 create_run = fit  # older name
 create_training_run = fit  # older name
+
+
+def _scheduler_options(given: Mapping[str, Any] | None, scheduler_step: str | None) -> Mapping[str, Any]:
+    """Return the options with older scripts' own argument among them; its default says nothing."""
+    options = given or {}
+    if scheduler_step in (None, options.get("scheduler_step", "batch") if isinstance(options, Mapping) else "batch"):
+        return options
+    if "scheduler_step" in options:
+        raise InvalidInput(
+            f"scheduler_step must be the same in scheduler_options. Got {scheduler_step!r} and "
+            f"{options['scheduler_step']!r}. Leave one out."
+        )
+    return {**options, "scheduler_step": scheduler_step}
 
 
 def _described(number: int, callback: Callback, given: FitData) -> dict[str, Any]:

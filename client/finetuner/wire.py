@@ -35,6 +35,7 @@ RUNS_LOGS = "/runs/logs"
 RUNS_METRICS = "/runs/metrics"
 RUNS_EXAMPLES = "/runs/examples"
 RUNS_CANCEL = "/runs/cancel"
+RUNS_RESUME = "/runs/resume"
 RUNS_DELETE = "/runs/delete"
 EXPERIMENTS_CREATE = "/experiments/create"
 EXPERIMENTS_LIST = "/experiments/list"
@@ -66,10 +67,14 @@ def reply(value: Any) -> Document:
 
 
 def mark_error(document: Document, error: Exception) -> Document:
-    """Write `error` into the document's error tag and return the document, without an embedding."""
+    """Write `error` into the document's error tag and return the document, without an embedding.
+
+    The tag is {'type': class, 'message': one line, 'status': what HTTP calls it, 422 for example}.
+    """
     document.embedding = None
     document.tags.pop(ARTIFACT_TAG, None)
-    document.tags[ERROR_TAG] = {"type": type(error).__name__, "message": str(error)}
+    status = getattr(error, "status", FinetunerError.status)
+    document.tags[ERROR_TAG] = {"type": type(error).__name__, "message": str(error), "status": status}
     return document
 
 

@@ -6,6 +6,7 @@
     artifacts/<artifact id>/      published models
     aliases/                      `live` and others: small files that point to artifacts
     index/                        documents and vectors
+    cache/pixels/                 decoded pictures of datasets; may be removed at any time
 
 A name from outside never becomes a path: names are file contents, files are called by their hash.
 """
@@ -162,6 +163,11 @@ class Workspace:
     def index(self) -> Path:
         """Documents and vectors."""
         return self.root / "index"
+
+    @property
+    def pixels(self) -> Path:
+        """Decoded pictures."""
+        return self.root / "cache" / "pixels"
 
     def temporary(self, folder: Path) -> Path:
         """Make a new folder beside `folder`'s content, on the same file system, for a later rename."""

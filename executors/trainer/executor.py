@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,8 @@ from sqlalchemy import URL
 from executors.room import Room, control
 from finetuner import wire
 from finetuner.artifact import MANIFEST, read_manifest
-from finetuner.backbones import find_backbone, list_models
+from finetuner.backbones import IMAGE_TASK, find_backbone, list_models
+from finetuner.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.datasets import Datasets
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
 from finetuner.model_kinds import check_row_weights
@@ -25,11 +27,16 @@ from finetuner.run_callbacks import callback_datasets, read_callbacks
 from finetuner.run_config import RunConfig
 from finetuner.workspace import checked_name, remove
 
+from .hooks.tracker_checks import check_loggers
+from .resume import require_same
 from .run_folder import RunFolder
 from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
 from .supervisor import Supervisor
 
 LOG_BYTES = 256 * 1024
+KINDS = {
+    PAIRS: "text-image pairs", LABELLED: "labelled pictures", SCORED: "scored pairs", DOCUMENTS: "other documents",
+}  # fmt: skip
 
 
 class Trainer(Room):
@@ -37,15 +44,23 @@ class Trainer(Room):
 
     Args:
         threads: CPU threads of a training process; 0 leaves it to torch.
+        checkpoint_seconds: between two checkpoints of a run, beside those at the end of each epoch.
+        picture_cache_gb: GB of decoded pictures that stay for later runs, the least recently used go first; 0 is none.
         kwargs: of `Room`.
     """
 
-    def __init__(self, threads: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self, threads: int = 0, checkpoint_seconds: float = 600, picture_cache_gb: float = 20, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._store = RunStore(URL.create("sqlite", database=str(self.place.runs_database)))
         self._datasets = Datasets(self.place)
         self._models = Models(self.place)
-        self._supervisor = Supervisor(self.place, self._store, threads)
+        self._supervisor = Supervisor(
+            self.place,
+            self._store,
+            {"threads": threads, "checkpoint_seconds": checkpoint_seconds, "picture_cache_gb": picture_cache_gb},
+        )
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
         for status in (CREATED, STARTED, FINISHED, FAILED, CANCELED):
             runs.labels(status).set_function(partial(self._store.count, status))
@@ -60,11 +75,17 @@ class Trainer(Room):
         """Record a run and answer at once; `config` holds the fields of RunConfig."""
         config = RunConfig.from_dict(parameters["config"])
         check_row_weights(find_backbone(config.model), weights_folder(self.place))
-        data = {"train": self._datasets.find(config.train_data).version}
-        if config.eval_data:
-            data["eval"] = self._datasets.find(config.eval_data).version
-        for use, name in callback_datasets(read_callbacks(config.callbacks)).items():
+        data = {
+            use: self._checked_data(f"{use}_data", name, config)
+            for use, name in (("train", config.train_data), ("eval", config.eval_data), ("guard", config.guard_data))
+            if name
+        }
+        callbacks = read_callbacks(config.callbacks)
+        check_loggers(callbacks)
+        for use, name in callback_datasets(callbacks).items():
             data[use] = self._datasets.find(name).version
+        if config.resume_from:
+            config = replace(config, resume_from=self._checked_resume(config, data))
         if config.model_artifact:  # an alias may point elsewhere by the time that the run starts
             config = replace(config, model_artifact=self._checked_start(config))
         return _described(self._store.create(config, data))
@@ -120,6 +141,12 @@ class Trainer(Room):
     def cancel_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """End a run; one that has ended stays as it is."""
         self._supervisor.cancel(self._run(parameters))
+        return _described(self._run(parameters))
+
+    @control(wire.RUNS_RESUME, "name", "experiment")
+    def resume_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Put a run that failed or was canceled back into the queue; it goes on from its checkpoint."""
+        self._supervisor.resume(self._run(parameters))
         return _described(self._run(parameters))
 
     @control(wire.RUNS_DELETE, "name", "experiment")
@@ -239,6 +266,17 @@ class Trainer(Room):
         self.place.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
         return {"alias": alias, "artifact": target}
 
+    def _checked_data(self, field: str, name: str, config: RunConfig) -> str:
+        """Return the version of a dataset, which must hold what the run's model learns from."""
+        dataset = self._datasets.find(name)
+        wanted = LABELLED if find_backbone(config.model).task == IMAGE_TASK else PAIRS
+        if dataset.kind and dataset.kind != wanted:
+            raise InvalidInput(
+                f"{field} must be a dataset of {KINDS[wanted]} for {config.model}. Got {name!r}, which holds "
+                f"{KINDS[dataset.kind]}. Choose another dataset, or another model."
+            )
+        return dataset.version
+
     def _checked_start(self, config: RunConfig) -> str:
         """Return the artifact id that `model_artifact` means now, '' where it means the backbone itself."""
         start, backbone = self._models.resolve(config.model_artifact), find_backbone(config.model).name
@@ -250,6 +288,18 @@ class Trainer(Room):
                 f"Got {backbone}. Pass model={origin!r}."
             )
         return start if tuned else ""
+
+    def _checked_resume(self, config: RunConfig, data: Mapping[str, str]) -> str:
+        """Return the artifact id of the run to go on from, whose checkpoint must fit this one."""
+        earlier = self._store.get(config.resume_from, config.experiment_name)
+        self._require_ended(earlier)
+        if not self._folder(earlier).checkpoint.exists():
+            raise InvalidInput(
+                f"resume_from must be a run with a checkpoint. Got {earlier.name!r}, which is {earlier.status} and has "
+                f"none. Go on from a finished run's model with model_artifact."
+            )
+        require_same(config, RunConfig.from_dict(earlier.config), data, earlier.data)
+        return earlier.artifact_id
 
     def _require_ended(self, run: RunRecord) -> None:
         if run.status not in ENDED:

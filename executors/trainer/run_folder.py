@@ -7,7 +7,11 @@ metrics.jsonl      one JSON object a line: {"step", "epoch", "loss", "learning_r
 evaluations.jsonl  one JSON object for each evaluation while training: {"step", "epoch", "metrics"}
 scores.json        {"before": {...}, "after": {...}}
 examples.json      {"before": {query: [match, ...]}, "after": {...}}
-checkpoints/       models of the last epochs, where a callback asks for them
+checkpoints/       models of the last epochs, where a callback asks for them; tuned/, where WiSE-FT's alphas were swept
+wise_ft.json       {"metric", "alpha", "curve": [[alpha, score], ...]}, of such a sweep
+trackers.json      {logger: its tracker's id of the run}, to go on with it
+wandb/, mlruns/, tensorboard/  what trackers write, where callbacks ask for them
+checkpoint.pt      what the run needs to go on; not there before the first epoch's end and after the last one's
 outcome.json       {"status", "details"}; its presence means that the run has ended
 """
 
@@ -45,6 +49,11 @@ class RunFolder:
         return self.path / "evaluations.jsonl"
 
     @property
+    def checkpoint(self) -> Path:
+        """What the run needs to go on."""
+        return self.path / "checkpoint.pt"
+
+    @property
     def checkpoints(self) -> Path:
         """A folder for each epoch that is kept."""
         return self.path / "checkpoints"
@@ -62,10 +71,32 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Remove everything that an earlier attempt at the run left, except its log."""
-        self.forget("outcome", "process", "scores", "examples")
-        self.metrics.unlink(missing_ok=True)
-        self.evaluations.unlink(missing_ok=True)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.forget("outcome", "process", "scores", "examples", "trackers", "wise_ft")
+        for file in (self.metrics, self.evaluations, self.checkpoint):
+            file.unlink(missing_ok=True)
+        for name in (self.checkpoints.name, "wandb", "mlruns", "tensorboard"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def go_back(self, step: int) -> None:
+        """Remove the lines that were written after a step: the run goes on from there and writes them again."""
+        for file in (self.metrics, self.evaluations):
+            if file.exists():
+                lines = file.read_text().splitlines(keepends=True)
+                kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+                write_atomically(file, "".join(kept).encode())
+
+    def take_over(self, other: RunFolder) -> None:
+        """Copy what another run needed to go on."""
+        for name in ("scores.json", "examples.json"):
+            if (other.path / name).exists():
+                shutil.copyfile(other.path / name, self.path / name)
+        for source, target in (
+            (other.metrics, self.metrics),
+            (other.evaluations, self.evaluations),
+            (other.checkpoint, self.checkpoint),  # comes last: it is what makes the rest count
+        ):
+            if source.exists():
+                shutil.copyfile(source, target)
 
     def forget(self, *names: str) -> None:
         """Remove some of the JSON files above."""

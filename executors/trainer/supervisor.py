@@ -2,7 +2,7 @@
 
 The worker lives in its own session, so that killing the executor does not kill the run. The supervisor
 only looks: at the worker's process, and at `outcome.json`. An orderly close stops the worker and puts its
-run back into the queue.
+run back into the queue; so does the next supervisor where both were killed. The run goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-import os
-import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import IO, Any
 
@@ -30,6 +29,7 @@ from .run_store import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, START
 POLL_SECONDS = 0.3
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 10.0
+ATTEMPTS = 3
 WORKER = "executors.trainer.worker"
 
 log = logging.getLogger("finetuner")
@@ -41,20 +41,21 @@ class Supervisor:
     Args:
         workspace: whose runs are carried out; only one supervisor at a time can have it.
         store: the runs.
-        threads: CPU threads of a worker; 0 leaves it to torch.
+        settings: of the workers, see `Trainer`.
 
     Raises:
         InvalidInput: another trainer works in this workspace.
     """
 
-    def __init__(self, workspace: Workspace, store: RunStore, threads: int = 0) -> None:
+    def __init__(self, workspace: Workspace, store: RunStore, settings: Mapping[str, float]) -> None:
         self._workspace = workspace
         self._store = store
-        self._threads = threads
+        self._settings = {"workspace": str(workspace.root), **settings}
         self._lock_file = _lock(workspace)
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
+        self._requeue_lost()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
 
@@ -66,21 +67,48 @@ class Supervisor:
             if self._store.move(run.artifact_id, CANCELED, "Canceled", only_from=(STARTED,)):
                 _stop(_worker_of(self.folder(run)))
 
+    def resume(self, run: RunRecord) -> None:
+        """Put a run that failed or was canceled back into the queue; it goes on from its checkpoint.
+
+        Raises:
+            InvalidInput: a run that has not ended, or has finished.
+        """
+        with self._lock:
+            self.folder(run).forget("outcome", "process", "attempts")
+            if not self._store.move(run.artifact_id, CREATED, f"{AWAITS} again", only_from=(FAILED, CANCELED)):
+                raise InvalidInput(
+                    f"run must have failed or been canceled. Got {run.name!r}, which is {run.status}. "
+                    f"Start a new one with model_artifact={run.artifact_id!r}."
+                )
+
     def close(self) -> None:
-        """Stop; a run that is under way starts again with the next supervisor."""
+        """Stop; a run that is under way goes on with the next supervisor."""
         self._closing.set()
         self._thread.join()
         with self._lock:
             for run in self._store.with_status(STARTED):
                 _stop(_worker_of(self.folder(run)))
                 if not self._ended(run) and not self._published(run):
-                    self.folder(run).forget("process")
-                    self._store.move(run.artifact_id, CREATED, f"{AWAITS} again", only_from=(STARTED,))
+                    self.folder(run).forget("attempts")
+                    self._requeue(run)
         self._lock_file.close()
 
     def folder(self, run: RunRecord) -> RunFolder:
         """Return the run's folder."""
         return RunFolder(self._workspace.run(run.artifact_id))
+
+    def _requeue_lost(self) -> None:
+        """Put runs back whose worker was killed together with the last supervisor."""
+        for run in self._store.with_status(STARTED):
+            if _worker_of(self.folder(run)) is None and not self._ended(run) and not self._published(run):
+                attempts = (self.folder(run).read("attempts") or {"count": 0})["count"] + 1
+                if attempts < ATTEMPTS:  # a run that takes the machine down with it must not do so for ever
+                    self.folder(run).write("attempts", {"count": attempts})
+                    self._requeue(run)
+
+    def _requeue(self, run: RunRecord) -> None:
+        self.folder(run).forget("process")
+        self._store.move(run.artifact_id, CREATED, f"{AWAITS} again", only_from=(STARTED,))
 
     def _watch(self) -> None:
         while not self._closing.wait(POLL_SECONDS):
@@ -104,7 +132,8 @@ class Supervisor:
         if self._ended(run):
             return
         if _worker_of(self.folder(run)) is None and not self._ended(run) and not self._published(run):
-            details = "The training process ended without a result: killed, or out of memory. See the log."
+            details = "The training process ended without a result: killed, or out of memory. See the log. "
+            details += "Run.resume() goes on from the last checkpoint."
             with open(self.folder(run).log, "a") as lines:
                 lines.write(f"{time.strftime('[%H:%M:%S]')} ERROR    {details}\n")
             self._store.move(run.artifact_id, FAILED, details, only_from=(STARTED,))
@@ -127,19 +156,28 @@ class Supervisor:
     def _start(self, run: RunRecord) -> None:
         folder = self.folder(run)
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.start_over()
-        folder.write("request", asdict(run) | {"workspace": str(self._workspace.root), "threads": self._threads})
+        if folder.checkpoint.exists():
+            folder.forget("outcome", "process")
+        else:
+            folder.start_over()
+        folder.write("request", asdict(run) | self._settings)
         # STARTED comes first: should we die between the two, the next supervisor finds no worker and says so
         self._store.move(run.artifact_id, STARTED, "Training", only_from=(CREATED,))
         with open(folder.log, "ab") as lines:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", WORKER, str(folder.path)],
+                [sys.executable, *_launcher(run), "-m", WORKER, str(folder.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=lines,
                 stderr=lines,
                 start_new_session=True,
             )
         folder.write("process", {"pid": self._child.pid})
+
+
+def _launcher(run: RunRecord) -> list[str]:
+    """Return what starts several processes and ends them together; nothing where there is one."""
+    count = run.config["training_options"].get("num_processes", 1)
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)] if count > 1 else []
 
 
 def _worker_of(folder: RunFolder) -> psutil.Process | None:
@@ -156,14 +194,19 @@ def _worker_of(folder: RunFolder) -> psutil.Process | None:
 
 
 def _stop(worker: psutil.Process | None) -> None:
+    """End a worker and all that it has started, such as the processes that share its run."""
     if worker is None:
         return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, number)  # the worker leads its own session and group
+    family = [worker]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family += worker.children(recursive=True)
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(process)
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:
-            if _is_gone(worker):
+            if all(map(_is_gone, family)):
                 return
             time.sleep(0.02)
 

@@ -1,80 +1,303 @@
-"""Pairs a second of our training loop against a bare loop over the same tensors, in turn, in one process.
+"""Pairs a second of our training loop, beside two plain ones; on a GPU, the share of its roofline.
 
-Prints one JSON object last: `vs_bare_loop` is the ratio of CPU time per step, bare over ours (1 is no overhead).
+On a CPU three loops take turns, an epoch each, round by round in one process, on clip-mini and on a ViT-B-32 cut to
+two layers a tower:
+
+    ours   `Training`, as a run sets it up, its pictures decoded before (as from the second epoch on)
+    bare   a `for` loop over the same pictures and tokens as tensors in memory: no order, no crops, no reports
+    jpeg   a `for` loop over a DataLoader that reads the JPEGs through open_clip's own transform, order shuffled
+
+A ratio is the median over the rounds of that round's seconds, the other loop's by ours; `_cpu` is the same of the
+CPU seconds of all threads and of the DataLoader's processes. JPEGs come in two sizes: as sets for training are
+distributed, and as cameras write them. Prints one JSON object last, whose `vs_bare_loop` and `vs_jpeg_pipeline` are
+the lowest ratios of both models, the latter with the smaller JPEGs.
+
+With `--device cuda`: pairs a second of a whole ViT-B-32 in bf16, by the FLOPs that PyTorch counts in a step and by
+the rate of a large bf16 matrix product on the same GPU.
 """
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
+import open_clip
+import psutil
 import torch
 from open_clip import ClipLoss
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
-from executors.trainer.hooks import Progress
-from executors.trainer.training import train
-from executors.trainer.training_data import TrainingData, prepare
+from executors.trainer.data.picture_cache import PictureCache
+from executors.trainer.data.training_data import TrainingData, prepare
+from executors.trainer.hooks.hook import Progress
+from executors.trainer.loop.clip_task import ClipTask
+from executors.trainer.loop.training import Training
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone, text_features
 from finetuner.pairs import Pair
 from finetuner.run_config import RunConfig
 
-ITEMS, BATCH, EPOCHS, ROUNDS = 128, 128, 4, 5
+RATE = 1e-5
+SET, CAMERA = "500x375", "4000x3000"  # pixels; the former as in Flickr30k
+NOISE = 8  # standard deviation, of 255: a photograph's file, not a drawing's
+DRAWN = 8  # pictures; all others are their files again
+LARGE = 8192  # side of the matrices whose product gives the roofline
 
 
-def ours(model: Clip, data: TrainingData) -> float:
-    """Return CPU seconds of training for EPOCHS."""
-    config = RunConfig(model="clip-mini", train_data="x", epochs=EPOCHS, optimizer="AdamW", batch_size=BATCH)
-    started = time.process_time()
-    train(Progress(model), data, config, learning_rate=1e-4, batch_size=BATCH, report=lambda step: None)
-    return time.process_time() - started
+@dataclass(frozen=True)
+class Case:
+    """A model and how much of it is timed."""
+
+    model: Clip
+    backbone: str
+    """Row of the configuration."""
+    batch: int
+    pairs: int
+    """An epoch; whole batches."""
 
 
-def bare(model: Clip, data: TrainingData) -> float:
-    """Return CPU seconds of as many steps on tensors in memory: no crops, no captions drawn, no reports."""
-    mean, std = 127.5, 64.0
-    pixels = torch.from_numpy(np.array(data.pixels)).float().sub(mean).div(std)
-    tokens = model.tokenizer([captions[0] for captions in data.captions])
-    loss_of = ClipLoss()
-    started = time.process_time()
-    optimizer = torch.optim.AdamW(model.network.parameters(), lr=1e-4, fused=True)
-    model.network.train()
-    for _ in range(EPOCHS):
-        for start in range(0, len(data), BATCH):
-            image = torch.nn.functional.normalize(model.network.encode_image(pixels[start : start + BATCH]), dim=-1)
-            text = torch.nn.functional.normalize(text_features(model.network, tokens[start : start + BATCH]), dim=-1)
-            optimizer.zero_grad()
-            loss_of(image, text, model.network.logit_scale.exp()).backward()
-            optimizer.step()
-    return time.process_time() - started
+def clip_mini() -> Case:
+    """Return the packaged model."""
+    return Case(load_backbone(find_backbone("clip-mini")), "clip-mini", batch=128, pairs=128)
+
+
+def vit_b_32(batch: int, pairs: int, layers: int | None, device: str) -> Case:
+    """Return a ViT-B-32 of random weights.
+
+    Args:
+        batch: pairs a step.
+        pairs: an epoch.
+        layers: of each tower; None keeps its twelve.
+        device: torch's name of a device.
+    """
+    config: dict[str, Any] = open_clip.get_model_config("ViT-B-32")
+    if layers is not None:
+        for tower in ("vision_cfg", "text_cfg"):
+            config[tower] = config[tower] | {"layers": layers}
+    torch.manual_seed(0)
+    network = open_clip.create_model("ViT-B-32", device=device, **config)
+    model = Clip(network.eval(), open_clip.get_tokenizer("ViT-B-32"), config, "ViT-B-32")
+    return Case(model, "ViT-B-32::openai", batch, pairs)
+
+
+def write_jpegs(folder: Path, count: int, size: str) -> list[Pair]:
+    """Write some of the catalogue's pictures, enlarged and with noise, as 0.jpg, 1.jpg, ...; return them as pairs.
+
+    Args:
+        folder: where to.
+        count: of files, no two of them the same.
+        size: 'WIDTHxHEIGHT', pixels.
+    """
+    width, height = map(int, size.split("x"))
+    noise = np.random.default_rng(0).normal(0, NOISE, (height, width, 3))
+    drawn, pairs = [], []
+    for picture in fashion("train", items=-(-count // 2)):
+        if len(drawn) < DRAWN:
+            small = Image.open(io.BytesIO(picture.jpeg)).convert("RGB")
+            large = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+            file = io.BytesIO()
+            Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+            drawn.append(file.getvalue())
+        number = len(pairs)
+        jpeg = drawn[number % DRAWN] + b"%d" % number  # what stands behind a JPEG's end makes it another file
+        (folder / f"{number}.jpg").write_bytes(jpeg)
+        pairs.append(Pair(picture.captions["en"], jpeg))
+    return pairs
+
+
+def ours(case: Case, data: TrainingData) -> Callable[[], None]:
+    """Return an epoch of our loop."""
+    config = RunConfig(
+        case.backbone,
+        train_data="x",
+        epochs=1,
+        optimizer="AdamW",
+        batch_size=case.batch,
+        device=case.model.device.type,
+        training_options={"micro_batch_size": case.batch},  # else a run first measures what fits
+    )
+    progress, task = Progress(case.model), ClipTask(case.model, data, config, case.batch)
+    return Training(task, progress, config, learning_rate=RATE, report=lambda step: None).run
+
+
+class Bare:
+    """An epoch over tensors in memory."""
+
+    def __init__(self, case: Case, data: TrainingData) -> None:
+        preprocess = case.model.preprocess_config
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocess.mean, preprocess.std))
+        self._pixels = (torch.from_numpy(np.array(data.pixels)).float() / 255 - mean) / std
+        self._tokens = case.model.tokenizer([captions[0] for captions in data.captions])
+        self._batch = case.batch
+        self._network = case.model.network
+        self._optimizer = torch.optim.AdamW(self._network.parameters(), lr=RATE, fused=True)
+        self._loss = ClipLoss()
+
+    def __call__(self) -> None:
+        """Train."""
+        self._network.train()
+        for start in range(0, len(self._pixels), self._batch):
+            rows = slice(start, start + self._batch)
+            image = torch.nn.functional.normalize(self._network.encode_image(self._pixels[rows]), dim=-1)
+            text = torch.nn.functional.normalize(text_features(self._network, self._tokens[rows]), dim=-1)
+            self._optimizer.zero_grad()
+            self._loss(image, text, self._network.logit_scale.exp()).backward()
+            self._optimizer.step()
+
+
+class Files(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """JPEGs through open_clip's transform, texts through its tokenizer."""
+
+    def __init__(self, folder: Path, captions: list[str], model: Clip) -> None:
+        preprocess = model.preprocess_config
+        self._folder = folder
+        self._captions = captions
+        self._tokenizer = model.tokenizer
+        self._transform = open_clip.image_transform(
+            preprocess.size, is_train=False, mean=preprocess.mean, std=preprocess.std
+        )
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        picture = self._transform(Image.open(self._folder / f"{row}.jpg"))
+        return picture, self._tokenizer([self._captions[row]])[0]
+
+
+class Jpeg:
+    """An epoch over files, by processes that live through all epochs."""
+
+    def __init__(self, case: Case, files: Files, workers: int) -> None:
+        self._loader = DataLoader(
+            files, case.batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0, drop_last=True
+        )
+        self._network = case.model.network
+        self._optimizer = torch.optim.AdamW(self._network.parameters(), lr=RATE, fused=True)
+        self._loss = ClipLoss()
+
+    def __call__(self) -> None:
+        """Train."""
+        self._network.train()
+        for pixels, tokens in self._loader:
+            image, text, scale = self._network(pixels, tokens)
+            self._optimizer.zero_grad()
+            self._loss(image, text, scale).backward()
+            self._optimizer.step()
+
+
+def seconds(epoch: Callable[[], None]) -> tuple[float, float]:
+    """Return the wall-clock and CPU seconds of an epoch, with those of child processes."""
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    epoch()
+    return time.perf_counter() - wall, _cpu_seconds() - cpu
+
+
+def _cpu_seconds() -> float:
+    own = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True)))
+
+
+def compared(case: Case, size: str, rounds: int, workers: int) -> dict[str, float]:
+    """Return the ratios of one model with JPEGs of a size."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pairs = write_jpegs(folder, case.pairs, size)
+        data = prepare(pairs, case.model, PictureCache(folder, 10**9), "pictures", workers)
+        bare, jpeg = Bare(case, data), Jpeg(case, Files(folder, [pair.text for pair in pairs], case.model), workers)
+        ours(case, data)(), bare(), jpeg()  # warm-up
+        found = [(seconds(ours(case, data)), seconds(bare), seconds(jpeg)) for _ in range(rounds)]
+    ratios: dict[str, float] = {}
+    for position, clock in enumerate(("", "_cpu")):
+        for other, name in ((1, "vs_bare_loop"), (2, "vs_jpeg_pipeline")):
+            ratios[name + clock] = round(median(took[other][position] / took[0][position] for took in found), 3)
+        ratios[f"pairs_per{clock}_second"] = round(case.pairs / median(took[0][position] for took in found), 1)
+    print(case.backbone, size, ratios, file=sys.stderr, flush=True)
+    return ratios
+
+
+def on_cpu(rounds: int, threads: int, workers: int) -> dict[str, Any]:
+    """Return the lowest ratios, and those of both models."""
+    torch.set_num_threads(threads)
+    cases = {"clip-mini": clip_mini(), "ViT-B-32, 2 layers": vit_b_32(32, 64, 2, "cpu")}
+    models = {
+        name: {size: compared(case, size, rounds, workers) for size in (SET, CAMERA)} for name, case in cases.items()
+    }
+    return {
+        "vs_bare_loop": min(ratios["vs_bare_loop"] for sizes in models.values() for ratios in sizes.values()),
+        "vs_jpeg_pipeline": min(sizes[SET]["vs_jpeg_pipeline"] for sizes in models.values()),
+        "models": models,
+        "rounds": rounds,
+        "threads": threads,
+        "workers": workers,
+        "device": "cpu",
+    }
+
+
+def on_gpu(batch: int, rounds: int) -> dict[str, Any]:
+    """Return pairs a second of ViT-B-32 in bf16, and their share of what the GPU can do; 'not measured' without one."""
+    if not torch.cuda.is_available():
+        return {"device": "cuda", "pairs_per_second": "not measured", "roofline_share": "not measured"}
+    case = vit_b_32(batch, 16 * batch, None, "cuda")
+    captions = [[picture.captions["en"]] for picture in fashion("train", items=batch // 2)] * 16
+    pixels = np.random.default_rng(0).integers(0, 255, (case.pairs, 3, 224, 224), dtype=np.uint8)
+    data = TrainingData(pixels, captions)
+    with FlopCounterMode(display=False) as counter:
+        tokens = case.model.tokenizer([caption for (caption,) in captions[:batch]]).cuda()
+        with torch.autocast("cuda", torch.bfloat16):
+            image = case.model.network.encode_image(torch.zeros(batch, 3, 224, 224, device="cuda"))
+            (image.sum() + text_features(case.model.network, tokens).sum()).backward()
+    ours(case, data)()  # warm-up
+    took = median(seconds(ours(case, data))[0] for _ in range(rounds))
+    roofline = _matrix_product_rate()
+    rate = case.pairs / took
+    return {
+        "device": torch.cuda.get_device_name(),
+        "pairs_per_second": round(rate),
+        "roofline_share": round(rate * counter.get_total_flops() / batch / roofline, 4),
+        "gflop_per_pair": round(counter.get_total_flops() / batch / 1e9, 2),
+        "roofline_tflops": round(roofline / 1e12, 1),
+        "batch": batch,
+        "rounds": rounds,
+    }
+
+
+def _matrix_product_rate(times: int = 20) -> float:
+    """Return FLOP a second of a large bf16 product."""
+    left, right = (torch.randn(LARGE, LARGE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    left @ right
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(times):
+        left @ right
+    torch.cuda.synchronize()
+    return 2 * LARGE**3 * times / (time.perf_counter() - started)
 
 
 def main() -> None:
     """Measure and print."""
-    pairs = [Pair(picture.captions["en"], picture.jpeg) for picture in fashion("train", items=ITEMS)]
-    model = load_backbone(find_backbone("clip-mini"))
-    with tempfile.TemporaryDirectory() as folder:
-        data = prepare(pairs, model, Path(folder) / "pixels.npy", 2)
-        ours(model, data), bare(model, data)  # warm-up
-        rounds = [(ours(model, data), bare(model, data)) for _ in range(ROUNDS)]
-    seen = len(data) * EPOCHS
-    print(
-        json.dumps(
-            {
-                "vs_bare_loop": round(median(theirs / own for own, theirs in rounds), 3),
-                "pairs_per_cpu_second": round(seen / median(own for own, _ in rounds), 1),
-                "batch": BATCH,
-                "rounds": ROUNDS,
-                "threads": torch.get_num_threads(),
-                "device": "cpu",
-            }
-        )
-    )
+    parser = argparse.ArgumentParser(description="Speed of training, beside plain loops.")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1, help="that PyTorch computes with, on a CPU")
+    parser.add_argument("--workers", type=int, default=1, help="of the DataLoader; ours decodes with as many threads")
+    parser.add_argument("--batch", type=int, default=1024, help="pairs a step, on a GPU")
+    given = parser.parse_args()
+    found = on_gpu(given.batch, given.rounds) if given.device == "cuda" else None
+    print(json.dumps(found or on_cpu(given.rounds, given.threads, given.workers)))
 
 
 if __name__ == "__main__":

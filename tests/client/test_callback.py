@@ -12,10 +12,10 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner.callback import (
-    BestModelCheckpoint,
     EarlyStopping,
     EvaluationCallback,
-    TrainingCheckpoint,
+    MLflowLogger,
+    TensorBoardLogger,
     WandBLogger,
     WiSEFTCallback,
     callback_config,
@@ -38,16 +38,21 @@ COMPAT: dict[str, dict[str, Any]] = {
     "WandBLogger": {"metrics_logger_step": "epoch", "wandb_args": None, "log_zero_shot": True},
     "WiSEFTCallback": {"alpha": 0.4},
 }  # fmt: skip
+OURS: dict[str, dict[str, Any]] = {
+    "WiSEFTCallback": {"alpha": 0.4, "alphas": None},  # the old field first
+    "MLflowLogger": {"metrics_logger_step": "epoch", "mlflow_args": None, "log_zero_shot": True},
+    "TensorBoardLogger": {"metrics_logger_step": "epoch", "log_zero_shot": True},
+}
 
 
 def test_names_fields_and_defaults_are_those_of_the_old_package() -> None:
     found = {name: [(field.name, field.default) for field in fields(kind)] for name, kind in list_callbacks().items()}
-    assert found == {name: list(expected.items()) for name, expected in COMPAT.items()}
+    assert found == {name: list(expected.items()) for name, expected in (COMPAT | OURS).items()}
 
 
 def test_the_list_is_a_copy() -> None:
     list_callbacks().clear()
-    assert len(list_callbacks()) == 6
+    assert len(list_callbacks()) == 8
 
 
 def test_positional_forms() -> None:
@@ -85,6 +90,30 @@ def test_positional_forms() -> None:
         ("EarlyStopping", {"min_delta": -0.1}, "min_delta must be"),
         ("EarlyStopping", {"baseline": "best"}, "baseline must be a number"),
         ("TrainingCheckpoint", {"last_k_epochs": 0}, "last_k_epochs must be"),
+        ("WandBLogger", {"metrics_logger_step": "step"}, "metrics_logger_step must be one of epoch, batch. Got 'step'"),
+        ("WandBLogger", {"log_zero_shot": 1}, "log_zero_shot must be True or False"),
+        ("WandBLogger", {"wandb_args": ["shop"]}, "wandb_args must be a mapping with keys of project, name"),
+        ("WandBLogger", {"wandb_args": {"dir": "/etc"}}, "wandb_args must have keys of project, .* Got dir. Leave"),
+        ("WandBLogger", {"wandb_args": {"settings": {}, "save_code": True}}, "Got save_code, settings. Leave them out"),
+        ("WandBLogger", {"wandb_args": {"id": "../x", "config": "/etc/passwd"}}, "Got config, id. Leave them out"),
+        ("WandBLogger", {"wandb_args": {"mode": "shared"}}, "mode'] must be one of online, offline, disabled"),
+        ("WandBLogger", {"wandb_args": {"project": 5}}, "project'] must be a string. Got 5"),
+        ("WandBLogger", {"wandb_args": {"name": "x" * 129}}, "name'] must have 1 to 128 characters"),
+        ("WandBLogger", {"wandb_args": {"tags": "shop"}}, "tags'] must hold at most 32 texts. Got 'shop'"),
+        ("WandBLogger", {"wandb_args": {"tags": [""]}}, "tags'] must have 1 to 64 characters"),
+        ("MLflowLogger", {"metrics_logger_step": "steps"}, "metrics_logger_step must be one of"),
+        ("MLflowLogger", {"log_zero_shot": None}, "log_zero_shot must be"),
+        (
+            "MLflowLogger",
+            {"mlflow_args": {"tracking_uri": "http://x"}},
+            "mlflow_args must have keys of experiment_name",
+        ),
+        ("MLflowLogger", {"mlflow_args": {"experiment_name": "a' OR ''='"}}, "paths are not names"),
+        ("MLflowLogger", {"mlflow_args": {"tags": ["a"]}}, "tags'] must be a mapping"),
+        ("MLflowLogger", {"mlflow_args": {"tags": {"../a": "b"}}}, "tag must be 1 to 128 letters"),
+        ("MLflowLogger", {"mlflow_args": {"tags": {"a": 5}}}, "'a'] must be a string. Got 5"),
+        ("TensorBoardLogger", {"metrics_logger_step": None}, "metrics_logger_step must be one of"),
+        ("TensorBoardLogger", {"log_zero_shot": "no"}, "log_zero_shot must be"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(name: str, values: dict[str, Any], message: str) -> None:
@@ -116,13 +145,22 @@ def test_what_is_no_callback_is_refused(thing: Any) -> None:
 
 
 def test_importing_callbacks_is_light() -> None:
-    check = (
-        "import sys, finetuner.callback; print([n for n in ('torch', 'jina', 'docarray', 'wandb') if n in sys.modules])"
-    )
+    heavy = ("torch", "jina", "docarray", "accelerate", "wandb", "mlflow", "tensorboard")
+    check = f"import sys, finetuner, finetuner.callback; print([n for n in {heavy} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_a_wandb_logger_can_be_made() -> None:
-    assert WandBLogger().metrics_logger_step == "epoch"
-    assert (TrainingCheckpoint().last_k_epochs, BestModelCheckpoint().monitor) == (1, "val_loss")
+@pytest.mark.parametrize("name", ["key", "api_key"])
+def test_a_key_of_wandb_is_refused_and_not_repeated(name: str) -> None:
+    with pytest.raises(InvalidInput, match="Set WANDB_API_KEY in the trainer's environment") as refusal:
+        WandBLogger(wandb_args={name: "0123secret"})
+    assert "secret" not in str(refusal.value)
+
+
+def test_loggers_keep_what_they_are_given() -> None:
+    tags = {"project": "shop", "tags": ("a", "b"), "mode": "offline"}
+    assert WandBLogger("batch", tags, False).wandb_args == {"project": "shop", "tags": ["a", "b"], "mode": "offline"}
+    args = {"experiment_name": "shop", "tags": {"season": "winter"}}
+    assert MLflowLogger("batch", args).mlflow_args == args
+    assert TensorBoardLogger("batch", False) == TensorBoardLogger(metrics_logger_step="batch", log_zero_shot=False)

@@ -14,6 +14,8 @@ from finetuner.callback import (
     Callback,
     EarlyStopping,
     EvaluationCallback,
+    MLflowLogger,
+    TensorBoardLogger,
     TrainingCheckpoint,
     WandBLogger,
     WiSEFTCallback,
@@ -39,6 +41,9 @@ ALL = entries(
     BestModelCheckpoint("clip-text-to-clip-vision_reciprocal_rank"),
     EarlyStopping(patience=3, min_delta=0.01, baseline=5),
     TrainingCheckpoint(2),
+    WandBLogger("batch", {"project": "shop", "tags": ["a", "b"]}),
+    MLflowLogger(mlflow_args={"tags": {"a": "b"}}, log_zero_shot=False),
+    TensorBoardLogger(),
     WiSEFTCallback(0.25),
 )
 
@@ -80,7 +85,11 @@ def test_options_that_are_left_out_have_their_defaults() -> None:
         ([{"name": "EvaluationCallback"}], "EvaluationCallback must have query_data, the name of a dataset. Got none"),
         ([{"name": "EvaluationCallback", "options": {"query_data": 5}}], "query_data must be 1 to 128 letters"),
         ([{"name": "EvaluationCallback", "options": {"query_data": "../x"}}], "query_data must be 1 to 128 letters"),
-        (entries(WandBLogger()), "must not hold WandBLogger, which is not supported yet. Leave it out"),
+        (entries(WandBLogger(), WandBLogger()), "must hold WandBLogger at most once. Got 2"),
+        (
+            [{"name": "WandBLogger", "options": {"wandb_args": {"dir": "/"}}}],
+            "WandBLogger: wandb_args must have keys of project, .* Got dir. Leave them out",
+        ),
         (entries(WiSEFTCallback(), WiSEFTCallback()), "must hold WiSEFTCallback at most once. Got 2"),
     ],
 )

@@ -31,9 +31,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("description", ["x"], "must be a string"),
     ("loss", "TripletMarginLoss", "must be one of CLIPLoss"),
     ("loss", None, "must be one of CLIPLoss"),
-    ("optimizer", "SGD", "must be one of Adam, AdamW"),
-    ("optimizer", ["Adam"], "must be one of Adam, AdamW"),
-    ("scheduler", "linear", "must be one of constant, cosine"),
+    ("optimizer", "LBFGS", "must be one of ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW"),
+    ("optimizer", ["Adam"], "must be one of ASGD"),
+    ("scheduler", "one_cycle", "must be one of constant, "),
     ("device", "tpu", "must be one of cuda, gpu, cpu"),
     ("sampler", "class", "must be one of auto, random"),
     *(
@@ -49,6 +49,7 @@ WRONG: list[tuple[str, Any, str]] = [
         for value in (0, -1, 10_001, 1.5, NAN, INF, True, "5", None, HUGE)
     ),
     *(("batch_size", value, "must be a whole number in [2, 65536]") for value in (1, 65_537, 2.5, NAN, False, "32")),
+    *(("to_onnx", value, "must be True or False") for value in (1, "yes", None)),
     *(("num_workers", value, "must be a whole number in [0, 64]") for value in (-1, 65, 0.5, True, [])),
     *(("seed", value, "must be a whole number in [0, 4294967295]") for value in (-1, 2**32, 0.5, NAN, True, "0", HUGE)),
 ]
@@ -70,14 +71,18 @@ def test_a_wrong_value_is_named_with_what_is_expected(field: str, value: Any, ex
         (
             "optimizer_options",
             {"weight_decy": 0.1},
-            "must have keys of weight_decay, eps, beta1, beta2. Got weight_decy",
+            "must have keys of weight_decay, eps, beta1, beta2, betas, .*. Got weight_decy",
         ),
         ("optimizer_options", {1: 0.1}, "Got 1"),
         ("optimizer_options", [0.1], r"must be a mapping with keys of weight_decay.*Got \[0.1\]"),
         ("optimizer_options", {"beta1": 1.0}, r"optimizer_options\['beta1'\] must be a number in .*Got 1.0"),
         ("optimizer_options", {"eps": True}, r"optimizer_options\['eps'\] must be a number.*Got True"),
         ("optimizer_options", {"eps": NAN}, "Got nan"),
-        ("scheduler_options", {"warmup": 3}, "must have keys of num_warmup_steps, num_training_steps. Got warmup"),
+        (
+            "scheduler_options",
+            {"warmup": 3},
+            "must have keys of num_warmup_steps, num_training_steps, scheduler_step. Got warmup",
+        ),
         ("scheduler_options", {"num_training_steps": 0}, r"must be a whole number in \[1, 1000000000\]. Got 0"),
         ("scheduler_options", {"num_warmup_steps": 1.5}, "Got 1.5"),
         ("scheduler_options", "auto", "must be a mapping.*Got 'auto'"),
@@ -112,7 +117,7 @@ def test_an_unknown_backbone_is_refused() -> None:
 
 @pytest.mark.parametrize("scheduler", [None, "constant"])
 def test_options_of_a_scheduler_that_takes_none_are_refused(scheduler: str | None) -> None:
-    with pytest.raises(InvalidInput, match=f"need scheduler='cosine'. Got {scheduler!r}"):
+    with pytest.raises(InvalidInput, match=f"need a scheduler of .* Got {scheduler!r}"):
         RunConfig.from_dict(GOOD | {"scheduler": scheduler, "scheduler_options": {"num_warmup_steps": 3}})
 
 
@@ -141,6 +146,17 @@ def test_it_comes_back_from_json_and_from_protobuf() -> None:
     assert again == FULL
     assert [type(value) for value in again.to_dict().values()] == [type(value) for value in FULL.to_dict().values()]
     assert type(again.scheduler_options["num_warmup_steps"]) is int
+
+
+def test_a_memory_must_hold_a_batch() -> None:
+    fields = {"model": "resnet-base", "loss": "TripletMarginLoss", "batch_size": 30}
+    for size, processes, batch in ((29, 1, 30), (31, 4, 32)):
+        given = {"loss_options": {"memory_size": size}, "training_options": {"num_processes": processes}}
+        with pytest.raises(InvalidInput, match=f"must be at least a batch, {batch} pictures. Got {size}. Raise it"):
+            RunConfig.from_dict(GOOD | fields | given)
+    for size in (0, 30, 64.0):  # a float, as it arrives through protobuf
+        config = RunConfig.from_dict(GOOD | fields | {"loss_options": {"memory_size": size}})
+        assert type(config.metric.loss_options["memory_size"]) is int
 
 
 def test_it_does_not_change() -> None:

@@ -16,9 +16,9 @@ import torch
 from docarray import Document, DocumentArray
 
 from executors.trainer import supervisor
+from executors.trainer.data.training_data import TrainingData
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
-from executors.trainer.training_data import TrainingData
 from executors.trainer.worker import main
 from finetuner import wire
 from finetuner.backbones import find_backbone
@@ -198,7 +198,8 @@ def work(
         folder.path.mkdir(parents=True)
         data = trainer._store.get(run["name"], "default").data
         request = {"config": run["config"], "artifact_id": run["artifact_id"], "data": data}
-        folder.write("request", request | {"workspace": str(trainer.place.root), "threads": 0})
+        settings = {"threads": 0, "checkpoint_seconds": 600, "picture_cache_gb": 1}
+        folder.write("request", request | settings | {"workspace": str(trainer.place.root)})
         return main(str(folder.path)), folder
 
     yield work

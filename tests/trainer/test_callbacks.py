@@ -22,7 +22,6 @@ from finetuner.callback import (
     EarlyStopping,
     EvaluationCallback,
     TrainingCheckpoint,
-    WandBLogger,
     WiSEFTCallback,
     callback_config,
 )
@@ -189,7 +188,6 @@ def test_early_stopping_checkpoints_and_wise_ft_together(
 @pytest.mark.parametrize(
     ("callbacks", "message"),
     [
-        ([WandBLogger()], "WandBLogger, which is not supported yet"),
         ([BestModelCheckpoint()], "Set val_split, for example"),
         ([EarlyStopping("clip-text_hit_at_k")], "Metrics come from an EvaluationCallback"),
     ],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from executors.trainer.crops import normalised, random_crops
+from executors.trainer.data.crops import augment, random_crops
+from finetuner.pixels import normalised
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -46,10 +47,35 @@ def test_windows_stay_inside_and_have_the_area_asked_for(scale: tuple[float, flo
 
 def test_each_picture_has_its_own_window_and_a_seed_repeats_them() -> None:
     images = coordinates(8, 32)
-    first = random_crops(images, generator(3))
-    assert torch.equal(first, random_crops(images, generator(3)))
-    assert not torch.equal(first, random_crops(images, generator(4)))
+    first = random_crops(images, generator(3), (0.9, 1.0))
+    assert torch.equal(first, random_crops(images, generator(3), (0.9, 1.0)))
+    assert not torch.equal(first, random_crops(images, generator(4), (0.9, 1.0)))
     assert len({first[row].sum().item() for row in range(8)}) == 8
+
+
+def test_every_second_picture_is_mirrored() -> None:
+    images = torch.rand(200, 3, 4, 4, generator=generator())
+    flipped = augment(images, generator(), crop_scale=(1.0, 1.0), flips=True)
+    mirrored = [not torch.equal(old, new) for old, new in zip(images, flipped, strict=True)]
+    assert 70 < sum(mirrored) < 130
+    for old, new, mirror in zip(images, flipped, mirrored, strict=True):
+        assert torch.equal(new, old.flip(-1) if mirror else old)
+
+
+def test_without_augmentation_nothing_is_drawn_or_changed() -> None:
+    images, drawing = torch.rand(3, 3, 4, 4), generator()
+    assert augment(images, drawing, crop_scale=(1.0, 1.0), flips=False) is images
+    assert torch.equal(drawing.get_state(), generator().get_state())
+
+
+@pytest.mark.parametrize("crop_scale", [(0.5, 0.9), (0.9, 1.0)])
+def test_augmentation_crops_as_asked_and_mirrors_besides(crop_scale: tuple[float, float]) -> None:
+    images = coordinates(20, 16)
+    cropped = augment(images, generator(), crop_scale=crop_scale, flips=False)
+    assert torch.equal(cropped, random_crops(images, generator(), crop_scale))
+    both = augment(images, generator(), crop_scale=crop_scale, flips=True)
+    assert all(torch.equal(one, two) or torch.equal(one, two.flip(-1)) for one, two in zip(both, cropped, strict=True))
+    assert not torch.equal(both, cropped)
 
 
 def test_pixels_are_normalised_as_open_clip_does() -> None:

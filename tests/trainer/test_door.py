@@ -67,16 +67,28 @@ def test_a_run_without_a_name_gets_one(trainer: Trainer, ask: Ask) -> None:
         ({"model": "ViT-B-32::/etc/passwd"}, NoSuchModel, r"a checkpoint file in .*weights.*Got '/etc/passwd'"),
         ({"model_artifact": "0" * 24}, ArtifactNotFound, r"artifact must be published. Got 000"),
         ({"model_artifact": "no-such-alias"}, ArtifactNotFound, r"Got 'no-such-alias'"),
-        ({"loss": "CLIPLos"}, InvalidInput, r"loss must be one of CLIPLoss. Got 'CLIPLos'. Did you mean 'CLIPLoss'"),
-        ({"optimizer": "SGDD"}, InvalidInput, r"optimizer must be one of Adam, AdamW. Got 'SGDD'"),
+        (
+            {"loss": "CLIPLos"},
+            InvalidInput,
+            r"loss must be one of CLIPLoss, SigLIPLoss. Got 'CLIPLos'. Did you mean 'CLIPLoss'",
+        ),
+        (
+            {"optimizer": "SGDD"},
+            InvalidInput,
+            r"optimizer must be one of .*Adam, AdamW, .* Got 'SGDD'. Did you mean 'SGD'",
+        ),
         ({"optimizer_options": {"momentum": 0.9}}, InvalidInput, r"keys of weight_decay.*Got momentum"),
         (
             {"optimizer_options": {"beta1": 1.5}},
             InvalidInput,
             r"optimizer_options\['beta1'\] must be .*0\.9999\]. Got 1.5",
         ),
-        ({"scheduler": "linear"}, InvalidInput, r"scheduler must be one of constant, cosine. Got 'linear'"),
-        ({"scheduler_options": {"num_warmup_steps": 1}}, InvalidInput, r"need scheduler='cosine'. Got None"),
+        (
+            {"scheduler": "linea"},
+            InvalidInput,
+            r"scheduler must be one of constant, .*Got 'linea'. Did you mean 'linear'",
+        ),
+        ({"scheduler_options": {"num_warmup_steps": 1}}, InvalidInput, r"need a scheduler of .*Got None"),
         ({"sampler": "class"}, InvalidInput, r"sampler must be one of auto, random. Got 'class'"),
         ({"device": "tpu"}, InvalidInput, r"device must be one of .*Got 'tpu'"),
         ({"epochs": 0}, InvalidInput, r"epochs must be .*\[1, 10000\]. Got 0"),
@@ -187,3 +199,29 @@ def test_a_workspace_has_one_trainer(trainer: Trainer, trainer_at: Callable[...,
 def test_a_workspace_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="workspace must be a folder or a file:// URL. Got 's3://bucket'"):
         Trainer(workspace_url="s3://bucket")
+
+
+def test_data_of_another_kind_is_refused_before_the_run_exists(
+    trainer: Trainer, ask: Ask, push: Callable[..., Any], pairs: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = [
+        Document(blob=pair.chunks[1].blob, tags={"finetuner_label": pair.tags["finetuner_label"]}) for pair in pairs
+    ]
+    push(trainer, "labelled", labelled)
+    push(trainer, "mixed", [*labelled[:2], *pairs[:2]])
+    monkeypatch.setattr("executors.trainer.executor.check_row_weights", lambda *_: None)  # of a ResNet
+    for change, message in (
+        (
+            {"train_data": "labelled"},
+            "train_data must be a dataset of text-image pairs for clip-mini. Got 'labelled', wh",
+        ),
+        ({"eval_data": "labelled"}, "eval_data must be .* which holds labelled pictures"),
+        ({"train_data": "mixed"}, "which holds other documents. Choose another dataset"),
+        (
+            {"model": "resnet-base", "loss": "TripletMarginLoss"},
+            "dataset of labelled pictures for resnet-base. Got 'pairs'",
+        ),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            ask(trainer.fit, config=GOOD | change)
+    assert ask(trainer.list_runs) == []

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from executors.trainer.crops import normalised
-from executors.trainer.image_data import prepare_images
+from executors.trainer.data.image_data import ImageData, prepare_images
+from executors.trainer.data.picture_cache import PictureCache
 from finetuner.backbones import Backbone
 from finetuner.catalogue import fashion
 from finetuner.exceptions import InvalidInput
@@ -18,6 +18,9 @@ from finetuner.image_model import ImageModel
 from finetuner.image_weights import load_image_backbone
 from finetuner.images import decode
 from finetuner.labelled import LabelledPicture
+from finetuner.pixels import normalised
+
+VERSION = "a" * 64
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +36,18 @@ def pictures() -> list[LabelledPicture]:
 def test_pixels_are_what_the_model_sees_at_inference(
     model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path
 ) -> None:
-    data = prepare_images(pictures, model, tmp_path / "pixels.npy", 0)
+    data = prepare_images(pictures, model, PictureCache(tmp_path, 10**9), VERSION, 0)
     config = model.preprocess_config
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
     expected = torch.stack([model.preprocess(decode(picture.image)) for picture in pictures])
-    torch.testing.assert_close(normalised(torch.from_numpy(data.pixels), mean, std), expected)
+    torch.testing.assert_close(
+        normalised(torch.from_numpy(data.fetch(np.arange(len(pictures)))[0]), mean, std), expected
+    )
     assert data.pixels.dtype == np.uint8
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_labels_are_numbered_by_name(model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path) -> None:
-    data = prepare_images(pictures[::-1], model, tmp_path / "pixels.npy", 2)
+    data = prepare_images(pictures[::-1], model, PictureCache(tmp_path, 10**9), VERSION, 2)
     assert list(data.names) == sorted({picture.label for picture in pictures})
     assert [data.names[label] for label in data.labels] == [picture.label for picture in pictures[::-1]]
 
@@ -51,10 +55,10 @@ def test_labels_are_numbered_by_name(model: ImageModel, pictures: list[LabelledP
 def test_a_broken_picture_is_left_out_with_a_warning(
     model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = prepare_images(pictures, model, tmp_path / "whole.npy", 2)
+    whole = prepare_images(pictures, model, PictureCache(tmp_path, 0), VERSION, 2)
     broken = LabelledPicture(pictures[0].image[:500], "of no other")
     with caplog.at_level(logging.WARNING, "finetuner"):
-        data = prepare_images([pictures[0], broken, *pictures[1:]], model, tmp_path / "pixels.npy", 2)
+        data = prepare_images([pictures[0], broken, *pictures[1:]], model, PictureCache(tmp_path, 10**9), VERSION, 2)
     assert "of no other" in caplog.text
     assert "1 of 7 pictures cannot be decoded" in caplog.text
     np.testing.assert_array_equal(data.pixels, whole.pixels)
@@ -62,9 +66,45 @@ def test_a_broken_picture_is_left_out_with_a_warning(
     assert data.names == whole.names
 
 
+def test_a_later_run_decodes_nothing(model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path) -> None:
+    cache = PictureCache(tmp_path, 10**9)
+    again = [*pictures, pictures[0]]  # the same picture twice is two rows
+    first, second = (prepare_images(given, model, cache, VERSION, 2) for given in (again, []))
+    assert len(second) == 7
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    np.testing.assert_array_equal(first.labels, second.labels)
+    assert first.names == second.names
+
+
+def numbered(labels: list[int]) -> ImageData:
+    """Pictures whose pixels say their row."""
+    pixels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8)
+    return ImageData(pixels, np.array(labels), [str(label) for label in range(max(labels) + 1)])
+
+
+def test_a_pass_of_any_pictures_takes_each_of_the_rows_once() -> None:
+    data, rows = numbered([0, 1] * 6), np.array([1, 2, 4, 7, 9, 11])
+    plan = data.plan(rows, 4, None, np.random.default_rng(0))
+    assert sorted(np.concatenate(plan).tolist()) == rows.tolist()
+    assert [batch.tolist() for batch in data.plan(rows, 4, None, None)] == [[1, 2, 4, 7], [9, 11]]
+    for batch in plan:
+        pixels, labels = data.fetch(batch)
+        assert pixels[:, 0, 0, 0].tolist() == batch.tolist()
+        assert labels.tolist() == (batch % 2).tolist()
+
+
+def test_a_pass_by_label_has_others_of_the_label_in_the_batch() -> None:
+    data, rows = numbered([0, 1, 2, 3] * 4), np.arange(2, 14)
+    plan = data.plan(rows, 6, 3, np.random.default_rng(0))
+    assert sorted(np.concatenate(plan).tolist()) == rows.tolist()
+    assert all(
+        sorted(data.labels[batch].tolist().count(label) for label in data.labels[batch]) == [3] * 6 for batch in plan
+    )
+
+
 @pytest.mark.parametrize(("rows", "found"), [([], "0 of 0"), ([0], "1 of 1"), ([0, 1], "2 of 2 pictures, 1 labels")])
 def test_too_little_is_refused(
     model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path, rows: list[int], found: str
 ) -> None:
     with pytest.raises(InvalidInput, match=f"two pictures of two labels .* Got {found}"):
-        prepare_images([pictures[row] for row in rows], model, tmp_path / "pixels.npy", 1)
+        prepare_images([pictures[row] for row in rows], model, PictureCache(tmp_path, 10**9), VERSION, 1)

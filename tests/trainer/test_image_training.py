@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 import torch
 from docarray import Document
 
-from executors.trainer import image_training
-from executors.trainer.hooks import Hook, Progress
-from executors.trainer.image_data import ImageData, prepare_images
-from executors.trainer.image_training import train_images
-from executors.trainer.metric_losses import MetricLoss
-from finetuner.backbones import Backbone
+from executors.trainer.data.image_data import ImageData, prepare_images
+from executors.trainer.data.picture_cache import PictureCache
+from executors.trainer.hooks.hook import Hook, Progress
+from executors.trainer.loop import image_task, training
+from executors.trainer.loop.image_task import ImageTask
+from executors.trainer.loop.metric_losses import MetricLoss
+from executors.trainer.loop.training import Training
+from finetuner.backbones import STAND_INS, Backbone
 from finetuner.callback import EvaluationCallback
 from finetuner.catalogue import fashion
 from finetuner.exceptions import FinetunerError, InvalidInput
@@ -24,12 +27,22 @@ from finetuner.image_model import ImageModel
 from finetuner.image_weights import load_image_backbone, with_head
 from finetuner.labelled import read_labelled
 from finetuner.metric_config import CLASS_LOSSES, MetricConfig
+from finetuner.optimizer_config import OPTIMIZERS
+from finetuner.pixels import normalised
 from finetuner.run_config import RunConfig
 from finetuner.search_evaluation import evaluate_search, read_search_data
 
 RANDOM = Backbone("resnet-mini-random", "test_resnet", "random", task="image-to-image")
 WIDE = {"margin": 0.3}  # so that the random network violates triplets
-BASE: dict[str, Any] = {"model": "clip-mini", "train_data": "data", "epochs": 1, "device": "cpu", "seed": 0}
+BASE: dict[str, Any] = {"model": RANDOM.name, "train_data": "data", "epochs": 1, "device": "cpu", "seed": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known() -> Iterator[None]:
+    """Let configurations name the random model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STAND_INS, f"{RANDOM.name}={RANDOM.name}")
+        yield
 
 
 def documents(items: int) -> list[Document]:
@@ -63,16 +76,9 @@ def tuned(
     model = load_image_backbone(RANDOM)
     torch.manual_seed(0)
     with_head(model, output_dim, freeze=freeze)
-    train_images(
-        Progress(model),
-        data,
-        RunConfig(**(BASE | fields)),
-        metric or MetricConfig(loss_options=WIDE),
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        report=reports.append,
-        hooks=hooks,
-    )
+    config = RunConfig(**(BASE | vars(metric or MetricConfig(loss_options=WIDE)) | fields))
+    task = ImageTask(model, data, config, batch_size)
+    Training(task, Progress(model), config, learning_rate=learning_rate, report=reports.append, hooks=hooks).run()
     return reports, model
 
 
@@ -96,7 +102,7 @@ def test_training_raises_the_retrieval_metrics(tmp_path: Path) -> None:
     model = load_image_backbone(RANDOM)
     search = read_search_data(options, model.towers, found, None)
     before = evaluate_search(model, search)[0]
-    data = prepare_images(read_labelled(found), model, tmp_path / "pixels.npy", 2)
+    data = prepare_images(read_labelled(found), model, PictureCache(tmp_path, 0), "", 2)
     reports, model = tuned(
         data, MetricConfig("NTXentLoss"), learning_rate=3e-3, batch_size=20, epochs=16, scheduler="cosine"
     )
@@ -114,11 +120,14 @@ def test_the_loss_falls(small: ImageData, name: str) -> None:
 
 
 def test_the_first_loss_is_that_of_the_model_before(small: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_training, "random_crops", lambda images, generator: images)
+    monkeypatch.setattr(training, "augment", lambda images, *_, **__: images)
     reports, _ = tuned(small, batch_size=16)
     model = load_image_backbone(RANDOM)
     model.network.train()
-    images = image_training._images(model, small, np.arange(16))
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1) for values in (model.preprocess_config.mean, model.preprocess_config.std)
+    )
+    images = normalised(torch.from_numpy(small.pixels), mean, std)
     expected = MetricLoss(MetricConfig(loss_options=WIDE), 4, model.dim)(
         model.network(images), torch.from_numpy(small.labels)
     )
@@ -144,6 +153,7 @@ def test_the_same_seed_gives_bitwise_the_same_weights(
         {"val_split": 0.5},
         {"metric": MetricConfig("NCALoss")},
         {"metric": MetricConfig(loss_options={"margin": 0.4})},
+        {"metric": MetricConfig(loss_options=WIDE | {"memory_size": 128})},
         {"metric": MetricConfig(loss_options=WIDE, miner="BatchHardMiner")},
         {"metric": MetricConfig(loss_options=WIDE, sampler="random")},
         {"metric": MetricConfig(loss_options=WIDE, num_items_per_class=2)},
@@ -156,7 +166,15 @@ def test_every_option_does_something(
     assert not equal(tuned(small, **fields)[1], usual[1])
 
 
-@pytest.mark.parametrize("options", [{"loss_optimizer_options": {"lr": 0.5}}, {"loss_optimizer": "AdamW"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss_optimizer_options": {"lr": 0.5}},
+        *({"loss_optimizer": name} for name in OPTIMIZERS if name != "Adam"),
+        {"loss_optimizer": "SGD", "loss_optimizer_options": {"momentum": 0.9, "lr": 0.1}},
+    ],
+    ids=str,
+)
 def test_the_losss_own_optimizer_does_something(small: ImageData, options: dict[str, Any]) -> None:
     plain = tuned(small, MetricConfig("ArcFaceLoss"), epochs=2)[1]
     assert not equal(tuned(small, MetricConfig("ArcFaceLoss", **options), epochs=2)[1], plain)
@@ -180,7 +198,8 @@ def test_validation_is_reported_after_each_epoch(small: ImageData, name: str) ->
 
 def test_held_out_are_whole_labels_unless_the_loss_learns_them(small: ImageData) -> None:
     for name in ("TripletMarginLoss", *CLASS_LOSSES):
-        rows = image_training._split(small, 0.5, np.random.default_rng(0), by_label=name not in CLASS_LOSSES)
+        config = RunConfig(**BASE, loss=name, val_split=0.5)
+        rows = image_task._split(small, config, by_label=name not in CLASS_LOSSES)
         assert sorted(np.concatenate(rows).tolist()) == list(range(16))
         shared = set(small.labels[rows[0]].tolist()) & set(small.labels[rows[1]].tolist())
         assert bool(shared) == (name in CLASS_LOSSES)
@@ -206,7 +225,7 @@ def test_hooks_are_called_and_may_end_training(small: ImageData) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(small: ImageData) -> None:
-    with pytest.raises(FinetunerError, match=r"loss must be finite. Got nan at step 1, .* labels of the batch: \['"):
+    with pytest.raises(FinetunerError, match=r"loss must be finite. Got nan at step 1, .* begins with the labels \['"):
         tuned(small, MetricConfig("NTXentLoss", {"temperature": 0}))
 
 

@@ -6,15 +6,25 @@ import inspect
 import math
 import subprocess
 import sys
+from collections import deque
 from typing import Any
 
 import pytest
 import torch
 from pytorch_metric_learning import losses, miners
 
-from executors.trainer.metric_losses import MetricLoss
+from executors.trainer.loop.metric_losses import MetricLoss
 from finetuner.exceptions import InvalidInput
-from finetuner.metric_config import CLASS_LOSSES, LOSSES, METRIC_LOSSES, MINERS, WITHOUT_MINER, MetricConfig
+from finetuner.metric_config import (
+    CLASS_LOSSES,
+    LOSSES,
+    METRIC_LOSSES,
+    MINERS,
+    PAIR_LOSSES,
+    WITH_MEMORY,
+    WITHOUT_MINER,
+    MetricConfig,
+)
 
 # What needs other losses, takes no labels, or is a base of others.
 OTHER_LOSSES = {
@@ -47,13 +57,14 @@ def library_defaults(kind: type) -> dict[str, Any]:
 def test_the_names_are_the_librarys() -> None:
     assert set(METRIC_LOSSES) == classes_of(losses, OTHER_LOSSES)
     assert set(MINERS) == classes_of(miners, OTHER_MINERS)
+    assert set(WITH_MEMORY) == set(losses.CrossBatchMemory.supported_losses())
 
 
 @pytest.mark.parametrize("name", [*LOSSES, *MINERS])
 def test_the_defaults_are_the_librarys(name: str) -> None:
-    kind, table = (getattr(losses, name), LOSSES) if name in LOSSES else (getattr(miners, name), MINERS)
+    kind = getattr(losses if name in LOSSES else miners, name)
     found = library_defaults(kind)
-    for option, default in table[name].items():
+    for option, default in {**PAIR_LOSSES, **CLASS_LOSSES, **MINERS}[name].items():
         assert option in found
         assert found[option] == default or option in OTHER_DEFAULTS.get(name, ())
 
@@ -120,6 +131,81 @@ def test_triplet_margin_loss_is_the_mean_over_all_violated_triplets(margin: floa
     assert loss.item() == pytest.approx(naive_triplet(vectors.tolist(), LABELS.tolist(), margin), rel=1e-5)
 
 
+def batches(count: int) -> list[torch.Tensor]:
+    """As many batches of 4 embeddings."""
+    return list(torch.randn(count, 4, 8, generator=torch.Generator().manual_seed(1)))
+
+
+def naive_memory_triplet(seen: list[tuple[list[float], int, int]], last: int, margin: float) -> float:
+    """`naive_triplet` with anchors of the last batch alone; each entry is a vector, its label and its batch."""
+    unit = [[value / math.hypot(*vector) for value in vector] for vector, _, _ in seen]
+    violations = []
+    for anchor, (_, label, batch) in enumerate(seen):
+        if batch != last:
+            continue
+        for positive, (_, same, _) in enumerate(seen):
+            for negative, (_, other, _) in enumerate(seen):
+                if anchor == positive or same != label or other == label:
+                    continue
+                near, far = math.dist(unit[anchor], unit[positive]), math.dist(unit[anchor], unit[negative])
+                violations.append(near - far + margin)
+    positive_ones = [violation for violation in violations if violation > 0]
+    return sum(positive_ones) / len(positive_ones)
+
+
+@pytest.mark.parametrize("size", [4, 6, 8, 100])
+def test_memory_compares_a_batch_with_the_newest_embeddings(size: int) -> None:
+    loss = MetricLoss(MetricConfig(loss_options={"margin": 0.5, "memory_size": size}), 3, 8)
+    labels, kept = torch.tensor([0, 1, 0, 2]), deque[tuple[list[float], int, int]](maxlen=size)
+    for number, vectors in enumerate(batches(5)):
+        kept.extend((vector, label, number) for vector, label in zip(vectors.tolist(), labels.tolist(), strict=True))
+        expected = naive_memory_triplet(list(kept), number, 0.5)
+        assert loss(vectors, labels).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", WITH_MEMORY)
+@pytest.mark.parametrize("miner", [None, "TripletMarginMiner"])
+def test_every_loss_with_memory_leads_gradients_to_the_batch(name: str, miner: str | None) -> None:
+    torch.manual_seed(0)
+    loss = MetricLoss(MetricConfig(name, {"memory_size": 24}, miner), 4, 8)
+    for _ in range(3):  # the memory fills up and turns over
+        vectors = torch.randn(12, 8, requires_grad=True)
+        value = loss(vectors, LABELS)
+        value.backward()
+        assert math.isfinite(value.item())
+        assert vectors.grad is not None
+    assert vectors.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", MINERS)
+def test_every_miner_looks_into_the_memory(name: str) -> None:
+    torch.manual_seed(0)
+    loss = MetricLoss(MetricConfig("ContrastiveLoss", {"memory_size": 24}, name), 4, 8)
+    assert all(math.isfinite(loss(torch.randn(12, 8), LABELS).item()) for _ in range(3))
+
+
+def test_the_memory_is_in_the_state_dict() -> None:
+    config = MetricConfig(loss_options={"margin": 0.5, "memory_size": 6})
+    first, second = MetricLoss(config, 3, 8), MetricLoss(config, 3, 8)
+    labels = torch.tensor([0, 1, 0, 2])
+    *earlier, last = batches(3)
+    for count, vectors in enumerate(earlier, start=1):
+        first(vectors, labels)
+        second.load_state_dict(first.state_dict())
+        assert second._memory.get_extra_state().tolist() == [4 * count % 6, int(count > 1)]
+    assert torch.equal(first(last, labels), second(last, labels))
+
+
+def test_validation_leaves_the_memory_alone() -> None:
+    config = MetricConfig(loss_options={"margin": 0.5, "memory_size": 24})
+    loss, vectors = MetricLoss(config, 4, 8), embeddings()
+    loss(-vectors, LABELS)
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    plain = MetricLoss(MetricConfig(loss_options={"margin": 0.5}), 4, 8)(vectors, LABELS)
+    assert loss(vectors, LABELS, mine=False).item() == plain.item()
+    assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
+
+
 def naive_arc_face(
     vectors: list[list[float]], weights: list[list[float]], labels: list[int], degrees: float, scale: float
 ) -> float:
@@ -167,6 +253,9 @@ def test_arc_face_is_cross_entropy_with_a_wider_angle(degrees: float, scale: flo
         ({"loss_optimizer": "Adam"}, "weights of its own"),
         ({"loss": "ArcFaceLoss", "loss_optimizer": "Adm"}, "Did you mean"),
         ({"loss": "ArcFaceLoss", "loss_optimizer_options": {"lr": 0}}, "number"),
+        ({"loss": "ArcFaceLoss", "loss_optimizer_options": {"layer_wise_lr_decay": 0.5}}, "must have keys of lr"),
+        ({"loss_options": {"memory_size": 65_537}}, "[0, 65536]"),
+        ({"loss": "SmoothAPLoss", "loss_options": {"memory_size": 64}}, "must be one of temperature"),
     ],
 )
 def test_what_is_refused(fields: dict[str, Any], message: str) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
-from executors.trainer import training
-from executors.trainer.hooks import Progress
-from executors.trainer.training import train
-from executors.trainer.training_data import TrainingData
+from executors.trainer.data.training_data import TrainingData
+from executors.trainer.hooks.hook import Progress
+from executors.trainer.loop import clip_task, training
+from executors.trainer.loop.clip_task import ClipTask
+from executors.trainer.loop.contrastive import CLIPLoss
+from executors.trainer.loop.training import Training
 from finetuner.backbones import find_backbone
 from finetuner.clip import Clip, load_backbone
 from finetuner.exceptions import FinetunerError, InvalidInput
@@ -25,13 +28,22 @@ Weights = Mapping[str, torch.Tensor]
 BASE: dict[str, Any] = {"epochs": 2, "device": "cpu", "seed": 0}
 
 
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps one precision a process."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
+
+
 def tuned(
     data: TrainingData, *, learning_rate: float = 5e-4, batch_size: int = 4, **fields: Any
 ) -> tuple[list[dict[str, Any]], Clip]:
     """Tune a fresh clip-mini; return what was reported, and the model."""
     model, reports = load_backbone(find_backbone("clip-mini")), []
     config = RunConfig(model="clip-mini", train_data="data", **(BASE | fields))
-    train(Progress(model), data, config, learning_rate=learning_rate, batch_size=batch_size, report=reports.append)
+    task = ClipTask(model, data, config, batch_size)
+    Training(task, Progress(model), config, learning_rate=learning_rate, report=reports.append).run()
     return reports, model
 
 
@@ -69,7 +81,7 @@ def naive_info_nce(vision: np.ndarray, text: np.ndarray, scale: float) -> float:
 
 
 def test_the_loss_is_info_nce(blobs_of_colour: TrainingData, clip_mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "random_crops", lambda images, generator: images)
+    monkeypatch.setattr(training, "augment", lambda images, *_, **__: images)
     data = TrainingData(blobs_of_colour.pixels, [captions[:1] for captions in blobs_of_colour.captions])
     reports, _ = tuned(data, batch_size=8, epochs=1)
     scale = clip_mini.network.logit_scale.exp().item()
@@ -118,6 +130,11 @@ def test_the_same_seed_gives_bitwise_the_same_weights(
         {"optimizer_options": {"beta2": 0.5}},
         {"scheduler": "cosine"},
         {"val_split": 0.25},
+        {"loss": "SigLIPLoss"},
+        {"loss_options": {"label_smoothing": 0.2}},
+        {"precision": "bf16"},
+        {"training_options": {"crop_scale": [0.5, 0.6]}},
+        {"training_options": {"flips": True}},
     ],
     ids=str,
 )
@@ -179,7 +196,10 @@ def test_validation_is_reported_once_an_epoch(
     with_validation = [step["step"] for step in reports if step["val_loss"] is not None]
     assert with_validation == [3, 6, 9]
     assert f"val_loss {reports[-1]['val_loss']:.4f}" in caplog.text
-    assert "Finetuning: 6 pictures, 3 epochs of 3 steps of 2 pairs, Adam, learning rate 0.0005" in caplog.text
+    assert (
+        "Finetuning: 6 pictures, CLIPLoss, 3 epochs of 3 steps of 2 pairs, Adam, learning rate 0.0005, fp32"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.9, 0.99])
@@ -193,15 +213,14 @@ def test_a_split_that_leaves_less_than_two_pictures_is_refused(share: float, blo
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(
     blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Diverging(training.ClipLoss):  # type: ignore[misc]
+    class Diverging(CLIPLoss):
         steps = 0
 
-        def forward(self, image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        def forward(self, *given: Any, **options: Any) -> torch.Tensor:
             self.steps += 1
-            loss: torch.Tensor = super().forward(image, text, scale)
-            return loss * (float("nan") if self.steps == 3 else 1.0)
+            return super().forward(*given, **options) * (float("nan") if self.steps == 3 else 1.0)
 
-    monkeypatch.setattr(training, "ClipLoss", Diverging)
+    monkeypatch.setitem(clip_task._LOSSES, "CLIPLoss", Diverging)
     with pytest.raises(
         FinetunerError, match=r"Got nan at step 3, learning rate 0.0005. Lower the learning rate"
     ) as caught:
@@ -222,3 +241,65 @@ def test_a_hostile_learning_rate_ends_in_an_error_or_in_numbers(blobs_of_colour:
 def test_the_logit_scale_stays_between_1_and_100(blobs_of_colour: TrainingData) -> None:
     _, model = tuned(blobs_of_colour, learning_rate=0.5, epochs=3)
     assert 1 <= model.network.logit_scale.exp().item() <= 100.001
+
+
+@pytest.mark.parametrize("options", [{"micro_batch_size": 3}, {"gradient_checkpointing": True}], ids=str)
+def test_what_saves_memory_gives_the_same_weights(
+    options: dict[str, Any], usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData
+) -> None:
+    reports, model = tuned(blobs_of_colour, training_options=options)
+    assert [step["loss"] for step in reports] == pytest.approx([step["loss"] for step in usual[0]], rel=1e-3)
+    expected = weights(usual[1])
+    assert all(torch.allclose(value, expected[name], atol=2e-3) for name, value in weights(model).items())
+
+
+def saved_bytes(data: TrainingData, **options: Any) -> int:
+    """Bytes that one step keeps for its backward pass, weights and all."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        tuned(data, batch_size=8, epochs=1, training_options=options)
+    return sum(kept.values())
+
+
+def test_gradient_checkpointing_keeps_less(blobs_of_colour: TrainingData) -> None:
+    assert saved_bytes(blobs_of_colour, gradient_checkpointing=True) < 0.7 * saved_bytes(blobs_of_colour)
+
+
+def test_measuring_the_batch_leaves_no_trace(
+    usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(training, "SURELY_FITS", 2)
+    with caplog.at_level(logging.INFO, "finetuner"):
+        _, model = tuned(blobs_of_colour)
+    assert "Batch size: 4 pairs take" in caplog.text
+    assert equal(model, usual[1])
+
+
+def test_what_does_not_fit_is_taken_in_parts(
+    usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(training, "SURELY_FITS", 2)
+    monkeypatch.setattr(training, "find_batch_size", lambda *_, **__: 2)
+    with caplog.at_level(logging.INFO, "finetuner"):
+        reports, _ = tuned(blobs_of_colour)
+    assert "2 steps of 4 pairs, 2 at once" in caplog.text
+    assert [step["loss"] for step in reports] == pytest.approx([step["loss"] for step in usual[0]], rel=1e-3)
+
+
+def test_compile_compiles_the_network(blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    tuned(blobs_of_colour, epochs=1, training_options={"compile": True})
+    assert [type(network) for network in compiled] == [clip_task.PairNetwork]
+
+
+def test_half_precision_on_a_cpu_is_refused(blobs_of_colour: TrainingData) -> None:
+    with pytest.raises(FinetunerError, match="precision must be 'fp32' or 'bf16' on a CPU. Got 'fp16'"):
+        tuned(blobs_of_colour, precision="fp16")

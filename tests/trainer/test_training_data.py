@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,16 @@ import pytest
 import torch
 from docarray import Document
 
-from executors.trainer.crops import normalised
-from executors.trainer.training_data import TrainingData, prepare
+from executors.trainer.data.decoded_pictures import WAITING, Picture, decode_pictures
+from executors.trainer.data.picture_cache import PictureCache
+from executors.trainer.data.training_data import TrainingData, prepare
 from finetuner.clip import Clip
 from finetuner.exceptions import InvalidInput
 from finetuner.images import decode
 from finetuner.pairs import Pair, read_pairs
+from finetuner.pixels import normalised
+
+VERSION = "a" * 64
 
 
 def numbered(count: int, captions: int = 1) -> TrainingData:
@@ -27,13 +34,19 @@ def numbered(count: int, captions: int = 1) -> TrainingData:
 
 def one_pass(data: TrainingData, batch_size: int, seed: int | None) -> list[tuple[list[int], list[str]]]:
     generator = None if seed is None else np.random.default_rng(seed)
-    batches = data.batches(np.arange(len(data)), batch_size, generator)
+    batches = map(data.fetch, data.plan(np.arange(len(data)), batch_size, generator))
     return [(pixels[:, 0, 0, 0].tolist(), captions) for pixels, captions in batches]
 
 
 def test_captions_of_one_picture_are_one_row(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
     first, second = read_pairs(pairs[:2])
-    data = prepare([first, second, Pair("the same in other words", first.image)], clip_mini, tmp_path / "pixels.npy", 2)
+    data = prepare(
+        [first, second, Pair("the same in other words", first.image)],
+        clip_mini,
+        PictureCache(tmp_path, 10**9),
+        VERSION,
+        2,
+    )
     assert len(data) == 2
     assert data.captions == [[first.text, "the same in other words"], [second.text]]
     assert data.pixels.shape == (2, 3, 80, 80)
@@ -42,17 +55,63 @@ def test_captions_of_one_picture_are_one_row(clip_mini: Clip, pairs: list[Docume
 
 def test_pixels_are_what_the_model_sees_at_inference(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
     found = read_pairs(pairs[:4])
-    data = prepare(found, clip_mini, tmp_path / "pixels.npy", 0)
+    data = prepare(found, clip_mini, PictureCache(tmp_path, 10**9), VERSION, 0)
     config = clip_mini.preprocess_config
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
     expected = torch.stack([clip_mini.preprocess(decode(pair.image)) for pair in found])
-    torch.testing.assert_close(normalised(torch.from_numpy(data.pixels), mean, std), expected)
+    torch.testing.assert_close(
+        normalised(torch.from_numpy(data.fetch(data.plan(np.arange(4), 4, None)[0])[0]), mean, std), expected
+    )
 
 
-def test_the_pixels_leave_no_file_behind(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
-    data = prepare(read_pairs(pairs[:3]), clip_mini, tmp_path / "pixels.npy", 1)
-    assert list(tmp_path.iterdir()) == []
-    assert data.pixels.any()
+def test_a_later_run_reads_and_decodes_nothing(
+    clip_mini: Clip, pairs: list[Document], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = read_pairs(pairs[:3])
+    found = [Pair("broken", b"no picture"), *good, Pair("again", good[0].image)]
+    first = prepare(found, clip_mini, PictureCache(tmp_path, 10**9), VERSION, 2)
+
+    def none() -> Iterator[Pair]:
+        raise AssertionError("read again")
+        yield
+
+    with caplog.at_level(logging.INFO, "finetuner"):
+        second = prepare(none(), clip_mini, PictureCache(tmp_path, 10**9), VERSION, 2)
+    assert np.array_equal(first.pixels, second.pixels)
+    assert first.captions == second.captions == [[good[0].text, "again"], [good[1].text], [good[2].text]]
+    assert "1 of 4 pictures cannot be decoded and are left out" in caplog.text
+    assert "Found 3 pictures decoded by an earlier run" in caplog.text
+
+
+def test_other_data_or_another_preprocessing_is_decoded_anew(
+    clip_mini: Clip, pairs: list[Document], tmp_path: Path
+) -> None:
+    found, cache = read_pairs(pairs[:4]), PictureCache(tmp_path, 10**9)
+    assert len(prepare(found[:3], clip_mini, cache, VERSION, 2)) == 3
+    assert len(prepare(found, clip_mini, cache, "b" * 64, 2)) == 4
+    clip_mini.preprocess_config = replace(clip_mini.preprocess_config, interpolation="bilinear")
+    assert len(prepare(found, clip_mini, cache, VERSION, 2)) == 4
+    clip_mini.preprocess_config = replace(clip_mini.preprocess_config, mean=(0.5, 0.5, 0.5))
+    assert len(prepare([], clip_mini, cache, VERSION, 2)) == 4  # normalised later, on the device
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_only_a_few_picture_files_are_in_memory(
+    threads: int, clip_mini: Clip, pairs: list[Document], tmp_path: Path
+) -> None:
+    blobs, alive, most = [pair.image for pair in read_pairs(pairs)], weakref.WeakSet[Picture](), 0
+
+    def read() -> Iterator[Picture]:
+        nonlocal most
+        for number in range(60):
+            picture = Picture(str(number), str(number), blobs[number % len(blobs)])
+            alive.add(picture)
+            most = max(most, len(alive))
+            yield picture
+
+    decoded = decode_pictures(read(), clip_mini, PictureCache(tmp_path, 10**9), VERSION, threads)
+    assert decoded.texts == [[str(number)] for number in range(60)]
+    assert most <= WAITING * threads + 2
 
 
 def test_a_broken_picture_is_left_out_with_a_warning(
@@ -60,9 +119,9 @@ def test_a_broken_picture_is_left_out_with_a_warning(
 ) -> None:
     good = read_pairs(pairs[:4])
     broken = Pair("a broken one", good[0].image[:500])
-    whole = prepare(good, clip_mini, tmp_path / "whole.npy", 2)
+    whole = prepare(good, clip_mini, PictureCache(tmp_path, 0), VERSION, 2)
     with caplog.at_level(logging.WARNING, "finetuner"):
-        data = prepare([good[0], broken, *good[1:]], clip_mini, tmp_path / "pixels.npy", 2)
+        data = prepare([good[0], broken, *good[1:]], clip_mini, PictureCache(tmp_path, 10**9), VERSION, 2)
     assert np.array_equal(data.pixels, whole.pixels)
     assert data.captions == whole.captions
     assert "Picture of 'a broken one' left out: image must be a picture file" in caplog.text
@@ -74,8 +133,9 @@ def test_fewer_than_two_good_pictures_are_refused(
     good: int, clip_mini: Clip, pairs: list[Document], tmp_path: Path
 ) -> None:
     found = [*read_pairs(pairs[:good]), Pair("one", b"no picture"), Pair("two", b"none either")]
-    with pytest.raises(InvalidInput, match=rf"at least two pictures that can be decoded. Got {good} of {good + 2}"):
-        prepare(found, clip_mini, tmp_path / "pixels.npy", 2)
+    message = rf"two pictures that can be decoded. Got {good} of {good + 2} pictures \(image must be a picture file"
+    with pytest.raises(InvalidInput, match=message):
+        prepare(found, clip_mini, PictureCache(tmp_path, 10**9), VERSION, 2)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +151,8 @@ def test_a_pass_takes_every_picture_once_but_a_rest_of_one(count: int, batch_siz
 
 def test_captions_are_drawn_anew_in_each_epoch() -> None:
     data, generator = numbered(6, captions=3), np.random.default_rng(0)
-    drawn = Counter(
-        caption for _ in range(60) for _, captions in data.batches(np.arange(6), 6, generator) for caption in captions
-    )
+    plans = [plan for _ in range(60) for plan in data.plan(np.arange(6), 6, generator)]
+    drawn = Counter(caption for plan in plans for caption in data.fetch(plan)[1])
     assert len(drawn) == 18
     assert all(5 <= count <= 40 for count in drawn.values())
 
@@ -105,5 +164,20 @@ def test_order_depends_on_the_generator_alone() -> None:
 
 
 def test_only_the_rows_asked_for_are_taken() -> None:
-    batches = list(numbered(10).batches(np.array([2, 5, 7]), 8, np.random.default_rng(0)))
-    assert sorted(batches[0][0][:, 0, 0, 0].tolist()) == [2, 5, 7]
+    (plan,) = numbered(10).plan(np.array([2, 5, 7]), 8, np.random.default_rng(0))
+    assert sorted(plan.picture_ids.tolist()) == [2, 5, 7]
+    assert sorted(numbered(10).fetch(plan)[0][:, 0, 0, 0].tolist()) == [2, 5, 7]
+
+
+def test_equal_captions_have_one_number_whatever_the_batch() -> None:
+    captions = [["a shirt"], ["a skirt", "a shirt "], ["A shirt"], ["\ta shirt"], ["a skirt"]]
+    data = TrainingData(np.zeros((5, 3, 2, 2), np.uint8), captions)
+    for seed in range(5):
+        for plan in data.plan(np.arange(5), 3, np.random.default_rng(seed)):
+            drawn, ids = data.fetch(plan)[1], data.caption_ids(plan)
+            assert ids.dtype == np.int64
+            for one, first in enumerate(drawn):
+                for two, second in enumerate(drawn):
+                    assert (ids[one] == ids[two]) == (first.strip() == second.strip())
+    first_plan, second_plan = data.plan(np.arange(5), 3, None)
+    assert data.caption_ids(first_plan)[0] == data.caption_ids(second_plan)[0]

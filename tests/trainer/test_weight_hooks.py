@@ -3,78 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from executors.trainer.hooks import Hook, Progress
-from executors.trainer.training import train
-from executors.trainer.training_data import TrainingData
-from executors.trainer.weight_hooks import (
-    KeepBestModel,
-    KeepCheckpoints,
-    MixWeights,
-    StopEarly,
-    Watch,
-    copied_weights,
-    interpolated,
-)
-from finetuner.backbones import find_backbone
+from executors.trainer.data.training_data import TrainingData
+from executors.trainer.hooks.hook import Hook
+from executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, StopEarly, Watch, copied_weights
 from finetuner.callback import BestModelCheckpoint, EarlyStopping
-from finetuner.clip import Clip, load_backbone, load_towers
-from finetuner.run_config import RunConfig
-
-Weights = Mapping[str, torch.Tensor]
-
-
-class Recorder(Hook):
-    """Notes every call, and the weights after each epoch."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, int, int]] = []
-        self.values: list[dict[str, float]] = []
-        self.weights: list[Weights] = []
-        self.modes: set[tuple[str, bool]] = set()
-
-    def after_step(self, progress: Progress) -> None:
-        self.calls.append(("step", progress.epoch, progress.step))
-        self.modes.add(("step", progress.model.network.training))
-
-    def after_epoch(self, progress: Progress) -> None:
-        self.calls.append(("epoch", progress.epoch, progress.step))
-        self.modes.add(("epoch", progress.model.network.training))
-        self.values.append(dict(progress.values))
-        self.weights.append(copied_weights(progress.model.network))
-
-
-class Announce(Hook):
-    """Reports given values, one an epoch."""
-
-    def __init__(self, name: str, values: list[float]) -> None:
-        self._name = name
-        self._values = values
-
-    def after_epoch(self, progress: Progress) -> None:
-        progress.values[self._name] = self._values[progress.epoch - 1]
-
-
-def trained(data: TrainingData, *hooks: Hook, epochs: int = 3, **fields: Any) -> tuple[Progress, list[dict[str, Any]]]:
-    reports: list[dict[str, Any]] = []
-    progress = Progress(load_backbone(find_backbone("clip-mini")))
-    config = RunConfig(model="clip-mini", train_data="data", epochs=epochs, device="cpu", **fields)
-    for hook in hooks:
-        hook.before_training(progress)
-    train(progress, data, config, learning_rate=5e-4, batch_size=4, report=reports.append, hooks=hooks)
-    for hook in hooks:
-        hook.choose_weights(progress)
-    return progress, reports
-
-
-def equal(left: Weights, right: Weights) -> bool:
-    return set(left) == set(right) and all(torch.equal(value, right[name]) for name, value in left.items())
+from finetuner.clip import load_towers
+from tests.trainer.short_training import Announce, Recorder, equal, trained
 
 
 def test_hooks_are_called_after_each_step_and_epoch_and_change_nothing(blobs_of_colour: TrainingData) -> None:
@@ -172,41 +110,35 @@ def test_the_last_epochs_are_kept_as_models(
     assert files == {".json", ".safetensors"}
 
 
-def naive_mix(pretrained: list[float], tuned: list[float], alpha: float) -> list[float]:
-    return [(1 - alpha) * before + alpha * after for before, after in zip(pretrained, tuned, strict=True)]
-
-
-@pytest.mark.parametrize("alpha", [0, 0.25, 0.4, 1])
-def test_wise_ft_equals_a_plain_loop(alpha: float, blobs_of_colour: TrainingData) -> None:
-    start = copied_weights(load_backbone(find_backbone("clip-mini")).network)
-    tuned = copied_weights(trained(blobs_of_colour, epochs=1)[0].model.network)
-    progress, _ = trained(blobs_of_colour, MixWeights(alpha), epochs=1)
-    mixed = copied_weights(progress.model.network)
-    if alpha in (0, 1):
-        assert equal(mixed, tuned if alpha else start)
-    for name, value in mixed.items():
-        expected = naive_mix(start[name].double().flatten().tolist(), tuned[name].double().flatten().tolist(), alpha)
-        assert value.flatten().tolist() == pytest.approx(expected, abs=1e-6), name
-
-
-def test_wise_ft_mixes_only_what_can_be_mixed() -> None:
-    pretrained = {"weight": torch.tensor([0.0, -0.0]), "count": torch.tensor(3)}
-    tuned = {"weight": torch.tensor([1.0, -2.0]), "count": torch.tensor(5)}
-    for alpha in (0.0, 0.5, 1.0):
-        mixed = interpolated(pretrained, tuned, alpha)
-        assert mixed["weight"].tolist() == [alpha, -2 * alpha]
-        assert mixed["count"].item() == 5
-
-
-def test_the_best_weights_are_mixed(blobs_of_colour: TrainingData, clip_mini: Clip) -> None:
+def test_a_checkpoint_is_written_again_where_the_run_was_killed_after_it(
+    tmp_path: Path, blobs_of_colour: TrainingData
+) -> None:
     recorder = Recorder()
-    hooks = (recorder, Announce("x", [2, 1]), KeepBestModel(BestModelCheckpoint("x")), MixWeights(0.5))
-    progress, _ = trained(blobs_of_colour, *hooks, epochs=2)
-    expected = interpolated(copied_weights(clip_mini.network), recorder.weights[0], 0.5)
-    assert equal(copied_weights(progress.model.network), expected)
+    for left in ("epoch-0001", ".epoch-0001"):
+        (tmp_path / left / "clip-text").mkdir(parents=True)
+    trained(blobs_of_colour, recorder, KeepCheckpoints(tmp_path, 1), epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-0001"]
+    assert equal(copied_weights(load_towers(tmp_path / "epoch-0001", "checkpoint").network), recorder.weights[0])
+
+
+def test_the_best_epoch_and_patience_outlive_a_kill(tmp_path: Path, blobs_of_colour: TrainingData) -> None:
+    values = [0.2, 0.5, 0.4, 0.3]
+
+    def hooks() -> tuple[Hook, ...]:
+        return (
+            Announce("x", values),
+            KeepBestModel(BestModelCheckpoint("x")),
+            StopEarly(EarlyStopping("x", patience=2)),
+        )
+
+    whole, _ = trained(blobs_of_colour, *hooks(), epochs=6)
+    trained(blobs_of_colour, *hooks(), epochs=3, checkpoint=tmp_path / "checkpoint.pt")
+    resumed, _ = trained(blobs_of_colour, *hooks(), epochs=6, checkpoint=tmp_path / "checkpoint.pt")
+    assert resumed.epoch == whole.epoch == 4
+    assert equal(copied_weights(resumed.model.network), copied_weights(whole.model.network))
 
 
 def test_every_moment_is_documented() -> None:
     for name, moment in vars(Hook).items():
-        if re.fullmatch("[a-z]+_[a-z]+", name):
+        if re.fullmatch("[a-z]+_[a-z]+|close|state|restore", name):
             assert moment.__doc__, name

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from docarray import Document
 
-from executors.trainer import training
 from executors.trainer.executor import Trainer
+from executors.trainer.loop.training import Training
 from executors.trainer.run_folder import RunFolder
 from finetuner.artifact import verify
 from finetuner.exceptions import FinetunerError
@@ -85,7 +85,7 @@ def test_every_error_becomes_the_outcome(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(training, "train", fail)
+    monkeypatch.setattr(Training, "run", fail)
     code, folder = work()
     assert code == 1
     assert folder.read("outcome") == {"status": "FAILED", "details": details}
@@ -100,8 +100,8 @@ def test_documents_of_a_pair_are_loaded_with_all_their_captions(
     picture = pairs[0].chunks[1].blob
     push(trainer, "captions", [*pairs[1:5], make_pair("one", picture), make_pair("two", picture)])
     assert work(train_data="captions", batch_size=5)[0] == 0
-    assert "Loaded 6 pairs of train data" in caplog.text
-    assert "Finetuning: 5 pictures, 1 epochs of 1 steps of 5 pairs" in caplog.text
+    assert "Decoded 5 pictures in" in caplog.text
+    assert "Finetuning: 5 pictures, CLIPLoss, 1 epochs of 1 steps of 5 pairs" in caplog.text
 
 
 def test_the_folder_of_a_run_is_where_the_trainer_looks(trainer: Trainer, tmp_path: Path) -> None:

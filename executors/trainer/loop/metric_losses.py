@@ -9,11 +9,27 @@ from pytorch_metric_learning import losses, miners
 from torch import nn
 
 from finetuner.exceptions import InvalidInput
-from finetuner.metric_config import MetricConfig
+from finetuner.metric_config import MEMORY_SIZE, MetricConfig
+
+
+class Memory(losses.CrossBatchMemory):  # type: ignore[misc]  # the library has no types
+    """A loss of a batch against the newest embeddings, itself included, whose queue is all in the state dict.
+
+    Wang et al., arXiv:1912.06798.
+    """
+
+    def get_extra_state(self) -> torch.Tensor:
+        """Return (2,) int64: where the next embedding goes, and whether the queue is full."""
+        return torch.tensor([self.queue_idx, self.has_been_filled])
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Take it back."""
+        position, full = state.tolist()
+        self.queue_idx, self.has_been_filled = position, bool(full)
 
 
 class MetricLoss(nn.Module):
-    """A loss over embeddings and labels, with its miner.
+    """A loss over embeddings and labels, with its miner and its memory of earlier batches.
 
     Args:
         config: names and options.
@@ -28,6 +44,7 @@ class MetricLoss(nn.Module):
         super().__init__()
         self.name = config.loss
         given: dict[str, Any] = dict(config.loss_options)
+        memory_size = given.pop(MEMORY_SIZE, 0)
         if config.learns_classes:
             given |= {
                 "num_classes": classes,
@@ -35,18 +52,24 @@ class MetricLoss(nn.Module):
             }
         self._loss = _made(losses, self.name, given)
         self._miner = None if config.miner is None else _made(miners, config.miner, dict(config.miner_options))
+        self._memory = Memory(self._loss, dim, memory_size, self._miner) if memory_size else None
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor, *, mine: bool = True) -> torch.Tensor:
         """Return the loss of a batch, () float32.
 
         Args:
-            embeddings: (batch, dim) float32, of any length; the library normalises them.
+            embeddings: (batch, dim) float32, of any length; the library normalises them. With a memory the batch must
+                fit into it.
             labels: (batch,) int64, from 0.
-            mine: False takes every pair or triplet, although there is a miner.
+            mine: False takes every pair or triplet of the batch, although there is a miner or a memory.
         """
         embeddings = embeddings.float()
-        tuples = self._miner(embeddings, labels) if mine and self._miner is not None else None
-        loss = self._loss(embeddings, labels) if tuples is None else self._loss(embeddings, labels, tuples)
+        if mine and self._memory is not None:
+            loss = self._memory(embeddings, labels)
+        elif mine and self._miner is not None:
+            loss = self._loss(embeddings, labels, self._miner(embeddings, labels))
+        else:
+            loss = self._loss(embeddings, labels)
         # A batch without pairs has no loss: a plain zero, which backward() would refuse.
         reduced: torch.Tensor = torch.as_tensor(loss, device=embeddings.device).squeeze() + 0 * embeddings.sum()
         return reduced

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from finetuner.exceptions import InvalidInput
@@ -11,8 +9,8 @@ from finetuner.exceptions import InvalidInput
 
 def class_batches(
     labels: np.ndarray, batch_size: int, items_per_class: int, generator: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Yield one pass: each picture at least once, with others of its label beside it.
+) -> list[np.ndarray]:
+    """Return one pass: each picture at least once, with others of its label beside it.
 
     The pictures of a label are shuffled and cut into groups; a group that is short is filled up with others of the
     label, as far as there are any. A batch is some groups; a last one of a single group is left out, since it has
@@ -25,8 +23,8 @@ def class_batches(
             would not fit into a batch.
         generator: order.
 
-    Yields:
-        (batch,) int64, positions in `labels`.
+    Returns:
+        (batch,) int64 each, positions in `labels`.
     """
     size = _group_size(labels, batch_size, items_per_class)
     groups = []
@@ -38,12 +36,14 @@ def class_batches(
             groups.append(np.concatenate([group, others[: size - len(group)]]))
     order = generator.permutation(len(groups))
     per_batch = batch_size // size
-    for start in range(0, len(order) - 1, per_batch):
-        yield np.concatenate([groups[position] for position in order[start : start + per_batch]])
+    return [
+        np.concatenate([groups[position] for position in order[start : start + per_batch]])
+        for start in range(0, len(order) - 1, per_batch)
+    ]
 
 
 def class_batch_count(labels: np.ndarray, batch_size: int, items_per_class: int) -> int:
-    """Return how many batches `class_batches` yields."""
+    """Return how many batches `class_batches` makes."""
     size = _group_size(labels, batch_size, items_per_class)
     groups = sum(-(-int(count) // size) for count in np.unique(labels, return_counts=True)[1])
     return len(range(0, groups - 1, batch_size // size))
@@ -58,17 +58,21 @@ def _group_size(labels: np.ndarray, batch_size: int, items_per_class: int) -> in
     return min(items_per_class, batch_size // 2, int(np.bincount(labels).max()))
 
 
-def random_batches(count: int, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield one pass: each picture once, in random order; a rest of one is left out, since it has no negatives.
+def random_batches(count: int, batch_size: int, generator: np.random.Generator | None) -> list[np.ndarray]:
+    """Return one pass: each picture once; a rest of one is left out, since it has no negatives.
 
-    Yields:
-        (batch,) int64, positions below `count`.
+    Args:
+        count: how many pictures there are.
+        batch_size: pictures a batch, at most.
+        generator: order; None is the given order.
+
+    Returns:
+        (batch,) int64 each, positions below `count`.
     """
-    order = generator.permutation(count)
-    for start in range(0, count - 1, batch_size):
-        yield order[start : start + batch_size]
+    order = np.arange(count) if generator is None else generator.permutation(count)
+    return [order[start : start + batch_size] for start in range(0, count - 1, batch_size)]
 
 
 def random_batch_count(count: int, batch_size: int) -> int:
-    """Return how many batches `random_batches` yields."""
+    """Return how many batches `random_batches` makes."""
     return len(range(0, count - 1, batch_size))

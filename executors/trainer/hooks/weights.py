@@ -1,4 +1,4 @@
-"""Hooks that watch values and keep weights: best model, early stopping, checkpoints, WiSE-FT."""
+"""Hooks that watch values and keep weights: best model, early stopping, checkpoints."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from finetuner.callback import BestModelCheckpoint, EarlyStopping
-from finetuner.model_kinds import save_model
+from finetuner.model_kinds import Model, save_model
 
-from .hooks import Hook, Progress
+from .hook import Hook, Progress
+from .lora import TrainAdapters
 
 Weights = Mapping[str, torch.Tensor]
 """A network's state by name, copied to the CPU."""
@@ -26,24 +28,6 @@ log = logging.getLogger("finetuner")
 def copied_weights(network: torch.nn.Module) -> Weights:
     """Return a copy of a network's state on the CPU; training does not change it."""
     return {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
-
-
-def interpolated(pretrained: Weights, tuned: Weights, alpha: float) -> Weights:
-    """Return (1 - alpha) * pretrained + alpha * tuned, entry by entry (WiSE-FT, arXiv:2109.01903).
-
-    Args:
-        pretrained: floating point, any shape; what is not (counters, positions) is taken from `tuned`.
-        tuned: the same names and shapes.
-        alpha: in [0, 1]; 0 and 1 give exactly the one or the other.
-    """
-    if alpha == 0:
-        return {name: value if value.is_floating_point() else tuned[name] for name, value in pretrained.items()}
-    if alpha == 1:
-        return tuned
-    return {
-        name: (1 - alpha) * pretrained[name] + alpha * value if value.is_floating_point() else value
-        for name, value in tuned.items()
-    }
 
 
 class Watch:
@@ -97,6 +81,14 @@ class KeepBestModel(Hook):
             progress.model.network.load_state_dict(self._weights)
             log.info("Best model: epoch %d of %d", self._epoch, progress.epoch)
 
+    def state(self) -> dict[str, Any]:
+        """Return the best value, its epoch and its weights."""
+        return {"best": self._watch.best, "epoch": self._epoch, "weights": dict(self._weights)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with them."""
+        self._watch.best, self._epoch, self._weights = state["best"], state["epoch"], state["weights"]
+
 
 class StopEarly(Hook):
     """Ends training where a value no longer gets better.
@@ -119,6 +111,14 @@ class StopEarly(Hook):
                 f"{self._watch.best:.5f} for {self._waited} epochs"
             )
 
+    def state(self) -> dict[str, Any]:
+        """Return the best value, and for how many epochs none was better."""
+        return {"best": self._watch.best, "waited": self._waited}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with them."""
+        self._watch.best, self._waited = state["best"], state["waited"]
+
 
 class KeepCheckpoints(Hook):
     """Keeps the models of the last epochs, each in the layout that `finetuner.model_kinds.load_model` reads.
@@ -126,41 +126,28 @@ class KeepCheckpoints(Hook):
     Args:
         folder: gets `epoch-0001/`, `epoch-0002/`, ...
         count: how many stay.
+        adapters: of the network, where it has any; they are merged into what is written.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, adapters: TrainAdapters | None = None) -> None:
         self._folder = folder
         self._count = count
+        self._adapters = adapters
 
     def after_epoch(self, progress: Progress) -> None:
         """Write this epoch's model, then remove the oldest; a name is given to a whole checkpoint only."""
         final = self._folder / f"epoch-{progress.epoch:04d}"
-        temporary = self._folder / f".{final.name}"
-        save_model(progress.model, temporary)
-        os.rename(temporary, final)
+        write_checkpoint(self._adapters.merged(progress.model) if self._adapters else progress.model, final)
         kept = sorted(path for path in self._folder.iterdir() if re.fullmatch(r"epoch-\d+", path.name))
         for old in kept[: -self._count]:
             shutil.rmtree(old)
         log.info("Checkpoint written: %s", final.name)
 
 
-class MixWeights(Hook):
-    """WiSE-FT: mixes the tuned weights with those that the run started from.
-
-    Args:
-        alpha: in [0, 1], share of the tuned ones.
-    """
-
-    def __init__(self, alpha: float) -> None:
-        self._alpha = alpha
-        self._pretrained: Weights = {}
-
-    def before_training(self, progress: Progress) -> None:
-        """Keep the weights that the run starts from."""
-        self._pretrained = copied_weights(progress.model.network)
-
-    def choose_weights(self, progress: Progress) -> None:
-        """Mix."""
-        network = progress.model.network
-        network.load_state_dict(interpolated(self._pretrained, copied_weights(network), self._alpha))
-        log.info("WiSE-FT: %g of the weights are tuned, %g pretrained", self._alpha, 1 - self._alpha)
+def write_checkpoint(model: Model, folder: Path) -> None:
+    """Write a model, all or nothing; what an earlier attempt at the run left there is replaced."""
+    temporary = folder.with_name(f".{folder.name}")
+    for left in (temporary, folder):
+        shutil.rmtree(left, ignore_errors=True)
+    save_model(model, temporary)
+    os.rename(temporary, folder)

@@ -12,8 +12,8 @@ from finetuner.evaluation import evaluate_pairs
 from finetuner.pairs import Pair
 from finetuner.search_evaluation import SearchData, evaluate_search
 
-from .hooks import Hook, Progress
-from .run_folder import RunFolder
+from ..run_folder import RunFolder
+from .hook import Hook, Progress
 
 log = logging.getLogger("finetuner")
 
@@ -27,10 +27,15 @@ class Scores:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self.metrics: dict[str, dict[str, float]] = {}
+        self.metrics: dict[str, dict[str, float]] = _before(folder.read("scores"))
         """{'before': {name: value}, 'after': {...}}"""
-        self.examples: dict[str, dict[str, Any]] = {}
+        self.examples: dict[str, dict[str, Any]] = _before(folder.read("examples"))
         """{'before': {query: [match, ...]}, 'after': {...}}"""
+        self._during: tuple[int, dict[str, float]] = (0, {})
+
+    def at(self, step: int) -> dict[str, float]:
+        """Return the metrics of a step's evaluations while the run trains, where it is the last that has any."""
+        return dict(self._during[1]) if self._during[0] == step else {}
 
     def add(self, stage: str, metrics: Mapping[str, float]) -> None:
         """Keep scores from before or after, and log them."""
@@ -51,10 +56,16 @@ class Scores:
 
     def add_during(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         """Keep scores from while the run trains, and log them."""
+        self._during = (progress.step, self.at(progress.step) | dict(metrics))
         log.info("after epoch %d, step %d:", progress.epoch, progress.step)
         _log_metrics(metrics)
         with open(self._folder.evaluations, "a") as lines:
             lines.write(json.dumps({"step": progress.step, "epoch": progress.epoch, "metrics": dict(metrics)}) + "\n")
+
+
+def _before(stages: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a run that goes on after a kill had found out before training."""
+    return {stage: found for stage, found in (stages or {}).items() if stage == "before"}
 
 
 def _log_metrics(metrics: Mapping[str, float]) -> None:
@@ -75,8 +86,9 @@ class ScoreEvaluationData(Hook):
         self._scores = scores
 
     def before_training(self, progress: Progress) -> None:
-        """Score the pretrained model."""
-        self._score("before", progress)
+        """Score the pretrained model, once."""
+        if not progress.step:
+            self._score("before", progress)
 
     def after_training(self, progress: Progress) -> None:
         """Score the tuned model."""
@@ -102,8 +114,9 @@ class EvaluateSearch(Hook):
         self._scores = scores
 
     def before_training(self, progress: Progress) -> None:
-        """Score the pretrained model and keep examples."""
-        self._score_stage("before", progress)
+        """Score the pretrained model and keep examples, once."""
+        if not progress.step:
+            self._score_stage("before", progress)
 
     def after_step(self, progress: Progress) -> None:
         """Score at each interval."""

@@ -1,0 +1,246 @@
+"""Decoded pictures on disk, for all runs: a file is whole or not there, and all together are bounded in bytes.
+
+<name>.npy     pixels, (pictures, 3, height, width) uint8; its time of change is when it was last used
+<name>.json    what belongs to them, and the SHA-256 of both
+.<hex>.npy     one that is being written, locked by its writer
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from finetuner.exceptions import FinetunerError
+from finetuner.workspace import write_atomically
+
+COPY_BYTES = 2**24
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+log = logging.getLogger("finetuner")
+
+
+class PictureCache:
+    """The files of one folder; processes may share it.
+
+    Args:
+        folder: made where it is not there yet.
+        limit_bytes: of all files together; a larger one serves its own run alone, and 0 keeps none.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder = folder
+        self._limit = limit_bytes
+
+    def find(self, name: str) -> tuple[np.ndarray, dict[str, Any]] | None:
+        """Return a file's pixels, memory-mapped, and what belongs to them; None where it is not there or damaged."""
+        path = self.path(name)
+        try:
+            described = json.loads(path.with_suffix(".json").read_bytes())
+            header = _header(described["shape"])
+            with open(path, "rb") as file:
+                if file.read(len(header)) != header:
+                    raise ValueError("another shape")
+                digest = hashlib.file_digest(file, "sha256")
+                digest.update(json.dumps(described["about"]).encode())
+                if digest.hexdigest() != described["sha256"]:
+                    raise ValueError("another content")
+            pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+            os.utime(path)
+            return pixels, dict(described["about"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("Decoded pictures in %s are damaged (%s): the pictures are decoded again", path, error)
+            return None
+
+    def new(self, name: str, shape: tuple[int, ...]) -> PictureFile:
+        """Return a new file, which is found once it is finished; what killed runs left is removed.
+
+        Args:
+            name: letters, digits and '-'; a file of that name is replaced.
+            shape: of one picture.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob(".*"):
+            with suppress(OSError), open(path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where its writer lives
+                path.unlink()
+        return PictureFile(self, name, shape)
+
+    def path(self, name: str) -> Path:
+        """Return where a file's pixels lie."""
+        return self.folder / f"{name}.npy"
+
+    def make_room(self, size: int, more: int) -> bool:
+        """Remove the least recently used files until a file fits.
+
+        Args:
+            size: bytes that the file has.
+            more: bytes that are to be added to it.
+
+        Returns:
+            Whether it fits; where it is too large alone, the others stay.
+        """
+        if size + more > self._limit:
+            return False
+        while sum(used for _, used, _ in self._entries("*")) + more > self._limit:
+            if not self.evict():
+                return False
+        return True
+
+    def evict(self) -> bool:
+        """Remove the least recently used file, which is safe where it is mapped; return whether there was one."""
+        entries = self._entries("[!.]*.npy")
+        if not entries:
+            return False
+        _, size, path = min(entries)
+        log.info("Removing decoded pictures that were not used for longest, %.2f GB: %s", size / 1e9, path.name)
+        path.with_suffix(".json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        return True
+
+    def _entries(self, pattern: str) -> list[tuple[int, int, Path]]:
+        """Return time of change, bytes and path of the files."""
+        found = []
+        for path in self.folder.glob(pattern):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+        return found
+
+
+class PictureFile:
+    """A file that grows by pictures, with one writer; leave its `with` block and an unfinished one is gone.
+
+    Args:
+        cache: that it is for.
+        name: see `PictureCache.new`.
+        shape: of one picture.
+    """
+
+    def __init__(self, cache: PictureCache, name: str, shape: tuple[int, ...]) -> None:
+        self._cache = cache
+        self._path = cache.path(name)
+        self._shape = shape
+        self._count = 0
+        self._digest = hashlib.sha256()
+        self._kept, self._moved = True, False
+        self._temporary = cache.folder / f".{uuid.uuid4().hex}.npy"
+        self._file: IO[bytes] = open(self._temporary, "w+b", buffering=0)  # noqa: SIM115  # closed in __exit__
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._size = 0
+        self._write(_header((0, *shape)))
+
+    def __enter__(self) -> PictureFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._temporary.unlink(missing_ok=True)
+        self._file.close()
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Write one more picture.
+
+        Args:
+            pixels: of the file's shape, uint8.
+
+        Raises:
+            FinetunerError: no space is left on disk, neither here nor for temporary files.
+        """
+        assert pixels.shape == self._shape, pixels.shape
+        assert pixels.dtype == np.uint8, pixels.dtype
+        content = pixels.tobytes()
+        self._digest.update(content)
+        self._write(content)
+        self._count += 1
+
+    def finish(self, about: dict[str, Any]) -> np.ndarray:
+        """Give the file its name, where it is kept.
+
+        Args:
+            about: what belongs to the pixels, as JSON holds it.
+
+        Returns:
+            (pictures, ...) uint8, memory-mapped.
+        """
+        shape = (self._count, *self._shape)
+        if not self._count:
+            return np.empty(shape, dtype=np.uint8)  # an empty file cannot be mapped
+        header = _header(shape)
+        os.pwrite(self._file.fileno(), header, 0)
+        if self._kept:
+            try:
+                os.fsync(self._file.fileno())
+                os.replace(self._temporary, self._path)
+                self._digest.update(json.dumps(about).encode())
+                described = {"shape": shape, "sha256": self._digest.hexdigest(), "about": about}
+                write_atomically(self._path.with_suffix(".json"), json.dumps(described).encode())
+            except OSError as error:  # the run goes on: the file is open
+                self._do_not_keep(str(error))
+        return np.memmap(self._file, dtype=np.uint8, mode="r", offset=len(header), shape=shape)
+
+    def _write(self, content: bytes) -> None:
+        if self._kept and not self._cache.make_room(self._size, len(content)):
+            self._do_not_keep("they are larger than the cache may be, see picture_cache_gb")
+        self._size += len(content)
+        self._put(content)
+
+    def _put(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            try:
+                rest = rest[os.write(self._file.fileno(), rest) :]
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                if not self._cache.evict():
+                    self._move()
+
+    def _move(self) -> None:
+        """Go on in the system's folder for temporary files.
+
+        Raises:
+            FinetunerError: it is full, too.
+        """
+        if self._moved:
+            raise FinetunerError(
+                f"decoded pictures must find room on disk. Got more than {self._size / 1e9:.2f} GB, and no space left "
+                f"in {self._cache.folder} and {tempfile.gettempdir()}. Free some, or choose a smaller dataset."
+            )
+        self._moved = True
+        if self._kept:
+            self._do_not_keep("no space is left on the disk of the workspace")
+        full, self._file = self._file, tempfile.TemporaryFile()  # noqa: SIM115
+        with full:
+            full.seek(0)
+            while part := full.read(COPY_BYTES):
+                self._put(part)
+
+    def _do_not_keep(self, reason: str) -> None:
+        log.warning("The decoded pictures serve this run alone: %s", reason)
+        self._kept = False
+        self._temporary.unlink(missing_ok=True)
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Return what a .npy file of uint8 begins with; as long for any number of pictures."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
+    )
+    return buffer.getvalue()

@@ -1,0 +1,81 @@
+"""A hook that keeps parts of a CLIP as they are."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Sequence
+
+from torch import nn
+
+from finetuner.exceptions import InvalidInput
+from finetuner.training_options import TEXT_PART, VISION_PART
+
+from .hook import Hook, Progress
+
+SCALE = ("logit_scale", "logit_bias")
+VISION = "visual."
+
+log = logging.getLogger("finetuner")
+
+
+class Freeze(Hook):
+    """Trains only what is not frozen; the scale of the logits belongs to neither tower.
+
+    Args:
+        frozen: 'text', 'vision', or beginnings of parameters' names.
+    """
+
+    def __init__(self, frozen: Sequence[str]) -> None:
+        self._frozen = frozen
+
+    def before_training(self, progress: Progress) -> None:
+        """Freeze.
+
+        Raises:
+            InvalidInput: a name that no parameter begins with, or nothing but the scale would be trained.
+        """
+        network = progress.model.network
+        names = [name for name, _ in network.named_parameters()]
+        for part in self._frozen:
+            found = [name for name in names if _belongs(name, part)]
+            if not found:
+                raise InvalidInput(_unknown(part, names))
+            for name in found:
+                network.get_parameter(name).requires_grad = False
+        trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        if not set(trained) - set(SCALE):
+            raise InvalidInput(f"frozen must leave something to train. Got {list(self._frozen)}, which is all. Cut it.")
+        keep_statistics(network)
+        log.info("Frozen: %s; %d of %d tensors are trained", ", ".join(self._frozen), len(trained), len(names))
+
+
+def keep_statistics(network: nn.Module) -> None:
+    """Let batch norms whose weights are frozen use and keep their running statistics in training, too."""
+    for module in network.modules():
+        own = list(module.parameters(recurse=False))
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_norm and own and not any(parameter.requires_grad for parameter in own):
+            module.register_forward_pre_hook(_evaluate)
+
+
+def _evaluate(module: nn.Module, _: object) -> None:
+    module.eval()
+
+
+def _belongs(name: str, part: str) -> bool:
+    if part == VISION_PART:
+        return name.startswith(VISION)
+    if part == TEXT_PART:
+        return not name.startswith((VISION, *SCALE))
+    return name.startswith(part)
+
+
+def _unknown(part: str, names: Sequence[str]) -> str:
+    pieces = [name.split(".") for name in names]
+    beginnings = dict.fromkeys(".".join(piece[:depth]) for piece in pieces for depth in range(1, len(piece) + 1))
+    nearest = difflib.get_close_matches(part, [TEXT_PART, VISION_PART, *beginnings], n=3, cutoff=0)
+    return (
+        f"frozen must hold '{TEXT_PART}', '{VISION_PART}' or beginnings of parameters' names. Got {part!r}, with which "
+        f"none begins. The nearest are {', '.join(nearest)}."
+    )

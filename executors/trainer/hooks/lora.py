@@ -1,0 +1,155 @@
+"""Hooks that train low-rank adapters in place of the weights (LoRA, arXiv:2106.09685), and merge them at the end."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+from open_clip.modified_resnet import AttentionPool2d
+from torch import nn
+
+from finetuner.exceptions import InvalidInput
+from finetuner.model_kinds import Model
+
+from .freezing import keep_statistics
+from .hook import Hook, Progress
+
+if TYPE_CHECKING:
+    from peft import LoraModel
+
+STILL_TRAINED = ("logit_scale", "logit_bias", "head.", "pooling.")
+"""Beginnings of the names of what has no pretrained meaning or one number only: trained as without adapters."""
+ROOT, ADAPTER = "network", "default"
+
+log = logging.getLogger("finetuner")
+
+
+class TrainAdapters(Hook):
+    """Freezes the weights and trains adapters of them: B @ A * alpha / rank is added to each adapted weight.
+
+    Adapted are the linear layers, the input projections of fused attention, and convolutions over all channels. The
+    output projection of fused attention is not: peft 0.21 counts its adapter twice forward and once backward.
+
+    Args:
+        rank: of A and B, at least 1.
+        alpha: above 0; None is twice the rank.
+        seed: of the adapters' initial weights.
+    """
+
+    def __init__(self, rank: int, alpha: float | None, seed: int) -> None:
+        self._rank = rank
+        self._alpha = 2.0 * rank if alpha is None else alpha
+        self._seed = seed
+        self._tuner: LoraModel | None = None
+        self._checked = False
+
+    def before_training(self, progress: Progress) -> None:
+        """Put adapters into the network, which stays what it is otherwise; they change nothing yet.
+
+        Raises:
+            InvalidInput: the network has nothing to adapt.
+        """
+        from peft import LoraConfig, LoraModel  # takes seconds
+
+        network = progress.model.network
+        layers, attention = adapted(network)
+        if not layers and not attention:
+            raise InvalidInput(
+                f"lora_rank needs linear layers, attention or convolutions that are not frozen. Got none in "
+                f"{type(network).__name__}. Leave lora_rank out, or freeze less."
+            )
+        own = [
+            parameter
+            for name, parameter in network.named_parameters()
+            if name.startswith(STILL_TRAINED) and parameter.requires_grad
+        ]
+        config = LoraConfig(
+            r=self._rank,
+            lora_alpha=self._alpha,  # type: ignore[arg-type]  # any number scales
+            target_modules=[f"{ROOT}.{name}" for name in layers],
+            target_parameters=[f"{ROOT}.{name}" for name in attention],
+        )
+        root = nn.ModuleDict({ROOT: network})  # peft matches ends of names: a root makes them whole names
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            self._tuner = LoraModel(root, config, ADAPTER)
+        for parameter in own:
+            parameter.requires_grad_()
+        keep_statistics(network)
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+        trained, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+        log.info("LoRA: rank %d trains %.2f%% of %d parameters", self._rank, 100 * trained / total, total)
+
+    def after_step(self, progress: Progress) -> None:
+        """Warn after the first step of adapters that do nothing: a network may read weights without calling layers."""
+        if self._checked:
+            return
+        # B starts at zero, and stays there where no gradient comes; all of it after a step that fp16 left out.
+        moved = {
+            name: bool(value.any()) for name, value in progress.model.network.named_parameters() if "lora_B" in name
+        }
+        self._checked = any(moved.values())
+        idle = [name for name, has_moved in moved.items() if self._checked and not has_moved]
+        if idle:
+            log.warning("LoRA: %d adapters have no effect here: %s", len(idle), ", ".join(idle[:3]))
+
+    def merged(self, model: Model) -> Model:
+        """Return a copy of the model with plain weights; training goes on undisturbed."""
+        plain = copy.copy(model)
+        plain.network = _merge(copy.deepcopy(self._tuner))
+        return plain
+
+    def merge(self) -> None:
+        """Replace the adapters by plain weights, under the same names as before."""
+        _merge(self._tuner)
+
+
+class MergeAdapters(Hook):
+    """Merges adapters after training; in a list of hooks before those that see plain weights again.
+
+    Args:
+        adapters: comes last in the list, after hooks that keep the pretrained weights.
+    """
+
+    def __init__(self, adapters: TrainAdapters) -> None:
+        self._adapters = adapters
+
+    def choose_weights(self, progress: Progress) -> None:
+        """Merge."""
+        self._adapters.merge()
+        log.info("LoRA: adapters merged")
+
+
+def adapted(network: nn.Module) -> tuple[list[str], list[str]]:
+    """Return the names of the layers that get adapters, and of attention's fused input projections.
+
+    Frozen ones get none, nor does what is `STILL_TRAINED` anyway.
+    """
+    layers, attention = [], []
+    bypassed: tuple[str, ...] = STILL_TRAINED  # also of layers that are never called, whose weights alone are read
+    for name, module in network.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            bypassed += (f"{name}.",)
+            if module.in_proj_weight is not None and module.in_proj_weight.requires_grad:
+                attention.append(f"{name}.in_proj_weight")
+        elif isinstance(module, AttentionPool2d):
+            bypassed += (f"{name}.",)
+        elif not name.startswith(bypassed) and _is_adaptable(module):
+            layers.append(name)
+    return layers, attention
+
+
+def _is_adaptable(module: nn.Module) -> bool:
+    if type(module) is nn.Conv2d:  # a subclass may pad or scale in its own way
+        mixes_channels = module.groups == 1
+        cuts_patches = module.stride == module.kernel_size != (1, 1)
+        return mixes_channels and not cuts_patches and module.weight.requires_grad
+    return type(module) is nn.Linear and module.weight.requires_grad
+
+
+def _merge(tuner: LoraModel | None) -> nn.Module:
+    assert tuner is not None, "adapters are there before they are merged"
+    network: nn.Module = tuner.merge_and_unload()[ROOT]  # type: ignore[index]
+    return network

@@ -1,0 +1,117 @@
+"""From a run's configuration to its hooks, in the order in which they must be called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from finetuner.callback import (
+    BestModelCheckpoint,
+    Callback,
+    EarlyStopping,
+    EvaluationCallback,
+    Logger,
+    MLflowLogger,
+    TensorBoardLogger,
+    TrainingCheckpoint,
+    WandBLogger,
+    WiSEFTCallback,
+)
+from finetuner.datasets import Datasets
+from finetuner.pairs import Pair, read_pairs
+from finetuner.run_callbacks import metric_prefixes, read_callbacks
+from finetuner.run_config import RunConfig
+from finetuner.search_evaluation import read_search_data
+
+from ..run_folder import RunFolder
+from .ema import AverageWeights
+from .evaluation import EvaluateSearch, ScoreEvaluationData, Scores
+from .freezing import Freeze
+from .guard import ScoreGuard
+from .hook import Hook
+from .lora import MergeAdapters, TrainAdapters
+from .tracker_checks import check_loggers
+from .trackers import make_tracker
+from .weights import KeepBestModel, KeepCheckpoints, StopEarly
+from .wise_ft import MixWeights, SweepMixes
+
+# Later ones read what earlier ones report.
+ORDER = (
+    EvaluationCallback, MLflowLogger, TensorBoardLogger, WandBLogger,
+    BestModelCheckpoint, EarlyStopping, TrainingCheckpoint,
+)  # fmt: skip
+
+
+def make_hooks(
+    config: RunConfig,
+    towers: Sequence[str],
+    datasets: Datasets,
+    versions: Mapping[str, str],
+    eval_pairs: Sequence[Pair],
+    scores: Scores,
+    folder: RunFolder,
+) -> list[Hook]:
+    """Return the hooks of a run.
+
+    Args:
+        config: with `callbacks` and `options`.
+        towers: of the model.
+        datasets: hold the callbacks' data.
+        versions: of the run's data by use, see `run_callbacks.callback_datasets`.
+        eval_pairs: of `eval_data`, none where the run has none.
+        scores: get metrics and examples.
+        folder: of the run.
+
+    Raises:
+        InvalidDocument, InvalidInput: data that a callback cannot read; a logger that cannot work here.
+    """
+    callbacks = read_callbacks(config.callbacks)
+    check_loggers(callbacks)
+    prefixes = iter(metric_prefixes(callbacks, towers, has_eval_data=bool(config.eval_data)))
+    options = config.options
+    adapters = TrainAdapters(options.lora_rank, options.lora_alpha, config.seed) if options.lora_rank else None
+    made: list[tuple[Callback, Hook]] = []
+    mixes: list[Hook] = []
+    for position, callback in enumerate(callbacks):
+        if isinstance(callback, EvaluationCallback):
+            queries = _documents(datasets, versions, f"query_data_{position}")
+            assert queries is not None
+            index = _documents(datasets, versions, f"index_data_{position}")
+            data = read_search_data(callback, towers, queries, index)
+            made.append((callback, EvaluateSearch(data, next(prefixes), scores)))
+        elif isinstance(callback, Logger):
+            made.append((callback, make_tracker(callback, config, scores, folder)))
+        elif isinstance(callback, WiSEFTCallback):
+            alphas = callback.alphas
+            mixes.append(MixWeights(callback.alpha) if alphas is None else SweepMixes(alphas, eval_pairs, folder))
+        else:
+            made.append((callback, _weight_hook(callback, folder, adapters)))
+    made.sort(key=lambda entry: ORDER.index(type(entry[0])))
+    guard = _documents(datasets, versions, "guard")
+    # Scores first, as trackers log them. Then who chooses weights: an epoch or the average, merged, mixed. Last who
+    # changes what is trained, as the mix keeps the weights from before.
+    return [
+        *([ScoreEvaluationData(eval_pairs, scores)] if eval_pairs else []),
+        *([ScoreGuard(read_pairs(guard), scores)] if guard is not None else []),
+        *(hook for _, hook in made),
+        *([AverageWeights(options.ema_decay)] if options.ema_decay is not None else []),
+        *([MergeAdapters(adapters)] if adapters is not None else []),
+        *mixes,
+        *([Freeze(options.frozen)] if options.frozen else []),
+        *([adapters] if adapters is not None else []),
+    ]
+
+
+def _weight_hook(callback: Callback, folder: RunFolder, adapters: TrainAdapters | None) -> Hook:
+    match callback:
+        case BestModelCheckpoint():
+            return KeepBestModel(callback)
+        case EarlyStopping():
+            return StopEarly(callback)
+        case TrainingCheckpoint():
+            return KeepCheckpoints(folder.checkpoints, callback.last_k_epochs, adapters)
+    raise AssertionError(f"no hook for {callback!r}")
+
+
+def _documents(datasets: Datasets, versions: Mapping[str, str], use: str) -> Iterable[Any] | None:
+    return datasets.documents(versions[use]) if use in versions else None

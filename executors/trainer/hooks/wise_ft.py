@@ -1,0 +1,121 @@
+"""WiSE-FT (Wortsman et al., arXiv:2109.01903): hooks that mix tuned weights with those that the run started from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetuner.clip import Clip
+from finetuner.evaluation import evaluate_pairs, mean_recall
+from finetuner.pairs import Pair
+from finetuner.workspace import write_atomically
+
+from ..run_folder import RunFolder
+from .hook import Hook, Progress
+from .weights import Weights, copied_weights, write_checkpoint
+
+METRIC = "mean_recall_at_5"
+CURVE_FILE, TUNED_FOLDER = "wise_ft.json", "tuned"
+
+log = logging.getLogger("finetuner")
+
+
+def interpolated(pretrained: Weights, tuned: Weights, alpha: float) -> Weights:
+    """Return (1 - alpha) * pretrained + alpha * tuned, entry by entry.
+
+    Args:
+        pretrained: floating point, any shape; what is not (counters, positions) is taken from `tuned`.
+        tuned: the same names and shapes.
+        alpha: in [0, 1]; 0 and 1 give exactly the one or the other.
+    """
+    if alpha == 0:
+        return {name: value if value.is_floating_point() else tuned[name] for name, value in pretrained.items()}
+    if alpha == 1:
+        return tuned
+    return {
+        name: (1 - alpha) * pretrained[name] + alpha * value if value.is_floating_point() else value
+        for name, value in tuned.items()
+    }
+
+
+class MixWeights(Hook):
+    """Publishes one mix.
+
+    Args:
+        alpha: in [0, 1], share of the tuned weights.
+    """
+
+    def __init__(self, alpha: float) -> None:
+        self._alpha = alpha
+        self._pretrained: Weights = {}
+
+    def before_training(self, progress: Progress) -> None:
+        """Keep the weights that the run starts from."""
+        self._pretrained = copied_weights(progress.model.network)
+
+    def choose_weights(self, progress: Progress) -> None:
+        """Mix."""
+        self._mix(progress, copied_weights(progress.model.network), self._alpha)
+        log.info("WiSE-FT: %g of the weights are tuned, %g pretrained", self._alpha, 1 - self._alpha)
+
+    def _mix(self, progress: Progress, tuned: Weights, alpha: float) -> None:
+        progress.model.network.load_state_dict(interpolated(self._pretrained, tuned, alpha))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One mix and how good it is."""
+
+    alpha: float
+    """Share of the tuned weights, in [0, 1]."""
+    recall: float
+    """R@5 on the evaluation data, mean of both directions, in [0, 1]."""
+
+
+def best_point(curve: Sequence[Point]) -> Point:
+    """Return the point of the highest recall; of several the one that is nearest to the pretrained model."""
+    return max(curve, key=lambda point: (point.recall, -point.alpha))
+
+
+class SweepMixes(MixWeights):
+    """Scores many mixes and publishes the best; the curve and the tuned weights are kept, see `kept_files`.
+
+    Args:
+        alphas: in [0, 1], at least one; 0 and 1 are scored anyway.
+        pairs: of the evaluation data, at least one.
+        folder: of the run.
+    """
+
+    def __init__(self, alphas: Sequence[float], pairs: Sequence[Pair], folder: RunFolder) -> None:
+        super().__init__(alpha=1)
+        self._alphas = sorted({0.0, *alphas, 1.0})
+        self._pairs = pairs
+        self._folder = folder
+
+    def choose_weights(self, progress: Progress) -> None:
+        """Keep the tuned model, score every mix of it, and take the best."""
+        assert isinstance(progress.model, Clip)
+        write_checkpoint(progress.model, self._folder.checkpoints / TUNED_FOLDER)
+        tuned = copied_weights(progress.model.network)
+        curve = []
+        for alpha in self._alphas:
+            self._mix(progress, tuned, alpha)
+            curve.append(Point(alpha, mean_recall(evaluate_pairs(progress.model, self._pairs))))
+            log.info("WiSE-FT: alpha %g, %s %.5f", alpha, METRIC, curve[-1].recall)
+        best = best_point(curve)
+        self._mix(progress, tuned, best.alpha)
+        described = {"metric": METRIC, "alpha": best.alpha, "curve": [[point.alpha, point.recall] for point in curve]}
+        write_atomically(self._folder.path / CURVE_FILE, json.dumps(described).encode())
+        log.info("WiSE-FT: alpha %g is the best of %d and is published", best.alpha, len(curve))
+
+
+def kept_files(folder: RunFolder) -> dict[str, Path]:
+    """Return what a sweep left for the artifact, by path inside it: its curve and the tuned model; none without one.
+
+    The other end of the curve is the artifact's parent, so that every mix can be made again.
+    """
+    kept = {CURVE_FILE: folder.path / CURVE_FILE, f"ends/{TUNED_FOLDER}": folder.checkpoints / TUNED_FOLDER}
+    return kept if kept[CURVE_FILE].exists() else {}

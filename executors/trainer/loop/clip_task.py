@@ -1,0 +1,119 @@
+"""A CLIP and its pairs of pictures and captions, as a task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from finetuner.clip import Clip, text_features
+from finetuner.exceptions import InvalidInput
+from finetuner.run_config import RunConfig
+
+from ..data.training_data import Plan, TrainingData
+from .contrastive import CLIPLoss, SigLIPLoss
+from .optimization import make_optimizer
+from .task import Batch, Outputs, Task, share, split_generator
+
+MAX_LOGIT_SCALE = math.log(100)
+_LOSSES: dict[str, Callable[..., CLIPLoss | SigLIPLoss]] = {"CLIPLoss": CLIPLoss, "SigLIPLoss": SigLIPLoss}
+
+
+class PairNetwork(nn.Module):
+    """A CLIP as one call, so that everything around a network sees all of its work; and its loss's own weights.
+
+    Args:
+        clip: open_clip's network.
+        loss: of the embeddings.
+    """
+
+    def __init__(self, clip: nn.Module, loss: CLIPLoss | SigLIPLoss) -> None:
+        super().__init__()
+        self.clip = clip
+        self.loss = loss
+
+    def forward(self, images: torch.Tensor, tokens: torch.Tensor) -> Outputs:
+        """Return the embeddings of (batch, 3, size, size) pictures and (batch, context) tokens, L2-normalised."""
+        image = nn.functional.normalize(self.clip.encode_image(images).float(), dim=-1)  # type: ignore[operator]
+        text = nn.functional.normalize(text_features(self.clip, tokens).float(), dim=-1)
+        return image, text
+
+
+class ClipTask(Task):
+    """A contrastive loss over pictures and captions.
+
+    Args:
+        model: tuned in place.
+        data: at least two pictures.
+        config: loss, val_split, optimizer, seed.
+        batch_size: pairs a step, at most; as many as there are, where there are fewer.
+
+    Raises:
+        InvalidInput: val_split leaves fewer than two pictures on a side.
+    """
+
+    model: Clip
+    unit = "pairs"
+
+    def __init__(self, model: Clip, data: TrainingData, config: RunConfig, batch_size: int) -> None:
+        self.model = model
+        self._loss = _LOSSES[config.loss](**config.loss_options).to(model.device)
+        self.network = PairNetwork(model.network, self._loss)
+        self._data = data
+        self._config = config
+        self._rows, self._held_out = _split(len(data), config)
+        self.batch_size = min(batch_size, len(self._rows))
+        self.steps_per_epoch = len(range(0, len(self._rows) - 1, self.batch_size))  # a rest of one has no negatives
+
+    def summary(self) -> str:
+        """Return the number of pictures, and the loss."""
+        return f"{len(self._rows)} pictures, {self._config.loss}"
+
+    def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
+        """Return the optimizer of both towers, and that of the loss's weights where it has some."""
+        own = [make_optimizer(self._loss, self._config, learning_rate)] if any(self._loss.parameters()) else []
+        return [make_optimizer(self.model.network, self._config, learning_rate), *own]
+
+    def plan(self, generator: np.random.Generator) -> Sequence[Plan]:
+        """Draw the order of the pictures, and a caption of each."""
+        return self._data.plan(self._rows, self.batch_size, generator)
+
+    def held_out(self) -> Sequence[Plan]:
+        """Return the held-out pictures with the first caption of each."""
+        return self._data.plan(self._held_out, self.batch_size, None)
+
+    def fetch(self, planned: Plan, process: int = 0, processes: int = 1) -> Batch:
+        """Return pictures and tokens, and numbers that are equal for equal pictures and captions."""
+        own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
+        pixels, captions = self._data.fetch(own)
+        ids = (torch.from_numpy(own.picture_ids), torch.from_numpy(self._data.caption_ids(own)))
+        tokens = self.model.tokenizer(captions)
+        return Batch(torch.from_numpy(pixels), (tokens,), ids, f"the captions {captions[:3]}")
+
+    def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
+        """Return the loss; equal pictures and captions are no negatives of one another."""
+        loss: torch.Tensor = self._loss(*outputs, self.model.network.logit_scale.exp(), *keys, gather=not validation)
+        return loss
+
+    def loss_parameters(self) -> Sequence[nn.Parameter]:
+        """Return the logits' scale, and the loss's weights."""
+        return [self.model.network.logit_scale, *self._loss.parameters()]
+
+    def after_step(self) -> None:
+        """Keep the scale of the logits in [1, 100]."""
+        with torch.no_grad():
+            self.model.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+def _split(count: int, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    share = config.val_split
+    order = split_generator(config).permutation(count)
+    held_out = round(count * share)
+    if count - held_out < 2 or (share and held_out < 2):
+        raise InvalidInput(
+            f"val_split must leave two pictures on each side. Got {share:g} of {count} pictures. Choose another share."
+        )
+    return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -1,0 +1,113 @@
+"""Optimizer and learning-rate schedule of a run."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from finetuner.exceptions import InvalidInput
+from finetuner.optimizer_config import LAYER_DECAY
+from finetuner.run_config import RunConfig
+
+from .layer_decay import depths
+
+COSINE_END = 0.1
+WARM_UP_SHARE = 0.05
+CLIP_BETAS, CLIP_EPS = (0.9, 0.98), 1e-6
+
+
+def make_optimizer(network: torch.nn.Module, config: RunConfig, learning_rate: float) -> torch.optim.Optimizer:
+    """Return the optimizer, of torch's fused kind where there is one.
+
+    Weight decay spares 1-D parameters (biases, norms) and the logit scale. With `layer_wise_lr_decay` d, parameters
+    at depth n (see `layer_decay`) learn at d**n of the rate; the first group is the least deep.
+
+    Args:
+        network: whose trainable parameters are taken.
+        config: `optimizer` and `optimizer_options`; defaults are torch's, but for Adam and AdamW CLIP's: betas
+            (0.9, 0.98), eps 1e-6, and for AdamW weight decay 0.1.
+        learning_rate: peak.
+
+    Raises:
+        InvalidInput: nothing in the network is trainable.
+    """
+    options = dict(config.optimizer_options)
+    kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, config.optimizer)
+    own = inspect.signature(kind).parameters
+    if config.optimizer in ("Adam", "AdamW"):
+        options = {"betas": CLIP_BETAS, "eps": CLIP_EPS, **options}
+    if config.optimizer == "AdamW":
+        options = {"weight_decay": 0.1, **options}
+    if "betas" in own:
+        first, second = options.get("betas", own["betas"].default)
+        options["betas"] = (options.pop("beta1", first), options.pop("beta2", second))
+    if "fused" in own:
+        options["fused"] = True
+    layer_decay, weight_decay = options.pop(LAYER_DECAY, 1.0), options.pop("weight_decay", 0.0)
+    named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    if not named:
+        raise InvalidInput("network must have something to train. Got all of it frozen. Freeze less.")
+    depth_of = {} if layer_decay == 1 else depths(network)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in named:
+        depth, spared = depth_of.get(name, 0), parameter.ndim < 2
+        group = groups.setdefault(
+            (depth, spared),
+            {
+                "params": [],
+                "weight_decay": 0.0 if spared else weight_decay,
+                "lr": learning_rate * layer_decay**depth,
+            },
+        )
+        group["params"].append(parameter)
+    return kind([groups[key] for key in sorted(groups)], lr=learning_rate, **options)
+
+
+def learning_rate_factor(
+    scheduler: str | None, options: Mapping[str, Any], steps: int, epochs: int = 1
+) -> Callable[[int], float]:
+    """Return the schedule: step, from 0 -> share of the peak learning rate, in [0, 1].
+
+    The schedules are transformers', but for three things: the warm-up's first step is not lost at rate 0, 'cosine'
+    falls to COSINE_END, and 'polynomial' to 0. All but 'constant' warm up, by equal steps.
+
+    Args:
+        scheduler: one of `SCHEDULERS`; None is 'constant'.
+        options: num_warmup_steps (5% of the steps by default), num_training_steps (`steps` by default),
+            scheduler_step ('batch'; with 'epoch' both are counted in epochs, and the rate stays through an epoch),
+            num_cycles of 'cosine_with_restarts' (1), power of 'polynomial' (1).
+        steps: of the whole run, in batches.
+        epochs: of the whole run, of as many batches each.
+    """
+    if scheduler in (None, "constant"):
+        return lambda step: 1.0
+    by_epoch = options.get("scheduler_step", "batch") == "epoch"
+    length = max(steps // epochs, 1) if by_epoch else 1
+    total = options.get("num_training_steps", epochs if by_epoch else steps)
+    warm_up: int = options.get("num_warmup_steps", round(WARM_UP_SHARE * total))
+    shape = _shape(scheduler, options.get("num_cycles", 1), options.get("power", 1.0))
+
+    def factor(step: int) -> float:
+        step //= length
+        if step < warm_up:
+            return (step + 1) / (warm_up + 1)
+        return shape(min((step - warm_up) / max(total - warm_up, 1), 1.0))
+
+    return factor
+
+
+def _shape(scheduler: str | None, cycles: int, power: float) -> Callable[[float], float]:
+    """Return the schedule after the warm-up: progress in [0, 1] -> share of the peak."""
+    if scheduler == "cosine":
+        return lambda progress: COSINE_END + (1 - COSINE_END) * 0.5 * (1 + math.cos(math.pi * progress))
+    if scheduler == "cosine_with_restarts":
+        return lambda progress: 0.0 if progress >= 1 else 0.5 * (1 + math.cos(math.pi * (cycles * progress % 1.0)))
+    if scheduler == "linear":
+        return lambda progress: 1 - progress
+    if scheduler == "polynomial":
+        return lambda progress: float((1 - progress) ** power)
+    return lambda progress: 1.0

@@ -1,0 +1,81 @@
+"""Options of training: what is taken, what is refused at the door, and with which words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from finetuner.backbones import find_backbone
+from finetuner.callback import BestModelCheckpoint, EarlyStopping, callback_config
+from finetuner.exceptions import InvalidInput
+from finetuner.run_config import RunConfig
+from finetuner.training_options import TrainingOptions
+
+GIVEN: dict[str, Any] = {
+    "micro_batch_size": 8, "num_processes": 2, "compile": True, "gradient_checkpointing": True, "lora_rank": 8,
+    "lora_alpha": 4.0, "ema_decay": 0.99, "frozen": ["text"], "crop_scale": [0.5, 1.0], "flips": True,
+}  # fmt: skip
+
+
+def test_what_was_given_comes_back_as_json_holds_it_and_defaults_are_left_out() -> None:
+    row = find_backbone("clip-mini")
+    options = TrainingOptions.read(json.loads(json.dumps(GIVEN)), row)
+    assert options.changed() == GIVEN
+    assert TrainingOptions.read(options.changed(), row) == options
+    assert TrainingOptions().changed() == {}
+
+
+@pytest.mark.parametrize("name", [name for name in GIVEN if name not in ("lora_alpha",)])
+def test_every_option_is_one_of_a_run(name: str) -> None:
+    config = RunConfig(model="clip-mini", train_data="data", training_options={name: GIVEN[name]})
+    assert config.training_options == {name: GIVEN[name]}
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))).options == config.options
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"lora_rnk": 8}, "keys of .*lora_rank"),
+        ([8], "must be a mapping"),
+        ({"micro_batch_size": 0}, "micro_batch_size must be a whole number in \\[1, 65536\\]. Got 0"),
+        ({"num_processes": 65}, "num_processes must be"),
+        ({"compile": 1}, "compile must be True or False"),
+        ({"lora_rank": 0}, "lora_rank must be a whole number in \\[1, 1024\\]"),
+        ({"lora_rank": 8, "lora_alpha": 0}, "lora_alpha must be a number"),
+        ({"lora_alpha": 8}, "lora_alpha needs lora_rank. Got 8 alone"),
+        ({"ema_decay": 1}, "ema_decay must be a number in \\[0, 0.999999\\]. Got 1"),
+        ({"ema_decay": float("nan")}, "ema_decay must be a number"),
+        ({"frozen": "text"}, "frozen must be a list. Got 'text'"),
+        ({"frozen": [1]}, "frozen must be a string"),
+        ({"frozen": [""]}, "with which all begin"),
+        ({"frozen": ["vision", "text"]}, "frozen must leave a tower to train"),
+        ({"crop_scale": [1.0, 0.5]}, "Swap them"),
+        ({"crop_scale": [0.5]}, "must be two numbers"),
+        ({"crop_scale": [0, 1]}, "crop_scale must be a number in"),
+    ],
+)
+def test_wrong_options_are_refused(given: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=f"training_options.*{message}"):
+        RunConfig(model="clip-mini", train_data="data", training_options=given)
+
+
+def test_towers_are_of_a_clip_alone() -> None:
+    with pytest.raises(InvalidInput, match=r"frozen is for a CLIP.*Use freeze=True"):
+        TrainingOptions.read({"frozen": ["text"]}, find_backbone("resnet50"))
+
+
+def test_an_average_and_a_best_epoch_contradict_each_other() -> None:
+    given: dict[str, Any] = {"model": "clip-mini", "train_data": "data", "training_options": {"ema_decay": 0.9}}
+    best, patience = (callback_config(kind("loss"), {}) for kind in (BestModelCheckpoint, EarlyStopping))
+    assert RunConfig(**given, callbacks=[patience]).options.ema_decay == 0.9
+    with pytest.raises(InvalidInput, match="ema_decay must be left out beside BestModelCheckpoint"):
+        RunConfig(**given, callbacks=[best])
+
+
+def test_a_frozen_backbone_takes_no_adapters() -> None:
+    given: dict[str, Any] = {"model": "resnet50", "train_data": "data", "loss": "TripletMarginLoss", "output_dim": 8}
+    assert RunConfig(**given, training_options={"lora_rank": 4}).options.lora_rank == 4
+    with pytest.raises(InvalidInput, match="lora_rank must be left out beside freeze=True. Got 4"):
+        RunConfig(**given, freeze=True, training_options={"lora_rank": 4})

@@ -1,0 +1,155 @@
+"""Losses against loops over pairs, with false negatives and at the edges."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from open_clip.loss import ClipLoss, SigLipLoss
+
+from executors.trainer.loop.contrastive import CLIPLoss, SigLIPLoss
+
+IDS = {
+    "all differ": ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),
+    "equal captions": ([0, 1, 2, 3, 4], [7, 7, 1, 2, 7]),
+    "equal images": ([3, 1, 1, 3, 0], [0, 1, 2, 3, 4]),
+    "both": ([3, 1, 1, 3, 0], [7, 1, 7, 2, 2]),
+    "all equal": ([5] * 5, [0, 1, 2, 3, 4]),
+}
+
+
+def pairs(count: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(count)
+    both = torch.randn(2, count, 6, generator=generator, dtype=torch.float64)
+    image, text = torch.nn.functional.normalize(both, dim=-1).to(dtype)
+    return image.requires_grad_(), text.requires_grad_()
+
+
+def ids_of(values: tuple[list[int], list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(values[0]), torch.tensor(values[1])
+
+
+def naive(kind: str, image: Any, text: Any, scale: float, ids: Any, smoothing: float = 0.0, bias: float = 0.0) -> float:
+    """Both losses by their definitions, one pair of pairs at a time."""
+    count = len(image)
+    cosines = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in text] for row in image]
+
+    def counts(i: int, j: int) -> bool:
+        return i == j or (ids[0][i] != ids[0][j] and ids[1][i] != ids[1][j])
+
+    total = 0.0
+    if kind == "siglip":
+        for i in range(count):
+            for j in range(count):
+                sign = 1 if i == j else -1
+                if counts(i, j):
+                    total += math.log1p(math.exp(-sign * (scale * cosines[i][j] + bias)))
+        return total / count
+    for i in range(count):
+        for logits in (
+            {j: scale * cosines[i][j] for j in range(count) if counts(i, j)},
+            {j: scale * cosines[j][i] for j in range(count) if counts(i, j)},
+        ):
+            logs = {j: value - math.log(sum(map(math.exp, logits.values()))) for j, value in logits.items()}
+            total -= (1 - smoothing) * logs[i] + smoothing * sum(logs.values()) / len(logs)
+    return total / (2 * count)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("case", IDS)
+def test_infonce_equals_a_loop_over_pairs(case: str, smoothing: float, dtype: torch.dtype) -> None:
+    image, text = pairs(5, dtype)
+    loss = CLIPLoss(smoothing)(image, text, torch.tensor(3.0, dtype=dtype), *ids_of(IDS[case]))
+    expected = naive("clip", image.tolist(), text.tolist(), 3.0, IDS[case], smoothing)
+    assert loss.dtype == dtype
+    assert loss.item() == pytest.approx(expected, rel=1e-5 if dtype == torch.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", IDS)
+def test_siglip_equals_a_loop_over_pairs(case: str, dtype: torch.dtype) -> None:
+    image, text = pairs(5, dtype)
+    loss = SigLIPLoss(-1.5)(image, text, torch.tensor(3.0, dtype=dtype), *ids_of(IDS[case]))
+    expected = naive("siglip", image.tolist(), text.tolist(), 3.0, IDS[case], bias=-1.5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5 if dtype == torch.float32 else 1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_without_ids_the_losses_are_open_clips(count: int) -> None:
+    image, text = pairs(count, torch.float32)
+    scale = torch.tensor(20.0)
+    assert CLIPLoss()(image, text, scale).item() == pytest.approx(ClipLoss()(image, text, scale).item(), rel=1e-6)
+    theirs = SigLipLoss()(image, text, scale, torch.tensor(-10.0))
+    assert SigLIPLoss()(image, text, scale).item() == pytest.approx(theirs.item(), rel=1e-6)
+
+
+def test_ids_that_all_differ_change_nothing() -> None:
+    image, text = pairs(5)
+    for loss_of in (CLIPLoss(), CLIPLoss(0.1), SigLIPLoss()):
+        scale = torch.tensor(4.0)
+        with_ids = loss_of(image, text, scale, *ids_of(IDS["all differ"]))
+        torch.testing.assert_close(with_ids, loss_of(image, text, scale), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("which", ["image_ids", "text_ids"])
+def test_either_kind_of_ids_may_come_alone(which: str) -> None:
+    image, text = pairs(5)
+    ids = torch.tensor([1, 1, 2, 2, 3])
+    loss = CLIPLoss()(image, text, torch.tensor(3.0), **{which: ids})
+    others = list(range(5))
+    expected = naive("clip", image.tolist(), text.tolist(), 3.0, (ids.tolist(), others))
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_false_negative_gets_no_gradient_from_the_pair_it_equals() -> None:
+    image, text = pairs(3)
+    ids = torch.tensor([0, 0, 1])
+    only_first = CLIPLoss()(image[:2], text[:2], torch.tensor(5.0), text_ids=ids[:2])
+    assert only_first.item() == 0
+    only_first.backward()
+    assert not image.grad[:2].any()  # type: ignore[index]
+
+
+@pytest.mark.parametrize("scale", [1e-4, 100.0, 1e4])
+@pytest.mark.parametrize("case", IDS)
+@pytest.mark.parametrize("loss_of", [CLIPLoss(), CLIPLoss(0.1), SigLIPLoss()], ids=["clip", "smooth", "siglip"])
+def test_extreme_scales_and_duplicates_stay_finite(loss_of: torch.nn.Module, case: str, scale: float) -> None:
+    image, text = pairs(5, torch.float32)
+    logit_scale = torch.tensor(scale, requires_grad=True)
+    loss = loss_of(image, text, logit_scale, *ids_of(IDS[case]))
+    loss.backward()
+    assert loss.isfinite()
+    for value in (image, text, logit_scale):
+        assert value.grad is not None
+        assert value.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss_of", [CLIPLoss(0.1), SigLIPLoss(-1.0)], ids=["clip", "siglip"])
+def test_gradients_are_those_of_finite_differences(loss_of: torch.nn.Module) -> None:
+    image, text = pairs(4)
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    ids = torch.tensor([0, 0, 1, 2])
+    loss_of.double()
+    assert torch.autograd.gradcheck(lambda *values: loss_of(*values, text_ids=ids), (image, text, scale))
+
+
+def test_half_precision_is_scored_in_full() -> None:
+    image, text = (side.detach().bfloat16() for side in pairs(5, torch.float32))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = CLIPLoss()(image, text, torch.tensor(100.0))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(CLIPLoss()(image.float(), text.float(), torch.tensor(100.0)).item())
+
+
+def test_siglips_bias_is_trained_and_may_be_the_networks() -> None:
+    image, text = pairs(4, torch.float32)
+    own = SigLIPLoss(-3.0)
+    own(image, text, torch.tensor(5.0)).backward()
+    assert own.logit_bias.item() == -3.0
+    assert own.logit_bias.grad
+    shared = torch.nn.Parameter(torch.tensor(-3.0))
+    SigLIPLoss(shared)(image, text, torch.tensor(5.0)).backward()
+    torch.testing.assert_close(shared.grad, own.logit_bias.grad)

@@ -1,0 +1,19 @@
+"""What a run takes where its user says nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from executors.trainer.execution import default_learning_rate
+from finetuner.run_config import RunConfig
+
+
+@pytest.mark.parametrize(
+    ("model", "whole", "adapters"),
+    [("clip-mini", 5e-4, 1e-2), ("clip-base-en", 1e-6, 1e-4), ("resnet-base", 1e-4, 2e-3)],
+)
+def test_adapters_learn_faster_than_weights(model: str, whole: float, adapters: float) -> None:
+    loss = "TripletMarginLoss" if model == "resnet-base" else "CLIPLoss"
+    for options, expected in (({}, whole), ({"lora_rank": 8}, adapters)):
+        config = RunConfig(model, "data", loss=loss, training_options=options)
+        assert default_learning_rate(config) == pytest.approx(expected)

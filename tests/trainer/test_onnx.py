@@ -1,0 +1,47 @@
+"""A run that was asked for ONNX: its artifact holds a file for each tower, or there is no artifact."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from executors.trainer.executor import Trainer
+from executors.trainer.run_folder import RunFolder
+from finetuner import artifact, onnx_export
+from finetuner.clip import TOWERS
+
+Work = Callable[..., tuple[int, RunFolder]]
+TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln"]
+
+
+def test_the_artifact_holds_what_was_tuned(work: Work, trainer: Trainer, caplog: pytest.LogCaptureFixture) -> None:
+    code, folder = work(to_onnx=True)
+    assert code == 0
+    published = trainer.place.artifacts / folder.path.name
+    files = artifact.verify(published).files
+    for tower in TOWERS:
+        file = published / "models" / tower / "model.onnx"
+        assert files[f"models/{tower}/model.onnx"] == {
+            "size": file.stat().st_size,
+            "sha256": artifact.sha256_of(file),
+        }
+        assert re.search(rf"ONNX of {tower} differs from torch by \d\.\de-0[5-9]", caplog.text)
+    tuned = artifact.load(published).encode_texts(TEXTS)
+    assert np.abs(artifact.load_onnx(published, TOWERS[0]).encode_texts(TEXTS) - tuned).max() < 1e-4
+
+
+def test_without_it_there_is_no_file(work: Work, trainer: Trainer) -> None:
+    _, folder = work()
+    assert not [name for name in artifact.verify(trainer.place.artifacts / folder.path.name).files if "onnx" in name]
+
+
+def test_a_difference_from_torch_fails_the_run(work: Work, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export, "MAX_DIFFERENCE", 0.0)
+    code, folder = work(to_onnx=True)
+    outcome = folder.read("outcome") or {}
+    assert (code, outcome["status"]) == (1, "FAILED")
+    assert outcome["details"].startswith("clip-text in ONNX must differ from torch by at most 0. Got")
+    assert not list(trainer.place.artifacts.iterdir())

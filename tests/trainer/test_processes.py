@@ -1,0 +1,99 @@
+"""Two processes train one model, as one process would."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from docarray import Document
+
+from executors.trainer.executor import Trainer
+from executors.trainer.loop.processes import join_processes
+from executors.trainer.loop.task import share
+from finetuner.artifact import verify
+from finetuner.exceptions import InvalidInput
+
+FIT: dict[str, Any] = {
+    "model": "clip-mini", "train_data": "pairs", "eval_data": "pairs", "device": "cpu", "batch_size": 8, "epochs": 2,
+    "val_split": 0.25, "callbacks": [{"name": "BestModelCheckpoint", "options": {"monitor": "val_loss"}}],
+}  # fmt: skip
+
+
+def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ask(trainer.metrics_of_run, name=name)["steps"].splitlines()]
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 2], ids=["whole", "in parts"])
+def test_two_processes_give_the_losses_of_one(
+    micro_batch_size: int | None,
+    tmp_path: Path,
+    push: Callable[..., Any],
+    pairs: list[Document],
+    ask: Callable[..., Any],
+    wait_for_end: Callable[..., dict[str, Any]],
+) -> None:
+    trainer = Trainer(workspace_url=str(tmp_path), threads=1)
+    try:
+        push(trainer, "pairs", pairs)
+        plain = {"crop_scale": [1, 1], "micro_batch_size": micro_batch_size}  # processes draw crops of their own
+        for name, count in (("one", 1), ("two", 2)):
+            options = plain | {"num_processes": count}
+            ask(trainer.fit, config=FIT | {"run_name": name, "training_options": options})
+        one, two = wait_for_end(trainer, "one"), wait_for_end(trainer, "two")
+        assert (two["status"], two["details"]) == ("FINISHED", "Training finished")
+        expected, found = curve(trainer, ask, "one"), curve(trainer, ask, "two")
+        assert [step["step"] for step in found] == [step["step"] for step in expected]
+        for name in ("loss", "val_loss", "learning_rate"):
+            values = [[math.nan if step[name] is None else step[name] for step in run] for run in (found, expected)]
+            np.testing.assert_allclose(*values, rtol=1e-3)
+        manifests = [verify(trainer.place.artifacts / run["artifact_id"]) for run in (one, two)]
+        before = [manifest.metrics["before"] for manifest in manifests]
+        assert before[1] == pytest.approx(before[0])
+        assert ask(trainer.logs_of_run, name="two")["text"].count("Starting run") == 1
+        assert ask(trainer.logs_of_run, name="two")["text"].count("after fine-tuning:") == 1
+    finally:
+        trainer.close()
+
+
+def test_two_processes_can_be_canceled_and_go_on(
+    tmp_path: Path,
+    push: Callable[..., Any],
+    pairs: list[Document],
+    ask: Callable[..., Any],
+    wait_until: Callable[..., None],
+    workers_in: Callable[[Path], list[Any]],
+) -> None:
+    trainer = Trainer(workspace_url=str(tmp_path), threads=1)
+    try:
+        push(trainer, "pairs", pairs)
+        options = {"num_processes": 2}
+        run = ask(trainer.fit, config=FIT | {"run_name": "long", "epochs": 10_000, "training_options": options})
+        wait_until((trainer.place.run(run["artifact_id"]) / "checkpoint.pt").exists, "a checkpoint")
+        assert len(workers_in(tmp_path)) == 3, "the launcher and its two"
+        assert ask(trainer.cancel_run, name="long")["status"] == "CANCELED"
+        wait_until(lambda: not workers_in(tmp_path), "the end of all processes")
+        ask(trainer.resume_run, name="long")
+        wait_until(lambda: "Going on from step" in ask(trainer.logs_of_run, name="long")["text"], "going on")
+        assert ask(trainer.cancel_run, name="long")["status"] == "CANCELED"
+        wait_until(lambda: not workers_in(tmp_path), "the end of all processes")
+    finally:
+        trainer.close()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InvalidInput, match="num_processes must be at most the number of GPUs, 1. Got 2. Lower it"):
+        join_processes(2, "cuda")
+
+
+def test_every_row_is_somebodys_and_all_get_as_many() -> None:
+    for count, processes in ((8, 2), (7, 2), (5, 3), (1, 2)):
+        parts = [share(np.arange(count), process, processes) for process in range(processes)]
+        assert {len(part) for part in parts} == {-(-count // processes)}
+        assert set(np.concatenate(parts).tolist()) == set(range(count))
