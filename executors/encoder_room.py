@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from docarray import DocumentArray
-from prometheus_client import Gauge
+from docarray import Document, DocumentArray
 
+from executors.lane.answer import Answerer
+from executors.lane.lane import Lane
+from executors.lane.measures import Measures
+from executors.lane.runner import Runner
+from executors.lane.served_models import ServedModels, ServedSettings
+from executors.lane.settings import EngineSettings, LaneSettings
 from executors.room import Room, bound
 from finetuner import wire
+from finetuner.checks import flag, whole
 from finetuner.clip import TEXT
-from finetuner.encoding import encode_documents
-from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.images import is_text
 from finetuner.models import LIVE, Models
 from finetuner.parameters import Parameters
 from finetuner.uris import read_any_host, read_public
-from finetuner.wire import mark_error
 
 # Every room of a chain gets the same parameters, so these are no mistake of the caller's.
 INDEXER_PARAMETERS = ("limit", "return_content")
@@ -28,11 +32,15 @@ class EncoderRoom(Room):
     Args:
         backbone: the model behind `live` until an artifact is promoted.
         device: torch's name of a device.
-        batch_size: documents a forward pass.
         threads: CPU threads of a forward pass; 0 leaves it to torch.
         private_uris: whether pictures may be fetched from private addresses.
-        models: how many stay loaded.
+        batch_size: of `LaneSettings`, and so are max_wait_ms, queue_size, deadline, workers and fetchers.
+        engine: of `EngineSettings`, and so are precision and compile.
+        models: of `ServedSettings`, and so are models_mb, switch_wait and switch_limit.
         kwargs: of `Room`.
+
+    Raises:
+        InvalidInput, NoSuchModel: a setting that cannot be.
     """
 
     tower: ClassVar[str]
@@ -41,61 +49,77 @@ class EncoderRoom(Room):
         self,
         backbone: str = "clip-mini",
         device: str = "cpu",
-        batch_size: int = 32,
         threads: int = 0,
         private_uris: bool = False,
-        models: int = 2,
+        batch_size: int = LaneSettings.batch_size,
+        max_wait_ms: float = LaneSettings.max_wait_ms,
+        queue_size: int = LaneSettings.queue_size,
+        deadline: float = LaneSettings.deadline,
+        workers: int = LaneSettings.workers,
+        fetchers: int = LaneSettings.fetchers,
+        engine: str = EngineSettings.engine,
+        precision: str = EngineSettings.precision,
+        compile: bool = EngineSettings.compile,  # noqa: A002  # as everybody calls it
+        models: int = ServedSettings.models,
+        models_mb: int = ServedSettings.models_mb,
+        switch_wait: float = ServedSettings.switch_wait,
+        switch_limit: float = ServedSettings.switch_limit,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if batch_size < 1 or models < 1:
-            raise InvalidInput(f"batch_size and models must be at least 1. Got {batch_size} and {models}.")
-        if threads:
+        lane = LaneSettings(batch_size, max_wait_ms, queue_size, deadline, workers, fetchers)
+        engine_settings = EngineSettings(engine, precision, compile)
+        served = ServedSettings(models, models_mb, switch_wait, switch_limit)
+        if whole("threads", threads, 0, 1024):
             import torch
 
             torch.set_num_threads(threads)
-        self._batch_size = batch_size
-        self._read_uri = read_any_host if private_uris else read_public
-        self._models = Models(self.place, default=backbone, device=device, towers=(self.tower,), capacity=models)
-        self._loaded = Gauge("finetuner_models_loaded", "Models in memory", registry=self.registry)
-        self._loaded.set_function(lambda: len(self._models.loaded))
-        try:
-            self._models.get()  # the first request finds it loaded
-        except FinetunerError as error:  # up all the same, so that another artifact can be promoted
-            self.logger.error(f"the live model cannot be loaded: {error}")
+        read_uri = read_any_host if flag("private_uris", private_uris) else read_public
+        measures = Measures(self.registry)
+        source = Models(self.place, default=backbone, device=device, towers=(self.tower,))
+        load = source.load_onnx if engine == "onnx" else source.load
+        self._models = ServedModels(
+            source.resolve,
+            lambda model_id: Runner(load(model_id), self.tower, engine_settings),
+            served,
+            measures,
+            lambda text: self.logger.error(text),
+        )
+        self._lane = Lane(lane, read_uri, measures)
+        self._answerer = Answerer(self, self._lane, measures)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._lane.close()
+        self._models.close()
 
     @bound(wire.ENCODE)
-    def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
+    async def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode every document of this room's kind; `artifact` names the model."""
-        self._answer(wire.ENCODE, docs, parameters, ("artifact",))
+        await self._answer(wire.ENCODE, docs, parameters, ("artifact",))
 
     @bound(wire.INDEX)
-    def encode_new(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
+    async def encode_new(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode the documents that have no embedding yet, on their way to the indexer."""
-        self._answer(wire.INDEX, _without_embedding(docs), parameters, ("artifact", *INDEXER_PARAMETERS))
+        await self._answer(wire.INDEX, _without_embedding(docs), parameters, ("artifact", *INDEXER_PARAMETERS))
 
     @bound(wire.SEARCH)
-    def encode_queries(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
+    async def encode_queries(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode the queries that have no embedding yet, on their way to the indexer."""
-        self._answer(wire.SEARCH, _without_embedding(docs), parameters, ("artifact", *INDEXER_PARAMETERS))
+        await self._answer(wire.SEARCH, _without_embedding(docs), parameters, ("artifact", *INDEXER_PARAMETERS))
 
-    def _answer(self, endpoint: str, docs: DocumentArray, parameters: dict[str, Any], names: tuple[str, ...]) -> None:
+    async def _answer(
+        self, endpoint: str, docs: Sequence[Document], parameters: dict[str, Any], names: tuple[str, ...]
+    ) -> None:
+        async def find_runner() -> Runner:
+            reference = Parameters(parameters, names).text("artifact", LIVE)
+            # what is indexed is for the model that searches from now on, so it waits for that one
+            return await self._models.get(reference, current=endpoint == wire.INDEX)
+
         mine = [document for document in docs if is_text(document) == (self.tower == TEXT)]
-        if not mine:
-            return
-        try:
-            with self.measured(endpoint):
-                model = self._models.get(Parameters(parameters, names).text("artifact", LIVE))
-                answered, refused = encode_documents(
-                    model, mine, read_uri=self._read_uri, towers=(self.tower,), batch_size=self._batch_size
-                )
-        except Exception as error:
-            reason = self.failed(endpoint, error)
-            for document in mine:
-                mark_error(document, reason)
-            answered, refused = 0, len(mine)
-        self.count_documents(endpoint, answered, refused)
+        if mine:
+            await self._answerer.encode(endpoint, mine, find_runner)
 
 
-def _without_embedding(documents: DocumentArray) -> DocumentArray:
-    return DocumentArray([document for document in documents if document.embedding is None])
+def _without_embedding(documents: DocumentArray) -> list[Document]:
+    return [document for document in documents if document.embedding is None]

@@ -22,17 +22,12 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
-class Room(Executor):  # type: ignore[misc]  # jina is not typed
-    """Base of our executors.
+class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
+    """Base of our executors: counts and times what it answers, and ends with the Flow that started it."""
 
-    Args:
-        workspace_url: folder (or file:// URL) that all rooms of a Flow share.
-    """
-
-    def __init__(self, workspace_url: str = "workspace", **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         end_with_parent()
-        self.place = Workspace(workspace_url)
         registry = getattr(self.runtime_args, "metrics_registry", None)
         self.registry: CollectorRegistry = registry if registry is not None else CollectorRegistry()
         self._request_count = Counter(
@@ -77,6 +72,18 @@ class Room(Executor):  # type: ignore[misc]  # jina is not typed
             return error
         self.logger.error(f"{endpoint} failed", exc_info=error)  # JinaLogger has no exception()
         return FinetunerServerError(f"{endpoint} failed in {type(self).__name__}: {error!r}. See its log.")
+
+
+class Room(MeasuredExecutor):
+    """An executor of our Flow.
+
+    Args:
+        workspace_url: folder (or file:// URL) that all rooms of a Flow share.
+    """
+
+    def __init__(self, workspace_url: str = "workspace", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.place = Workspace(workspace_url)
 
 
 def bound(*endpoints: str) -> Callable[[Method], Method]:

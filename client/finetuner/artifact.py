@@ -1,17 +1,22 @@
 """The artifact: a folder with both towers and a manifest that lists every file with its size and SHA-256.
 
-manifest.json                 below; the only file that lists the others
+manifest.json                 below; the only file that lists the others, and it holds its own SHA-256
 config.yml metrics.yml        the run's configuration; metrics before and after
 example-results.yml           what queries found before and after, where the run gathered it
 models/open_clip_config.json  open_clip's `model_cfg` and `preprocess_cfg`
 models/tokenizer.json         where the tokenizer is not open_clip's own
+models/config.json            where the text tower is one of transformers', such as XLM-R
 models/clip-text/weights.safetensors  models/clip-vision/weights.safetensors
+models/clip-text/model.onnx           models/clip-vision/model.onnx  where the run was asked for them
+wise_ft.json                  {"metric", "alpha", "curve": [[alpha, score], ...]}, where WiSE-FT's alphas were swept
+ends/tuned/                   as models/: the curve's end at alpha 1; the one at alpha 0 is the manifest's parent
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import zipfile
 import zlib
@@ -25,9 +30,13 @@ from .workspace import Workspace, publish_folder
 
 if TYPE_CHECKING:
     from .model_kinds import Model
+    from .onnx_model import OnnxModel
+
+log = logging.getLogger("finetuner")
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+UNSEALED = "0" * 64  # stands in the manifest for its own SHA-256 while that is computed
 MAX_FILES = 1000
 MAX_TOTAL_BYTES = 64 * 2**30
 # What zipfile raises on damaged, encrypted or foreign content, and what two members of clashing names lead to.
@@ -71,6 +80,8 @@ class Manifest:
     """Of this file."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Relative POSIX path -> {'size': bytes, 'sha256': hex}."""
+    sha256: str = UNSEALED
+    """Of this file with zeros in this place, hex: no byte of it changes unseen."""
 
 
 def publish(
@@ -79,6 +90,9 @@ def publish(
     manifest: Manifest,
     config: Mapping[str, Any],
     examples: Mapping[str, Any] | None = None,
+    *,
+    to_onnx: bool = False,
+    kept: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write an artifact and give it its final name in one step.
 
@@ -88,9 +102,14 @@ def publish(
         manifest: without `files`, which are filled in here.
         config: of the run.
         examples: what queries found, {stage: {query: [match, ...]}}.
+        to_onnx: write each tower as ONNX, too, and log how far it is from torch.
+        kept: files and folders that the run left for the artifact, by their path inside it.
 
     Returns:
         The artifact's folder.
+
+    Raises:
+        FinetunerError: a tower cannot be had as ONNX; nothing is published then.
     """
     import yaml
 
@@ -99,6 +118,11 @@ def publish(
     temporary = workspace.temporary(workspace.artifacts)
     try:
         save_model(model, temporary / "models")
+        if to_onnx:
+            _export(model, temporary / "models")
+        for name, source in (kept or {}).items():
+            (temporary / name).parent.mkdir(exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, temporary / name)
         (temporary / "config.yml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         (temporary / "metrics.yml").write_text(yaml.safe_dump(manifest.metrics, sort_keys=False))
         if examples:
@@ -107,12 +131,19 @@ def publish(
         for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
             name = path.relative_to(temporary).as_posix()
             described["files"][name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
-        (temporary / MANIFEST).write_text(json.dumps(described, indent=1))
+        (temporary / MANIFEST).write_text(sealed(described))
         final = workspace.artifacts / manifest.artifact_id
         publish_folder(temporary, final)
         return final
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _export(model: Model, folder: Path) -> None:
+    from .onnx_export import MAX_DIFFERENCE, export_onnx
+
+    for tower, difference in export_onnx(model, folder).items():
+        log.info("ONNX of %s differs from torch by %.1e, of %.0e allowed", tower, difference, MAX_DIFFERENCE)
 
 
 def sha256_of(path: Path) -> str:
@@ -121,15 +152,31 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sealed(described: Mapping[str, Any]) -> str:
+    """Return a manifest's JSON text with its own SHA-256 in it."""
+    rest = {name: value for name, value in described.items() if name != "sha256"}
+    content = json.dumps(rest | {"sha256": UNSEALED}, indent=1)
+    head, _, tail = content.rpartition(UNSEALED)  # the last one: a value may hold as many zeros
+    return head + hashlib.sha256(content.encode()).hexdigest() + tail
+
+
+def _is_sealed(content: str, sha256: object) -> bool:
+    if not isinstance(sha256, str) or len(sha256) != len(UNSEALED):
+        return False
+    head, _, tail = content.rpartition(sha256)
+    return hashlib.sha256(f"{head}{UNSEALED}{tail}".encode()).hexdigest() == sha256
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Return an artifact's manifest.
 
     Raises:
         ArtifactNotFound: no such folder, or no artifact in it.
-        CorruptedMetadata: a manifest that cannot be read, of another format, or with a path that leaves the folder.
+        CorruptedMetadata: a manifest that cannot be read, of another format, with a path that leaves the folder, or
+            that differs from its SHA-256.
     """
     try:
-        content = (folder / MANIFEST).read_text(encoding="utf-8")
+        content = (folder / MANIFEST).read_bytes().decode()  # as it is: read_text would change line ends
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactNotFound(f"artifact must be a folder with {MANIFEST}. Got {str(folder)!r}.") from error
     except UnicodeDecodeError as error:
@@ -156,6 +203,8 @@ def parse_manifest(content: str, where: str) -> Manifest:
         )
     if not safe or len(sizes) > MAX_FILES or min(sizes, default=0) < 0 or sum(sizes) > MAX_TOTAL_BYTES:
         raise CorruptedMetadata(f"{MANIFEST} in {where} must list at most {MAX_FILES} files inside the artifact.")
+    if not _is_sealed(content, manifest.sha256):
+        raise CorruptedMetadata(f"{MANIFEST} in {where} differs from the SHA-256 in it. Fetch it again.")
     return manifest
 
 
@@ -198,6 +247,23 @@ def load(folder: Path, device: str = "cpu", towers: Sequence[str] | None = None)
 
     manifest = verify(folder)
     return load_model(folder / "models", manifest.artifact_id, device, towers or manifest.towers)
+
+
+def load_onnx(folder: Path, tower: str, device: str | None = None) -> OnnxModel:
+    """Verify an artifact and load one tower from its ONNX file.
+
+    Args:
+        folder: of the artifact.
+        tower: one of the manifest's.
+        device: 'cpu' or 'cuda'; None takes CUDA where ONNX Runtime has it.
+
+    Raises:
+        ArtifactNotFound, CorruptedArtifact, CorruptedONNXModel, InvalidInput
+    """
+    from . import onnx_model
+
+    manifest = verify(folder)
+    return onnx_model.load_onnx(folder / "models", tower, manifest.artifact_id, manifest.output_dim, device)
 
 
 def zip_folder(folder: Path, target: Path, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .clip import TEXT, TOWERS
 from .exceptions import FinetunerError, InvalidDocument
@@ -11,15 +11,30 @@ from .images import UriReader, image_of, is_text
 from .wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 
 if TYPE_CHECKING:
+    import numpy as np
     from docarray import Document
-
-    from .model_kinds import Model
+    from PIL.Image import Image
 
 MAX_TEXT = 100_000
 
 
+class Encoder(Protocol):
+    """What a model has to do here, whatever runs it: a `Clip`, an `ImageModel`, an `OnnxModel`."""
+
+    model_id: str
+    """What is written beside each vector."""
+    dim: int
+    """Embedding size."""
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        """Return (texts, dim) float32, L2-normalised; a model of pictures refuses."""
+
+    def encode_images(self, images: Sequence[Image], batch_size: int = 32) -> np.ndarray:
+        """Return (images, dim) float32, L2-normalised; a model of texts refuses."""
+
+
 def encode_documents(
-    model: Model,
+    model: Encoder,
     documents: Sequence[Document],
     *,
     read_uri: UriReader,
@@ -54,13 +69,13 @@ def encode_documents(
     return answered, refused
 
 
-def _encode_batch(model: Model, batch: list[Document], tower: str, read_uri: UriReader) -> int:
+def _encode_batch(model: Encoder, batch: list[Document], tower: str, read_uri: UriReader) -> int:
     good: list[Document] = []
     inputs: list[Any] = []
     for document in batch:
         document.tags.pop(ERROR_TAG, None)
         try:
-            inputs.append(_text_of(document) if tower == TEXT else image_of(document, read_uri))
+            inputs.append(text_of(document) if tower == TEXT else image_of(document, read_uri))
             good.append(document)
         except FinetunerError as error:
             mark_error(document, error)
@@ -71,7 +86,12 @@ def _encode_batch(model: Model, batch: list[Document], tower: str, read_uri: Uri
     return len(good)
 
 
-def _text_of(document: Document) -> str:
+def text_of(document: Document) -> str:
+    """Return a document's text.
+
+    Raises:
+        InvalidDocument: longer than MAX_TEXT.
+    """
     if len(document.text) > MAX_TEXT:
         raise InvalidDocument(f"text must be at most {MAX_TEXT} characters. Got {len(document.text)}. Cut it.")
     return str(document.text)

@@ -12,6 +12,7 @@ FinetunerError
 │   └── NoSuchModel
 ├── FlowUnreachable (ConnectionError)  no Flow answers at the host
 ├── Unauthorized                       the Flow asks for another token
+├── ResourceExhausted                  more is waiting than the Flow can do in time; try again later
 ├── FinetunerServerError               the Flow failed in a way that is not the caller's fault
 ├── RunInProgressError                 asked for a result before the run ended
 │   └── RunPreparingError              asked for logs before the run started
@@ -22,7 +23,8 @@ FinetunerError
 ├── SelectModelRequired                an artifact of several models, and none was chosen
 └── KeysMismatchError                  weights that do not fit the architecture
 
-Messages say what was expected, what came, and what to do next.
+Messages say what was expected, what came, and what to do next. `status` is what HTTP calls such an error; it stands in
+the error tag of a document.
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ from __future__ import annotations
 class FinetunerError(Exception):
     """Base of everything that this package raises on purpose."""
 
+    status = 500
+
 
 class InvalidInput(FinetunerError, ValueError):
     """A wrong argument, name, option or document."""
+
+    status = 422
 
 
 class InvalidDocument(InvalidInput):
@@ -43,9 +49,13 @@ class InvalidDocument(InvalidInput):
 class AlreadyExists(FinetunerError):
     """The name is taken."""
 
+    status = 409
+
 
 class NotFound(FinetunerError, LookupError):
     """No such thing in this workspace."""
+
+    status = 404
 
 
 class RunNotFound(NotFound):
@@ -71,9 +81,19 @@ class NoSuchModel(NotFound):
 class FlowUnreachable(FinetunerError, ConnectionError):
     """No Flow answers at the host."""
 
+    status = 503
+
 
 class Unauthorized(FinetunerError):
     """The Flow asks for another token."""
+
+    status = 401
+
+
+class ResourceExhausted(FinetunerError):
+    """More is waiting than the Flow can do in time; the same request may pass later."""
+
+    status = 429
 
 
 class FinetunerServerError(FinetunerError):

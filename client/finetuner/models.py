@@ -7,13 +7,18 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from . import artifact
 from .backbones import find_backbone, list_models
-from .clip import TOWERS
+from .clip import TOWERS, VISION
 from .exceptions import ArtifactNotFound, NoSuchModel
-from .model_kinds import Model, load_row
+from .model_kinds import Model, load_row, selected, towers_of
+from .weights import shared_folder
 from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from .onnx_model import OnnxModel
 
 LIVE = "live"
 ARTIFACT_ID = re.compile(r"[0-9a-f]{24}")
@@ -80,16 +85,43 @@ class Models:
         model_id = self.resolve(reference)
         with self._lock:
             if model_id not in self._loaded:
-                self._loaded[model_id] = self._load(model_id)
+                self._loaded[model_id] = self.load(model_id)
                 while len(self._loaded) > self._capacity:
                     self._loaded.popitem(last=False)
             self._loaded.move_to_end(model_id)
             return self._loaded[model_id]
 
-    def _load(self, model_id: str) -> Model:
+    def load(self, model_id: str) -> Model:
+        """Return the model of an artifact id or backbone name, loaded afresh.
+
+        Raises:
+            CorruptedArtifact, KeysMismatchError, NoSuchModel
+        """
         if ARTIFACT_ID.fullmatch(model_id):
             return artifact.load(self._workspace.artifacts / model_id, self._device, self._towers)
         return load_row(find_backbone(model_id), self._device, weights_folder(self._workspace))
+
+    def load_onnx(self, model_id: str) -> OnnxModel:
+        """Return its first tower, run by ONNX Runtime: an artifact's own file, or a backbone exported on the way.
+
+        Raises:
+            ArtifactNotFound: an artifact without ONNX files.
+            CorruptedArtifact, KeysMismatchError, NoSuchModel
+        """
+        if ARTIFACT_ID.fullmatch(model_id):
+            folder = self._workspace.artifacts / model_id
+            return artifact.load_onnx(folder, self._tower(artifact.read_manifest(folder).towers), self._device)
+        from .onnx_export import as_onnx
+
+        row = find_backbone(model_id)
+        model = load_row(row, "cpu", weights_folder(self._workspace))
+        return as_onnx(model, self._tower(towers_of(row)), self._device)
+
+    def _tower(self, towers: Sequence[str]) -> str:
+        """Return which of a model's towers is meant; the only one of a model of pictures is its vision tower."""
+        if len(towers) == 1 and self._towers[0] == VISION:
+            return towers[0]
+        return selected(self._towers[0], towers, "this room")
 
     @property
     def loaded(self) -> list[str]:
@@ -98,5 +130,5 @@ class Models:
 
 
 def weights_folder(workspace: Workspace) -> Path:
-    """The only folder from which a server reads checkpoint files that a request names."""
-    return workspace.root / "weights"
+    """The only folder from which a server reads weights: $FINETUNER_WEIGHTS, or the workspace's own."""
+    return shared_folder() or workspace.root / "weights"

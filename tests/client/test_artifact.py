@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from finetuner import artifact
-from finetuner.artifact import MANIFEST, load, parse_manifest, publish, read_manifest, unzip, verify, zip_folder
+from finetuner.artifact import MANIFEST, load, parse_manifest, publish, read_manifest, sealed, unzip, verify, zip_folder
 from finetuner.clip import Clip
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
 from finetuner.workspace import Workspace
@@ -162,7 +162,7 @@ def zipped(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP
 
 
 def manifest_of(published: Path, files: dict[str, Any]) -> bytes:
-    return json.dumps(json.loads((published / MANIFEST).read_text()) | {"files": files}).encode()
+    return sealed(json.loads((published / MANIFEST).read_text()) | {"files": files}).encode()
 
 
 @pytest.mark.parametrize("name", ["../escape", "/tmp/finetuner-escape", "a/../../escape"])

@@ -30,7 +30,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     done = run("--help", folder=tmp_path)
     assert done.returncode == 0
     assert done.stderr == ""
-    assert re.search(r"up\b.*demo\b.*runs\b.*logs\b.*search\b", done.stdout, re.DOTALL)
+    assert re.search(r"up\b.*demo\b.*runs\b.*logs\b.*search\b.*benchmark\b", done.stdout, re.DOTALL)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,27 @@ def test_an_item_that_cannot_be_encoded_is_named(text: InferenceModel, vision: I
         encode(text, ["a", ""])
 
 
+def test_on_error_says_what_becomes_of_errors(
+    text: InferenceModel, vision: InferenceModel, mini: Clip, jpeg: Jpeg
+) -> None:
+    def documents() -> DocumentArray:
+        return DocumentArray([Document(blob=jpeg(0)), Document(blob=b"broken")])
+
+    with pytest.raises(InvalidDocument, match="document 1: image must be a picture file"):
+        encode(vision, documents(), on_error="raise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = encode(vision, documents(), on_error="return")
+        vectors = encode(text, ["a", ""], on_error="return")
+    assert [document.embedding is None for document in found] == [False, True]
+    np.testing.assert_allclose(vectors[0], mini.encode_texts(["a"])[0], atol=1e-6)
+    assert np.isnan(vectors[1]).all()
+    with pytest.warns(UserWarning, match=r"1 of 2 items are not encoded. The first is item 1 \(''\)"):
+        encode(text, ["a", ""], on_error="warn")
+    with pytest.raises(InvalidInput, match="on_error must be one of raise, warn, return. Got 'ignore'"):
+        encode(text, [], on_error="ignore")
+
+
 def test_documents_for_the_other_tower_are_left_alone_with_a_warning(text: InferenceModel, jpeg: Jpeg) -> None:
     documents = DocumentArray([Document(text="a"), Document(blob=jpeg(0))])
     with pytest.warns(UserWarning, match=r"1 of 2 documents.*document 1: document must hold a text for clip-text"):

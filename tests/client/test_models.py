@@ -88,8 +88,13 @@ def test_a_damaged_artifact_is_not_loaded_and_leaves_the_others(workspace: Works
     assert known.loaded == ["clip-mini"]
 
 
-def test_checkpoints_come_from_the_workspaces_folder(workspace: Workspace, tmp_path: Path) -> None:
+def test_checkpoints_come_from_the_workspaces_folder(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FINETUNER_WEIGHTS", raising=False)
     (tmp_path / "x.pt").touch()
     assert weights_folder(workspace) == tmp_path / "weights"
     with pytest.raises(NoSuchModel, match="Got '../x.pt'"):
         Models(workspace).get("ViT-B-32::../x.pt")
+    monkeypatch.setenv("FINETUNER_WEIGHTS", str(tmp_path / "shared"))
+    assert weights_folder(workspace) == tmp_path / "shared"

@@ -35,15 +35,16 @@ SIGNATURES = {
         " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
         "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
-        " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, float] | None' = None, learning_rate: "
+        " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, Any] | None' = None, learning_rate: "
         "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
         "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
-        " int] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
+        " Any] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
-        "'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = 'fp32', resume_from: 'str | "
-        "None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
+        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
+        "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
+        "wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
         "scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "create_synthesis_run": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
@@ -52,15 +53,16 @@ SIGNATURES = {
         " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
         "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
-        " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, float] | None' = None, learning_rate: "
+        " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, Any] | None' = None, learning_rate: "
         "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
         "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
-        " int] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
+        " Any] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
-        "'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = 'fp32', resume_from: 'str | "
-        "None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
+        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
+        "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
+        "wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
         "scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "delete_data": ("(name: 'str') -> 'None'"),
@@ -69,22 +71,26 @@ SIGNATURES = {
     "delete_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'None'"),
     "delete_runs": ("(experiment_name: 'str | None' = None) -> 'None'"),
     "describe_models": ("(task: 'str | None' = None) -> 'None'"),
-    "encode": ("(model: 'InferenceModel', data: 'Data', batch_size: 'int' = 32) -> 'Data | np.ndarray'"),
+    "encode": (
+        "(model: 'InferenceModel', data: 'Data', batch_size: 'int' = 32, *, on_error: 'str | None' = None)"
+        " -> 'Data | np.ndarray'"
+    ),
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
     "fit": (
         "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, model_artifact:"
         " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
         "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
-        " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, float] | None' = None, learning_rate: "
+        " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, Any] | None' = None, learning_rate: "
         "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
         "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
-        " int] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
+        " Any] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
-        "'Mapping[str, Any] | None' = None, seed: 'int' = 0, precision: 'str' = 'fp32', resume_from: 'str | "
-        "None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
+        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
+        "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
+        "wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
         "scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "get_experiment": ("(name: 'str') -> 'Experiment'"),

@@ -14,6 +14,7 @@ import finetuner
 from finetuner import hub, session
 from finetuner.connection import Connection
 from finetuner.exceptions import ArtifactNotFound, FlowUnreachable, InvalidInput, NoSuchModel, SelectModelRequired
+from finetuner.hub_executor import LOGGED_IN
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
     monkeypatch.setattr(session, "_current", None)
     monkeypatch.setenv("FINETUNER_HOST", f"grpc://127.0.0.1:{unused_port}")
     monkeypatch.delenv("FINETUNER_TOKEN", raising=False)
-    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, hub.HTTP):  # set first, so that each is as before afterwards
+    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, hub.HTTP, LOGGED_IN):  # set first: each is as before afterwards
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(hub, "_written", "")
@@ -99,15 +100,10 @@ def test_a_flow_without_http_leaves_the_environment_alone(answered: None, caplog
 
 
 UNSUPPORTED: list[tuple[str, Any]] = [
-    ("model_options", {"pooler": "GeM"}),
-    ("to_onnx", True),
     ("public", True),
-    ("precision", "bf16"),
-    ("resume_from", "run"),
-    ("scheduler_step", "epoch"),
 ]
 FOR_PICTURES: list[tuple[str, Any]] = [
-    ("loss_options", {"margin": 1}),
+    ("model_options", {"pooler": "GeM"}),
     ("miner", "TripletMarginMiner"),
     ("freeze", True),
     ("output_dim", 64),
@@ -141,7 +137,16 @@ def test_what_fit_does_not_support_is_refused_by_name(name: str, value: Any) -> 
         ({"train_data": None}, "train_data must be a DocumentArray.*Got NoneType"),
         ({"eval_data": 5}, "eval_data must be a DocumentArray.*Got int"),
         ({"train_data": DocumentArray()}, "train_data must hold at least one pair. Got none"),
-        ({"optimizer": "Adamw"}, "optimizer must be one of Adam, AdamW. Got 'Adamw'. Did you mean 'AdamW'"),
+        ({"scheduler_step": "epoch"}, "scheduler_options need a scheduler of .*Got None"),
+        (
+            {"scheduler": "cosine", "scheduler_step": "steps"},
+            "scheduler_step.* must be one of batch, epoch. Got 'steps'",
+        ),
+        (
+            {"scheduler": "cosine", "scheduler_options": {"scheduler_step": "batch"}, "scheduler_step": "epoch"},
+            "scheduler_step must be the same in scheduler_options. Got 'epoch' and 'batch'",
+        ),
+        ({"optimizer": "Adamw"}, "optimizer must be one of .*, Adam, AdamW, .* Got 'Adamw'. Did you mean 'AdamW'"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -174,8 +179,3 @@ def test_a_path_that_is_not_there_is_no_artifact(name: str) -> None:
 def test_an_id_or_alias_asks_the_flow(name: str) -> None:
     with pytest.raises(FlowUnreachable):
         finetuner.get_model(name, select_model="clip-text")
-
-
-def test_onnx_is_refused(published: Path) -> None:
-    with pytest.raises(InvalidInput, match="is_onnx is not supported yet"):
-        finetuner.get_model(str(published), select_model="clip-text", is_onnx=True)

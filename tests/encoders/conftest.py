@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from executors.encoder_room import EncoderRoom
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner import artifact
@@ -17,6 +20,7 @@ from finetuner.catalogue import fashion
 from finetuner.clip import TOWERS, Clip, load_backbone
 from finetuner.workspace import Workspace
 
+Start = Callable[..., EncoderRoom]
 TUNED = "0123456789abcdef01234567"
 
 
@@ -66,13 +70,26 @@ def tuned(workspace: Workspace) -> Clip:
 
 
 @pytest.fixture(scope="module")
-def text_room(workspace: Workspace) -> TextEncoder:
-    return TextEncoder(workspace_url=str(workspace.root), batch_size=3)
+def text_room(workspace: Workspace) -> Iterator[TextEncoder]:
+    with closing(TextEncoder(workspace_url=str(workspace.root), batch_size=3)) as room:
+        yield room
 
 
 @pytest.fixture(scope="module")
-def vision_room(workspace: Workspace) -> VisionEncoder:
-    return VisionEncoder(workspace_url=str(workspace.root), batch_size=3)
+def vision_room(workspace: Workspace) -> Iterator[VisionEncoder]:
+    with closing(VisionEncoder(workspace_url=str(workspace.root), batch_size=3)) as room:
+        yield room
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a room with settings; it is closed after the test."""
+    with ExitStack() as stack:
+
+        def start(kind: type[EncoderRoom], workspace: Workspace, **settings: Any) -> EncoderRoom:
+            return stack.enter_context(closing(kind(workspace_url=str(workspace.root), **settings)))
+
+        yield start
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import threading
@@ -16,6 +17,7 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 from executors.encoder_room import EncoderRoom
+from executors.lane.runner import Runner
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner import encoding
@@ -32,13 +34,15 @@ from finetuner.images import decode
 from finetuner.wire import ARTIFACT_TAG, ERROR_TAG, error_of
 from finetuner.workspace import Workspace
 
+from .conftest import Start
+
 TUNED = "0123456789abcdef01234567"
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln und Streifen", "?", "shoes " * 60, "鞋", "a red dress"]
 
 
 def encoded(room: EncoderRoom, documents: list[Document], **parameters: Any) -> DocumentArray:
     docs = DocumentArray(documents)
-    assert room.encode(docs=docs, parameters=parameters) is None
+    assert asyncio.run(room.encode(docs=docs, parameters=parameters)) is None
     return docs
 
 
@@ -167,9 +171,9 @@ def web(pictures: list[bytes]) -> Iterator[str]:
 
 
 def test_private_addresses_are_read_where_the_operator_allows_it(
-    web: str, workspace: Workspace, vision_room: VisionEncoder, pictures: list[bytes]
+    start: Start, web: str, workspace: Workspace, vision_room: VisionEncoder, pictures: list[bytes]
 ) -> None:
-    room = VisionEncoder(workspace_url=str(workspace.root), private_uris=True)
+    room = start(VisionEncoder, workspace, private_uris=True)
     documents = [Document(blob=pictures[0]), *(Document(uri=f"{web}/{name}") for name in ("good.jpg", "away", "gone"))]
     found = encoded(room, documents)
     assert np.ptp(found[:3].embeddings, axis=0).max() < 1e-6
@@ -255,9 +259,9 @@ def test_an_error_takes_the_old_embedding_away(vision_room: VisionEncoder) -> No
 
 
 def test_the_next_request_after_a_promotion_uses_the_new_model(
-    own_workspace: Workspace, publish_tuned: Callable[[Workspace, str, int], None]
+    start: Start, own_workspace: Workspace, publish_tuned: Callable[[Workspace, str, int], None]
 ) -> None:
-    rooms = [room(workspace_url=str(own_workspace.root)) for room in (TextEncoder, VisionEncoder)]
+    rooms = [start(room, own_workspace) for room in (TextEncoder, VisionEncoder)]
 
     def live() -> set[str]:
         found = encoded(rooms[0], [Document(text="a shirt")])
@@ -275,14 +279,14 @@ def test_the_next_request_after_a_promotion_uses_the_new_model(
 
 
 def test_a_corrupted_artifact_is_an_error_and_the_room_goes_on(
-    own_workspace: Workspace, publish_tuned: Callable[[Workspace, str, int], None]
+    start: Start, own_workspace: Workspace, publish_tuned: Callable[[Workspace, str, int], None]
 ) -> None:
     publish_tuned(own_workspace, TUNED, 0)
     weights = own_workspace.artifacts / TUNED / "models" / "clip-text" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    room = TextEncoder(workspace_url=str(own_workspace.root))
+    room = start(TextEncoder, own_workspace)
     (found,) = encoded(room, [Document(text="a shirt")], artifact=TUNED)
     assert "models/clip-text/weights.safetensors differs from the manifest" in str(error_of(found))
     (found,) = encoded(room, [Document(text="a shirt")])
@@ -293,7 +297,7 @@ def test_documents_with_an_embedding_pass_to_the_indexer_as_they_are(text_room: 
     own = Document(text="brings its own", embedding=np.ones(3), tags={ARTIFACT_TAG: "somebody else's"})
     for endpoint in (text_room.encode_new, text_room.encode_queries):
         docs = DocumentArray([Document(own, copy=True), Document(text="a shirt")])
-        endpoint(docs=docs, parameters={"limit": 5.0, "return_content": True})
+        asyncio.run(endpoint(docs=docs, parameters={"limit": 5.0, "return_content": True}))
         assert docs[0].embedding.tolist() == [1, 1, 1]
         assert docs[0].tags[ARTIFACT_TAG] == "somebody else's"
         assert docs[1].tags[ARTIFACT_TAG] == "clip-mini"
@@ -301,15 +305,17 @@ def test_documents_with_an_embedding_pass_to_the_indexer_as_they_are(text_room: 
     assert own.tags[ARTIFACT_TAG] == "clip-mini", "/encode encodes again"
 
 
-def test_requests_and_documents_are_counted_by_endpoint(workspace: Workspace, pictures: list[bytes]) -> None:
-    room = VisionEncoder(workspace_url=str(workspace.root))
+def test_requests_and_documents_are_counted_by_endpoint(
+    start: Start, workspace: Workspace, pictures: list[bytes]
+) -> None:
+    room = start(VisionEncoder, workspace)
 
     def value(name: str, **labels: str) -> float:
         return room.registry.get_sample_value(name, labels) or 0.0
 
     encoded(room, [Document(blob=pictures[0]), Document(blob=b"broken"), Document(text="not mine")])
     encoded(room, [Document(blob=pictures[0])], artifact="nobody")
-    room.encode_queries(docs=DocumentArray([Document(blob=pictures[0])]), parameters={})
+    asyncio.run(room.encode_queries(docs=DocumentArray([Document(blob=pictures[0])]), parameters={}))
     assert value("finetuner_requests_total", endpoint="/encode", outcome="ok") == 1
     assert value("finetuner_requests_total", endpoint="/encode", outcome="error") == 1
     assert value("finetuner_documents_total", endpoint="/encode", outcome="ok") == 1
@@ -320,13 +326,13 @@ def test_requests_and_documents_are_counted_by_endpoint(workspace: Workspace, pi
 
 
 def test_an_unexpected_error_is_the_servers_and_the_room_goes_on(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    start: Start, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room = TextEncoder(workspace_url=str(workspace.root))
+    room = start(TextEncoder, workspace)
     logged: list[str] = []
     monkeypatch.setattr(room.logger, "error", lambda message, **_: logged.append(message))
     with monkeypatch.context() as patch:
-        patch.setattr(Clip, "encode_texts", lambda *_, **__: 1 / 0)
+        patch.setattr(Runner, "run", lambda *_, **__: 1 / 0)
         found = encoded(room, [Document(text="a"), Document(text="b")])
     assert {type(error_of(document)) for document in found} == {FinetunerServerError}
     assert "/encode failed in TextEncoder: ZeroDivisionError" in str(error_of(found[0]))
@@ -334,23 +340,46 @@ def test_an_unexpected_error_is_the_servers_and_the_room_goes_on(
     assert error_of(encoded(room, [Document(text="a")])[0]) is None
 
 
-@pytest.mark.parametrize("settings", [{"batch_size": 0}, {"models": 0}, {"backbone": "clip-mimi"}], ids=str)
-def test_a_wrong_setting_stops_the_room_at_its_start(settings: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 0},
+        {"models": 0},
+        {"backbone": "clip-mimi"},
+        {"queue_size": 0},
+        {"max_wait_ms": -1},
+        {"deadline": 0},
+        {"workers": 65},
+        {"fetchers": 0},
+        {"threads": -1},
+        {"private_uris": "no"},
+        {"precision": "fp16"},
+        {"engine": "tensorrt"},
+        {"engine": "onnx", "precision": "bf16"},
+        {"engine": "onnx", "compile": True},
+        {"compile": "yes"},
+        {"models_mb": -1},
+        {"switch_wait": 61},
+        {"switch_limit": -1},
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_stops_the_room_at_its_start(start: Start, settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(FinetunerError, match="Got "):
         TextEncoder(workspace_url=str(tmp_path), **settings)
 
 
 def test_a_damaged_live_artifact_does_not_keep_the_room_from_starting(
-    own_workspace: Workspace, publish_tuned: Callable[[Workspace, str, int], None]
+    start: Start, own_workspace: Workspace, publish_tuned: Callable[[Workspace, str, int], None]
 ) -> None:
     publish_tuned(own_workspace, TUNED, 1)
     own_workspace.aliases.set("live", {"artifact": TUNED})
     weights = own_workspace.artifacts / TUNED / "models" / "clip-text" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    room = TextEncoder(workspace_url=str(own_workspace.root))
+    room = start(TextEncoder, own_workspace)
     documents = DocumentArray([Document(text="a red dress")])
-    room.encode(documents, {})
+    asyncio.run(room.encode(documents, {}))
     assert isinstance(error_of(documents[0]), CorruptedArtifact)
     own_workspace.aliases.set("live", {"artifact": "clip-mini"})
-    room.encode(documents, {})
+    asyncio.run(room.encode(documents, {}))
     assert documents[0].tags[ARTIFACT_TAG] == "clip-mini"

@@ -64,7 +64,7 @@ BAD: list[tuple[str, Callable[[], Any], str, str]] = [
     ("optimizer", lambda: fit(optimizer="Adm"), "InvalidInput", "optimizer must be one of.*'Adm'.*'Adam'"),
     ("option", lambda: fit(optimizer_options={"momentun": 1}), "InvalidInput", "momentun"),
     ("loss", lambda: fit(loss="TripletMarginLoss"), "InvalidInput", "loss must be one of CLIPLoss"),
-    ("not yet", lambda: fit(to_onnx=True), "InvalidInput", "to_onnx is not supported yet"),
+    ("ONNX", lambda: fit(to_onnx="yes"), "InvalidInput", "to_onnx must be .*'yes'"),
     ("path as run name", lambda: fit(run_name="../run"), "InvalidInput", r"run_name must be.*'\.\./run'"),
     ("unknown run", lambda: finetuner.get_run("nope"), "RunNotFound", "nope"),
     ("unknown artifact", lambda: finetuner.promote("f" * 24), "ArtifactNotFound", "f{24}"),

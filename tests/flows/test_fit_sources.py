@@ -10,7 +10,7 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner import session
-from finetuner.callback import BestModelCheckpoint, EvaluationCallback, WandBLogger, WiSEFTCallback
+from finetuner.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WiSEFTCallback
 from finetuner.catalogue import fashion
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from finetuner.pairs import make_pair
@@ -98,7 +98,7 @@ def test_what_a_callback_cannot_do_is_refused_before_anything_is_sent() -> None:
     pairs = DocumentArray(make_pair(picture.captions["en"], picture.jpeg) for picture in PICTURES)
     datasets = finetuner.list_data()
     for callback, message in (
-        (WandBLogger(), "not supported yet"),
+        (EarlyStopping("clip-text_hit_at_k"), "Metrics come from an EvaluationCallback"),
         (BestModelCheckpoint(), "val_split"),
     ):
         with pytest.raises(InvalidInput, match=message):

@@ -69,12 +69,18 @@ def test_a_resnet_is_tuned_published_and_encodes(tmp_path: Path) -> None:
     assert found[0].matches[0].id == pictures[0].id
 
 
-def test_a_head_of_another_size_and_a_frozen_backbone() -> None:
+def test_a_head_of_another_size_a_frozen_backbone_and_onnx() -> None:
     run = finetuner.fit(
         "resnet50", labelled(), loss="ArcFaceLoss", loss_options={"margin": 20}, epochs=1, batch_size=8, freeze=True,
-        output_dim=16, wait=True,
+        output_dim=16, to_onnx=True, wait=True,
     )  # fmt: skip
-    assert finetuner.get_model(run.artifact_id).dim == 16
+    assert " differs from torch by " in run.logs()
+    by_torch, by_onnx = (
+        finetuner.encode(finetuner.get_model(run.artifact_id, device="cpu", is_onnx=is_onnx), labelled()).embeddings
+        for is_onnx in (False, True)
+    )
+    assert by_torch.shape == (len(PICTURES), 16)
+    assert np.abs(by_torch - by_onnx).max() < 1e-4
 
 
 def test_what_is_for_the_other_kind_of_model_is_refused() -> None:

@@ -17,7 +17,7 @@ README = Path(__file__).parents[2] / "README.md"
 def test_the_python_of_the_readme_runs(
     flow: RunningFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))
     assert 'host="grpc://127.0.0.1:51000"' in code
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "_current", None)

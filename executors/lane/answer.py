@@ -1,0 +1,78 @@
+"""A request's documents through a lane: each gets its vector with the model's id, or its error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from executors.room import MeasuredExecutor
+from finetuner.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
+
+from .lane import FindRunner, Lane
+from .measures import Measures
+from .runner import Runner
+
+if TYPE_CHECKING:
+    import numpy as np
+    from docarray import Document
+
+
+class Answerer:
+    """Writes what a lane finds into the documents, and counts it.
+
+    Args:
+        executor: whose endpoints these are.
+        lane: of that executor.
+        measures: counts.
+    """
+
+    def __init__(self, executor: MeasuredExecutor, lane: Lane, measures: Measures) -> None:
+        self._executor = executor
+        self._lane = lane
+        self._measures = measures
+
+    async def encode(self, endpoint: str, documents: Sequence[Document], find_runner: FindRunner) -> None:
+        """Set `embedding`, (dim,) float32, and the `finetuner_artifact` tag, or the `finetuner_error` tag.
+
+        Args:
+            endpoint: for the metrics and the log.
+            documents: all for the runner's tower; the error tag of an earlier attempt is taken off.
+            find_runner: may have to load the model; where it raises, that is the error of each document.
+        """
+        found: list[Runner] = []
+
+        async def remembered() -> Runner:
+            found.append(await find_runner())
+            return found[0]
+
+        results: list[np.ndarray | Exception]
+        try:
+            with self._executor.measured(endpoint):
+                results = await self._lane.encode(documents, remembered)
+        except Exception as error:
+            results = [error] * len(documents)
+        self._write(endpoint, documents, results, found)
+
+    def _write(
+        self,
+        endpoint: str,
+        documents: Sequence[Document],
+        results: Sequence[np.ndarray | Exception],
+        found: Sequence[Runner],
+    ) -> None:
+        reasons: dict[int, Exception] = {}
+        answered = 0
+        for document, result in zip(documents, results, strict=True):
+            document.tags.pop(ERROR_TAG, None)
+            if isinstance(result, Exception):
+                if id(result) not in reasons:  # one failure of many documents is one line of the log
+                    reasons[id(result)] = self._executor.failed(endpoint, result)
+                mark_error(document, reasons[id(result)])
+                self._measures.refused(reasons[id(result)])
+            else:
+                document.embedding = result
+                document.tags[ARTIFACT_TAG] = found[0].model_id
+                answered += 1
+        if answered:
+            self._measures.answered(found[0].model_id, answered)
+        self._executor.count_documents(endpoint, answered, len(documents) - answered)

@@ -1,0 +1,257 @@
+"""Documents to vectors across requests: bounded queue -> decoding threads -> micro-batches -> one inference thread.
+
+Requests take turns, document by document, at both stages: a single picture passes a request of hundreds. A batch never
+mixes models. Texts are put together by length, since a batch costs what its longest text costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from threading import Condition, Lock, Thread
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
+from finetuner.images import UriReader, is_text
+
+from .measures import Measures
+from .settings import LaneSettings
+from .ticket import Entry, Ticket, Turns
+
+if TYPE_CHECKING:
+    from docarray import Document
+
+    from .runner import Runner
+
+READY_BATCHES = 4  # so many batches are prepared ahead; more would only fill the memory
+SORTED_BATCHES = 4  # so many batches of texts are sorted by length together
+PREPARING_SECONDS = 0.25  # a batch that is not full waits so long for documents that are being prepared
+
+FindRunner = Callable[[], Awaitable["Runner"]]
+
+
+class Lane:
+    """A lane and its threads, until `close`.
+
+    Args:
+        settings: sizes and times.
+        read_uri: fetches pictures.
+        measures: counts and times.
+    """
+
+    def __init__(self, settings: LaneSettings, read_uri: UriReader, measures: Measures) -> None:
+        self._settings = settings
+        self._read_uri = read_uri
+        self._measures = measures
+        self._lock = Lock()
+        self._fetchable, self._preparable, self._batchable = (Condition(self._lock) for _ in range(3))
+        self._to_fetch, self._to_prepare, self._ready = Turns(), Turns(), Turns()
+        self._preparing = 0
+        self._waiting = 0
+        self._closed = False
+        measures.waiting.set_function(lambda: self._waiting)
+        works = [self._infer] + [self._prepare] * settings.decoders + [self._fetch] * settings.fetchers
+        self._threads = [Thread(target=work, name=f"lane{work.__name__}", daemon=True) for work in works]
+        for thread in self._threads:
+            thread.start()
+
+    async def encode(self, documents: Sequence[Document], find_runner: FindRunner) -> list[np.ndarray | Exception]:
+        """Return each document's vector, (dim,) float32 and L2-normalised, or its error, in order.
+
+        Never waits longer than the deadline, whatever hangs.
+
+        Args:
+            documents: all for the runner's tower; not changed.
+            find_runner: may have to load the model.
+
+        Raises:
+            FinetunerError: what `find_runner` raises.
+        """
+        admitted = self._admit(len(documents))
+        ticket = Ticket(documents[:admitted])
+        try:
+            async with asyncio.timeout(self._settings.deadline):
+                runner = await find_runner()
+                self._start(ticket, [Entry(ticket, row, runner, documents[row]) for row in range(admitted)])
+                await asyncio.wrap_future(ticket.done)
+        except TimeoutError:
+            pass
+        finally:
+            self._drop(ticket)
+        late = ResourceExhausted(
+            f"document must be answered within {self._settings.deadline:g} s. It was not. Try later."
+        )
+        full = ResourceExhausted(
+            f"queue must hold at most {self._settings.queue_size} documents. It is full. Send fewer, or later."
+        )
+        results: list[np.ndarray | Exception] = [late if result is None else result for result in ticket.results]
+        return results + [full] * (len(documents) - admitted)
+
+    def close(self) -> None:
+        """End the threads; what is waiting gets no answer."""
+        with self._lock:
+            self._closed = True
+            for condition in (self._fetchable, self._preparable, self._batchable):
+                condition.notify_all()
+
+    def _admit(self, documents: int) -> int:
+        """Take as many places as there are, and return their number."""
+        with self._lock:
+            admitted = min(documents, self._settings.queue_size - self._waiting)
+            self._waiting += admitted
+            return admitted
+
+    def _start(self, ticket: Ticket, entries: list[Entry]) -> None:
+        if not entries:
+            ticket.done.set_result(None)
+            return
+        with self._lock:
+            for entry in entries:
+                (self._to_fetch if _is_remote(entry) else self._to_prepare).put(entry)
+            self._fetchable.notify(len(self._to_fetch))
+            self._preparable.notify(len(self._to_prepare))
+
+    def _drop(self, ticket: Ticket) -> None:
+        """Forget a ticket: what is left of it is not computed any more."""
+        with self._lock:
+            for turns in (self._to_fetch, self._to_prepare, self._ready):
+                turns.drop(ticket)
+            ticket.closed = True
+            self._waiting -= ticket.left
+            self._preparable.notify_all()
+
+    def _finish(self, entry: Entry, result: np.ndarray | Exception) -> None:
+        """Note a document's result; the last one answers the request."""
+        ticket = entry.ticket
+        with self._lock:
+            if ticket.closed:
+                return
+            ticket.results[entry.position] = result
+            ticket.left -= 1
+            self._waiting -= 1
+            if ticket.left:
+                return
+        if ticket.done.set_running_or_notify_cancel():
+            ticket.done.set_result(None)
+
+    def _fetch(self) -> None:
+        """Fetch pictures, until the lane is closed."""
+        while True:
+            with self._lock:
+                self._fetchable.wait_for(lambda: self._closed or len(self._to_fetch))
+                if self._closed:
+                    return
+                (entry,) = self._to_fetch.take(1)
+            started = time.perf_counter()
+            try:
+                entry.blob = self._read_uri(entry.document.uri)
+            except Exception as error:
+                self._finish(entry, error.with_traceback(None) if isinstance(error, FinetunerError) else error)
+                continue
+            finally:
+                self._measures.fetch.observe(time.perf_counter() - started)
+            with self._lock:
+                if not entry.ticket.closed:
+                    self._to_prepare.put(entry)
+                    self._preparable.notify()
+
+    def _prepare(self) -> None:
+        """Turn documents into pixels or tokens, until the lane is closed."""
+        ahead = READY_BATCHES * self._settings.batch_size
+        while True:
+            with self._lock:
+                self._preparable.wait_for(
+                    lambda: self._closed or (len(self._to_prepare) and len(self._ready) + self._preparing < ahead)
+                )
+                if self._closed:
+                    return
+                (entry,) = self._to_prepare.take(1)
+                self._preparing += 1
+            failure = self._prepare_one(entry)
+            if failure is not None:
+                self._finish(entry, failure)
+            with self._lock:
+                self._preparing -= 1
+                if failure is None and not entry.ticket.closed:
+                    entry.ready = time.perf_counter()
+                    self._ready.put(entry)
+                self._batchable.notify()
+
+    def _prepare_one(self, entry: Entry) -> Exception | None:
+        started = time.perf_counter()
+        try:
+            entry.item = entry.runner.prepare(entry.document, lambda _: entry.blob or b"")
+        except FinetunerError as error:
+            return error.with_traceback(None)  # its frames hold the document, in a circle that would be freed late
+        except Exception as error:  # a fault of ours: the log gets it whole
+            return error
+        finally:
+            self._measures.decode.observe(time.perf_counter() - started)
+        return None
+
+    def _infer(self) -> None:
+        """Run batches, until the lane is closed."""
+        size = self._settings.batch_size
+        while entries := self._next_entries():
+            runner = entries[0].runner
+            entries.sort(key=lambda entry: entry.runner.length(entry.item))
+            for start in range(0, len(entries), size):
+                batch = [entry for entry in entries[start : start + size] if not entry.ticket.closed]
+                if batch:
+                    self._run(runner, batch)
+
+    def _next_entries(self) -> list[Entry]:
+        """Wait for a batch, full or as full as it gets in time; of texts several. None when the lane is closed."""
+        size = self._settings.batch_size
+        with self._lock:
+            while not self._closed:
+                seconds = self._seconds_to_wait(size)
+                if seconds is not None and seconds <= 0:
+                    most = size * (SORTED_BATCHES if self._ready.next.runner.reads_texts else 1)
+                    entries = self._ready.take(most)
+                    self._preparable.notify_all()
+                    return entries
+                self._batchable.wait(seconds)
+        return []
+
+    def _seconds_to_wait(self, size: int) -> float | None:
+        """Return how long the next batch may still wait to become fuller; None where there is none."""
+        if not len(self._ready):
+            return None
+        entry = self._ready.next
+        if self._ready.count(entry.runner) >= size:
+            return 0
+        coming = self._preparing or self._to_prepare.count(entry.runner)
+        patience = PREPARING_SECONDS if coming else self._settings.max_wait_ms / 1000
+        return entry.ready + patience - time.perf_counter()
+
+    def _run(self, runner: Runner, batch: list[Entry]) -> None:
+        started = time.perf_counter()
+        for entry in batch:
+            self._measures.wait.observe(started - entry.since)
+        self._measures.batch.observe(len(batch))
+        try:
+            vectors = runner.run([entry.item for entry in batch])
+            finite: Any = np.isfinite(vectors).all(axis=1)
+        except Exception as error:
+            for entry in batch:
+                self._finish(entry, error)
+            return
+        finally:
+            self._measures.inference.observe(time.perf_counter() - started)
+        for entry, vector, is_finite in zip(batch, vectors, finite, strict=True):
+            self._finish(entry, vector if is_finite else _no_vector(runner))
+
+
+def _is_remote(entry: Entry) -> bool:
+    document = entry.document
+    return not (is_text(document) or document.blob or document.tensor is not None) and (
+        bool(document.uri) and not document.uri.startswith("data:")
+    )
+
+
+def _no_vector(runner: Runner) -> Exception:
+    return FinetunerServerError(f"{runner.model_id} must give finite numbers. Got NaN or infinity. Check the artifact.")

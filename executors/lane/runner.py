@@ -1,0 +1,135 @@
+"""A loaded model as a lane uses it: a document becomes an item, items become vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from docarray import Document
+
+from finetuner.clip import TEXT, Clip
+from finetuner.encoding import text_of
+from finetuner.exceptions import FinetunerServerError, InvalidInput
+from finetuner.image_model import ImageModel
+from finetuner.images import UriReader, image_of
+from finetuner.onnx_model import OnnxModel
+from finetuner.pixels import cropped
+
+from .settings import EngineSettings
+
+NORM_TOLERANCE = 1e-3
+
+
+class Runner:
+    """One tower of a model.
+
+    Args:
+        model: in memory, on its device.
+        tower: 'clip-text'; anything else takes pictures.
+        settings: how a pass is computed.
+
+    Raises:
+        InvalidInput: a precision that the device does not have.
+    """
+
+    def __init__(self, model: Clip | ImageModel | OnnxModel, tower: str, settings: EngineSettings) -> None:
+        self.model_id = model.model_id
+        self.dim = model.dim
+        self.tower = tower
+        self.reads_texts = tower == TEXT
+        if isinstance(model, OnnxModel):
+            self.bytes = model.bytes
+            tokenizer: Callable[..., Any] = model.prepare
+            preprocess: Callable[..., Any] = model.prepare
+        else:
+            self.bytes = sum(value.nbytes for value in model.network.state_dict().values())
+            tokenizer = getattr(model, "tokenizer", _no_tokenizer)
+            preprocess = model.preprocess
+        self._tokenizer, self._preprocess = tokenizer, preprocess
+        self._encode: Callable[..., np.ndarray] = (
+            getattr(model, "encode_tokens", _no_tokenizer) if self.reads_texts else model.encode_pixels
+        )
+        self._precision = _precision(model, settings.precision)
+        if settings.compile and not isinstance(model, OnnxModel):
+            _compile(model, self.reads_texts)
+
+    def __repr__(self) -> str:
+        return f"Runner({self.model_id!r}, dim={self.dim})"
+
+    def prepare(self, document: Document, read_uri: UriReader) -> Any:
+        """Return the item: (context,) int64 tokens, or (3, size, size) uint8 pixels, both torch tensors.
+
+        Raises:
+            InvalidDocument: the document cannot be encoded.
+        """
+        if self.reads_texts:
+            return self._tokenizer([text_of(document)])[0]
+        import torch
+
+        pixels = cropped(self._preprocess, image_of(document, read_uri))
+        return torch.from_numpy(np.ascontiguousarray(pixels))
+
+    def length(self, item: Any) -> int:
+        """Return the number of tokens without padding, which repeats at the end; of a picture 0."""
+        if not self.reads_texts:
+            return 0
+        tokens = item.numpy()
+        return int((tokens != tokens[-1]).nonzero()[0].max(initial=-1)) + 2
+
+    def run(self, items: Sequence[Any]) -> np.ndarray:
+        """Return (items, dim) float32, L2-normalised, in one pass."""
+        with self._precision():
+            return self._encode(items, batch_size=len(items))
+
+    def check(self) -> None:
+        """Warm up, and encode a canary: a text, or a grey ramp.
+
+        Raises:
+            FinetunerServerError: no vector of the right size and length 1.
+        """
+        ramp = np.linspace(0, 255, 32, dtype=np.uint8)
+        canary = Document(text="a canary") if self.reads_texts else Document(tensor=np.tile(ramp, (32, 1)))
+        vectors = self.run([self.prepare(canary, _no_uri)])
+        if vectors.shape != (1, self.dim) or not abs(float(np.linalg.norm(vectors)) - 1) < NORM_TOLERANCE:
+            raise FinetunerServerError(
+                f"{self.model_id} must encode a canary to {self.dim} numbers of length 1. "
+                f"Got {vectors.shape[1:]} of length {float(np.linalg.norm(vectors)):g}. It is not used."
+            )
+
+
+def _precision(model: Clip | ImageModel | OnnxModel, name: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what a pass runs in."""
+    if name == "fp32" or isinstance(model, OnnxModel):
+        return nullcontext
+    import torch
+
+    kind = model.device.type
+    if kind == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if name == "auto" and not has_bf16:
+        return nullcontext
+    if kind == "cuda" and not has_bf16:
+        raise InvalidInput(f"precision must be fp32 on {torch.cuda.get_device_name()}. Got bf16, which it lacks.")
+    return lambda: torch.autocast(kind, dtype=torch.bfloat16)
+
+
+def _compile(model: Clip | ImageModel, reads_texts: bool) -> None:
+    network: Any = model.network
+    part = network if isinstance(model, ImageModel) else _text_tower(network) if reads_texts else network.visual
+    part.compile(dynamic=True)
+
+
+def _text_tower(network: Any) -> Any:
+    return network.transformer if hasattr(network, "transformer") else network.text
+
+
+def _no_tokenizer(*_: Any, **__: Any) -> Any:
+    raise InvalidInput("model must be a CLIP to encode texts. Got a model of pictures. Name another artifact.")
+
+
+def _no_uri(uri: str) -> bytes:
+    raise AssertionError(uri)

@@ -1,0 +1,73 @@
+"""The settings of a lane, checked when its room starts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from finetuner.checks import choice, flag, number, whole
+from finetuner.exceptions import InvalidInput
+
+PRECISIONS = ("fp32", "bf16", "auto")
+ENGINES = ("torch", "onnx")
+
+
+@dataclass(frozen=True)
+class LaneSettings:
+    """How documents wait and are put together.
+
+    Raises:
+        InvalidInput: when made with a value that is not allowed.
+    """
+
+    batch_size: int = 32
+    """Documents a forward pass at most, 1 to 4096."""
+    max_wait_ms: float = 2.0
+    """Milliseconds that a batch which is not full waits for documents of other requests, 0 to 1000."""
+    queue_size: int = 16384
+    """Documents in the room at most, 1 to 1,000,000; those past it are refused at once."""
+    deadline: float = 300.0
+    """Seconds that a document has from its arrival to its vector, 0.01 to 3600; past them it is refused."""
+    workers: int = 0
+    """Threads that decode pictures and read texts into tokens, at most 64; 0 is one a CPU core, at most 8."""
+    fetchers: int = 16
+    """Threads that fetch pictures by URI, 1 to 256: so many slow servers hold up nobody else."""
+
+    def __post_init__(self) -> None:
+        whole("batch_size", self.batch_size, 1, 4096)
+        number("max_wait_ms", self.max_wait_ms, 0, 1000)
+        whole("queue_size", self.queue_size, 1, 1_000_000)
+        number("deadline", self.deadline, 0.01, 3600)
+        whole("workers", self.workers, 0, 64)
+        whole("fetchers", self.fetchers, 1, 256)
+
+    @property
+    def decoders(self) -> int:
+        """Number of decoding threads that `workers` means."""
+        return self.workers or min(len(os.sched_getaffinity(0)), 8)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a forward pass is computed.
+
+    Raises:
+        InvalidInput: when made with a value that is not allowed.
+    """
+
+    engine: str = "torch"
+    """'torch', or 'onnx': ONNX Runtime with the artifact's own file, a backbone is exported when it is loaded."""
+    precision: str = "fp32"
+    """'fp32'; 'bf16': torch's autocast; 'auto': bf16 where the hardware multiplies it, else fp32."""
+    compile: bool = False
+    """Whether torch compiles the network when it is loaded: minutes then, for less time a pass."""
+
+    def __post_init__(self) -> None:
+        choice("engine", self.engine, ENGINES)
+        choice("precision", self.precision, PRECISIONS)
+        flag("compile", self.compile)
+        if self.engine == "onnx" and (self.precision == "bf16" or self.compile):
+            raise InvalidInput(
+                f"precision bf16 and compile need engine torch. Got engine onnx with precision {self.precision}, "
+                f"compile {self.compile}. Leave them out."
+            )
