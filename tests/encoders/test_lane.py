@@ -67,9 +67,9 @@ class Gate:
 
 
 async def queued(room: EncoderRoom, documents: int) -> None:
-    """Wait until so many documents are in the room and prepared, as far as they are to be."""
+    """Wait until so many documents are in the room: one in the pass at the gate, all others prepared for the next."""
     lane = room._lane
-    while lane._waiting != documents or lane._to_prepare or lane._preparing:
+    while lane._waiting != documents or len(lane._ready) != documents - 1:
         await asyncio.sleep(0.001)
 
 
