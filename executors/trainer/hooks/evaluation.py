@@ -96,7 +96,10 @@ class ScoreEvaluationData(Hook):
 
     def _score(self, stage: str, progress: Progress) -> None:
         assert isinstance(progress.model, Clip)
-        self._scores.add(stage, evaluate_pairs(progress.model, self._pairs))
+        self._scores.add(stage, self._metrics(progress.model))
+
+    def _metrics(self, model: Clip) -> dict[str, float]:
+        return evaluate_pairs(model, self._pairs)
 
 
 class EvaluateSearch(Hook):

@@ -14,12 +14,12 @@ from finetuner.exceptions import InvalidInput
 from finetuner.run_config import RunConfig
 
 from ..data.training_data import Plan, TrainingData
-from .contrastive import CLIPLoss, SigLIPLoss
+from .contrastive import CLIPLoss, PairLoss, SigLIPLoss
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
 MAX_LOGIT_SCALE = math.log(100)
-_LOSSES: dict[str, Callable[..., CLIPLoss | SigLIPLoss]] = {"CLIPLoss": CLIPLoss, "SigLIPLoss": SigLIPLoss}
+_LOSSES: dict[str, Callable[..., PairLoss]] = {"CLIPLoss": CLIPLoss, "SigLIPLoss": SigLIPLoss}
 
 
 class PairNetwork(nn.Module):
@@ -30,7 +30,7 @@ class PairNetwork(nn.Module):
         loss: of the embeddings.
     """
 
-    def __init__(self, clip: nn.Module, loss: CLIPLoss | SigLIPLoss) -> None:
+    def __init__(self, clip: nn.Module, loss: PairLoss) -> None:
         super().__init__()
         self.clip = clip
         self.loss = loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -12,22 +13,14 @@ from torch import distributed, nn
 SIGLIP_BIAS = -10.0
 
 
-class CLIPLoss(nn.Module):
-    """Symmetric InfoNCE: each picture must find its caption among the batch's, each caption its picture.
+class PairLoss(nn.Module, ABC):
+    """A loss over the pairs of a batch, of which each may be shared by several processes.
 
-    Radford et al., arXiv:2103.00020. Pairs with the same picture or the same caption are no negatives of one another.
-
-    Where processes share a batch, each one scores its own pairs against everyone's, and gradients flow back to all
-    of them: the mean of the processes' losses is the loss of the whole batch, and the mean of their gradients, which
-    DistributedDataParallel takes, is its gradient.
-
-    Args:
-        label_smoothing: share of the target, in [0, 1), that is spread evenly over the pair and its negatives.
+    Pairs with the same picture or the same caption are no negatives of one another. Where processes share a batch,
+    each one scores its own pairs against everyone's, and gradients flow back to all of them: the mean of the
+    processes' losses is the loss of the whole batch, and the mean of their gradients, which DistributedDataParallel
+    takes, is its gradient.
     """
-
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        super().__init__()
-        self.label_smoothing = label_smoothing
 
     def forward(
         self,
@@ -39,7 +32,7 @@ class CLIPLoss(nn.Module):
         *,
         gather: bool = True,
     ) -> torch.Tensor:
-        """Return the mean over this process's pairs and both directions, () float32 (float64 of float64), nats.
+        """Return the mean over this process's pairs, () float32 (float64 of float64).
 
         Args:
             image: (batch, dim), L2-normalised; `batch` is the same in every process.
@@ -53,11 +46,57 @@ class CLIPLoss(nn.Module):
             image, text, logit_scale = _full(image), _full(text), _full(logit_scale)
             others = of_all_processes if gather else _alone
             own = _own_columns(image, gather)
-            masked = _false_negatives(image_ids, text_ids, own, others)  # (batch, all) or None
-            all_images, all_texts = others(torch.stack([image, text], dim=1)).unbind(1)  # (all, dim)
-            by_image = self._cross_entropy(logit_scale * image @ all_texts.T, own, masked)
-            by_text = self._cross_entropy(logit_scale * text @ all_images.T, own, masked)
-            return (by_image + by_text) / 2
+            masked = _false_negatives(image_ids, text_ids, own, others)
+            return self._score(image, text, logit_scale, own, masked, others)
+
+    @abstractmethod
+    def _score(
+        self,
+        image: torch.Tensor,
+        text: torch.Tensor,
+        logit_scale: torch.Tensor,
+        own: torch.Tensor,
+        masked: torch.Tensor | None,
+        others: Callable[[torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        """Return the loss.
+
+        Args:
+            image: as above, and the next two.
+            text: (batch, dim)
+            logit_scale: ()
+            own: (batch,) int64, where this process's pairs stand among everyone's.
+            masked: (batch, all) bool, what is no negative; None where everything else is one.
+            others: this process's rows -> everyone's.
+        """
+
+
+class CLIPLoss(PairLoss):
+    """Symmetric InfoNCE, in nats: each picture must find its caption among the batch's, each caption its picture.
+
+    Radford et al., arXiv:2103.00020; the mean of both directions.
+
+    Args:
+        label_smoothing: share of the target, in [0, 1), that is spread evenly over the pair and its negatives.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def _score(
+        self,
+        image: torch.Tensor,
+        text: torch.Tensor,
+        logit_scale: torch.Tensor,
+        own: torch.Tensor,
+        masked: torch.Tensor | None,
+        others: Callable[[torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        all_images, all_texts = others(torch.stack([image, text], dim=1)).unbind(1)  # (all, dim)
+        by_image = self._cross_entropy(logit_scale * image @ all_texts.T, own, masked)
+        by_text = self._cross_entropy(logit_scale * text @ all_images.T, own, masked)
+        return (by_image + by_text) / 2
 
     def _cross_entropy(self, logits: torch.Tensor, own: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
         if masked is None:
@@ -71,10 +110,11 @@ class CLIPLoss(nn.Module):
         return (1 - self.label_smoothing) * loss + self.label_smoothing * even
 
 
-class SigLIPLoss(nn.Module):
+class SigLIPLoss(PairLoss):
     """Sigmoid loss: is this caption this picture's, yes or no, for each combination in the batch.
 
-    Zhai et al., arXiv:2303.15343, algorithm 1; masks and processes as for `CLIPLoss`. In tuning it collapses easily.
+    Zhai et al., arXiv:2303.15343, algorithm 1: the sum over combinations by the count of pairs. In tuning it collapses
+    easily.
 
     Args:
         logit_bias: added to each logit, and trained: a number to start from, or the network's own parameter. One that
@@ -86,29 +126,22 @@ class SigLIPLoss(nn.Module):
         own = isinstance(logit_bias, nn.Parameter)
         self.logit_bias = logit_bias if own else nn.Parameter(torch.tensor(float(logit_bias)))
 
-    def forward(
+    def _score(
         self,
         image: torch.Tensor,
         text: torch.Tensor,
         logit_scale: torch.Tensor,
-        image_ids: torch.Tensor | None = None,
-        text_ids: torch.Tensor | None = None,
-        *,
-        gather: bool = True,
+        own: torch.Tensor,
+        masked: torch.Tensor | None,
+        others: Callable[[torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
-        """Return the sum over combinations by the count of pairs; see `CLIPLoss.forward`."""
-        with torch.autocast(image.device.type, enabled=False):
-            image, text, logit_scale = _full(image), _full(text), _full(logit_scale)
-            others = of_all_processes if gather else _alone
-            own = _own_columns(image, gather)
-            masked = _false_negatives(image_ids, text_ids, own, others)
-            logits = logit_scale * image @ others(text).T + self.logit_bias  # (batch, all)
-            signs = -torch.ones_like(logits)
-            signs[torch.arange(len(own), device=own.device), own] = 1
-            losses = -F.logsigmoid(signs * logits)
-            if masked is not None:
-                losses = losses.masked_fill(masked, 0)
-            return losses.sum() / len(image)
+        logits = logit_scale * image @ others(text).T + self.logit_bias  # (batch, all)
+        signs = -torch.ones_like(logits)
+        signs[torch.arange(len(own), device=own.device), own] = 1
+        losses = -F.logsigmoid(signs * logits)
+        if masked is not None:
+            losses = losses.masked_fill(masked, 0)
+        return losses.sum() / len(image)
 
 
 def _false_negatives(

@@ -203,10 +203,9 @@ class Training:
 
     def _backward(self, batch: Batch) -> torch.Tensor:
         """Add a batch's gradient to the parameters'; return its loss."""
-        images = normalised(batch.pixels.to(self._device, non_blocking=True), self._mean, self._std)
+        (images, *others), keys = self._on_device(batch)
         images = augment(images, self._crops, crop_scale=self._options.crop_scale, flips=self._options.flips)
-        inputs = (images, *(tensor.to(self._device) for tensor in batch.inputs))
-        keys = tuple(key.to(self._device) for key in batch.keys)
+        inputs = (images, *others)
         if self._micro_batch is None or self._micro_batch >= len(batch):
             loss = self._task.loss(self._network(*inputs), keys)
             self._accelerator.backward(loss)
@@ -219,6 +218,12 @@ class Training:
             backward=self._accelerator.backward,
             no_sync=partial(self._accelerator.no_sync, self._network),
         )
+
+    def _on_device(self, batch: Batch) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Return what the network takes, the pictures normalised, and what the loss takes beside its outputs."""
+        images = normalised(batch.pixels.to(self._device, non_blocking=True), self._mean, self._std)
+        inputs, keys = (tuple(tensor.to(self._device) for tensor in side) for side in (batch.inputs, batch.keys))
+        return (images, *inputs), keys
 
     def _measured_batch(self) -> int:
         """Return how much of a batch fits into memory at once, by trying; what trying changes is put back."""
@@ -254,9 +259,8 @@ class Training:
         own = plan[self._accelerator.process_index :: self._accelerator.num_processes]
         with torch.inference_mode():
             for batch in map(self._task.fetch, own):
-                images = normalised(batch.pixels.to(self._device), self._mean, self._std)
-                outputs: Outputs = network(images, *(tensor.to(self._device) for tensor in batch.inputs))
-                keys = tuple(key.to(self._device) for key in batch.keys)
+                inputs, keys = self._on_device(batch)
+                outputs: Outputs = network(*inputs)
                 loss = self._task.loss(outputs, keys, validation=True)
                 sums += torch.tensor([loss.item() * len(batch), len(batch)], device=self._device)
         network.train()
