@@ -80,7 +80,9 @@ def execute(folder: RunFolder, interrupt: Interrupt) -> str:
             folder.go_back(0 if state is None else state["step"])
     with ExitStack() as stack:
         if not first:  # the others do what the first one does, and what they write is thrown away
-            folder = RunFolder(Path(stack.enter_context(TemporaryDirectory(prefix="finetuner-"))))
+            scratch = RunFolder(Path(stack.enter_context(TemporaryDirectory(prefix="finetuner-"))))
+            scratch.take_scores(folder)
+            folder = scratch
         model = _model(config, workspace, device)
         if processes.num_processes > 1:
             share_encoding(model)

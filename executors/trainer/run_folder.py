@@ -85,11 +85,15 @@ class RunFolder:
                 kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
                 write_atomically(file, "".join(kept).encode())
 
-    def take_over(self, other: RunFolder) -> None:
-        """Copy what another run needed to go on."""
+    def take_scores(self, other: RunFolder) -> None:
+        """Copy what another folder knows from before training."""
         for name in ("scores.json", "examples.json"):
             if (other.path / name).exists():
                 shutil.copyfile(other.path / name, self.path / name)
+
+    def take_over(self, other: RunFolder) -> None:
+        """Copy what another run needed to go on."""
+        self.take_scores(other)
         for source, target in (
             (other.metrics, self.metrics),
             (other.evaluations, self.evaluations),

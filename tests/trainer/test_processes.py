@@ -86,6 +86,32 @@ def test_two_processes_can_be_canceled_and_go_on(
         trainer.close()
 
 
+def test_two_processes_that_go_on_know_the_scores_from_before(
+    tmp_path: Path,
+    push: Callable[..., Any],
+    pairs: list[Document],
+    ask: Callable[..., Any],
+    wait_until: Callable[..., None],
+    wait_for_end: Callable[..., dict[str, Any]],
+) -> None:
+    trainer = Trainer(workspace_url=str(tmp_path), threads=1)
+    try:
+        push(trainer, "pairs", pairs)
+        changes = {"run_name": "guarded", "guard_data": "pairs", "epochs": 30, "training_options": {"num_processes": 2}}
+        run = ask(trainer.fit, config=FIT | changes)
+        wait_until((trainer.place.run(run["artifact_id"]) / "checkpoint.pt").exists, "a checkpoint")
+        assert ask(trainer.cancel_run, name="guarded")["status"] == "CANCELED"
+        ask(trainer.resume_run, name="guarded")
+        ended = wait_for_end(trainer, "guarded")
+        assert (ended["status"], ended["details"]) == ("FINISHED", "Training finished")
+        text = ask(trainer.logs_of_run, name="guarded")["text"]
+        assert "Going on from step" in text
+        assert "Guard: mean R@5 was" in text
+        assert "KeyError" not in text, "of the process that writes nothing"
+    finally:
+        trainer.close()
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InvalidInput, match="num_processes must be at most the number of GPUs, 1. Got 2. Lower it"):
