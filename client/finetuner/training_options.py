@@ -37,6 +37,9 @@ class TrainingOptions:
     the weights."""
     lora_alpha: float | None = None
     """1e-6 to 4,096: the adapters are scaled by alpha / rank; None is twice the rank."""
+    lora_plus_ratio: float | None = None
+    """0.01 to 1,000: how many times the learning rate the matrices of adapters that start at zero learn at (LoRA+,
+    arXiv:2402.12354), those of embeddings excepted; None is 16."""
     ema_decay: float | None = None
     """0 to 0.999999: publish the exponential moving average of the weights with this decay a step."""
     frozen: tuple[str, ...] = ()
@@ -57,6 +60,8 @@ class TrainingOptions:
             self._set("lora_rank", whole("lora_rank", self.lora_rank, 1, 1024))
         if self.lora_alpha is not None:
             self._set("lora_alpha", number("lora_alpha", self.lora_alpha, 1e-6, 4096))
+        if self.lora_plus_ratio is not None:
+            self._set("lora_plus_ratio", number("lora_plus_ratio", self.lora_plus_ratio, 0.01, 1000))
         if self.ema_decay is not None:
             self._set("ema_decay", number("ema_decay", self.ema_decay, 0, 0.999999))
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
@@ -66,8 +71,9 @@ class TrainingOptions:
         self._set("crop_scale", (low, high))
         if low > high:
             raise InvalidInput(f"crop_scale must be (low, high). Got ({low:g}, {high:g}). Swap them.")
-        if self.lora_alpha is not None and self.lora_rank is None:
-            raise InvalidInput(f"lora_alpha needs lora_rank. Got {self.lora_alpha:g} alone. Set both, or leave it out.")
+        for name in ("lora_alpha", "lora_plus_ratio"):
+            if (value := getattr(self, name)) is not None and self.lora_rank is None:
+                raise InvalidInput(f"{name} needs lora_rank. Got {value:g} alone. Set both, or leave it out.")
         if {TEXT_PART, VISION_PART} <= set(self.frozen):
             raise InvalidInput("frozen must leave a tower to train. Got 'text' and 'vision'. Leave one out.")
 

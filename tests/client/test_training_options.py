@@ -15,7 +15,8 @@ from finetuner.training_options import TrainingOptions
 
 GIVEN: dict[str, Any] = {
     "micro_batch_size": 8, "num_processes": 2, "compile": True, "gradient_checkpointing": True, "lora_rank": 8,
-    "lora_alpha": 4.0, "ema_decay": 0.99, "frozen": ["text"], "crop_scale": [0.5, 1.0], "flips": True,
+    "lora_alpha": 4.0, "lora_plus_ratio": 2.0, "ema_decay": 0.99, "frozen": ["text"],
+    "crop_scale": [0.5, 1.0], "flips": True,
 }  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def test_what_was_given_comes_back_as_json_holds_it_and_defaults_are_left_out() 
     assert TrainingOptions().changed() == {}
 
 
-@pytest.mark.parametrize("name", [name for name in GIVEN if name not in ("lora_alpha",)])
+@pytest.mark.parametrize("name", [name for name in GIVEN if name not in ("lora_alpha", "lora_plus_ratio")])
 def test_every_option_is_one_of_a_run(name: str) -> None:
     config = RunConfig(model="clip-mini", train_data="data", training_options={name: GIVEN[name]})
     assert config.training_options == {name: GIVEN[name]}
@@ -45,6 +46,8 @@ def test_every_option_is_one_of_a_run(name: str) -> None:
         ({"lora_rank": 0}, "lora_rank must be a whole number in \\[1, 1024\\]"),
         ({"lora_rank": 8, "lora_alpha": 0}, "lora_alpha must be a number"),
         ({"lora_alpha": 8}, "lora_alpha needs lora_rank. Got 8 alone"),
+        ({"lora_rank": 8, "lora_plus_ratio": 0}, "lora_plus_ratio must be a number in \\[0.01, 1000\\]. Got 0"),
+        ({"lora_plus_ratio": 4}, "lora_plus_ratio needs lora_rank. Got 4 alone"),
         ({"ema_decay": 1}, "ema_decay must be a number in \\[0, 0.999999\\]. Got 1"),
         ({"ema_decay": float("nan")}, "ema_decay must be a number"),
         ({"frozen": "text"}, "frozen must be a list. Got 'text'"),

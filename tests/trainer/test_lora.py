@@ -14,12 +14,14 @@ from executors.trainer.hooks.freezing import Freeze
 from executors.trainer.hooks.hook import Progress
 from executors.trainer.hooks.lora import MergeAdapters, TrainAdapters, adapted
 from executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, copied_weights
+from executors.trainer.loop.optimization import make_optimizer
 from finetuner.backbones import find_backbone
 from finetuner.callback import BestModelCheckpoint
 from finetuner.clip import Clip, load_backbone, text_features
 from finetuner.exceptions import InvalidInput
 from finetuner.image_network import Average, ImageNetwork
 from finetuner.model_kinds import load_model, save_model
+from finetuner.run_config import RunConfig
 from tests.trainer.short_training import Announce, Recorder, equal, trained
 
 TINY_TIMM = {"embed_dim": 16, "vision_cfg": {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224,
@@ -97,6 +99,10 @@ def test_merging_equals_the_formula(clip_mini: Clip) -> None:
     adapters.merge()
     after = copied_weights(clip_mini.network)
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    embedding = "token_embedding"
+    b, a = state[f"{embedding}.lora_embedding_B.default"], state[f"{embedding}.lora_embedding_A.default"]
+    torch.testing.assert_close(after[f"{embedding}.weight"], before[f"{embedding}.weight"] + 6 / 2 * (b @ a).T)
+    changed.remove(f"{embedding}.weight")
     assert {name.rpartition(".")[0].rpartition(".")[2] for name in changed} == {"attn", "c_fc", "c_proj"}
     for name in changed:
         layer = name.rpartition(".")[0]
@@ -137,6 +143,19 @@ def test_adapters_come_from_the_seed_alone() -> None:
     torch.manual_seed(2)
     assert torch.equal(drawn(3), first)
     assert not torch.equal(drawn(4), first)
+
+
+@pytest.mark.parametrize(("given", "ratio"), [({}, 16.0), ({"lora_plus_ratio": 3}, 3.0)])
+def test_matrices_that_start_at_zero_learn_faster(clip_mini: Clip, given: dict[str, float], ratio: float) -> None:
+    adapters_in(clip_mini.network)
+    config = RunConfig(model="clip-mini", train_data="data", training_options={"lora_rank": 2} | given)
+    groups = make_optimizer(clip_mini.network, config, 0.01).param_groups
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    for name, parameter in clip_mini.network.named_parameters():
+        if parameter.requires_grad:
+            starts_at_zero = not parameter.any() and "embedding" not in name
+            assert rates[id(parameter)] == pytest.approx(0.01 * (ratio if starts_at_zero else 1)), name
+    assert sorted(set(rates.values())) == pytest.approx([0.01, 0.01 * ratio])
 
 
 class ReadsWeight(nn.Module):

@@ -29,8 +29,9 @@ log = logging.getLogger("finetuner")
 class TrainAdapters(Hook):
     """Freezes the weights and trains adapters of them: B @ A * alpha / rank is added to each adapted weight.
 
-    Adapted are the linear layers, the input projections of fused attention, and convolutions over all channels. The
-    output projection of fused attention is not: peft 0.21 counts its adapter twice forward and once backward.
+    Adapted are the linear layers, the input projections of fused attention, embeddings, and convolutions over all
+    channels. The output projection of fused attention is not: peft 0.21 counts its adapter twice forward and once
+    backward.
 
     Args:
         rank: of A and B, at least 1.
@@ -146,7 +147,7 @@ def _is_adaptable(module: nn.Module) -> bool:
         mixes_channels = module.groups == 1
         cuts_patches = module.stride == module.kernel_size != (1, 1)
         return mixes_channels and not cuts_patches and module.weight.requires_grad
-    return type(module) is nn.Linear and module.weight.requires_grad
+    return type(module) in (nn.Linear, nn.Embedding) and bool(module.weight.requires_grad)
 
 
 def _merge(tuner: LoraModel | None) -> nn.Module:

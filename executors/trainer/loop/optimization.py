@@ -17,6 +17,8 @@ from .layer_decay import depths
 
 COSINE_END = 0.1
 WARM_UP_SHARE = 0.05
+LORA_PLUS_RATIO = 16.0  # as in arXiv:2402.12354
+SECOND_MATRIX = ".lora_B."  # in peft's names of parameters; of embeddings' adapters it does not start at zero
 CLIP_BETAS, CLIP_EPS = (0.9, 0.98), 1e-6
 
 
@@ -24,7 +26,8 @@ def make_optimizer(network: torch.nn.Module, config: RunConfig, learning_rate: f
     """Return the optimizer, of torch's fused kind where there is one.
 
     Weight decay spares 1-D parameters (biases, norms) and the logit scale. With `layer_wise_lr_decay` d, parameters
-    at depth n (see `layer_decay`) learn at d**n of the rate; the first group is the least deep.
+    at depth n (see `layer_decay`) learn at d**n of the rate; the second matrices of adapters at `lora_plus_ratio` times
+    the rate. The first group is the least deep.
 
     Args:
         network: whose trainable parameters are taken.
@@ -52,15 +55,16 @@ def make_optimizer(network: torch.nn.Module, config: RunConfig, learning_rate: f
     if not named:
         raise InvalidInput("network must have something to train. Got all of it frozen. Freeze less.")
     depth_of = {} if layer_decay == 1 else depths(network)
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    ratio = config.options.lora_plus_ratio or LORA_PLUS_RATIO
+    groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
     for name, parameter in named:
-        depth, spared = depth_of.get(name, 0), parameter.ndim < 2
+        depth, spared, fast = depth_of.get(name, 0), parameter.ndim < 2, SECOND_MATRIX in name
         group = groups.setdefault(
-            (depth, spared),
+            (depth, fast, spared),
             {
                 "params": [],
                 "weight_decay": 0.0 if spared else weight_decay,
-                "lr": learning_rate * layer_decay**depth,
+                "lr": learning_rate * layer_decay**depth * (ratio if fast else 1.0),
             },
         )
         group["params"].append(parameter)
