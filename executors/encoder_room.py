@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from docarray import Document, DocumentArray
@@ -13,17 +14,21 @@ from executors.lane.measures import Measures
 from executors.lane.runner import Runner
 from executors.lane.served_models import ServedModels, ServedSettings
 from executors.lane.settings import EngineSettings, LaneSettings
-from executors.room import Room, bound
+from executors.ranking import model_before, rank
+from executors.room import ENCODER_PARAMETERS, Room, bound
 from finetuner import wire
 from finetuner.checks import flag, whole
 from finetuner.clip import TEXT
+from finetuner.exceptions import InvalidInput
 from finetuner.images import is_text
-from finetuner.models import LIVE, Models
+from finetuner.models import LIVE, SEARCHED, Models
+from finetuner.onnx_session import SessionOptions, providers
 from finetuner.parameters import Parameters
 from finetuner.uris import read_any_host, read_public
 
 # Every room of a chain gets the same parameters, so these are no mistake of the caller's.
-INDEXER_PARAMETERS = ("limit", "return_content")
+INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content")
+DROP = "drop_image_content"  # an answer without the pictures that came
 
 
 class EncoderRoom(Room):
@@ -31,11 +36,11 @@ class EncoderRoom(Room):
 
     Args:
         backbone: the model behind `live` until an artifact is promoted.
-        device: torch's name of a device.
-        threads: CPU threads of a forward pass; 0 leaves it to torch.
+        device: torch's name of a device; with engine onnx see `onnx_session.providers`.
+        threads: CPU threads of a forward pass; 0 leaves it to the engine.
         private_uris: whether pictures may be fetched from private addresses.
         batch_size: of `LaneSettings`, and so are max_wait_ms, queue_size, deadline, workers and fetchers.
-        engine: of `EngineSettings`, and so are precision and compile.
+        engine: of `EngineSettings`, and so are precision, compile, session_options and draft.
         models: of `ServedSettings`, and so are models_mb, switch_wait and switch_limit.
         kwargs: of `Room`.
 
@@ -60,6 +65,8 @@ class EncoderRoom(Room):
         engine: str = EngineSettings.engine,
         precision: str = EngineSettings.precision,
         compile: bool = EngineSettings.compile,  # noqa: A002  # as everybody calls it
+        session_options: Mapping[str, Any] | None = None,
+        draft: int = EngineSettings.draft,
         models: int = ServedSettings.models,
         models_mb: int = ServedSettings.models_mb,
         switch_wait: float = ServedSettings.switch_wait,
@@ -68,7 +75,8 @@ class EncoderRoom(Room):
     ) -> None:
         super().__init__(**kwargs)
         lane = LaneSettings(batch_size, max_wait_ms, queue_size, deadline, workers, fetchers)
-        engine_settings = EngineSettings(engine, precision, compile)
+        options = {} if session_options is None else session_options
+        engine_settings = EngineSettings(engine, precision, compile, options, draft)
         served = ServedSettings(models, models_mb, switch_wait, switch_limit)
         if whole("threads", threads, 0, 1024):
             import torch
@@ -77,10 +85,19 @@ class EncoderRoom(Room):
         read_uri = read_any_host if flag("private_uris", private_uris) else read_public
         measures = Measures(self.registry)
         source = Models(self.place, default=backbone, device=device, towers=(self.tower,))
-        load = source.load_onnx if engine == "onnx" else source.load
+        session = SessionOptions.read(engine_settings.session_options, threads)
+        if engine == "onnx":
+            providers(device)
+
+        def load(model_id: str) -> Runner:
+            if engine == "onnx":
+                onnx = source.load_onnx(model_id, int8=precision == "int8", session_options=session)
+                return Runner(onnx, self.tower, engine_settings)
+            return Runner(source.load(model_id), self.tower, engine_settings)
+
         self._models = ServedModels(
             source.resolve,
-            lambda model_id: Runner(load(model_id), self.tower, engine_settings),
+            load,
             served,
             measures,
             lambda text: self.logger.error(text),
@@ -96,29 +113,77 @@ class EncoderRoom(Room):
     @bound(wire.ENCODE)
     async def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode every document of this room's kind; `artifact` names the model."""
-        await self._answer(wire.ENCODE, docs, parameters, ("artifact",))
+        await self._answer(wire.ENCODE, docs, parameters)
+
+    @bound(wire.ANY)
+    async def encode_any(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
+        """Encode as `/encode` does; a document without content passes through, as clip-client's `profile` has it."""
+        full = [document for document in docs if document.uri or document.content is not None]
+        await self._answer(wire.ANY, full, parameters)
 
     @bound(wire.INDEX)
     async def encode_new(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode the documents that have no embedding yet, on their way to the indexer."""
-        await self._answer(wire.INDEX, _without_embedding(docs), parameters, ("artifact", *INDEXER_PARAMETERS))
+        await self._answer(wire.INDEX, _without_embedding(docs), parameters, INDEXER_PARAMETERS)
 
     @bound(wire.SEARCH)
     async def encode_queries(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode the queries that have no embedding yet, on their way to the indexer."""
-        await self._answer(wire.SEARCH, _without_embedding(docs), parameters, ("artifact", *INDEXER_PARAMETERS))
+        await self._answer(wire.SEARCH, _without_embedding(docs), parameters, INDEXER_PARAMETERS)
+
+    @bound(wire.RANK)
+    async def rank(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
+        """Encode documents and their matches; sort the matches of those that have all their embeddings now."""
+        parts = [part for document in docs for part in (document, *document.matches)]
+        await self._answer(wire.RANK, parts, parameters, model_id=model_before(docs))
+        await asyncio.to_thread(rank, docs, self.tower == TEXT)
 
     async def _answer(
-        self, endpoint: str, docs: Sequence[Document], parameters: dict[str, Any], names: tuple[str, ...]
+        self,
+        endpoint: str,
+        docs: Sequence[Document],
+        parameters: dict[str, Any],
+        names: tuple[str, ...] = (),
+        model_id: str | None = None,
     ) -> None:
+        """Encode the documents of this room's kind.
+
+        Args:
+            endpoint: for metrics and log.
+            docs: of any kind.
+            parameters: as they came; what is wrong with them is the error of each document.
+            names: parameters that another room reads.
+            model_id: the model to use, whatever the parameters name.
+        """
+
         async def find_runner() -> Runner:
-            reference = Parameters(parameters, names).text("artifact", LIVE)
+            given = Parameters(parameters, (*ENCODER_PARAMETERS, *names))
+            given.flag(DROP, False)
+            reference = model_id or _reference(given)
+            follows = reference == LIVE and endpoint in (wire.INDEX, wire.SEARCH)
+            if follows and await asyncio.to_thread(self.place.aliases.get, SEARCHED) is not None:
+                reference = SEARCHED  # what the index has vectors of
             # what is indexed is for the model that searches from now on, so it waits for that one
             return await self._models.get(reference, current=endpoint == wire.INDEX)
 
         mine = [document for document in docs if is_text(document) == (self.tower == TEXT)]
         if mine:
             await self._answerer.encode(endpoint, mine, find_runner)
+        if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer keeps pictures, and sends none back
+            for document in mine:
+                document.pop("blob", "tensor")
+
+
+def _reference(given: Parameters) -> str:
+    """Return the model that a request names, by our word for it or by clip-client's.
+
+    Raises:
+        InvalidInput: two models, or one that is no string.
+    """
+    named = {given.text(name) for name in ("artifact", "model_name") if given.get(name) is not None}
+    if len(named) > 1:
+        raise InvalidInput(f"artifact and model_name must name one model. Got {' and '.join(sorted(named))}. Drop one.")
+    return named.pop() if named else LIVE
 
 
 def _without_embedding(documents: DocumentArray) -> list[Document]:

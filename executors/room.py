@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,13 +12,18 @@ from docarray import Document, DocumentArray
 from jina import Executor, requests
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from executors.collector import freeze_modules
 from executors.lifeline import end_with_parent
 from finetuner.exceptions import FinetunerError, FinetunerServerError
 from finetuner.parameters import Parameters
-from finetuner.wire import mark_error, reply
+from finetuner.wire import INDEX, SEARCH, mark_error, reply
 from finetuner.workspace import Workspace
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+# Every room of a chain gets the same parameters: what the encoders read is no mistake where they come first.
+ENCODER_PARAMETERS = ("artifact", "model_name", "drop_image_content")
+AFTER_ENCODERS = (INDEX, SEARCH)
 
 SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -28,6 +34,8 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         end_with_parent()
+        if hasattr(self.runtime_args, "shard_id"):  # Jina serves it; else it is an object in another process
+            freeze_modules()
         registry = getattr(self.runtime_args, "metrics_registry", None)
         self.registry: CollectorRegistry = registry if registry is not None else CollectorRegistry()
         self._request_count = Counter(
@@ -96,7 +104,7 @@ def bound(*endpoints: str) -> Callable[[Method], Method]:
     return decorate
 
 
-def control(endpoint: str, *names: str) -> Callable[[Callable[..., Any]], Any]:
+def control(endpoint: str, *names: str, beside: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Bind a method to an endpoint that answers with one JSON document.
 
     The method takes the checked parameters and the request's documents, and returns what JSON can hold, or
@@ -105,7 +113,9 @@ def control(endpoint: str, *names: str) -> Callable[[Callable[..., Any]], Any]:
     Args:
         endpoint: path such as '/runs/get'.
         names: the parameters that it reads.
+        beside: whether other requests are answered meanwhile; otherwise they take turns.
     """
+    read = dict.fromkeys((*names, *ENCODER_PARAMETERS)) if endpoint in AFTER_ENCODERS else names
 
     def decorate(method: Callable[..., Any]) -> Any:
         def answer(
@@ -113,12 +123,18 @@ def control(endpoint: str, *names: str) -> Callable[[Callable[..., Any]], Any]:
         ) -> DocumentArray:
             try:
                 with self.measured(endpoint):
-                    value = method(self, Parameters(parameters, names), docs or DocumentArray())
+                    value = method(self, Parameters(parameters, tuple(read)), docs or DocumentArray())
                     return value if isinstance(value, DocumentArray) else DocumentArray([reply(value)])
             except Exception as error:
                 return DocumentArray([mark_error(Document(), self.failed(endpoint, error))])
 
-        answer.__name__, answer.__doc__ = method.__name__, method.__doc__
-        return bound(endpoint)(answer)
+        async def answer_beside(
+            self: Room, docs: DocumentArray | None = None, parameters: dict[str, Any] | None = None, **_: Any
+        ) -> DocumentArray:
+            return await asyncio.to_thread(answer, self, docs, parameters)
+
+        chosen = answer_beside if beside else answer
+        chosen.__name__, chosen.__doc__ = method.__name__, method.__doc__
+        return bound(endpoint)(chosen)
 
     return decorate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,14 @@ def test_an_error_leaves_no_embedding(desk: Desk) -> None:
     (answer,) = desk.answer(parameters={"question": "ours"})
     assert error_of(answer) is not None
     assert answer.embedding is None
+
+
+def test_only_a_room_that_jina_serves_takes_what_is_loaded_out_of_the_collector(tmp_path: Path) -> None:
+    assert gc.get_freeze_count() == 0
+    Room(workspace_url=str(tmp_path))
+    assert gc.get_freeze_count() == 0
+    try:
+        Room(workspace_url=str(tmp_path), runtime_args={"shard_id": 0})
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()

@@ -8,6 +8,7 @@ models/tokenizer.json         where the tokenizer is not open_clip's own
 models/config.json            where the text tower is one of transformers', such as XLM-R
 models/clip-text/weights.safetensors  models/clip-vision/weights.safetensors
 models/clip-text/model.onnx           models/clip-vision/model.onnx  where the run was asked for them
+models/clip-text/model-int8.onnx      models/clip-vision/model-int8.onnx  the same
 wise_ft.json                  {"metric", "alpha", "curve": [[alpha, score], ...]}, where WiSE-FT's alphas were swept
 ends/tuned/                   as models/: the curve's end at alpha 1; the one at alpha 0 is the manifest's parent
 """
@@ -31,6 +32,8 @@ from .workspace import Workspace, publish_folder
 if TYPE_CHECKING:
     from .model_kinds import Model
     from .onnx_model import OnnxModel
+    from .onnx_session import SessionOptions
+    from .pairs import Pair
 
 log = logging.getLogger("finetuner")
 
@@ -91,7 +94,8 @@ def publish(
     config: Mapping[str, Any],
     examples: Mapping[str, Any] | None = None,
     *,
-    to_onnx: bool = False,
+    to_onnx: bool | str = False,
+    pairs: Sequence[Pair] = (),
     kept: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write an artifact and give it its final name in one step.
@@ -102,7 +106,9 @@ def publish(
         manifest: without `files`, which are filled in here.
         config: of the run.
         examples: what queries found, {stage: {query: [match, ...]}}.
-        to_onnx: write each tower as ONNX, too, and log how far it is from torch.
+        to_onnx: write each tower as ONNX, too, and log how far it is from torch; 'int8' of a CLIP: once more with int8
+            weights, and log what those cost.
+        pairs: evaluation data for that.
         kept: files and folders that the run left for the artifact, by their path inside it.
 
     Returns:
@@ -119,7 +125,7 @@ def publish(
     try:
         save_model(model, temporary / "models")
         if to_onnx:
-            _export(model, temporary / "models")
+            _export(model, temporary / "models", int8=to_onnx == "int8", pairs=pairs)
         for name, source in (kept or {}).items():
             (temporary / name).parent.mkdir(exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, temporary / name)
@@ -139,11 +145,16 @@ def publish(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _export(model: Model, folder: Path) -> None:
-    from .onnx_export import MAX_DIFFERENCE, export_onnx
+def _export(model: Model, folder: Path, *, int8: bool, pairs: Sequence[Pair]) -> None:
+    from .clip import Clip
+    from .onnx_export import MAX_DIFFERENCE, export_int8, export_onnx
 
     for tower, difference in export_onnx(model, folder).items():
         log.info("ONNX of %s differs from torch by %.1e, of %.0e allowed", tower, difference, MAX_DIFFERENCE)
+    if int8:
+        assert isinstance(model, Clip)  # RunConfig refuses it for pictures
+        for line in export_int8(model, folder, pairs):
+            log.info("%s", line)
 
 
 def sha256_of(path: Path) -> str:
@@ -249,13 +260,20 @@ def load(folder: Path, device: str = "cpu", towers: Sequence[str] | None = None)
     return load_model(folder / "models", manifest.artifact_id, device, towers or manifest.towers)
 
 
-def load_onnx(folder: Path, tower: str, device: str | None = None) -> OnnxModel:
+def load_onnx(
+    folder: Path,
+    tower: str,
+    device: str | None = None,
+    *,
+    int8: bool = False,
+    session_options: SessionOptions | None = None,
+) -> OnnxModel:
     """Verify an artifact and load one tower from its ONNX file.
 
     Args:
         folder: of the artifact.
         tower: one of the manifest's.
-        device: 'cpu' or 'cuda'; None takes CUDA where ONNX Runtime has it.
+        device, int8, session_options: see `onnx_model.load_onnx`.
 
     Raises:
         ArtifactNotFound, CorruptedArtifact, CorruptedONNXModel, InvalidInput
@@ -263,7 +281,15 @@ def load_onnx(folder: Path, tower: str, device: str | None = None) -> OnnxModel:
     from . import onnx_model
 
     manifest = verify(folder)
-    return onnx_model.load_onnx(folder / "models", tower, manifest.artifact_id, manifest.output_dim, device)
+    return onnx_model.load_onnx(
+        folder / "models",
+        tower,
+        manifest.artifact_id,
+        manifest.output_dim,
+        device,
+        int8=int8,
+        session_options=session_options,
+    )
 
 
 def zip_folder(folder: Path, target: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -98,6 +99,11 @@ class Connection:
         detail = answer.get("detail") if isinstance(error, ValueError) and isinstance(answer, dict) else ""
         if "StatusCode.UNAUTHENTICATED" in text or "token" in str(detail):
             return Unauthorized(f"token must be the one that the Flow at {self.host} asks for. Got another or none.")
+        if room := re.search(r"Communication error with deployment (\w+)", text):
+            return FlowUnreachable(
+                f"{room[1]} must answer {endpoint} in the Flow at {self.host}. It is down. It is started again: try "
+                "later, and see /healthz."
+            )
         if isinstance(error, ConnectionError) or "Cannot connect" in text:
             return FlowUnreachable(
                 f"a Flow must answer at {self.host}. None does. Start one with `finetuner up`, or pass host=..."

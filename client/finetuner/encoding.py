@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .clip import TEXT, TOWERS
-from .exceptions import FinetunerError, InvalidDocument
+from .exceptions import FinetunerError, TextTooLong
 from .images import UriReader, image_of, is_text
 from .wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 
@@ -90,8 +90,8 @@ def text_of(document: Document) -> str:
     """Return a document's text.
 
     Raises:
-        InvalidDocument: longer than MAX_TEXT.
+        TextTooLong: longer than MAX_TEXT.
     """
     if len(document.text) > MAX_TEXT:
-        raise InvalidDocument(f"text must be at most {MAX_TEXT} characters. Got {len(document.text)}. Cut it.")
+        raise TextTooLong(f"text must be at most {MAX_TEXT} characters. Got {len(document.text)}. Cut it.")
     return str(document.text)

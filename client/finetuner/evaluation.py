@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .clip import TEXT, VISION, Clip
 from .exceptions import InvalidDocument, InvalidInput
 from .images import decode
 from .metrics import nearest, retrieval_metrics
 from .pairs import Pair
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL.Image import Image
 
 LIMIT = 20
 RECALLS = (1, 5, 10)
@@ -37,6 +42,21 @@ def mean_recall(metrics: Mapping[str, float], prefix: str = "", k: int = 5) -> f
         k: one of RECALLS.
     """
     return (metrics[prefix + text_to_image(k)] + metrics[prefix + image_to_text(k)]) / 2
+
+
+class PairEncoder(Protocol):
+    """What encodes pairs: a `Clip`, or both of its towers by ONNX Runtime."""
+
+    dim: int
+    """Embedding size."""
+    preprocess: Callable[[Image], torch.Tensor]
+    """One picture -> (3, size, size) float32."""
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        """Return (texts, dim) float32, L2-normalised."""
+
+    def encode_pixels(self, pixels: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
+        """Return (pictures, dim) float32, L2-normalised."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,7 @@ def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, ba
     return score(encode_pairs(model, pairs, batch_size), limit)
 
 
-def encode_pairs(model: Clip, pairs: Iterable[Pair], batch_size: int = 64) -> EncodedPairs:
+def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64) -> EncodedPairs:
     """Encode pairs as they are read; no more than a batch of pictures is held.
 
     Args:

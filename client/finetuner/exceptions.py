@@ -3,6 +3,13 @@
 FinetunerError
 ├── InvalidInput (ValueError)          a wrong argument, name, option or document
 │   └── InvalidDocument                one document of a batch; its neighbours are answered
+│       ├── EmptyDocument              neither text nor picture
+│       ├── TextTooLong
+│       ├── UndecodableImage           truncated, or no picture at all
+│       ├── ImageTooLarge              in bytes, pixels or one side
+│       ├── InvalidTensor              another shape or dtype
+│       ├── ForbiddenUri               a local file, a private address, a redirect to one
+│       └── UnreachableUri             no answer, too slow, or not a 200
 ├── AlreadyExists                      a run name that is taken
 ├── NotFound (LookupError)
 │   ├── RunNotFound
@@ -44,6 +51,40 @@ class InvalidInput(FinetunerError, ValueError):
 
 class InvalidDocument(InvalidInput):
     """One document of a batch cannot be used; the others are not affected."""
+
+
+class EmptyDocument(InvalidDocument):
+    """Neither text, blob, tensor nor uri."""
+
+
+class TextTooLong(InvalidDocument):
+    """More characters than a text may have."""
+
+    status = 413
+
+
+class UndecodableImage(InvalidDocument):
+    """Bytes that are no picture, or only a part of one."""
+
+
+class ImageTooLarge(InvalidDocument):
+    """More bytes or pixels than a picture may have, or a side too long for the other."""
+
+    status = 413
+
+
+class InvalidTensor(InvalidDocument):
+    """An array of another shape or dtype than a picture's."""
+
+
+class ForbiddenUri(InvalidDocument):
+    """A URI that a server does not fetch: a local file, a private address, or a redirect to one."""
+
+    status = 403
+
+
+class UnreachableUri(InvalidDocument):
+    """A URI that did not answer with 200 in time."""
 
 
 class AlreadyExists(FinetunerError):

@@ -27,23 +27,28 @@ class Addresses:
     http: str
     """Such as 'http://127.0.0.1:51001'."""
     metrics: dict[str, str]
-    """Prometheus URL by room, the gateway's included."""
+    """Prometheus URL by room, the gateway's included; those of several replicas as 'room/0', 'room/1'."""
 
 
-def flow_file(name: str = "finetuner.yml") -> Path:
-    """Return a Flow YAML: of $FINETUNER_FLOWS, or of the checkout that this package runs from.
+def flow_file(name: str = "finetuner") -> Path:
+    """Return a Flow's YAML: of $FINETUNER_FLOWS, or of the checkout that this package runs from.
+
+    Args:
+        name: 'finetuner' (everything), 'encode' or 'search'; in $FINETUNER_FLOWS whatever YAML there is.
 
     Raises:
-        InvalidInput: there is none, as in an installed wheel, which holds the client alone.
+        InvalidInput: no such Flow, or none at all, as in an installed wheel, which holds the client alone.
     """
     folder = Path(os.environ.get(FLOWS) or Path(__file__).parents[2] / "flows")
-    path = folder / name
-    if not path.is_file():
+    found = {path.stem: path for path in sorted(folder.glob("*.yml"))}
+    if not found:
         raise InvalidInput(
-            f"Expected the Flow's YAML at {path}. Found none: the wheel holds the client, not the server. "
+            f"Expected the Flow's YAML in {folder}. Found none: the wheel holds the client, not the server. "
             f"Run from a checkout of the repository, or set {FLOWS} to its folder flows/."
         )
-    return path
+    if name not in found:
+        raise InvalidInput(f"flow must be one of {', '.join(found)}. Got {name!r}. Choose one, or set {FLOWS}.")
+    return found[name]
 
 
 def configured(
@@ -80,10 +85,20 @@ def configured(
             _port(http_port, host, "--http-port", chosen),
         ]
         for room in rooms:
+            if room.get("uses_with", {}).get("encoder"):  # the indexer asks this Flow to encode
+                room["uses_with"]["encoder"] = addresses(content).grpc
             # Nobody asked for these numbers, so one that is taken is no reason to fail.
-            wanted = room["port_monitoring"] if grpc_port and _free(room["port_monitoring"]) else 0
-            room["port_monitoring"] = _port(wanted, "0.0.0.0", "", chosen)
+            ports = [
+                _port(port if grpc_port and _free(port) else 0, "0.0.0.0", "", chosen) for port in _metrics_ports(room)
+            ]
+            room["port_monitoring"] = ports if len(ports) > 1 else ports[0]
     return content
+
+
+def _metrics_ports(room: dict[str, Any]) -> list[int]:
+    """Return the port of each replica's metrics."""
+    ports = room["port_monitoring"]
+    return ports if isinstance(ports, list) else [ports]
 
 
 def _free(port: int) -> bool:
@@ -115,9 +130,15 @@ def addresses(content: dict[str, Any]) -> Addresses:
     reachable = "127.0.0.1" if host == "0.0.0.0" else host
     grpc_port, http_port = content["gateway"]["port"]
     rooms = [{**content["gateway"], "name": "gateway"}, *content["executors"]]
+    metrics = {}
+    for room in rooms:
+        ports = _metrics_ports(room)
+        for number, port in enumerate(ports):
+            name = room["name"] if len(ports) == 1 else f"{room['name']}/{number}"
+            metrics[name] = f"http://127.0.0.1:{port}/metrics"
     return Addresses(
         pid=os.getpid(),
         grpc=f"grpc://{reachable}:{grpc_port}",
         http=f"http://{reachable}:{http_port}",
-        metrics={room["name"]: f"http://127.0.0.1:{room['port_monitoring']}/metrics" for room in rooms},
+        metrics=metrics,
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from .exceptions import InvalidDocument
+from .exceptions import EmptyDocument, ImageTooLarge, InvalidDocument, InvalidTensor, UndecodableImage
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -24,29 +24,36 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 UriReader = Callable[[str], bytes]
 
 
-def decode(blob: bytes) -> Image:
+def decode(blob: bytes, side: int = 0) -> Image:
     """Decode an image file: upright by its EXIF tag, mode RGB.
 
     Args:
         blob: a file in one of FORMATS, at most MAX_BYTES long and MAX_PIXELS large.
+        side: pixels; a JPEG whose sides stay at least as long is decoded at 1/2, 1/4 or 1/8 of its size. 0: never.
 
     Raises:
-        InvalidDocument: not an image, truncated, or too large.
+        UndecodableImage, ImageTooLarge: not an image or truncated; too large.
     """
     from PIL import Image, ImageOps
 
     if len(blob) > MAX_BYTES:
-        raise InvalidDocument(f"image must be at most {MAX_BYTES} bytes. Got {len(blob)}. Scale it down.")
+        raise ImageTooLarge(f"image must be at most {MAX_BYTES} bytes. Got {len(blob)}. Scale it down.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit follows
             image = Image.open(io.BytesIO(blob), formats=FORMATS)
         _check_size("image", image.width, image.height)
+        if side:
+            image.draft(None, (side, side))
         return _to_rgb(ImageOps.exif_transpose(image))
     except InvalidDocument:
         raise
+    except Image.DecompressionBombError as error:  # so large that Pillow does not open it
+        raise ImageTooLarge(
+            f"image must be at most {MAX_PIXELS} pixels. Got more ({_one_line(error)}). Scale it down."
+        ) from error
     except Exception as error:  # Pillow's plug-ins raise whatever their parsers run into
-        raise InvalidDocument(
+        raise UndecodableImage(
             f"image must be a picture file such as JPEG or PNG. Got {len(blob)} bytes that cannot be "
             f"decoded ({_one_line(error)}). Check the file, or remove the document."
         ) from error
@@ -54,10 +61,10 @@ def decode(blob: bytes) -> Image:
 
 def _check_size(what: str, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise InvalidDocument(f"{what} must be at most {MAX_PIXELS} pixels. Got {width} x {height}. Scale it down.")
+        raise ImageTooLarge(f"{what} must be at most {MAX_PIXELS} pixels. Got {width} x {height}. Scale it down.")
     # Models enlarge the shorter side to theirs, and a line of one pixel by a million would take gigabytes.
     if max(width, height) > MAX_SIDE_RATIO * min(width, height):
-        raise InvalidDocument(
+        raise ImageTooLarge(
             f"{what} must be at most {MAX_SIDE_RATIO} times as long as wide. Got {width} x {height}. Cut it."
         )
 
@@ -65,7 +72,7 @@ def _check_size(what: str, width: int, height: int) -> None:
 def _to_rgb(image: Image) -> Image:
     """Convert to RGB; 16-bit grey keeps its upper 8 bits, where Pillow would cut everything above 255 to white."""
     if image.mode == "F":
-        raise InvalidDocument("image must have whole numbers as pixels. Got floating point. Convert it to 8 bits.")
+        raise UndecodableImage("image must have whole numbers as pixels. Got floating point. Convert it to 8 bits.")
     if not image.mode.startswith("I"):
         return image.convert("RGB")
     import numpy as np
@@ -80,14 +87,14 @@ def from_tensor(tensor: Any) -> Image:
         tensor: (height, width, 3) or (height, width), uint8.
 
     Raises:
-        InvalidDocument: another shape or dtype.
+        InvalidTensor, ImageTooLarge: another shape or dtype; too large.
     """
     import numpy as np
     from PIL import Image
 
     array = np.asarray(tensor)
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise InvalidDocument(
+        raise InvalidTensor(
             f"tensor must be (height, width, 3) or (height, width) uint8. "
             f"Got {array.shape} {array.dtype}. Convert it first."
         )
@@ -99,15 +106,15 @@ def read_data_uri(uri: str) -> bytes:
     """Return the bytes inside a `data:` URI.
 
     Raises:
-        InvalidDocument: malformed, or longer than MAX_BYTES.
+        UndecodableImage: malformed, or longer than MAX_BYTES.
     """
     header, comma, content = uri.partition(",")
     if not comma or len(content) > MAX_BYTES * 2:
-        raise InvalidDocument(f"data URI must be 'data:TYPE;base64,CONTENT'. Got {uri[:40]!r}.")
+        raise UndecodableImage(f"data URI must be 'data:TYPE;base64,CONTENT'. Got {uri[:40]!r}.")
     try:
         return base64.b64decode(content, validate=True) if header.endswith(";base64") else unquote_to_bytes(content)
     except ValueError as error:  # binascii.Error, or characters that are not ASCII
-        raise InvalidDocument(f"data URI must hold valid base64. Got {uri[:40]!r} ({error}).") from error
+        raise UndecodableImage(f"data URI must hold valid base64. Got {uri[:40]!r} ({error}).") from error
 
 
 def is_text(document: Document) -> bool:
@@ -115,23 +122,25 @@ def is_text(document: Document) -> bool:
     return bool(document.text)
 
 
-def image_of(document: Document, read_uri: UriReader) -> Image:
+def image_of(document: Document, read_uri: UriReader, side: int = 0) -> Image:
     """Return the picture in a document's blob, tensor or uri, whichever comes first.
 
     Args:
         document: of DocArray v1.
         read_uri: fetches a URI's bytes; it decides what may be fetched.
+        side: of `decode`.
 
     Raises:
-        InvalidDocument: no content, or content that is no picture.
+        InvalidDocument: EmptyDocument, or the class that says why the content is no picture.
     """
     if document.blob:
-        return decode(document.blob)
+        return decode(document.blob, side)
     if document.tensor is not None:
         return from_tensor(document.tensor)
     if document.uri:
-        return decode(read_data_uri(document.uri) if document.uri.startswith("data:") else read_uri(document.uri))
-    raise InvalidDocument("document must have text, blob, tensor or uri. Got none of them. Set one.")
+        is_data = document.uri.startswith("data:")
+        return decode(read_data_uri(document.uri) if is_data else read_uri(document.uri), side)
+    raise EmptyDocument("document must have text, blob, tensor or uri. Got none of them. Set one.")
 
 
 def _one_line(error: Exception) -> str:

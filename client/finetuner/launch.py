@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -11,7 +12,9 @@ import time
 import warnings
 from contextlib import redirect_stdout, suppress
 from dataclasses import asdict
+from functools import partial
 from io import StringIO
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .exceptions import FinetunerError, FinetunerServerError
 from .flow_settings import TOKEN, Addresses, addresses, configured, flow_file
 from .processes import KILL_SECONDS, end
+from .supervision import keep_up
 from .workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
@@ -87,8 +91,9 @@ def _serve(content: dict[str, Any], where: Addresses, file: Path) -> None:
             ready = True
         write_atomically(file, json.dumps(asdict(where)).encode())
         _announce(console, where, file.parent)
-        while True:
-            signal.pause()
+        stop = _asked_to_stop((signal.SIGINT, signal.SIGTERM))
+        keep_up(starting, stop, partial(console.print, soft_wrap=True))
+        console.print("Stopping the Flow ...")
     except KeyboardInterrupt:
         console.print("Stopping the Flow ...")
     except FinetunerError:
@@ -111,7 +116,6 @@ def _prepare_processes() -> None:
     A room forked from this process could not be trusted: threads of the progress display hold locks here, and
     CUDA does not survive a fork. A spawned one is clean, but six of them import Jina and torch six times over.
     """
-    import multiprocessing
     from multiprocessing import forkserver, resource_tracker
 
     # By Jina's own variable for this, each process would print a warning.
@@ -141,6 +145,14 @@ def _interrupt_on(signals: tuple[signal.Signals, ...]) -> None:
         signal.signal(number, interrupt)
 
 
+def _asked_to_stop(signals: tuple[signal.Signals, ...]) -> Connection:
+    """Return what can be read once a signal has come; until then nothing is interrupted."""
+    asked, ask = multiprocessing.Pipe(duplex=False)
+    for number in signals:
+        signal.signal(number, lambda *_: ask.send(None))
+    return asked
+
+
 def _ignore(signals: tuple[signal.Signals, ...]) -> None:
     for number in signals:
         signal.signal(number, signal.SIG_IGN)
@@ -155,8 +167,6 @@ def _follow(parent: int) -> None:
 
 def _rooms() -> list[psutil.Process]:
     """Return the rooms that still run."""
-    import multiprocessing
-
     import psutil
 
     found = []

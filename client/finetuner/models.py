@@ -19,8 +19,11 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .onnx_model import OnnxModel
+    from .onnx_session import SessionOptions
 
 LIVE = "live"
+# What `live` means for searches: it follows once every document has been encoded again. Only the indexer sets it.
+SEARCHED = "search"
 ARTIFACT_ID = re.compile(r"[0-9a-f]{24}")
 
 
@@ -61,6 +64,8 @@ class Models:
         target = self._workspace.aliases.get(reference)
         if target is not None:
             return str(target["artifact"])
+        if reference == SEARCHED:  # nothing has been indexed for `live`
+            return self.resolve(LIVE)
         if reference == LIVE:
             return self._default
         if ARTIFACT_ID.fullmatch(reference):
@@ -101,21 +106,30 @@ class Models:
             return artifact.load(self._workspace.artifacts / model_id, self._device, self._towers)
         return load_row(find_backbone(model_id), self._device, weights_folder(self._workspace))
 
-    def load_onnx(self, model_id: str) -> OnnxModel:
+    def load_onnx(
+        self, model_id: str, *, int8: bool = False, session_options: SessionOptions | None = None
+    ) -> OnnxModel:
         """Return its first tower, run by ONNX Runtime: an artifact's own file, or a backbone exported on the way.
 
+        Args:
+            model_id: as above.
+            int8: with int8 weights.
+            session_options: see `onnx_session.open_session`.
+
         Raises:
-            ArtifactNotFound: an artifact without ONNX files.
+            ArtifactNotFound: an artifact without such ONNX files.
             CorruptedArtifact, KeysMismatchError, NoSuchModel
         """
         if ARTIFACT_ID.fullmatch(model_id):
             folder = self._workspace.artifacts / model_id
-            return artifact.load_onnx(folder, self._tower(artifact.read_manifest(folder).towers), self._device)
+            tower = self._tower(artifact.read_manifest(folder).towers)
+            return artifact.load_onnx(folder, tower, self._device, int8=int8, session_options=session_options)
         from .onnx_export import as_onnx
 
         row = find_backbone(model_id)
         model = load_row(row, "cpu", weights_folder(self._workspace))
-        return as_onnx(model, self._tower(towers_of(row)), self._device)
+        tower = self._tower(towers_of(row))
+        return as_onnx(model, tower, self._device, int8=int8, session_options=session_options)
 
     def _tower(self, towers: Sequence[str]) -> str:
         """Return which of a model's towers is meant; the only one of a model of pictures is its vision tower."""

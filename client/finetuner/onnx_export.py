@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from .clip import TEXT, Clip, causal_text_features, reads_end_token
+from .clip import TEXT, TOWERS, Clip, causal_text_features, reads_end_token
 from .exceptions import FinetunerError
 from .model_kinds import Model
-from .onnx_model import EMBEDDINGS, ONNX_FILE, PADDING, PIXELS, TOKENS, OnnxModel, open_session
+from .onnx_int8 import cost_of_int8, quantise
+from .onnx_model import INT8_FILE, ONNX_FILE, OnnxModel
+from .onnx_session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
+from .pairs import Pair
 from .text_towers import padding_token
 
 MAX_DIFFERENCE = 1e-3
@@ -75,13 +78,39 @@ def export_onnx(model: Model, folder: Path) -> dict[str, float]:
         model.network.to(device)
 
 
-def as_onnx(model: Model, tower: str, device: str | None = None) -> OnnxModel:
+def export_int8(model: Clip, folder: Path, pairs: Sequence[Pair] = ()) -> list[str]:
+    """Write `<folder>/<tower>/model-int8.onnx` beside what `export_onnx` wrote.
+
+    Args:
+        model: with both towers.
+        folder: an artifact's `models/`.
+        pairs: evaluation data.
+
+    Returns:
+        What that costs, see `cost_of_int8`.
+    """
+    text, vision = (
+        _open(model, tower, quantise(folder / tower / ONNX_FILE, folder / tower / INT8_FILE)) for tower in TOWERS
+    )
+    return cost_of_int8(model, text, vision, pairs, TEXTS, _pictures(max(BATCH_SIZES)))
+
+
+def as_onnx(
+    model: Model,
+    tower: str,
+    device: str | None = None,
+    *,
+    int8: bool = False,
+    session_options: SessionOptions | None = None,
+) -> OnnxModel:
     """Return one tower of a model on the CPU, run by ONNX Runtime.
 
     Args:
         model: in eval mode.
         tower: one that it holds.
-        device: 'cpu' or 'cuda'; None takes CUDA where ONNX Runtime has it.
+        device: see `onnx_session.providers`.
+        int8: with int8 weights.
+        session_options: see `onnx_session.open_session`.
 
     Raises:
         FinetunerError: as above.
@@ -90,7 +119,9 @@ def as_onnx(model: Model, tower: str, device: str | None = None) -> OnnxModel:
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         file = Path(folder) / ONNX_FILE
         _export(model, tower, file)
-        return _open(model, tower, file, device)
+        if int8:
+            file = quantise(file, file.with_name(INT8_FILE))
+        return _open(model, tower, file, device, session_options)
 
 
 def _export(model: Model, name: str, file: Path) -> float:
@@ -146,12 +177,13 @@ def _size_of(network: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in network.state_dict().values())
 
 
-def _open(model: Model, name: str, file: Path, device: str | None = "cpu") -> OnnxModel:
+def _open(
+    model: Model, name: str, file: Path, device: str | None = "cpu", session_options: SessionOptions | None = None
+) -> OnnxModel:
     is_text = name == TEXT
     prepare = model.tokenizer if is_text and isinstance(model, Clip) else model.preprocess
-    return OnnxModel(
-        open_session(file, TOKENS if is_text else PIXELS, model.dim, device), name, model.model_id, prepare
-    )
+    session = open_session(file, TOKENS if is_text else PIXELS, model.dim, device, session_options)
+    return OnnxModel(session, name, model.model_id, prepare, file.stat().st_size)
 
 
 def _difference(model: Model, onnx: OnnxModel) -> float:

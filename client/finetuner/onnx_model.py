@@ -1,6 +1,7 @@
 """One tower of a model run by ONNX Runtime, with the face that encodes documents; no weights of torch are loaded.
 
-models/<tower>/model.onnx has one input and one output, of any batch size:
+models/<tower>/model.onnx, and model-int8.onnx beside it where the run was asked for that, have one input and one
+output, of any batch size:
 
 pixels      (batch, 3, size, size) float32, preprocessed
 tokens      (batch, length) int64; of any length, too, where the file's property `padding` names the padding token
@@ -17,19 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .clip import CONFIG_FILE, TEXT, load_tokenizer
-from .exceptions import ArtifactNotFound, CorruptedONNXModel, InvalidInput
+from .exceptions import ArtifactNotFound, InvalidInput
 from .image_model import image_transform
 from .image_weights import holds_image_model, read_image_config
+from .onnx_session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
 from .pixels import batched
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-ONNX_FILE = "model.onnx"
-TOKENS, PIXELS, EMBEDDINGS = "tokens", "pixels", "embeddings"
-PADDING = "padding"
-INPUT_TYPES = {TOKENS: ("tensor(int64)", 2), PIXELS: ("tensor(float)", 4)}  # type and number of dimensions
+ONNX_FILE, INT8_FILE = "model.onnx", "model-int8.onnx"
 
 
 class OnnxModel:
@@ -103,7 +102,16 @@ class OnnxModel:
         return np.concatenate(vectors)
 
 
-def load_onnx(folder: Path, tower: str, model_id: str, dim: int, device: str | None = None) -> OnnxModel:
+def load_onnx(
+    folder: Path,
+    tower: str,
+    model_id: str,
+    dim: int,
+    device: str | None = None,
+    *,
+    int8: bool = False,
+    session_options: SessionOptions | None = None,
+) -> OnnxModel:
     """Load one tower of an artifact from its ONNX file.
 
     Args:
@@ -111,20 +119,23 @@ def load_onnx(folder: Path, tower: str, model_id: str, dim: int, device: str | N
         tower: one that the artifact has.
         model_id: what is written beside the model's vectors.
         dim: embedding size.
-        device: 'cpu' or 'cuda'; None takes CUDA where ONNX Runtime has it.
+        device: see `onnx_session.providers`.
+        int8: take the file with int8 weights.
+        session_options: see `onnx_session.open_session`.
 
     Raises:
-        ArtifactNotFound: the artifact has no ONNX file.
+        ArtifactNotFound: the artifact has no such ONNX file.
         CorruptedONNXModel: the file does not hold this tower.
         InvalidInput: a device that ONNX Runtime does not have.
     """
-    file = folder / tower / ONNX_FILE
+    file = folder / tower / (INT8_FILE if int8 else ONNX_FILE)
     if not file.is_file():
+        what, asked = ("precision int8", "'int8'") if int8 else ("is_onnx=True", "True")
         raise ArtifactNotFound(
-            f"artifact must hold models/{tower}/{ONNX_FILE} for is_onnx=True. {model_id} does not. "
-            f"Tune it with fit(to_onnx=True), or leave is_onnx out."
+            f"artifact must hold models/{tower}/{file.name} for {what}. {model_id} does not. "
+            f"Tune it with fit(to_onnx={asked}), or leave {what.split('=')[0]} out."
         )
-    session = open_session(file, TOKENS if tower == TEXT else PIXELS, dim, device)
+    session = open_session(file, TOKENS if tower == TEXT else PIXELS, dim, device, session_options)
     return OnnxModel(session, tower, model_id, _prepare(folder, tower), file.stat().st_size)
 
 
@@ -140,52 +151,3 @@ def _prepare(folder: Path, tower: str) -> Callable[[Any], torch.Tensor]:
         PreprocessCfg(**config["preprocess_cfg"]), is_train=False
     )
     return transform
-
-
-def open_session(file: Path, kind: str, dim: int, device: str | None = None) -> Any:
-    """Return ONNX Runtime's session of a file that has the input and output described above.
-
-    Args:
-        file: model.onnx.
-        kind: of its input, `TOKENS` or `PIXELS`.
-        dim: embedding size.
-        device: as above.
-
-    Raises:
-        CorruptedONNXModel, InvalidInput
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; they are raised as well
-    try:
-        session = onnxruntime.InferenceSession(file, options, providers=_providers(device))
-        inputs = [(entry.name, entry.type, len(entry.shape)) for entry in session.get_inputs()]
-        outputs = [(entry.name, entry.type, entry.shape[1:]) for entry in session.get_outputs()]
-        padding = session.get_modelmeta().custom_metadata_map.get(PADDING, "0")
-    except InvalidInput:
-        raise
-    except Exception as error:  # ONNX Runtime's errors have no base of their own
-        reason = " ".join(str(error).split())[:200]
-        raise CorruptedONNXModel(f"{file} must be a model that ONNX Runtime loads. It is not: {reason}") from error
-    expected = [(kind, *INPUT_TYPES[kind])], [(EMBEDDINGS, "tensor(float)", [dim])]
-    if (inputs, outputs) != expected or not padding.isdecimal():
-        raise CorruptedONNXModel(
-            f"{file} must have the input and output {expected}. Got {(inputs, outputs)}. "
-            f"Write it again with fit(to_onnx=True)."
-        )
-    return session
-
-
-def _providers(device: str | None) -> list[str | tuple[str, dict[str, int]]]:
-    import onnxruntime
-
-    found = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    kind, _, index = (device or ("cuda" if found else "cpu")).partition(":")
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not found) or (index and not index.isdecimal()):
-        raise InvalidInput(
-            f"device must be one that ONNX Runtime has, {'cpu or cuda' if found else 'cpu'}. Got {device!r}. "
-            f"CUDA needs the package onnxruntime-gpu."
-        )
-    cuda = [("CUDAExecutionProvider", {"device_id": int(index or 0)})] if kind == "cuda" else []
-    return [*cuda, "CPUExecutionProvider"]

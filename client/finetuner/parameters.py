@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from . import checks
 from .exceptions import InvalidInput
 
 JINA_KEY = "__results__"
@@ -64,3 +65,8 @@ class Parameters:
         if not isinstance(value, bool):
             raise InvalidInput(f"parameter {name!r} must be true or false. Got {value!r}.")
         return value
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        """Return a parameter that must be a number in [low, high], None where it is not given."""
+        value = self.get(name)
+        return None if value is None else checks.number(f"parameter {name!r}", value, low, high)

@@ -79,7 +79,7 @@ class RunConfig:
     """torch's names, for example weight_decay, eps, betas (or beta1 and beta2), momentum, and layer_wise_lr_decay; see
     `optimizer_config`."""
     learning_rate: float | None = None
-    """Peak, in (0, 1]; None takes the backbone's own, and with `lora_rank` 20 times that, at least 1e-4."""
+    """Peak, in (0, 1]; None takes the backbone's own, and with `lora_rank` twice that, at least 2e-5."""
     epochs: int = 5
     """1 to 10,000 passes over the pictures."""
     batch_size: int | None = None
@@ -96,8 +96,8 @@ class RunConfig:
     """'cuda' falls back to the CPU with a warning where there is none; 'cpu' never looks."""
     num_workers: int = 4
     """0 to 64 threads that decode pictures."""
-    to_onnx: bool = False
-    """Whether the artifact holds each tower as ONNX, too."""
+    to_onnx: bool | str = False
+    """Whether the artifact holds each tower as ONNX, too; 'int8': of a CLIP, and once more with int8 weights."""
     seed: int = 0
     """0 to 2**32 - 1, for weights, order and crops."""
     precision: str = "auto"
@@ -123,7 +123,12 @@ class RunConfig:
         choice("device", self.device, DEVICES)
         choice("precision", self.precision, PRECISIONS)
         self._set("training_options", TrainingOptions.read(self.training_options, row).changed())
-        flag("to_onnx", self.to_onnx)
+        if self.to_onnx != "int8":
+            flag("to_onnx", self.to_onnx)
+        elif row.task == IMAGE_TASK:
+            raise InvalidInput(
+                f"to_onnx must be True or False for {row.name}. Got 'int8', which leaves convolutions as they are."
+            )
         if self.scheduler is not None:
             choice("scheduler", self.scheduler, SCHEDULERS)
         self._set("val_split", number("val_split", self.val_split, 0.0, 0.99))

@@ -111,9 +111,10 @@ class RunningFlow:
         environment.pop(TOKEN, None)
         if self._token is not None:
             environment[TOKEN] = self._token  # not an option, which every user of the machine could read
+        command = [sys.executable, "-m", "finetuner.cli", "up", "--grpc-port", "0", "--http-port", "0"]
         if self._flow is not None:
             environment[FLOWS] = str(self._flow.parent)
-        command = [sys.executable, "-m", "finetuner.cli", "up", "--grpc-port", "0", "--http-port", "0"]
+            command += ["--flow", self._flow.stem]
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
                 [*command, "--workspace", str(self.workspace)],

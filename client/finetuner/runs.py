@@ -47,7 +47,7 @@ def fit(
     output_dim: int | None = None,
     device: str = "cuda",
     num_workers: int = 4,
-    to_onnx: bool = False,
+    to_onnx: bool | str = False,
     csv_options: CSVOptions | None = None,
     public: bool = False,
     num_items_per_class: int = 4,
@@ -90,6 +90,8 @@ def fit(
         device: 'cuda' falls back to the CPU with a warning in the log; 'cpu'.
         num_workers: threads that decode pictures.
         to_onnx: write each tower as ONNX, too, for `get_model(..., is_onnx=True)`; the run fails where that differs.
+            'int8': of a CLIP, and once more with int8 weights, for an encoder's `precision: int8`; what that costs, in
+            recall on `eval_data` where there is any, is in the run's log.
         sampler: 'auto' or 'random'.
         guard_data: as eval_data, of what a CLIP can do and must not forget; the log warns where it did.
         seed: of weights, order and crops.

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import url2pathname
 
-from .exceptions import InvalidDocument
+from .exceptions import ForbiddenUri, ImageTooLarge, InvalidDocument, UnreachableUri
 from .images import MAX_BYTES
 
 SECONDS = 10.0
@@ -26,7 +26,7 @@ def read_local(uri: str) -> bytes:
     """Read a local path or a web address; for the client, on the user's own machine.
 
     Raises:
-        InvalidDocument: no such file, or the address does not answer with at most MAX_BYTES.
+        UnreachableUri, ImageTooLarge: no such file, or the address does not answer with at most MAX_BYTES.
     """
     if uri.startswith(("http://", "https://")):
         return fetch(uri, private=True)
@@ -36,7 +36,7 @@ def read_local(uri: str) -> bytes:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null byte, or no URL
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InvalidDocument(
+        raise UnreachableUri(
             f"uri must be a readable file or a web address. Got {uri[:200]!r} ({reason}). Check the path."
         ) from error
 
@@ -45,7 +45,8 @@ def read_public(uri: str) -> bytes:
     """Fetch a public web address; for a server, which never reads its own files or its private network.
 
     Raises:
-        InvalidDocument: not http(s), a private address (also behind a redirect), too slow or too large.
+        ForbiddenUri: not http(s), or a private address, also behind a redirect.
+        UnreachableUri, ImageTooLarge: no answer, too slow, or too large.
     """
     return fetch(uri, private=False)
 
@@ -66,7 +67,7 @@ def fetch(uri: str, *, private: bool) -> bytes:
         private: whether loopback, private and link-local addresses are allowed.
 
     Raises:
-        InvalidDocument: refused, unreachable, an error status, too slow or too large.
+        ForbiddenUri, UnreachableUri, ImageTooLarge: refused; unreachable, an error status or too slow; too large.
     """
     deadline = time.monotonic() + SECONDS
     for _ in range(REDIRECTS + 1):
@@ -76,15 +77,15 @@ def fetch(uri: str, *, private: bool) -> bytes:
         try:
             uri = urljoin(uri, redirect)
         except ValueError as error:
-            raise InvalidDocument(f"uri must redirect to a web address. Got {redirect[:80]!r}.") from error
-    raise InvalidDocument(f"uri must answer within {REDIRECTS} redirects. Got more, at {uri!r}.")
+            raise UnreachableUri(f"uri must redirect to a web address. Got {redirect[:80]!r}.") from error
+    raise UnreachableUri(f"uri must answer within {REDIRECTS} redirects. Got more, at {uri!r}.")
 
 
 def _fetch_once(uri: str, private: bool, deadline: float) -> tuple[bytes, str | None]:
     try:
         parts = urlsplit(uri)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidDocument(
+            raise ForbiddenUri(
                 f"uri must be http://, https:// or data: here. Got {uri[:80]!r}. Send the picture as blob."
             )
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -101,9 +102,9 @@ def _fetch_once(uri: str, private: bool, deadline: float) -> tuple[bytes, str | 
         raise
     except (http.client.HTTPException, OSError, ValueError) as error:
         if time.monotonic() >= deadline:
-            raise InvalidDocument(f"uri must answer within {SECONDS:g} s. {uri[:80]!r} did not.") from error
+            raise UnreachableUri(f"uri must answer within {SECONDS:g} s. {uri[:80]!r} did not.") from error
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise InvalidDocument(
+        raise UnreachableUri(
             f"uri must be reachable. Got {uri[:80]!r} ({reason}). Send the picture as blob."
         ) from error
 
@@ -138,10 +139,10 @@ def _content(response: http.client.HTTPResponse, uri: str) -> tuple[bytes, str |
     if response.status in (301, 302, 303, 307, 308):
         return b"", response.headers.get("Location", "")
     if response.status != 200:
-        raise InvalidDocument(f"uri must answer 200. Got {response.status} from {uri[:80]!r}.")
+        raise UnreachableUri(f"uri must answer 200. Got {response.status} from {uri[:80]!r}.")
     content = response.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise InvalidDocument(f"uri must hold at most {MAX_BYTES} bytes. Got more, at {uri[:80]!r}.")
+        raise ImageTooLarge(f"uri must hold at most {MAX_BYTES} bytes. Got more, at {uri[:80]!r}.")
     if response.length:
         raise http.client.IncompleteRead(content, response.length)
     return content, None
@@ -152,7 +153,7 @@ def _checked_address(host: str, port: int, private: bool) -> str:
     if not private:
         for address in addresses:
             if not _is_public(address):
-                raise InvalidDocument(
+                raise ForbiddenUri(
                     f"uri must be a public address. Got {host!r}, which is {address}. Send the picture as blob."
                 )
     return sorted(addresses)[0]

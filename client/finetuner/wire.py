@@ -48,11 +48,20 @@ ARTIFACTS_LIST = "/artifacts/list"
 ARTIFACTS_PULL = "/artifacts/pull"
 ARTIFACTS_PROMOTE = "/artifacts/promote"
 EVALUATE = "/evaluate"
+ANY = "/"  # what `clip_client.Client.profile` asks
 ENCODE = "/encode"
+RANK = "/rank"
 INDEX = "/index"
 SEARCH = "/search"
 DELETE = "/delete"
+FILTER = "/filter"
 STATUS = "/status"
+REINDEX_CANCEL = "/reindex/cancel"
+COLLECTIONS_DROP = "/collections/drop"
+INDEX_BACKUP = "/index/backup"
+INDEX_RESTORE = "/index/restore"
+INDEX_VERIFY = "/index/verify"
+INDEX_MOVE = "/index/move"
 
 # A request is bounded on both sides: a client splits at the smaller number, a server refuses past the larger.
 MAX_REQUEST_BYTES = 8 * 2**20

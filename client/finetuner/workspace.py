@@ -6,6 +6,7 @@
     artifacts/<artifact id>/      published models
     aliases/                      `live` and others: small files that point to artifacts
     index/                        documents and vectors
+    backups/<name>/               the index as it was
     cache/pixels/                 decoded pictures of datasets; may be removed at any time
 
 A name from outside never becomes a path: names are file contents, files are called by their hash.

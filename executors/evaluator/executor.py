@@ -13,6 +13,7 @@ from finetuner.datasets import Datasets
 from finetuner.evaluation import LIMIT, evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models import LIVE, Models
+from finetuner.onednn import prefer_onednn
 from finetuner.pairs import read_pairs
 from finetuner.parameters import Parameters
 
@@ -27,6 +28,7 @@ class Evaluator(Room):
 
     def __init__(self, device: str = "cpu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        prefer_onednn()
         self._models = Models(self.place, device=device, capacity=1)
         self._datasets = Datasets(self.place)
 

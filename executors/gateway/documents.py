@@ -15,9 +15,11 @@ from docarray import Document, DocumentArray
 from docarray.document.pydantic_model import PydanticDocument
 from jina.types.request.data import DataRequest
 
-from finetuner.exceptions import InvalidInput
+from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.wire import ERROR_TAG
 
 FIELDS = (*PydanticDocument.__fields__, "_metadata")
+CONTENTS = ("text", "blob", "tensor")  # a document has one; of two DocArray would keep the last, and say nothing
 
 
 def read_request(body: bytes, endpoint: str) -> DataRequest:
@@ -95,6 +97,10 @@ def _document(number: int, fields: Any) -> Document:
             f"data[{number}] has a field {unknown[0]!r:.60}. Expected text, blob (base64), uri, tags, id, or "
             f"another of {', '.join(FIELDS)}."
         )
+    if len(given := [name for name in CONTENTS if fields.get(name)]) > 1:
+        raise InvalidInput(
+            f"data[{number}] must have one of {', '.join(CONTENTS)}. Got {' and '.join(given)}. Send two."
+        )
     if isinstance(blob := fields.get("blob"), str):
         try:
             binascii.a2b_base64(blob, strict_mode=True)
@@ -122,9 +128,24 @@ def write_response(response: DataRequest) -> bytes:
     answer = {
         "header": content.get("header", {}),
         "parameters": content.get("parameters", {}),
+        "routes": content.get("routes", []),
         "data": [_without_nulls(document) for document in content["data"]],
     }
     return json.dumps(answer, allow_nan=False).encode()
+
+
+def response_status(response: DataRequest) -> int:
+    """Return 200, or where every document carries an error, the HTTP status of theirs; of several the highest."""
+    documents = response.proto_with_data.data.docs.docs
+    if not documents or not all(ERROR_TAG in document.tags for document in documents):
+        return 200
+    return max(_status(document.tags[ERROR_TAG]) for document in documents)
+
+
+def _status(tag: Any) -> int:
+    """Return the status in an error tag; the tag may be the sender's own, with whatever in it."""
+    status = tag["status"] if hasattr(tag, "fields") and "status" in tag else None  # a protobuf Struct, or a value
+    return int(status) if isinstance(status, float) and 400 <= status < 600 else FinetunerError.status
 
 
 def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:

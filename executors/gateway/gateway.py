@@ -13,6 +13,7 @@ from jina.serve.runtimes.servers.composite import CompositeBaseServer
 from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.servers.http import FastAPIBaseServer
 
+from executors.collector import freeze_modules
 from executors.lifeline import end_with_parent
 from finetuner.wire import MAX_MESSAGE_BYTES
 
@@ -40,6 +41,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
     def __init__(self, token: str | None = None, health_timeout: float = TIMEOUT, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         end_with_parent()
+        freeze_modules()
         checked = Token(token if token is not None else os.environ.get("FINETUNER_TOKEN") or None)
         self.servers = [
             GrpcSide(checked, **server)

@@ -18,6 +18,7 @@ from jina.types.request.data import DataRequest
 
 from finetuner.hub import HTTP_PORT
 
+from .clip_client import read_path, sort_routes
 from .measures import Measures
 
 ASK_AGAIN = 5.0  # seconds
@@ -41,6 +42,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         async def checked() -> AsyncIterator[DataRequest]:
             nonlocal endpoint
             async for request in request_iterator:
+                read_path(request)
                 endpoint = request.header.exec_endpoint
                 await _refuse_pickle(request, context)
                 await self._learn_endpoints()
@@ -49,6 +51,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         try:
             async for response in super().stream(checked(), bounded, *args, **kwargs):
                 self._count(response, endpoint)
+                sort_routes(response)
                 answered = True
                 yield response
         except Exception:
@@ -60,8 +63,10 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         """Answer one request."""
         if context is not None:
             await _refuse_pickle(request, context)
+        read_path(request)
         await self._learn_endpoints()
         response = await super().process_single_data(request, context)
+        sort_routes(response)
         if context is not None:  # the HTTP side has none, and counts its requests itself
             self._count(response, request.header.exec_endpoint)
         return response

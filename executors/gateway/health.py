@@ -1,6 +1,7 @@
 """Health that runs the models: a text and a picture go through the encoders, and vectors must come back.
 
-A socket that answers says little: a server whose inference thread hangs still has one.
+A socket that answers says little: a server whose inference thread hangs still has one. Of the other rooms, and of each
+replica, it says whether they are up.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from finetuner.wire import ARTIFACT_TAG, ENCODE, error_of
 TIMEOUT = 10.0  # seconds
 
 Ask = Callable[[DataRequest], Awaitable[DataRequest]]
+States = Callable[[], Awaitable[dict[str, dict[str, int]]]]
 
 
 @cache
@@ -36,20 +38,25 @@ def picture() -> bytes:
 
 
 class Health:
-    """The state of both encoders.
+    """The state of both encoders, and of every room's replicas.
 
     Args:
         ask: sends a request through the Flow.
+        states: replicas by room, how many there are and how many are `up`.
         timeout: seconds that an encoder has.
     """
 
-    def __init__(self, ask: Ask, timeout: float = TIMEOUT) -> None:
+    def __init__(self, ask: Ask, states: States, timeout: float = TIMEOUT) -> None:
         self._ask = ask
+        self._states = states
         self._timeout = timeout
         self._running: asyncio.Task[dict[str, Any]] | None = None
 
     async def check(self) -> dict[str, Any]:
-        """Return `{"status": "ok", "encoders": {...}}`, or status 'unavailable' with a `detail`.
+        """Return `{"status": "ok", "encoders": {...}, "rooms": {...}}`.
+
+        With a `detail`, status is 'unavailable' where an encoder does not encode, and 'degraded' where the encoders
+        do, but another room or a replica is down.
 
         Probes that come while one is running get that one's answer: health needs no token, so it must not
         be a way to keep the models busy.
@@ -59,15 +66,22 @@ class Health:
         return await asyncio.shield(self._running)
 
     async def _check(self) -> dict[str, Any]:
-        text, vision = await asyncio.gather(
+        text, vision, rooms = await asyncio.gather(
             self._probe("text_encoder", lambda: Document(text="a canary")),
             self._probe("vision_encoder", lambda: Document(blob=picture(), mime_type="image/png")),
+            self._states(),
         )
         encoders = {"text": text, "vision": vision}
         broken = [f"{name} encoder: {state['error']}" for name, state in encoders.items() if "error" in state]
-        if broken:
-            return {"status": "unavailable", "detail": "; ".join(broken), "encoders": encoders}
-        return {"status": "ok", "encoders": encoders}
+        down = [
+            f"{name}: {room['replicas'] - room['up']} of {room['replicas']} down"
+            for name, room in rooms.items()
+            if room["up"] < room["replicas"]
+        ]
+        state: dict[str, Any] = {"status": "ok", "encoders": encoders, "rooms": rooms}
+        if broken or down:
+            state |= {"status": "unavailable" if broken else "degraded", "detail": "; ".join(broken + down)}
+        return state
 
     async def _probe(self, room: str, document: Callable[[], Document]) -> dict[str, Any]:
         started = time.perf_counter()

@@ -13,7 +13,8 @@ from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.wire import MAX_MESSAGE_BYTES
 
 from .access import HttpCheck, Token
-from .documents import read_request, write_response
+from .clip_client import read_path
+from .documents import read_request, response_status, write_response
 from .handler import Handler
 from .health import TIMEOUT, Health
 from .hub import hub_routes
@@ -26,12 +27,12 @@ def build_app(handler: Handler, token: Token, health_timeout: float = TIMEOUT) -
     # No /docs: FastAPI's page loads its scripts from a foreign server.
     app = FastAPI(title="Open Finetuner", docs_url=None, redoc_url=None)
     app.add_middleware(HttpCheck, token=token, measures=handler.measures)
-    health = Health(rooms.ask, health_timeout)
+    health = Health(rooms.ask, rooms.states, health_timeout)
 
     @app.get("/healthz", summary="Encode a canary text and picture")
     async def healthz() -> JSONResponse:
         state = await health.check()
-        return JSONResponse(state, 200 if state["status"] == "ok" else 503)
+        return JSONResponse(state, 503 if state["status"] == "unavailable" else 200)
 
     @app.get("/dry_run", summary="Send an empty document through every room; jina.Client.is_flow_ready asks")
     async def dry_run() -> dict[str, Any]:
@@ -45,13 +46,17 @@ def build_app(handler: Handler, token: Token, health_timeout: float = TIMEOUT) -
         path = f"/{endpoint}"
         try:
             asked = await asyncio.to_thread(read_request, await _body(request), path)
+            read_path(asked)
             path = asked.header.exec_endpoint
             await _check_endpoint(handler, path)
-            answer = await asyncio.to_thread(write_response, await rooms.ask(asked))
+            response = await rooms.ask(asked)
+            answer = await asyncio.to_thread(write_response, response)
         except Exception as error:
             raise _answer(handler, path, error) from error
-        handler.measures.answered("http", path, "ok")
-        return Response(answer, media_type="application/json")
+        status = response_status(response)
+        handler.measures.answered("http", path, _outcome(status))
+        # jina.Client, which sends to /post, would throw an answer with another status away
+        return Response(answer, 200 if endpoint == "post" else status, media_type="application/json")
 
     return app
 
@@ -94,5 +99,11 @@ def _answer(handler: Handler, path: str, error: Exception) -> HTTPException:
         case _:
             handler.logger.error(f"{path} failed in the gateway", exc_info=error)
             answer = HTTPException(500, f"{path} failed in the gateway: {error!r}. See its log.")
-    handler.measures.answered("http", path, "refused" if answer.status_code < 500 else "failed")
+    handler.measures.answered("http", path, _outcome(answer.status_code))
     return answer
+
+
+def _outcome(status: int) -> str:
+    if status < 400:
+        return "ok"
+    return "refused" if status < 500 else "failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,9 @@ STATUSES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 413,
 }
+
+
+REPLICA_SECONDS = 5.0
 
 
 class Rooms:
@@ -71,3 +75,30 @@ class Rooms:
         if not answer:
             raise FinetunerServerError(f"no room of this Flow answers {endpoint}", "check its YAML", 503)
         return read_reply(Document.from_protobuf(answer[0]))
+
+    async def states(self) -> dict[str, dict[str, int]]:
+        """Return for each room how many replicas it has, and how many of them are `up`: they answer."""
+        connections = self._handler.streamer._connection_pool._connections
+        found = {
+            node.name: connections.get_replicas(node.name, head=True)
+            for node in self._handler.streamer.topology_graph.all_nodes
+        }
+        rooms = {name: replicas for name, replicas in found.items() if replicas}  # the graph's end is no room
+        answering = await asyncio.gather(*(_answering(name, replicas) for name, replicas in rooms.items()))
+        return {name: {"up": sum(each), "replicas": len(each)} for name, each in zip(rooms, answering, strict=True)}
+
+
+async def _answering(name: str, replicas: Any) -> list[bool]:
+    """Ask each replica of a room, in Jina's list of them, whether it answers."""
+
+    async def answers(replica: Any) -> bool:
+        try:
+            await asyncio.wait_for(replica.send_discover_endpoint(), REPLICA_SECONDS)
+        except TimeoutError:
+            return False
+        except grpc.aio.AioRpcError:
+            await replicas.reset_connection(replica.address, name)  # this one would wait before it connects again
+            return False
+        return True
+
+    return await asyncio.gather(*(answers(replica) for replica in replicas.get_all_connections()))

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from docarray import Document
 
-from finetuner.clip import TEXT, Clip
+from finetuner.clip import TEXT, VISION, Clip
 from finetuner.encoding import text_of
 from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.image_model import ImageModel
-from finetuner.images import UriReader, image_of
+from finetuner.images import UriReader, from_tensor, image_of
+from finetuner.onednn import prefer_onednn
 from finetuner.onnx_model import OnnxModel
 from finetuner.pixels import cropped
 
@@ -39,11 +40,14 @@ class Runner:
         self.dim = model.dim
         self.tower = tower
         self.reads_texts = tower == TEXT
+        self._precision: Callable[[], AbstractContextManager[Any]] = nullcontext
         if isinstance(model, OnnxModel):
             self.bytes = model.bytes
             tokenizer: Callable[..., Any] = model.prepare
             preprocess: Callable[..., Any] = model.prepare
         else:
+            prefer_onednn()
+            self._precision = _with_precision(model, tower, settings.precision)
             self.bytes = sum(value.nbytes for value in model.network.state_dict().values())
             tokenizer = getattr(model, "tokenizer", _no_tokenizer)
             preprocess = model.preprocess
@@ -51,7 +55,10 @@ class Runner:
         self._encode: Callable[..., np.ndarray] = (
             getattr(model, "encode_tokens", _no_tokenizer) if self.reads_texts else model.encode_pixels
         )
-        self._precision = _precision(model, settings.precision)
+        self._side = 0
+        if settings.draft and not self.reads_texts:
+            grey = from_tensor(np.zeros((32, 32), np.uint8))
+            self._side = settings.draft * max(cropped(self._preprocess, grey).shape[1:])
         if settings.compile and not isinstance(model, OnnxModel):
             _compile(model, self.reads_texts)
 
@@ -68,7 +75,7 @@ class Runner:
             return self._tokenizer([text_of(document)])[0]
         import torch
 
-        pixels = cropped(self._preprocess, image_of(document, read_uri))
+        pixels = cropped(self._preprocess, image_of(document, read_uri, self._side))
         return torch.from_numpy(np.ascontiguousarray(pixels))
 
     def length(self, item: Any) -> int:
@@ -99,21 +106,30 @@ class Runner:
             )
 
 
-def _precision(model: Clip | ImageModel | OnnxModel, name: str) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what a pass runs in."""
-    if name == "fp32" or isinstance(model, OnnxModel):
+def _with_precision(model: Clip | ImageModel, tower: str, name: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Bring a model to a precision, in place; return what a pass runs in."""
+    if name == "fp32":
         return nullcontext
     import torch
+    from open_clip.model import convert_weights_to_lp
+    from open_clip.transformer import VisionTransformer
 
     kind = model.device.type
+    visual = getattr(model.network, "visual", None) if tower == VISION else None
     if kind == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        if name == "bf16" and not has_bf16:
+            raise InvalidInput(f"precision must be fp32 on {torch.cuda.get_device_name()}. Got bf16, which it lacks.")
     else:
-        has_bf16 = kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        has_bf16 = kind == "cpu" and multiplies and isinstance(visual, VisionTransformer)  # the others gain nothing
     if name == "auto" and not has_bf16:
         return nullcontext
-    if kind == "cuda" and not has_bf16:
-        raise InvalidInput(f"precision must be fp32 on {torch.cuda.get_device_name()}. Got bf16, which it lacks.")
+    if kind == "cpu" and isinstance(visual, VisionTransformer):
+        # Autocast keeps attention from its fast path, and without it bf16 takes four times as long.
+        convert_weights_to_lp(visual, torch.bfloat16)
+        visual.register_forward_pre_hook(lambda _, pixels: (pixels[0].to(torch.bfloat16),))
+        return nullcontext
     return lambda: torch.autocast(kind, dtype=torch.bfloat16)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from finetuner.checks import choice, flag, number, whole
 from finetuner.exceptions import InvalidInput
+from finetuner.onnx_session import SessionOptions
 
-PRECISIONS = ("fp32", "bf16", "auto")
+PRECISIONS = ("fp32", "bf16", "int8", "auto")
 ENGINES = ("torch", "onnx")
 
 
@@ -58,14 +61,30 @@ class EngineSettings:
     engine: str = "torch"
     """'torch', or 'onnx': ONNX Runtime with the artifact's own file, a backbone is exported when it is loaded."""
     precision: str = "fp32"
-    """'fp32'; 'bf16': torch's autocast; 'auto': bf16 where the hardware multiplies it, else fp32."""
+    """'fp32'; 'bf16': torch's autocast, and on a CPU bf16 weights of a vision transformer; 'int8': ONNX Runtime with
+    the artifact's int8 files; 'auto': bf16 where that is faster, on GPUs that have it, and for vision transformers on
+    CPUs that have it; else fp32; of ONNX Runtime fp32."""
     compile: bool = False
     """Whether torch compiles the network when it is loaded: minutes then, for less time a pass."""
+    session_options: Mapping[str, Any] = field(default_factory=dict)
+    """Of ONNX Runtime, see `SessionOptions`: graph_optimization_level, allow_spinning, enable_cpu_mem_arena."""
+    draft: int = 0
+    """2 to 64: a JPEG so many times as large as the model's input, or larger, is decoded at 1/2, 1/4 or 1/8 of its
+    size, never below that many times: large photographs take a tenth of the time, and the vectors differ a little from
+    those of training, which decodes every pixel. 0: every pixel here, too."""
 
     def __post_init__(self) -> None:
         choice("engine", self.engine, ENGINES)
         choice("precision", self.precision, PRECISIONS)
         flag("compile", self.compile)
+        if whole("draft", self.draft, 0, 64) == 1:
+            raise InvalidInput("draft must be 0 or 2 to 64. Got 1, which would blur. Take 4.")
+        SessionOptions.read(self.session_options)
+        if self.engine == "torch" and (self.precision == "int8" or self.session_options):
+            raise InvalidInput(
+                f"precision int8 and session_options need engine onnx. Got engine torch with precision "
+                f"{self.precision}, session_options {dict(self.session_options)}. Leave them out."
+            )
         if self.engine == "onnx" and (self.precision == "bf16" or self.compile):
             raise InvalidInput(
                 f"precision bf16 and compile need engine torch. Got engine onnx with precision {self.precision}, "

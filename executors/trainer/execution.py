@@ -22,7 +22,8 @@ from finetuner.image_weights import with_head
 from finetuner.labelled import iterate_labelled
 from finetuner.model_kinds import Model, load_row
 from finetuner.models import Models, weights_folder
-from finetuner.pairs import iterate_pairs, read_pairs
+from finetuner.onednn import prefer_onednn
+from finetuner.pairs import Pair, iterate_pairs, read_pairs
 from finetuner.run_config import RunConfig
 from finetuner.version import __version__
 from finetuner.workspace import Workspace
@@ -44,7 +45,7 @@ from .loop.task import Task
 from .loop.training import Training
 from .run_folder import RunFolder
 
-ADAPTER_RATE, ADAPTER_RATE_FACTOR = 1e-4, 20
+ADAPTER_RATE, ADAPTER_RATE_FACTOR = 2e-5, 2
 
 log = logging.getLogger("finetuner")
 
@@ -67,6 +68,7 @@ def execute(folder: RunFolder, interrupt: Interrupt) -> str:
     assert request is not None
     config, workspace = RunConfig.from_dict(request["config"]), Workspace(request["workspace"])
     log.info("Starting run %r in experiment %r", config.run_name, config.experiment_name)
+    prefer_onednn()
     if request["threads"]:
         torch.set_num_threads(request["threads"])
     device, remark = _device(config)
@@ -103,7 +105,7 @@ def execute(folder: RunFolder, interrupt: Interrupt) -> str:
         for hook in hooks:
             hook.after_training(progress)
         if first:
-            _publish(model, config, scores, request, folder)
+            _publish(model, config, scores, request, folder, eval_pairs)
     if first:
         checkpoint.delete()
     log.info("Finished 🚀")
@@ -175,16 +177,22 @@ def _train(
 
 
 def default_learning_rate(config: RunConfig) -> float:
-    """Return the peak where the user gives none: the backbone's own; of adapters 20 times that, and at least 1e-4.
+    """Return the peak where the user gives none: the backbone's own; of adapters twice that, and at least 2e-5.
 
-    Adapters start at zero and are few, so they need larger steps than the weights would; tests/benchmarks/RESULTS.md
-    has what that is worth.
+    tests/benchmarks/RESULTS.md has what that is worth; their second matrices learn faster still, see `optimization`.
     """
     own = find_backbone(config.model).learning_rate
     return own if config.options.lora_rank is None else max(ADAPTER_RATE_FACTOR * own, ADAPTER_RATE)
 
 
-def _publish(model: Model, config: RunConfig, scores: Scores, request: Mapping[str, Any], folder: RunFolder) -> None:
+def _publish(
+    model: Model,
+    config: RunConfig,
+    scores: Scores,
+    request: Mapping[str, Any],
+    folder: RunFolder,
+    eval_pairs: Sequence[Pair],
+) -> None:
     log.info("Building the artifact ...")
     parent, model.model_id = model.model_id, request["artifact_id"]
     manifest = Manifest(
@@ -206,6 +214,7 @@ def _publish(model: Model, config: RunConfig, scores: Scores, request: Mapping[s
         config.to_dict(),
         scores.examples,
         to_onnx=config.to_onnx,
+        pairs=eval_pairs,
         kept=kept_files(folder),
     )
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -21,7 +21,7 @@ from finetuner.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.datasets import Datasets
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
 from finetuner.model_kinds import check_row_weights
-from finetuner.models import ARTIFACT_ID, LIVE, Models, weights_folder
+from finetuner.models import ARTIFACT_ID, LIVE, SEARCHED, Models, weights_folder
 from finetuner.parameters import Parameters
 from finetuner.run_callbacks import callback_datasets, read_callbacks
 from finetuner.run_config import RunConfig
@@ -262,6 +262,8 @@ class Trainer(Room):
         alias = checked_name(parameters.text("alias", LIVE), "alias")
         if ARTIFACT_ID.fullmatch(alias) or alias in list_models():
             raise InvalidInput(f"alias must be no artifact id and no backbone. Got {alias!r}. Choose another one.")
+        if alias == SEARCHED:
+            raise InvalidInput(f"alias must not be {alias!r}, which follows {LIVE!r} by itself. Promote {LIVE!r}.")
         target = self._models.resolve(parameters.text("artifact"))
         self.place.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
         return {"alias": alias, "artifact": target}

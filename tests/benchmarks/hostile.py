@@ -3,7 +3,8 @@
 Starts the real Flow with two artifacts, then sends requests of 1 to 8 texts and pictures, some of them bad, from
 concurrent clients over gRPC, and promotes one artifact after the other meanwhile. Every good document must come back
 with the vector of the artifact that its tag names (cosine with offline encoding >= 0.9999), every bad one with its
-error. Prints a line of JSON last, and fails where something is not as it must be.
+error, of the class that says why. Then the same with a Flow that may fetch from private addresses, and a web server
+that misbehaves. Prints a line of JSON last, and fails where something is not as it must be.
 
     python tests/benchmarks/hostile.py --requests 10000 --promotes 200
 """
@@ -22,6 +23,9 @@ import tempfile
 import time
 import zlib
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
@@ -29,6 +33,7 @@ os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
 import numpy as np
 import psutil
 import torch
+import yaml
 from docarray import Document, DocumentArray
 from jina import Client
 from PIL import Image
@@ -37,6 +42,7 @@ from finetuner.artifact import Manifest, load, publish
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import TOWERS, load_backbone
+from finetuner.flow_settings import flow_file
 from finetuner.images import decode
 from finetuner.running_flow import RunningFlow
 from finetuner.wire import ARTIFACT_TAG, ARTIFACTS_PROMOTE, ENCODE, ERROR_TAG, read_reply
@@ -57,21 +63,69 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
-def bad_documents(jpeg: bytes) -> dict[str, dict[str, Any]]:
-    """Return what cannot be encoded, by name."""
+# Name, its fields, the class of its error.
+Bad = dict[str, tuple[dict[str, Any], str]]
+
+
+def bad_documents(jpeg: bytes) -> Bad:
+    """Return what cannot be encoded."""
     return {
-        "truncated": {"blob": jpeg[: len(jpeg) // 2]},
-        "neither": {},
-        "bomb": {"blob": bomb()},
-        "text as jpg": {"blob": b"this is no picture", "uri": "picture.jpg"},
-        "svg": {"blob": b"<svg xmlns='http://www.w3.org/2000/svg'/>"},
-        "10 MB text": {"text": "x" * 10_000_000},
-        "NaN tensor": {"tensor": np.full((8, 8, 3), np.nan, np.float32)},
-        "wrong shape": {"tensor": np.zeros((3, 8, 8), np.uint8)},
-        "file uri": {"uri": "file:///etc/passwd"},
-        "private uri": {"uri": "http://169.254.169.254/latest/meta-data"},
-        "loopback uri": {"uri": "http://localhost:9/picture.jpg"},
+        "neither": ({}, "EmptyDocument"),
+        "empty blob": ({"blob": b""}, "EmptyDocument"),
+        "truncated": ({"blob": jpeg[: len(jpeg) // 2]}, "UndecodableImage"),
+        "text as jpg": ({"blob": b"this is no picture", "uri": "picture.jpg"}, "UndecodableImage"),
+        "svg": ({"blob": b"<svg xmlns='http://www.w3.org/2000/svg'/>"}, "UndecodableImage"),
+        "bomb": ({"blob": bomb()}, "ImageTooLarge"),
+        "10 MB text": ({"text": "x" * 10_000_000}, "TextTooLong"),
+        "NaN tensor": ({"tensor": np.full((8, 8, 3), np.nan, np.float32)}, "InvalidTensor"),
+        "wrong shape": ({"tensor": np.zeros((3, 8, 8), np.uint8)}, "InvalidTensor"),
+        "wrong dtype": ({"tensor": np.zeros((8, 8, 3), np.int64)}, "InvalidTensor"),
+        "file uri": ({"uri": "file:///etc/passwd"}, "ForbiddenUri"),
+        "private uri": ({"uri": "http://169.254.169.254/latest/meta-data"}, "ForbiddenUri"),
+        "loopback uri": ({"uri": "http://localhost:9/picture.jpg"}, "ForbiddenUri"),
     }
+
+
+def bad_uris(server: str) -> Bad:
+    """Return what a web server that misbehaves has to offer to a Flow that fetches from it."""
+    return {
+        "missing": ({"uri": f"{server}/missing"}, "UnreachableUri"),
+        "redirect to a file": ({"uri": f"{server}/to-file"}, "ForbiddenUri"),
+        "redirects for ever": ({"uri": f"{server}/circle"}, "UnreachableUri"),
+        "never answers": ({"uri": f"{server}/never"}, "UnreachableUri"),
+        "sends without end": ({"uri": f"{server}/endless"}, "ImageTooLarge"),
+        "drips without end": ({"uri": f"{server}/drip"}, "UnreachableUri"),
+    }
+
+
+@asynccontextmanager
+async def bad_server() -> AsyncIterator[str]:
+    """Serve on loopback what `bad_uris` names."""
+    heads = {
+        "/missing": b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        "/to-file": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
+        "/circle": b"HTTP/1.1 302 Found\r\nLocation: /circle\r\nContent-Length: 0\r\n\r\n",
+        "/endless": b"HTTP/1.1 200 OK\r\n\r\n",
+        "/drip": b"HTTP/1.1 200 OK\r\n\r\n",
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readline()).split()[1].decode()
+        try:
+            writer.write(heads.get(path, b""))
+            while path in ("/endless", "/drip"):
+                writer.write(bytes(2**20 if path == "/endless" else 1))
+                await writer.drain()
+                await asyncio.sleep(0 if path == "/endless" else 0.1)
+            if path == "/never":
+                await reader.read()  # until the other side hangs up
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 class Traffic:
@@ -81,9 +135,10 @@ class Traffic:
         host: of the Flow.
         workspace: with the artifacts.
         asked: the command line.
+        bad: what is mixed in; by default `bad_documents`.
     """
 
-    def __init__(self, host: str, workspace: Workspace, asked: argparse.Namespace) -> None:
+    def __init__(self, host: str, workspace: Workspace, asked: argparse.Namespace, bad: Bad | None = None) -> None:
         self._client = Client(host=host, asyncio=True)
         self._asked = asked
         pictures = list(fashion("test", items=10))
@@ -91,7 +146,7 @@ class Traffic:
         Image.new("RGB", (1, 1), (200, 0, 0)).save(small, "PNG")
         self._good = [{"blob": picture.jpeg} for picture in pictures] + [{"blob": small.getvalue()}]
         self._good += [{"text": text} for picture in pictures for text in picture.captions.values()]
-        self._bad = bad_documents(pictures[0].jpeg)
+        self._bad = bad or bad_documents(pictures[0].jpeg)
         self._expected = {name: self._offline(workspace, name) for name in ARTIFACTS}
         self.sent = 0
         self.failures: Counter[str] = Counter()
@@ -115,7 +170,7 @@ class Traffic:
                 draw.choice(list(self._bad)) if draw.random() < self._asked.bad else draw.randrange(len(self._good))
                 for _ in range(draw.randint(1, 8))
             ]
-            fields = [self._bad[kind] if isinstance(kind, str) else self._good[kind] for kind in kinds]
+            fields = [self._bad[kind][0] if isinstance(kind, str) else self._good[kind] for kind in kinds]
             documents = DocumentArray([Document(id=str(row), **given) for row, given in enumerate(fields)])
             started = time.perf_counter()
             try:
@@ -133,6 +188,8 @@ class Traffic:
             if isinstance(kind, str):
                 if tag is None or document.embedding is not None:
                     self.failures[f"{kind} got no error"] += 1
+                elif tag["type"] != self._bad[kind][1]:
+                    self.failures[f"{kind} got {tag}"] += 1
                 else:
                     self.errors[f"{kind}: {tag['type']}"] += 1
                 continue
@@ -171,40 +228,93 @@ def publish_two(workspace: Workspace) -> None:
     workspace.aliases.set("live", {"artifact": ARTIFACTS[0]})
 
 
-def resident_mb(pid: int) -> float:
-    """Return the memory of a process and its children, MiB."""
-    process = psutil.Process(pid)
-    return sum(part.memory_info().rss for part in [process, *process.children(recursive=True)]) / 2**20
+def rooms(flow: RunningFlow) -> dict[str, psutil.Process]:
+    """Return each room's process, found by the port of its metrics."""
+    found = {}
+    for process in psutil.Process(flow.pid).children(recursive=True):
+        ports = {each.laddr.port for each in process.net_connections() if each.status == psutil.CONN_LISTEN}
+        found |= {name: process for name, url in flow.metrics.items() if int(url.split(":")[2].split("/")[0]) in ports}
+    return found
+
+
+class Memory:
+    """How much of it the Flow's processes hold, as the requests go by.
+
+    Args:
+        flow: up.
+    """
+
+    def __init__(self, flow: RunningFlow) -> None:
+        self._flow = flow
+        self._rooms = rooms(flow)
+        self.series: list[dict[str, int]] = []
+
+    def sample(self, sent: int) -> int:
+        """Note what is resident after `sent` requests, MiB; return the sum over all processes, the launcher's too."""
+        launcher = psutil.Process(self._flow.pid)
+        every = {process.pid: process.memory_info().rss for process in [launcher, *launcher.children(recursive=True)]}
+        each = {name: every[process.pid] // 2**20 for name, process in self._rooms.items()}
+        self.series.append({"requests": sent, **each, "all": sum(every.values()) // 2**20})
+        return self.series[-1]["all"]
+
+    async def watch(self, traffic: Traffic, requests: int) -> int:
+        """Sample at `SETTLED` requests and at each tenth of them until all are sent; return the first sum."""
+        marks = sorted({min(SETTLED, requests // 2), *range(requests // 10, requests, max(requests // 10, 1))})
+        start = 0
+        for mark in marks:
+            while traffic.sent < mark:
+                await asyncio.sleep(0.05)
+            held = self.sample(traffic.sent)
+            start = held if mark == min(SETTLED, requests // 2) else start
+        return start
 
 
 async def drive(flow: RunningFlow, traffic: Traffic, asked: argparse.Namespace) -> dict[str, Any]:
     """Send everything; return the figures."""
-    start = 0.0
-
-    async def watch() -> None:
-        nonlocal start
-        while traffic.sent < min(SETTLED, asked.requests / 2):
-            await asyncio.sleep(0.05)
-        start = resident_mb(flow.pid)
-
+    memory = Memory(flow)
     began = time.perf_counter()
-    promoted, *_ = await asyncio.gather(
-        traffic.promotes(), watch(), *(traffic.client(seed) for seed in range(asked.clients))
+    promoted, start, *_ = await asyncio.gather(
+        traffic.promotes(),
+        memory.watch(traffic, asked.requests),
+        *(traffic.client(seed) for seed in range(asked.clients)),
     )
-    end = resident_mb(flow.pid)
+    seconds = time.perf_counter() - began
+    end = memory.sample(traffic.sent)
     return {
         "requests": len(traffic.seconds),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(seconds, 1),
         "promotes": promoted,
         "failures": dict(traffic.failures),
         "answered": dict(traffic.answers),
         "refused": dict(sorted(traffic.errors.items())),
         "p50_ms": round(float(np.percentile(traffic.seconds, 50)) * 1000, 1),
         "p99_ms": round(float(np.percentile(traffic.seconds, 99)) * 1000, 1),
-        "resident_start_mb": round(start),
-        "resident_end_mb": round(end),
+        "resident_mb": memory.series,
+        "resident_start_mb": start,
+        "resident_end_mb": end,
         "resident_ratio": round(end / start, 3),
     }
+
+
+def private_flow(folder: Path) -> Path:
+    """Write the YAML of a Flow that may fetch from private addresses, and has no rooms but the encoders."""
+    content = yaml.safe_load(flow_file().read_text())
+    content["executors"] = [room for room in content["executors"] if room["name"].endswith("_encoder")]
+    for room in [content["gateway"], *content["executors"]]:
+        room["uses"] = str((flow_file().parent / room["uses"]).resolve())
+    for room in content["executors"]:
+        room["uses_with"]["private_uris"] = True
+    path = folder / "finetuner.yml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+async def drive_uris(flow: RunningFlow, workspace: Workspace, asked: argparse.Namespace) -> dict[str, Any]:
+    """Send documents whose URIs lead to a web server that misbehaves."""
+    few = argparse.Namespace(**{**vars(asked), "requests": asked.uri_requests, "promotes": 0})
+    async with bad_server() as server:
+        found = await drive(flow, Traffic(flow.host, workspace, few, bad_uris(server)), few)
+    return {name: found[name] for name in ("requests", "seconds", "failures", "answered", "refused")}
 
 
 def main() -> None:
@@ -214,14 +324,18 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--promotes", type=int, default=20)
     parser.add_argument("--bad", type=float, default=0.05, help="share of bad documents")
+    parser.add_argument("--uri-requests", type=int, default=300, help="of those that a bad web server answers; 0: none")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         workspace = Workspace(folder)
         publish_two(workspace)
         with RunningFlow(folder) as flow:
             result = asyncio.run(drive(flow, Traffic(flow.host, workspace, asked), asked))
+        if asked.uri_requests:
+            with RunningFlow(folder, flow=private_flow(Path(folder))) as flow:
+                result["uris"] = asyncio.run(drive_uris(flow, workspace, asked))
     print(json.dumps(result))
-    if result["failures"]:
+    if result["failures"] or result.get("uris", result)["failures"]:
         sys.exit(1)
 
 

@@ -7,6 +7,9 @@ two layers a tower:
     bare   a `for` loop over the same pictures and tokens as tensors in memory: no order, no crops, no reports
     jpeg   a `for` loop over a DataLoader that reads the JPEGs through open_clip's own transform, order shuffled
 
+All are fp32; the plain ones leave torch's settings as they are, a run prefers oneDNN. `vs_bare_onednn` is over a bare
+loop that does so, too.
+
 A ratio is the median over the rounds of that round's seconds, the other loop's by ours; `_cpu` is the same of the
 CPU seconds of all threads and of the DataLoader's processes. JPEGs come in two sizes: as sets for training are
 distributed, and as cameras write them. Prints one JSON object last, whose `vs_bare_loop` and `vs_jpeg_pipeline` are
@@ -47,6 +50,7 @@ from executors.trainer.loop.training import Training
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone, text_features
+from finetuner.onednn import prefer_onednn
 from finetuner.pairs import Pair
 from finetuner.run_config import RunConfig
 
@@ -118,6 +122,18 @@ def write_jpegs(folder: Path, count: int, size: str) -> list[Pair]:
     return pairs
 
 
+def by_onednn(epoch: Callable[[], None]) -> Callable[[], None]:
+    """Return an epoch with the matrix products of a run."""
+
+    def run() -> None:
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        prefer_onednn()
+        epoch()
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+    return run
+
+
 def ours(case: Case, data: TrainingData) -> Callable[[], None]:
     """Return an epoch of our loop."""
     config = RunConfig(
@@ -130,7 +146,7 @@ def ours(case: Case, data: TrainingData) -> Callable[[], None]:
         training_options={"micro_batch_size": case.batch},  # else a run first measures what fits
     )
     progress, task = Progress(case.model), ClipTask(case.model, data, config, case.batch)
-    return Training(task, progress, config, learning_rate=RATE, report=lambda step: None).run
+    return by_onednn(Training(task, progress, config, learning_rate=RATE, report=lambda step: None).run)
 
 
 class Bare:
@@ -219,10 +235,12 @@ def compared(case: Case, size: str, rounds: int, workers: int) -> dict[str, floa
         data = prepare(pairs, case.model, PictureCache(folder, 10**9), "pictures", workers)
         bare, jpeg = Bare(case, data), Jpeg(case, Files(folder, [pair.text for pair in pairs], case.model), workers)
         ours(case, data)(), bare(), jpeg()  # warm-up
-        found = [(seconds(ours(case, data)), seconds(bare), seconds(jpeg)) for _ in range(rounds)]
+        found = [
+            (seconds(ours(case, data)), seconds(bare), seconds(jpeg), seconds(by_onednn(bare))) for _ in range(rounds)
+        ]
     ratios: dict[str, float] = {}
     for position, clock in enumerate(("", "_cpu")):
-        for other, name in ((1, "vs_bare_loop"), (2, "vs_jpeg_pipeline")):
+        for other, name in ((1, "vs_bare_loop"), (2, "vs_jpeg_pipeline"), (3, "vs_bare_onednn")):
             ratios[name + clock] = round(median(took[other][position] / took[0][position] for took in found), 3)
         ratios[f"pairs_per{clock}_second"] = round(case.pairs / median(took[0][position] for took in found), 1)
     print(case.backbone, size, ratios, file=sys.stderr, flush=True)

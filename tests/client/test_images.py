@@ -70,6 +70,25 @@ def test_sixteen_bit_grey_keeps_its_tones(kind: str) -> None:
     assert np.array_equal(found, np.repeat((ramp >> 8).astype(np.uint8)[..., None], 3, axis=2))
 
 
+@pytest.mark.parametrize(
+    ("size", "side", "expected"),
+    [
+        ((800, 600), 0, (800, 600)),
+        ((800, 600), 150, (200, 150)),
+        ((800, 600), 151, (400, 300)),
+        ((800, 600), 60, (100, 75)),
+        ((800, 600), 601, (800, 600)),
+        ((600, 800), 300, (300, 400)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(
+    size: tuple[int, int], side: int, expected: tuple[int, int]
+) -> None:
+    assert decode(saved(halves(*size), "JPEG"), side).size == expected
+    assert image_of(Document(blob=saved(halves(*size), "JPEG")), bytes, side).size == expected
+    assert decode(saved(halves(*size), "PNG"), side).size == size
+
+
 @pytest.mark.parametrize(("orientation", "size"), [(1, (40, 20)), (3, (40, 20)), (6, (20, 40)), (8, (20, 40))])
 def test_exif_turns_the_picture_upright(orientation: int, size: tuple[int, int]) -> None:
     exif = Image.Exif()
@@ -89,7 +108,7 @@ def test_exif_turns_the_picture_upright(orientation: int, size: tuple[int, int])
         (b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>', "cannot be decoded"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n", "cannot identify"),
         (saved(halves(), "PNG")[:-30], "cannot be decoded"),
-        (png_header(30_000, 30_000), "exceeds limit|at most 64000000 pixels"),
+        (png_header(30_000, 30_000), "at most 64000000 pixels. Got more .*exceeds limit"),
         (png_header(10_000, 10_000), "at most 64000000 pixels. Got 10000 x 10000"),
         (png_header(0, 5), "cannot be decoded"),
         (saved(Image.new("F", (4, 4)), "TIFF"), "whole numbers as pixels. Got floating point"),

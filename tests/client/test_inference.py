@@ -64,7 +64,7 @@ def test_one_broken_picture_carries_its_error_and_the_rest_are_embedded(vision: 
         encode(vision, documents)
     assert seen[0].filename == __file__
     assert [document.embedding is not None for document in documents] == [True, False, False, True]
-    assert documents[1].tags["finetuner_error"]["type"] == "InvalidDocument"
+    assert documents[1].tags["finetuner_error"]["type"] == "UndecodableImage"
     documents[1].blob = documents[2].blob = jpeg(3)
     encode(vision, documents)
     assert all(document.embedding is not None for document in documents)

@@ -34,6 +34,15 @@ def test_live_is_the_default_until_something_is_promoted(workspace: Workspace, p
     assert known.get().model_id == "clip-mini"
 
 
+def test_search_is_live_until_the_index_says_otherwise(workspace: Workspace, published: Path) -> None:
+    known = Models(workspace)
+    assert known.resolve("search") == "clip-mini"
+    workspace.aliases.set("live", {"artifact": published.name})
+    assert known.resolve("search") == published.name
+    workspace.aliases.set("search", {"artifact": "clip-mini"})
+    assert (known.resolve("search"), known.resolve("live")) == ("clip-mini", published.name)
+
+
 def test_ids_aliases_and_backbones_are_references(workspace: Workspace, published: Path) -> None:
     known = Models(workspace)
     workspace.aliases.set("große Änderung", {"artifact": published.name})

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +22,12 @@ from torch import nn
 from transformers import XLMRobertaConfig
 
 import finetuner
-from finetuner import artifact, onnx_export
+from finetuner import artifact, onnx_export, onnx_int8
 from finetuner.artifact import MANIFEST, sealed, sha256_of
 from finetuner.backbones import find_backbone
 from finetuner.clip import TEXT, TOWERS, VISION, Clip
 from finetuner.encoding import Encoder
+from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import (
     ArtifactNotFound,
     CorruptedArtifact,
@@ -33,9 +37,13 @@ from finetuner.exceptions import (
 )
 from finetuner.image_model import ImageModel
 from finetuner.image_weights import load_image_backbone
+from finetuner.images import decode
 from finetuner.inference import build_model
 from finetuner.onnx_export import as_onnx, export_onnx
-from finetuner.onnx_model import ONNX_FILE, TOKENS, open_session
+from finetuner.onnx_int8 import cost_of_int8
+from finetuner.onnx_model import ONNX_FILE
+from finetuner.onnx_session import TOKENS, SessionOptions, open_session, providers
+from finetuner.pairs import Pair
 from finetuner.workspace import Workspace
 
 from .conftest import ARTIFACT_ID, manifest
@@ -48,7 +56,7 @@ PADDING = 1
 def with_onnx(tmp_path_factory: pytest.TempPathFactory, mini: Clip) -> Path:
     """Return the folder of a published artifact with ONNX files; tests that change it copy it first."""
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
-    return artifact.publish(workspace, mini, manifest(), {"model": "clip-mini"}, to_onnx=True)
+    return artifact.publish(workspace, mini, manifest(), {"model": "clip-mini"}, to_onnx="int8")
 
 
 @pytest.fixture
@@ -229,10 +237,104 @@ def test_a_tower_takes_its_own_kind_of_input_only(with_onnx: Path, pictures: lis
         artifact.load_onnx(with_onnx, TEXT).encode_images(pictures)
 
 
-@pytest.mark.parametrize("device", ["tpu", "cpux", "cuda:x"])
+@pytest.mark.parametrize("device", ["tpu", "cpux", "cuda:x", "cpu:", "tensorrt"])
 def test_a_device_that_is_not_there(with_onnx: Path, device: str) -> None:
     with pytest.raises(InvalidInput, match=f"device must be one that ONNX Runtime has.*Got {device!r}"):
         artifact.load_onnx(with_onnx, TEXT, device)
+
+
+def test_a_provider_that_is_installed_comes_before_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: names)
+    cpu, cuda = ("CPUExecutionProvider", {}), ("CUDAExecutionProvider", {"device_id": 0})
+    assert providers("cpu") == [cpu]
+    assert providers("cuda") == providers() == [cuda, cpu]
+    assert providers("cuda:2")[0] == ("CUDAExecutionProvider", {"device_id": 2})
+    assert providers("tensorrt") == [("TensorrtExecutionProvider", {"device_id": 0}), cuda, cpu]
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_does_not_start_is_no_cpu(with_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: names)
+    with pytest.raises(InvalidInput, match="Got 'cuda', and CUDAExecutionProvider does not start. Install"):
+        artifact.load_onnx(with_onnx, TEXT, "cuda")
+
+
+def test_options_reach_the_session(with_onnx: Path, mini: Clip) -> None:
+    given = {"graph_optimization_level": "basic", "allow_spinning": False, "enable_cpu_mem_arena": False}
+    onnx = artifact.load_onnx(with_onnx, TEXT, "cpu", session_options=SessionOptions.read(given, threads=3))
+    found = onnx.session.get_session_options()
+    assert found.intra_op_num_threads == 3
+    assert found.graph_optimization_level.name == "ORT_ENABLE_BASIC"
+    assert found.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert found.enable_cpu_mem_arena is False
+    assert np.abs(onnx.encode_texts(TEXTS) - mini.encode_texts(TEXTS)).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"graph_optimization_level": "most"},
+        {"allow_spinning": 1},
+        {"enable_cpu_mem_arena": "no"},
+        {"intra_op_num_threads": 2},
+        ["allow_spinning"],
+    ],
+    ids=str,
+)
+def test_wrong_options(given: Any) -> None:
+    with pytest.raises(InvalidInput, match="Got "):
+        SessionOptions.read(given)
+
+
+def test_int8_is_nearly_the_same_in_fewer_bytes(with_onnx: Path, mini: Clip, pictures: list[Image.Image]) -> None:
+    for tower, items in ((TEXT, TEXTS), (VISION, pictures)):
+        exact, int8 = (artifact.load_onnx(with_onnx, tower, int8=int8) for int8 in (False, True))
+        assert int8.bytes < 0.6 * exact.bytes
+        assert 1e-5 < largest_difference(mini, int8, tower, items) < 0.1
+        assert int8._padding == exact._padding
+
+
+def test_int8_costs_recall_on_pairs_or_else_an_angle(
+    with_onnx: Path, mini: Clip, jpeg: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, vision = (artifact.load_onnx(with_onnx, tower, int8=True) for tower in TOWERS)
+    pairs = [Pair(f"picture {row}", jpeg(row)) for row in range(6)]
+    lines = cost_of_int8(mini, text, vision, pairs, (), [])
+    assert re.fullmatch(
+        r"int8 on 6 texts of evaluation data: text_to_image_recall_at_5 [01]\.\d{4} -> [01]\.\d{4}, "
+        r"image_to_text_recall_at_5 [01]\.\d{4} -> [01]\.\d{4}",
+        lines[0],
+    )
+    assert f"recall_at_5 {evaluate_pairs(mini, pairs)['text_to_image_recall_at_5']:.4f} -> " in lines[0]
+    angles = cost_of_int8(mini, text, vision, [], TEXTS, [decode(jpeg(0))])
+    assert [line.split(":")[0] for line in angles] == ["int8 of clip-text", "int8 of clip-vision"]
+    cosine = (mini.encode_texts(TEXTS) * text.encode_texts(TEXTS)).sum(axis=1)
+    assert f"cosine to fp32 {cosine.mean():.4f} on average, {cosine.min():.4f} at least" in angles[0]
+    monkeypatch.setattr(onnx_int8, "MAX_PAIRS", 2)
+    assert "on 2 texts" in cost_of_int8(mini, text, vision, pairs, (), [])[0]
+
+
+def test_quantising_says_nothing_to_the_root_logger(with_onnx: Path, tmp_path: Path) -> None:
+    code = f"""
+import logging
+from pathlib import Path
+from finetuner.onnx_int8 import quantise
+quantise(Path({str(with_onnx / "models" / TEXT / ONNX_FILE)!r}), Path({str(tmp_path)!r}) / "int8.onnx")
+assert not logging.getLogger().handlers
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_convolutions_alone_are_refused(random_mini: ImageModel) -> None:
+    with pytest.raises(InvalidInput, match="must have matrix products for int8. Got .* Leave int8 out"):
+        as_onnx(random_mini, random_mini.towers[0], int8=True)
+
+
+def test_an_artifact_without_int8_says_what_to_do(published: Path) -> None:
+    with pytest.raises(ArtifactNotFound, match=r"model-int8.onnx for precision int8.*fit\(to_onnx='int8'\)"):
+        artifact.load_onnx(published, TEXT, int8=True)
 
 
 class Branching(nn.Module):

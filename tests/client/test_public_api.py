@@ -22,11 +22,13 @@ FIT = {
     "loss_optimizer": None, "loss_optimizer_options": None,
 }  # fmt: skip
 SIGNATURES = {
+    "backup_index": ("(name: 'str') -> 'dict[str, Any]'"),
     "build_model": (
         "(name: 'str', model_options: 'Mapping[str, Any] | None' = None, batch_size: 'int' = 32, "
         "select_model: 'str | None' = None, device: 'str | None' = None, is_onnx: 'bool' = False) -> "
         "'InferenceModel'"
     ),
+    "cancel_reindex": ("() -> 'dict[str, Any]'"),
     "connect": ("(force: 'bool' = False, interactive: 'bool | None' = None) -> 'None'"),
     "cos_sim": ("(a: 'Any', b: 'Any') -> 'np.ndarray'"),
     "create_experiment": ("(name: 'str' = 'default') -> 'Experiment'"),
@@ -39,7 +41,7 @@ SIGNATURES = {
         "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
         "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
         " Any] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
-        "'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: 'CSVOptions | None' = None, "
+        "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
@@ -57,7 +59,7 @@ SIGNATURES = {
         "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
         "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
         " Any] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
-        "'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: 'CSVOptions | None' = None, "
+        "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
@@ -66,16 +68,24 @@ SIGNATURES = {
         "scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "delete_data": ("(name: 'str') -> 'None'"),
+    "delete_documents": (
+        "(ids: 'Sequence[str] | None' = None, filter: 'Mapping[str, Any] | str | None' = None) -> 'int'"
+    ),
     "delete_experiment": ("(name: 'str') -> 'Experiment'"),
     "delete_experiments": ("() -> 'list[Experiment]'"),
     "delete_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'None'"),
     "delete_runs": ("(experiment_name: 'str | None' = None) -> 'None'"),
     "describe_models": ("(task: 'str | None' = None) -> 'None'"),
+    "drop_collection": ("(artifact: 'str') -> 'None'"),
     "encode": (
         "(model: 'InferenceModel', data: 'Data', batch_size: 'int' = 32, *, on_error: 'str | None' = None)"
         " -> 'Data | np.ndarray'"
     ),
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
+    "filter_documents": (
+        "(filter: 'Mapping[str, Any] | str | None' = None, limit: 'int' = 20, artifact: 'str' = 'live', *, offset:"
+        " 'int' = 0, return_content: 'bool' = True) -> 'DocumentArray'"
+    ),
     "fit": (
         "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, model_artifact:"
         " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
@@ -85,7 +95,7 @@ SIGNATURES = {
         "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
         "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
         " Any] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
-        "'cuda', num_workers: 'int' = 4, to_onnx: 'bool' = False, csv_options: 'CSVOptions | None' = None, "
+        "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
@@ -102,6 +112,7 @@ SIGNATURES = {
     "get_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'Run'"),
     "get_token": ("() -> 'str'"),
     "index": ("(documents: 'DocumentArray', artifact: 'str' = 'live') -> 'None'"),
+    "index_status": ("() -> 'dict[str, Any]'"),
     "list_artifacts": ("() -> 'list[dict[str, Any]]'"),
     "list_callbacks": ("() -> 'dict[str, type[Callback]]'"),
     "list_data": ("() -> 'list[dict[str, Any]]'"),
@@ -114,14 +125,19 @@ SIGNATURES = {
         " | None' = None, http_host: 'str | None' = None) -> 'None'"
     ),
     "make_pair": ("(text: 'str', image: 'bytes', tags: 'Mapping[str, Any] | None' = None) -> 'Document'"),
+    "move_index": ("(url: 'str') -> 'dict[str, Any]'"),
     "notebook_login": ("(force: 'bool' = False, interactive: 'bool | None' = None) -> 'None'"),
     "promote": ("(artifact: 'str', alias: 'str' = 'live') -> 'None'"),
     "pull_data": ("(name: 'str') -> 'DocumentArray'"),
     "push_data": ("(name: 'str', documents: 'DocumentArray') -> 'dict[str, Any]'"),
+    "restore_index": ("(name: 'str') -> 'dict[str, Any]'"),
     "search": (
-        "(query: 'str | Document | DocumentArray', limit: 'int' = 20, artifact: 'str' = 'live') -> 'DocumentArray'"
+        "(query: 'str | Document | DocumentArray', limit: 'int' = 20, artifact: 'str' = 'live', *, offset: 'int' ="
+        " 0, filter: 'Mapping[str, Any] | str | None' = None, score_threshold: 'float | None' = None, exact: 'bool"
+        "' = False, return_content: 'bool' = True) -> 'DocumentArray'"
     ),
     "synthesize": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
+    "verify_index": ("(name: 'str' = '') -> 'dict[str, Any]'"),
 }
 HEAVY = ("torch", "jina", "docarray", "numpy", "PIL", "open_clip", "pyarrow", "rich", "urllib3", "grpc")
 

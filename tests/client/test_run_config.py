@@ -55,6 +55,12 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
+def test_int8_is_for_clip() -> None:
+    assert RunConfig("clip-mini", train_data="data", to_onnx="int8").to_onnx == "int8"
+    with pytest.raises(InvalidInput, match="to_onnx must be True or False for resnet-base. Got 'int8'"):
+        RunConfig("resnet-base", train_data="data", loss="TripletMarginLoss", batch_size=32, to_onnx="int8")
+
+
 @pytest.mark.parametrize(("field", "value", "expected"), WRONG, ids=lambda value: str(value)[:24])
 def test_a_wrong_value_is_named_with_what_is_expected(field: str, value: Any, expected: str) -> None:
     with pytest.raises(InvalidInput) as caught:

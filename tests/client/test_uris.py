@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from finetuner import uris
-from finetuner.exceptions import InvalidDocument
+from finetuner.exceptions import ForbiddenUri, ImageTooLarge, InvalidDocument, UnreachableUri
 from finetuner.uris import read_any_host, read_local, read_public
 
 
@@ -111,17 +111,17 @@ def test_a_web_address_is_read(server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"),
+    ("path", "kind", "expected"),
     [
-        ("missing", "must answer 200. Got 404"),
-        ("circle", "within 3 redirects. Got more"),
-        ("broken-redirect", "must redirect to a web address"),
-        ("to-file", "must be http://, https:// or data: here. Got 'file:///etc/hostname'"),
-        ("short", "must be reachable.*10 more expected"),
+        ("missing", UnreachableUri, "must answer 200. Got 404"),
+        ("circle", UnreachableUri, "within 3 redirects. Got more"),
+        ("broken-redirect", UnreachableUri, "must redirect to a web address"),
+        ("to-file", ForbiddenUri, "must be http://, https:// or data: here. Got 'file:///etc/hostname'"),
+        ("short", UnreachableUri, "must be reachable.*10 more expected"),
     ],
 )
-def test_another_answer_is_refused(server: str, path: str, expected: str) -> None:
-    with pytest.raises(InvalidDocument, match=expected) as caught:
+def test_another_answer_is_refused(server: str, path: str, kind: type[InvalidDocument], expected: str) -> None:
+    with pytest.raises(kind, match=expected) as caught:
         read_any_host(f"{server}/{path}")
     assert "\n" not in str(caught.value)
 
@@ -129,7 +129,7 @@ def test_another_answer_is_refused(server: str, path: str, expected: str) -> Non
 @pytest.mark.parametrize("path", ["large", "endless"])
 def test_a_body_that_is_too_large_is_refused(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uris, "MAX_BYTES", 1000)
-    with pytest.raises(InvalidDocument, match="at most 1000 bytes. Got more"):
+    with pytest.raises(ImageTooLarge, match="at most 1000 bytes. Got more"):
         read_any_host(f"{server}/{path}")
 
 
@@ -137,7 +137,7 @@ def test_a_body_that_is_too_large_is_refused(server: str, path: str, monkeypatch
 def test_a_slow_server_is_given_up_at_the_deadline(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uris, "SECONDS", 0.4)
     started = time.monotonic()
-    with pytest.raises(InvalidDocument, match="must answer within 0.4 s"):
+    with pytest.raises(UnreachableUri, match="must answer within 0.4 s"):
         read_any_host(f"{server}/{path}")
     assert time.monotonic() - started < 1.5
 
@@ -173,7 +173,7 @@ def test_a_slow_server_is_given_up_at_the_deadline(server: str, path: str, monke
 )
 def test_a_server_fetches_from_no_private_address(server: str, host: str) -> None:
     port = server.rpartition(":")[2]
-    with pytest.raises(InvalidDocument, match="must be a public address. Got"):
+    with pytest.raises(ForbiddenUri, match="must be a public address. Got"):
         read_public(f"http://{host}:{port}/picture")
 
 
@@ -186,7 +186,7 @@ def test_a_redirect_to_a_private_address_is_refused(server: str, monkeypatch: py
         return checked(host, port, private or len(seen) == 1)
 
     monkeypatch.setattr(uris, "_checked_address", first_is_public)
-    with pytest.raises(InvalidDocument, match="must be a public address"):
+    with pytest.raises(ForbiddenUri, match="must be a public address"):
         read_public(f"{server}/redirect")
     assert seen == ["127.0.0.1", "127.0.0.1"]
 
@@ -222,10 +222,10 @@ def test_a_client_reads_its_own_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uri", ["/no/such/file.jpg", "/", "a\0b", "file://[", "x" * 5000])
 def test_a_path_that_cannot_be_read_is_refused(uri: str) -> None:
-    with pytest.raises(InvalidDocument, match="must be a readable file or a web address"):
+    with pytest.raises(UnreachableUri, match="must be a readable file or a web address"):
         read_local(uri)
 
 
 def test_a_dead_port_is_refused(unused_port: int) -> None:
-    with pytest.raises(InvalidDocument, match="uri must be reachable"):
+    with pytest.raises(UnreachableUri, match="uri must be reachable"):
         read_any_host(f"http://127.0.0.1:{unused_port}/")

@@ -125,7 +125,7 @@ def test_a_bad_picture_carries_its_error_and_its_neighbours_are_answered(
 ) -> None:
     found = encoded(vision_room, [Document(blob=pictures[0]), Document(**bad), Document(blob=pictures[1])])
     error = error_of(found[1])
-    assert type(error) is InvalidDocument
+    assert isinstance(error, InvalidDocument)
     with pytest.raises(InvalidDocument, match=message):
         raise error
     assert found[1].embedding is None
@@ -223,7 +223,7 @@ def test_a_backbone_by_name_or_by_default(reference: str | None, text_room: Text
         ({"artifact": "nobody"}, ArtifactNotFound, "Got 'nobody'"),
         ({"artifact": f"../artifacts/{TUNED}"}, ArtifactNotFound, "Got '../artifacts"),
         ({"artifact": 5.0}, InvalidInput, "parameter 'artifact' must be a string. Got 5.0"),
-        ({"artefact": TUNED}, InvalidInput, "must be of: artifact. Got artefact"),
+        ({"artefact": TUNED}, InvalidInput, "must be of: artifact, model_name, drop_image_content. Got artefact"),
     ],
     ids=str,
 )
@@ -358,6 +358,13 @@ def test_an_unexpected_error_is_the_servers_and_the_room_goes_on(
         {"engine": "onnx", "precision": "bf16"},
         {"engine": "onnx", "compile": True},
         {"compile": "yes"},
+        {"draft": 1},
+        {"draft": 65},
+        {"precision": "int8"},
+        {"session_options": {"allow_spinning": False}},
+        {"session_options": 0},
+        {"engine": "onnx", "session_options": {"spin": False}},
+        {"engine": "onnx", "device": "cuda"},
         {"models_mb": -1},
         {"switch_wait": 61},
         {"switch_limit": -1},

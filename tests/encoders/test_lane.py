@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from docarray import Document, DocumentArray
+from PIL import Image
 
 from executors.encoder_room import EncoderRoom
 from executors.lane.measures import MOST_ARTIFACTS, OTHER, Measures
@@ -19,9 +21,11 @@ from executors.lane.settings import EngineSettings
 from executors.lane.ticket import Entry, Ticket, Turns
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
-from finetuner.clip import TEXT, Clip
-from finetuner.exceptions import FinetunerServerError, InvalidDocument, ResourceExhausted
+from finetuner.backbones import find_backbone
+from finetuner.clip import TEXT, VISION, Clip, load_backbone
+from finetuner.exceptions import ArtifactNotFound, FinetunerServerError, ResourceExhausted, UndecodableImage
 from finetuner.images import decode
+from finetuner.onnx_model import OnnxModel
 from finetuner.wire import ARTIFACT_TAG, ERROR_TAG, error_of
 from finetuner.workspace import Workspace
 
@@ -264,11 +268,20 @@ def test_a_vector_that_is_not_finite_is_the_error_of_its_document(
 
 def test_errors_carry_what_http_calls_them(start: Start, workspace: Workspace) -> None:
     found = asyncio.run(send(start(VisionEncoder, workspace), DocumentArray([Document(blob=b"<svg/>")])))
-    assert type(error_of(found[0])) is InvalidDocument
+    assert type(error_of(found[0])) is UndecodableImage
     assert found[0].tags[ERROR_TAG]["status"] == 422
 
 
-@pytest.mark.parametrize("engine", [{"precision": "auto"}, {"precision": "bf16"}, {"engine": "onnx"}], ids=str)
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"precision": "auto"},
+        {"precision": "bf16"},
+        {"engine": "onnx", "session_options": {"allow_spinning": False}},
+        {"engine": "onnx", "precision": "int8"},
+    ],
+    ids=str,
+)
 def test_every_engine_gives_nearly_the_same_vectors(
     engine: dict[str, str], start: Start, workspace: Workspace, clip_mini: Clip
 ) -> None:
@@ -285,11 +298,65 @@ def test_bf16_pictures_are_nearly_the_same(
     assert (docs.embeddings * expected).sum(axis=1).min() > 0.999
 
 
+def test_threads_and_options_reach_onnx_runtime(
+    start: Start, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[Any] = []
+    made = OnnxModel.__init__
+
+    def remember(model: OnnxModel, session: Any, *rest: Any) -> None:
+        sessions.append(session)
+        made(model, session, *rest)
+
+    monkeypatch.setattr(OnnxModel, "__init__", remember)
+    start(TextEncoder, workspace, engine="onnx", threads=1, session_options={"graph_optimization_level": "extended"})
+    found = sessions[-1].get_session_options()
+    assert found.intra_op_num_threads == 1
+    assert found.graph_optimization_level.name == "ORT_ENABLE_EXTENDED"
+
+
+def test_an_artifact_without_int8_is_refused_by_its_name(start: Start, workspace: Workspace) -> None:
+    room = start(TextEncoder, workspace, engine="onnx", precision="int8")
+    documents = texts(["a red dress"])
+    asyncio.run(room.encode(documents, {"artifact": TUNED}))
+    error = error_of(documents[0])
+    assert type(error) is ArtifactNotFound
+    assert "model-int8.onnx for precision int8" in str(error)
+
+
+def test_draft_decodes_large_jpegs_coarsely_and_small_ones_as_they_are(
+    start: Start, workspace: Workspace, clip_mini: Clip, pictures: list[bytes]
+) -> None:
+    enlarged = [decode(blob).resize((1000, 750), Image.Resampling.BICUBIC) for blob in pictures]
+    blobs = [*pictures]
+    for image in enlarged:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=90)
+        blobs.append(file.getvalue())
+    docs = DocumentArray([Document(blob=blob) for blob in blobs])
+    asyncio.run(send(start(VisionEncoder, workspace, draft=4), docs))
+    differences = np.abs(docs.embeddings - clip_mini.encode_images([decode(blob) for blob in blobs])).max(axis=1)
+    assert differences[:6].max() < 1e-5
+    assert 1e-4 < differences[6:].min() < differences[6:].max() < 0.01
+
+
 def test_bf16_is_not_fp32(clip_mini: Clip) -> None:
     runners = [Runner(clip_mini, TEXT, EngineSettings(precision=precision)) for precision in ("fp32", "bf16")]
     items = [runners[0].prepare(Document(text=text), bytes) for text in TEXTS]
     difference = np.abs(runners[0].run(items) - runners[1].run(items)).max()
     assert 1e-5 < difference < 0.05
+
+
+def test_bf16_of_a_vision_transformer_on_a_cpu_halves_its_weights(clip_mini: Clip, pictures: list[bytes]) -> None:
+    runners = [
+        Runner(load_backbone(find_backbone("clip-mini")), VISION, EngineSettings(precision=precision))
+        for precision in ("fp32", "bf16")
+    ]
+    items = [runners[0].prepare(Document(blob=blob), bytes) for blob in pictures]
+    difference = np.abs(runners[0].run(items) - runners[1].run(items)).max()
+    assert 1e-5 < difference < 0.05
+    text = sum(value.nbytes for name, value in clip_mini.network.state_dict().items() if "visual." not in name)
+    assert runners[1].bytes - text < 0.55 * (runners[0].bytes - text)
 
 
 def test_compile_reaches_the_tower(clip_mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_a_model_of_pictures(images_folder: Path, jpeg: bytes) -> None:
 def test_a_bad_document_carries_its_error(both: FinetunerExecutor, bad: dict[str, Any], message: str) -> None:
     found = encoded(both, Document(text="good"), Document(**bad))
     assert error_of(found[0]) is None
-    assert type(error_of(found[1])) is InvalidDocument
+    assert isinstance(error_of(found[1]), InvalidDocument)
     assert message in str(error_of(found[1]))
 
 

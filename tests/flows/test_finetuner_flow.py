@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -14,14 +10,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-import yaml
 from docarray import Document, DocumentArray
 from jina import Client
 from PIL import Image
 
-from finetuner.flow_settings import Addresses, addresses, configured, flow_file
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
+from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, SEARCH, error_of
+
+from .plain_flow import PlainFlow
 
 ROOMS = {"gateway", "trainer", "evaluator", "text_encoder", "vision_encoder", "indexer"}
 
@@ -103,48 +99,6 @@ def test_a_broken_picture_does_not_harm_its_neighbours(flow: RunningFlow) -> Non
     assert error_of(broken) is not None
 
 
-class PlainFlow:
-    """`jina flow --uses` on the YAML with other ports."""
-
-    def __init__(self, folder: Path) -> None:
-        content = configured(flow_file(), workspace=folder / "workspace", grpc_port=0, http_port=0)
-        self.where: Addresses = addresses(content)
-        path = folder / "finetuner.yml"
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-        self._log = folder / "flow.log"
-        with open(self._log, "wb") as log:
-            self.process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
-                cwd=flow_file().parents[1],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={**os.environ, "JINA_OPTOUT_TELEMETRY": "1"},
-            )
-
-    def wait(self, seconds: float = 180) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                if httpx.get(f"{self.where.http}/healthz", timeout=15).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
-        pytest.fail(f"the Flow did not start:\n{self._log.read_text()[-5000:]}")
-
-    def session(self) -> list[psutil.Process]:
-        """Every process of the Flow, also one whose parent has gone."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (ProcessLookupError, psutil.NoSuchProcess):
-                continue
-        return found
-
-
 @pytest.fixture
 def plain_flow(tmp_path: Path) -> Iterator[PlainFlow]:
     running = PlainFlow(tmp_path)
@@ -165,18 +119,3 @@ def test_plain_jina_starts_the_same_flow_and_leaves_nothing(plain_flow: PlainFlo
     assert plain_flow.process.wait(60) == 0
     _, left = psutil.wait_procs(plain_flow.session(), timeout=10)
     assert not left
-
-
-def test_the_yaml_bounds_and_hides_every_room() -> None:
-    content = yaml.safe_load(flow_file().read_text())
-    rooms = content["executors"]
-    assert {room["name"] for room in rooms} | {"gateway"} == ROOMS
-    limits = {"grpc.max_receive_message_length": MAX_MESSAGE_BYTES, "grpc.max_send_message_length": MAX_MESSAGE_BYTES}
-    assert content["with"]["grpc_channel_options"] == limits
-    for room in rooms:
-        assert room["grpc_server_options"] == limits, room["name"]
-        assert room["host"] == "127.0.0.1", "who reaches a room passes the token by"
-        assert room["uses_with"] == {"workspace_url": "workspace"}
-    ports = [room["port_monitoring"] for room in (content["gateway"], *rooms) if room["monitoring"]]
-    assert ports == list(range(51100, 51106))
-    assert content["gateway"]["port"] == [51000, 51001]

@@ -24,6 +24,8 @@ def test_healthy_encoders_are_described(door: Door) -> None:
     assert answer.status_code == 200
     state = answer.json()
     assert state["status"] == "ok"
+    assert set(state["rooms"]) == {"trainer", "text_encoder", "vision_encoder", "indexer"}
+    assert all(room == {"up": 1, "replicas": 1} for room in state["rooms"].values())
     for name in ("text", "vision"):
         assert state["encoders"][name]["artifact"] == "toy"
         assert state["encoders"][name]["dim"] == 4
@@ -58,6 +60,10 @@ def embedding(document: Document, value: float = 0.5) -> None:
     document.tags[ARTIFACT_TAG] = "toy"
 
 
+async def all_up() -> dict[str, dict[str, int]]:
+    return {"text_encoder": {"up": 2, "replicas": 2}, "indexer": {"up": 1, "replicas": 1}}
+
+
 async def never(_: DataRequest) -> DataRequest:
     await asyncio.sleep(60)
     raise AssertionError
@@ -78,7 +84,7 @@ async def down(_: DataRequest) -> DataRequest:
     ],
 )
 def test_what_counts_as_broken(ask: Ask, expected: str) -> None:
-    state = asyncio.run(Health(ask, timeout=0.2).check())
+    state = asyncio.run(Health(ask, all_up, timeout=0.2).check())
     assert state["status"] == "unavailable"
     assert f"text encoder: {expected}" in state["detail"] or expected in state["encoders"]["text"]["error"]
     assert "vision encoder" in state["detail"]
@@ -94,8 +100,18 @@ def test_probes_at_the_same_time_share_one_answer() -> None:
         return await answering(embedding)(request)
 
     async def many() -> list[dict[str, Any]]:
-        health = Health(ask)
+        health = Health(ask, all_up)
         return list(await asyncio.gather(*(health.check() for _ in range(50))))
 
     assert [state["status"] for state in asyncio.run(many())] == ["ok"] * 50
     assert asked == 2, "one for each encoder"
+
+
+def test_a_replica_that_is_down_degrades_and_no_more() -> None:
+    async def one_down() -> dict[str, dict[str, int]]:
+        return await all_up() | {"text_encoder": {"up": 1, "replicas": 2}}
+
+    state = asyncio.run(Health(answering(embedding), one_down).check())
+    assert state["status"] == "degraded"
+    assert state["detail"] == "text_encoder: 1 of 2 down"
+    assert state["rooms"]["text_encoder"] == {"up": 1, "replicas": 2}

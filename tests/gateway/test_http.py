@@ -12,10 +12,12 @@ import httpx
 import pytest
 from docarray import Document, DocumentArray
 from jina import Client
+from jina.types.request.data import DataRequest
 
-from finetuner.wire import MAX_MESSAGE_BYTES
+from executors.gateway.documents import response_status
+from finetuner.wire import ERROR_TAG, MAX_MESSAGE_BYTES
 
-from .conftest import Door
+from .conftest import TOKEN, Door
 
 
 def test_documents_go_through_the_rooms_and_come_back_as_json(door: Door) -> None:
@@ -75,6 +77,10 @@ def test_jina_client_gets_the_same_over_both_protocols(door: Door, protocol: str
         (b'{"parameters": []}', "parameters must be an object"),
         (b'{"data": [{"text": "ok"}, {"txt": "dress"}]}', "data[1] has a field 'txt'"),
         (b'{"data": [{"blob": "no base64!"}]}', "data[0].blob must be base64"),
+        (
+            b'{"data": [{"text": "a"}, {"text": "a", "blob": "AA=="}]}',
+            "data[1] must have one of text, blob, tensor. Got text and blob",
+        ),
         (b'{"data": [{"text": {"a": 1}}]}', "data[0] is no document"),
         (b'{"data": [{"text": "\\ud800"}]}', "cannot be sent on"),
         (b'{"data": [{"tensor": [[1, 2], [3]]}]}', "data[0] is no document"),
@@ -133,3 +139,40 @@ def test_metrics_count_by_protocol_endpoint_and_outcome(door: Door) -> None:
     ):
         assert line in scraped.text
     assert "never-heard-of" not in scraped.text, "labels must not grow with what callers invent"
+
+
+def marked(*statuses: float | None) -> DataRequest:
+    """Return an answer whose documents carry errors with these statuses, None for no error."""
+    response = DataRequest()
+    response.data.docs = DocumentArray(
+        Document(tags={} if status is None else {ERROR_TAG: {"type": "X", "message": "x", "status": status}})
+        for status in statuses
+    )
+    return response
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [((), 200), ((None,), 200), ((422,), 422), ((422, None), 200), ((404, 404), 404), ((422, 429), 429), ((1e9,), 500)],
+)
+def test_the_status_is_that_of_all_documents(statuses: tuple[float | None, ...], expected: int) -> None:
+    assert response_status(marked(*statuses)) == expected
+
+
+def test_a_senders_own_error_tag_is_no_fault_of_ours() -> None:
+    response = marked(422)
+    response.data.docs = DocumentArray([Document(tags={ERROR_TAG: "mine"})])
+    assert response_status(response) == 500
+
+
+def test_where_all_documents_fail_the_status_says_so(locked_door: Door) -> None:
+    headers = {"authorization": f"token {TOKEN}"}
+    bad, good = {"blob": base64.b64encode(b"picture").decode()}, {"text": "dress"}
+    answer = httpx.post(f"{locked_door.http}/encode", json={"data": [bad, bad]}, headers=headers)
+    assert answer.status_code == 422
+    assert [document["tags"]["finetuner_error"]["status"] for document in answer.json()["data"]] == [422, 422]
+    assert httpx.post(f"{locked_door.http}/encode", json={"data": [bad, good]}, headers=headers).status_code == 200
+    through_jina = {"data": [bad], "exec_endpoint": "/encode"}
+    assert httpx.post(f"{locked_door.http}/post", json=through_jina, headers=headers).status_code == 200
+    metrics = httpx.get(locked_door.metrics).text
+    assert 'finetuner_gateway_requests_total{endpoint="/encode",outcome="refused",protocol="http"}' in metrics

@@ -67,6 +67,7 @@ def test_an_alias_of_an_alias_points_to_the_artifact(published: Trainer, ask: As
         ({"artifact": OLD, "alias": "../live"}, InvalidInput, r"alias must be 1 to 128 letters.*Got '\.\./live'"),
         ({"artifact": OLD, "alias": NEW}, InvalidInput, "alias must be no artifact id and no backbone. Got 'bbb"),
         ({"artifact": OLD, "alias": "clip-mini"}, InvalidInput, "no backbone. Got 'clip-mini'"),
+        ({"artifact": OLD, "alias": "search"}, InvalidInput, "must not be 'search', which follows 'live' by itself"),
         ({"artifact": OLD, "force": True}, InvalidInput, "must be of: artifact, alias. Got force"),
     ],
     ids=str,

@@ -33,6 +33,22 @@ def test_the_artifact_holds_what_was_tuned(work: Work, trainer: Trainer, caplog:
     assert np.abs(artifact.load_onnx(published, TOWERS[0]).encode_texts(TEXTS) - tuned).max() < 1e-4
 
 
+def test_int8_too_with_what_it_costs_on_the_evaluation_data(
+    work: Work, trainer: Trainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    code, folder = work(to_onnx="int8", eval_data="pairs")
+    assert code == 0
+    published = trainer.place.artifacts / folder.path.name
+    assert {f"models/{tower}/model-int8.onnx" for tower in TOWERS} < set(artifact.verify(published).files)
+    found = re.search(
+        r"int8 on (\d+) texts of evaluation data: text_to_image_recall_at_5 ([\d.]+) -> [\d.]+", caplog.text
+    )
+    assert found is not None
+    metrics = artifact.read_manifest(published).metrics["after"]
+    assert abs(float(found[2]) - metrics["text_to_image_recall_at_5"]) < 1e-4
+    assert "int8 of clip-vision: cosine to fp32 0.99" in caplog.text
+
+
 def test_without_it_there_is_no_file(work: Work, trainer: Trainer) -> None:
     _, folder = work()
     assert not [name for name in artifact.verify(trainer.place.artifacts / folder.path.name).files if "onnx" in name]

@@ -1,0 +1,36 @@
+"""Matrix products by oneDNN: a setting of the process that leaves fp32 what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from finetuner.onednn import prefer_onednn
+
+
+@pytest.fixture(autouse=True)
+def setting() -> Iterator[None]:
+    before = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
+    yield
+    torch.backends.mkldnn.matmul.fp32_precision = before  # type: ignore[attr-defined]
+
+
+def test_products_stay_exact() -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(300, 768), torch.randn(768, 500)
+    prefer_onednn()
+    exact = left.double() @ right.double()
+    assert (left @ right - exact).abs().max() < 1e-3  # of numbers around 28; rounded to bf16 it is above 0.1
+    assert (left.bfloat16().double() @ right.bfloat16().double() - exact).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(("has_amx", "asked"), [(False, "bf16"), (True, "none")])
+def test_a_cpu_with_amx_would_round_and_keeps_its_own(
+    has_amx: bool, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+    torch.backends.mkldnn.matmul.fp32_precision = "none"  # type: ignore[attr-defined]
+    prefer_onednn()
+    assert torch.backends.mkldnn.matmul.fp32_precision == asked  # type: ignore[attr-defined]

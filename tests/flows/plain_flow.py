@@ -1,0 +1,63 @@
+"""Our Flows as plain Jina starts them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from finetuner.flow_settings import Addresses, addresses, configured, flow_file
+
+
+class PlainFlow:
+    """`jina flow --uses` on a YAML of ours with other ports.
+
+    Args:
+        folder: for its workspace, its YAML and its log.
+        name: of `flow_file`.
+    """
+
+    def __init__(self, folder: Path, name: str = "finetuner") -> None:
+        content = configured(flow_file(name), workspace=folder / "workspace", grpc_port=0, http_port=0)
+        self.where: Addresses = addresses(content)
+        path = folder / f"{name}.yml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        self._log = folder / "flow.log"
+        with open(self._log, "wb") as log:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
+                cwd=flow_file().parents[1],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "JINA_OPTOUT_TELEMETRY": "1"},
+            )
+
+    def wait(self, seconds: float = 180) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.where.http}/healthz", timeout=15).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.2)
+        pytest.fail(f"the Flow did not start:\n{self._log.read_text()[-5000:]}")
+
+    def session(self) -> list[psutil.Process]:
+        """Every process of the Flow, also one whose parent has gone."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return found

@@ -1,0 +1,151 @@
+"""Every YAML of flows/: what it bounds and hides, and that the small ones encode and search."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+from docarray import Document, DocumentArray
+from jina import Client
+from jina.excepts import BadServerFlow
+
+from finetuner.catalogue import fashion
+from finetuner.exceptions import InvalidInput
+from finetuner.flow_settings import configured, flow_file
+from finetuner.running_flow import RunningFlow
+from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
+
+from .plain_flow import PlainFlow
+
+PICTURES = list(fashion("test", items=3))[::2]
+TEXTS = [picture.captions["en"] for picture in PICTURES]
+TOKEN = "s3cret-t0ken"
+ROOMS = {
+    "finetuner": ["trainer", "evaluator", "text_encoder", "vision_encoder", "indexer"],
+    "encode": ["text_encoder", "vision_encoder"],
+    "search": ["text_encoder", "vision_encoder", "indexer"],
+}
+
+
+def test_these_are_all() -> None:
+    assert {path.stem for path in flow_file().parent.glob("*.yml")} == set(ROOMS)
+    with pytest.raises(InvalidInput, match="one of encode, finetuner, search. Got 'serach'"):
+        flow_file("serach")
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_every_flow_bounds_and_hides_its_rooms(name: str) -> None:
+    content = yaml.safe_load(flow_file(name).read_text())
+    gateway, rooms, settings = content["gateway"], content["executors"], content["with"]
+    assert [room["name"] for room in rooms] == ROOMS[name]
+    limits = {"grpc.max_receive_message_length": MAX_MESSAGE_BYTES, "grpc.max_send_message_length": MAX_MESSAGE_BYTES}
+    assert settings["grpc_channel_options"] == limits
+    assert settings["prefetch"] == 16
+    assert 300_000 < settings["timeout_send"] <= 1_800_000, "past the lane's deadline"
+    assert (gateway["port"], gateway["host"], gateway["port_monitoring"]) == ([51000, 51001], "127.0.0.1", 51100)
+    for room in rooms:
+        assert room["grpc_server_options"] == limits, room["name"]
+        assert room["host"] == "127.0.0.1", "who reaches a room passes the token by"
+        assert room["uses_with"]["workspace_url"] == "workspace"
+        assert (flow_file().parent / room["uses"]).is_file()
+    assert all(room["monitoring"] is True for room in (gateway, *rooms))
+    ports = [np.atleast_1d(room["port_monitoring"]).tolist() for room in rooms]
+    assert [len(of_room) for of_room in ports] == [room.get("replicas", 1) for room in rooms]
+    assert [*chain(*ports)] == [*range(51101, 51101 + sum(map(len, ports)))]
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_every_setting_of_a_flow_is_explained(name: str) -> None:
+    text = flow_file(name).read_text()
+    for setting in ("prefetch", "timeout_send", "grpc_channel_options", "host"):
+        assert re.search(rf"^ *#[^\n]*\n *{setting}:", text, re.MULTILINE), f"no comment above {setting}"
+    if name != "finetuner":
+        assert f"JINA_MP_START_METHOD=spawn jina flow --uses flows/{name}.yml" in text
+        assert re.search(r"^ *#[^\n]*\n *replicas: 2", text, re.MULTILINE)
+
+
+def test_only_the_indexer_of_a_flow_for_search_has_no_replicas() -> None:
+    rooms = yaml.safe_load(flow_file("search").read_text())["executors"]
+    assert {room["name"]: room["replicas"] for room in rooms} == {"text_encoder": 2, "vision_encoder": 2, "indexer": 1}
+
+
+def test_every_replica_gets_a_port_for_its_metrics(tmp_path: Path) -> None:
+    content = configured(flow_file("encode"), workspace=tmp_path, grpc_port=0, http_port=0)
+    ports = [room["port_monitoring"] for room in content["executors"]]
+    assert [len(of_room) for of_room in ports] == [2, 2]
+    assert len({*chain(*ports), content["gateway"]["port_monitoring"]}) == 5
+
+
+@pytest.fixture(scope="module")
+def encode_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlow]:
+    """As `finetuner up --flow encode` starts it."""
+    with RunningFlow(tmp_path_factory.mktemp("encode"), flow=flow_file("encode"), token=TOKEN) as running:
+        yield running
+
+
+def post(host: str, endpoint: str, documents: list[Document], **options: Any) -> DocumentArray:
+    return Client(host=host).post(endpoint, DocumentArray(documents), **options)
+
+
+def test_the_flow_for_encoding_encodes_in_every_replica(encode_flow: RunningFlow) -> None:
+    header = {"metadata": (("authorization", f"token {TOKEN}"),)}
+    first = None
+    for _ in range(4):  # requests take turns among replicas
+        documents = [Document(text=TEXTS[0]), Document(blob=PICTURES[0].jpeg)]
+        found = post(encode_flow.host, ENCODE, documents, **header)
+        assert [document.tags.get(ARTIFACT_TAG) for document in found] == ["clip-mini", "clip-mini"]
+        first = found.embeddings if first is None else first
+        np.testing.assert_allclose(found.embeddings, first, atol=1e-6)
+    rooms = [f"{room}/{number}" for room in ROOMS["encode"] for number in range(2)]
+    assert set(encode_flow.metrics) == {"gateway", *rooms}
+    for room in rooms:
+        text = httpx.get(encode_flow.metrics[room]).text
+        (answered,) = re.findall(r'finetuner_documents_total\{endpoint="/encode",outcome="ok"\} (\S+)', text)
+        assert float(answered) >= 1, room
+
+
+def test_clip_clients_credential_is_the_token(encode_flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_VERSION_CHECK", "1")  # otherwise the import asks PyPI
+    from clip_client import Client
+
+    allowed = Client(encode_flow.host, credential={"Authorization": f"token {TOKEN}"})
+    assert allowed.encode(TEXTS[:2]).shape == (2, 128)
+    with pytest.raises(BadServerFlow, match="asks for a token"):
+        Client(encode_flow.host).encode(TEXTS[:2])
+
+
+def test_the_flow_for_encoding_has_no_trainer(encode_flow: RunningFlow) -> None:
+    header = {"authorization": f"token {TOKEN}"}
+    assert httpx.post(f"{encode_flow.http}/runs/list", headers=header).status_code == 404
+
+
+@pytest.fixture
+def search_flow(tmp_path: Path) -> Iterator[PlainFlow]:
+    """As `jina flow --uses flows/search.yml` starts it."""
+    running = PlainFlow(tmp_path, "search")
+    try:
+        running.wait()
+        yield running
+    finally:
+        for process in running.session():
+            process.kill()
+        running.process.wait()
+
+
+def test_the_flow_for_search_finds_what_it_indexed(search_flow: PlainFlow) -> None:
+    host = search_flow.where.grpc
+    pictures = [Document(id=picture.name, blob=picture.jpeg) for picture in PICTURES]
+    indexed = post(host, INDEX, pictures)
+    assert [error_of(document) for document in indexed] == [None] * len(pictures)
+    (asked,) = post(host, SEARCH, [Document(blob=PICTURES[1].jpeg)], parameters={"limit": 2})
+    assert (len(asked.matches), asked.matches[0].id) == (2, PICTURES[1].name)
+    search_flow.process.send_signal(signal.SIGINT)
+    assert search_flow.process.wait(60) == 0

@@ -1,0 +1,47 @@
+"""Requests of the real Flow do not wait for one another where they need not."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+
+import numpy as np
+from docarray import Document
+from jina import Client
+from PIL import Image
+
+from finetuner.running_flow import RunningFlow
+from finetuner.wire import ENCODE, error_of
+
+PICTURES = 160
+
+
+def test_a_text_behind_many_pictures_is_answered_before_them(flow: RunningFlow) -> None:
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, "JPEG")
+    pictures = [Document(blob=file.getvalue()) for _ in range(PICTURES)]
+    client, answered = Client(host=flow.host, asyncio=True), []
+
+    async def ask(name: str, documents: AsyncIterator[Document]) -> None:
+        async for answer in client.post(ENCODE, documents, request_size=PICTURES):
+            assert not any(error_of(document) for document in answer)
+            answered.append(name)
+
+    async def both() -> None:
+        sent = asyncio.Event()
+        behind = asyncio.create_task(ask("pictures", one_by_one(pictures, sent)))
+        await sent.wait()
+        await ask("text", one_by_one([Document(text="a red dress")], sent))
+        await behind
+
+    asyncio.run(both())
+    assert answered == ["text", "pictures"]
+
+
+async def one_by_one(documents: list[Document], sent: asyncio.Event) -> AsyncIterator[Document]:
+    """Yield documents, and say when the last one has been taken."""
+    for document in documents:
+        yield document
+    sent.set()
