@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from .exceptions import FinetunerError
+from .index_cli import index_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(index_app, name="index")
 
 Host = Annotated[str | None, typer.Option(help="Flow to talk to; else $FINETUNER_HOST, else grpc://127.0.0.1:51000.")]
 Token = Annotated[str | None, typer.Option(help="Token of the Flow; else $FINETUNER_TOKEN.")]
@@ -20,6 +22,7 @@ Experiment = Annotated[str, typer.Option(help="Experiment of the run.")]
 
 @app.command()
 def up(
+    flow: Annotated[str, typer.Option(help="What to start: finetuner (everything), encode or search.")] = "finetuner",
     grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 lets the system choose.")] = 51000,
     http_port: Annotated[int, typer.Option(help="Port of HTTP; 0 lets the system choose.")] = 51001,
     workspace: Annotated[Path, typer.Option(help="Folder that keeps runs, datasets, artifacts and index.")] = Path(
@@ -29,9 +32,10 @@ def up(
     token: Annotated[str | None, typer.Option(help="What callers must send; else $FINETUNER_TOKEN.")] = None,
 ) -> None:
     """Start the Flow on this machine and keep it up until Ctrl-C."""
+    from .flow_settings import flow_file
     from .launch import serve
 
-    serve(workspace=workspace, grpc_port=grpc_port, http_port=http_port, bind=bind, token=token)
+    serve(flow_file(flow), workspace=workspace, grpc_port=grpc_port, http_port=http_port, bind=bind, token=token)
 
 
 @app.command()

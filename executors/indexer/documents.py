@@ -1,71 +1,64 @@
-"""The documents' content, in one SQLite file: id -> the document without its vector.
+"""The documents' content, in one SQLite file, and which version of it each artifact's vectors were made from.
 
-Kept so that matches come back with what was indexed, and so that a new artifact can encode everything again.
-One content per id, shared by all collections.
+    documents   version, id, live, tags, hash     the version grows with every write
+    contents    hash, content                     equal contents are kept once
+    encoded     id, artifact, version, error      whose vector is of which version; or why there is none
+    fields      name, path, kind                  what filters may name
+
+Contents are kept so that matches come back with what was indexed, and so that a new artifact can encode everything
+again. One content per id, shared by all collections.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from docarray import Document
-
-from finetuner.exceptions import InvalidDocument
-from finetuner.wire import ARTIFACT_TAG
+from executors.indexer.fields import Field
+from executors.indexer.packing import PackedDocument
+from finetuner.exceptions import FinetunerServerError
 from finetuner.workspace import sync_folder
 
-# Not content: a vector lives in the collection of its artifact, and the rest is some search's outcome.
-NOT_CONTENT = ("embedding", "matches", "scores", "evaluations")
+LAYOUT = 2
+TABLES = """
+CREATE TABLE IF NOT EXISTS documents (
+    version INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, live INTEGER NOT NULL, tags BLOB NOT NULL,
+    hash BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS documents_by_hash ON documents (hash);
+CREATE TABLE IF NOT EXISTS contents (hash BLOB PRIMARY KEY, content BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS encoded (
+    id TEXT, artifact TEXT, version INTEGER NOT NULL, error TEXT, PRIMARY KEY (id, artifact)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS fields (name TEXT, path TEXT, kind TEXT, PRIMARY KEY (name, kind)) WITHOUT ROWID;
+"""
+# Documents of `live` whose present version has neither a vector of the artifact nor a reason.
+PENDING = """
+FROM documents AS d LEFT JOIN encoded AS e ON e.artifact = ? AND e.id = d.id
+WHERE d.live AND d.version > ? AND (e.version IS NULL OR e.version != d.version)
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class PackedDocument:
-    """One document as it is stored.
+class StoredDocument:
+    """One version of a document."""
 
-    `tags` is the protobuf message with id and tags alone, `content` the one with everything else. A message
-    may be cut anywhere between its fields, so `tags + content` is the whole document again.
-    """
-
+    version: int
     id: str
-    tags: bytes
-    content: bytes
+    packed: bytes
+    """For `unpack`."""
 
 
-def pack(document: Document) -> PackedDocument:
-    """Return the document as it is stored; the argument stays as it is.
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an artifact is with the documents of `live`."""
 
-    Raises:
-        InvalidDocument: an empty id, or something in it that protobuf cannot hold.
-    """
-    if not document.id:
-        raise InvalidDocument("a document must have an id. Got an empty one. Set it or leave it to DocArray.")
-    try:
-        message = document.to_protobuf()
-        for field in NOT_CONTENT:
-            message.ClearField(field)
-        # Which artifact a vector is of is the collection's to say; one document may be in several.
-        message.tags.fields.pop(ARTIFACT_TAG, None)
-        light = type(message)(id=message.id, tags=message.tags)
-        message.ClearField("id")
-        message.ClearField("tags")
-        packed = PackedDocument(document.id, light.SerializeToString(), message.SerializeToString())
-        # a NaN tag can be written but not read: better refused once than failing every search that finds it
-        unpack(packed.tags)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidDocument(
-            f"a document must be what protobuf can hold. Got {error}. Tags take strings, finite numbers, "
-            "booleans, lists and mappings of these."
-        ) from error
-    return packed
-
-
-def unpack(packed: bytes) -> Document:
-    """Return the document of `PackedDocument.tags`, or of `tags + content`."""
-    return Document.from_bytes(packed, protocol="protobuf")
+    documents: int
+    done: int
+    left_out: int
 
 
 class Documents:
@@ -73,45 +66,234 @@ class Documents:
 
     Args:
         file: SQLite file, made where it is not there yet.
+
+    Raises:
+        FinetunerServerError: a file that SQLite cannot read, or of another layout.
     """
 
     def __init__(self, file: Path) -> None:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(file, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        # content comes last, so that SQLite reads id and tags without walking through a picture's pages
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS documents (id TEXT PRIMARY KEY, tags BLOB NOT NULL, content BLOB NOT NULL)"
-        )
-        self._connection.commit()
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            layout = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if tables and layout != LAYOUT:
+                raise FinetunerServerError(
+                    f"{str(file)!r} must have layout {LAYOUT}. Got {layout}. Move the folder away and index again."
+                )
+            self._connection.executescript(TABLES)
+            self._connection.execute(f"PRAGMA user_version = {LAYOUT}")
+            self._connection.commit()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise FinetunerServerError(
+                f"{str(file)!r} must be a whole SQLite file. Got: {error}. Restore the index from a backup."
+            ) from error
+        except FinetunerServerError:
+            self._connection.close()
+            raise
         sync_folder(file.parent)
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+        return int(self._one("SELECT count(*) FROM documents"))
 
-    def put(self, documents: Iterable[PackedDocument]) -> None:
-        """Store documents, each in the place of the one with its id."""
-        rows = [(document.id, document.tags, document.content) for document in documents]
-        with self._lock, self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", rows)
+    def put(self, documents: Iterable[PackedDocument], live: bool) -> dict[str, int]:
+        """Store documents, each in the place of the one with its id.
+
+        Args:
+            documents: no id twice.
+            live: whether they are for `live`; one that was stays so.
+
+        Returns:
+            The new version of each id.
+        """
+        versions, replaced = {}, []
+        with self._lock, self._connection as database:
+            for document in documents:
+                digest = hashlib.sha256(document.content).digest()
+                row = database.execute("SELECT live, hash FROM documents WHERE id = ?", (document.id,)).fetchone()
+                was_live, old = row or (False, None)
+                if old is not None and old != digest:
+                    replaced.append(old)
+                database.execute("INSERT OR IGNORE INTO contents VALUES (?, ?)", (digest, document.content))
+                cursor = database.execute(
+                    "INSERT OR REPLACE INTO documents (id, live, tags, hash) VALUES (?, ?, ?, ?)",
+                    (document.id, live or was_live, document.tags, digest),
+                )
+                versions[document.id] = int(cursor.lastrowid or 0)
+            self._sweep(replaced)
+        return versions
 
     def get(self, document_id: str, content: bool) -> bytes | None:
         """Return a document for `unpack`: whole, or id and tags alone; None where it is not there."""
-        columns = "tags, content" if content else "tags"
+        query = "SELECT tags, content FROM documents JOIN contents USING (hash) WHERE id = ?"
         with self._lock:
-            row = self._connection.execute(f"SELECT {columns} FROM documents WHERE id = ?", (document_id,)).fetchone()
+            row = self._connection.execute(
+                query if content else "SELECT tags FROM documents WHERE id = ?", (document_id,)
+            ).fetchone()
         return None if row is None else b"".join(row)
+
+    def versions(self, ids: Iterable[str]) -> dict[str, int]:
+        """Return the present version of each id that is there."""
+        found = {}
+        with self._lock:
+            for document_id in ids:
+                row = self._connection.execute("SELECT version FROM documents WHERE id = ?", (document_id,)).fetchone()
+                if row is not None:
+                    found[document_id] = int(row[0])
+        return found
 
     def delete(self, ids: Iterable[str]) -> int:
         """Forget documents; return how many were there."""
-        with self._lock, self._connection:
-            return self._connection.executemany(
-                "DELETE FROM documents WHERE id = ?", [(document_id,) for document_id in ids]
-            ).rowcount
+        deleted, hashes = 0, []
+        with self._lock, self._connection as database:
+            for document_id in ids:
+                rows = database.execute("DELETE FROM documents WHERE id = ? RETURNING hash", (document_id,)).fetchall()
+                database.execute("DELETE FROM encoded WHERE id = ?", (document_id,))
+                deleted += len(rows)
+                hashes += [row[0] for row in rows]
+            self._sweep(hashes)
+        return deleted
+
+    def mark(self, artifact: str, versions: Mapping[str, int], errors: Mapping[str, str] | None = None) -> None:
+        """Remember that the artifact has these versions' vectors, or, where there is an error, why it has not."""
+        rows = [(key, artifact, version, (errors or {}).get(key)) for key, version in versions.items()]
+        with self._lock, self._connection as database:
+            database.executemany("INSERT OR REPLACE INTO encoded VALUES (?, ?, ?, ?)", rows)
+
+    def pending(self, artifact: str, after: int, limit: int, most_bytes: int) -> list[StoredDocument]:
+        """Return documents of `live` that wait for a vector of an artifact, oldest version first.
+
+        Args:
+            artifact: its id.
+            after: only later versions than this one.
+            limit: most documents.
+            most_bytes: most bytes; one document may be larger.
+        """
+        found: list[StoredDocument] = []
+        left = most_bytes
+        with self._lock:
+            rows = self._connection.execute(
+                f"SELECT d.version, d.id {PENDING} ORDER BY d.version LIMIT ?", (artifact, after, limit)
+            ).fetchall()
+            for version, document_id in rows:
+                packed = b"".join(
+                    self._connection.execute(
+                        "SELECT tags, content FROM documents JOIN contents USING (hash) WHERE version = ?", (version,)
+                    ).fetchone()
+                )
+                left -= len(packed)
+                if found and left < 0:
+                    break
+                found.append(StoredDocument(version, document_id, packed))
+        return found
+
+    def progress(self, artifact: str) -> Progress:
+        """Return how far an artifact is with the documents of `live`."""
+        documents = int(self._one("SELECT count(*) FROM documents WHERE live"))
+        waiting = int(self._one(f"SELECT count(*) {PENDING}", artifact, 0))
+        left_out = int(
+            self._one(
+                "SELECT count(*) FROM encoded AS e JOIN documents AS d ON d.id = e.id AND d.version = e.version "
+                "WHERE e.artifact = ? AND e.error IS NOT NULL AND d.live",
+                artifact,
+            )
+        )
+        return Progress(documents, documents - waiting - left_out, left_out)
+
+    def first_error(self, artifact: str) -> str:
+        """Return why the first document that an artifact left out was left out; '' where there is none."""
+        return str(
+            self._one(
+                "SELECT coalesce(min(id || ': ' || error), '') FROM encoded WHERE artifact = ? AND error IS NOT NULL",
+                artifact,
+            )
+        )
+
+    def make_live(self, artifact: str) -> None:
+        """Let `live` have, from now on, every document that the artifact has."""
+        with self._lock, self._connection as database:
+            database.execute(
+                "UPDATE documents SET live = 1 WHERE NOT live AND id IN "
+                "(SELECT id FROM encoded WHERE artifact = ? AND error IS NULL)",
+                (artifact,),
+            )
+
+    def forget(self, artifact: str, only_errors: bool = False) -> None:
+        """Forget what is known of an artifact's vectors, or only why some are missing."""
+        which = " AND error IS NOT NULL" if only_errors else ""
+        with self._lock, self._connection as database:
+            database.execute(f"DELETE FROM encoded WHERE artifact = ?{which}", (artifact,))
+
+    def missing(self, artifact: str, ids: Sequence[str]) -> list[str]:
+        """Return which ids are no document that the artifact has a vector of."""
+        with self._lock:
+            return [
+                document_id
+                for document_id in ids
+                if self._connection.execute(
+                    "SELECT 1 FROM documents JOIN encoded USING (id) WHERE id = ? AND artifact = ? AND error IS NULL",
+                    (document_id, artifact),
+                ).fetchone()
+                is None
+            ]
+
+    def encoded(self, artifact: str) -> int:
+        """Return how many documents the artifact has a vector of."""
+        return int(
+            self._one(
+                "SELECT count(*) FROM documents JOIN encoded USING (id) WHERE artifact = ? AND error IS NULL", artifact
+            )
+        )
+
+    def unmark(self, artifact: str, ids: Iterable[str]) -> None:
+        """Forget that the artifact has vectors of these documents."""
+        with self._lock, self._connection as database:
+            database.executemany(
+                "DELETE FROM encoded WHERE id = ? AND artifact = ?", [(document_id, artifact) for document_id in ids]
+            )
+
+    def encoded_ids(self, artifact: str, after: str, limit: int) -> list[str]:
+        """Return the next ids, in order, that the artifact has a vector of."""
+        query = "SELECT id FROM encoded WHERE artifact = ? AND error IS NULL AND id > ? ORDER BY id LIMIT ?"
+        with self._lock:
+            return [row[0] for row in self._connection.execute(query, (artifact, after, limit))]
+
+    def add_fields(self, fields: Iterable[Field]) -> None:
+        """Remember fields."""
+        rows = [(field.name, field.path, field.kind) for field in fields]
+        with self._lock, self._connection as database:
+            database.executemany("INSERT OR IGNORE INTO fields VALUES (?, ?, ?)", rows)
+
+    def fields(self) -> list[Field]:
+        """Return every field."""
+        with self._lock:
+            return [Field(*row) for row in self._connection.execute("SELECT name, path, kind FROM fields")]
+
+    def check(self) -> str:
+        """Return 'ok', or what SQLite finds damaged."""
+        return str(self._one("PRAGMA integrity_check(1)"))
+
+    def copy_to(self, file: Path) -> None:
+        """Write a consistent copy of the whole file, while others read and write."""
+        target = sqlite3.connect(file)
+        with self._lock:
+            self._connection.backup(target)
+        target.close()
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    def _one(self, query: str, *values: Any) -> Any:
+        with self._lock:
+            return self._connection.execute(query, values).fetchone()[0]
+
+    def _sweep(self, hashes: Iterable[bytes]) -> None:
+        self._connection.executemany(
+            "DELETE FROM contents WHERE hash = ?1 AND NOT EXISTS (SELECT 1 FROM documents WHERE hash = ?1)",
+            [(digest,) for digest in hashes],
+        )

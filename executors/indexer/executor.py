@@ -1,22 +1,49 @@
-"""The Indexer: `/index`, `/search`, `/delete` and `/status`."""
+"""The Indexer: `/index`, `/search`, `/filter`, `/delete`, `/status`, and what keeps the index well."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from docarray import DocumentArray
 from prometheus_client import Counter, Gauge
 
+from executors.indexer.backup import backup, check_backup, finish_restore, stage_restore
+from executors.indexer.engines.engine import SearchOptions
+from executors.indexer.graphs import Graphs
 from executors.indexer.index import Index
+from executors.indexer.live import Live
 from executors.indexer.matches import REPLY_BYTES, Matches
+from executors.indexer.move import copy_to_engine, finish_move
+from executors.indexer.reindex import Reindex
+from executors.indexer.settings import EDGE, IndexSettings, checked_url
 from executors.indexer.vectors import artifact_of
+from executors.indexer.verify import verify_index
 from executors.room import Room, control
-from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.exceptions import FinetunerError, InvalidInput, NotFound
+from finetuner.models import LIVE
 from finetuner.parameters import Parameters
-from finetuner.wire import DELETE, ERROR_TAG, INDEX, SEARCH, STATUS, mark_error
+from finetuner.wire import (
+    COLLECTIONS_DROP,
+    DELETE,
+    ERROR_TAG,
+    FILTER,
+    INDEX,
+    INDEX_BACKUP,
+    INDEX_MOVE,
+    INDEX_RESTORE,
+    INDEX_VERIFY,
+    REINDEX_CANCEL,
+    SEARCH,
+    STATUS,
+    mark_error,
+)  # fmt: skip
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
+MAX_OFFSET = 100_000
+BACKUPS = "backups"
 # What the sender has in its hands anyway, and the bulk of a document: not sent back.
 PAYLOAD = ("blob", "tensor", "embedding")
 
@@ -26,14 +53,32 @@ class Indexer(Room):
 
     Args:
         workspace_url: folder (or file:// URL) that all rooms of a Flow share; the index is in its `index/`.
+        index: of `IndexSettings`, and so are quantise, encoder, backbone, reindex_share, reindex_tolerance and
+            min_free_mb.
+        kwargs: of `Room`.
 
     Raises:
-        InvalidInput: another process has this workspace's index open.
+        InvalidInput: a setting that cannot be, or another process has this workspace's index open.
     """
 
-    def __init__(self, workspace_url: str = "workspace", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        workspace_url: str = "workspace",
+        index: str = IndexSettings.index,
+        quantise: bool = IndexSettings.quantise,
+        encoder: str = IndexSettings.encoder,
+        backbone: str = IndexSettings.backbone,
+        reindex_share: float = IndexSettings.reindex_share,
+        reindex_tolerance: float = IndexSettings.reindex_tolerance,
+        min_free_mb: int = IndexSettings.min_free_mb,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(workspace_url, **kwargs)
-        self._index = Index(self.place.index)
+        self._settings = IndexSettings(
+            index, quantise, encoder, backbone, reindex_share, reindex_tolerance, min_free_mb
+        )
+        self._live = Live(self.place)
+        self._open()
         self._indexed = Counter(
             "finetuner_indexed_documents", "Documents indexed or indexed again", registry=self.registry
         )
@@ -43,30 +88,52 @@ class Indexer(Room):
         )
         self._show_counts()
 
-    # `artifact` is the encoders' parameter: the same request passes through them first.
+    def _open(self) -> None:
+        settings, log = self._settings, self.logger.warning
+        encoders = settings.encoders()
+        self._index = Index(
+            self.place.index, settings.engine(), int(settings.min_free_mb), before=(finish_restore, finish_move)
+        )
+        for artifact, count in self._index.repaired.items():
+            if count:
+                log(f"{count} vectors of {artifact!r} are lost; those of `live` are encoded again. See a backup, too.")
+        self._graphs = Graphs(self._index.collections, log)
+        self._reindex = Reindex(
+            self._index, self._live, encoders, settings.reindex_share, settings.reindex_tolerance, log
+        )
+
     @control(INDEX, "artifact")
-    def index(self, _parameters: Parameters, docs: DocumentArray) -> DocumentArray:
+    def index(self, parameters: Parameters, docs: DocumentArray) -> DocumentArray:
         """Store documents with embedding and artifact tag; answer them without payload, once on disk."""
+        live = self._means_live(parameters.get("artifact") or parameters.get("model_name") or LIVE)
         arrived = [document for document in docs if ERROR_TAG not in document.tags]
-        refused = 0
-        for document, error in zip(arrived, self._index.upsert(arrived), strict=True):
+        errors = self._index.upsert(arrived, live)
+        stored = [document for document, error in zip(arrived, errors, strict=True) if error is None]
+        if live:
+            self._reindex.written({artifact_of(document) for document in stored})
+        for document, error in zip(arrived, errors, strict=True):
             document.pop(*PAYLOAD)
             if error is not None:
                 mark_error(document, error)
-                refused += 1
-        self.count_documents(INDEX, len(arrived) - refused, refused + len(docs) - len(arrived))
-        self._indexed.inc(len(arrived) - refused)
+        self.count_documents(INDEX, len(stored), len(docs) - len(stored))
+        self._indexed.inc(len(stored))
         self._show_counts()
         return docs
 
-    @control(SEARCH, "artifact", "limit", "return_content")
+    # `artifact` is the encoders' parameter: the same request passes through them first.
+    @control(SEARCH, "artifact", "limit", "offset", "filter", "score_threshold", "exact", "return_content")
     def search(self, parameters: Parameters, docs: DocumentArray) -> DocumentArray:
         """Fill each query's matches, best first, from the documents of the query's own artifact."""
-        limit = parameters.whole("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-        content = parameters.flag("return_content", True)
-        matches = Matches(self._index.documents, content, REPLY_BYTES)
+        options = SearchOptions(
+            limit=parameters.whole("limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
+            offset=parameters.whole("offset", 0, 0, MAX_OFFSET),
+            filter=self._filter(parameters),
+            score_threshold=parameters.number("score_threshold", -1, 1),
+            exact=parameters.flag("exact", False),
+        )
+        matches = Matches(self._index.documents, parameters.flag("return_content", True), REPLY_BYTES)
         arrived = [document for document in docs if ERROR_TAG not in document.tags]
-        for query, answer in zip(arrived, self._index.search(arrived, limit), strict=True):
+        for query, answer in zip(arrived, self._index.search(arrived, options), strict=True):
             if isinstance(answer, FinetunerError):
                 mark_error(query, answer)
             else:
@@ -76,30 +143,133 @@ class Indexer(Room):
         self._searches.inc(answered)
         return docs
 
-    @control(DELETE, "ids")
+    @control(FILTER, "artifact", "filter", "limit", "offset", "return_content")
+    def filter(self, parameters: Parameters, _docs: DocumentArray) -> DocumentArray:
+        """Answer the documents of an artifact that pass a filter, in an order that stays the same."""
+        limit = parameters.whole("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        offset = parameters.whole("offset", 0, 0, MAX_OFFSET)
+        content = parameters.flag("return_content", True)
+        artifact = self._artifact(parameters.text("artifact", LIVE))
+        found = self._index.find(artifact, self._filter(parameters), limit, offset)
+        return Matches(self._index.documents, content, REPLY_BYTES).documents(found)
+
+    @control(DELETE, "ids", "filter")
     def delete(self, parameters: Parameters, docs: DocumentArray) -> dict[str, int]:
-        """Delete by the parameter `ids` and the ids of documents sent; answer {"deleted": how many}."""
+        """Delete by `ids`, the ids of documents sent, and `filter`; answer {"deleted": how many}."""
         ids = parameters.get("ids")
-        if ids is None and not docs:
+        condition = self._filter(parameters)
+        if ids is None and not docs and condition is None:
             raise InvalidInput(
-                "documents to delete must be named. Got neither `ids` nor documents. Pass `ids`, a list of strings."
+                "documents to delete must be named. Got neither `ids` nor documents nor a `filter` with a condition. "
+                "Pass `ids`, a list of strings."
             )
         if ids is not None and not (isinstance(ids, list) and all(isinstance(entry, str) for entry in ids)):
             raise InvalidInput(f"parameter 'ids' must be a list of strings. Got {ids!r}.")
-        deleted = self._index.delete([*(ids or []), *(document.id for document in docs)])
+        deleted = self._index.delete([*(ids or []), *(document.id for document in docs)], condition)
         self._show_counts()
         return {"deleted": deleted}
 
     @control(STATUS)
     def status(self, _parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
-        """Answer {"collections": [{artifact, dim, count}], "documents": count, "bytes": on disk}."""
-        return self._index.status()
+        """Answer what `Index.status` does, `searched`, `promoted` and `reindex`, the state of the last one."""
+        self._show_counts()
+        return self._index.status() | {
+            "searched": self._live.searched,
+            "promoted": self._live.promoted,
+            "building": self._graphs.building,
+            "reindex": self._reindex.status(),
+        }
+
+    @control(REINDEX_CANCEL)
+    def cancel_reindex(self, _parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
+        """End the re-index that is under way; answer its state."""
+        return self._reindex.cancel()
+
+    @control(COLLECTIONS_DROP, "artifact")
+    def drop_collection(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
+        """Forget the vectors of one artifact, which is not searched by `live` and not on its way there."""
+        artifact = self._artifact(parameters.text("artifact"))
+        job = self._live.wanted()
+        if artifact == self._live.searched or (job is not None and artifact == job.artifact):
+            raise InvalidInput(
+                f"a collection must not be in use to be dropped. Got {artifact!r}, which `live` searches or is about "
+                "to. Promote another artifact first, or cancel the re-index."
+            )
+        self._index.drop(artifact)
+        with suppress(KeyError):  # made by a re-index, and not shown yet
+            self._vectors.remove(artifact)
+        self._show_counts()
+        return {"artifact": artifact}
+
+    @control(INDEX_BACKUP, "name", beside=True)
+    def backup(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
+        """Write a consistent copy to `backups/<name>` of the workspace; answer what is in it."""
+        return backup(self._index, self.place.root / BACKUPS, parameters["name"], self._live.searched)
+
+    @control(INDEX_VERIFY, "name", beside=True)
+    def verify(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
+        """Check the index, or the backup called `name`; answer its counts."""
+        name = parameters.get("name")
+        return check_backup(self.place.root / BACKUPS, name) if name else verify_index(self._index)
+
+    @control(INDEX_RESTORE, "name")
+    def restore(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
+        """Put a backup in the place of the index; `live` searches what it searched then."""
+        if self._settings.index != EDGE:
+            raise InvalidInput(
+                f"`index` must be {EDGE!r} to restore a backup. Got {self._settings.index!r}. Set it back."
+            )
+        manifest = stage_restore(self.place.root / BACKUPS, parameters["name"], self.place.index)
+        self._close_index()
+        self._open()
+        if manifest["searched"]:
+            self._live.search_with(manifest["searched"])
+        self._show_counts()
+        return manifest
+
+    @control(INDEX_MOVE, "url")
+    def move(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
+        """Copy the vectors to the Qdrant server at `url`, compare, and search there from then on."""
+        settings = replace(self._settings, index=checked_url("url", parameters["url"]))
+        copied = copy_to_engine(self._index, settings.engine())
+        self._settings = settings
+        self._close_index()
+        self._open()
+        return {"index": settings.index, "vectors": copied}
 
     def close(self) -> None:
         """Close the index, so that another process may open it."""
-        self._index.close()
+        self._close_index()
         super().close()
 
+    def _close_index(self) -> None:
+        self._reindex.close()
+        self._graphs.close()
+        self._index.close()
+
+    def _filter(self, parameters: Parameters) -> Any:
+        return self._index.filter(parameters.get("filter"))
+
+    def _means_live(self, reference: object) -> bool:
+        """Whether what was encoded by `reference`, which encoders have checked, belongs to what `live` searches."""
+        target = self.place.aliases.get(str(reference))
+        meant = reference if target is None else str(target["artifact"])
+        return reference == LIVE or meant == (self._live.searched or self._live.promoted or self._settings.backbone)
+
+    def _artifact(self, reference: str) -> str:
+        """Return the artifact whose collection a reference means; for `live` the one that is searched."""
+        if reference == LIVE:
+            have = list(self._index.counts())
+            meant = self._live.searched or self._live.promoted or (have[0] if len(have) == 1 else "")
+            if not meant:
+                raise NotFound(
+                    f"`artifact` must be one that has a collection ({', '.join(have) or 'there is none'}). Got 'live', "
+                    "for which nothing was indexed. Name one."
+                )
+            return meant
+        target = self.place.aliases.get(reference)
+        return reference if target is None else str(target["artifact"])
+
     def _show_counts(self) -> None:
-        for artifact, count in self._index.counts().items():
-            self._vectors.labels(artifact).set(count)
+        for artifact, collection in self._index.collections.all().items():
+            self._vectors.labels(artifact).set(collection.graph().vectors)

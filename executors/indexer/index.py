@@ -1,21 +1,19 @@
 """The index folder: one lock, the documents, and one collection per artifact.
 
-    <folder>/lock                  held while the index is open
-    <folder>/documents.sqlite      content by document id
-    <folder>/<hash of artifact>/   a collection
-
-Folders are called by the hash, because an id from outside never becomes a path.
+<folder>/lock                  held while the index is open
+<folder>/documents.sqlite      content by document id
+<folder>/<hash of artifact>/   a collection, see `collections_folder`
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
+import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,20 @@ import numpy as np
 from docarray import Document
 from numpy.typing import NDArray
 
-from executors.indexer.collection import Collection, Hit
-from executors.indexer.documents import Documents, PackedDocument, pack
+from executors.indexer.collections_folder import Collections
+from executors.indexer.documents import Documents
+from executors.indexer.engines.edge import EdgeEngine
+from executors.indexer.engines.engine import Collection, Engine, Filter, Hit, Point, SearchOptions
+from executors.indexer.filters import parse_filter
 from executors.indexer.folder_lock import FolderLock
+from executors.indexer.known_fields import KnownFields
+from executors.indexer.packing import PackedDocument, pack
 from executors.indexer.vectors import artifact_of, vector_of
-from finetuner.exceptions import FinetunerError, InvalidDocument, NotFound
+from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, NotFound, ResourceExhausted
+
+Before = Sequence[Callable[[Path], None]]
+# Documents whose ids a filter's answer is read in.
+PAGE = 1000
 
 
 class Index:
@@ -38,41 +45,63 @@ class Index:
 
     Args:
         folder: made where it is not there yet.
+        engine: keeps the vectors; by default the embedded one.
+        min_free_mb: MiB that must be free on the disk for a write. The engine writes through memory, where a full
+            disk ends the process.
+        before: what is done to the folder once it is locked, before anything is opened.
+
+    Attributes:
+        documents: the contents.
+        collections: the vectors.
+        fields: what filters may name.
+        repaired: documents by artifact whose vectors were lost with a damaged file; those of `live` wait to be
+            encoded again.
+        writing: held while something is written; whoever holds it may write several things.
 
     Raises:
-        InvalidInput: another process has the folder open.
+        InvalidInput: another process has the folder open, or another engine has its vectors.
         FinetunerServerError: a collection that the engine cannot open.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engine: Engine | None = None, min_free_mb: int = 256, before: Before = ()) -> None:
         self._folder = folder
-        self._writing = threading.Lock()
-        self._collections: dict[str, Collection] = {}
+        self._min_free = min_free_mb * 2**20
+        self.writing = threading.RLock()
         with ExitStack() as opened:
             opened.callback(FolderLock(folder).release)
-            for half in folder.glob(".new-*"):  # a collection whose making was killed; nothing is in it
-                shutil.rmtree(half)
+            for finish in before:
+                finish(folder)
             self.documents = Documents(folder / "documents.sqlite")
             opened.callback(self.documents.close)
-            for description in folder.glob("*/collection.json"):
-                collection = Collection(description.parent)
-                opened.callback(collection.close)
-                self._collections[collection.artifact] = collection
+            self.collections = Collections(folder, engine or EdgeEngine())
+            opened.callback(self.collections.close)
+            self.fields = KnownFields(self.documents.fields())
+            for collection in self.collections.all().values():
+                self._index_fields(collection)
+            self.repaired = {artifact: self._repair(artifact) for artifact in self.collections.all()}
             self._opened = opened.pop_all()
 
-    def upsert(self, documents: Sequence[Document]) -> list[InvalidDocument | None]:
+    def upsert(self, documents: Sequence[Document], live: bool = True) -> list[InvalidDocument | None]:
         """Store documents that carry an embedding and its artifact's tag, each in the place of its id's.
 
         A collection is made when the first vector of its artifact arrives, and takes its dimension. Where an
         id comes twice for one artifact, the later document counts.
 
+        Args:
+            documents: as they left the encoders.
+            live: whether they are for `live`; then they follow when something else goes live.
+
         Returns:
             Per document: None where it is stored, or what is wrong with it.
+
+        Raises:
+            ResourceExhausted: the disk is nearly full; nothing of the request is stored.
+            FinetunerServerError: the disk or the engine refuses; what was stored before is still there.
         """
         answers: list[InvalidDocument | None] = []
         rows: dict[str, PackedDocument] = {}
         vectors: dict[str, dict[str, NDArray[np.float32]]] = defaultdict(dict)
-        with self._writing:
+        with self.writing:
             for document in documents:
                 try:
                     vector, artifact, row = vector_of(document), artifact_of(document), pack(document)
@@ -84,19 +113,36 @@ class Index:
                 rows[row.id] = row
                 answers.append(None)
             if rows:
-                self.documents.put(rows.values())
-            for artifact, new in vectors.items():
-                if new:
-                    dim = len(next(iter(new.values())))
-                    self._collection(artifact, dim).upsert(list(new), np.stack(list(new.values())))
+                with self._written():
+                    self._know(rows.values())
+                    versions = self.documents.put(rows.values(), live)
+                    for artifact, new in vectors.items():
+                        points = [Point(key, vector, rows[key].filterable) for key, vector in new.items()]
+                        self.store(artifact, points, versions)
         return answers
 
-    def search(self, queries: Sequence[Document], limit: int) -> list[list[Hit] | FinetunerError]:
+    def store(self, artifact: str, points: Sequence[Point], versions: Mapping[str, int]) -> None:
+        """Store vectors of documents that are there, and remember of which version they are.
+
+        Args:
+            artifact: that made them.
+            points: one per id; none is fine.
+            versions: by id; those of other ids are passed over.
+        """
+        if not points:
+            return
+        with self.writing, self._written():
+            if artifact not in self.collections:
+                self.collections.create(artifact, len(points[0].vector), self.fields.indexed)
+            self.collections[artifact].upsert(points)
+            self.documents.mark(artifact, {point.id: versions[point.id] for point in points})
+
+    def search(self, queries: Sequence[Document], options: SearchOptions) -> list[list[Hit] | FinetunerError]:
         """Find the documents nearest to each query among those of the query's artifact.
 
         Args:
             queries: documents with an embedding and its artifact's tag.
-            limit: most hits per query, 1 or more.
+            options: what is asked of all of them.
 
         Returns:
             Per query: its hits, best first, or what is wrong with it (InvalidDocument, or NotFound where the
@@ -108,8 +154,7 @@ class Index:
         for position, query in enumerate(queries):
             try:
                 vector, artifact = vector_of(query), artifact_of(query)
-                if artifact not in self._collections:
-                    raise NotFound(self._no_collection(artifact))
+                self.collection(artifact)
                 self._check_dim(artifact, vector, {})
             except (InvalidDocument, NotFound) as error:
                 answers[position] = error
@@ -117,45 +162,158 @@ class Index:
             positions[artifact].append(position)
             vectors[artifact].append(vector)
         for artifact, places in positions.items():
-            found = self._collections[artifact].search(np.stack(vectors[artifact]), limit)
+            found = self.collection(artifact).search(np.stack(vectors[artifact]), options)
             for position, hits in zip(places, found, strict=True):
                 answers[position] = hits
         return answers
 
-    def delete(self, ids: Iterable[str]) -> int:
-        """Forget documents and their vectors of every artifact; return how many documents were there."""
-        distinct = sorted(set(ids))
-        if not distinct:
-            return 0
-        with self._writing:
-            for collection in self._collections.values():
-                collection.delete(distinct)
-            return self.documents.delete(distinct)
+    def filter(self, given: object) -> Filter | None:
+        """Return what users filter by as engines take it, None where it lets everything pass.
+
+        Raises:
+            InvalidInput: as `parse_filter`.
+        """
+        return parse_filter(given, self.fields)
+
+    def find(self, artifact: str, condition: Filter | None, limit: int, offset: int = 0) -> list[str]:
+        """Return the ids of an artifact's documents that pass a filter, in an order that stays the same.
+
+        Raises:
+            NotFound: the artifact has no collection.
+        """
+        ids: list[str] = []
+        collection, after, wanted = self.collection(artifact), None, offset + limit
+        while len(ids) < wanted:
+            points, after = collection.scroll(after, min(wanted - len(ids), PAGE), condition, vectors=False)
+            ids += [point.id for point in points]
+            if after is None:
+                break
+        return ids[offset:wanted]
+
+    def delete(self, ids: Iterable[str], condition: Filter | None = None) -> int:
+        """Forget documents and their vectors of every artifact; return how many documents were there.
+
+        Args:
+            ids: of documents; those that are not there are passed over.
+            condition: documents that pass it go, too.
+        """
+        deleted = 0
+        with self.writing:
+            while condition is not None:
+                found = {key for artifact in self.collections.all() for key in self.find(artifact, condition, PAGE)}
+                if not found:
+                    break
+                deleted += self._delete(sorted(found))
+            return deleted + self._delete(sorted(set(ids)))
+
+    def drop(self, artifact: str) -> None:
+        """Forget an artifact's collection; the documents stay.
+
+        Raises:
+            NotFound: it has none.
+        """
+        with self.writing:
+            self.collection(artifact)
+            self.collections.drop(artifact)
+            self.documents.forget(artifact)
+
+    def collection(self, artifact: str) -> Collection:
+        """Return an artifact's vectors.
+
+        Raises:
+            NotFound: it has no collection; the message says which have one.
+        """
+        try:
+            return self.collections[artifact]
+        except KeyError:
+            raise NotFound(self._no_collection(artifact)) from None
 
     def counts(self) -> dict[str, int]:
         """Return the number of vectors per artifact."""
-        return {artifact: len(collection) for artifact, collection in sorted(self._collections.items())}
+        return {artifact: len(collection) for artifact, collection in self.collections.all().items()}
 
     def status(self) -> dict[str, Any]:
-        """Return `collections` (artifact, dim, count of each), `documents` (count) and `bytes` on disk."""
-        collections = [
-            {"artifact": artifact, "dim": collection.dim, "count": len(collection)}
-            for artifact, collection in sorted(self._collections.items())
-        ]
+        """Return `collections` (artifact, dim, count, indexed of each), `documents`, `bytes` and `engine`.
+
+        `indexed` is how many vectors are in the graph, `bytes` what the index takes on this machine's disk.
+        """
+        collections = []
+        for artifact, collection in self.collections.all().items():
+            graph = collection.graph()
+            collections.append(
+                {"artifact": artifact, "dim": collection.dim, "count": graph.vectors, "indexed": graph.indexed}
+            )
         return {
             "collections": collections,
             "documents": len(self.documents),
             "bytes": _bytes_on_disk(self._folder),
+            "engine": self.collections.engine.name,
         }
 
     def close(self) -> None:
         """Close every file and let others open the folder. A second call does nothing."""
-        with self._writing:
+        with self.writing:
             self._opened.close()
 
+    def _repair(self, artifact: str) -> int:
+        """Let documents whose vectors are not there wait for new ones; return how many."""
+        collection, after, missing = self.collections[artifact], "", 0
+        if len(collection) >= self.documents.encoded(artifact):
+            return 0
+        while ids := self.documents.encoded_ids(artifact, after, PAGE):
+            gone = set(ids) - collection.get(ids).keys()
+            self.documents.unmark(artifact, gone)
+            missing, after = missing + len(gone), ids[-1]
+        return missing
+
+    def _delete(self, ids: Sequence[str]) -> int:
+        if not ids:
+            return 0
+        with self._failing():
+            for collection in self.collections.all().values():
+                collection.delete(ids)
+            return self.documents.delete(ids)
+
+    def _know(self, rows: Iterable[PackedDocument]) -> None:
+        """Remember fields that are new, and give them an index in every collection."""
+        new = self.fields.new(field for row in rows for field in row.fields)
+        if new:
+            self.documents.add_fields(new)
+            self.fields.add(new)
+            for collection in self.collections.all().values():
+                self._index_fields(collection)
+
+    def _index_fields(self, collection: Collection) -> None:
+        for path, kind in self.fields.indexed.items():
+            collection.index_field(path, kind)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Around what is written: see to room on the disk first, and name what the disk or the engine refuses."""
+        free = shutil.disk_usage(self._folder).free
+        if free < self._min_free:
+            raise ResourceExhausted(
+                f"the index must have {self._min_free >> 20} MiB free on its disk to be written. Got {free >> 20}. "
+                "Nothing of this request is stored. Make room, drop a collection, or lower `min_free_mb`."
+            )
+        with self._failing():
+            yield
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except FinetunerError:
+            raise
+        except (sqlite3.Error, OSError) as error:
+            raise FinetunerServerError(
+                f"the index must be able to write to {str(self._folder)!r}. Got: {error}. "
+                "The request is not acknowledged: send it again once the disk is well. What was there before is."
+            ) from error
+
     def _check_dim(self, artifact: str, vector: NDArray[np.float32], arriving: dict[str, NDArray[np.float32]]) -> None:
-        if artifact in self._collections:
-            dim = self._collections[artifact].dim
+        if artifact in self.collections:
+            dim = self.collections[artifact].dim
         else:
             dim = len(next(iter(arriving.values()), vector))
         if len(vector) != dim:
@@ -164,16 +322,8 @@ class Index:
                 f"Got {vector.shape}. Encode the document with that artifact."
             )
 
-    def _collection(self, artifact: str, dim: int) -> Collection:
-        if artifact not in self._collections:
-            folder = self._folder / hashlib.sha256(artifact.encode()).hexdigest()
-            collection = Collection.create(folder, artifact, dim)
-            self._opened.callback(collection.close)
-            self._collections[artifact] = collection
-        return self._collections[artifact]
-
     def _no_collection(self, artifact: str) -> str:
-        have = ", ".join(repr(name) for name in sorted(self._collections))
+        have = ", ".join(repr(name) for name in self.collections.all())
         if not have:
             return f"the index must have vectors of artifact {artifact!r}. Got an empty index. Index documents first."
         return (

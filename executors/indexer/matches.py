@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from docarray import Document, DocumentArray
 
-from executors.indexer.collection import Hit
-from executors.indexer.documents import Documents, unpack
+from executors.indexer.documents import Documents
+from executors.indexer.engines.engine import Hit
+from executors.indexer.packing import unpack
 from finetuner.exceptions import InvalidInput
 from finetuner.wire import ARTIFACT_TAG, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, mark_error
 
@@ -56,6 +57,22 @@ class Matches:
             matches.append(match)
         self._left = left
         query.matches = matches
+
+    def documents(self, ids: Sequence[str]) -> DocumentArray:
+        """Return documents as they were indexed; those that are gone are left out.
+
+        Raises:
+            InvalidInput: the message has no room for all of them.
+        """
+        found = DocumentArray()
+        for document_id in ids:
+            packed = self._documents.get(document_id, self._content)
+            if packed is not None:
+                self._left -= len(packed) + OVERHEAD_BYTES
+                if self._left < 0:
+                    raise self._too_large()
+                found.append(unpack(packed))
+        return found
 
     def _too_large(self) -> InvalidInput:
         return InvalidInput(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from jina import Executor
 from executors.indexer import executor
 from executors.indexer.executor import Indexer
 from finetuner import wire
-from finetuner.exceptions import InvalidDocument, InvalidInput, NotFound
+from finetuner.exceptions import FinetunerServerError, InvalidDocument, InvalidInput, NotFound, ResourceExhausted
 
 MakeDocument = Callable[..., Document]
 CONFIG = Path(__file__).parents[2] / "executors" / "indexer" / "config.yml"
@@ -150,6 +151,10 @@ def test_search_in_an_empty_index(room: Indexer, encoded: MakeDocument) -> None:
         ({"limit": "5"}, "'limit' must be a whole number. Got '5'"),
         ({"limit": True}, "'limit' must be a whole number. Got True"),
         ({"return_content": "no"}, "'return_content' must be true or false. Got 'no'"),
+        ({"offset": -1}, r"'offset' must be in \[0, 100000\]. Got -1"),
+        ({"score_threshold": 2}, r"'score_threshold' must be a number in \[-1, 1\]. Got 2"),
+        ({"score_threshold": "0.5"}, "'score_threshold' must be a number"),
+        ({"exact": 1}, "'exact' must be true or false. Got 1"),
         ({"top_k": 5}, "Got top_k"),
     ],
 )
@@ -177,6 +182,121 @@ def test_matches_that_no_message_carries(
     assert "`return_content` to false" in str(wire.error_of(narrow))
 
 
+def test_search_with_a_filter_an_offset_and_a_threshold(filled: Indexer, encoded: MakeDocument) -> None:
+    vectors = np.random.default_rng(0).normal(size=(30, 8))
+    cosines = vectors @ vectors[7] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors[7])
+    best = [i for i in np.argsort(-cosines) if i < 20 and cosines[i] >= 0]
+    assert len(best) > 5
+    answer = filled.search(
+        docs=DocumentArray([encoded("q", vectors[7])]),
+        parameters={"filter": {"number": {"$lt": 20}}, "score_threshold": 0, "offset": 2.0, "exact": True},
+    )
+    assert [match.id for match in answer[0].matches] == [f"d{i}" for i in best[2:]]
+
+
+def test_filter_pages_through_documents(filled: Indexer) -> None:
+    asked = {"filter": {"number": {"$gte": 10}}, "limit": 8}
+    found = [
+        document
+        for offset in (0, 8, 16, 24)
+        for document in filled.filter(parameters={**asked, "offset": offset, "artifact": "model-a"})
+    ]
+    assert {document.id for document in found} == {f"d{i}" for i in range(10, 30)}
+    assert len(found) == 20
+    assert {document.blob for document in found} == {bytes([i]) * 100 for i in range(10, 30)}
+    light = filled.filter(parameters={**asked, "return_content": False})[0]
+    assert light.non_empty_fields == ("id", "tags")
+    with pytest.raises(NotFound, match="vectors of artifact 'b'. Got vectors of 'model-a' only"):
+        wire.read_reply(filled.filter(parameters={"artifact": "b"})[0])
+
+
+def test_delete_by_filter(room: Indexer, encoded: MakeDocument) -> None:
+    room.index(docs=DocumentArray([encoded(f"d{i}", [i, 1], tags={"number": i}) for i in range(2500)]))
+    asked = {"filter": {"number": {"$gte": 1}}, "ids": ["d0", "never there"]}
+    assert wire.read_reply(room.delete(parameters=asked)[0]) == {"deleted": 2500}
+    assert wire.read_reply(room.status()[0])["documents"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("{'number': 1}", r"must be a mapping or its JSON text. Got .*: Expecting property name"),
+        ("[1]", r"filter must be a mapping. Got \[1\]"),
+        (7, "filter must be a mapping. Got 7"),
+        ({"price": {"$lt": 5}}, "must name tags that documents have: number. Got 'price'"),
+        ({"numbr": {"$lt": 5}}, "Got 'numbr'. Did you mean 'number'?"),
+        ({"number": {"$lte ": 5}}, r"operator must be one of \$eq, .* Got '\$lte '. Did you mean '\$lte'?"),
+        ({"number": {"$regex": "a"}}, "Got '\\$regex'"),
+        ({"$nor": [{"number": 1}]}, "must be one of \\$and, \\$or, \\$not. Got '\\$nor'. Did you mean '\\$or'?"),
+        ({"number": {}}, "filter on 'number' must have an operator. Got {}"),
+        ({"number": "cheap"}, "'number' must compare with a number, .* Got the text 'cheap'"),
+        ({"number": True}, "must compare with a number, .* Got the boolean 'True'"),
+        ({"number": {"$gt": "5"}}, "by order with a number. Got '5'"),
+        ({"number": {"$gt": None}}, "by order with a number. Got None"),
+        ({"number": {"$in": 5}}, r"\$in must have a list of one or more. Got 5"),
+        ({"number": {"$in": []}}, r"must have a list of one or more. Got \[\]"),
+        ({"number": {"$exists": 1}}, r"\$exists must be true or false. Got 1"),
+        ({"$or": {"number": 1}}, r"\$or must have a list"),
+        ({"id": 5}, r"ids in a filter must be strings. Got \[5\]"),
+        ({"must": [{"key": "number", "geo_radius": {}}]}, "condition must be one of match, range, .* Got 'geo_radius'"),
+        ({"must": [{"key": "number"}]}, "Got 'none'"),
+        ({"must": [{"range": {"lt": 5}}]}, "must name its field by 'key'. Got None"),
+        ({"must": [{"key": "number", "range": {"less": 5}}]}, "range must be one of gt, gte, lt, lte. Got 'less'"),
+        ({"must": [{"key": "number", "match": {"text": "a"}}]}, "match must be one of value, any, except"),
+        ({"must": [], "shuold": []}, "must have a list of one or more"),
+        ({"must": [{"has_id": ["d1"]}], "shuold": []}, "clause must be .* Got 'shuold'. Did you mean 'should'?"),
+        ({"min_should": {"conditions": []}}, "must have conditions and a whole min_count"),
+        ({"number": {"$in": list(range(1001))}}, "1000 conditions at most"),
+        ({"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not":
+         {"$not": {"$not": {"$not": {"$not": {"$not": {"number": 1}}}}}}}}}}}}}}}}}}, "16 levels deep at most"),
+    ],
+)  # fmt: skip
+def test_a_wrong_filter_says_what_is_wrong(filled: Indexer, encoded: MakeDocument, given: object, message: str) -> None:
+    search = filled.search(docs=DocumentArray([encoded("q", np.ones(8))]), parameters={"filter": given})
+    answers = [search, filled.filter(parameters={"filter": given}), filled.delete(parameters={"filter": given})]
+    for answer in answers:
+        assert len(answer) == 1
+        with pytest.raises(InvalidInput, match=message):
+            wire.read_reply(answer[0])
+    assert wire.read_reply(filled.status()[0])["documents"] == 30
+
+
+def test_fields_that_are_there_by_documents(room: Indexer, encoded: MakeDocument) -> None:
+    """A field may have values of two kinds; one that no document has any more may still be named."""
+    room.index(docs=DocumentArray([encoded("a", [1, 0], tags={"size": 4}), encoded("b", [0, 1], tags={"size": "L"})]))
+    for value, expected in ((4, "a"), ("L", "b")):
+        assert room.filter(parameters={"filter": {"size": value}})[:, "id"] == [expected]
+    room.delete(parameters={"ids": ["b"]})
+    assert len(room.filter(parameters={"filter": {"size": "L"}})) == 0
+
+
+def test_a_disk_that_is_nearly_full(room: Indexer, encoded: MakeDocument, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.index(docs=DocumentArray([encoded("kept", [1, 0])]))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5 * 2**20))
+    answer = room.index(docs=DocumentArray([encoded("new", [1, 0]), encoded("newer", [1, 0])]))
+    with pytest.raises(ResourceExhausted, match="256 MiB free on its disk to be written. Got 5. Nothing of this"):
+        wire.read_reply(answer[0])
+    assert room.filter()[:, "id"] == ["kept"]
+    assert wire.read_reply(room.delete(parameters={"ids": ["kept"]})[0]) == {"deleted": 1}, "to make room"
+
+
+def test_a_disk_that_fills_in_the_middle(room: Indexer, encoded: MakeDocument, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.index(docs=DocumentArray([encoded("kept", [1, 0])]))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room._index.collections["model-a"], "upsert", full)
+        answer = room.index(docs=DocumentArray([encoded("new", [0, 1])]))
+        with pytest.raises(FinetunerServerError, match="able to write to .* No space left .* is not acknowledged"):
+            wire.read_reply(answer[0])
+    found = room.search(docs=DocumentArray([encoded("q", [1, 0])]))[0].matches
+    assert [match.id for match in found] == ["kept"]
+    again = room.index(docs=DocumentArray([encoded("new", [0, 1])]))
+    assert wire.error_of(again[0]) is None
+
+
 def test_delete_by_ids_and_by_documents(room: Indexer, encoded: MakeDocument) -> None:
     room.index(docs=DocumentArray([encoded(f"d{i}", [i, 1]) for i in range(5)]))
     named = DocumentArray([Document(id="d2"), Document(id="d1")])
@@ -192,10 +312,10 @@ def test_delete_by_ids_and_by_documents(room: Indexer, encoded: MakeDocument) ->
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({}, "Got neither `ids` nor documents"),
+        ({}, "Got neither `ids` nor documents nor"),
         ({"ids": "d1"}, "'ids' must be a list of strings. Got 'd1'"),
         ({"ids": [1.0]}, r"'ids' must be a list of strings. Got \[1.0\]"),
-        ({"filter": {}}, "Got filter"),
+        ({"filter": {}}, "nor a `filter` with a condition"),
     ],
 )
 def test_delete_of_nothing_named(filled: Indexer, parameters: dict[str, object], message: str) -> None:
@@ -209,7 +329,7 @@ def test_status_and_metrics(room: Indexer, encoded: MakeDocument) -> None:
     room.search(docs=DocumentArray([encoded("q", [1, 1]), encoded("q", [1, 1], "b")]))
     room.delete(parameters={"ids": ["d1"]})
     status = wire.read_reply(room.status()[0])
-    assert status["collections"] == [{"artifact": "model-a", "dim": 2, "count": 4}]
+    assert status["collections"] == [{"artifact": "model-a", "dim": 2, "count": 4, "indexed": 0}]
     assert status["documents"] == 4
     assert status["bytes"] > 0
     value = room.registry.get_sample_value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 from docarray import Document
 
-from executors.indexer.collection import Hit
-from executors.indexer.documents import unpack
+from executors.indexer.engines.engine import Hit, SearchOptions
 from executors.indexer.index import Index
+from executors.indexer.packing import unpack
 from finetuner.exceptions import FinetunerServerError, InvalidDocument, InvalidInput
 
 MakeDocument = Callable[..., Document]
@@ -37,7 +36,7 @@ UNICODE_IDS = [
 
 def hits_of(index: Index, query: object, limit: int = 100) -> list[Hit]:
     """The hits of a query that must be answered."""
-    answer = index.search([query], limit)[0]
+    answer = index.search([query], SearchOptions(limit))[0]
     assert isinstance(answer, list), answer
     return answer
 
@@ -48,7 +47,7 @@ def test_two_artifacts_never_meet(index: Index, encoded: MakeDocument) -> None:
     documents = [encoded(f"d{i}", vector, artifacts[i % 2]) for i, vector in enumerate(vectors)]
     assert index.upsert(documents) == [None] * 40
     queries = [encoded("q", vectors[0], artifact) for artifact in artifacts]
-    found = index.search(queries, 100)
+    found = index.search(queries, SearchOptions(100))
     for parity, hits in enumerate(found):
         assert isinstance(hits, list)
         assert {hit.id for hit in hits} == {f"d{i}" for i in range(parity, 40, 2)}
@@ -99,8 +98,8 @@ def test_reopened_holds_the_same(tmp_path: Path, encoded: MakeDocument) -> None:
     assert hits_of(second, encoded("q", [2, 1], "a")) == before
     status = second.status()
     assert status["collections"] == [
-        {"artifact": "a", "dim": 2, "count": 1},
-        {"artifact": "b", "dim": 3, "count": 0},
+        {"artifact": "a", "dim": 2, "count": 1, "indexed": 0},
+        {"artifact": "b", "dim": 3, "count": 0, "indexed": 0},
     ]
     assert status["documents"] == 1
     assert 0 < status["bytes"] < 10 * 2**20
@@ -168,7 +167,7 @@ def test_searches_beside_writes(index: Index, encoded: MakeDocument) -> None:
 
     def search() -> None:
         while not done.is_set():
-            answer = index.search([encoded("q", vectors[0])], 10)[0]
+            answer = index.search([encoded("q", vectors[0])], SearchOptions(10))[0]
             if not isinstance(answer, list) or answer[0].id != "first":
                 failures.append(answer)
 
@@ -182,45 +181,34 @@ def test_searches_beside_writes(index: Index, encoded: MakeDocument) -> None:
     assert index.counts() == {"model-a": 121}
 
 
-WRITER = """
-import sys, pathlib, numpy as np
-from docarray import Document
-from executors.indexer.index import Index
-index = Index(pathlib.Path(sys.argv[1]))
-for batch in range(10_000):
-    rng = np.random.default_rng(batch)
-    index.upsert([
-        Document(id=f"{batch}-{i}", text=f"text {batch}-{i}", embedding=rng.normal(size=32),
-                 tags={"finetuner_artifact": "model-a"}) for i in range(20)])
-    index.delete([f"{batch}-0"])
-    print(batch, flush=True)
-"""
+def cut(folder: Path, name: str) -> None:
+    """Cut a file of the engine in half."""
+    (file,) = list(folder.rglob(name))[:1]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("acknowledged", [1, 12])
-def test_sigkill_loses_nothing_acknowledged(tmp_path: Path, encoded: MakeDocument, acknowledged: int) -> None:
-    command = [sys.executable, "-c", WRITER, str(tmp_path)]
-    writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert writer.stdout is not None
-    for batch in range(acknowledged):
-        assert writer.stdout.readline() == f"{batch}\n"
-    writer.send_signal(signal.SIGKILL)
-    # The rest of what it acknowledged before the signal arrived counts as well.
-    acknowledged += len(writer.stdout.read().split("\n")) - 1
-    assert writer.wait() == -signal.SIGKILL
-
+@pytest.mark.parametrize(
+    "name", ["collection.json", "edge.json", "edge_config.json", "segment.json", "version.info", "status.dat"]
+)
+def test_damaged_files_are_named(tmp_path: Path, encoded: MakeDocument, name: str) -> None:
     index = Index(tmp_path)
-    for batch in range(acknowledged):
-        vectors = np.random.default_rng(batch).normal(size=(20, 32))
-        answers = index.search([encoded("q", vector) for vector in vectors], 1)
-        best = [answer[0] for answer in answers if isinstance(answer, list)]
-        assert [hit.id for hit in best[1:]] == [f"{batch}-{i}" for i in range(1, 20)]
-        np.testing.assert_allclose([hit.score for hit in best[1:]], 1, atol=1e-5)
-        assert best[0].id != f"{batch}-0", "an acknowledged delete came back"
-        for hit in best[1:]:
-            assert unpack(index.documents.get(hit.id, content=True) or b"").text == f"text {hit.id}"
-    for hit in hits_of(index, encoded("q", vectors[0]), 1000):
-        assert index.documents.get(hit.id, content=False) is not None, "a vector without its document"
+    index.upsert([encoded("x", [1, 2], tags={"n": 1})])
+    index.close()
+    cut(tmp_path, name)
+    with pytest.raises(FinetunerServerError, match=r"collection '.*' must hold collection.json .* Restore the folder"):
+        Index(tmp_path)
+    with pytest.raises(FinetunerServerError):  # and no lock is left behind
+        Index(tmp_path)
+
+
+def test_vectors_that_a_damaged_file_lost_wait_to_be_made_again(tmp_path: Path, encoded: MakeDocument) -> None:
+    index = Index(tmp_path)
+    index.upsert([encoded(f"d{i}", [i, 1]) for i in range(30)])
+    index.collection("model-a").delete(["d7", "d8"])  # as a truncated id_tracker.versions leaves it
+    index.close()
+    index = Index(tmp_path)
+    assert index.repaired == {"model-a": 2}
+    assert [stored.id for stored in index.documents.pending("model-a", 0, 10, 10**9)] == ["d7", "d8"]
     index.close()
 
 
@@ -259,7 +247,7 @@ def test_a_bad_document_is_named_and_its_neighbours_are_stored(
     with pytest.raises(InvalidDocument, match=message):
         raise error
     # the same as a query
-    hits, refused = neighbours.search([good[0], bad], 5)
+    hits, refused = neighbours.search([good[0], bad], SearchOptions(5))
     assert isinstance(hits, list)
     assert hits[0].id == "left"
     assert isinstance(refused, InvalidDocument)

@@ -1,0 +1,164 @@
+"""Copies of a whole index, and the way back.
+
+    <workspace>/backups/<name>/manifest.json    counts, what `live` searches, and size and SHA-256 of each file
+    <workspace>/backups/<name>/                 beside it, the index as it was at one moment
+
+A backup is there whole or not at all. A restore that is killed is finished when the index is opened next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from executors.indexer.engines.edge import EdgeEngine
+from executors.indexer.index import Index
+from executors.indexer.verify import verify_index
+from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
+from finetuner.workspace import checked_name, publish_folder, write_atomically
+
+MANIFEST = "manifest.json"
+# What a restore has still to do: 'remove' what is there, then 'move' what was staged.
+MARKER = "restore.json"
+KEPT = ("lock", MARKER)
+
+
+def backup(index: Index, folder: Path, name: object, searched: str) -> dict[str, Any]:
+    """Write a backup; writes to the index wait for as long as its files are copied, searches go on.
+
+    Args:
+        index: open.
+        folder: of all backups.
+        name: of this one.
+        searched: what `live` searches.
+
+    Returns:
+        Its manifest, without the files.
+
+    Raises:
+        AlreadyExists: the name is taken.
+        InvalidInput: no name, or the vectors are on a server.
+    """
+    final = folder / checked_name(name, "backup")
+    if final.exists():
+        raise AlreadyExists(f"backup must have a new name. Got {name!r}, which is there. Choose another.")
+    if index.collections.engine.name != EdgeEngine.name:
+        raise InvalidInput(
+            f"a backup must have the vectors on this machine. Got them on {index.collections.engine.name}. Take a "
+            "snapshot there, and keep index/documents.sqlite with it."
+        )
+    with _temporary(folder) as temporary:
+        with index.writing:
+            index.documents.copy_to(temporary / "documents.sqlite")
+            for artifact, collection in index.collections.all().items():
+                collection.copy_to(temporary / index.collections.folder_of(artifact).name)
+            manifest = {
+                "made_at": time.time(), "searched": searched, "documents": len(index.documents),
+                "collections": index.counts(),
+            }  # fmt: skip
+        files = {str(file.relative_to(temporary)): _checksum(file) for file in _files(temporary)}
+        write_atomically(temporary / MANIFEST, json.dumps(manifest | {"files": files}, indent=1).encode())
+        publish_folder(temporary, final)
+    return manifest
+
+
+def check_backup(folder: Path, name: object, whole: bool = True) -> dict[str, Any]:
+    """Compare every file with its checksum, and, with `whole`, open a copy and compare documents and vectors.
+
+    Returns:
+        The manifest, without the files.
+
+    Raises:
+        NotFound: no such backup.
+        FinetunerServerError: something is missing or differs.
+    """
+    place = folder / checked_name(name, "backup")
+    if not (place / MANIFEST).is_file():
+        have = ", ".join(sorted(entry.parent.name for entry in folder.glob(f"[!.]*/{MANIFEST}"))) or "none"
+        raise NotFound(f"backup must be one of: {have}. Got {name!r}. See backups/ in the workspace.")
+    manifest: dict[str, Any] = json.loads((place / MANIFEST).read_bytes())
+    files = manifest.pop("files")
+    found = {str(file.relative_to(place)) for file in _files(place)} - {MANIFEST}
+    if found != set(files):
+        raise _damaged(name, sorted(found ^ set(files))[0], "is not what the manifest lists")
+    for file, expected in files.items():
+        if _checksum(place / file) != expected:
+            raise _damaged(name, file, "differs from its checksum")
+    if whole:
+        with _temporary(folder) as temporary:
+            shutil.copytree(place, temporary, dirs_exist_ok=True)
+            index = Index(temporary, min_free_mb=0)
+            try:
+                counted = verify_index(index)
+            finally:
+                index.close()
+        if counted != {"documents": manifest["documents"], "vectors": manifest["collections"]}:
+            raise _damaged(name, "what is in it", f"is {counted}, not what the manifest says")
+    return manifest
+
+
+def stage_restore(backups: Path, name: object, index_folder: Path) -> dict[str, Any]:
+    """Check a backup and copy it beside the index; `finish_restore` puts it in its place, now or at the next start.
+
+    Raises:
+        NotFound, FinetunerServerError: as `check_backup`.
+    """
+    manifest = check_backup(backups, name, whole=False)
+    staged = index_folder / f".restore-{uuid.uuid4().hex}"
+    temporary = index_folder / f".new-{uuid.uuid4().hex}"
+    shutil.copytree(backups / str(name), temporary)
+    (temporary / MANIFEST).unlink()
+    publish_folder(temporary, staged)
+    write_atomically(index_folder / MARKER, json.dumps({"staged": staged.name, "step": "remove"}).encode())
+    return manifest
+
+
+def finish_restore(folder: Path) -> None:
+    """Do what is left of a restore of a closed index; nothing where none was begun."""
+    marker = folder / MARKER
+    if not marker.exists():
+        for left in folder.glob(".restore-*"):
+            shutil.rmtree(left)
+        return
+    step = json.loads(marker.read_bytes())
+    staged = folder / Path(step["staged"]).name
+    if step["step"] == "remove":
+        for entry in folder.iterdir():
+            if entry.name not in (*KEPT, staged.name):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        write_atomically(marker, json.dumps(step | {"step": "move"}).encode())
+    for entry in list(staged.iterdir()) if staged.exists() else []:
+        os.replace(entry, folder / entry.name)
+    marker.unlink()
+    shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    temporary = folder / f".new-{uuid.uuid4().hex}"
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _checksum(file: Path) -> list[Any]:
+    with open(file, "rb") as opened:
+        return [file.stat().st_size, hashlib.file_digest(opened, "sha256").hexdigest()]
+
+
+def _damaged(name: object, file: str, how: str) -> FinetunerServerError:
+    return FinetunerServerError(f"backup {name!r} must be whole. Got {file}, which {how}. Use another backup.")

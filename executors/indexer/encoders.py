@@ -1,0 +1,60 @@
+"""The Flow's encoders, as the re-index asks them: through the gateway, like everybody else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from docarray import Document, DocumentArray
+
+from finetuner import wire
+from finetuner.connection import Connection
+from finetuner.exceptions import FinetunerError, FinetunerServerError
+from finetuner.flow_settings import TOKEN
+
+
+class Encoders:
+    """Encodes by an artifact, at the Flow's own door.
+
+    Args:
+        address: the gateway's, such as 'grpc://127.0.0.1:51000'; the token comes from $FINETUNER_TOKEN.
+
+    Raises:
+        InvalidInput: an address of another form.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._flow = Connection(address, os.environ.get(TOKEN, ""))
+
+    def __call__(self, artifact: str, documents: Sequence[Document]) -> list[Document]:
+        """Return the documents, in order, with embedding and tag, or with their error.
+
+        Raises:
+            FinetunerError: no answer, or one that is not of this artifact.
+        """
+        asked = DocumentArray(Document(document, copy=True) for document in documents)
+        for number, document in enumerate(asked):
+            document.id = str(number)  # ids may be anything; numbers survive every transport
+            document.tags.clear()
+            document.embedding = None
+        answered = {document.id: document for document in self._flow.post(wire.ENCODE, asked, {"artifact": artifact})}
+        if set(answered) != {str(number) for number in range(len(asked))}:
+            error = next((error for document in answered.values() if (error := wire.error_of(document))), None)
+            raise error or FinetunerServerError(f"/encode must answer {len(asked)} documents. Got {len(answered)}.")
+        encoded = [answered[str(number)] for number in range(len(asked))]
+        for document in encoded:
+            made_by = document.tags.get(wire.ARTIFACT_TAG)
+            if document.embedding is not None and made_by != artifact:
+                raise FinetunerServerError(f"embeddings must be of artifact {artifact!r}. Got {made_by!r}.")
+        return encoded
+
+
+class NoEncoders:
+    """In their place where no address is set: says so."""
+
+    def __call__(self, artifact: str, documents: Sequence[Document]) -> list[Document]:
+        """Raise FinetunerError."""
+        raise FinetunerError(
+            f"to encode by {artifact!r}, the indexer must know the Flow. Got no `encoder`. Set it to the gateway's "
+            "address, such as grpc://127.0.0.1:51000."
+        )

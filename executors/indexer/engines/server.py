@@ -1,0 +1,215 @@
+"""A Qdrant server or cluster, through qdrant-client: sharding, replication and snapshots are its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ApiException
+
+from executors.indexer.engines.engine import (
+    EXACT_BELOW,
+    GRAPH_EF,
+    GRAPH_EF_CONSTRUCT,
+    GRAPH_M,
+    NUMBER,
+    OVERSAMPLING,
+    Filter,
+    GraphState,
+    Hit,
+    Point,
+    SearchOptions,
+    point_id,
+)  # fmt: skip
+from finetuner.exceptions import FinetunerServerError
+
+API_KEY = "QDRANT_API_KEY"
+SECONDS = 60
+ONLY_ID = ["id"]
+# Points a request; a server refuses more than 32 MB.
+UPSERTED = 1000
+
+
+class ServerEngine:
+    """Makes and opens collections on a server.
+
+    Args:
+        url: such as 'https://host:6333'; the key, where one is needed, comes from $QDRANT_API_KEY.
+        quantise: also keep int8 vectors in memory; the full ones rank what they find.
+        client: used in place of a new one.
+    """
+
+    def __init__(self, url: str, quantise: bool = False, client: QdrantClient | None = None) -> None:
+        self.name = url
+        self._quantise = quantise
+        with asked(url):
+            self._client = client or QdrantClient(
+                url=url, api_key=os.environ.get(API_KEY), timeout=SECONDS, check_compatibility=False
+            )
+
+    def create(self, folder: Path, name: str, dim: int) -> None:
+        """As `Engine.create`; nothing is in the folder."""
+        folder.mkdir(parents=True)
+        int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+        with asked(self.name):
+            self._client.create_collection(
+                name,
+                vectors_config=models.VectorParams(size=dim, distance=models.Distance.COSINE),
+                hnsw_config=models.HnswConfigDiff(m=GRAPH_M, ef_construct=GRAPH_EF_CONSTRUCT),
+                optimizers_config=models.OptimizersConfigDiff(indexing_threshold=EXACT_BELOW // 2 * dim * 4 // 1024),
+                quantization_config=models.ScalarQuantization(scalar=int8) if self._quantise else None,
+            )
+
+    def open(self, folder: Path, name: str, dim: int) -> ServerCollection:
+        """As `Engine.open`."""
+        with asked(self.name):
+            if not self._client.collection_exists(name):
+                raise FinetunerServerError(
+                    f"the server {self.name} must have collection {name!r}. Got none of that name. Restore it there."
+                )
+        return ServerCollection(self._client, self.name, name, dim, self._quantise)
+
+    def drop(self, name: str) -> None:
+        """As `Engine.drop`."""
+        with asked(self.name):
+            if self._client.collection_exists(name):
+                self._client.delete_collection(name)
+
+
+class ServerCollection:
+    """As `Collection`, on a server."""
+
+    def __init__(self, client: QdrantClient, url: str, name: str, dim: int, quantise: bool) -> None:
+        self.dim = dim
+        self._client = client
+        self._url = url
+        self._name = name
+        self._quantise = quantise
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """As `Collection.upsert`."""
+        stored = [
+            models.PointStruct(id=point_id(point.id), vector=point.vector.tolist(), payload=point.payload)
+            for point in points
+        ]
+        with asked(self._url):
+            for start in range(0, len(stored), UPSERTED):
+                self._client.upsert(self._name, stored[start : start + UPSERTED], wait=True)
+
+    def delete(self, ids: Iterable[str]) -> None:
+        """As `Collection.delete`."""
+        points: list[Any] = [point_id(document_id) for document_id in ids]
+        with asked(self._url):
+            self._client.delete(self._name, points_selector=points, wait=True)
+
+    def get(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """As `Collection.get`."""
+        points = [point_id(document_id) for document_id in ids]
+        with asked(self._url):
+            records = self._client.retrieve(self._name, points, with_payload=ONLY_ID, with_vectors=True)
+        return {point.id: point.vector for point in map(_point, records)}
+
+    def search(self, vectors: NDArray[np.float32], options: SearchOptions) -> list[list[Hit]]:
+        """As `Collection.search`."""
+        exact = options.exact or self._few()
+        rescored = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
+        params = models.SearchParams(exact=exact, hnsw_ef=GRAPH_EF, quantization=rescored if self._quantise else None)
+        condition = None if options.filter is None else _filter(options.filter)
+        requests = [
+            models.QueryRequest(
+                query=vector,
+                limit=options.limit,
+                offset=options.offset,
+                filter=condition,
+                score_threshold=options.score_threshold,
+                with_payload=ONLY_ID,
+                params=params,
+            )
+            for vector in vectors.tolist()
+        ]
+        with asked(self._url):
+            found = self._client.query_batch_points(self._name, requests)
+        return [[Hit((point.payload or {})["id"], point.score) for point in answer.points] for answer in found]
+
+    def scroll(
+        self, after: str | None, limit: int, condition: Filter | None = None, vectors: bool = True
+    ) -> tuple[list[Point], str | None]:
+        """As `Collection.scroll`."""
+        passing = None if condition is None else _filter(condition)
+        with asked(self._url):
+            records, following = self._client.scroll(
+                self._name, scroll_filter=passing, limit=limit, offset=after, with_payload=True, with_vectors=vectors
+            )
+        return [_point(record) for record in records], None if following is None else str(following)
+
+    def count(self, condition: Filter | None = None) -> int:
+        """As `Collection.count`."""
+        passing = None if condition is None else _filter(condition)
+        with asked(self._url):
+            return self._client.count(self._name, count_filter=passing, exact=True).count
+
+    def index_field(self, path: str, kind: str) -> None:
+        """As `Collection.index_field`."""
+        schema = models.PayloadSchemaType.FLOAT if kind == NUMBER else models.PayloadSchemaType.KEYWORD
+        with asked(self._url):
+            self._client.create_payload_index(self._name, path, field_schema=schema, wait=True)
+
+    def graph(self) -> GraphState:
+        """As `Collection.graph`."""
+        with asked(self._url):
+            info = self._client.get_collection(self._name)
+        vectors = info.points_count or 0
+        return GraphState(vectors, min(info.indexed_vectors_count or 0, vectors))
+
+    def optimise(self) -> None:
+        """Servers do this by themselves."""
+
+    def copy_to(self, folder: Path) -> None:
+        """Nothing is on this machine; the server has snapshots."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """There is nothing to end."""
+
+    def close(self) -> None:
+        """The engine's connection serves all collections, and ends with the process."""
+
+    def _few(self) -> bool:
+        with asked(self._url):  # an estimate, without looking at every point
+            return self._client.count(self._name, exact=False).count < EXACT_BELOW
+
+
+@contextmanager
+def asked(url: str) -> Iterator[None]:
+    """Turn what the client raises into our sentence.
+
+    Raises:
+        FinetunerServerError: the server is not there, or refused.
+    """
+    try:
+        yield
+    except (ApiException, OSError, ValueError) as error:
+        got = (str(error).strip() or repr(error)).splitlines()
+        raise FinetunerServerError(
+            f"the Qdrant server {url} must answer. Got {type(error).__name__}: {' '.join(got)[:300]}. "
+            f"Check that it is up, its address, and ${API_KEY}."
+        ) from error
+
+
+def _filter(form: Filter) -> models.Filter:
+    return models.Filter(**form)
+
+
+def _point(record: Any) -> Point:
+    payload: Mapping[str, Any] = record.payload or {}
+    vector = np.asarray(() if record.vector is None else record.vector, dtype=np.float32)
+    return Point(payload["id"], vector, payload.get("tags") or {})

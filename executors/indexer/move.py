@@ -1,0 +1,95 @@
+"""From the embedded engine to a server: copy, compare, and then switch, all collections at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from executors.indexer.collections_folder import DESCRIPTION
+from executors.indexer.engines.edge import CURRENT
+from executors.indexer.engines.engine import Collection, Engine
+from executors.indexer.index import Index
+from finetuner.exceptions import FinetunerServerError, InvalidInput
+from finetuner.workspace import write_atomically
+
+MARKER = "move.json"
+PAGE = 1000
+SAMPLES = 100
+TOLERANCE = 1e-4
+
+
+def copy_to_engine(index: Index, engine: Engine) -> dict[str, int]:
+    """Copy every collection and compare counts and sampled vectors; writes wait, searches go on.
+
+    Nothing changes for the index until `finish_move` is called, or the index is opened next; what was copied to a
+    server before something failed is dropped there.
+
+    Returns:
+        How many vectors each artifact has.
+
+    Raises:
+        InvalidInput: they are there already.
+        FinetunerServerError: the engine refuses, or has something else than was sent.
+    """
+    if engine.name == index.collections.engine.name:
+        raise InvalidInput(f"the index must move to another engine. Got {engine.name!r}, where it is.")
+    copied: dict[str, int] = {}
+    descriptions: dict[str, dict[str, Any]] = {}
+    scratch = Path(index.collections.folder_of("")).with_name(f".new-{uuid.uuid4().hex}")
+    try:
+        with index.writing:
+            for artifact, source in index.collections.all().items():
+                folder = index.collections.folder_of(artifact)
+                name = f"finetuner-{uuid.uuid4().hex}"
+                descriptions[folder.name] = index.collections.describe(folder) | {"engine": engine.name, "name": name}
+                engine.create(scratch / folder.name, name, source.dim)
+                target = engine.open(scratch / folder.name, name, source.dim)
+                for path, kind in index.fields.indexed.items():
+                    target.index_field(path, kind)
+                copied[artifact] = _copy(source, target)
+                target.close()
+            write_atomically(scratch.parent / MARKER, json.dumps(descriptions).encode())
+    except BaseException:
+        for described in descriptions.values():
+            engine.drop(described["name"])
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return copied
+
+
+def finish_move(folder: Path) -> None:
+    """Let the descriptions of a closed index name the server, and remove the files; nothing where none moves."""
+    marker = folder / MARKER
+    if not marker.exists():
+        return
+    for name, described in json.loads(marker.read_bytes()).items():
+        write_atomically(folder / Path(name).name / DESCRIPTION, json.dumps(described).encode())
+    marker.unlink()
+    for left in [*folder.glob("*/shard-*"), *folder.glob(f"*/{CURRENT}")]:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _copy(source: Collection, target: Collection) -> int:
+    after, first, samples = None, True, []
+    every = max(len(source) // SAMPLES, 1)
+    seen = 0
+    while first or after is not None:
+        first = False
+        points, after = source.scroll(after, PAGE)
+        if points:
+            target.upsert(points)
+        samples += [point for number, point in enumerate(points, seen) if number % every == 0]
+        seen += len(points)
+    if (got := len(target)) != seen:
+        raise FinetunerServerError(f"the copy must have {seen} vectors. Got {got}. Nothing was changed; try again.")
+    kept = target.get([point.id for point in samples])
+    for point in samples:
+        if point.id not in kept or np.abs(kept[point.id] - point.vector).max() > TOLERANCE:
+            raise FinetunerServerError(f"the copy must have the vector of {point.id!r}. It differs. Try again.")
+    return seen

@@ -1,0 +1,80 @@
+"""What `uses_with` sets for the indexer, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from executors.indexer.encoders import Encoders, NoEncoders
+from executors.indexer.engines.edge import EdgeEngine
+from executors.indexer.engines.engine import Engine
+from finetuner.backbones import find_backbone
+from finetuner.checks import flag, number, text, whole
+from finetuner.exceptions import InvalidInput
+
+EDGE = "edge"
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """Where vectors are kept, and how a promotion is followed.
+
+    Raises:
+        InvalidInput, NoSuchModel: when made with a value that is not allowed.
+    """
+
+    index: str = EDGE
+    """'edge', Qdrant's engine in this process, or a server's URL such as 'https://host:6333'."""
+    quantise: bool = False
+    """Also keep int8 vectors, which the graph is searched with: faster to build, four times less memory."""
+    encoder: str = ""
+    """The gateway's address, such as 'grpc://127.0.0.1:51000', by which everything is encoded again."""
+    backbone: str = "clip-mini"
+    """What `live` means to the encoders until something is promoted; as their setting of that name."""
+    reindex_share: float = 0.5
+    """Share of the time that a re-index may keep the encoders busy, 0.01 to 1."""
+    reindex_tolerance: float = 0.01
+    """Share of the documents that a re-index may leave out because they cannot be encoded, 0 to 1."""
+    min_free_mb: int = 256
+    """MiB that must be free on the disk for a write, 0 to 1,000,000."""
+
+    def __post_init__(self) -> None:
+        flag("quantise", self.quantise)
+        text("encoder", self.encoder)
+        find_backbone(self.backbone)
+        number("reindex_share", self.reindex_share, 0.01, 1)
+        number("reindex_tolerance", self.reindex_tolerance, 0, 1)
+        whole("min_free_mb", self.min_free_mb, 0, 1_000_000)
+        if self.index != EDGE:
+            checked_url("index", self.index)
+
+    def engine(self) -> Engine:
+        """Return what keeps the vectors."""
+        return EdgeEngine(self.quantise) if self.index == EDGE else server(self.index, self.quantise)
+
+    def encoders(self) -> Encoders | NoEncoders:
+        """Return what encodes."""
+        return Encoders(self.encoder) if self.encoder else NoEncoders()
+
+
+def checked_url(name: str, value: object) -> str:
+    """Return a Qdrant server's URL.
+
+    Raises:
+        InvalidInput: none, or one with a path or a password in it.
+    """
+    parts = urlsplit(value) if isinstance(value, str) else None
+    plain = parts and parts.hostname and parts.path in ("", "/") and not parts.query and "@" not in parts.netloc
+    if parts and plain and parts.scheme in ("http", "https"):
+        return str(value).rstrip("/")
+    raise InvalidInput(
+        f"{name} must be {EDGE!r} or a Qdrant server's URL like https://host:6333. Got {value!r}. "
+        "Its key comes from $QDRANT_API_KEY."
+    )
+
+
+def server(url: str, quantise: bool) -> Engine:
+    """Return a server's engine; its client is imported here, since most indexes need none."""
+    from executors.indexer.engines.server import ServerEngine
+
+    return ServerEngine(checked_url("index", url), quantise)

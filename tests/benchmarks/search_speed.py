@@ -1,0 +1,192 @@
+"""Search through the Flow against the same shard in this process: time, recall, filters, and upserts.
+
+Clustered unit vectors go through `/index` with their artifact tag, so no encoder works; then the Flow builds its graph.
+The raw engine opens a copy of the Flow's own shard here, so both search the same graph. Requests of 32 queries take
+turns between the two; times are medians of whole requests. Recall compares with brute force in numpy, filters let 1%,
+10% and 50% of the documents pass. Prints a line of JSON last: `vs_raw_engine` is the Flow's time over the engine's,
+`recall_at_10`, `p50_ms` and `p95_ms` are the Flow's, a request.
+
+    python tests/benchmarks/search_speed.py --vectors 100000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
+
+import numpy as np
+import yaml
+from docarray import Document, DocumentArray
+from jina import Client
+from numpy.typing import NDArray
+
+from executors.indexer.engines.edge import EdgeEngine
+from executors.indexer.engines.engine import Collection, SearchOptions
+from finetuner.flow_settings import flow_file
+from finetuner.running_flow import RunningFlow
+from finetuner.wire import ARTIFACT_TAG, INDEX, SEARCH, STATUS, error_of, read_reply
+
+ARTIFACT = "benchmark"
+QUERIES, LIMIT, BATCH = 32, 10, 500
+SHARES = {"1%": 10, "10%": 100, "50%": 500}  # of a thousand
+
+
+def clustered(count: int, dim: int, seed: int) -> NDArray[np.float32]:
+    """Return unit vectors around a thousand centres, (count, dim) float32."""
+    centres = np.random.default_rng(0).normal(size=(1000, dim)).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    vectors = centres[generator.integers(0, 1000, count)]
+    vectors += 0.7 * generator.normal(size=(count, dim)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def documents(vectors: NDArray[np.float32], first: int) -> DocumentArray:
+    return DocumentArray(
+        Document(
+            id=str(first + row), text=f"document {first + row}", embedding=vector,
+            tags={ARTIFACT_TAG: ARTIFACT, "number": (first + row) % 1000},
+        )
+        for row, vector in enumerate(vectors)
+    )  # fmt: skip
+
+
+def best_of(vectors: NDArray[np.float32], queries: NDArray[np.float32], share: int) -> NDArray[np.int64]:
+    """Return the numbers of each query's nearest vectors that pass, by brute force, (queries, 10)."""
+    passing = np.flatnonzero(np.arange(len(vectors)) % 1000 < share)
+    cosines = queries @ vectors[passing].T
+    return np.asarray(passing[np.argsort(-cosines, axis=1)[:, :LIMIT]])
+
+
+def recall(found: list[list[str]], best: NDArray[np.int64]) -> float:
+    return float(
+        np.mean([len({*map(int, ids)} & {*row}) / LIMIT for ids, row in zip(found, best.tolist(), strict=True)])
+    )
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.perf_counter()
+    answer = call()
+    return time.perf_counter() - started, answer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--requests", type=int, default=20)
+    parser.add_argument("--quantise", action="store_true")
+    parser.add_argument("--content", action="store_true", help="matches with content")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="search-speed-"))
+    try:
+        print(json.dumps(measured(options, folder)))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return the figures."""
+    flow = folder / "flows" / "finetuner.yml"
+    shutil.copytree(flow_file().parent, flow.parent)
+    content = yaml.safe_load(flow.read_text())
+    for room in [content["gateway"], *content["executors"]]:
+        room["uses"] = str((flow_file().parent / room["uses"]).resolve())
+        if room.get("name") == "indexer":
+            room["uses_with"]["quantise"] = options.quantise
+    flow.write_text(yaml.safe_dump(content, sort_keys=False))
+    with RunningFlow(folder / "workspace", flow=flow) as running:
+        client = Client(host=running.host)
+        started = time.perf_counter()
+        for first in range(0, options.vectors, BATCH):
+            count = min(BATCH, options.vectors - first)
+            answer = client.post(
+                INDEX, documents(clustered(count, options.dim, first + 1), first), parameters={"artifact": ARTIFACT},
+                request_size=-1,
+            )  # fmt: skip
+            assert error_of(answer[0]) is None, error_of(answer[0])
+        upserts = options.vectors / (time.perf_counter() - started)
+        print(f"{upserts:.0f} upserts/s; building the graph", flush=True)
+        built = wait_for_graph(client, options.vectors)
+        shard = folder / "raw"
+        (collection,) = (folder / "workspace" / "index").glob("*/collection.json")
+        shutil.copytree(collection.parent, shard)
+        raw = EdgeEngine(options.quantise).open(shard, "", options.dim)
+        figures = compare(client, raw, options)
+        raw.close()
+    return {
+        "vectors": options.vectors, "dim": options.dim, "quantised": options.quantise, "cpu": platform.processor(),
+        "cores": os.cpu_count(), "upserts_per_s": round(upserts), "graph_s": round(built), **figures,
+        "client_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }  # fmt: skip
+
+
+def wait_for_graph(client: Client, vectors: int) -> float:
+    """Return the seconds until all but a few vectors are in the graph; below 20,000 there is none."""
+    started = time.perf_counter()
+    while True:
+        status = read_reply(client.post(STATUS, DocumentArray())[0])
+        (collection,) = status["collections"]
+        if not status["building"] and vectors - collection["indexed"] < 20_000:
+            return time.perf_counter() - started
+        time.sleep(2)
+
+
+def compare(client: Client, raw: Collection, options: argparse.Namespace) -> dict[str, Any]:
+    """Search both in turns, unfiltered and filtered."""
+    vectors = np.concatenate(
+        [
+            clustered(min(BATCH, options.vectors - first), options.dim, first + 1)
+            for first in range(0, options.vectors, BATCH)
+        ]
+    )
+    queries = clustered(QUERIES * options.requests, options.dim, -1 % 2**32).reshape(-1, QUERIES, options.dim)
+    figures: dict[str, Any] = {}
+    for name, share in {"all": 1000, **SHARES}.items():
+        given = None if share == 1000 else {"number": {"$lt": share}}
+        condition = given and {"must": [{"key": "tags.number", "range": {"lt": float(share)}}]}
+        asked_raw = SearchOptions(LIMIT, filter=condition)
+        by_flow, by_engine, found, raw_found = [], [], [], []
+        for request in queries:
+            asked = DocumentArray(Document(embedding=vector, tags={ARTIFACT_TAG: ARTIFACT}) for vector in request)
+            parameters = {"limit": LIMIT, "return_content": options.content} | ({"filter": given} if given else {})
+            seconds, answer = timed(lambda a=asked, p=parameters: client.post(SEARCH, a, parameters=p, request_size=-1))
+            by_flow.append(seconds)
+            found += [document.matches[:, "id"] for document in answer]
+            seconds, hits = timed(lambda r=request, o=asked_raw: raw.search(r, o))
+            by_engine.append(seconds)
+            raw_found += [[hit.id for hit in one] for one in hits]
+        best = best_of(vectors, queries.reshape(-1, options.dim), share)
+        ms = 1000 * np.sort(by_flow[1:])
+        print(
+            f"{name:4} flow p50 {np.median(ms):.1f} ms, engine {1000 * np.median(by_engine[1:]):.1f} ms a request, "
+            f"recall@10 {recall(found, best):.4f}, of the engine {recall(raw_found, best):.4f}",
+            flush=True,
+        )
+        if share == 1000:
+            figures |= {
+                "vs_raw_engine": round(float(np.median(ms) / np.median(by_engine[1:]) / 1000), 3),
+                "recall_at_10": round(recall(found, best), 4),
+                "p50_ms": round(float(np.median(ms)), 2),
+                "p95_ms": round(float(np.percentile(ms, 95)), 2),
+            }
+        else:
+            figures[f"filtered_{name}"] = {
+                "recall_at_10": round(recall(found, best), 4), "p50_ms": round(float(np.median(ms)), 2),
+                "vs_raw_engine": round(float(np.median(ms) / np.median(by_engine[1:]) / 1000), 3),
+            }  # fmt: skip
+    return figures
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Re-indexes until it is done or killed, while it searches; prints the artifact that each search was answered by.
+
+python -m tests.indexer.kill_reindex WORKSPACE
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from docarray import Document
+
+from executors.indexer.engines.engine import SearchOptions
+from executors.indexer.index import Index
+from executors.indexer.live import FINISHED, Live
+from executors.indexer.reindex import Reindex
+from finetuner.workspace import Workspace
+
+from .hashed_encoder import encode, encoded_text
+
+
+def slow(artifact: str, documents: Sequence[Document]) -> list[Document]:
+    time.sleep(0.02)
+    return encode(artifact, documents)
+
+
+def main(root: str) -> None:
+    place = Workspace(root)
+    index, live = Index(place.index, min_free_mb=0), Live(place)
+    reindex = Reindex(index, live, slow, 1.0, 0, print)
+    print("open", flush=True)
+    number = 0
+    while True:
+        searched = live.searched
+        document_id = f"d{number % 100}"
+        answer = index.search([encoded_text("q", document_id, searched)], SearchOptions(1))[0]
+        assert isinstance(answer, list), answer
+        assert answer[0].id == document_id, answer
+        print(f"{searched} {(reindex.status() or {}).get('done')}", flush=True)
+        number += 1
+        job = live.job()
+        if job is not None and job.state == FINISHED:
+            break
+    reindex.close()
+    index.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
