@@ -20,6 +20,7 @@ from finetuner.hub import HTTP_PORT
 
 from .clip_client import read_path, sort_routes
 from .measures import Measures
+from .shortcut import pass_encoders
 
 ASK_AGAIN = 5.0  # seconds
 
@@ -46,6 +47,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                 endpoint = request.header.exec_endpoint
                 await _refuse_pickle(request, context)
                 await self._learn_endpoints()
+                self._pass_encoders(request)
                 yield request
 
         try:
@@ -65,6 +67,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             await _refuse_pickle(request, context)
         read_path(request)
         await self._learn_endpoints()
+        self._pass_encoders(request)
         response = await super().process_single_data(request, context)
         sort_routes(response)
         if context is not None:  # the HTTP side has none, and counts its requests itself
@@ -101,6 +104,11 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         with suppress(TimeoutError, InternalNetworkError):
             await asyncio.wait_for(self.endpoint_discovery(), ASK_AGAIN)
             self._asked_at = math.inf
+
+    def _pass_encoders(self, request: DataRequest) -> None:
+        if self._asked_at == math.inf:  # all rooms have told their endpoints; the end of the graph has none
+            nodes = self.streamer.topology_graph.all_nodes
+            pass_encoders(request, {node.name: node.endpoints for node in nodes if node.endpoints is not None})
 
     def _count(self, response: DataRequest, endpoint: str) -> None:
         # where a room does not answer, Jina ends the stream with an empty response

@@ -12,6 +12,7 @@ again. One content per id, shared by all collections.
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -126,14 +127,27 @@ class Documents:
             self._sweep(replaced)
         return versions
 
-    def get(self, document_id: str, content: bool) -> bytes | None:
-        """Return a document for `unpack`: whole, or id and tags alone; None where it is not there."""
-        query = "SELECT tags, content FROM documents JOIN contents USING (hash) WHERE id = ?"
+    def get(self, ids: Sequence[str], content: bool, most_bytes: float = math.inf) -> dict[str, bytes]:
+        """Return the documents that are there, for `unpack`: whole, or id and tags alone.
+
+        Args:
+            ids: no id twice.
+            content: whether whole.
+            most_bytes: no more are read once those that were weigh more than this.
+        """
+        query = "SELECT id, tags, content FROM documents JOIN contents USING (hash)"
+        if not content:
+            query = "SELECT id, tags, x'' FROM documents"
+        found = {}
         with self._lock:
-            row = self._connection.execute(
-                query if content else "SELECT tags FROM documents WHERE id = ?", (document_id,)
-            ).fetchone()
-        return None if row is None else b"".join(row)
+            rows = self._connection.execute(f"{query} WHERE id IN ({', '.join('?' * len(ids))})", ids)
+            for document_id, tags, rest in rows:
+                found[document_id] = tags + rest
+                most_bytes -= len(found[document_id])
+                if most_bytes < 0:
+                    rows.close()
+                    break
+        return found
 
     def versions(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the present version of each id that is there."""

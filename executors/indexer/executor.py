@@ -14,7 +14,7 @@ from executors.indexer.engines.engine import SearchOptions
 from executors.indexer.graphs import Graphs
 from executors.indexer.index import Index
 from executors.indexer.live import Live
-from executors.indexer.matches import REPLY_BYTES, Matches
+from executors.indexer.matches import REPLY_BYTES, Answer, Matches
 from executors.indexer.move import copy_to_engine, finish_move
 from executors.indexer.reindex import Reindex
 from executors.indexer.settings import EDGE, IndexSettings, checked_url
@@ -132,16 +132,19 @@ class Indexer(Room):
             exact=parameters.flag("exact", False),
         )
         matches = Matches(self._index.documents, parameters.flag("return_content", True), REPLY_BYTES)
-        arrived = [document for document in docs if ERROR_TAG not in document.tags]
-        for query, answer in zip(arrived, self._index.search(arrived, options), strict=True):
-            if isinstance(answer, FinetunerError):
-                mark_error(query, answer)
+        answer = Answer(docs)
+        arrived = [place for place, query in enumerate(docs) if ERROR_TAG not in query.tags]
+        hits = self._index.search([docs[place] for place in arrived], options)
+        for place, found in zip(arrived, hits, strict=True):
+            query = docs[place]
+            if isinstance(found, FinetunerError):
+                mark_error(query, found)
             else:
-                matches.fill(query, artifact_of(query), answer)
-        answered = sum(ERROR_TAG not in query.tags for query in arrived)
+                answer.found[place] = matches.of(query, artifact_of(query), found)
+        answered = sum(ERROR_TAG not in docs[place].tags for place in arrived)
         self.count_documents(SEARCH, answered, len(docs) - answered)
         self._searches.inc(answered)
-        return docs
+        return answer
 
     @control(FILTER, "artifact", "filter", "limit", "offset", "return_content")
     def filter(self, parameters: Parameters, _docs: DocumentArray) -> DocumentArray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from docarray import Document, DocumentArray
+from docarray.array.memory import DocumentArrayInMemory
+from docarray.proto.docarray_pb2 import DocumentArrayProto, DocumentProto
 
 from executors.indexer.documents import Documents
 from executors.indexer.engines.engine import Hit
@@ -19,8 +21,29 @@ REPLY_BYTES = MAX_MESSAGE_BYTES - MAX_REQUEST_BYTES
 OVERHEAD_BYTES = 256
 
 
+class Answer(DocumentArrayInMemory):  # type: ignore[misc]  # docarray is not typed
+    """Queries whose matches are messages already, and join them on the way out.
+
+    A `Document` made of each match, only to become the same message again, costs several times the search.
+
+    Attributes:
+        found: the matches of each query, by its place.
+    """
+
+    def __init__(self, queries: Iterable[Document]) -> None:
+        super().__init__(queries)
+        self.found: list[list[DocumentProto]] = [[] for _ in self]
+
+    def to_protobuf(self, ndarray_type: str | None = None) -> DocumentArrayProto:
+        """Return the queries with their matches."""
+        message = super().to_protobuf(ndarray_type)
+        for query, found in zip(message.docs, self.found, strict=True):
+            query.matches.extend(found)
+        return message
+
+
 class Matches:
-    """Fills the matches of one request's queries, within what one message can carry.
+    """Makes the matches of one request's queries, within what one message can carry.
 
     Args:
         documents: where the content is.
@@ -34,29 +57,27 @@ class Matches:
         self._allowed = allowed
         self._left = allowed
 
-    def fill(self, query: Document, artifact: str, hits: Sequence[Hit]) -> None:
-        """Set the query's `matches`, best first: `scores['cosine'].value` is the cosine similarity.
+    def of(self, query: Document, artifact: str, hits: Sequence[Hit]) -> list[DocumentProto]:
+        """Return the query's matches, best first: `scores['cosine'].value` is the cosine similarity.
 
-        A document that was deleted since it was found is left out. Where the message has no room for all of
-        them, the query carries the error and no matches.
+        A document that was deleted since it was found is left out. Matches that the query came with go. Where the
+        message has no room for all of them, the query carries the error and there are none.
         """
-        matches = DocumentArray()
-        left = self._left
+        query.pop("matches")
+        try:
+            packed = self._read([hit.id for hit in hits])
+        except InvalidInput as error:
+            mark_error(query, error)
+            return []
+        matches = []
         for hit in hits:
-            packed = self._documents.get(hit.id, self._content)
-            if packed is None:
-                continue
-            left -= len(packed) + OVERHEAD_BYTES
-            if left < 0:
-                query.matches = DocumentArray()
-                mark_error(query, self._too_large())
-                return
-            match = unpack(packed)
-            match.tags[ARTIFACT_TAG] = artifact
-            match.scores[SCORE].value = hit.score
-            matches.append(match)
-        self._left = left
-        query.matches = matches
+            if hit.id in packed:
+                match = DocumentProto.FromString(packed[hit.id])
+                match.tags.fields[ARTIFACT_TAG].string_value = artifact
+                match.scores[SCORE].value = hit.score
+                match.adjacency = query.adjacency + 1  # as DocArray has it
+                matches.append(match)
+        return matches
 
     def documents(self, ids: Sequence[str]) -> DocumentArray:
         """Return documents as they were indexed; those that are gone are left out.
@@ -64,15 +85,16 @@ class Matches:
         Raises:
             InvalidInput: the message has no room for all of them.
         """
-        found = DocumentArray()
-        for document_id in ids:
-            packed = self._documents.get(document_id, self._content)
-            if packed is not None:
-                self._left -= len(packed) + OVERHEAD_BYTES
-                if self._left < 0:
-                    raise self._too_large()
-                found.append(unpack(packed))
-        return found
+        packed = self._read(ids)
+        return DocumentArray(unpack(packed[document_id]) for document_id in ids if document_id in packed)
+
+    def _read(self, ids: Sequence[str]) -> dict[str, bytes]:
+        packed = self._documents.get(ids, self._content, most_bytes=self._left)
+        left = self._left - sum(len(each) + OVERHEAD_BYTES for each in packed.values())
+        if left < 0:
+            raise self._too_large()
+        self._left = left
+        return packed
 
     def _too_large(self) -> InvalidInput:
         return InvalidInput(

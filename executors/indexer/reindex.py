@@ -35,6 +35,7 @@ Encode = Callable[[str, Sequence[Document]], list[Document]]
 BATCH = 32
 LOOK_SECONDS = 0.5
 RETRY_SECONDS = 2.0
+CATCH_UP_SECONDS = 10.0  # an acknowledged write is found, unless the encoders take longer than this
 # No use to try again: the artifact itself cannot be served.
 FINAL = (NotFound, CorruptedArtifact, KeysMismatchError)
 
@@ -64,21 +65,29 @@ class Reindex:
         self._noting = threading.Lock()
         self._look = threading.Event()
         self._behind = True  # something may have been written that the searched artifact has no vector of
+        self._caught_up = threading.Event()
         self._waiting_for = ""
         self._rate = 0.0
         self._thread = threading.Thread(target=self._run, name="re-index", daemon=True)
         self._thread.start()
 
     def written(self, artifacts: set[str]) -> None:
-        """Be told of which artifacts documents were just written for `live`."""
+        """Be told of which artifacts documents were just written for `live`; return when searches find them.
+
+        Documents that left the encoders before a flip and arrive after it wait here until they are encoded again.
+        """
         with self._index.writing:
             searched = self._live.searched
             if not searched and artifacts:
                 searched = sorted(artifacts)[0]
                 self._live.search_with(searched)
-            if artifacts - {searched}:
+            behind = bool(artifacts - {searched})
+            if behind:
                 self._behind = True
+                self._caught_up.clear()
                 self._look.set()
+        if behind and self._live.wanted() is None:
+            self._caught_up.wait(CATCH_UP_SECONDS)
 
     def status(self) -> dict[str, Any] | None:
         """Return the last job: artifact, source, state, documents, done, left_out, eta_seconds, error."""
@@ -139,6 +148,8 @@ class Reindex:
                 except Exception:
                     self._behind = True
                     raise
+            if not self._behind:
+                self._caught_up.set()
             return
         with self._noting:
             known = self._live.job()

@@ -63,8 +63,8 @@ def test_a_bare_jina_client_encodes_indexes_and_searches(flow: RunningFlow, prot
 
 
 def test_health_names_the_model(flow: RunningFlow) -> None:
-    state = httpx.get(f"{flow.http}/healthz").json()
-    assert state["status"] == "ok"
+    state = httpx.get(f"{flow.http}/healthz", timeout=60).json()
+    assert state["status"] == "ok", state
     assert state["encoders"]["text"]["artifact"] == state["encoders"]["vision"]["artifact"]
     assert state["encoders"]["text"]["dim"] > 0
 

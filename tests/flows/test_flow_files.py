@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -17,17 +18,22 @@ from docarray import Document, DocumentArray
 from jina import Client
 from jina.excepts import BadServerFlow
 
+from finetuner.artifact import Manifest, publish
+from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
+from finetuner.clip import TOWERS, load_backbone
 from finetuner.exceptions import InvalidInput
 from finetuner.flow_settings import configured, flow_file
 from finetuner.running_flow import RunningFlow
 from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
+from finetuner.workspace import Workspace
 
 from .plain_flow import PlainFlow
 
 PICTURES = list(fashion("test", items=3))[::2]
 TEXTS = [picture.captions["en"] for picture in PICTURES]
 TOKEN = "s3cret-t0ken"
+HEADER = {"metadata": (("authorization", f"token {TOKEN}"),)}
 ROOMS = {
     "finetuner": ["trainer", "evaluator", "text_encoder", "vision_encoder", "indexer"],
     "encode": ["text_encoder", "vision_encoder"],
@@ -96,11 +102,10 @@ def post(host: str, endpoint: str, documents: list[Document], **options: Any) ->
 
 
 def test_the_flow_for_encoding_encodes_in_every_replica(encode_flow: RunningFlow) -> None:
-    header = {"metadata": (("authorization", f"token {TOKEN}"),)}
     first = None
     for _ in range(4):  # requests take turns among replicas
         documents = [Document(text=TEXTS[0]), Document(blob=PICTURES[0].jpeg)]
-        found = post(encode_flow.host, ENCODE, documents, **header)
+        found = post(encode_flow.host, ENCODE, documents, **HEADER)
         assert [document.tags.get(ARTIFACT_TAG) for document in found] == ["clip-mini", "clip-mini"]
         first = found.embeddings if first is None else first
         np.testing.assert_allclose(found.embeddings, first, atol=1e-6)
@@ -120,6 +125,18 @@ def test_clip_clients_credential_is_the_token(encode_flow: RunningFlow, monkeypa
     assert allowed.encode(TEXTS[:2]).shape == (2, 128)
     with pytest.raises(BadServerFlow, match="asks for a token"):
         Client(encode_flow.host).encode(TEXTS[:2])
+
+
+def test_every_replica_follows_a_promotion(encode_flow: RunningFlow) -> None:
+    artifact_id, place = "0123456789abcdef01234567", Workspace(encode_flow.workspace)
+    model = load_backbone(find_backbone("clip-mini"))
+    publish(place, model, Manifest(artifact_id, "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026", "0"), {})
+    place.aliases.set("live", {"artifact": artifact_id})
+    deadline, answering = time.monotonic() + 60, set()
+    while answering != {artifact_id} and time.monotonic() < deadline:  # the model before it answers while it loads
+        found = [post(encode_flow.host, ENCODE, [Document(text=TEXTS[0])], **HEADER)[0] for _ in range(4)]
+        answering = {document.tags[ARTIFACT_TAG] for document in found}
+    assert answering == {artifact_id}
 
 
 def test_the_flow_for_encoding_has_no_trainer(encode_flow: RunningFlow) -> None:

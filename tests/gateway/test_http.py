@@ -64,6 +64,27 @@ def test_jina_client_gets_the_same_over_both_protocols(door: Door, protocol: str
 
 
 @pytest.mark.parametrize(
+    ("protocol", "endpoint", "embedded", "named", "visited"),
+    [
+        ("grpc", "/search", [True, True], None, ["ToyIndexer"]),
+        ("http", "/search", [True, True], None, ["ToyIndexer"]),
+        ("grpc", "/search", [True, False], None, ["ToyText", "ToyVision", "ToyIndexer"]),
+        ("grpc", "/search", [True, True], "text_encoder|indexer", ["ToyText", "ToyIndexer"]),
+        ("grpc", "/encode", [True, True], None, ["ToyText", "ToyVision"]),
+        ("grpc", "/index", [True, True], None, ["ToyText", "ToyVision"]),
+    ],
+    ids=["all embedded", "over HTTP", "one is not", "rooms named", "for encoders", "encoders alone bind it"],
+)
+def test_documents_with_embeddings_pass_the_encoders_by(
+    door: Door, protocol: str, endpoint: str, embedded: list[bool], named: str | None, visited: list[str]
+) -> None:
+    client = Client(host=door.grpc if protocol == "grpc" else door.http)
+    documents = DocumentArray(Document(text="dress", embedding=[1.0] * 4 if have else None) for have in embedded)
+    answer = client.post(endpoint, documents, target_executor=named)
+    assert [document.tags["trace"] for document in answer] == [visited] * 2
+
+
+@pytest.mark.parametrize(
     ("body", "expected"),
     [
         (b"{broken", "must be JSON"),

@@ -26,13 +26,13 @@ def test_content_comes_back_without_vector_and_artifact(tmp_path: Path) -> None:
     store.put([pack(document)], live=True)
     assert document.embedding is not None, "packing must not change the document"
 
-    whole = unpack(store.get("x", content=True) or b"")
+    whole = unpack(store.get(["x"], content=True)["x"])
     assert (whole.id, whole.blob, whole.uri, whole.mime_type) == ("x", b"\x00\xff", "file.jpg", "image/jpeg")
     assert whole.tags == {"price": 3.5, "nested": {"list": ["a", 1.0, True]}}
     assert whole.embedding is None
     assert len(whole.matches) == 0
 
-    light = unpack(store.get("x", content=False) or b"")
+    light = unpack(store.get(["x"], content=False)["x"])
     assert light.non_empty_fields == ("id", "tags")
     assert light.tags == whole.tags
     store.close()
@@ -49,11 +49,22 @@ def test_put_replaces_and_delete_counts(tmp_path: Path) -> None:
     store.put([pack(Document(id="x", text="old")), pack(Document(id="y", text="other"))], live=True)
     store.put([pack(Document(id="x", text="new"))], live=True)
     assert len(store) == 2
-    assert unpack(store.get("x", content=True) or b"").text == "new"
+    assert unpack(store.get(["x"], content=True)["x"]).text == "new"
     assert store.delete(["x", "never there"]) == 1
     assert store.delete([]) == 0
-    assert store.get("x", content=True) is None
+    assert store.get(["x"], content=True) == {}
     store.close()
+
+
+def test_get_reads_what_is_there_and_not_much_past_the_bound(tmp_path: Path) -> None:
+    documents = Documents(tmp_path / "documents.sqlite")
+    documents.put([pack(Document(id=f"d{i}", text="x" * 1000)) for i in range(10)], live=True)
+    ids = ["d7", "gone", "d2"]
+    assert documents.get([], content=True) == {}
+    assert documents.get(ids, content=True).keys() == {"d2", "d7"}
+    assert all(len(packed) < 20 for packed in documents.get(ids, content=False).values())
+    assert len(documents.get([f"d{i}" for i in range(10)], content=True, most_bytes=2500)) == 3
+    documents.close()
 
 
 def test_equal_contents_are_kept_once(tmp_path: Path) -> None:
@@ -65,7 +76,7 @@ def test_equal_contents_are_kept_once(tmp_path: Path) -> None:
     store.put([pack(Document(id="d0", blob=b"another"))], live=True)
     assert store._one(count) == 2
     store.delete([f"d{i}" for i in range(1, 19)])
-    assert unpack(store.get("d19", content=True) or b"").blob == picture
+    assert unpack(store.get(["d19"], content=True)["d19"]).blob == picture
     store.delete(["d19"])
     assert store._one(count) == 1
     store.close()

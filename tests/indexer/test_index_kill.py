@@ -57,7 +57,7 @@ def check_acknowledged(folder: Path, lives: list[list[str]]) -> None:
     index = Index(folder, min_free_mb=0)
     held = {artifact: collection.get(list(expected)) for artifact, collection in index.collections.all().items()}
     for document_id, state in expected.items():
-        packed = index.documents.get(document_id, content=True)
+        packed = index.documents.get([document_id], content=True).get(document_id)
         if state is None:
             assert packed is None, f"{document_id} was deleted"
             assert not any(document_id in vectors for vectors in held.values())
@@ -72,8 +72,8 @@ def check_acknowledged(folder: Path, lives: list[list[str]]) -> None:
         while seen == 0 or after is not None:
             points, after = collection.scroll(after, 1000, vectors=False)
             seen += 1
-            for point in points:
-                assert index.documents.get(point.id, content=False) is not None, f"{artifact}: a vector alone"
+            ids = {point.id for point in points}
+            assert index.documents.get(sorted(ids), content=False).keys() == ids, f"{artifact}: a vector alone"
     index.close()
 
 

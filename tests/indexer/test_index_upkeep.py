@@ -39,10 +39,9 @@ def write(room: Indexer, texts: list[str] = TEXTS) -> None:
 
 
 def found(room: Indexer, text: str) -> list[str]:
-    (query,) = room.search(docs=DocumentArray([encoded_text("q", text, "old")]), parameters={"limit": 1})
-    assert wire.error_of(query) is None
-    ids: list[str] = query.matches[:, "id"]
-    return ids
+    answer = room.search(docs=DocumentArray([encoded_text("q", text, "old")]), parameters={"limit": 1})
+    assert wire.error_of(answer[0]) is None
+    return [match.id for match in answer.to_protobuf().docs[0].matches]
 
 
 @pytest.fixture

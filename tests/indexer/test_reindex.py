@@ -105,6 +105,14 @@ def not_to_be_called(artifact: str, documents: Sequence[Document]) -> list[Docum
     raise AssertionError("nothing is to be encoded")
 
 
+def test_an_acknowledged_write_that_a_flip_overtook_is_found(going: Callable[..., Going]) -> None:
+    flow = going()
+    flow.promote("new")
+    flow.wait_for("FINISHED")
+    flow.write([encoded_text("late", "text of late", "old")])  # left the encoders before the flip
+    assert set(flow.index.collection("new").get(["late"])) == {"late"}
+
+
 def test_what_is_written_and_deleted_meanwhile(going: Callable[..., Going]) -> None:
     asked, go_on = threading.Event(), threading.Event()
 

@@ -41,4 +41,6 @@ class Api(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    litserve.LitServer(Api(max_batch_size=batch, batch_timeout=0.01), accelerator="cpu").run(port=port)
+    litserve.LitServer(Api(max_batch_size=batch, batch_timeout=0.01), accelerator="cpu").run(
+        port=port, generate_client_file=False
+    )
