@@ -28,7 +28,6 @@ class Evaluator(Room):
 
     def __init__(self, device: str = "cpu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        prefer_onednn()
         self._models = Models(self.place, device=device, capacity=1)
         self._datasets = Datasets(self.place)
 
@@ -41,6 +40,7 @@ class Evaluator(Room):
         dataset = self._datasets.find(parameters.text("data"))
         limit = parameters.whole("limit", LIMIT, 1, 1000)
         model = self._models.get(parameters.text("model", LIVE))
+        prefer_onednn(model.network)
         if not isinstance(model, Clip):
             raise InvalidInput(
                 f"model must be a CLIP to be scored on pairs. Got {model.model_id}, a model of pictures."

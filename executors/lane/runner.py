@@ -46,7 +46,7 @@ class Runner:
             tokenizer: Callable[..., Any] = model.prepare
             preprocess: Callable[..., Any] = model.prepare
         else:
-            prefer_onednn()
+            prefer_onednn(model.network)
             self._precision = _with_precision(model, tower, settings.precision)
             self.bytes = sum(value.nbytes for value in model.network.state_dict().values())
             tokenizer = getattr(model, "tokenizer", _no_tokenizer)

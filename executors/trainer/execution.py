@@ -68,7 +68,6 @@ def execute(folder: RunFolder, interrupt: Interrupt) -> str:
     assert request is not None
     config, workspace = RunConfig.from_dict(request["config"]), Workspace(request["workspace"])
     log.info("Starting run %r in experiment %r", config.run_name, config.experiment_name)
-    prefer_onednn()
     if request["threads"]:
         torch.set_num_threads(request["threads"])
     device, remark = _device(config)
@@ -86,6 +85,7 @@ def execute(folder: RunFolder, interrupt: Interrupt) -> str:
             scratch.take_scores(folder)
             folder = scratch
         model = _model(config, workspace, device)
+        prefer_onednn(model.network)
         if processes.num_processes > 1:
             share_encoding(model)
         datasets, versions = Datasets(workspace), request["data"]

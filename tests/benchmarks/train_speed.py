@@ -7,8 +7,8 @@ two layers a tower:
     bare   a `for` loop over the same pictures and tokens as tensors in memory: no order, no crops, no reports
     jpeg   a `for` loop over a DataLoader that reads the JPEGs through open_clip's own transform, order shuffled
 
-All are fp32; the plain ones leave torch's settings as they are, a run prefers oneDNN. `vs_bare_onednn` is over a bare
-loop that does so, too.
+All are fp32; the plain ones leave torch's settings as they are, a run of a large model prefers oneDNN. `vs_bare_onednn`
+is over a bare loop that does so, too.
 
 A ratio is the median over the rounds of that round's seconds, the other loop's by ours; `_cpu` is the same of the
 CPU seconds of all threads and of the DataLoader's processes. JPEGs come in two sizes: as cameras write them, and as
@@ -122,12 +122,12 @@ def write_jpegs(folder: Path, count: int, size: str) -> list[Pair]:
     return pairs
 
 
-def by_onednn(epoch: Callable[[], None]) -> Callable[[], None]:
+def by_onednn(epoch: Callable[[], None], case: Case) -> Callable[[], None]:
     """Return an epoch with the matrix products of a run."""
 
     def run() -> None:
         before = torch.backends.mkldnn.matmul.fp32_precision
-        prefer_onednn()
+        prefer_onednn(case.model.network)
         epoch()
         torch.backends.mkldnn.matmul.fp32_precision = before
 
@@ -146,7 +146,7 @@ def ours(case: Case, data: TrainingData) -> Callable[[], None]:
         training_options={"micro_batch_size": case.batch},  # else a run first measures what fits
     )
     progress, task = Progress(case.model), ClipTask(case.model, data, config, case.batch)
-    return by_onednn(Training(task, progress, config, learning_rate=RATE, report=lambda step: None).run)
+    return by_onednn(Training(task, progress, config, learning_rate=RATE, report=lambda step: None).run, case)
 
 
 class Bare:
@@ -236,7 +236,8 @@ def compared(case: Case, size: str, rounds: int, workers: int) -> dict[str, floa
         bare, jpeg = Bare(case, data), Jpeg(case, Files(folder, [pair.text for pair in pairs], case.model), workers)
         ours(case, data)(), bare(), jpeg()  # warm-up
         found = [
-            (seconds(ours(case, data)), seconds(bare), seconds(jpeg), seconds(by_onednn(bare))) for _ in range(rounds)
+            (seconds(ours(case, data)), seconds(bare), seconds(jpeg), seconds(by_onednn(bare, case)))
+            for _ in range(rounds)
         ]
     ratios: dict[str, float] = {}
     for position, clock in enumerate(("", "_cpu")):

@@ -9,6 +9,8 @@ import torch
 
 from finetuner.onednn import prefer_onednn
 
+LARGE_NETWORK = torch.nn.Linear(4_500, 4_500, device="meta")  # counts, and takes no memory
+
 
 @pytest.fixture(autouse=True)
 def setting() -> Iterator[None]:
@@ -20,7 +22,7 @@ def setting() -> Iterator[None]:
 def test_products_stay_exact() -> None:
     torch.manual_seed(0)
     left, right = torch.randn(300, 768), torch.randn(768, 500)
-    prefer_onednn()
+    prefer_onednn(LARGE_NETWORK)
     exact = left.double() @ right.double()
     assert (left @ right - exact).abs().max() < 1e-3  # of numbers around 28; rounded to bf16 it is above 0.1
     assert (left.bfloat16().double() @ right.bfloat16().double() - exact).abs().max() > 0.1
@@ -32,5 +34,11 @@ def test_a_cpu_with_amx_would_round_and_keeps_its_own(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
     torch.backends.mkldnn.matmul.fp32_precision = "none"  # type: ignore[attr-defined]
-    prefer_onednn()
+    prefer_onednn(LARGE_NETWORK)
     assert torch.backends.mkldnn.matmul.fp32_precision == asked  # type: ignore[attr-defined]
+
+
+def test_a_small_network_changes_nothing() -> None:
+    torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    prefer_onednn(torch.nn.Linear(8, 8))
+    assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"  # type: ignore[attr-defined]
