@@ -90,14 +90,17 @@ class Rooms:
 async def _answering(name: str, replicas: Any) -> list[bool]:
     """Ask each replica of a room, in Jina's list of them, whether it answers."""
 
-    async def answers(replica: Any) -> bool:
-        try:
-            await asyncio.wait_for(replica.send_discover_endpoint(), REPLICA_SECONDS)
-        except TimeoutError:
-            return False
-        except grpc.aio.AioRpcError:
-            await replicas.reset_connection(replica.address, name)  # this one would wait before it connects again
-            return False
-        return True
+    async def answers(number: int) -> bool:
+        for _ in range(2):  # a connection that nobody has used for minutes may be closed
+            replica = replicas.get_all_connections()[number]
+            try:
+                await asyncio.wait_for(replica.send_discover_endpoint(), REPLICA_SECONDS)
+            except TimeoutError:
+                return False
+            except grpc.aio.AioRpcError:
+                await replicas.reset_connection(replica.address, name)  # this one would wait before it connects again
+            else:
+                return True
+        return False
 
-    return await asyncio.gather(*(answers(replica) for replica in replicas.get_all_connections()))
+    return await asyncio.gather(*(answers(number) for number in range(len(replicas.get_all_connections()))))

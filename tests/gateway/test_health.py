@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from docarray import Document, DocumentArray
 from jina.types.request.data import DataRequest
 
 from executors.gateway.health import Ask, Health, picture
+from executors.gateway.rooms import _answering
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
 from finetuner.wire import ARTIFACT_TAG, mark_error
 
@@ -115,3 +117,30 @@ def test_a_replica_that_is_down_degrades_and_no_more() -> None:
     assert state["status"] == "degraded"
     assert state["detail"] == "text_encoder: 1 of 2 down"
     assert state["rooms"]["text_encoder"] == {"up": 1, "replicas": 2}
+
+
+class Replicas:
+    """A room's connections as Jina keeps them: each answers, fails until it is made anew, or fails for good."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.connections = [Replica(str(number), kind) for number, kind in enumerate(kinds)]
+
+    def get_all_connections(self) -> list[Replica]:
+        return self.connections
+
+    async def reset_connection(self, address: str, _: str) -> None:
+        kind = self.connections[int(address)].kind
+        self.connections[int(address)] = Replica(address, "up" if kind == "stale" else kind)
+
+
+class Replica:
+    def __init__(self, address: str, kind: str) -> None:
+        self.address, self.kind = address, kind
+
+    async def send_discover_endpoint(self) -> None:
+        if self.kind != "up":
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+
+def test_a_connection_that_was_closed_is_made_anew_before_its_replica_counts_as_down() -> None:
+    assert asyncio.run(_answering("room", Replicas("up", "stale", "dead"))) == [True, True, False]
