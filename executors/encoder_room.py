@@ -161,7 +161,7 @@ class EncoderRoom(Room):
             given.flag(DROP, False)
             reference = model_id or _reference(given)
             follows = reference == LIVE and endpoint in (wire.INDEX, wire.SEARCH)
-            if follows and await asyncio.to_thread(self.place.aliases.get, SEARCHED) is not None:
+            if follows and await asyncio.to_thread(self.place.artifact_of, SEARCHED) is not None:
                 reference = SEARCHED  # what the index has vectors of
             # what is indexed is for the model that searches from now on, so it waits for that one
             return await self._models.get(reference, current=endpoint == wire.INDEX)

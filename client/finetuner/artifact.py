@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
-from .workspace import Workspace, publish_folder
+from .workspace import Workspace, publish_folder, temporary_folder
 
 if TYPE_CHECKING:
     from .model_kinds import Model
@@ -121,7 +121,7 @@ def publish(
 
     from .model_kinds import save_model
 
-    temporary = workspace.temporary(workspace.artifacts)
+    temporary = temporary_folder(workspace.artifacts)
     try:
         save_model(model, temporary / "models")
         if to_onnx:

@@ -9,14 +9,13 @@ from typing import Annotated
 
 import typer
 
+from .cli_options import Host, Token
 from .exceptions import FinetunerError
 from .index_cli import index_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(index_app, name="index")
 
-Host = Annotated[str | None, typer.Option(help="Flow to talk to; else $FINETUNER_HOST, else grpc://127.0.0.1:51000.")]
-Token = Annotated[str | None, typer.Option(help="Token of the Flow; else $FINETUNER_TOKEN.")]
 Experiment = Annotated[str, typer.Option(help="Experiment of the run.")]
 
 

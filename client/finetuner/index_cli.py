@@ -7,38 +7,34 @@ from typing import Annotated, Any
 
 import typer
 
+from . import retrieval
+from .cli_options import Host, Token
+from .session import login
+
 index_app = typer.Typer(no_args_is_help=True, help="Look after the index: status, backup, restore, verify, move.")
 
-Host = Annotated[str | None, typer.Option(help="Flow to talk to; else $FINETUNER_HOST, else grpc://127.0.0.1:51000.")]
-Token = Annotated[str | None, typer.Option(help="Token of the Flow; else $FINETUNER_TOKEN.")]
 Name = Annotated[str, typer.Argument(help="Name of the backup, in backups/ of the Flow's workspace.")]
 
 
 @index_app.command()
 def status(host: Host = None, token: Token = None) -> None:
     """Print collections, documents, bytes, what `live` searches, and how far a re-index is."""
-    _login(host, token)
-    from .retrieval import index_status
-
-    _show(index_status())
+    login(host=host, token=token)
+    _show(retrieval.index_status())
 
 
 @index_app.command()
 def backup(name: Name, host: Host = None, token: Token = None) -> None:
     """Write a consistent copy of the index; searches go on, writes wait while files are copied."""
-    _login(host, token)
-    from .retrieval import backup_index
-
-    _show(backup_index(name))
+    login(host=host, token=token)
+    _show(retrieval.backup_index(name))
 
 
 @index_app.command()
 def restore(name: Name, host: Host = None, token: Token = None) -> None:
     """Put a backup in the place of the index."""
-    _login(host, token)
-    from .retrieval import restore_index
-
-    _show(restore_index(name))
+    login(host=host, token=token)
+    _show(retrieval.restore_index(name))
 
 
 @index_app.command()
@@ -48,10 +44,8 @@ def verify(
     token: Token = None,
 ) -> None:
     """Check counts, checksums, and that every document has its vector."""
-    _login(host, token)
-    from .retrieval import verify_index
-
-    _show(verify_index(name))
+    login(host=host, token=token)
+    _show(retrieval.verify_index(name))
 
 
 @index_app.command()
@@ -61,19 +55,15 @@ def move(
     token: Token = None,
 ) -> None:
     """Copy the vectors to a Qdrant server, compare, and search there; then set `index` of the indexer to the URL."""
-    _login(host, token)
-    from .retrieval import move_index
-
-    _show(move_index(url))
+    login(host=host, token=token)
+    _show(retrieval.move_index(url))
 
 
 @index_app.command("cancel-reindex")
 def cancel(host: Host = None, token: Token = None) -> None:
     """End the re-index that a promotion started."""
-    _login(host, token)
-    from .retrieval import cancel_reindex
-
-    _show(cancel_reindex())
+    login(host=host, token=token)
+    _show(retrieval.cancel_reindex())
 
 
 @index_app.command()
@@ -83,16 +73,8 @@ def drop(
     token: Token = None,
 ) -> None:
     """Forget the vectors of an artifact that `live` does not search."""
-    _login(host, token)
-    from .retrieval import drop_collection
-
-    drop_collection(artifact)
-
-
-def _login(host: str | None, token: str | None) -> None:
-    import finetuner
-
-    finetuner.login(host=host, token=token)
+    login(host=host, token=token)
+    retrieval.drop_collection(artifact)
 
 
 def _show(value: dict[str, Any]) -> None:

@@ -61,9 +61,9 @@ class Models:
         Raises:
             ArtifactNotFound: none of the three.
         """
-        target = self._workspace.aliases.get(reference)
-        if target is not None:
-            return str(target["artifact"])
+        artifact_id = self._workspace.artifact_of(reference)
+        if artifact_id is not None:
+            return artifact_id
         if reference == SEARCHED:  # nothing has been indexed for `live`
             return self.resolve(LIVE)
         if reference == LIVE:

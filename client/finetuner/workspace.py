@@ -57,6 +57,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def temporary_folder(folder: Path) -> Path:
+    """Make a new folder beside `folder`'s content, on the same file system, for a later rename."""
+    path = folder / f".new-{uuid.uuid4().hex}"
+    path.mkdir(parents=True)
+    return path
+
+
 def publish_folder(temporary: Path, final: Path) -> None:
     """Sync a finished folder's files and give it its final name: published is all or nothing."""
     for path in sorted(temporary.rglob("*")):
@@ -170,11 +177,10 @@ class Workspace:
         """Decoded pictures."""
         return self.root / "cache" / "pixels"
 
-    def temporary(self, folder: Path) -> Path:
-        """Make a new folder beside `folder`'s content, on the same file system, for a later rename."""
-        path = folder / f".new-{uuid.uuid4().hex}"
-        path.mkdir(parents=True)
-        return path
+    def artifact_of(self, alias: str) -> str | None:
+        """Return the artifact that an alias points to, None where it points to nothing."""
+        target = self.aliases.get(alias)
+        return None if target is None else str(target["artifact"])
 
 
 def remove(folder: Path) -> None:

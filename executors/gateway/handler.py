@@ -45,9 +45,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             async for request in request_iterator:
                 read_path(request)
                 endpoint = request.header.exec_endpoint
-                await _refuse_pickle(request, context)
-                await self._learn_endpoints()
-                self._pass_encoders(request)
+                await self._admit(request, context)
                 yield request
 
         try:
@@ -63,11 +61,8 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
 
     async def process_single_data(self, request: DataRequest, context: Any = None) -> DataRequest:
         """Answer one request."""
-        if context is not None:
-            await _refuse_pickle(request, context)
         read_path(request)
-        await self._learn_endpoints()
-        self._pass_encoders(request)
+        await self._admit(request, context)
         response = await super().process_single_data(request, context)
         sort_routes(response)
         if context is not None:  # the HTTP side has none, and counts its requests itself
@@ -105,7 +100,11 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             await asyncio.wait_for(self.endpoint_discovery(), ASK_AGAIN)
             self._asked_at = math.inf
 
-    def _pass_encoders(self, request: DataRequest) -> None:
+    async def _admit(self, request: DataRequest, context: Any) -> None:
+        """Refuse a request, or choose its rooms."""
+        if context is not None:  # the HTTP side has none, and reads JSON
+            await _refuse_pickle(request, context)
+        await self._learn_endpoints()
         if self._asked_at == math.inf:  # all rooms have told their endpoints; the end of the graph has none
             nodes = self.streamer.topology_graph.all_nodes
             pass_encoders(request, {node.name: node.endpoints for node in nodes if node.endpoints is not None})

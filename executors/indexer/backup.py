@@ -8,7 +8,6 @@ A backup is there whole or not at all. A restore that is killed is finished when
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,8 +21,9 @@ from typing import Any
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.index import Index
 from executors.indexer.verify import verify_index
+from finetuner.artifact import sha256_of
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
-from finetuner.workspace import checked_name, publish_folder, write_atomically
+from finetuner.workspace import checked_name, publish_folder, temporary_folder, write_atomically
 
 MANIFEST = "manifest.json"
 # What a restore has still to do: 'remove' what is there, then 'move' what was staged.
@@ -113,8 +113,8 @@ def stage_restore(backups: Path, name: object, index_folder: Path) -> dict[str, 
     """
     manifest = check_backup(backups, name, whole=False)
     staged = index_folder / f".restore-{uuid.uuid4().hex}"
-    temporary = index_folder / f".new-{uuid.uuid4().hex}"
-    shutil.copytree(backups / str(name), temporary)
+    temporary = temporary_folder(index_folder)
+    shutil.copytree(backups / str(name), temporary, dirs_exist_ok=True)
     (temporary / MANIFEST).unlink()
     publish_folder(temporary, staged)
     write_atomically(index_folder / MARKER, json.dumps({"staged": staged.name, "step": "remove"}).encode())
@@ -143,8 +143,7 @@ def finish_restore(folder: Path) -> None:
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    temporary = folder / f".new-{uuid.uuid4().hex}"
-    temporary.mkdir(parents=True)
+    temporary = temporary_folder(folder)
     try:
         yield temporary
     finally:
@@ -156,8 +155,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _checksum(file: Path) -> list[Any]:
-    with open(file, "rb") as opened:
-        return [file.stat().st_size, hashlib.file_digest(opened, "sha256").hexdigest()]
+    return [file.stat().st_size, sha256_of(file)]
 
 
 def _damaged(name: object, file: str, how: str) -> FinetunerServerError:

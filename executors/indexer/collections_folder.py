@@ -19,7 +19,7 @@ from typing import Any
 
 from executors.indexer.engines.engine import Collection, Engine
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
-from finetuner.workspace import publish_folder, remove, write_atomically
+from finetuner.workspace import publish_folder, remove, temporary_folder, write_atomically
 
 DESCRIPTION = "collection.json"
 DISTANCE = "cosine"
@@ -68,7 +68,7 @@ class Collections:
             dim: their length, 1 to 65536.
             fields: path -> kind.
         """
-        temporary = self._folder / f".new-{uuid.uuid4().hex}"
+        temporary = temporary_folder(self._folder)
         described: dict[str, Any] = {
             "artifact": artifact, "dim": dim, "distance": DISTANCE, "engine": self.engine.name,
             "name": f"finetuner-{uuid.uuid4().hex}",

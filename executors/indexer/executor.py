@@ -255,8 +255,7 @@ class Indexer(Room):
 
     def _means_live(self, reference: object) -> bool:
         """Whether what was encoded by `reference`, which encoders have checked, belongs to what `live` searches."""
-        target = self.place.aliases.get(str(reference))
-        meant = reference if target is None else str(target["artifact"])
+        meant = self.place.artifact_of(str(reference)) or reference
         return reference == LIVE or meant == (self._live.searched or self._live.promoted or self._settings.backbone)
 
     def _artifact(self, reference: str) -> str:
@@ -270,8 +269,7 @@ class Indexer(Room):
                     "for which nothing was indexed. Name one."
                 )
             return meant
-        target = self.place.aliases.get(reference)
-        return reference if target is None else str(target["artifact"])
+        return self.place.artifact_of(reference) or reference
 
     def _show_counts(self) -> None:
         for artifact, collection in self._index.collections.all().items():

@@ -41,24 +41,22 @@ class Live:
     """
 
     def __init__(self, place: Workspace) -> None:
-        self._aliases = place.aliases
+        self._place = place
         self._file = place.index / "reindex.json"
 
     @property
     def searched(self) -> str:
         """The artifact that `live` searches; '' where nothing was indexed for it."""
-        target = self._aliases.get(SEARCHED)
-        return "" if target is None else str(target["artifact"])
+        return self._place.artifact_of(SEARCHED) or ""
 
     @property
     def promoted(self) -> str:
         """The artifact that was promoted last, '' where none was."""
-        target = self._aliases.get(LIVE)
-        return "" if target is None else str(target["artifact"])
+        return self._place.artifact_of(LIVE) or ""
 
     def search_with(self, artifact: str) -> None:
         """Let `live` search another artifact from now on, all at once."""
-        self._aliases.set(SEARCHED, {"artifact": artifact, "since": time.time()})
+        self._place.aliases.set(SEARCHED, {"artifact": artifact, "since": time.time()})
 
     def job(self) -> Job | None:
         """Return the last job, None where there never was one."""
@@ -75,7 +73,7 @@ class Live:
 
     def wanted(self) -> Job | None:
         """Return the job that is to be done now, None where `live` is searched already or the job has ended."""
-        target, source = self._aliases.get(LIVE), self.searched
+        target, source = self._place.aliases.get(LIVE), self.searched
         if target is None or not source:
             return None
         artifact, promoted_at = str(target["artifact"]), float(target.get("promoted_at", 0))

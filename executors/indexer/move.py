@@ -15,7 +15,7 @@ from executors.indexer.engines.edge import CURRENT
 from executors.indexer.engines.engine import Collection, Engine
 from executors.indexer.index import Index
 from finetuner.exceptions import FinetunerServerError, InvalidInput
-from finetuner.workspace import write_atomically
+from finetuner.workspace import temporary_folder, write_atomically
 
 MARKER = "move.json"
 PAGE = 1000
@@ -40,7 +40,7 @@ def copy_to_engine(index: Index, engine: Engine) -> dict[str, int]:
         raise InvalidInput(f"the index must move to another engine. Got {engine.name!r}, where it is.")
     copied: dict[str, int] = {}
     descriptions: dict[str, dict[str, Any]] = {}
-    scratch = Path(index.collections.folder_of("")).with_name(f".new-{uuid.uuid4().hex}")
+    scratch = temporary_folder(index.collections.folder_of("").parent)
     try:
         with index.writing:
             for artifact, source in index.collections.all().items():
@@ -76,16 +76,16 @@ def finish_move(folder: Path) -> None:
 
 
 def _copy(source: Collection, target: Collection) -> int:
-    after, first, samples = None, True, []
+    after, seen, samples = None, 0, []
     every = max(len(source) // SAMPLES, 1)
-    seen = 0
-    while first or after is not None:
-        first = False
+    while True:
         points, after = source.scroll(after, PAGE)
         if points:
             target.upsert(points)
         samples += [point for number, point in enumerate(points, seen) if number % every == 0]
         seen += len(points)
+        if after is None:
+            break
     if (got := len(target)) != seen:
         raise FinetunerServerError(f"the copy must have {seen} vectors. Got {got}. Nothing was changed; try again.")
     kept = target.get([point.id for point in samples])

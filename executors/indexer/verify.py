@@ -31,9 +31,8 @@ def verify_index(index: Index) -> dict[str, Any]:
 
 
 def _verify_collection(index: Index, artifact: str) -> int:
-    after, first = None, True
-    while first or after is not None:
-        first = False
+    after = None
+    while True:
         with index.writing:  # vectors and documents are written one after the other
             points, after = index.collection(artifact).scroll(after, PAGE)
             alone = index.documents.missing(artifact, [point.id for point in points])
@@ -43,6 +42,8 @@ def _verify_collection(index: Index, artifact: str) -> int:
             norm = float(np.linalg.norm(point.vector))
             if not abs(norm - 1) < NORM_TOLERANCE:
                 raise _damaged(f"vectors of {artifact!r} must have length 1. That of {point.id!r} has {norm}")
+        if after is None:
+            break
     with index.writing:
         vectors, documents = len(index.collection(artifact)), index.documents.encoded(artifact)
     if vectors != documents:

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from finetuner.exceptions import InvalidInput
-from finetuner.workspace import Pointers, Workspace, checked_name, publish_folder, remove, write_atomically
+from finetuner.workspace import (
+    Pointers,
+    Workspace,
+    checked_name,
+    publish_folder,
+    remove,
+    temporary_folder,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 128])
@@ -90,7 +98,7 @@ def test_a_reader_sees_all_of_the_old_or_all_of_the_new(tmp_path: Path) -> None:
 
 def test_a_folder_is_published_with_everything_in_it(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    new = workspace.temporary(workspace.artifacts)
+    new = temporary_folder(workspace.artifacts)
     (new / "inner").mkdir()
     (new / "inner" / "file").write_text("x")
     final = workspace.artifacts / "final"
@@ -102,7 +110,7 @@ def test_a_folder_is_published_with_everything_in_it(tmp_path: Path) -> None:
 def test_a_published_folder_is_not_overwritten(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     for content in ("first", "second"):
-        new = workspace.temporary(workspace.artifacts)
+        new = temporary_folder(workspace.artifacts)
         (new / "file").write_text(content)
         if content == "first":
             publish_folder(new, workspace.artifacts / "final")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import httpx
 import psutil
@@ -50,6 +51,14 @@ class PlainFlow:
                 pass
             time.sleep(0.2)
         pytest.fail(f"the Flow did not start:\n{self._log.read_text()[-5000:]}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.session():
+            process.kill()
+        self.process.wait()
 
     def session(self) -> list[psutil.Process]:
         """Every process of the Flow, also one whose parent has gone."""

@@ -101,14 +101,9 @@ def test_a_broken_picture_does_not_harm_its_neighbours(flow: RunningFlow) -> Non
 
 @pytest.fixture
 def plain_flow(tmp_path: Path) -> Iterator[PlainFlow]:
-    running = PlainFlow(tmp_path)
-    try:
+    with PlainFlow(tmp_path) as running:
         running.wait()
         yield running
-    finally:
-        for process in running.session():
-            process.kill()
-        running.process.wait()
 
 
 def test_plain_jina_starts_the_same_flow_and_leaves_nothing(plain_flow: PlainFlow) -> None:

@@ -147,14 +147,9 @@ def test_the_flow_for_encoding_has_no_trainer(encode_flow: RunningFlow) -> None:
 @pytest.fixture
 def search_flow(tmp_path: Path) -> Iterator[PlainFlow]:
     """As `jina flow --uses flows/search.yml` starts it."""
-    running = PlainFlow(tmp_path, "search")
-    try:
+    with PlainFlow(tmp_path, "search") as running:
         running.wait()
         yield running
-    finally:
-        for process in running.session():
-            process.kill()
-        running.process.wait()
 
 
 def test_the_flow_for_search_finds_what_it_indexed(search_flow: PlainFlow) -> None:

@@ -26,9 +26,9 @@ def test_the_python_of_the_readme_runs(
     assert names["vectors"].shape == (2, 128)  # type: ignore[attr-defined]
     printed = capsys.readouterr().out
     assert "Retrieval metrics after fine-tuning:" in printed
-    found = re.findall(r"^[\w-]*item-\S+ -?\d\.\d+", printed, re.MULTILINE)
-    assert len(found) == 5, "the Flow is shared: what other tests have indexed follows the promotion"
-    finetuner.promote("clip-mini")  # the Flow is shared
+    # The Flow is shared: what other tests have indexed, under whatever id, follows the promotion and may be found.
+    assert len(re.findall(r"^.+ -?\d\.\d+$", printed, re.MULTILINE)) == 5, printed
+    finetuner.promote("clip-mini")
 
 
 def test_every_path_of_the_file_map_exists() -> None:
