@@ -14,6 +14,7 @@ from executors.lane.measures import Measures
 from executors.lane.runner import Runner
 from executors.lane.served_models import ServedModels, ServedSettings
 from executors.lane.settings import EngineSettings, LaneSettings
+from executors.parts import parts_of
 from executors.ranking import model_before, rank
 from executors.room import ENCODER_PARAMETERS, Room, bound
 from finetuner import wire
@@ -25,9 +26,10 @@ from finetuner.models import LIVE, SEARCHED, Models
 from finetuner.onnx_session import SessionOptions, providers
 from finetuner.parameters import Parameters
 from finetuner.uris import read_any_host, read_public
+from finetuner.wire import ARTIFACT_TAG
 
 # Every room of a chain gets the same parameters, so these are no mistake of the caller's.
-INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content")
+INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails")
 DROP = "drop_image_content"  # an answer without the pictures that came
 
 
@@ -124,12 +126,12 @@ class EncoderRoom(Room):
     @bound(wire.INDEX)
     async def encode_new(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode the documents that have no embedding yet, on their way to the indexer."""
-        await self._answer(wire.INDEX, _without_embedding(docs), parameters, INDEXER_PARAMETERS)
+        await self._answer_parts(wire.INDEX, docs, parameters)
 
     @bound(wire.SEARCH)
     async def encode_queries(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode the queries that have no embedding yet, on their way to the indexer."""
-        await self._answer(wire.SEARCH, _without_embedding(docs), parameters, INDEXER_PARAMETERS)
+        await self._answer_parts(wire.SEARCH, docs, parameters)
 
     @bound(wire.RANK)
     async def rank(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
@@ -137,6 +139,21 @@ class EncoderRoom(Room):
         parts = [part for document in docs for part in (document, *document.matches)]
         await self._answer(wire.RANK, parts, parameters, model_id=model_before(docs))
         await asyncio.to_thread(rank, docs, self.tower == TEXT)
+
+    async def _answer_parts(self, endpoint: str, docs: DocumentArray, parameters: dict[str, Any]) -> None:
+        """Encode what has no embedding yet; of documents of several parts, the parts.
+
+        Where the room before has encoded a part, its model is used, whatever has been promoted since.
+        """
+        missing = [document for document in docs if document.embedding is None]
+        whole = [document for document in missing if parts_of(document)[0] is document]
+        parts = [part for document in missing for part in parts_of(document) if part is not document]
+        before = {part.tags.get(ARTIFACT_TAG) for part in parts if part.embedding is not None}
+        waiting = [part for part in parts if part.embedding is None]
+        await asyncio.gather(
+            self._answer(endpoint, whole, parameters, INDEXER_PARAMETERS),
+            self._answer(endpoint, waiting, parameters, INDEXER_PARAMETERS, before.pop() if len(before) == 1 else None),
+        )
 
     async def _answer(
         self,
@@ -184,7 +201,3 @@ def _reference(given: Parameters) -> str:
     if len(named) > 1:
         raise InvalidInput(f"artifact and model_name must name one model. Got {' and '.join(sorted(named))}. Drop one.")
     return named.pop() if named else LIVE
-
-
-def _without_embedding(documents: DocumentArray) -> list[Document]:
-    return [document for document in documents if document.embedding is None]

@@ -9,7 +9,7 @@ from . import wire
 from .exceptions import InvalidInput
 from .progress import bar
 from .session import connection
-from .upload import batches
+from .upload import batches, with_pictures
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
@@ -21,7 +21,8 @@ def index(documents: DocumentArray, artifact: str = "live") -> None:
     """Encode documents on the Flow and make them searchable; one of a known id is replaced.
 
     Args:
-        documents: with text, blob, tensor, or uri of a picture, local ones too; not changed.
+        documents: with text, blob, tensor, or uri of a picture, local ones too; not changed. One with chunks instead,
+            such as a pair, is found by the weighted sum of the similarities with them; see `Document.weight`.
         artifact: id, alias or backbone that encodes them; only its searches find them. Those of `live` are encoded
             again, in the background, when something else is promoted.
 
@@ -33,7 +34,7 @@ def index(documents: DocumentArray, artifact: str = "live") -> None:
     flow = connection()
     first: Exception | None = None
     with bar("Indexing", len(documents)) as advance:
-        for batch in batches(_with_content(documents)):
+        for batch in batches(with_pictures(document) for document in documents):
             for start in range(0, len(batch), 256):
                 answer = flow.post(wire.INDEX, DocumentArray(batch[start : start + 256]), {"artifact": artifact})
                 first = first or next((error for document in answer if (error := wire.error_of(document))), None)
@@ -52,11 +53,12 @@ def search(
     score_threshold: float | None = None,
     exact: bool = False,
     return_content: bool = True,
+    thumbnails: bool = False,
 ) -> DocumentArray:
     """Find the indexed documents that are nearest to each query.
 
     Args:
-        query: a text, a document (text or picture), or several.
+        query: a text, a document (text, picture, or chunks of both with weights), or several.
         limit: matches per query, 1 to 1000.
         artifact: id, alias or backbone; must be one that documents were indexed with.
         offset: best matches that are passed over, 0 to 100,000.
@@ -64,6 +66,7 @@ def search(
         score_threshold: lowest cosine similarity of a match, in [-1, 1].
         exact: compare with every vector, also where there is a graph.
         return_content: whether matches carry more than id, tags and score.
+        thumbnails: whether they carry JPEGs of at most 256 pixels a side instead of their pictures.
 
     Returns:
         The queries with `matches`, best first, `scores['cosine'].value` = cosine similarity in [-1, 1].
@@ -76,9 +79,9 @@ def search(
     queries = DocumentArray([Document(text=query)] if isinstance(query, str) else query)
     parameters = {
         "limit": limit, "artifact": artifact, "offset": offset, "filter": filter, "score_threshold": score_threshold,
-        "exact": exact, "return_content": return_content,
+        "exact": exact, "return_content": return_content, "thumbnails": thumbnails,
     }  # fmt: skip
-    return _good(connection().post(wire.SEARCH, DocumentArray(_with_content(queries)), _given(parameters)))
+    return _good(connection().post(wire.SEARCH, DocumentArray(map(with_pictures, queries)), _given(parameters)))
 
 
 def filter_documents(
@@ -88,6 +91,7 @@ def filter_documents(
     *,
     offset: int = 0,
     return_content: bool = True,
+    thumbnails: bool = False,
 ) -> DocumentArray:
     """Return indexed documents that pass a filter, in an order that stays the same.
 
@@ -97,9 +101,11 @@ def filter_documents(
         artifact: id, alias or backbone that they were indexed with.
         offset: documents that are passed over, 0 to 100,000.
         return_content: whether they carry more than id and tags.
+        thumbnails: as of `search`.
     """
     parameters = {
-        "filter": filter, "limit": limit, "artifact": artifact, "offset": offset, "return_content": return_content
+        "filter": filter, "limit": limit, "artifact": artifact, "offset": offset, "return_content": return_content,
+        "thumbnails": thumbnails,
     }  # fmt: skip
     return _good(connection().post(wire.FILTER, None, _given(parameters)))
 
@@ -179,18 +185,3 @@ def _good(answer: DocumentArray) -> DocumentArray:
         if (error := wire.error_of(document)) is not None:
             raise error
     return answer
-
-
-def _with_content(documents: DocumentArray) -> list[Document]:
-    from docarray import Document
-
-    from .uris import read_local
-
-    ready = []
-    for document in documents:
-        local = document.uri and not (document.text or document.blob or document.tensor is not None)
-        if local and not document.uri.startswith("data:"):
-            document = Document(document, copy=True)
-            document.blob = read_local(document.uri)
-        ready.append(document)
-    return ready

@@ -152,13 +152,18 @@ def _packed(documents: Iterable[Document], first: int = 0, *, check: bool = True
                 yield packed(document, read_local, check=check)
             else:
                 check_document(document)
-                yield _with_pictures(document, check)
+                yield with_pictures(document, check)
         except InvalidDocument as error:
             raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
 
 
-def _with_pictures(document: Document, check: bool) -> Document:
-    """Return a document that carries the pictures which it and its chunks only point to."""
+def with_pictures(document: Document, check: bool = False) -> Document:
+    """Return a document that carries the pictures which it and its chunks only point to.
+
+    Args:
+        document: not changed.
+        check: whether these pictures must be ones that can be decoded.
+    """
     from docarray import Document
 
     elsewhere = document.uri and not document.uri.startswith("data:")
@@ -170,5 +175,5 @@ def _with_pictures(document: Document, check: bool) -> Document:
         copy.blob = read_local(document.uri)
         if check:
             decode(copy.blob)
-    copy.chunks = [_with_pictures(chunk, check) for chunk in document.chunks]
+    copy.chunks = [with_pictures(chunk, check) for chunk in document.chunks]
     return copy

@@ -2,6 +2,7 @@
 
     documents   version, id, live, tags, hash     the version grows with every write
     contents    hash, content                     equal contents are kept once
+    previews    hash, preview                     the same with small pictures, where they were asked for
     encoded     id, artifact, version, error      whose vector is of which version; or why there is none
     fields      name, path, kind                  what filters may name
 
@@ -15,7 +16,8 @@ import hashlib
 import math
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ CREATE TABLE IF NOT EXISTS documents (
     hash BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS documents_by_hash ON documents (hash);
 CREATE TABLE IF NOT EXISTS contents (hash BLOB PRIMARY KEY, content BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS previews (hash BLOB PRIMARY KEY, preview BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS encoded (
     id TEXT, artifact TEXT, version INTEGER NOT NULL, error TEXT, PRIMARY KEY (id, artifact)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fields (name TEXT, path TEXT, kind TEXT, PRIMARY KEY (name, kind)) WITHOUT ROWID;
@@ -147,6 +150,43 @@ class Documents:
                 if most_bytes < 0:
                     rows.close()
                     break
+        return found
+
+    def get_small(
+        self, ids: Sequence[str], small: Callable[[bytes], bytes], most_bytes: float = math.inf
+    ) -> dict[str, bytes]:
+        """Return the documents that are there, for `unpack`, with a preview for content.
+
+        Args:
+            ids: no id twice.
+            small: makes the preview of a content; that of each is made once and kept.
+            most_bytes: as of `get`.
+        """
+        found: dict[str, bytes] = {}
+        made: dict[bytes, bytes] = {}
+        for document_id in ids:  # one at a time: the contents of all may be larger than the memory
+            with self._lock:
+                row = self._connection.execute(
+                    "SELECT tags, hash, preview, iif(preview IS NULL, content, NULL) FROM documents "
+                    "JOIN contents USING (hash) LEFT JOIN previews USING (hash) WHERE id = ?",
+                    (document_id,),
+                ).fetchone()
+            if row is None:
+                continue
+            tags, digest, preview, content = row
+            if preview is None:
+                preview = made[digest] = made.get(digest) or small(content)
+            found[document_id] = tags + preview
+            most_bytes -= len(found[document_id])
+            if most_bytes < 0:
+                break
+        if made:
+            with suppress(sqlite3.OperationalError), self._lock, self._connection as database:  # a full disk keeps none
+                database.executemany(
+                    "INSERT OR IGNORE INTO previews "
+                    "SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM contents WHERE hash = ?1)",
+                    made.items(),
+                )
         return found
 
     def versions(self, ids: Iterable[str]) -> dict[str, int]:
@@ -307,7 +347,8 @@ class Documents:
             return self._connection.execute(query, values).fetchone()[0]
 
     def _sweep(self, hashes: Iterable[bytes]) -> None:
-        self._connection.executemany(
-            "DELETE FROM contents WHERE hash = ?1 AND NOT EXISTS (SELECT 1 FROM documents WHERE hash = ?1)",
-            [(digest,) for digest in hashes],
-        )
+        gone = [(digest,) for digest in hashes]
+        for table in ("contents", "previews"):
+            self._connection.executemany(
+                f"DELETE FROM {table} WHERE hash = ?1 AND NOT EXISTS (SELECT 1 FROM documents WHERE hash = ?1)", gone
+            )

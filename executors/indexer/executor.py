@@ -43,9 +43,11 @@ from finetuner.wire import (
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
 MAX_OFFSET = 100_000
+# What of a document an answer shows.
+SHOWN = ("return_content", "thumbnails")
 BACKUPS = "backups"
 # What the sender has in its hands anyway, and the bulk of a document: not sent back.
-PAYLOAD = ("blob", "tensor", "embedding")
+PAYLOAD = ("blob", "tensor", "chunks", "embedding")
 
 
 class Indexer(Room):
@@ -121,7 +123,7 @@ class Indexer(Room):
         return docs
 
     # `artifact` is the encoders' parameter: the same request passes through them first.
-    @control(SEARCH, "artifact", "limit", "offset", "filter", "score_threshold", "exact", "return_content")
+    @control(SEARCH, "artifact", "limit", "offset", "filter", "score_threshold", "exact", *SHOWN)
     def search(self, parameters: Parameters, docs: DocumentArray) -> DocumentArray:
         """Fill each query's matches, best first, from the documents of the query's own artifact."""
         options = SearchOptions(
@@ -131,7 +133,7 @@ class Indexer(Room):
             score_threshold=parameters.number("score_threshold", -1, 1),
             exact=parameters.flag("exact", False),
         )
-        matches = Matches(self._index.documents, parameters.flag("return_content", True), REPLY_BYTES)
+        matches = self._matches(parameters)
         answer = Answer(docs)
         arrived = [place for place, query in enumerate(docs) if ERROR_TAG not in query.tags]
         hits = self._index.search([docs[place] for place in arrived], options)
@@ -146,15 +148,15 @@ class Indexer(Room):
         self._searches.inc(answered)
         return answer
 
-    @control(FILTER, "artifact", "filter", "limit", "offset", "return_content")
+    @control(FILTER, "artifact", "filter", "limit", "offset", *SHOWN)
     def filter(self, parameters: Parameters, _docs: DocumentArray) -> DocumentArray:
         """Answer the documents of an artifact that pass a filter, in an order that stays the same."""
         limit = parameters.whole("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         offset = parameters.whole("offset", 0, 0, MAX_OFFSET)
-        content = parameters.flag("return_content", True)
+        matches = self._matches(parameters)
         artifact = self._artifact(parameters.text("artifact", LIVE))
         found = self._index.find(artifact, self._filter(parameters), limit, offset)
-        return Matches(self._index.documents, content, REPLY_BYTES).documents(found)
+        return matches.documents(found)
 
     @control(DELETE, "ids", "filter")
     def delete(self, parameters: Parameters, docs: DocumentArray) -> dict[str, int]:
@@ -249,6 +251,10 @@ class Indexer(Room):
         self._reindex.close()
         self._graphs.close()
         self._index.close()
+
+    def _matches(self, parameters: Parameters) -> Matches:
+        content, thumbnails = parameters.flag("return_content", True), parameters.flag("thumbnails", False)
+        return Matches(self._index.documents, content, thumbnails, REPLY_BYTES)
 
     def _filter(self, parameters: Parameters) -> Any:
         return self._index.filter(parameters.get("filter"))

@@ -29,7 +29,7 @@ from executors.indexer.filters import parse_filter
 from executors.indexer.folder_lock import FolderLock
 from executors.indexer.known_fields import KnownFields
 from executors.indexer.packing import PackedDocument, pack
-from executors.indexer.vectors import artifact_of, vector_of
+from executors.indexer.vectors import artifact_of, join_parts, vector_of
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, NotFound, ResourceExhausted
 
 Before = Sequence[Callable[[Path], None]]
@@ -81,14 +81,14 @@ class Index:
             self.repaired = {artifact: self._repair(artifact) for artifact in self.collections.all()}
             self._opened = opened.pop_all()
 
-    def upsert(self, documents: Sequence[Document], live: bool = True) -> list[InvalidDocument | None]:
+    def upsert(self, documents: Sequence[Document], live: bool = True) -> list[FinetunerError | None]:
         """Store documents that carry an embedding and its artifact's tag, each in the place of its id's.
 
         A collection is made when the first vector of its artifact arrives, and takes its dimension. Where an
         id comes twice for one artifact, the later document counts.
 
         Args:
-            documents: as they left the encoders.
+            documents: as they left the encoders; those of parts get their vector, see `join_parts`.
             live: whether they are for `live`; then they follow when something else goes live.
 
         Returns:
@@ -98,15 +98,16 @@ class Index:
             ResourceExhausted: the disk is nearly full; nothing of the request is stored.
             FinetunerServerError: the disk or the engine refuses; what was stored before is still there.
         """
-        answers: list[InvalidDocument | None] = []
+        answers: list[FinetunerError | None] = []
         rows: dict[str, PackedDocument] = {}
         vectors: dict[str, dict[str, NDArray[np.float32]]] = defaultdict(dict)
         with self.writing:
             for document in documents:
                 try:
+                    join_parts(document)
                     vector, artifact, row = vector_of(document), artifact_of(document), pack(document)
                     self._check_dim(artifact, vector, vectors[artifact])
-                except InvalidDocument as error:
+                except FinetunerError as error:
                     answers.append(error)
                     continue
                 vectors[artifact][row.id] = vector
@@ -141,22 +142,23 @@ class Index:
         """Find the documents nearest to each query among those of the query's artifact.
 
         Args:
-            queries: documents with an embedding and its artifact's tag.
+            queries: documents with an embedding and its artifact's tag, or of such parts.
             options: what is asked of all of them.
 
         Returns:
-            Per query: its hits, best first, or what is wrong with it (InvalidDocument, or NotFound where the
-            artifact has no collection).
+            Per query: its hits, best first, or what is wrong with it: InvalidDocument, NotFound where the artifact has
+            no collection, or what an encoder found wrong with a part.
         """
         answers: list[list[Hit] | FinetunerError] = [[] for _ in queries]
         positions: dict[str, list[int]] = defaultdict(list)
         vectors: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
         for position, query in enumerate(queries):
             try:
+                join_parts(query)
                 vector, artifact = vector_of(query), artifact_of(query)
                 self.collection(artifact)
                 self._check_dim(artifact, vector, {})
-            except (InvalidDocument, NotFound) as error:
+            except FinetunerError as error:
                 answers[position] = error
                 continue
             positions[artifact].append(position)

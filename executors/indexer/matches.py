@@ -11,6 +11,7 @@ from docarray.proto.docarray_pb2 import DocumentArrayProto, DocumentProto
 from executors.indexer.documents import Documents
 from executors.indexer.engines.engine import Hit
 from executors.indexer.packing import unpack
+from executors.indexer.previews import preview
 from finetuner.exceptions import InvalidInput
 from finetuner.wire import ARTIFACT_TAG, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, mark_error
 
@@ -48,12 +49,21 @@ class Matches:
     Args:
         documents: where the content is.
         content: whether matches carry it, or id, tags and scores alone.
+        thumbnails: whether small JPEGs take the place of pictures.
         allowed: bytes that all matches of the request may weigh together.
+
+    Raises:
+        InvalidInput: thumbnails without content.
     """
 
-    def __init__(self, documents: Documents, content: bool, allowed: int) -> None:
+    def __init__(self, documents: Documents, content: bool, thumbnails: bool, allowed: int) -> None:
+        if thumbnails and not content:
+            raise InvalidInput(
+                "return_content must be true for thumbnails, which are content. Got false. Leave one of them out."
+            )
         self._documents = documents
         self._content = content
+        self._thumbnails = thumbnails
         self._allowed = allowed
         self._left = allowed
 
@@ -89,7 +99,10 @@ class Matches:
         return DocumentArray(unpack(packed[document_id]) for document_id in ids if document_id in packed)
 
     def _read(self, ids: Sequence[str]) -> dict[str, bytes]:
-        packed = self._documents.get(ids, self._content, most_bytes=self._left)
+        if self._thumbnails:
+            packed = self._documents.get_small(ids, preview, most_bytes=self._left)
+        else:
+            packed = self._documents.get(ids, self._content, most_bytes=self._left)
         left = self._left - sum(len(each) + OVERHEAD_BYTES for each in packed.values())
         if left < 0:
             raise self._too_large()
@@ -99,5 +112,5 @@ class Matches:
     def _too_large(self) -> InvalidInput:
         return InvalidInput(
             f"the matches of one request must weigh {self._allowed} bytes at most. Got more. "
-            "Lower `limit`, send fewer queries a request, or set `return_content` to false."
+            "Lower `limit`, send fewer queries a request, ask for `thumbnails`, or set `return_content` to false."
         )

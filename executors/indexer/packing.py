@@ -43,10 +43,11 @@ def pack(document: Document) -> PackedDocument:
         raise InvalidDocument("a document must have an id. Got an empty one. Set it or leave it to DocArray.")
     try:
         message = document.to_protobuf()
-        for field in NOT_CONTENT:
-            message.ClearField(field)
-        # Which artifact a vector is of is the collection's to say; one document may be in several.
-        message.tags.fields.pop(ARTIFACT_TAG, None)
+        for part in (message, *message.chunks):
+            for field in NOT_CONTENT:
+                part.ClearField(field)
+            # Which artifact a vector is of is the collection's to say; one document may be in several.
+            part.tags.fields.pop(ARTIFACT_TAG, None)
         light = type(message)(id=message.id, tags=message.tags)
         message.ClearField("id")
         message.ClearField("tags")

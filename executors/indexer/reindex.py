@@ -21,7 +21,8 @@ from executors.indexer.fields import filterable
 from executors.indexer.index import Index
 from executors.indexer.live import CANCELED, FAILED, FINISHED, RUNNING, Job, Live
 from executors.indexer.packing import unpack
-from executors.indexer.vectors import vector_of
+from executors.indexer.vectors import join_parts, vector_of
+from executors.parts import has_content, parts_of
 from finetuner.exceptions import (
     CorruptedArtifact,
     InvalidInput,
@@ -190,22 +191,23 @@ class Reindex:
     def _encode_batch(self, artifact: str, batch: Sequence[StoredDocument]) -> None:
         """Store the vectors of one batch; what was written or deleted meanwhile is passed over."""
         documents = [unpack(stored.packed) for stored in batch]
-        with_content = [document for document in documents if document.content_type or document.uri]
-        errors: dict[str, str] = {
-            document.id: "it has no content that could be encoded again"
-            for document in documents
-            if not (document.content_type or document.uri)
-        }
-        vectors: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
-        answers = self._encode(artifact, with_content) if with_content else []
-        for document, answer in zip(with_content, answers, strict=True):
+        parts = [part for document in documents for part in parts_of(document) if has_content(part)]
+        for part, answer in zip(parts, self._encode(artifact, parts) if parts else [], strict=True):
             error = error_of(answer)
             if error is not None and not isinstance(error, InvalidInput):
                 raise error
+            part.embedding = answer.embedding
+            part.tags.update(answer.tags)
+        errors: dict[str, str] = {}
+        vectors: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
+        for document in documents:
             try:
-                if error is not None:
+                if (error := error_of(document)) is not None:
                     raise error
-                vectors[document.id] = vector_of(answer)
+                if not has_content(document) and not document.chunks:
+                    raise InvalidInput("it has no content that could be encoded again")
+                join_parts(document)
+                vectors[document.id] = vector_of(document)
             except InvalidInput as unusable:
                 errors[document.id] = str(unusable)
         read = {stored.id: stored.version for stored in batch}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from docarray import Document
 from numpy.typing import NDArray
 
+from executors.parts import has_content
 from finetuner.exceptions import InvalidDocument
-from finetuner.wire import ARTIFACT_TAG
+from finetuner.wire import ARTIFACT_TAG, error_of
 
 # What a Qdrant server takes; the embedded engine has no bound of its own.
 MAX_DIM = 65536
+# Length of a weighted sum of unit vectors that is rounding, not a direction.
+CANCELED = 1e-6
 
 
 def artifact_of(document: Document) -> str:
@@ -68,3 +73,39 @@ def vector_of(document: Document) -> NDArray[np.float32]:
         )
     vector = vector / largest
     return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def join_parts(document: Document) -> None:
+    """Give a document of parts their vector, the direction of sum(weight * vector), and their artifact's tag.
+
+    A search then ranks documents by the weighted sum of the similarities with their parts, and finds each once. The
+    `weight` of a part is any number; 0, which DocArray cannot tell from none, counts as 1. A negative one turns a query
+    away from its part. A document with an embedding or content of its own stays as it is.
+
+    Args:
+        document: its parts have come by the encoders; changed in place.
+
+    Raises:
+        FinetunerError: of the first part that has one.
+        InvalidDocument: a part without vector or tag, parts of several artifacts, or weights that cancel out.
+    """
+    if document.embedding is not None or not document.chunks or has_content(document):
+        return
+    artifacts: set[str] = set()
+    total: Any = 0
+    for number, part in enumerate(document.chunks):
+        if (error := error_of(part)) is not None:
+            raise error
+        if not np.isfinite(part.weight or 1):
+            raise InvalidDocument(f"weight of chunk {number} must be finite. Got {part.weight}. Set another.")
+        artifacts.add(artifact_of(part))
+        if len(artifacts) > 1:
+            raise InvalidDocument(
+                f"the chunks of a document must be of one artifact. Got {' and '.join(sorted(artifacts))}. "
+                "Send it again."
+            )
+        total = total + (part.weight or 1) * vector_of(part)
+    if not np.linalg.norm(total) > CANCELED:
+        raise InvalidDocument("the chunks of a document must not cancel each other out. They do. Change a `weight`.")
+    document.embedding = total
+    document.tags[ARTIFACT_TAG] = artifacts.pop()

@@ -84,7 +84,7 @@ SIGNATURES = {
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
     "filter_documents": (
         "(filter: 'Mapping[str, Any] | str | None' = None, limit: 'int' = 20, artifact: 'str' = 'live', *, offset:"
-        " 'int' = 0, return_content: 'bool' = True) -> 'DocumentArray'"
+        " 'int' = 0, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
     ),
     "fit": (
         "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, model_artifact:"
@@ -134,7 +134,7 @@ SIGNATURES = {
     "search": (
         "(query: 'str | Document | DocumentArray', limit: 'int' = 20, artifact: 'str' = 'live', *, offset: 'int' ="
         " 0, filter: 'Mapping[str, Any] | str | None' = None, score_threshold: 'float | None' = None, exact: 'bool"
-        "' = False, return_content: 'bool' = True) -> 'DocumentArray'"
+        "' = False, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
     ),
     "synthesize": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "verify_index": ("(name: 'str' = '') -> 'dict[str, Any]'"),

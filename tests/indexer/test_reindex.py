@@ -101,6 +101,20 @@ def test_a_promotion_encodes_everything_again_and_then_flips(going: Callable[...
     assert flow.live.searched == "old"
 
 
+def test_documents_of_parts_are_encoded_again_by_their_parts(going: Callable[..., Going]) -> None:
+    flow = going()
+    parts = [encoded_text("", "one", "old"), encoded_text("", "broken", "old")]
+    pair = Document(id="pair", chunks=[parts[0], encoded_text("", "two", "old")], tags={"number": 1})
+    pair.chunks[1].weight = 3
+    flow.write([Document(id="lost", chunks=parts), pair])
+    flow.promote("new")
+    assert flow.wait_for("FINISHED")["left_out"] == 1
+    vector = flow.index.collection("new").get(["pair", "lost"])["pair"]
+    expected = vector_of_text("new", "one") + 3 * vector_of_text("new", "two")
+    np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-6)
+    assert flow.index.collection("new").count(flow.index.filter({"number": 1})) == 2, "tags go along"
+
+
 def not_to_be_called(artifact: str, documents: Sequence[Document]) -> list[Document]:
     raise AssertionError("nothing is to be encoded")
 
