@@ -122,7 +122,7 @@ class Collections:
         except BaseException as error:  # the embedded engine raises bare `Exception`, and panics that are none
             raise FinetunerServerError(
                 f"collection {str(folder)!r} must hold {DESCRIPTION} and the engine's files. Got: {error}. "
-                "Restore the folder from a backup, or move it away and index its documents again."
+                "Restore the folder from a backup, or move it away: documents of `live` are encoded again then."
             ) from error
         self._opened[artifact] = collection
         return collection

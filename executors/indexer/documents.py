@@ -93,7 +93,8 @@ class Documents:
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise FinetunerServerError(
-                f"{str(file)!r} must be a whole SQLite file. Got: {error}. Restore the index from a backup."
+                f"{str(file)!r} must be a whole SQLite file, and its disk have room. Got: {error}. "
+                "Make room, or restore the index from a backup."
             ) from error
         except FinetunerServerError:
             self._connection.close()
@@ -294,13 +295,11 @@ class Documents:
                 is None
             ]
 
-    def encoded(self, artifact: str) -> int:
-        """Return how many documents the artifact has a vector of."""
-        return int(
-            self._one(
-                "SELECT count(*) FROM documents JOIN encoded USING (id) WHERE artifact = ? AND error IS NULL", artifact
-            )
-        )
+    def artifacts(self) -> list[str]:
+        """Return the artifacts that have a vector of a document."""
+        with self._lock:
+            query = "SELECT DISTINCT artifact FROM encoded WHERE error IS NULL"
+            return [row[0] for row in self._connection.execute(query)]
 
     def unmark(self, artifact: str, ids: Iterable[str]) -> None:
         """Forget that the artifact has vectors of these documents."""

@@ -17,6 +17,7 @@ from executors.indexer.live import Live
 from executors.indexer.matches import REPLY_BYTES, Answer, Matches
 from executors.indexer.move import copy_to_engine, finish_move
 from executors.indexer.reindex import Reindex
+from executors.indexer.repair import Repair
 from executors.indexer.settings import EDGE, IndexSettings, checked_url
 from executors.indexer.vectors import artifact_of
 from executors.indexer.verify import verify_index
@@ -92,17 +93,15 @@ class Indexer(Room):
 
     def _open(self) -> None:
         settings, log = self._settings, self.logger.warning
-        encoders = settings.encoders()
+        encoders = settings.encoders(self.place.root)
         self._index = Index(
             self.place.index, settings.engine(), int(settings.min_free_mb), before=(finish_restore, finish_move)
         )
-        for artifact, count in self._index.repaired.items():
-            if count:
-                log(f"{count} vectors of {artifact!r} are lost; those of `live` are encoded again. See a backup, too.")
-        self._graphs = Graphs(self._index.collections, log)
+        self._graphs = Graphs(self._index.collections, log, spare=int(settings.min_free_mb) * 2**20)
         self._reindex = Reindex(
             self._index, self._live, encoders, settings.reindex_share, settings.reindex_tolerance, log
         )
+        self._repair = Repair(self._index, self._reindex.look_again, log)
 
     @control(INDEX, "artifact")
     def index(self, parameters: Parameters, docs: DocumentArray) -> DocumentArray:
@@ -183,6 +182,7 @@ class Indexer(Room):
             "promoted": self._live.promoted,
             "building": self._graphs.building,
             "reindex": self._reindex.status(),
+            "problems": [*self._repair.problems, *self._graphs.problems.values()],
         }
 
     @control(REINDEX_CANCEL)
@@ -248,6 +248,7 @@ class Indexer(Room):
         super().close()
 
     def _close_index(self) -> None:
+        self._repair.close()
         self._reindex.close()
         self._graphs.close()
         self._index.close()

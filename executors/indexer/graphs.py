@@ -23,16 +23,20 @@ class Graphs:
     Args:
         collections: as they come and go.
         log: told what does not go on.
+        spare: bytes that a build leaves free on the disk.
     """
 
-    def __init__(self, collections: Collections, log: Callable[[str], None]) -> None:
+    def __init__(self, collections: Collections, log: Callable[[str], None], spare: int = 0) -> None:
         self._collections = collections
         self._log = log
+        self._spare = spare
         self._closed = threading.Event()
         self._seen: dict[str, tuple[int, float]] = {}
         self._failed: dict[str, float] = {}
         self.building = ""
         """The artifact whose graph is being built now, '' where none is."""
+        self.problems: dict[str, str] = {}
+        """Why a graph was not built, a sentence by artifact."""
         self._thread = threading.Thread(target=self._run, name="graphs", daemon=True)
         self._thread.start()
 
@@ -52,11 +56,13 @@ class Graphs:
                 try:
                     if self._due(artifact, collection):
                         self.building = artifact
-                        collection.optimise()
+                        collection.optimise(self._spare)
+                        self.problems.pop(artifact, None)
                 except Exception as error:
                     self._failed[artifact] = time.monotonic()
                     if not self._closed.is_set():
-                        self._log(f"the graph of {artifact!r} is not built: {error}")
+                        self.problems[artifact] = f"the graph of {artifact!r} is not built: {error}"
+                        self._log(self.problems[artifact])
                 finally:
                     self.building = ""
 

@@ -35,6 +35,8 @@ from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDo
 Before = Sequence[Callable[[Path], None]]
 # Documents whose ids a filter's answer is read in.
 PAGE = 1000
+# Bytes that must be free to delete something, which often is how room is made.
+DELETE_FREE = 4 * 2**20
 
 
 class Index:
@@ -54,8 +56,6 @@ class Index:
         documents: the contents.
         collections: the vectors.
         fields: what filters may name.
-        repaired: documents by artifact whose vectors were lost with a damaged file; those of `live` wait to be
-            encoded again.
         writing: held while something is written; whoever holds it may write several things.
 
     Raises:
@@ -78,7 +78,6 @@ class Index:
             self.fields = KnownFields(self.documents.fields())
             for collection in self.collections.all().values():
                 self._index_fields(collection)
-            self.repaired = {artifact: self._repair(artifact) for artifact in self.collections.all()}
             self._opened = opened.pop_all()
 
     def upsert(self, documents: Sequence[Document], live: bool = True) -> list[FinetunerError | None]:
@@ -114,12 +113,12 @@ class Index:
                 rows[row.id] = row
                 answers.append(None)
             if rows:
-                with self._written():
+                with self._written(self._min_free):
                     self._know(rows.values())
                     versions = self.documents.put(rows.values(), live)
                     for artifact, new in vectors.items():
                         points = [Point(key, vector, rows[key].filterable) for key, vector in new.items()]
-                        self.store(artifact, points, versions)
+                        self._store(artifact, points, versions)
         return answers
 
     def store(self, artifact: str, points: Sequence[Point], versions: Mapping[str, int]) -> None:
@@ -132,11 +131,8 @@ class Index:
         """
         if not points:
             return
-        with self.writing, self._written():
-            if artifact not in self.collections:
-                self.collections.create(artifact, len(points[0].vector), self.fields.indexed)
-            self.collections[artifact].upsert(points)
-            self.documents.mark(artifact, {point.id: versions[point.id] for point in points})
+        with self.writing, self._written(self._min_free):
+            self._store(artifact, points, versions)
 
     def search(self, queries: Sequence[Document], options: SearchOptions) -> list[list[Hit] | FinetunerError]:
         """Find the documents nearest to each query among those of the query's artifact.
@@ -187,7 +183,7 @@ class Index:
         collection, after, wanted = self.collection(artifact), None, offset + limit
         while len(ids) < wanted:
             points, after = collection.scroll(after, min(wanted - len(ids), PAGE), condition, vectors=False)
-            ids += [point.id for point in points]
+            ids += [point.id for point in points if point.id]  # a damaged file may have lost it
             if after is None:
                 break
         return ids[offset:wanted]
@@ -198,15 +194,28 @@ class Index:
         Args:
             ids: of documents; those that are not there are passed over.
             condition: documents that pass it go, too.
+
+        Raises:
+            ResourceExhausted: the disk is full; nothing is deleted.
         """
         deleted = 0
-        with self.writing:
+        with self.writing, self._written(min(self._min_free, DELETE_FREE)):
             while condition is not None:
                 found = {key for artifact in self.collections.all() for key in self.find(artifact, condition, PAGE)}
                 if not found:
                     break
                 deleted += self._delete(sorted(found))
             return deleted + self._delete(sorted(set(ids)))
+
+    def take_out(self, artifact: str, ids: Sequence[str]) -> None:
+        """Forget vectors of an artifact; their documents wait for new ones.
+
+        Raises:
+            ResourceExhausted: the disk is full.
+        """
+        with self.writing, self._written(min(self._min_free, DELETE_FREE)):
+            self.collection(artifact).delete(ids)
+            self.documents.unmark(artifact, ids)
 
     def drop(self, artifact: str) -> None:
         """Forget an artifact's collection; the documents stay.
@@ -257,24 +266,18 @@ class Index:
         with self.writing:
             self._opened.close()
 
-    def _repair(self, artifact: str) -> int:
-        """Let documents whose vectors are not there wait for new ones; return how many."""
-        collection, after, missing = self.collections[artifact], "", 0
-        if len(collection) >= self.documents.encoded(artifact):
-            return 0
-        while ids := self.documents.encoded_ids(artifact, after, PAGE):
-            gone = set(ids) - collection.get(ids).keys()
-            self.documents.unmark(artifact, gone)
-            missing, after = missing + len(gone), ids[-1]
-        return missing
-
     def _delete(self, ids: Sequence[str]) -> int:
         if not ids:
             return 0
-        with self._failing():
-            for collection in self.collections.all().values():
-                collection.delete(ids)
-            return self.documents.delete(ids)
+        for collection in self.collections.all().values():
+            collection.delete(ids)
+        return self.documents.delete(ids)
+
+    def _store(self, artifact: str, points: Sequence[Point], versions: Mapping[str, int]) -> None:
+        if artifact not in self.collections:
+            self.collections.create(artifact, len(points[0].vector), self.fields.indexed)
+        self.collections[artifact].upsert(points)
+        self.documents.mark(artifact, {point.id: versions[point.id] for point in points})
 
     def _know(self, rows: Iterable[PackedDocument]) -> None:
         """Remember fields that are new, and give them an index in every collection."""
@@ -290,19 +293,14 @@ class Index:
             collection.index_field(path, kind)
 
     @contextmanager
-    def _written(self) -> Iterator[None]:
-        """Around what is written: see to room on the disk first, and name what the disk or the engine refuses."""
+    def _written(self, least: int) -> Iterator[None]:
+        """Around a whole request that writes: see that `least` bytes are free first, and name what the disk refuses."""
         free = shutil.disk_usage(self._folder).free
-        if free < self._min_free:
+        if free < least:
             raise ResourceExhausted(
-                f"the index must have {self._min_free >> 20} MiB free on its disk to be written. Got {free >> 20}. "
-                "Nothing of this request is stored. Make room, drop a collection, or lower `min_free_mb`."
+                f"the index must have {least >> 20} MiB free on its disk to be written. Got {free >> 20}. "
+                "Nothing of this request is done. Make room, drop a collection, or lower `min_free_mb`."
             )
-        with self._failing():
-            yield
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
         try:
             yield
         except FinetunerError:

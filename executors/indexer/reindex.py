@@ -90,6 +90,11 @@ class Reindex:
         if behind and self._live.wanted() is None:
             self._caught_up.wait(CATCH_UP_SECONDS)
 
+    def look_again(self) -> None:
+        """Be told that documents which had a vector wait for one."""
+        self._behind = True
+        self._look.set()
+
     def status(self) -> dict[str, Any] | None:
         """Return the last job: artifact, source, state, documents, done, left_out, eta_seconds, error."""
         job = self._live.wanted() or self._live.job()

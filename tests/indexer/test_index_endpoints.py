@@ -292,6 +292,9 @@ def test_a_disk_that_is_nearly_full(room: Indexer, encoded: MakeDocument, monkey
         wire.read_reply(answer[0])
     assert room.filter()[:, "id"] == ["kept"]
     assert wire.read_reply(room.delete(parameters={"ids": ["kept"]})[0]) == {"deleted": 1}, "to make room"
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * 2**20))
+    with pytest.raises(ResourceExhausted, match="4 MiB free on its disk to be written. Got 3."):
+        wire.read_reply(room.delete(parameters={"ids": ["kept"]})[0])
 
 
 def test_a_disk_that_fills_in_the_middle(room: Indexer, encoded: MakeDocument, monkeypatch: pytest.MonkeyPatch) -> None:

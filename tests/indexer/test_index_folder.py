@@ -201,17 +201,6 @@ def test_damaged_files_are_named(tmp_path: Path, encoded: MakeDocument, name: st
         Index(tmp_path)
 
 
-def test_vectors_that_a_damaged_file_lost_wait_to_be_made_again(tmp_path: Path, encoded: MakeDocument) -> None:
-    index = Index(tmp_path)
-    index.upsert([encoded(f"d{i}", [i, 1]) for i in range(30)])
-    index.collection("model-a").delete(["d7", "d8"])  # as a truncated id_tracker.versions leaves it
-    index.close()
-    index = Index(tmp_path)
-    assert index.repaired == {"model-a": 2}
-    assert [stored.id for stored in index.documents.pending("model-a", 0, 10, 10**9)] == ["d7", "d8"]
-    index.close()
-
-
 @pytest.fixture(scope="module")
 def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     """One index for all bad documents: none of them may leave anything behind."""

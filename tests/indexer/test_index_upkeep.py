@@ -159,10 +159,11 @@ def test_a_killed_restore_is_finished_at_the_next_start(
 def test_verify_finds_what_is_missing(open_room: Callable[..., Indexer]) -> None:
     room = open_room()
     write(room)
-    room._index.collection("old").delete([TEXTS[7]])
-    with pytest.raises(FinetunerServerError, match="'old' must have a vector of 60 documents. Got 59 vectors"):
+    vectors, vector = room._index.collection("old"), vector_of_text("old", TEXTS[7])
+    vectors.delete([TEXTS[7]])
+    with pytest.raises(FinetunerServerError, match="'old' must have a vector of length 1 of '.*'. It is lost or dam"):
         reply(room.verify())
-    room._index.collection("old").upsert([Point("stray", vector_of_text("old", "stray"))])
+    vectors.upsert([Point(TEXTS[7], vector), Point("stray", vector)])
     with pytest.raises(FinetunerServerError, match="every vector of 'old' must have its document. 'stray' has none"):
         reply(room.verify())
 

@@ -13,8 +13,10 @@ import json
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import qdrant_edge as qdrant
@@ -36,10 +38,13 @@ from executors.indexer.engines.engine import (
     SearchOptions,
     point_id,
 )  # fmt: skip
+from finetuner.exceptions import FinetunerServerError, ResourceExhausted
 from finetuner.workspace import write_atomically
 
 CURRENT = "edge.json"
 ONLY_ID = ["id"]
+# Points that a damaged file left without payload; deleted by the id ''.
+NAMELESS = qdrant.Filter(must=[qdrant.IsEmptyCondition("id")])
 # Points that are carried over at once, and that may be left for the moment in which writes wait.
 CARRIED = 256
 
@@ -106,7 +111,7 @@ class EdgeCollection:
 
     def upsert(self, points: Sequence[Point]) -> None:
         """As `Collection.upsert`."""
-        with self._writing:
+        with self._writing, self._named():
             _upsert(self._shard, points)
             if self._changed is not None:
                 self._changed.update(point.id for point in points)
@@ -114,14 +119,15 @@ class EdgeCollection:
     def delete(self, ids: Iterable[str]) -> None:
         """As `Collection.delete`."""
         named = list(ids)
-        with self._writing:
+        with self._writing, self._named():
             _delete(self._shard, named)
             if self._changed is not None:
                 self._changed.update(named)
 
     def get(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """As `Collection.get`."""
-        return {point.id: point.vector for point in _read(self._shard, ids)}
+        with self._named():
+            return {point.id: point.vector for point in _read(self._shard, ids)}
 
     def search(self, vectors: NDArray[np.float32], options: SearchOptions) -> list[list[Hit]]:
         """As `Collection.search`."""
@@ -141,27 +147,30 @@ class EdgeCollection:
             )
             for vector in vectors.tolist()
         ]
-        found = self._shard.query_batch(qdrant.QueryBatchRequest(requests))
-        return [[Hit((point.payload or {})["id"], point.score) for point in points] for points in found]
+        with self._named():
+            found = self._shard.query_batch(qdrant.QueryBatchRequest(requests))
+        return [[Hit(_id(point.payload), point.score) for point in points] for points in found]
 
     def scroll(
         self, after: str | None, limit: int, condition: Filter | None = None, vectors: bool = True
     ) -> tuple[list[Point], str | None]:
         """As `Collection.scroll`."""
         passing = None if condition is None else edge_filter(condition)
-        records, following = self._shard.scroll(
-            qdrant.ScrollRequest(offset=after, limit=limit, filter=passing, with_payload=True, with_vector=vectors)
-        )
+        with self._named():
+            records, following = self._shard.scroll(
+                qdrant.ScrollRequest(offset=after, limit=limit, filter=passing, with_payload=True, with_vector=vectors)
+            )
         return [_point(record) for record in records], None if following is None else str(following)
 
     def count(self, condition: Filter | None = None) -> int:
         """As `Collection.count`."""
         passing = None if condition is None else edge_filter(condition)
-        return self._shard.count(qdrant.CountRequest(filter=passing))
+        with self._named():
+            return self._shard.count(qdrant.CountRequest(filter=passing))
 
     def index_field(self, path: str, kind: str) -> None:
         """As `Collection.index_field`."""
-        with self._writing:
+        with self._writing, self._named():
             self._fields[path] = kind
             _index_field(self._shard, path, kind)
 
@@ -170,20 +179,23 @@ class EdgeCollection:
         info = self._shard.info()
         return GraphState(info.points_count, min(info.indexed_vectors_count, info.points_count))
 
-    def optimise(self) -> None:
+    def optimise(self, spare: int = 0) -> None:
         """As `Collection.optimise`; writes wait while the files are copied, nothing else does.
 
         Raises:
+            ResourceExhausted: the disk has no room for a copy and the graph beside what is to stay free.
             FinetunerServerError: the process that builds did not end well.
         """
         copy = self._folder / f"shard-{uuid.uuid4().hex}"
         try:
             with self._writing:
                 self._shard.flush()
+                self._check_room(2 * sum(file.stat().st_size for file in self._shard_folder.rglob("*")) + spare)
                 shutil.copytree(self._shard_folder, copy)
                 self._changed = set()
                 self._build = GraphBuild(copy)
             self._build.wait()
+            self._check_room(spare)
             self._carry_over(copy)
         finally:
             with self._writing:
@@ -210,6 +222,28 @@ class EdgeCollection:
         self.stop()
         with self._writing:
             self._shard.close()
+
+    def _check_room(self, needed: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise ResourceExhausted(
+                f"the disk must have {needed >> 20} MiB free for a graph, which is built on a copy. Got {free >> 20}. "
+                "Searches go on without it. Make room, or drop a collection."
+            )
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name what the engine raises, which is bare `Exception`."""
+        try:
+            yield
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            raise FinetunerServerError(
+                f"the engine's files in {str(self._folder)!r} must be whole, and their disk have room. Got: {error}. "
+                "See to the disk and start again. Where that does not help restore a backup, or move that folder away: "
+                "documents of `live` are encoded again then."
+            ) from error
 
     def _carry_over(self, copy: Path) -> None:
         """Let the finished copy take over, with what was written since it was made."""
@@ -247,7 +281,10 @@ def _upsert(shard: qdrant.EdgeShard, points: Iterable[Point]) -> None:
     shard.flush()
 
 
-def _delete(shard: qdrant.EdgeShard, ids: Iterable[str]) -> None:
+def _delete(shard: qdrant.EdgeShard, ids: Collection[str]) -> None:
+    if "" in ids:
+        shard.update(qdrant.UpdateOperation.delete_points_by_filter(NAMELESS))
+        shard.flush()
     # A flush costs tens of milliseconds even with nothing to write, and every collection is asked.
     held = shard.retrieve([point_id(document_id) for document_id in ids], with_payload=False, with_vector=False)
     if held:
@@ -264,7 +301,12 @@ def _point(record: qdrant.Record) -> Point:
     payload = record.payload or {}
     # a damaged file of vectors reads as a mapping without any
     vector = np.asarray(record.vector if isinstance(record.vector, list) else (), dtype=np.float32)
-    return Point(payload["id"], vector, payload.get("tags") or {})
+    return Point(_id(payload), vector, payload.get("tags") or {})
+
+
+def _id(payload: Mapping[str, Any] | None) -> str:
+    """Return the document's id; '', which no document has, where a damaged file lost it: see `NAMELESS`."""
+    return str((payload or {}).get("id", ""))
 
 
 def _index_field(shard: qdrant.EdgeShard, path: str, kind: str) -> None:

@@ -127,8 +127,12 @@ class Collection(Protocol):
     def graph(self) -> GraphState:
         """Return how many vectors there are, and how many are in a graph."""
 
-    def optimise(self) -> None:
-        """Build what is missing of the graph; takes long, and other threads write and search meanwhile."""
+    def optimise(self, spare: int = 0) -> None:
+        """Build what is missing of the graph; takes long, and other threads write and search meanwhile.
+
+        Args:
+            spare: bytes that stay free on this machine's disk.
+        """
 
     def copy_to(self, folder: Path) -> None:
         """Copy what is on this machine, description and all, into a new folder; nobody may write meanwhile."""

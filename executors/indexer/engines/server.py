@@ -170,7 +170,7 @@ class ServerCollection:
         vectors = info.points_count or 0
         return GraphState(vectors, min(info.indexed_vectors_count or 0, vectors))
 
-    def optimise(self) -> None:
+    def optimise(self, spare: int = 0) -> None:
         """Servers do this by themselves."""
 
     def copy_to(self, folder: Path) -> None:
