@@ -9,12 +9,16 @@ from typing import Annotated
 
 import typer
 
+from .artifact_cli import artifact_app
 from .cli_options import Host, Token
-from .exceptions import FinetunerError
+from .exceptions import FinetunerError, InvalidInput
 from .index_cli import index_app
+from .token_cli import token_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(artifact_app, name="artifact")
 app.add_typer(index_app, name="index")
+app.add_typer(token_app, name="token")
 
 Experiment = Annotated[str, typer.Option(help="Experiment of the run.")]
 
@@ -27,14 +31,34 @@ def up(
     workspace: Annotated[Path, typer.Option(help="Folder that keeps runs, datasets, artifacts and index.")] = Path(
         "workspace"
     ),
-    bind: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    token: Annotated[str | None, typer.Option(help="What callers must send; else $FINETUNER_TOKEN.")] = None,
+    bind: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, and asks for a token.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None, typer.Option(help="An admin's, which callers send; else $FINETUNER_TOKEN. See also `token`.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for TLS on both ports, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    metrics_bind: Annotated[
+        str, typer.Option(help="Address of the metrics, which ask for no token; 0.0.0.0 lets other machines scrape.")
+    ] = "127.0.0.1",
 ) -> None:
     """Start the Flow on this machine and keep it up until Ctrl-C."""
-    from .flow_settings import flow_file
+    from .flow_settings import Certificate, flow_file
     from .launch import serve
 
-    serve(flow_file(flow), workspace=workspace, grpc_port=grpc_port, http_port=http_port, bind=bind, token=token)
+    if (tls_cert is None) != (tls_key is None):
+        raise InvalidInput("--tls-cert and --tls-key must be given together. Got one of them.")
+    serve(
+        flow_file(flow),
+        workspace=workspace,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        bind=bind,
+        token=token,
+        certificate=None if tls_cert is None or tls_key is None else Certificate(tls_cert, tls_key),
+        metrics_bind=metrics_bind,
+    )
 
 
 @app.command()

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
+import tempfile
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import wire
-from .exceptions import FinetunerServerError, FlowUnreachable, InvalidInput, Unauthorized
+from .channel import Channel
+from .exceptions import (
+    FinetunerServerError,
+    FlowUnreachable,
+    Forbidden,
+    InvalidInput,
+    ResourceExhausted,
+    Unauthorized,
+)
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
 DEFAULT_HOST = "grpc://127.0.0.1:51000"
 SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}
+AUTHORITY = "FINETUNER_CA"  # a file, PEM: the Flow's certificate, or that of the authority that it comes from
+# Where gRPC, Python's ssl and requests (DocArray's push) look for theirs.
+TRUSTED = ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
 class Connection:
     """A Flow's address and token.
+
+    For TLS (grpcs, https), $FINETUNER_CA names a file of certificates to trust beside the machine's own: the variables
+    of TRUSTED are set, in this process. gRPC reads its one once, so it must be there before the first connection.
 
     Args:
         host: 'grpc://HOST:PORT' (or grpcs, http, https), or 'HOST:PORT', which is gRPC.
         token: sent with each request; '' for none.
 
     Raises:
-        InvalidInput: an address of another form.
+        InvalidInput: an address of another form, or no file at $FINETUNER_CA.
     """
 
     def __init__(self, host: str = DEFAULT_HOST, token: str = "") -> None:
@@ -37,8 +55,11 @@ class Connection:
             valid = False
         if not valid:
             raise InvalidInput(f"host must be like {DEFAULT_HOST} (grpc, grpcs, http or https). Got {host!r}.")
+        if SCHEMES[parts.scheme] and os.environ.get(AUTHORITY):
+            _trust(os.environ[AUTHORITY])
         self.host = address
         self.token = token
+        self._channel = Channel(parts.netloc.rpartition("@")[2], tls=SCHEMES[parts.scheme])
 
     def __repr__(self) -> str:
         return f"Connection({self.host!r})"
@@ -68,44 +89,83 @@ class Connection:
             Unauthorized: the Flow asks for another token.
             FinetunerServerError: anything else that went wrong on the way.
         """
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
-            import jina
         from docarray import DocumentArray
 
-        secret = f"token {self.token}"
-        parts = urlsplit(self.host)
-        options: dict[str, Any] = {"request_size": -1, "parameters": parameters or None}
-        if parts.scheme.startswith("http"):
-            protocol, options["headers"] = "http", {"Authorization": secret} if self.token else {}
-        else:
-            protocol, options["metadata"] = "grpc", (("authorization", secret),) if self.token else ()
-        client = jina.Client(
-            host=parts.hostname,
-            port=parts.port,
-            protocol=protocol,
-            tls=SCHEMES[parts.scheme],
-        )
-        client.logger.logger.disabled = True  # what it would log is raised below
+        sent = documents if documents is not None else DocumentArray()
+        by = self._by_http if self.host.startswith("http") else self._by_grpc
         try:
-            answer = client.post(endpoint, documents if documents is not None else [], **options)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
+                import jina  # noqa: F401
+            answer = by(endpoint, sent, parameters or {})
         except Exception as error:
             raise self._translated(endpoint, error) from error
         return answer if answer is not None else DocumentArray()
 
+    def _by_grpc(self, endpoint: str, documents: DocumentArray, parameters: dict[str, Any]) -> DocumentArray:
+        from jina.proto.jina_pb2 import StatusProto
+        from jina.types.request.data import DataRequest
+
+        request = DataRequest()
+        request.header.exec_endpoint = endpoint
+        request.data.docs = documents
+        request.parameters = parameters
+        answer = self._channel.ask(request, (("authorization", f"token {self.token}"),) if self.token else ())
+        if answer.status.code == StatusProto.ERROR:
+            raise FinetunerServerError(answer.status.description)
+        return answer.docs
+
+    def _by_http(self, endpoint: str, documents: DocumentArray, parameters: dict[str, Any]) -> DocumentArray | None:
+        import jina
+
+        parts = urlsplit(self.host)
+        client = jina.Client(host=parts.hostname, port=parts.port, protocol="http", tls=SCHEMES[parts.scheme])
+        client.logger.logger.disabled = True  # what it would log is raised
+        headers = {"Authorization": f"token {self.token}"} if self.token else {}
+        return client.post(endpoint, documents, request_size=-1, parameters=parameters or None, headers=headers)
+
     def _translated(self, endpoint: str, error: Exception) -> Exception:
-        text = " ".join(str(error).split())
         answer = error.args[0] if error.args else None  # jina's HTTP client keeps the body and loses the status
-        detail = answer.get("detail") if isinstance(error, ValueError) and isinstance(answer, dict) else ""
-        if "StatusCode.UNAUTHENTICATED" in text or "token" in str(detail):
+        detail = str(answer.get("detail", "")) if isinstance(error, ValueError) and isinstance(answer, dict) else ""
+        code = error.code().name if hasattr(error, "code") and hasattr(error, "details") else ""  # grpc.RpcError
+        said = " ".join((detail or (error.details() or "" if code else str(error))).split())  # type: ignore[attr-defined]
+        if code == "PERMISSION_DENIED" or detail.startswith("role must"):
+            return Forbidden(said)
+        if "requests of a token must be fewer" in said:
+            return ResourceExhausted(said)
+        if code == "UNAUTHENTICATED" or "token" in detail:
             return Unauthorized(f"token must be the one that the Flow at {self.host} asks for. Got another or none.")
-        if room := re.search(r"Communication error with deployment (\w+)", text):
+        if room := re.search(r"Communication error with deployment (\w+)", said):
             return FlowUnreachable(
                 f"{room[1]} must answer {endpoint} in the Flow at {self.host}. It is down. It is started again: try "
                 "later, and see /healthz."
             )
-        if isinstance(error, ConnectionError) or "Cannot connect" in text:
+        if "CERTIFICATE_VERIFY_FAILED" in said:
+            return FlowUnreachable(
+                f"the certificate of {self.host} must be of that name and from a known authority. It is not. "
+                f"Set {AUTHORITY} to a file with the certificate, or with its authority's."
+            )
+        if code == "UNAVAILABLE" or isinstance(error, ConnectionError) or "Cannot connect" in said:
             return FlowUnreachable(
                 f"a Flow must answer at {self.host}. None does. Start one with `finetuner up`, or pass host=..."
             )
-        return FinetunerServerError(f"{endpoint} failed at {self.host}: {text[:500]}")
+        return FinetunerServerError(f"{endpoint} failed at {self.host}: {said[:500]}")
+
+
+@functools.cache
+def _trust(file: str) -> Any:
+    """Trust a file's certificates beside those that are trusted already, in this process; return what must be kept."""
+    import certifi
+    from aiohttp import connector  # which jina uses, and which has looked for its certificates when it was imported
+
+    try:
+        own = Path(file).read_bytes()
+        connector._SSL_CONTEXT_VERIFIED.load_verify_locations(file)
+    except OSError as error:  # ssl's errors too
+        raise InvalidInput(f"${AUTHORITY} must be a file of certificates, PEM. Got {file}: {error.strerror}.") from None
+    others = Path(os.environ.get("SSL_CERT_FILE") or certifi.where()).read_bytes()
+    bundle = tempfile.NamedTemporaryFile(suffix=".pem")  # noqa: SIM115  # it is there as long as this process
+    bundle.write(others + b"\n" + own)
+    bundle.flush()
+    os.environ.update(dict.fromkeys(TRUSTED, bundle.name))
+    return bundle

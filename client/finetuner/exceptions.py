@@ -19,6 +19,7 @@ FinetunerError
 │   └── NoSuchModel
 ├── FlowUnreachable (ConnectionError)  no Flow answers at the host
 ├── Unauthorized                       the Flow asks for another token
+├── Forbidden                          the token's role does not allow it
 ├── ResourceExhausted                  more is waiting than the Flow can do in time; try again later
 ├── FinetunerServerError               the Flow failed in a way that is not the caller's fault
 ├── RunInProgressError                 asked for a result before the run ended
@@ -129,6 +130,12 @@ class Unauthorized(FinetunerError):
     """The Flow asks for another token."""
 
     status = 401
+
+
+class Forbidden(FinetunerError):
+    """The token's role does not allow it."""
+
+    status = 403
 
 
 class ResourceExhausted(FinetunerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +18,41 @@ TOKEN = "FINETUNER_TOKEN"  # what callers must send; the gateway reads it
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """What the gateway shows for TLS.
+
+    Raises:
+        InvalidInput: files that are not there, are no PEM, or do not belong together.
+    """
+
+    file: Path
+    """The certificate, PEM, with those between it and its authority."""
+    key: Path
+    """Its private key, PEM, without a passphrase."""
+
+    def __post_init__(self) -> None:
+        for option, path in (("--tls-cert", self.file), ("--tls-key", self.key)):
+            if not path.is_file():
+                raise InvalidInput(f"{option} must be a PEM file. Got {path}, which is not there.")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.file, self.key, password="")
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise InvalidInput(
+                "--tls-cert and --tls-key must be a certificate and its private key, PEM, without a passphrase. "
+                f"Got {self.file} and {self.key}: {error}."
+            ) from None
+
+
+@dataclass(frozen=True)
 class Addresses:
     """Where a Flow can be reached; `flow.json` in the workspace while it is up."""
 
     pid: int
     """The process that started the rooms."""
     grpc: str
-    """Such as 'grpc://127.0.0.1:51000', for `login(host=...)` and `jina.Client(host=...)`."""
+    """Such as 'grpc://127.0.0.1:51000', for `login(host=...)` and `jina.Client(host=...)`; with TLS 'grpcs://...'."""
     http: str
-    """Such as 'http://127.0.0.1:51001'."""
+    """Such as 'http://127.0.0.1:51001'; with TLS 'https://...'."""
     metrics: dict[str, str]
     """Prometheus URL by room, the gateway's included; those of several replicas as 'room/0', 'room/1'."""
 
@@ -52,7 +79,13 @@ def flow_file(name: str = "finetuner") -> Path:
 
 
 def configured(
-    flow: Path, *, workspace: str | os.PathLike[str], grpc_port: int, http_port: int, bind: str | None = None
+    flow: Path,
+    *,
+    workspace: str | os.PathLike[str],
+    grpc_port: int,
+    http_port: int,
+    bind: str | None = None,
+    certificate: Certificate | None = None,
 ) -> dict[str, Any]:
     """Return the content of a Flow's YAML with these values in it and paths that hold from every folder.
 
@@ -62,6 +95,8 @@ def configured(
         grpc_port: the gateway's port; 0 lets the system choose, and then the ports of the metrics, too.
         http_port: likewise.
         bind: address that the gateway listens on; the YAML's where None.
+        certificate: for TLS on both ports. A third one on loopback, without TLS, is for the indexer then: the
+            certificate is for the name by which others know this machine.
 
     Raises:
         InvalidInput: a port that is none or taken, or a workspace that cannot be.
@@ -84,9 +119,19 @@ def configured(
             _port(grpc_port, host, "--grpc-port", chosen),
             _port(http_port, host, "--http-port", chosen),
         ]
+        own = addresses(content).grpc
+        if certificate is not None:
+            inner = _port(0, "127.0.0.1", "", chosen)
+            content["gateway"]["port"].append(inner)
+            content["gateway"]["protocol"].append("grpc")
+            content["gateway"] |= {
+                "ssl_certfile": str(certificate.file.resolve()),
+                "ssl_keyfile": str(certificate.key.resolve()),
+            }
+            own = f"grpc://127.0.0.1:{inner}"
         for room in rooms:
             if room.get("uses_with", {}).get("encoder"):  # the indexer asks this Flow to encode
-                room["uses_with"]["encoder"] = addresses(content).grpc
+                room["uses_with"]["encoder"] = own
             # Nobody asked for these numbers, so one that is taken is no reason to fail.
             ports = [
                 _port(port if grpc_port and _free(port) else 0, "0.0.0.0", "", chosen) for port in _metrics_ports(room)
@@ -128,7 +173,8 @@ def addresses(content: dict[str, Any]) -> Addresses:
     """Return where the Flow of this YAML content can be reached once this process has started it."""
     host = content["gateway"].get("host", "0.0.0.0")
     reachable = "127.0.0.1" if host == "0.0.0.0" else host
-    grpc_port, http_port = content["gateway"]["port"]
+    grpc_port, http_port = content["gateway"]["port"][:2]
+    tls = "s" if content["gateway"].get("ssl_certfile") else ""
     rooms = [{**content["gateway"], "name": "gateway"}, *content["executors"]]
     metrics = {}
     for room in rooms:
@@ -138,7 +184,7 @@ def addresses(content: dict[str, Any]) -> Addresses:
             metrics[name] = f"http://127.0.0.1:{port}/metrics"
     return Addresses(
         pid=os.getpid(),
-        grpc=f"grpc://{reachable}:{grpc_port}",
-        http=f"http://{reachable}:{http_port}",
+        grpc=f"grpc{tls}://{reachable}:{grpc_port}",
+        http=f"http{tls}://{reachable}:{http_port}",
         metrics=metrics,
     )

@@ -19,10 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import FinetunerError, FinetunerServerError
-from .flow_settings import TOKEN, Addresses, addresses, configured, flow_file
+from .exceptions import FinetunerError, FinetunerServerError, InvalidInput
+from .flow_settings import TOKEN, Addresses, Certificate, addresses, configured, flow_file
 from .processes import KILL_SECONDS, end
+from .room_process import show_metrics_on
 from .supervision import keep_up
+from .tokens import TokenFile, is_loopback
 from .workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 PARENT = "FINETUNER_PARENT"  # process without which the Flow stops
 ROOM_SECONDS = 20.0
+MAKE_ONE = "Make one with `finetuner token create NAME --role admin --workspace {}`"
 
 
 def serve(
@@ -40,6 +43,8 @@ def serve(
     http_port: int,
     bind: str | None = None,
     token: str | None = None,
+    certificate: Certificate | None = None,
+    metrics_bind: str = "127.0.0.1",
 ) -> None:
     """Start the Flow in this process and keep it up until SIGINT or SIGTERM, then close every room.
 
@@ -49,24 +54,43 @@ def serve(
         grpc_port: port of the gateway; 0 lets the system choose.
         http_port: likewise.
         bind: address that the gateway listens on; the YAML's, loopback, where None.
-        token: what callers must send; by default $FINETUNER_TOKEN, and without it everybody may enter.
+        token: an admin's; by default $FINETUNER_TOKEN. Without it, and without tokens in the workspace, everybody on
+            this machine may enter.
+        certificate: for TLS.
+        metrics_bind: address that the metrics of all rooms listen on; they ask for no token.
 
     Raises:
-        InvalidInput: a port that is taken, no YAML, or a workspace that cannot be.
+        InvalidInput: a port that is taken, no YAML, a workspace that cannot be, or an address that other machines
+            reach while there is no token.
         FinetunerServerError: a room does not start; its log lines stand above.
     """
-    content = configured(flow or flow_file(), workspace=workspace, grpc_port=grpc_port, http_port=http_port, bind=bind)
+    content = configured(
+        flow or flow_file(),
+        workspace=workspace,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        bind=bind,
+        certificate=certificate,
+    )
     where = addresses(content)
     if token is not None:
         os.environ[TOKEN] = token  # not by YAML: Jina would turn digits there into a number
-    file = Workspace(workspace).root / "flow.json"
+    root = Workspace(workspace).root
+    asked = bool(os.environ.get(TOKEN) or TokenFile(root).read())
+    host = content["gateway"].get("host", "0.0.0.0")
+    if not asked and not is_loopback(host):
+        raise InvalidInput(
+            f"--bind must be 127.0.0.1 while there is no token, or everybody may enter. Got {host}. "
+            f"{MAKE_ONE.format(root)}, or set {TOKEN}."
+        )
+    file = root / "flow.json"
     try:
-        _serve(content, where, file)
+        _serve(content, where, file, asked, metrics_bind)
     finally:
         file.unlink(missing_ok=True)
 
 
-def _serve(content: dict[str, Any], where: Addresses, file: Path) -> None:
+def _serve(content: dict[str, Any], where: Addresses, file: Path, asked: bool, metrics_bind: str) -> None:
     os.environ.setdefault("JINA_LOG_LEVEL", "WARNING")
     os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
     # Jina warns, once in each process, about what our pin of setuptools is there for.
@@ -84,13 +108,14 @@ def _serve(content: dict[str, Any], where: Addresses, file: Path) -> None:
     ready, hidden = False, StringIO()
     try:
         with console.status("Starting the Flow ..."), redirect_stdout(hidden):  # Jina prints large tables
+            show_metrics_on(metrics_bind)
             starting = Flow.load_config(content)
             # Jina's table of addresses asks three public servers for ours, and waits where there is no network
             starting._get_summary_table = lambda panels: None
             starting.start()
             ready = True
         write_atomically(file, json.dumps(asdict(where)).encode())
-        _announce(console, where, file.parent)
+        _announce(console, where, file.parent, asked)
         stop = _asked_to_stop((signal.SIGINT, signal.SIGTERM))
         keep_up(starting, stop, partial(console.print, soft_wrap=True))
         console.print("Stopping the Flow ...")
@@ -130,11 +155,17 @@ def _prepare_processes() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _announce(console: Any, where: Addresses, workspace: Path) -> None:
+def _announce(console: Any, where: Addresses, workspace: Path, asked: bool) -> None:
     console.print(f"[bold]Open Finetuner is up.[/bold] Workspace {workspace}. Ctrl-C stops it.", soft_wrap=True)
+    console.print(f"  page     [bold]{where.http}/[/bold]", soft_wrap=True)
     console.print(f"  gRPC     {where.grpc}\n  HTTP     {where.http}", soft_wrap=True)
     for number, (room, url) in enumerate(where.metrics.items()):
         console.print(f"  {'' if number else 'metrics':8} {url}  {room}", soft_wrap=True)
+    if not asked:
+        console.print(
+            f"There is no token: everybody on this machine may enter, and nobody else. {MAKE_ONE.format(workspace)}.",
+            soft_wrap=True,
+        )
 
 
 def _interrupt_on(signals: tuple[signal.Signals, ...]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from . import wire
 from .connection import DEFAULT_HOST, Connection
-from .exceptions import Unauthorized
+from .exceptions import Forbidden, Unauthorized
 from .hub import point_hub, users_token
 from .hub_executor import map_names
 
@@ -49,7 +50,7 @@ def login(
     if same and not force and http_host is None:
         return
     try:
-        connection.call(wire.EXPERIMENTS_CREATE, name="default")
+        _greet(connection)
     except Unauthorized:
         import getpass
         import sys
@@ -57,10 +58,15 @@ def login(
         if not (sys.stdin.isatty() if interactive is None else interactive):
             raise
         connection = Connection(host, getpass.getpass(f"Token for {host}: "))
-        connection.call(wire.EXPERIMENTS_CREATE, name="default")
+        _greet(connection)
     point_hub(connection, http_host)
     map_names(connection)
     _current = connection
+
+
+def _greet(connection: Connection) -> None:
+    with suppress(Forbidden):  # a token that may only read is one, too
+        connection.call(wire.EXPERIMENTS_CREATE, name="default")
 
 
 def connection() -> Connection:

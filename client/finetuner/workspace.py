@@ -8,6 +8,7 @@
     index/                        documents and vectors
     backups/<name>/               the index as it was
     cache/pixels/                 decoded pictures of datasets; may be removed at any time
+    tokens.json, audit.jsonl      who may enter, as hashes; who has changed what
 
 A name from outside never becomes a path: names are file contents, files are called by their hash.
 """
@@ -45,11 +46,17 @@ def checked_name(name: object, what: str) -> str:
     )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader sees all of the old content or all of the new, also after a crash."""
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a small file so that a reader sees all of the old content or all of the new, also after a crash.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        mode: who may read and write it, less what the umask takes away.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with open(temporary, "wb") as file:
+    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -1,131 +1,209 @@
-"""Who may enter: one token for gRPC and HTTP; without one the door is open."""
+"""Who may enter, and how far: the same rules for gRPC and HTTP.
+
+Without a token everybody may enter who reaches the port, which is then one of this machine alone. From the first token
+on nobody enters without, not even when the last one is revoked or its file is gone.
+"""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 
-import grpc
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from jina.logging.logger import JinaLogger
 
-from finetuner.exceptions import InvalidInput
+from finetuner.exceptions import FinetunerError, Forbidden, InvalidInput, ResourceExhausted, Unauthorized
+from finetuner.tokens import ENVIRONMENT, ROOMS, Role, Token, TokenFile, digest_of, is_loopback, rooms_secret
 
-from .hub_links import DOWNLOADS
-from .measures import Measures
-
-# What a probe needs before it knows a token: gRPC's health service, Jina's dry run, and the health pages.
-OPEN_SERVICES = ("/grpc.health.v1.Health/", "/jina.JinaGatewayDryRunRPC/")
-OPEN_PAGES = frozenset({"/", "/healthz", "/dry_run"})
-HUB = "/v2/rpc/"
-NOT_LOGGED_IN = 40103  # what hub clients look for in the body of a refusal
+from .audit import Audit
+from .rate import Rate
 
 
-class Token:
-    """What callers must show, in `authorization: token <t>` (or `Bearer <t>`).
+@dataclass(frozen=True)
+class Caller:
+    """Who has sent a request."""
+
+    name: str
+    """Its token's; '' where the Flow has none."""
+    role: Role
+
+
+ANYBODY = Caller("", Role.ADMIN)
+
+
+class TooFast(ResourceExhausted):
+    """More requests a second than a token may send.
 
     Args:
-        secret: visible ASCII characters; None lets everybody in.
-
-    Raises:
-        InvalidInput: a secret that a header cannot carry, or that YAML has turned into a number.
+        message: one line.
+        wait: seconds until the next one may pass.
     """
 
-    def __init__(self, secret: str | None) -> None:
-        if secret is not None and not (
-            isinstance(secret, str) and secret and all("!" <= letter <= "~" for letter in secret)
-        ):
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class Access:
+    """The tokens that open the door, read again when their file changes.
+
+    Args:
+        secret: an admin's token, by the environment or the YAML; visible ASCII characters.
+        root: the workspace's folder; None for a Flow without one, which knows `secret` alone.
+        rate_limit: requests a second for each token; 0 for no limit.
+        host: address that the gateway listens on.
+
+    Raises:
+        InvalidInput: a secret that a header cannot carry or that YAML has turned into a number, and an address that
+            other machines reach while there is no token.
+    """
+
+    def __init__(
+        self, secret: str | None, root: Path | None = None, rate_limit: float = 0, host: str = "127.0.0.1"
+    ) -> None:
+        self.audit = Audit(root)
+        self._log = JinaLogger("access")
+        self._rate = Rate(rate_limit)
+        self._file = None if root is None else TokenFile(root)
+        self._seen: tuple[int, ...] | None = None
+        self._filed: list[Token] = []
+        self._fixed: list[Token] = []
+        if root is not None:
+            with suppress(OSError):  # a folder that this Flow only reads, which has no indexer then
+                self._fixed.append(Token(ROOMS, Role.READ, digest_of(rooms_secret(root).encode())))
+        if secret is not None:
+            self._fixed.append(Token(ENVIRONMENT, Role.ADMIN, digest_of(_checked(secret))))
+        self._locked = secret is not None
+        if not self.locked and not is_loopback(host):
             raise InvalidInput(
-                "The gateway's token must be one or more visible ASCII characters without spaces. "
-                f"Got {type(secret).__name__} of another kind. Choose another token; set it by the environment "
-                "variable FINETUNER_TOKEN, since Jina turns digits in YAML into numbers."
+                f"host must be 127.0.0.1 while there is no token, or everybody may enter. Got {host}. "
+                "Make a token with `finetuner token create NAME --role admin`, or set FINETUNER_TOKEN."
             )
-        self._secret = None if secret is None else secret.encode()
 
-    def refusal(self, header: str | bytes | None) -> str | None:
-        """Return why the `authorization` header does not let its caller in, None where it does."""
-        if self._secret is None:
-            return None
+    @property
+    def locked(self) -> bool:
+        """Whether a token is asked for."""
+        self._read()
+        return self._locked
+
+    def enter(self, header: str | bytes | None, transport: str, request: str = "") -> Entry:
+        """Let a request in.
+
+        Args:
+            header: what came as `authorization`.
+            transport: 'grpc' or 'http'.
+            request: of HTTP, its method and path, for the audit log.
+
+        Raises:
+            Unauthorized: no token, or none that is valid.
+            TooFast: more requests than a token may send.
+        """
+        caller = self.caller(header)
+        if caller.name != ROOMS and (wait := self._rate.wait(caller.name)):
+            raise TooFast(f"requests of a token must be fewer a second. Try again in {wait:.1f} s.", wait)
+        return Entry(self, caller, transport, request)
+
+    def caller(self, header: str | bytes | None) -> Caller:
+        """Return who shows this `authorization` header.
+
+        Raises:
+            Unauthorized: no token, or none that is valid.
+        """
+        if not self.locked:
+            return ANYBODY
         if header is None:
-            return "This Flow asks for a token. Got none. Send the header `authorization: token <your token>`."
-        given = header if isinstance(header, bytes) else header.encode()
-        scheme, _, secret = given.strip().partition(b" ")
+            raise Unauthorized(
+                "This Flow asks for a token. Got none. Send the header `authorization: token <your token>`."
+            )
+        scheme, _, secret = (header if isinstance(header, bytes) else header.encode()).strip().partition(b" ")
         if scheme.lower() not in (b"token", b"bearer"):
-            return "The header must read `authorization: token <your token>`. Got another form."
+            raise Unauthorized("The header must read `authorization: token <your token>`. Got another form.")
+        shown = digest_of(secret.strip())
         # compare_digest takes the same time wherever the first difference is, so that nobody can guess by letters
-        if not hmac.compare_digest(secret.strip(), self._secret):
-            return "The token is not the one that this Flow was started with. Ask its owner for it."
-        return None
+        found = [token for token in (*self._fixed, *self._filed) if hmac.compare_digest(token.digest, shown)]
+        if not found:
+            raise Unauthorized("The token must be one of this Flow's. Got another. Ask its owner for one.")
+        if (state := found[0].state(time.time())) != "valid":
+            raise Unauthorized(f"The token must be valid. Got {found[0].name!r}, which is {state}. Ask for a new one.")
+        return Caller(found[0].name, found[0].role)
 
+    def record(self, entry: Entry, status: int) -> None:
+        """Write an entry into the audit log; where that fails, the gateway's own log says so."""
+        try:
+            self.audit.write(
+                token=entry.caller.name,
+                role=str(entry.caller.role),
+                transport=entry.transport,
+                request=entry.request,
+                endpoint=entry.endpoint,
+                documents=entry.documents,
+                status=status,
+            )
+        except OSError as error:
+            self._log.error(f"the audit log cannot be written: {error}")
 
-class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is not typed
-    """Refuse gRPC calls without the token as UNAUTHENTICATED."""
-
-    def __init__(self, token: Token, measures: Measures) -> None:
-        self._token = token
-        self._measures = measures
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        """Return the method's own handler, or one that refuses and is of the same kind."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method.startswith(OPEN_SERVICES):
-            return handler
-        given = dict(handler_call_details.invocation_metadata or ())
-        reason = self._token.refusal(given.get("authorization"))
-        if reason is None:
-            return handler
-        self._measures.refused("grpc")
-        return _refuser(handler, reason)
-
-
-def _refuser(handler: grpc.RpcMethodHandler, reason: str) -> grpc.RpcMethodHandler:
-    async def refuse(_: object, context: grpc.aio.ServicerContext) -> None:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
-
-    async def refuse_stream(_: object, context: grpc.aio.ServicerContext) -> object:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
-        yield  # never reached; makes this a generator, as gRPC expects of a method that streams its answer
-
-    if handler.request_streaming:
-        kind = (
-            grpc.stream_stream_rpc_method_handler
-            if handler.response_streaming
-            else grpc.stream_unary_rpc_method_handler
-        )
-    else:
-        kind = (
-            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        )
-    return kind(refuse_stream if handler.response_streaming else refuse)
-
-
-class HttpCheck:
-    """Refuse HTTP requests without the token as 401, before their body is read. ASGI middleware."""
-
-    def __init__(self, app: ASGIApp, token: Token, measures: Measures) -> None:
-        self._app = app
-        self._token = token
-        self._measures = measures
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with 401."""
-        path = scope.get("path", "")
-        # an address below DOWNLOADS is signed: that is its permission
-        open_page = path in OPEN_PAGES or path.startswith(DOWNLOADS)
-        if scope["type"] != "http" or (scope["method"] in ("GET", "HEAD") and open_page):
-            await self._app(scope, receive, send)
+    def _read(self) -> None:
+        """Read the file again where it has changed."""
+        if self._file is None:
             return
-        reason = self._token.refusal(dict(scope["headers"]).get(b"authorization"))
-        if reason is None:
-            await self._app(scope, receive, send)
+        try:
+            found = self._file.path.stat()
+            seen = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+        except FileNotFoundError:
+            seen = None
+        if seen == self._seen:
             return
-        self._measures.refused("http")
-        content: dict[str, object] = {"detail": reason}
-        if path.startswith(HUB):
-            content |= {"code": 401, "status": NOT_LOGGED_IN, "message": reason, "readableMessage": reason}
-        answer = JSONResponse(content, 401, headers={"WWW-Authenticate": "Bearer"})
-        await answer(scope, receive, send)
+        self._seen = seen
+        try:
+            self._filed = self._file.read()
+            self._locked = self._locked or bool(self._filed)
+        except (FinetunerError, OSError) as error:  # then nobody enters by the file
+            self._log.error(f"the tokens cannot be read: {error}")
+            self._filed, self._locked = [], True
+
+
+@dataclass
+class Entry:
+    """One request that has come in."""
+
+    access: Access
+    caller: Caller
+    transport: str
+    request: str
+    """Of HTTP, its method and path."""
+    endpoint: str = ""
+    """Of the Flow, where it is known."""
+    documents: int | None = None
+    """How many it holds, where that is known."""
+    needed: Role = field(default=Role.READ, init=False)
+
+    def require(self, role: Role, what: str) -> None:
+        """Refuse a caller whose role is less than `role`.
+
+        Raises:
+            Forbidden: with `what` in its message.
+        """
+        self.needed = max(self.needed, role)
+        if self.caller.role < role:
+            raise Forbidden(
+                f"role must be {role} for {what!r:.80}. Got {self.caller.role}, of the token {self.caller.name!r}. "
+                "Ask the Flow's owner for another token."
+            )
+
+    def close(self, status: Callable[[], int]) -> None:
+        """Write down what needed more than `read`, with how it ended as HTTP has it."""
+        if self.needed > Role.READ:
+            self.access.record(self, status())
+
+
+def _checked(secret: object) -> bytes:
+    if not (isinstance(secret, str) and secret and all("!" <= letter <= "~" for letter in secret)):
+        raise InvalidInput(
+            "The gateway's token must be one or more visible ASCII characters without spaces. "
+            f"Got {type(secret).__name__} of another kind. Choose another token; set it by the environment "
+            "variable FINETUNER_TOKEN, since Jina turns digits in YAML into numbers."
+        )
+    return secret.encode()

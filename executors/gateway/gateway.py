@@ -15,12 +15,17 @@ from jina.serve.runtimes.servers.http import FastAPIBaseServer
 
 from executors.collector import freeze_modules
 from executors.lifeline import end_with_parent
+from finetuner.checks import number
 from finetuner.wire import MAX_MESSAGE_BYTES
+from finetuner.workspace import Workspace
 
-from .access import GrpcCheck, Token
+from .access import Access
+from .grpc_check import GrpcCheck
 from .handler import Handler
 from .health import TIMEOUT
 from .http_app import build_app
+
+STOP_SECONDS = 5  # that open requests have when the Flow stops; a log that somebody follows has no end of its own
 
 # Jina's default is no limit.
 MESSAGE_LIMITS = {
@@ -29,25 +34,47 @@ MESSAGE_LIMITS = {
 }
 
 
+ROOMS_PORT = 2  # among the ports: after gRPC and HTTP
+
+
 class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc]  # jina is not typed
     """One door for every room.
 
+    Of its ports, a third one is for the rooms: gRPC on loopback without TLS, whose certificate is for another name.
+
     Args:
-        token: what callers must send as `authorization: token <t>`; by default $FINETUNER_TOKEN, and where
-            that is not set either, everybody may enter.
+        token: an admin's, which callers send as `authorization: token <t>`; by default $FINETUNER_TOKEN.
+        workspace_url: folder (or file:// URL) that all rooms of a Flow share, with the tokens and the audit log.
+            Without one there is neither.
+        rate_limit: requests a second that each token may send, and twice as many at once; 0 for no limit.
         health_timeout: seconds that an encoder has to answer `GET /healthz`.
+
+    Raises:
+        InvalidInput: a value that cannot be, and an address that other machines reach while there is no token.
     """
 
-    def __init__(self, token: str | None = None, health_timeout: float = TIMEOUT, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        token: str | None = None,
+        workspace_url: str | None = None,
+        rate_limit: float = 0,
+        health_timeout: float = TIMEOUT,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         end_with_parent()
         freeze_modules()
-        checked = Token(token if token is not None else os.environ.get("FINETUNER_TOKEN") or None)
+        self._request_handler.access = Access(
+            token if token is not None else os.environ.get("FINETUNER_TOKEN") or None,
+            None if workspace_url is None else Workspace(workspace_url).root,
+            number("rate_limit", rate_limit, 0, 1e6),
+            self.runtime_args.host,
+        )
         self.servers = [
-            GrpcSide(checked, **server)
-            if server["runtime_args"]["protocol"] == ProtocolType.GRPC
-            else HttpSide(checked, health_timeout, **server)
-            for server in self._server_kwargs
+            HttpSide(health_timeout, **server)
+            if server["runtime_args"]["protocol"] == ProtocolType.HTTP
+            else GrpcSide(**(_for_rooms(server) if place == ROOMS_PORT else server))
+            for place, server in enumerate(self._server_kwargs)
         ]
 
     def _get_request_handler(self) -> Handler:
@@ -56,12 +83,18 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         return handler
 
 
-class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
-    """Jina's gRPC server behind the token, with bounded messages."""
+def _for_rooms(server: dict[str, Any]) -> dict[str, Any]:
+    """Return a server's settings for loopback, without TLS."""
+    without = {name: value for name, value in server.items() if not name.startswith("ssl_")}
+    return {**without, "runtime_args": {**server["runtime_args"], "host": "127.0.0.1"}}
 
-    def __init__(self, token: Token, *, req_handler: Handler, **kwargs: Any) -> None:
+
+class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
+    """Jina's gRPC server behind the door, with bounded messages."""
+
+    def __init__(self, *, req_handler: Handler, **kwargs: Any) -> None:
         # Jina's constructor asks for the interceptors, so the check must be there before
-        self._check = GrpcCheck(token, req_handler.measures)
+        self._check = GrpcCheck(req_handler.access, req_handler.measures)
         options = {**(kwargs.pop("grpc_server_options", None) or {}), **MESSAGE_LIMITS}
         super().__init__(req_handler=req_handler, grpc_server_options=options, **kwargs)
 
@@ -73,12 +106,14 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
 class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed
     """The FastAPI app in Jina's uvicorn."""
 
-    def __init__(self, token: Token, health_timeout: float, **kwargs: Any) -> None:
-        self._token = token
+    def __init__(self, health_timeout: float, **kwargs: Any) -> None:
         self._health_timeout = health_timeout
         super().__init__(**kwargs)
+        self.uvicorn_kwargs.setdefault("timeout_graceful_shutdown", STOP_SECONDS)
+        # Jina asks `/` whether we live, and warns that it is ours; all that it asks for is a 200.
+        self.logger.logger.addFilter(lambda record: "used for health checks" not in record.getMessage())
 
     @property
     def app(self) -> FastAPI:
         """The app; Jina asks once."""
-        return build_app(self._request_handler, self._token, self._health_timeout)
+        return build_app(self._request_handler, self._request_handler.access, self._health_timeout)

@@ -1,11 +1,11 @@
-"""What the gateway does with each gRPC request before Jina passes it on: bound it, check it, count it."""
+"""What the gateway does with each gRPC request before Jina passes it on: let it in, bound it, check it, count it."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -16,9 +16,14 @@ from jina.proto import jina_pb2
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
 
+from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.hub import HTTP_PORT
 
+from .access import Access, Entry
 from .clip_client import read_path, sort_routes
+from .documents import response_status
+from .entries import Entries
+from .grpc_check import enter, refuse
 from .measures import Measures
 from .shortcut import pass_encoders
 
@@ -27,6 +32,9 @@ ASK_AGAIN = 5.0  # seconds
 
 class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
     """Jina's request handler with our bounds. The HTTP side shares it."""
+
+    access: Access
+    """Who may enter; the gateway sets it."""
 
     def __init__(self, *, args: Any, metrics_registry: Any = None, **kwargs: Any) -> None:
         super().__init__(args=args, metrics_registry=metrics_registry, **kwargs)
@@ -37,37 +45,54 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         self, request_iterator: AsyncIterator[DataRequest], context: Any = None, *args: Any, **kwargs: Any
     ) -> AsyncIterator[DataRequest]:
         """Answer a stream of requests."""
-        endpoint, answered = "", False
+        endpoint, answered, entries, refusal = "", False, Entries(), None
         bounded = _BoundedCall(context, self.runtime_args.prefetch)
 
         async def checked() -> AsyncIterator[DataRequest]:
-            nonlocal endpoint
+            nonlocal endpoint, refusal
             async for request in request_iterator:
                 read_path(request)
                 endpoint = request.header.exec_endpoint
-                await self._admit(request, context)
+                try:
+                    entries.add(request, await self._admit(request, context))
+                except FinetunerError as error:  # the call ends with it, once what came before is answered
+                    refusal = error
+                    return
                 yield request
 
         try:
             async for response in super().stream(checked(), bounded, *args, **kwargs):
-                self._count(response, endpoint)
+                entries.close(response, self._count(response, endpoint))
                 sort_routes(response)
                 answered = True
                 yield response
+            if refusal is not None:
+                self.measures.answered("grpc", endpoint, "refused")
+                await refuse(context, refusal)
         except Exception:
-            if not answered:
+            if not answered and refusal is None:
                 self.measures.answered("grpc", endpoint, "failed")
             raise
+        finally:
+            entries.close_left()
 
     async def process_single_data(self, request: DataRequest, context: Any = None) -> DataRequest:
         """Answer one request."""
         read_path(request)
-        await self._admit(request, context)
-        response = await super().process_single_data(request, context)
-        sort_routes(response)
-        if context is not None:  # the HTTP side has none, and counts its requests itself
-            self._count(response, request.header.exec_endpoint)
-        return response
+        try:
+            entry, status = await self._admit(request, context), lambda: 500
+        except FinetunerError as error:
+            self.measures.answered("grpc", request.header.exec_endpoint, "refused")
+            await refuse(context, error)
+        try:
+            response = await super().process_single_data(request, context)
+            sort_routes(response)
+            if entry is not None:  # the HTTP side counts its requests itself
+                status = self._count(response, request.header.exec_endpoint)
+            return response
+        finally:
+            if entry is not None:
+                entry.close(status)
 
     async def endpoint_discovery(self, empty: Any = None, context: Any = None) -> jina_pb2.EndpointsProto:
         """Return the endpoints of all rooms, asked once.
@@ -100,20 +125,37 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             await asyncio.wait_for(self.endpoint_discovery(), ASK_AGAIN)
             self._asked_at = math.inf
 
-    async def _admit(self, request: DataRequest, context: Any) -> None:
-        """Refuse a request, or choose its rooms."""
-        if context is not None:  # the HTTP side has none, and reads JSON
-            await _refuse_pickle(request, context)
+    async def stream_doc(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Refuse: single documents are of DocArray v2, and no room takes them."""
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "Documents must come in a DataRequest. Use jina.Client.post."
+        )
+        yield  # never reached; makes this a generator, as gRPC expects
+
+    async def _admit(self, request: DataRequest, context: Any) -> Entry | None:
+        """Let a request in and choose its rooms; the HTTP side, which has no context, has let its own in.
+
+        Raises:
+            FinetunerError: what stands against it.
+        """
+        entry = None
+        if context is not None:
+            _refuse_pickle(request)
+            documents = len(request.proto_with_data.data.docs.docs)
+            entry = enter(self.access, context, request.header.exec_endpoint, documents)
         await self._learn_endpoints()
         if self._asked_at == math.inf:  # all rooms have told their endpoints; the end of the graph has none
             nodes = self.streamer.topology_graph.all_nodes
             pass_encoders(request, {node.name: node.endpoints for node in nodes if node.endpoints is not None})
+        return entry
 
-    def _count(self, response: DataRequest, endpoint: str) -> None:
+    def _count(self, response: DataRequest, endpoint: str) -> Callable[[], int]:
+        """Count an answer; return what reads, from its documents, what HTTP would call it."""
         # where a room does not answer, Jina ends the stream with an empty response
         unanswered = not response.header.exec_endpoint
         failed = unanswered or response.header.status.code == jina_pb2.StatusProto.ERROR
         self.measures.answered("grpc", response.header.exec_endpoint or endpoint, "failed" if failed else "ok")
+        return lambda: 500 if failed else response_status(response)
 
     Call = stream
 
@@ -140,11 +182,10 @@ class _BoundedCall:
         )
 
 
-async def _refuse_pickle(request: DataRequest, context: Any) -> None:
+def _refuse_pickle(request: DataRequest) -> None:
     """Refuse documents that come as `docs_bytes`: DocArray would unpickle them, which runs the sender's code."""
     if request.proto_with_data.data.WhichOneof("documents") == "docs_bytes":
-        await context.abort(
-            grpc.StatusCode.INVALID_ARGUMENT,
+        raise InvalidInput(
             "Documents must come in the request's field `docs`. Got `docs_bytes`, which holds a pickle. "
-            "Send them with jina.Client.",
+            "Send them with jina.Client."
         )

@@ -31,10 +31,17 @@ class Measures:
         for protocol in ("grpc", "http"):
             self._refused.labels(protocol)  # a counter that starts at 0 can be alerted on
 
-    def answered(self, protocol: str, endpoint: str, outcome: str) -> None:
-        """Count one request; `outcome` is 'ok', 'refused' (the caller's fault) or 'failed'."""
-        known = endpoint if endpoint in ENDPOINTS else "other"
-        self._requests.labels(protocol, known, outcome).inc()
+    def answered(self, protocol: str, endpoint: str, outcome: str, *, known: bool = False) -> None:
+        """Count one request.
+
+        Args:
+            protocol: 'grpc' or 'http'.
+            endpoint: its path.
+            outcome: 'ok', 'refused' (the caller's fault) or 'failed'.
+            known: whether the path is one of few, also where the contract does not name it.
+        """
+        label = endpoint if known or endpoint in ENDPOINTS else "other"
+        self._requests.labels(protocol, label, outcome).inc()
 
     def refused(self, protocol: str) -> None:
         """Count one call without the right token."""

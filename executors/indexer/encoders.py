@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from docarray import Document, DocumentArray
@@ -10,21 +9,21 @@ from docarray import Document, DocumentArray
 from finetuner import wire
 from finetuner.connection import Connection
 from finetuner.exceptions import FinetunerError, FinetunerServerError
-from finetuner.flow_settings import TOKEN
 
 
 class Encoders:
     """Encodes by an artifact, at the Flow's own door.
 
     Args:
-        address: the gateway's, such as 'grpc://127.0.0.1:51000'; the token comes from $FINETUNER_TOKEN.
+        address: the gateway's, such as 'grpc://127.0.0.1:51000'.
+        token: what to show there.
 
     Raises:
         InvalidInput: an address of another form.
     """
 
-    def __init__(self, address: str) -> None:
-        self._flow = Connection(address, os.environ.get(TOKEN, ""))
+    def __init__(self, address: str, token: str) -> None:
+        self._flow = Connection(address, token)
 
     def __call__(self, artifact: str, documents: Sequence[Document]) -> list[Document]:
         """Return the documents, in order, with embedding and tag, or with their error.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from executors.indexer.encoders import Encoders, NoEncoders
@@ -11,6 +13,8 @@ from executors.indexer.engines.engine import Engine
 from finetuner.backbones import find_backbone
 from finetuner.checks import flag, number, text, whole
 from finetuner.exceptions import InvalidInput
+from finetuner.flow_settings import TOKEN
+from finetuner.tokens import rooms_secret
 
 EDGE = "edge"
 
@@ -52,9 +56,11 @@ class IndexSettings:
         """Return what keeps the vectors."""
         return EdgeEngine(self.quantise) if self.index == EDGE else server(self.index, self.quantise)
 
-    def encoders(self) -> Encoders | NoEncoders:
-        """Return what encodes."""
-        return Encoders(self.encoder) if self.encoder else NoEncoders()
+    def encoders(self, root: Path) -> Encoders | NoEncoders:
+        """Return what encodes; `root` is the workspace's folder, where the gateway's token for rooms lies."""
+        if not self.encoder:
+            return NoEncoders()
+        return Encoders(self.encoder, os.environ.get(TOKEN) or rooms_secret(root))
 
 
 def checked_url(name: str, value: object) -> str:

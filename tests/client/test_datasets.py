@@ -245,3 +245,15 @@ def test_an_unknown_name_is_refused_with_those_that_are_there(datasets: Datasets
     push(datasets, "two", "b")
     with pytest.raises(DatasetNotFound, match=r"Got 'three', which is neither a dataset here \(one, two\)"):
         datasets.find("three")
+
+
+@pytest.mark.parametrize(("offset", "limit"), [(0, 1), (0, 9), (1, 3), (2, 2), (4, 1), (5, 5), (2**53, 1)])
+def test_a_page_may_begin_in_any_part(datasets: Datasets, offset: int, limit: int) -> None:
+    texts = ["a", "b", "c", "d", "e"]
+    datasets.add_part("upload", 0, part(*texts[:2]))
+    datasets.add_part("upload", 1, part(*texts[2:3]))
+    datasets.add_part("upload", 2, part(*texts[3:]))
+    version = datasets.commit("letters", "upload", 5).version
+    assert datasets.page(version, offset, limit)[:, "id"] == texts[offset : offset + limit]
+    with pytest.raises(DatasetNotFound, match="content hash"):
+        datasets.page("0" * 64, offset, limit)

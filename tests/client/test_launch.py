@@ -138,6 +138,22 @@ def test_a_port_that_is_none(small_flow: Path, tmp_path: Path, port: int) -> Non
         configured(small_flow, workspace=tmp_path, grpc_port=port, http_port=0)
 
 
+def test_other_machines_are_let_in_by_a_token_alone(
+    small_flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(flow_settings.TOKEN, raising=False)
+    content = yaml.safe_load(small_flow.read_text())
+    content["gateway"]["host"] = "0.0.0.0"
+    wide = small_flow.with_name("wide.yml")
+    wide.write_text(yaml.safe_dump(content, sort_keys=False))
+    for flow, bind in ((small_flow, "0.0.0.0"), (wide, None)):
+        with pytest.raises(InvalidInput, match=r"--bind must be 127\.0\.0\.1 while there is no token") as error:
+            serve(flow, workspace=tmp_path / "w", grpc_port=0, http_port=0, bind=bind)
+        assert f"`finetuner token create NAME --role admin --workspace {tmp_path / 'w'}`" in str(error.value)
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "w" / "flow.json").exists()
+
+
 def test_without_a_checkout_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(flow_settings.FLOWS, str(tmp_path))
     with pytest.raises(InvalidInput, match="checkout"):
@@ -159,6 +175,11 @@ def test_a_running_flow_is_healthy_inside_and_gone_outside(
         assert answer.status_code == 200
         assert set(flow.metrics) == {"gateway", "text_encoder", "vision_encoder"}
         assert all(httpx.get(url).status_code == 200 for url in flow.metrics.values())
+        children = psutil.Process(flow.pid).children(recursive=True)
+        found = [each for child in children for each in child.net_connections() if each.status == "LISTEN"]
+        listening = [each.laddr.ip.removeprefix("::ffff:") for each in found]
+        assert len(listening) >= 7, "two doors, two rooms, and the metrics of three"
+        assert set(listening) == {"127.0.0.1"}
         assert flow.pid in {process.pid for process in marked(flow._mark)}
         assert len(marked(flow._mark)) >= 4
         log = flow.log.read_text()

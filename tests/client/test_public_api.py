@@ -128,7 +128,9 @@ SIGNATURES = {
     "move_index": ("(url: 'str') -> 'dict[str, Any]'"),
     "notebook_login": ("(force: 'bool' = False, interactive: 'bool | None' = None) -> 'None'"),
     "promote": ("(artifact: 'str', alias: 'str' = 'live') -> 'None'"),
+    "pull_artifact": ("(artifact: 'str', directory: 'str' = 'artifacts/') -> 'str'"),
     "pull_data": ("(name: 'str') -> 'DocumentArray'"),
+    "push_artifact": ("(path: 'str') -> 'dict[str, Any]'"),
     "push_data": ("(name: 'str', documents: 'DocumentArray') -> 'dict[str, Any]'"),
     "restore_index": ("(name: 'str') -> 'dict[str, Any]'"),
     "search": (

@@ -58,6 +58,8 @@ class Trainer(Connection):
             answer = wire.reply({"text": text, "offset": max(end, given["offset"]), "status": state})
         elif endpoint == wire.RUNS_METRICS:
             answer = wire.reply({**status, "scores": SCORES, "steps": STEPS, "evaluations": EVALUATIONS})
+        elif endpoint == wire.RUNS_HISTORY:
+            answer = wire.reply({"steps": [{"step": given["after"] + 1}], "evaluations": []})
         elif endpoint == wire.RUNS_EXAMPLES:
             answer = wire.reply({**status, "examples": EXAMPLES})
         elif "file" in given:
@@ -132,6 +134,9 @@ def test_results_are_there_when_the_run_has_finished(
             ask()
     assert not (tmp_path / "out").exists()
     assert run.loss_curve()[1] == {"step": 2, "loss": 1.5}  # so far
+    assert run.history(after=4) == {"steps": [{"step": 5}], "evaluations": []}
+    with pytest.raises(InvalidInput, match="after must be a whole number"):
+        run.history(after=-1)
     assert run.evaluations() == [{"step": 2, "epoch": 1, "metrics": {"clip-text_recall_at_k": 0.5}}]
 
 

@@ -13,7 +13,14 @@ from docarray import Document, DocumentArray
 import finetuner
 from finetuner import hub, session
 from finetuner.connection import Connection
-from finetuner.exceptions import ArtifactNotFound, FlowUnreachable, InvalidInput, NoSuchModel, SelectModelRequired
+from finetuner.exceptions import (
+    ArtifactNotFound,
+    FlowUnreachable,
+    Forbidden,
+    InvalidInput,
+    NoSuchModel,
+    SelectModelRequired,
+)
 from finetuner.hub_executor import LOGGED_IN
 
 
@@ -58,6 +65,15 @@ def test_the_token_comes_from_the_argument_or_the_environment(monkeypatch: pytes
     assert finetuner.get_token() == "second"
     finetuner.login(token="first", host="x:1")
     assert (finetuner.get_token(), session.connection().host) == ("first", "grpc://x:1")
+
+
+def test_a_token_that_may_only_read_logs_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(self: Connection, endpoint: str, **parameters: Any) -> None:
+        raise Forbidden("role must be write for '/experiments/create'. Got read, of the token 'ci'.")
+
+    monkeypatch.setattr(Connection, "call", call)
+    finetuner.login(token="a-readers", host="http://x:1")
+    assert finetuner.get_token() == "a-readers"
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def test_every_flow_bounds_and_hides_its_rooms(name: str) -> None:
     assert settings["prefetch"] == 16
     assert 300_000 < settings["timeout_send"] <= 1_800_000, "past the lane's deadline"
     assert (gateway["port"], gateway["host"], gateway["port_monitoring"]) == ([51000, 51001], "127.0.0.1", 51100)
+    assert gateway["uses_with"] == {"workspace_url": "workspace", "rate_limit": 0}
     for room in rooms:
         assert room["grpc_server_options"] == limits, room["name"]
         assert room["host"] == "127.0.0.1", "who reaches a room passes the token by"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from finetuner.flow_settings import Certificate
+
 ROOT = Path(__file__).parents[2]
 TOKEN = "s3cret-t0ken"
 
@@ -28,6 +31,7 @@ class Door:
     grpc_port: int
     http: str
     metrics: str
+    rooms_port: int = 0
 
     @property
     def grpc(self) -> str:
@@ -35,9 +39,9 @@ class Door:
 
 
 @contextmanager
-def toy_flow(folder: Path, vision: str, token: str | None) -> Iterator[Door]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    grpc_port, http_port, metrics_port = (each.getsockname()[1] for each in sockets)
+def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certificate | None = None) -> Iterator[Door]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    grpc_port, http_port, metrics_port, rooms_port = (each.getsockname()[1] for each in sockets)
     rooms = {"trainer": "ToyTrainer", "text_encoder": "ToyText", "vision_encoder": vision, "indexer": "ToyIndexer"}
     content = {
         "jtype": "Flow",
@@ -61,6 +65,10 @@ def toy_flow(folder: Path, vision: str, token: str | None) -> Iterator[Door]:
             for name, uses in rooms.items()
         ],
     }
+    if certificate is not None:
+        content["gateway"]["protocol"].append("grpc")
+        content["gateway"]["port"].append(rooms_port)
+        content["gateway"] |= {"ssl_certfile": str(certificate.file), "ssl_keyfile": str(certificate.key)}
     path = folder / "flow.yml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     environment = {**os.environ, "JINA_OPTOUT_TELEMETRY": "1", "JINA_LOG_LEVEL": "WARNING"}
@@ -70,7 +78,8 @@ def toy_flow(folder: Path, vision: str, token: str | None) -> Iterator[Door]:
         environment["FINETUNER_TOKEN"] = token
     for each in sockets:
         each.close()
-    door = Door(grpc_port, f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}")
+    scheme = "http" if certificate is None else "https"
+    door = Door(grpc_port, f"{scheme}://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}", rooms_port)
     with open(folder / "flow.log", "wb") as log:
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
@@ -97,7 +106,7 @@ def toy_flow(folder: Path, vision: str, token: str | None) -> Iterator[Door]:
 
 def _answers(http: str) -> bool:
     try:
-        urllib.request.urlopen(http, timeout=1).close()
+        urllib.request.urlopen(http, timeout=1, context=ssl._create_unverified_context()).close()
     except OSError:
         return False
     return True

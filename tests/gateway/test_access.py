@@ -11,8 +11,9 @@ from jina import Client
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest, SingleDocumentRequest
 
-from executors.gateway.access import Token
-from finetuner.exceptions import InvalidInput
+from executors.gateway.access import ANYBODY, Access, Caller
+from finetuner.exceptions import InvalidInput, Unauthorized
+from finetuner.tokens import ENVIRONMENT, Role
 from finetuner.wire import MAX_MESSAGE_BYTES
 
 from .conftest import TOKEN, Door
@@ -29,22 +30,22 @@ def request() -> DataRequest:
 
 @pytest.mark.parametrize("header", [f"token {TOKEN}", f"Bearer {TOKEN}", f"TOKEN  {TOKEN} "])
 def test_the_token_lets_in(header: str) -> None:
-    assert Token(TOKEN).refusal(header) is None
-    assert Token(TOKEN).refusal(header.encode()) is None
+    for each in (header, header.encode()):
+        assert Access(TOKEN).caller(each) == Caller(ENVIRONMENT, Role.ADMIN)
 
 
 @pytest.mark.parametrize("header", WRONG)
 def test_anything_else_does_not(header: str | None) -> None:
-    reason = Token(TOKEN).refusal(header)
-    assert reason
-    assert TOKEN not in reason
-    assert Token(None).refusal(header) is None
+    with pytest.raises(Unauthorized) as refused:
+        Access(TOKEN).caller(header)
+    assert TOKEN not in str(refused.value)
+    assert Access(None).caller(header) == ANYBODY
 
 
 @pytest.mark.parametrize("secret", ["", "two words", "ümlaut", "line\n", 123])
 def test_a_token_that_no_header_can_carry_is_refused(secret: str) -> None:
     with pytest.raises(InvalidInput, match="visible ASCII"):
-        Token(secret)
+        Access(secret)
 
 
 @pytest.mark.parametrize("header", [None, f"token {TOKEN}x", TOKEN, f"Basic {TOKEN}", "token", ""])

@@ -64,6 +64,6 @@ class ToyIndexer(ToyRoom):
 
 
 class ToyTrainer(ToyRoom):
-    @requests(on=["/fit", "/runs/list"])
+    @requests(on=["/fit", "/runs/list", "/experiments/create"])
     def answer(self, parameters: dict[str, Any], **_: Any) -> DocumentArray:
         return DocumentArray([Document(text=json.dumps(parameters))])

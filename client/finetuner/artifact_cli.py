@@ -1,0 +1,37 @@
+"""`finetuner artifact ...`: models as files, to and from a Flow that is up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import library
+from .cli_options import Host, Token
+from .session import login
+
+artifact_app = typer.Typer(no_args_is_help=True, help="Send artifacts to the Flow and fetch them: push, pull.")
+
+
+@artifact_app.command()
+def push(
+    path: Annotated[Path, typer.Argument(help="Zip that save_artifact wrote, or a folder.")],
+    host: Host = None,
+    token: Token = None,
+) -> None:
+    """Publish an artifact under its own id, and print that."""
+    login(host=host, token=token)
+    typer.echo(library.push_artifact(str(path))["artifact_id"])
+
+
+@artifact_app.command()
+def pull(
+    artifact: Annotated[str, typer.Argument(help="Id or alias.")],
+    directory: Annotated[Path, typer.Argument(help="Folder for the zip.")] = Path("artifacts"),
+    host: Host = None,
+    token: Token = None,
+) -> None:
+    """Fetch an artifact as a zip, and print its path."""
+    login(host=host, token=token)
+    typer.echo(library.pull_artifact(artifact, str(directory)))

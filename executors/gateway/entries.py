@@ -1,0 +1,35 @@
+"""The requests of one gRPC stream that wait for their answers, which may come in another order."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+
+from jina.types.request.data import DataRequest
+
+from .access import Entry
+
+
+class Entries:
+    """Entries by request id; callers may use an id twice, or none."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, deque[Entry]] = defaultdict(deque)
+
+    def add(self, request: DataRequest, entry: Entry | None) -> None:
+        """Remember an entry until its request is answered."""
+        if entry is not None:
+            self._waiting[request.header.request_id].append(entry)
+
+    def close(self, response: DataRequest, status: Callable[[], int]) -> None:
+        """Close the entry that this answers; an answer that says nothing of its request leaves it to `close_left`."""
+        waiting = self._waiting.get(response.header.request_id)
+        if waiting:
+            waiting.popleft().close(status)
+
+    def close_left(self) -> None:
+        """Close what is not answered when the stream ends."""
+        for waiting in self._waiting.values():
+            for entry in waiting:
+                entry.close(lambda: 500)
+        self._waiting.clear()

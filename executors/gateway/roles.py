@@ -1,0 +1,82 @@
+"""What each request needs: one table for the Flow's endpoints, one for HTTP, one for gRPC's methods.
+
+What is in no table needs `admin`, so that nothing new is open by oversight.
+"""
+
+from __future__ import annotations
+
+import re
+
+from finetuner import wire
+from finetuner.tokens import Role
+
+from .hub_links import DOWNLOADS
+
+READ, WRITE, ADMIN = Role.READ, Role.WRITE, Role.ADMIN
+HUB = "/v2/rpc/"
+
+ENDPOINTS: dict[str, Role] = {
+    **dict.fromkeys((wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.FILTER, wire.STATUS), READ),
+    **dict.fromkeys((wire.RUNS_GET, wire.RUNS_LIST, wire.RUNS_STATUS, wire.RUNS_LOGS), READ),
+    **dict.fromkeys((wire.RUNS_METRICS, wire.RUNS_EXAMPLES, wire.RUNS_HISTORY, wire.EXPERIMENTS_LIST), READ),
+    **dict.fromkeys((wire.DATASETS_LIST, wire.DATASETS_PULL, wire.DATASETS_SHOW), READ),
+    **dict.fromkeys((wire.ARTIFACTS_LIST, wire.ARTIFACTS_PULL), READ),
+    **dict.fromkeys((wire.FIT, wire.RUNS_CANCEL, wire.RUNS_RESUME, wire.RUNS_DELETE, wire.EVALUATE), WRITE),
+    **dict.fromkeys((wire.EXPERIMENTS_CREATE, wire.EXPERIMENTS_DELETE), WRITE),
+    **dict.fromkeys((wire.DATASETS_PUSH, wire.DATASETS_DELETE, wire.ARTIFACTS_PUSH, wire.ARTIFACTS_PROMOTE), WRITE),
+    **dict.fromkeys((wire.INDEX, wire.DELETE, wire.REINDEX_CANCEL), WRITE),
+    **dict.fromkeys((wire.INDEX_BACKUP, wire.INDEX_RESTORE, wire.INDEX_VERIFY, wire.INDEX_MOVE), ADMIN),
+    wire.COLLECTIONS_DROP: ADMIN,
+}
+
+# Of every method but GET and HEAD, which read; with another one than POST nothing reads. Paths that are not here are
+# endpoints of the Flow.
+PATHS: tuple[tuple[str, Role], ...] = (
+    (r"/post", READ),  # the body names the endpoint; what that one needs is asked for when the body has been read
+    (r"/v1/(encode|search|embeddings|index/filter)", READ),
+    (r"/v1/(index|index/delete|evaluate|artifacts)", WRITE),
+    (r"/v1/(datasets/[^/]+|artifacts/[^/]+/promote)", WRITE),
+    (r"/v1/experiments/[^/]+/runs/[^/]+/(cancel|resume)", WRITE),
+    (r"/api/v1/experiments(/.*)?", WRITE),
+    (rf"{HUB}(user\.identity\.whoami|artifact\.(list|getDetail|getDownloadUrl)|executor\.getPackage)", READ),
+    (rf"{HUB}artifact\.(upload|delete|update)", WRITE),
+)
+
+# What a probe needs before it knows a token, what holds no data, and addresses whose signature is their permission.
+OPEN_PAGES = frozenset({"/", "/docs", "/healthz", "/dry_run"})
+OPEN_FOLDERS = ("/ui/", DOWNLOADS)
+OPEN_SERVICES = ("/grpc.health.v1.Health/", "/jina.JinaGatewayDryRunRPC/")
+# Each message names its endpoint.
+DATA_METHODS = frozenset({"/jina.JinaRPC/Call", "/jina.JinaSingleDataRequestRPC/process_single_data"})
+READ_SERVICES = (
+    "/jina.JinaInfoRPC/",
+    "/jina.JinaDiscoverEndpointsRPC/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+)
+
+
+def of_endpoint(endpoint: str) -> Role:
+    """Return what an endpoint of the Flow needs, over either protocol."""
+    return ENDPOINTS.get(endpoint, ADMIN)
+
+
+def of_page(method: str, path: str) -> Role | None:
+    """Return what an HTTP request needs, None where it is open."""
+    if method in ("GET", "HEAD"):
+        return None if path in OPEN_PAGES or path.startswith(OPEN_FOLDERS) else READ
+    for pattern, role in PATHS:
+        if re.fullmatch(pattern, path, re.DOTALL):
+            return role if method == "POST" else max(role, WRITE)
+    if method != "POST":
+        return ADMIN
+    for endpoint in (wire.ENCODE, wire.RANK):  # /encode/MODEL, as clip_client.read_path takes it
+        if path.startswith(f"{endpoint}/"):
+            return of_endpoint(endpoint)
+    return of_endpoint(path)
+
+
+def of_method(method: str) -> Role | None:
+    """Return what a gRPC method needs, None where it is open; of DATA_METHODS the least that a message may need."""
+    if method.startswith(OPEN_SERVICES):
+        return None
+    return READ if method in DATA_METHODS or method.startswith(READ_SERVICES) else ADMIN

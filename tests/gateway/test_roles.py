@@ -1,0 +1,69 @@
+"""What each request needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from executors.gateway import roles
+from finetuner import wire
+from finetuner.tokens import Role
+
+READ, WRITE, ADMIN = Role
+
+
+def test_every_endpoint_of_the_contract_has_its_row() -> None:
+    contract = {value for name, value in vars(wire).items() if name.isupper() and str(value).startswith("/")}
+    assert set(roles.ENDPOINTS) == contract
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "/Encode", "/encode ", "/fit/", "encode", "/search/x", "/index/drop", "_jina_dry_run_", "/default"]
+)
+def test_what_is_in_no_table_is_an_admins(endpoint: str) -> None:
+    assert roles.of_endpoint(endpoint) == ADMIN
+    if endpoint.startswith("/"):
+        assert roles.of_page("POST", endpoint) == ADMIN
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "needed"),
+    [
+        ("GET", "/", None),
+        ("HEAD", "/healthz", None),
+        ("GET", "/ui/app.js", None),
+        ("GET", "/uix", READ),
+        ("GET", "/v2/download/x", None),
+        ("POST", "/v2/download/x", ADMIN),
+        ("GET", "/openapi.json", READ),
+        ("GET", "/v1/artifacts/x/zip", READ),
+        ("POST", "/", READ),
+        ("POST", "/encode/clip-mini", READ),
+        ("POST", "/encode/../fit", READ),  # a model's name, not a path
+        ("POST", "/v1/search", READ),
+        ("POST", "/v1/search\n", ADMIN),
+        ("POST", "//v1/search", ADMIN),
+        ("POST", "/v1/search/", ADMIN),
+        ("POST", "/v1/index", WRITE),
+        ("POST", "/v1/artifacts/x/promote", WRITE),
+        ("DELETE", "/v1/datasets/x", WRITE),
+        ("DELETE", "/api/v1/experiments/", WRITE),
+        ("DELETE", "/api/v1/experiments/e/runs/r", WRITE),
+        ("POST", "/v2/rpc/artifact.upload", WRITE),
+        ("POST", "/v2/rpc/artifactXupload", ADMIN),
+        ("POST", "/fit", WRITE),
+        ("POST", "/index/backup", ADMIN),
+        ("PUT", "/encode", ADMIN),
+        ("PUT", "/v1/search", WRITE),
+        ("OPTIONS", "/", ADMIN),
+        ("TRACE", "/healthz", ADMIN),
+    ],
+)
+def test_pages(method: str, path: str, needed: Role | None) -> None:
+    assert roles.of_page(method, path) == needed
+
+
+def test_a_new_method_of_grpc_is_an_admins() -> None:
+    assert roles.of_method("/jina.JinaExecutorSnapshot/snapshot") == ADMIN
+    assert roles.of_method("/jina.JinaRPC/Call") == READ
+    assert roles.of_method("/grpc.health.v1.Health/Check") is None
+    assert roles.of_method("/grpc.health.v1.HealthX/Check") == ADMIN
