@@ -25,7 +25,9 @@ from .library import (
     list_artifacts,
     list_data,
     promote,
+    pull_artifact,
     pull_data,
+    push_artifact,
     push_data,
 )
 from .retrieval import (
@@ -106,7 +108,9 @@ __all__ = [
     "move_index",
     "notebook_login",
     "promote",
+    "pull_artifact",
     "pull_data",
+    "push_artifact",
     "push_data",
     "restore_index",
     "search",

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,10 +211,25 @@ class Datasets:
         """
         from docarray import Document, DocumentArray
 
-        if not self.holds(version):
-            raise DatasetNotFound(f"version must be a dataset's content hash. Got {version[:80]!r}, which is not here.")
+        self._require(version)
         parts = self.parts(version)[number : number + 1]
         return DocumentArray(Document.from_bytes(content, protocol="protobuf") for content in _read(parts))
+
+    def page(self, version: str, offset: int, limit: int) -> DocumentArray:
+        """Return at most `limit` documents of a version from position `offset` on.
+
+        Raises:
+            DatasetNotFound: no such content here.
+        """
+        from docarray import Document, DocumentArray
+
+        self._require(version)
+        contents = islice(_read_from(self.parts(version), offset), limit)
+        return DocumentArray(Document.from_bytes(content, protocol="protobuf") for content in contents)
+
+    def _require(self, version: str) -> None:
+        if not self.holds(version):
+            raise DatasetNotFound(f"version must be a dataset's content hash. Got {version[:80]!r}, which is not here.")
 
 
 def _from_dict(described: dict[str, Any]) -> Dataset:
@@ -237,6 +253,17 @@ def _measured(folder: Path, name: str) -> Dataset:
 
 def _contents(folder: Path) -> Iterator[bytes]:
     return _read(sorted(folder.glob("part-*.parquet")))
+
+
+def _read_from(parts: Iterable[Path], offset: int) -> Iterator[bytes]:
+    """Yield documents from a position on; of the parts before it, only their counts are read."""
+    import pyarrow.parquet
+
+    for path in parts:
+        count = pyarrow.parquet.read_metadata(path).num_rows
+        if offset < count:
+            yield from islice(_read([path]), offset, None)
+        offset = max(offset - count, 0)
 
 
 def _read(parts: Iterable[Path]) -> Iterator[bytes]:

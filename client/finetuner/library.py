@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import wire
+from .artifact import read_manifest, zip_folder
 from .connection import Connection
-from .run import fetch_artifact
+from .progress import bar
+from .run import fetch_artifact, save_zip
 from .session import connection
 from .upload import pull_documents, push_documents
 from .workspace import NAME
@@ -67,6 +69,60 @@ def list_artifacts() -> list[dict[str, Any]]:
     """Return the manifests of all published artifacts, oldest first, each with its 'aliases'."""
     artifacts: list[dict[str, Any]] = connection().call(wire.ARTIFACTS_LIST)
     return artifacts
+
+
+def push_artifact(path: str) -> dict[str, Any]:
+    """Send an artifact to the Flow, which checks it and publishes it under its own id.
+
+    Args:
+        path: a zip that `save_artifact` wrote, or a folder with what is in it.
+
+    Returns:
+        The artifact's manifest.
+
+    Raises:
+        ArtifactNotFound: no such file or folder.
+        AlreadyExists: the Flow has another artifact of that id; the same one again changes nothing.
+        InvalidInput: it is no artifact.
+    """
+    import tempfile
+
+    source = Path(path)
+    with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
+        if not source.is_file():
+            source = zip_folder(source, Path(folder) / "artifact.zip", read_manifest(source).run_name)
+        return _send_zip(connection(), source)
+
+
+def _send_zip(flow: Connection, file: Path) -> dict[str, Any]:
+    import uuid
+
+    from docarray import Document, DocumentArray
+
+    upload, size = uuid.uuid4().hex, file.stat().st_size
+    with open(file, "rb") as opened, bar(f"Uploading {file.name}", size) as advance:
+        while piece := opened.read(wire.PIECE_BYTES):
+            offset = opened.tell() - len(piece)
+            flow.send(wire.ARTIFACTS_PUSH, DocumentArray([Document(blob=piece)]), upload=upload, offset=offset)
+            advance(len(piece))
+        manifest: dict[str, Any] = flow.call(wire.ARTIFACTS_PUSH, upload=upload, commit=opened.tell())
+    return manifest
+
+
+def pull_artifact(artifact: str, directory: str = "artifacts/") -> str:
+    """Fetch a published artifact and write it as a zip, as `Run.save_artifact` does.
+
+    Args:
+        artifact: id or alias.
+        directory: made where it is not there.
+
+    Returns:
+        Path of `<directory>/<run name>.zip`.
+
+    Raises:
+        ArtifactNotFound, CorruptedArtifact
+    """
+    return save_zip(connection(), artifact, directory)
 
 
 def get_model(

@@ -16,6 +16,7 @@ from .checks import whole
 from .connection import Connection
 from .exceptions import RunFailedError, RunInProgressError, RunPreparingError
 from .progress import bar
+from .workspace import checked_name
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")
 STEP = re.compile(r"step (\d+)/(\d+) ")
@@ -148,6 +149,19 @@ class Run:
         """Return what was reported while training, so far: step, epoch, loss, val_loss, pairs_per_second, ..."""
         return [json.loads(line) for line in self._call(wire.RUNS_METRICS)["steps"].splitlines()]
 
+    def history(self, after: int = 0) -> dict[str, list[dict[str, Any]]]:
+        """Return what charts show, so far and in at most some thousand points; `loss_curve` has more of fewer steps.
+
+        Args:
+            after: steps behind this one, and evaluations from it on, to ask for the rest.
+
+        Returns:
+            {'steps': [{'step', 'epoch', 'loss', 'learning_rate', 'pairs_per_s'}],
+            'evaluations': [{'step', 'epoch', 'metrics': {name: value}}]}, from step 0, before training, to the last
+        """
+        found: dict[str, list[dict[str, Any]]] = self._call(wire.RUNS_HISTORY, after=whole("after", after, 0, 2**53))
+        return found
+
     def display_metrics(self) -> None:
         """Print the metrics before and after as tables.
 
@@ -207,14 +221,7 @@ class Run:
             RunInProgressError, RunFailedError, CorruptedArtifact
         """
         self._require_finished(self.status())
-        target = Path(directory) / f"{self.name}.zip"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".artifact-"))
-        try:
-            fetch_artifact(self._connection, self.artifact_id, folder)
-            return str(artifact.zip_folder(folder, target, self.name))
-        finally:
-            shutil.rmtree(folder)
+        return save_zip(self._connection, self.artifact_id, directory, self.name)
 
     def _require_finished(self, status: dict[str, Any]) -> None:
         if status["status"] == "CREATED":
@@ -223,6 +230,32 @@ class Run:
             raise RunInProgressError(f"run {self.name!r} must have finished. It is training. Call wait().")
         if status["status"] != "FINISHED":
             raise RunFailedError(f"run {self.name!r} ended as {status['status']}: {status['details']}")
+
+
+def save_zip(connection: Connection, reference: str, directory: str, name: str = "") -> str:
+    """Fetch a published artifact and write it as a zip.
+
+    Args:
+        connection: to the Flow.
+        reference: an artifact id or alias.
+        directory: made where it is not there.
+        name: of the zip and of the folder in it; '' for that of the artifact's run.
+
+    Returns:
+        Path of `<directory>/<name>.zip`.
+
+    Raises:
+        ArtifactNotFound, CorruptedArtifact
+    """
+    parent = Path(directory)
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=".artifact-"))
+    try:
+        fetch_artifact(connection, reference, folder)
+        name = name or checked_name(artifact.read_manifest(folder).run_name, "artifact's run name")
+        return str(artifact.zip_folder(folder, parent / f"{name}.zip", name))
+    finally:
+        shutil.rmtree(folder)
 
 
 def fetch_artifact(connection: Connection, reference: str, folder: Path) -> None:

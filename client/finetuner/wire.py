@@ -34,6 +34,7 @@ RUNS_STATUS = "/runs/status"
 RUNS_LOGS = "/runs/logs"
 RUNS_METRICS = "/runs/metrics"
 RUNS_EXAMPLES = "/runs/examples"
+RUNS_HISTORY = "/runs/history"
 RUNS_CANCEL = "/runs/cancel"
 RUNS_RESUME = "/runs/resume"
 RUNS_DELETE = "/runs/delete"
@@ -43,9 +44,11 @@ EXPERIMENTS_DELETE = "/experiments/delete"
 DATASETS_PUSH = "/datasets/push"
 DATASETS_PULL = "/datasets/pull"
 DATASETS_LIST = "/datasets/list"
+DATASETS_SHOW = "/datasets/show"
 DATASETS_DELETE = "/datasets/delete"
 ARTIFACTS_LIST = "/artifacts/list"
 ARTIFACTS_PULL = "/artifacts/pull"
+ARTIFACTS_PUSH = "/artifacts/push"
 ARTIFACTS_PROMOTE = "/artifacts/promote"
 EVALUATE = "/evaluate"
 ANY = "/"  # what `clip_client.Client.profile` asks
@@ -65,6 +68,7 @@ INDEX_MOVE = "/index/move"
 
 # A request is bounded on both sides: a client splits at the smaller number, a server refuses past the larger.
 MAX_REQUEST_BYTES = 8 * 2**20
+PIECE_BYTES = 2**20  # of an artifact: copies of a piece stay in each room until they are collected
 MAX_MESSAGE_BYTES = 64 * 2**20
 
 

@@ -12,18 +12,21 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from finetuner import wire
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
 
-from .access import HUB
+from .artifact_zip import find_zip
+from .failures import failure
 from .handler import Handler
 from .hub_form import read_fields
 from .hub_links import DOWNLOADS, Download, Links
 from .hub_transfer import forget, give, name_of, take
+from .roles import HUB
 from .rooms import Rooms
+from .zip_stream import zip_size
 
 DATASET, MODEL = "documentArray", "model"
 # jina-hubble-sdk looks up its exception class by this number, and fails on one that it does not know.
@@ -46,9 +49,18 @@ def hub_routes(handler: Handler, rooms: Rooms) -> APIRouter:
         "executor.getPackage": hub.package,
     }
     for name, method in methods.items():
-        verbs = ["GET", "POST"] if name == "artifact.getDownloadUrl" else ["POST"]
-        router.add_api_route(f"{HUB}{name}", _answering(handler, name, method), methods=verbs, summary=method.__doc__)
-    router.add_api_route(f"{DOWNLOADS}{{version}}", hub.download, methods=["GET", "HEAD"], summary=hub.download.__doc__)
+        answer = _answering(handler, name, method)
+        for verb in ("GET", "POST") if name == "artifact.getDownloadUrl" else ("POST",):
+            router.add_api_route(f"{HUB}{name}", answer, methods=[verb], summary=method.__doc__)
+
+    async def download(request: Request) -> Response:
+        try:
+            return await hub.download(request)
+        except Exception as error:
+            return failure(handler, DOWNLOADS, error)
+
+    for verb in ("GET", "HEAD"):
+        router.add_api_route(f"{DOWNLOADS}{{version}}", download, methods=[verb], summary=hub.download.__doc__)
     return router
 
 
@@ -72,6 +84,8 @@ def _refusal(handler: Handler, name: str, error: Exception) -> Response:
             code, status = 409, TAKEN
         case InvalidInput():
             code, status = 422, MALFORMED
+        case HTTPException():  # a body that is too large or does not come
+            code, status = error.status_code, TOO_LARGE
         case FinetunerServerError():
             code, status = error.code, TOO_LARGE if error.code == 413 else FAILED
         case _:
@@ -79,6 +93,7 @@ def _refusal(handler: Handler, name: str, error: Exception) -> Response:
             code, status = 500, FAILED
     handler.measures.answered("http", f"{HUB}{name}", "refused" if code < 500 else "failed")
     message = str(error) if code != 500 or isinstance(error, FinetunerServerError) else f"{name} failed: {error!r}"
+    message = error.detail if isinstance(error, HTTPException) else message
     # `readableMessage` is what DocumentArray.push shows, `message` what hubble's client shows
     content = {"code": code, "status": status, "message": message, "readableMessage": message, "detail": message}
     return JSONResponse(content, code, headers={"Connection": "close"} if name == "artifact.upload" else None)
@@ -108,21 +123,32 @@ class Hub:
         return {"data": _described(dataset)}
 
     async def download_url(self, request: Request) -> dict[str, Any]:
-        """Return an address that gives a dataset for some minutes, without a token."""
-        dataset = await self._dataset(await read_fields(request))
+        """Return an address that gives a dataset or a published artifact for some minutes, without a token."""
+        fields = await read_fields(request)
+        try:
+            dataset = await self._dataset(fields)
+        except NotFound:
+            return await self._model_url(request, fields)
         if not dataset["stream_size"]:
             raise InvalidInput(f"dataset {dataset['name']!r} was stored by an older version. Push it again.")
         download = Download(dataset["version"], dataset["documents"], dataset["stream_size"])
         return {"data": {"download": self._links.address(str(request.base_url), download), **_described(dataset)}}
 
+    async def _model_url(self, request: Request, fields: dict[str, Any]) -> dict[str, Any]:
+        model = await self._entry(fields)
+        download = Download(model["_id"], 0, zip_size((await find_zip(self._rooms, model["_id"])).files))
+        return {"data": {"download": self._links.address(str(request.base_url), download), **model}}
+
     async def download(self, request: Request) -> Response:
-        """Give the dataset of a signed address."""
+        """Give the dataset or artifact of a signed address."""
         download = self._links.read(request.path_params["version"], request.query_params)
         if download is None:
             message = (
                 "This address is not of this server, or its time is over. Ask artifact.getDownloadUrl for another."
             )
             return JSONResponse({"detail": message}, 403)
+        if not download.documents:
+            return (await find_zip(self._rooms, download.version)).response(self._rooms, request.method)
         headers = {"Content-Length": str(download.size)}
         if request.method == "HEAD":
             return Response(headers=headers)
@@ -131,11 +157,7 @@ class Hub:
 
     async def detail(self, request: Request) -> dict[str, Any]:
         """Describe a dataset or a published artifact."""
-        fields = await read_fields(request)
-        for entry in await self._entries():
-            if fields.get("id") == entry["_id"] or ("id" not in fields and fields.get("name") == entry["name"]):
-                return {"data": entry}
-        raise _missing(fields)
+        return {"data": await self._entry(await read_fields(request))}
 
     async def list_all(self, request: Request) -> dict[str, Any]:
         """Describe datasets and published artifacts, a page of them where `pageSize` is given."""
@@ -194,15 +216,21 @@ class Hub:
                 return dict(dataset)
         raise _missing(fields)
 
+    async def _entry(self, fields: dict[str, Any]) -> dict[str, Any]:
+        for entry in await self._entries():
+            if fields.get("id") == entry["_id"] or ("id" not in fields and fields.get("name") == entry["name"]):
+                return entry
+        raise _missing(fields, "dataset or artifact")
+
     async def _entries(self) -> list[dict[str, Any]]:
         datasets = await self._rooms.call(wire.DATASETS_LIST)
         artifacts = await self._rooms.call(wire.ARTIFACTS_LIST)
         return [*map(_described, datasets), *map(_described_model, artifacts)]
 
 
-def _missing(fields: dict[str, Any]) -> NotFound:
+def _missing(fields: dict[str, Any], what: str = "dataset") -> NotFound:
     asked = fields.get("id") or fields.get("name")
-    return NotFound(f"a dataset of this Flow must be named. Got {str(asked)[:80]!r}. See artifact.list.")
+    return NotFound(f"a {what} of this Flow must be named. Got {str(asked)[:80]!r}. See artifact.list.")
 
 
 def _whole(fields: dict[str, Any], name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""Signed addresses: whoever holds one may download one dataset, without a token, for a few minutes."""
+"""Signed addresses: whoever holds one may download one dataset or artifact, without a token, for a few minutes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Download:
     """What an address stands for."""
 
     version: str
-    """The dataset's content hash."""
+    """A dataset's content hash, or an artifact's id."""
     documents: int
-    """How many it has."""
+    """How many the dataset has; 0 for an artifact."""
     size: int
-    """Bytes of the stream."""
+    """Bytes of the stream, or of the artifact's zip."""
 
 
 class Links:

@@ -52,7 +52,7 @@ async def take(rooms: Rooms, content_type: str, body: AsyncIterator[bytes]) -> t
     except BaseException as error:  # also a caller that hangs up, which ends this task
         await asyncio.shield(forget(rooms, upload))
         if isinstance(error, FinetunerError):
-            await _drain(body)
+            await drain(body)
         raise
 
 
@@ -75,7 +75,7 @@ def _messages(reader: stream.StreamReader, piece: bytes) -> list[tuple[Any, int]
     return found
 
 
-async def _drain(body: AsyncIterator[bytes]) -> None:
+async def drain(body: AsyncIterator[bytes]) -> None:
     """Read what the caller still sends, within bounds: one that is cut off while it writes never reads the answer."""
     left = DRAIN_BYTES
     with suppress(Exception):

@@ -32,6 +32,7 @@ from .data.image_data import prepare_images
 from .data.picture_cache import PictureCache
 from .data.training_data import prepare
 from .hooks.evaluation import Scores
+from .hooks.history import RecordHistory
 from .hooks.hook import Hook, Progress, closing
 from .hooks.run_hooks import make_hooks
 from .hooks.stuck import WarnIfStuck
@@ -167,7 +168,11 @@ def _train(
             config,
             learning_rate=config.learning_rate or default_learning_rate(config),
             report=report,
-            hooks=[*hooks, *([WarnIfStuck(task.batch_size)] if config.loss == "CLIPLoss" else [])],
+            hooks=[
+                *hooks,
+                RecordHistory(folder),
+                *([WarnIfStuck(task.batch_size)] if config.loss == "CLIPLoss" else []),
+            ],
             checkpoint=checkpoint,
             state=state,
             interrupt=interrupt,

@@ -14,6 +14,7 @@ from prometheus_client import Gauge
 from sqlalchemy import URL
 
 from executors.room import Room, control
+from executors.thumbnails import shrink
 from finetuner import wire
 from finetuner.artifact import MANIFEST, read_manifest
 from finetuner.backbones import IMAGE_TASK, find_backbone, list_models
@@ -27,6 +28,8 @@ from finetuner.run_callbacks import callback_datasets, read_callbacks
 from finetuner.run_config import RunConfig
 from finetuner.workspace import checked_name, remove
 
+from .artifact_uploads import ArtifactUploads
+from .history import read_history
 from .hooks.tracker_checks import check_loggers
 from .resume import require_same
 from .run_folder import RunFolder
@@ -34,6 +37,7 @@ from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunR
 from .supervisor import Supervisor
 
 LOG_BYTES = 256 * 1024
+MAX_SHOWN = 100  # documents, with a thumbnail or two each
 KINDS = {
     PAIRS: "text-image pairs", LABELLED: "labelled pictures", SCORED: "scored pairs", DOCUMENTS: "other documents",
 }  # fmt: skip
@@ -61,6 +65,7 @@ class Trainer(Room):
             self._store,
             {"threads": threads, "checkpoint_seconds": checkpoint_seconds, "picture_cache_gb": picture_cache_gb},
         )
+        self._uploads = ArtifactUploads(self.place, self._store)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
         for status in (CREATED, STARTED, FINISHED, FAILED, CANCELED):
             runs.labels(status).set_function(partial(self._store.count, status))
@@ -129,6 +134,11 @@ class Trainer(Room):
         folder = self._folder(run)
         lines = {"steps": _whole_lines(folder.metrics), "evaluations": _whole_lines(folder.evaluations)}
         return {"status": run.status, "details": run.details, "scores": folder.read("scores") or {}} | lines
+
+    @control(wire.RUNS_HISTORY, "name", "experiment", "after")
+    def history_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return {'steps', 'evaluations'}, what came after a step; see `read_history`."""
+        return read_history(self._folder(self._run(parameters)), parameters.whole("after", 0, 0, 2**53))
 
     @control(wire.RUNS_EXAMPLES, "name", "experiment")
     def examples_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -207,6 +217,16 @@ class Trainer(Room):
         version = parameters.text("version", "") or self._datasets.find(parameters.text("name")).version
         return self._datasets.part(version, parameters.whole("part", 0, 0, 2**53))
 
+    @control(wire.DATASETS_SHOW, "version", "offset", "limit", beside=True)
+    def show(self, parameters: Parameters, _: DocumentArray) -> DocumentArray:
+        """Return documents of `version` from position `offset` on, their pictures as thumbnails."""
+        offset, limit = parameters.whole("offset", 0, 0, 2**53), parameters.whole("limit", 20, 1, MAX_SHOWN)
+        documents = self._datasets.page(parameters.text("version"), offset, limit)
+        for document in documents:
+            document.pop("embedding")
+            shrink(document)
+        return documents
+
     @control(wire.DATASETS_LIST, "name")
     def list_datasets(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
         """Describe every dataset, or the one called `name`."""
@@ -254,7 +274,25 @@ class Trainer(Room):
             raise ArtifactNotFound(f"file must be listed in the manifest of {artifact_id}. Got {name!r}.")
         with open(folder / name, "rb") as file:
             file.seek(parameters.whole("offset", 0, 0, 2**53))
-            return DocumentArray([Document(blob=file.read(wire.MAX_REQUEST_BYTES))])
+            return DocumentArray([Document(blob=file.read(wire.PIECE_BYTES))])
+
+    @control(wire.ARTIFACTS_PUSH, "upload", "offset", "commit", "abort", beside=True)
+    def push_artifact(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
+        """Take an artifact's zip in parts.
+
+        With a document: its blob is the part from byte `offset` on. With `commit` = bytes of the whole: check it,
+        publish it and return its manifest. With `abort`: forget the upload.
+        """
+        upload = parameters.text("upload")
+        if parameters.flag("abort", False):
+            self._uploads.forget(upload)
+            return {"upload": upload}
+        if parameters.get("commit") is not None:
+            return vars(self._uploads.commit(upload, parameters.whole("commit", 0, 0, 2**53)))
+        content = docs[0].blob if len(docs) else b""
+        if len(docs):
+            docs[0].pop("blob")  # a document refers to itself: it would keep the blob until the collector comes
+        return {"upload": upload, "size": self._uploads.add(upload, parameters.whole("offset", 0, 0, 2**53), content)}
 
     @control(wire.ARTIFACTS_PROMOTE, "artifact", "alias")
     def promote(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:

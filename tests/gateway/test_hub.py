@@ -27,7 +27,7 @@ from hubble.excepts import AuthenticationRequiredError
 from jina.types.request.data import DataRequest
 
 from executors.gateway import hub_form, hub_links
-from executors.gateway.access import Token
+from executors.gateway.access import Access
 from executors.gateway.http_app import build_app
 from executors.gateway.hub_links import Download, Links
 from executors.gateway.measures import Measures
@@ -102,7 +102,7 @@ def rooms(tmp_path: Path) -> Iterator[Rooms]:
     handler = Rooms(Datasets(Workspace(tmp_path / "workspace")))
     listening = socket.create_server(("127.0.0.1", 0))
     handler.http = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    app = build_app(handler, Token(TOKEN))  # type: ignore[arg-type]
+    app = build_app(handler, Access(TOKEN))  # type: ignore[arg-type]
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -195,7 +195,8 @@ def test_logs_by_offset_give_the_whole_text_in_pieces(done: Done, ask: Ask, monk
 
 def test_a_run_folder_keeps_no_pixels(done: Done) -> None:
     left = {path.name for path in done.trainer.place.run(done.first["artifact_id"]).iterdir()}
-    assert left == {"request.json", "process.json", "log.txt", "metrics.jsonl", "scores.json", "outcome.json"}
+    lines = {"metrics.jsonl", "history.jsonl"}
+    assert left == {"request.json", "process.json", "log.txt", "scores.json", "outcome.json"} | lines
 
 
 def test_a_run_that_has_ended_can_be_forgotten_and_its_name_used_again(done: Done, ask: Ask, still_queue: None) -> None:
@@ -211,7 +212,7 @@ def test_no_dataset_is_needed_any_more(done: Done, ask: Ask) -> None:
 
 
 def test_the_artifact_comes_in_pieces(done: Done, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor.wire, "MAX_REQUEST_BYTES", 1_000_000)
+    monkeypatch.setattr(executor.wire, "PIECE_BYTES", 1_000_000)
     artifact_id = done.first["artifact_id"]
     manifest = json.loads(ask(done.trainer.pull_artifact, artifact=artifact_id)["manifest"])
     for name, entry in manifest["files"].items():
