@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import binascii
 import json
-import math
 from typing import Any
 
 from docarray import Document, DocumentArray
@@ -17,6 +16,8 @@ from jina.types.request.data import DataRequest
 
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.wire import ERROR_TAG
+
+from .json_body import parse_json
 
 FIELDS = (*PydanticDocument.__fields__, "_metadata")
 CONTENTS = ("text", "blob", "tensor")  # a document has one; of two DocArray would keep the last, and say nothing
@@ -32,10 +33,7 @@ def read_request(body: bytes, endpoint: str) -> DataRequest:
     Raises:
         InvalidInput: no JSON, another shape, or a document that cannot be read.
     """
-    try:
-        content = json.loads(body, parse_float=_finite, parse_constant=_finite) if body.strip() else {}
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"The body must be JSON. Got {body[:40]!r}: {error}.") from None
+    content = parse_json(body) if body.strip() else {}
     if not isinstance(content, dict):
         raise InvalidInput(
             f'The body must be an object {{"data": [...], "parameters": {{...}}}}. Got {type(content).__name__}.'
@@ -52,14 +50,6 @@ def read_request(body: bytes, endpoint: str) -> DataRequest:
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # what protobuf cannot carry
         raise InvalidInput(f"The body holds a value that cannot be sent on: {error}.") from None
     return request
-
-
-def _finite(number: str) -> float:
-    """Return the number; Python reads 1e999 and NaN without a word, and protobuf fails on them much later."""
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number[:20]} is no finite number")
-    return value
 
 
 def _endpoint(content: dict[str, Any]) -> str:

@@ -1,32 +1,45 @@
-"""The HTTP side: every endpoint of the Flow as POST with JSON, the hub, and health."""
+"""The HTTP side: the REST API, every endpoint of the Flow as POST with JSON, the hub, the web page, and health."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from jina.excepts import InternalNetworkError
+from jina.types.request.data import DataRequest
 
-from finetuner.exceptions import FinetunerServerError, InvalidInput
-from finetuner.wire import MAX_MESSAGE_BYTES
+from finetuner.version import __version__
 
-from .access import HttpCheck, Token
+from . import artifact_transfer, roles
+from .access import Access, Entry
 from .clip_client import read_path
 from .documents import read_request, response_status, write_response
+from .failures import failure, outcome
 from .handler import Handler
 from .health import TIMEOUT, Health
+from .http_check import Bounded, HttpCheck
 from .hub import hub_routes
+from .rest import mount
+from .rest.route import failures
 from .rooms import Rooms
+from .web import web_routes
 
 
-def build_app(handler: Handler, token: Token, health_timeout: float = TIMEOUT) -> FastAPI:
+def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT) -> FastAPI:
     """Return the app that reaches the rooms through `handler`."""
     rooms = Rooms(handler)
     # No /docs: FastAPI's page loads its scripts from a foreign server.
-    app = FastAPI(title="Open Finetuner", docs_url=None, redoc_url=None)
-    app.add_middleware(HttpCheck, token=token, measures=handler.measures)
+    app = FastAPI(
+        title="Open Finetuner",
+        version=__version__,
+        description=__doc__,
+        docs_url=None,
+        redoc_url=None,
+        responses=failures(),
+    )
+    app.add_middleware(Bounded)
+    app.add_middleware(HttpCheck, access=access, measures=handler.measures)  # the last one comes first
     health = Health(rooms.ask, rooms.states, health_timeout)
 
     @app.get("/healthz", summary="Encode a canary text and picture")
@@ -39,71 +52,35 @@ def build_app(handler: Handler, token: Token, health_timeout: float = TIMEOUT) -
         status = await handler.dry_run(None, None)
         return {"code": status.code, "description": status.description}
 
+    app.include_router(web_routes())
     app.include_router(hub_routes(handler, rooms))
+    mount(app, handler, rooms)
+    app.include_router(artifact_transfer.routes)
 
     @app.post("/{endpoint:path}", summary="Send documents to an endpoint of the Flow")
     async def post(endpoint: str, request: Request) -> Response:
         path = f"/{endpoint}"
         try:
-            asked = await asyncio.to_thread(read_request, await _body(request), path)
+            asked = await asyncio.to_thread(read_request, await request.body(), path)
             read_path(asked)
             path = asked.header.exec_endpoint
-            await _check_endpoint(handler, path)
+            _require(request.state.entry, path, asked)
+            await rooms.require(path)
             response = await rooms.ask(asked)
             answer = await asyncio.to_thread(write_response, response)
         except Exception as error:
-            raise _answer(handler, path, error) from error
+            refusal = failure(handler, path, error)
+            handler.measures.answered("http", path, outcome(refusal.status_code))
+            return refusal
         status = response_status(response)
-        handler.measures.answered("http", path, _outcome(status))
+        handler.measures.answered("http", path, outcome(status))
         # jina.Client, which sends to /post, would throw an answer with another status away
         return Response(answer, 200 if endpoint == "post" else status, media_type="application/json")
 
     return app
 
 
-async def _body(request: Request) -> bytes:
-    """Return the body, without ever holding more of it than may be sent."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_MESSAGE_BYTES:
-            raise HTTPException(
-                413,
-                f"A body may have {MAX_MESSAGE_BYTES} bytes. Got more. Send fewer documents in a request.",
-                headers={"Connection": "close"},  # the rest of the body is not read
-            )
-    return bytes(body)
-
-
-async def _check_endpoint(handler: Handler, path: str) -> None:
-    """Refuse a path that no room knows: Jina would skip every room and send the documents back as they came."""
-    try:
-        found = await asyncio.wait_for(handler.endpoint_discovery(), TIMEOUT)
-    except (TimeoutError, InternalNetworkError):
-        raise FinetunerServerError("a room of the Flow does not say its endpoints", "is it up?", 503) from None
-    known = sorted(name for name in found.endpoints if name.startswith("/"))
-    if path not in known:
-        raise HTTPException(404, f"No room of this Flow has the endpoint {path!r}. It has: {', '.join(known)}.")
-
-
-def _answer(handler: Handler, path: str, error: Exception) -> HTTPException:
-    """Return what the caller gets for `error`, and count it; what we did not expect goes to the log, whole."""
-    answer: HTTPException
-    match error:
-        case HTTPException():
-            answer = error
-        case InvalidInput():
-            answer = HTTPException(422, str(error))
-        case FinetunerServerError():
-            answer = HTTPException(error.code, str(error))
-        case _:
-            handler.logger.error(f"{path} failed in the gateway", exc_info=error)
-            answer = HTTPException(500, f"{path} failed in the gateway: {error!r}. See its log.")
-    handler.measures.answered("http", path, _outcome(answer.status_code))
-    return answer
-
-
-def _outcome(status: int) -> str:
-    if status < 400:
-        return "ok"
-    return "refused" if status < 500 else "failed"
+def _require(entry: Entry, endpoint: str, asked: DataRequest) -> None:
+    """Refuse an endpoint beyond the caller's role; of /post the body alone says which it is."""
+    entry.endpoint, entry.documents = endpoint, len(asked.proto_with_data.data.docs.docs)
+    entry.require(roles.of_endpoint(endpoint), endpoint)

@@ -12,7 +12,7 @@ from jina.excepts import InternalNetworkError
 from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
-from finetuner.exceptions import FinetunerServerError
+from finetuner.exceptions import FinetunerServerError, NotFound
 from finetuner.wire import read_reply
 
 from .handler import Handler
@@ -26,6 +26,7 @@ STATUSES = {
 }
 
 REPLICA_SECONDS = 10.0  # a room that computes with all its threads answers late
+ENDPOINT_SECONDS = 10.0
 
 
 class Rooms:
@@ -37,6 +38,21 @@ class Rooms:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
+
+    async def require(self, endpoint: str) -> None:
+        """Refuse an endpoint that no room binds: Jina would skip every room and send the documents back as they came.
+
+        Raises:
+            NotFound: with the endpoints that there are.
+            FinetunerServerError: a room does not say which it has.
+        """
+        try:
+            found = await asyncio.wait_for(self._handler.endpoint_discovery(), ENDPOINT_SECONDS)
+        except (TimeoutError, InternalNetworkError):
+            raise FinetunerServerError("a room of the Flow does not say its endpoints", "is it up?", 503) from None
+        known = sorted(name for name in found.endpoints if name.startswith("/"))
+        if endpoint not in known:
+            raise NotFound(f"No room of this Flow has the endpoint {endpoint!r}. It has: {', '.join(known)}.")
 
     async def ask(self, request: DataRequest) -> DataRequest:
         """Send a request through the Flow.
@@ -72,7 +88,7 @@ class Rooms:
         """
         answer = await self.post(endpoint, messages, **parameters)
         if not answer:
-            raise FinetunerServerError(f"no room of this Flow answers {endpoint}", "check its YAML", 503)
+            raise NotFound(f"endpoint must be one that a room of this Flow binds. Got {endpoint!r}. Check its YAML.")
         return read_reply(Document.from_protobuf(answer[0]))
 
     async def states(self) -> dict[str, dict[str, int]]:

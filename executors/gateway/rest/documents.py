@@ -1,0 +1,143 @@
+"""Documents of /v1 to DocArray's messages, and back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from docarray.proto.docarray_pb2 import DocumentProto
+from docarray.proto.io.ndarray import read_ndarray
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+
+from finetuner.exceptions import FinetunerServerError, InvalidInput, by_name
+from finetuner.wire import ARTIFACT_TAG, ERROR_TAG
+
+from .document_forms import Document, Part
+
+Message = Any
+"""A DocumentProto, which has no types."""
+
+
+def to_messages(documents: Sequence[Document], where: str = "documents") -> list[Message]:
+    """Return the messages of documents as they came.
+
+    Args:
+        documents: of a body.
+        where: the body's field, for error messages.
+
+    Raises:
+        InvalidInput: a blob that is not base64.
+    """
+    messages = []
+    for number, document in enumerate(documents):
+        message = DocumentProto(id=document.id or uuid.uuid4().hex)
+        message.tags.update(document.tags)
+        _fill(message, document, f"{where}[{number}]")
+        for place, part in enumerate(document.chunks or ()):
+            chunk = message.chunks.add(id=uuid.uuid4().hex, parent_id=message.id, granularity=1)
+            chunk.weight = part.weight or 0.0  # 0 counts as 1
+            _fill(chunk, part, f"{where}[{number}].chunks[{place}]")
+        messages.append(message)
+    return messages
+
+
+def _fill(message: Message, content: Document | Part, where: str) -> None:
+    if content.text is not None:
+        message.text, message.mime_type = content.text, "text/plain"
+    elif content.uri is not None:
+        message.uri = content.uri
+    elif content.blob is not None:
+        try:
+            message.blob = base64.b64decode(content.blob, validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidInput(f"{where}.blob must be base64. Got {content.blob!r:.40}.") from None
+
+
+def require_all(messages: Sequence[Message], asked: Sequence[Message]) -> None:
+    """Check that every document was answered.
+
+    Raises:
+        FinetunerServerError
+    """
+    if len(messages) != len(asked):
+        raise FinetunerServerError(f"a room has answered {len(messages)} of {len(asked)} documents. See its log.")
+
+
+def error_of(message: Message) -> dict[str, Any] | None:
+    """Return a document's error as {'type', 'message', 'status'}, None where it has none."""
+    if ERROR_TAG not in message.tags.fields:
+        return None
+    error: dict[str, Any] = MessageToDict(message.tags.fields[ERROR_TAG].struct_value)
+    return {"type": error["type"], "message": error["message"], "status": int(error["status"])}
+
+
+def or_raise(messages: list[Message]) -> list[Message]:
+    """Return what a room has answered, documents or the one that says why there are none.
+
+    Raises:
+        FinetunerError: of the class that the room named.
+    """
+    if len(messages) == 1 and (error := error_of(messages[0])) is not None:
+        raise by_name(error["type"])(error["message"])
+    return messages
+
+
+def artifact_of(message: Message) -> str:
+    """Return what made a document's vector."""
+    return str(message.tags.fields[ARTIFACT_TAG].string_value)
+
+
+def vector_of(message: Message) -> Any:
+    """Return a document's embedding, (dim,) float32.
+
+    Raises:
+        FinetunerServerError: it has none.
+    """
+    if not message.HasField("embedding"):
+        raise FinetunerServerError(f"document {message.id!r} came back without a vector. Is its encoder in this Flow?")
+    message.embedding.cls_name = "numpy"  # else a vector that a room wrote as a torch tensor would need torch here
+    return read_ndarray(message.embedding)
+
+
+def encoded(message: Message) -> dict[str, Any]:
+    """Return an `Encoded`."""
+    if (error := error_of(message)) is not None:
+        return {"id": message.id, "error": error}
+    return {"id": message.id, "artifact": artifact_of(message), "embedding": vector_of(message).tolist()}
+
+
+def found(message: Message) -> dict[str, Any]:
+    """Return a `Found`."""
+    tags = MessageToDict(message.tags)
+    shown = {"id": message.id, "tags": {name: value for name, value in tags.items() if name != ARTIFACT_TAG}}
+    shown |= _content(message)
+    if message.chunks:
+        shown["chunks"] = [_content(chunk) for chunk in message.chunks]
+    return shown
+
+
+def match(message: Message) -> dict[str, Any]:
+    """Return a `Match`."""
+    return {"score": message.scores["cosine"].value, **found(message)}
+
+
+def _content(message: Message) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    match message.WhichOneof("content"):
+        case "text":
+            shown["text"] = message.text
+        case "blob":
+            shown["blob"] = base64.b64encode(message.blob).decode()
+    for name in ("uri", "mime_type", "modality", "weight"):
+        if value := getattr(message, name):
+            shown[name] = value
+    return shown
+
+
+def status_of(errors: Sequence[dict[str, Any] | None]) -> int:
+    """Return 200, or where every document has failed, the highest status of theirs."""
+    failed = [error["status"] for error in errors if error is not None]
+    return max(failed) if failed and len(failed) == len(errors) else 200

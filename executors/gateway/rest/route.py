@@ -1,0 +1,152 @@
+"""What every REST route shares: a bounded body of strict JSON, errors as `{"detail"}`, and a count."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+
+from executors.gateway.failures import failure, outcome
+from executors.gateway.json_body import parse_json, read_body
+from executors.gateway.rooms import Rooms
+from finetuner.exceptions import InvalidInput
+from finetuner.wire import MAX_MESSAGE_BYTES
+
+from .form import Failure
+
+MAX_CONTROL_BYTES = 2**20  # of a body without documents
+SHOWN_FAULTS = 3
+
+_FAILURES = {
+    401: "No token, or one that is not valid.",
+    403: "The token's role does not allow it.",
+    404: "There is no such thing, or no room of this Flow does this.",
+    413: "The body is too large.",
+    422: "A wrong value; `detail` says what was expected and what came.",
+    429: "More is waiting than the Flow can do in time, or this token sends too much. Try again later.",
+    500: "The Flow has failed; its log says more.",
+    503: "A room of the Flow does not answer.",
+    504: "A room of the Flow was too slow.",
+}
+
+
+def failures(**more: str) -> dict[int | str, dict[str, Any]]:
+    """Return the error responses for OpenAPI.
+
+    Args:
+        more: others by status, such as `_409="..."`.
+    """
+    described = _FAILURES | {int(status[1:]): text for status, text in more.items()}
+    return {status: {"model": Failure, "description": text} for status, text in sorted(described.items())}
+
+
+class BoundedRequest(Request):
+    """A request whose body is bounded and, as JSON, strict.
+
+    Args:
+        request: as it came.
+        most: bytes that its body may have.
+    """
+
+    def __init__(self, request: Request, most: int) -> None:
+        super().__init__(request.scope, request.receive)
+        self._most = most
+
+    async def body(self) -> bytes:
+        """Return the whole body."""
+        if not hasattr(self, "_body"):
+            self._body = await read_body(self, self._most)
+        return self._body
+
+    async def json(self) -> Any:
+        """Return what the body holds, an object."""
+        try:
+            value = await asyncio.to_thread(parse_json, await self.body())
+        except InvalidInput as error:  # FastAPI lets none but this one through
+            raise HTTPException(422, str(error)) from None
+        if not isinstance(value, dict):  # pydantic 1 would take a list of pairs for one
+            raise HTTPException(422, f"The body must be an object. Got {type(value).__name__}.")
+        return value
+
+
+class RestRoute(APIRoute):
+    """A route with a body of at most MAX_CONTROL_BYTES."""
+
+    most_bytes = MAX_CONTROL_BYTES
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        inner = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            handler = request.app.state.handler
+            try:
+                response = await inner(BoundedRequest(request, self.most_bytes))
+            except RequestValidationError as error:
+                response = failure(handler, self.path_format, InvalidInput(_sentence(error)))
+            except Exception as error:
+                response = failure(handler, self.path_format, error)
+            handler.measures.answered("http", self.path_format, outcome(response.status_code), known=True)
+            return response
+
+        return answered
+
+
+class DocumentsRoute(RestRoute):
+    """A route that takes documents."""
+
+    most_bytes = MAX_MESSAGE_BYTES
+
+
+def router(tag: str, prefix: str = "", *, documents: bool = False) -> APIRouter:
+    """Return a router of such routes.
+
+    Args:
+        tag: under which OpenAPI lists them.
+        prefix: of their paths.
+        documents: whether their bodies hold documents.
+    """
+    kind = DocumentsRoute if documents else RestRoute
+    token = Depends(HTTPBearer(auto_error=False, description="The Flow's token, where it asks for one."))
+    return APIRouter(prefix=prefix, tags=[tag], route_class=kind, dependencies=[token])
+
+
+def _rooms(request: Request) -> Rooms:
+    rooms: Rooms = request.app.state.rooms
+    return rooms
+
+
+RoomsOf = Annotated[Rooms, Depends(_rooms)]
+
+
+def _sentence(error: RequestValidationError) -> str:
+    """Return the first faults of a request as sentences: what was expected, what came, what to do."""
+    return " ".join(_fault(fault, error.body) for fault in error.errors()[:SHOWN_FAULTS])
+
+
+def _fault(fault: dict[str, Any], body: Any) -> str:
+    source, *path = fault["loc"]
+    whole = "__root__" in path  # pydantic's word for a check of several fields
+    path = [each for each in path if each != "__root__"]
+    where = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in path).lstrip(".") or source
+    match fault["type"]:
+        case "value_error.missing":
+            return f"{where} is required. Got none. Add it."
+        case "value_error.extra":
+            return f"{where} is no field of this request. Leave it out."
+    reason = str(fault["msg"]).rstrip(".")
+    for theirs, ours in (("ensure this value has", "must have"), ("ensure this value is", "must be")):
+        reason = reason.replace(theirs, ours)
+    sentence = f"{where} {reason}." if reason.startswith("must ") else f"{where}: {reason}."
+    found = body
+    for each in path:
+        try:
+            found = found[each]
+        except (TypeError, KeyError, IndexError):  # a parameter, or one of several types
+            return sentence
+    return sentence if whole or source != "body" else f"{sentence} Got {found!r:.60}."

@@ -1,0 +1,120 @@
+"""/v1/embeddings, as OpenAI's clients and those like them ask for vectors; pictures may stand beside texts."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from fastapi import Response
+from pydantic import Field, StrictStr, validator
+
+from finetuner import wire
+from finetuner.exceptions import FinetunerServerError, by_name
+from finetuner.models import LIVE
+
+from . import documents
+from .answers import answer
+from .document_forms import MAX_REFERENCE, REFERENCE, Document
+from .form import Answer, Form
+from .route import RoomsOf, router
+
+MAX_INPUTS = 2048
+ADDRESSES = ("http://", "https://", "data:")
+
+
+class Picture(Form):
+    """A picture."""
+
+    image: str = Field(..., description="A picture's file in base64, a public http(s) address, or a data: URI.")
+
+
+Item = StrictStr | Picture
+
+
+class EmbeddingsForm(Form):
+    """What to encode."""
+
+    input: Item | list[Item] = Field(..., description=f"A text, a picture, or 1 to {MAX_INPUTS} of them; no token ids.")
+    model: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=REFERENCE)
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="'base64': float32, little-endian, in base64."
+    )
+
+    @validator("input", pre=True)
+    def _texts_and_pictures(cls, value: Any) -> Any:  # noqa: N805  # a class method to pydantic
+        items = value if isinstance(value, list) else [value]
+        if not 1 <= len(items) <= MAX_INPUTS:
+            raise ValueError(f"must be 1 to {MAX_INPUTS} texts and pictures, and there are {len(items)}")
+        for item in items:
+            if not isinstance(item, str) and not (isinstance(item, dict) and set(item) == {"image"}):
+                raise ValueError('must be a text, {"image": base64 or address}, or a list of these; not token ids')
+        return value
+
+
+class Embedding(Answer):
+    """One vector."""
+
+    object: Literal["embedding"]
+    index: int = Field(..., description="Of the input, from 0.")
+    embedding: list[float] | str = Field(..., description="L2-normalised; as `encoding_format` says.")
+
+
+class Usage(Answer):
+    """Tokens, which are not counted here."""
+
+    prompt_tokens: int = Field(..., description="0.")
+    total_tokens: int = Field(..., description="0.")
+
+
+class EmbeddingList(Answer):
+    """The vectors, in the input's order."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str = Field(..., description="The artifact or backbone that made them.")
+    usage: Usage
+
+
+routes = router("Embeddings", "/v1", documents=True)
+
+
+@routes.post("/embeddings", summary="Texts and pictures to vectors, in OpenAI's form", response_model=EmbeddingList)
+async def embeddings(form: EmbeddingsForm, rooms: RoomsOf) -> Response:
+    """Encode texts and pictures; one that cannot be encoded fails the request, whose `detail` says which."""
+    await rooms.require(wire.ENCODE)
+    items = form.input if isinstance(form.input, list) else [form.input]
+    asked = await asyncio.to_thread(documents.to_messages, [_document(item) for item in items], "input")
+    answered = await rooms.post(wire.ENCODE, asked, artifact=form.model)
+    documents.require_all(answered, asked)
+    return await asyncio.to_thread(_listed, answered, form.encoding_format)
+
+
+def _document(item: str | Picture) -> Document:
+    if isinstance(item, str):
+        return Document.parse_obj({"text": item})
+    return Document.parse_obj({"uri" if item.image.startswith(ADDRESSES) else "blob": item.image})
+
+
+def _listed(messages: Sequence[Any], encoding: str) -> Response:
+    for number, message in enumerate(messages):
+        if (error := documents.error_of(message)) is not None:
+            raise by_name(error["type"])(f"input[{number}]: {error['message']}")
+    made_by = {documents.artifact_of(message) for message in messages}
+    if len(made_by) > 1:
+        raise FinetunerServerError("another model was promoted meanwhile", "send the request again", 503)
+    vectors = [documents.vector_of(message) for message in messages]
+    data = [
+        {"object": "embedding", "index": number, "embedding": _written(vector, encoding)}
+        for number, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": 0, "total_tokens": 0}
+    return answer({"object": "list", "data": data, "model": made_by.pop(), "usage": usage})
+
+
+def _written(vector: Any, encoding: str) -> list[float] | str:
+    if encoding == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    numbers: list[float] = vector.tolist()
+    return numbers

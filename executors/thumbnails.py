@@ -1,0 +1,50 @@
+"""Small JPEGs in the place of a document's pictures, for pages that show many."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+
+from docarray import Document
+
+from finetuner.exceptions import InvalidDocument
+from finetuner.images import image_of
+
+SIDE = 256
+QUALITY = 85
+JPEG = "image/jpeg"
+
+
+def shrink(document: Document) -> None:
+    """Make each picture, of the document's chunks too, a JPEG of at most 256 pixels a side in `blob`.
+
+    A picture behind an address stays an address. Bytes that are no picture, and arrays that are none, go.
+    """
+    for part in (document, *document.chunks):
+        _shrink(part)
+
+
+def _shrink(document: Document) -> None:
+    in_uri = document.uri.startswith("data:")
+    if document.content_type not in ("blob", "tensor") and not in_uri:
+        return
+    thumbnail = b""
+    with suppress(InvalidDocument):
+        thumbnail = _jpeg(document)
+    document.pop("blob", "tensor")
+    if in_uri:
+        document.pop("uri")
+    if thumbnail:
+        document.blob, document.mime_type = thumbnail, JPEG
+
+
+def _jpeg(document: Document) -> bytes:
+    picture = image_of(document, _no_address, SIDE)
+    picture.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+def _no_address(uri: str) -> bytes:
+    raise AssertionError(f"{uri!r:.40} is not to be fetched")
