@@ -1,0 +1,98 @@
+// The REST API: JSON both ways, the token with each request, and patience while the server is away.
+
+import { answered, waitAfterFailure } from "./connection.js";
+import { demandLogin, token } from "./session.js";
+
+const AWAY = [429, 502, 503, 504];
+
+/** What the server refused; `message` is its own sentence. */
+export class Refusal extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Read: tried again until the server answers, or `signal` is aborted. */
+export async function get(path, signal) {
+  return request(path, { signal, again: true, read: json });
+}
+
+/** Ask with a body, where asking twice does no harm: tried again like `get`. */
+export async function ask(path, body, signal) {
+  return request(path, { method: "POST", body: JSON.stringify(body), signal, again: true, read: json });
+}
+
+/** Change something: sent once. */
+export async function send(path, body = {}) {
+  return request(path, { method: "POST", body: JSON.stringify(body), read: json });
+}
+
+const json = (response) => response.json();
+
+/**
+ * Return the response of a request that succeeded, or what `read` makes of it.
+ *
+ * Throws Refusal for an error of the server, and the signal's reason where that is aborted.
+ */
+export async function request(
+  path,
+  {
+    method = "GET",
+    body,
+    signal,
+    again = false,
+    headers = {},
+    read = (response) => response,
+    credential = token(),
+  } = {},
+) {
+  const sent = { Accept: "application/json", ...headers };
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  if (credential) sent.Authorization = `token ${credential}`;
+  const id = Symbol(path);
+  for (let attempt = 0; ; attempt++) {
+    let problem;
+    try {
+      const response = await fetch(path, {
+        method,
+        headers: sent,
+        body,
+        signal,
+        cache: "no-store",
+        credentials: "omit",
+      });
+      if (!again || !AWAY.includes(response.status)) {
+        const result = response.ok ? await read(response) : await refusal(response, credential);
+        answered(id);
+        if (response.ok) return result;
+        throw result;
+      }
+      problem = await sentence(response);
+    } catch (error) {
+      if (error instanceof Refusal) throw error;
+      signal?.throwIfAborted();
+      problem = `The server at ${location.host} does not answer.`;
+      if (!again) throw new Refusal(0, `${problem} Nothing was changed, as far as this page knows. Try again.`);
+    }
+    await waitAfterFailure(id, problem, attempt, signal);
+    signal?.throwIfAborted();
+  }
+}
+
+async function refusal(response, credential) {
+  if (response.status === 401 && credential === token()) demandLogin();
+  return new Refusal(response.status, await sentence(response));
+}
+
+async function sentence(response) {
+  const text = await response.text();
+  try {
+    const { detail } = JSON.parse(text);
+    if (typeof detail === "string") return detail;
+    if (Array.isArray(detail)) return detail.map((each) => `${(each.loc ?? []).join(".")}: ${each.msg}`).join("; ");
+  } catch {
+    // not JSON: something between here and the server has answered
+  }
+  return `The server answered ${response.status} ${response.statusText}.`;
+}

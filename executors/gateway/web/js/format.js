@@ -1,0 +1,73 @@
+// Numbers, times and sizes as people read them.
+
+import { h } from "./dom.js";
+
+const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
+const UNITS = [
+  ["day", 86400],
+  ["hour", 3600],
+  ["minute", 60],
+  ["second", 1],
+];
+
+/** Up to four significant digits: 0.5332, 12.3, 4,096, 5e-7. */
+export function number(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e7))
+    return value
+      .toExponential(2)
+      .replace("e+", "e")
+      .replace(/\.?0+e/, "e");
+  return value.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? 7 : 4 });
+}
+
+/** +0.1203 or −0.01. */
+export function change(value) {
+  return `${value > 0 ? "+" : value < 0 ? "−" : "±"}${Math.abs(value).toFixed(4)}`;
+}
+
+/** 3.4 MB */
+export function bytes(count) {
+  const power = Math.min(Math.floor(Math.log10(Math.max(count, 1)) / 3), 4);
+  return `${number(+(count / 1000 ** power).toPrecision(3))} ${["B", "kB", "MB", "GB", "TB"][power]}`;
+}
+
+/** 1 h 02 min, 3 min 20 s, 12 s */
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole >= 3600)
+    return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")} min`;
+  return whole >= 60 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${whole} s`;
+}
+
+/** A <time>: how long ago; the moment itself is its title. Takes seconds since the epoch, or ISO 8601. */
+export function ago(moment) {
+  if (!moment) return "–";
+  const date = new Date(typeof moment === "number" ? moment * 1000 : moment);
+  if (Number.isNaN(date.valueOf())) return String(moment);
+  const past = (Date.now() - date) / 1000;
+  const [unit, size] = UNITS.find(([, seconds]) => past >= seconds) ?? UNITS[3];
+  const text = past < 5 ? "just now" : RELATIVE.format(-Math.floor(past / size), unit);
+  return h(
+    "time",
+    { datetime: date.toISOString(), title: date.toLocaleString() },
+    past > 30 * 86400 ? date.toLocaleDateString("en-CA") : text,
+  );
+}
+
+/** text_to_image_recall_at_5/en -> text to image recall at 5 / en */
+export function metricName(name) {
+  return name.replaceAll("_", " ").replace("/", " / ");
+}
+
+/** The metric that stands for a run: recall at 5 from text to pictures, or the next best; undefined without any. */
+export function headline(metrics) {
+  const names = Object.keys(metrics?.after ?? metrics?.before ?? {}).filter((name) => !name.startsWith("guard_"));
+  const wanted = [/^text_to_image_recall_at_5$/, /recall_at_5/, /recall/, /^map|average_precision/];
+  for (const pattern of wanted) {
+    const found = names.find((name) => pattern.test(name));
+    if (found) return found;
+  }
+  return names[0];
+}

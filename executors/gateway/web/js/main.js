@@ -1,0 +1,39 @@
+// The pages and their addresses.
+
+import artifact from "../pages/artifact.js";
+import artifacts from "../pages/artifacts.js";
+import dataset from "../pages/dataset.js";
+import datasets from "../pages/datasets.js";
+import login from "../pages/login.js";
+import run from "../pages/run.js";
+import runs from "../pages/runs.js";
+import search from "../pages/search.js";
+import { demandLogin, token } from "./session.js";
+import { start } from "./router.js";
+
+const main = document.getElementById("main");
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // "#main" would be another page's address
+  main.focus();
+});
+
+const button = document.getElementById("logout");
+const showSession = () => button.toggleAttribute("hidden", !token());
+addEventListener("session", showSession);
+button.addEventListener("click", demandLogin);
+showSession();
+
+start(
+  [
+    ["", runs],
+    ["runs", runs],
+    ["runs/:experiment/:name", run],
+    ["datasets", datasets],
+    ["datasets/:name", dataset],
+    ["artifacts", artifacts],
+    ["artifacts/:id", artifact],
+    ["search", search],
+    ["login", login],
+  ],
+  main,
+);

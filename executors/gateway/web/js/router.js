@@ -1,0 +1,92 @@
+// From the address to a page: "#/runs/default/mine?tab=log". What a page started ends when it is left.
+
+import { Refusal } from "./api.js";
+import { announce, h } from "./dom.js";
+
+let leave = new AbortController();
+let first = true;
+
+/** Show the page of the address now and whenever it changes; `routes` are [pattern, show] pairs. */
+export function start(routes, main) {
+  const follow = () => show(routes, main);
+  addEventListener("hashchange", follow);
+  follow();
+}
+
+/** Change the address without showing the page anew. */
+export function remember(address) {
+  history.replaceState(null, "", address);
+}
+
+async function show(routes, main) {
+  leave.abort(new DOMException("The page was left.", "AbortError"));
+  leave = new AbortController();
+  const { signal } = leave;
+  const [path, query = ""] = location.hash.slice(2).split("?");
+  const parts = path.split("/").filter(Boolean).map(decode);
+  const [page, parameters] = find(routes, parts);
+  const root = h("div.page");
+  main.replaceChildren(root);
+  mark(parts[0] ?? "runs");
+  const place = { root, parameters, query: new URLSearchParams(query), signal };
+  try {
+    document.title = `${page.title(parameters)} · Open Finetuner`;
+    if (!first) {
+      main.focus({ preventScroll: true });
+      scrollTo(0, 0);
+      announce(page.title(parameters));
+    }
+    first = false;
+    await page.show(place);
+  } catch (error) {
+    if (!signal.aborted) fail(root, error);
+  }
+}
+
+function find(routes, parts) {
+  for (const [pattern, page] of routes) {
+    const names = pattern.split("/").filter(Boolean);
+    if (names.length === parts.length && names.every((name, at) => name.startsWith(":") || name === parts[at])) {
+      return [page, Object.fromEntries(names.map((name, at) => [name.slice(1), parts[at]]))];
+    }
+  }
+  return [nowhere, {}];
+}
+
+const nowhere = {
+  title: () => "No such page",
+  show: ({ root }) =>
+    root.append(
+      h("h1", {}, "No such page"),
+      h("p", {}, "This address leads nowhere. ", h("a", { href: "#/runs" }, "See the runs"), "."),
+    ),
+};
+
+function decode(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+function mark(section) {
+  for (const link of document.querySelectorAll("#nav a")) {
+    if (link.getAttribute("href") === `#/${section}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+function fail(root, error) {
+  const status = error instanceof Refusal ? error.status : undefined;
+  if (status === undefined) console.error(error);
+  root.append(
+    h(
+      "div.problem",
+      { role: "alert" },
+      h("h2", {}, status === 404 ? "Not found" : status === 403 ? "Not allowed" : "This did not work"),
+      h("p", {}, error.message),
+      h("button", { onclick: () => dispatchEvent(new Event("hashchange")) }, "Try again"),
+    ),
+  );
+}

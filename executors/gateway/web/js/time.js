@@ -1,0 +1,36 @@
+// Waiting.
+
+/** Resolve after some seconds, or as soon as `signal` is aborted. */
+export function sleep(seconds, signal) {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const done = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, seconds * 1000);
+    signal?.addEventListener("abort", done);
+  });
+}
+
+/** Call `task` now and then again `seconds` after each end, until it returns true; not while nobody sees the page. */
+export async function repeat(seconds, signal, task) {
+  while (!signal.aborted && !(await task())) {
+    await sleep(seconds, signal);
+    await seen(signal);
+  }
+}
+
+function seen(signal) {
+  if (!document.hidden) return undefined;
+  return new Promise((resolve) => {
+    const check = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener("visibilitychange", check);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", check);
+    signal.addEventListener("abort", check, { once: true });
+  });
+}

@@ -1,0 +1,167 @@
+// One published model: where it comes from, how good it is, and letting it go live.
+
+import { ask, get, send } from "../js/api.js";
+import { h, path, swap } from "../js/dom.js";
+import { ago, bytes } from "../js/format.js";
+import { artifactLink, crumbs, facts, isArtifact, table } from "../js/parts.js";
+import { repeat } from "../js/time.js";
+import { confirm } from "./confirm.js";
+import { scores } from "./run_results.js";
+
+export default {
+  title: ({ id }) => `Artifact ${id.slice(0, 8)}`,
+
+  async show({ root, parameters, signal }) {
+    const [manifest, all, runs, datasets] = await Promise.all([
+      get(`/v1/artifacts/${encodeURIComponent(parameters.id)}`, signal),
+      get("/v1/artifacts", signal),
+      get("/v1/runs?size=1000", signal),
+      get("/v1/datasets", signal),
+    ]);
+    const id = manifest.artifact_id; // the address may have an alias
+    const state = h("span");
+    const said = h("p", { role: "status" });
+
+    async function promote() {
+      const sure = await confirm(
+        `Let ${manifest.run_name} go live?`,
+        [
+          `Encoders and searches that ask for “live” use ${id} from their next request on.`,
+          " What is indexed is encoded again in the background; until that is done, searches use what they use now.",
+        ],
+        "Promote",
+      );
+      if (!sure) return;
+      button.disabled = true;
+      try {
+        await send(`/v1/artifacts/${id}/promote`);
+        swap(said, "Promoted: this artifact is live.");
+        await showState();
+      } catch (error) {
+        if (signal.aborted) return;
+        swap(said, h("span.wrong", {}, error.message));
+        button.disabled = false;
+      }
+    }
+
+    async function showState() {
+      const now = await get("/v1/artifacts", signal);
+      swap(state, marks(id, now));
+      button.disabled = now.live === id;
+    }
+
+    const button = h("button.primary", { onclick: promote }, "Promote to live");
+    root.append(
+      h(
+        "div.top",
+        {},
+        crumbs(["Artifacts", path("artifacts")]),
+        h("div.head", {}, h("h1", {}, manifest.run_name), state),
+      ),
+      h("div.actions", {}, button, h("button", { onclick: () => download(id, said) }, "Download zip"), said),
+      lineage(manifest, all.items, runs.items, datasets.items),
+      facts([
+        ["Artifact", h("code", {}, id)],
+        ["Backbone", manifest.backbone],
+        ["Vector", `${manifest.output_dim} dimensions`],
+        ["Models", manifest.towers.join(", ")],
+        ["Created", ago(manifest.created_at)],
+        ["Code", manifest.code_version],
+      ]),
+      scores(manifest.metrics ?? {}) ?? "",
+      files(manifest.files ?? {}),
+    );
+    await repeat(5, signal, showState); // while the index is encoded again, and whoever else promotes
+  },
+};
+
+/** What points to an artifact. While the index is encoded again, `live` and what searches use are two. */
+export function marks(id, { items, live, searched }) {
+  const aliases = items.find((each) => each.artifact_id === id)?.aliases ?? [];
+  return [
+    id === live && h("span.badge.live", {}, "live"),
+    id === searched && searched !== live && h("span.badge.started", {}, "searched until the index is ready"),
+    aliases.filter((alias) => !["live", "search"].includes(alias)).map((alias) => h("span.badge.finished", {}, alias)),
+  ];
+}
+
+/** From data and parent through the run to what was made of it later. */
+function lineage(manifest, artifacts, runs, datasets) {
+  const run = runs.find((each) => each.artifact_id === manifest.artifact_id);
+  const parent = manifest.parent || manifest.backbone;
+  const children = artifacts.filter((each) => each.parent === manifest.artifact_id);
+  const data = Object.entries(manifest.data ?? {}).map(([use, version]) => {
+    const found = datasets.find((each) => each.version === version);
+    const name = found
+      ? h("a", { href: path("datasets", found.name) }, found.name)
+      : h("span", { title: version }, `${String(version).slice(0, 8)} (no longer here)`);
+    return h("li", {}, h("small", {}, `${use.replace(/_data(_\d+)?$/, "").replaceAll("_", " ")} data`), name);
+  });
+  const parentRun = artifacts.find((each) => each.artifact_id === parent)?.run_name;
+  return h(
+    "section",
+    {},
+    h("h2", {}, "Lineage"),
+    h(
+      "div.lineage",
+      {},
+      h(
+        "ul",
+        { "aria-label": "Made from" },
+        h(
+          "li",
+          {},
+          h("small", {}, isArtifact(parent) ? "parent artifact" : "backbone"),
+          artifactLink(parent),
+          parentRun && h("small", {}, parentRun),
+        ),
+        data,
+      ),
+      h(
+        "ul",
+        { "aria-label": "Made by" },
+        h(
+          "li",
+          {},
+          h("small", {}, "run"),
+          run
+            ? h("a", { href: path("runs", run.experiment, run.name) }, run.name)
+            : `${manifest.run_name} (no longer here)`,
+        ),
+      ),
+      h(
+        "ul",
+        { "aria-label": "This artifact" },
+        h("li.this", {}, h("small", {}, "this artifact"), h("span.id", {}, manifest.artifact_id.slice(0, 8))),
+      ),
+      children.length > 0 &&
+        h(
+          "ul",
+          { "aria-label": "Made of it" },
+          children.map((each) =>
+            h("li", {}, h("small", {}, "went on as"), artifactLink(each.artifact_id), h("small", {}, each.run_name)),
+          ),
+        ),
+    ),
+  );
+}
+
+function files(listed) {
+  const rows = Object.entries(listed).map(([name, { size, sha256 }]) => [
+    h("code", {}, name),
+    bytes(size),
+    h("code", { title: sha256 }, sha256.slice(0, 12)),
+  ]);
+  return h("details", {}, h("summary", {}, `${rows.length} files`), table("Files", ["File", "Size", "SHA-256"], rows));
+}
+
+/** Ask for an address that needs no header, since a browser sends none with a download. */
+async function download(id, said) {
+  try {
+    const { data } = await ask("/v2/rpc/artifact.getDownloadUrl", { id });
+    const { pathname, search } = new URL(data.download);
+    location.assign(pathname + search);
+  } catch (error) {
+    swap(said, h("span.wrong", {}, error.message));
+  }
+}

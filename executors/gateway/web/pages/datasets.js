@@ -1,0 +1,37 @@
+// Every dataset.
+
+import { get } from "../js/api.js";
+import { h, path, swap } from "../js/dom.js";
+import { ago, bytes, number } from "../js/format.js";
+import { empty, table } from "../js/parts.js";
+import { repeat } from "../js/time.js";
+
+export default {
+  title: () => "Datasets",
+
+  async show({ root, signal }) {
+    const list = h("div", {}, h("p.faint", {}, "Loading …"));
+    root.append(h("div.head", {}, h("h1", {}, "Datasets")), list);
+    let before = "";
+    await repeat(10, signal, async () => {
+      const { items } = await get("/v1/datasets", signal);
+      const now = JSON.stringify(items);
+      if (now === before) return;
+      before = now;
+      const rows = [...items].sort((a, b) => b.created_at - a.created_at).map(row);
+      const head = ["Dataset", "Documents", "Kind", "Size", "Created"];
+      const how = [h("code", {}, 'finetuner.push_data("name", documents)'), " stores one."];
+      swap(list, rows.length ? table("Datasets", head, rows) : empty("No dataset yet.", ...how));
+    });
+  },
+};
+
+function row(dataset) {
+  return [
+    h("a.name", { href: path("datasets", dataset.name) }, dataset.name),
+    number(dataset.documents),
+    dataset.kind || "documents",
+    bytes(dataset.size),
+    ago(dataset.created_at),
+  ];
+}

@@ -1,0 +1,52 @@
+// Who are you: a token, checked by the server before it is kept.
+
+import { request } from "../js/api.js";
+import { h, swap } from "../js/dom.js";
+import { logIn } from "../js/session.js";
+
+export default {
+  title: () => "Log in",
+
+  show({ root, query }) {
+    const field = h("input", {
+      type: "password",
+      id: "token",
+      autocomplete: "current-password",
+      spellcheck: "false",
+      required: true,
+    });
+    const said = h("p.wrong", { role: "alert" });
+    const button = h("button.primary", { type: "submit" }, "Log in");
+    root.append(
+      h(
+        "form.login",
+        { onsubmit: (event) => (event.preventDefault(), enter()) },
+        h("h1", {}, "Log in"),
+        h("p", {}, "This Flow asks for a token. Its owner makes one with ", h("code", {}, "finetuner token"), "."),
+        h("label.field", { for: "token" }, h("span", {}, "Token"), field),
+        said,
+        button,
+        h("p.faint", {}, "The token stays in this tab and is forgotten when you close it."),
+      ),
+    );
+    field.focus();
+
+    async function enter() {
+      const credential = field.value.trim();
+      if (!/^[!-~]+$/.test(credential)) return swap(said, "A token is visible ASCII characters without spaces.");
+      button.disabled = true;
+      swap(said);
+      try {
+        await request("/v1/runs", { credential, again: true });
+        logIn(credential);
+        const next = query.get("next") ?? "";
+        if (next === "/docs") location.assign(next);
+        else location.hash = next.startsWith("#/") && !next.startsWith("#/login") ? next : "#/runs";
+      } catch (error) {
+        swap(said, error.message);
+        field.select();
+      }
+      button.disabled = false;
+    }
+  },
+};

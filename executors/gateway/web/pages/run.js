@@ -1,0 +1,112 @@
+// One run: how it goes while it trains, and what it did.
+
+import { get, send } from "../js/api.js";
+import { announce, h, path, swap } from "../js/dom.js";
+import { ago, duration } from "../js/format.js";
+import { ENDED, artifactLink, badge, crumbs, facts, table, value } from "../js/parts.js";
+import { repeat } from "../js/time.js";
+import { confirm } from "./confirm.js";
+import { curves } from "./run_curves.js";
+import { followLog } from "./run_log.js";
+import { examples, scores } from "./run_results.js";
+
+const SECONDS = 1; // between two looks at a run that trains
+
+export default {
+  title: ({ name }) => `Run ${name}`,
+
+  async show({ root, parameters: { experiment, name }, signal }) {
+    const at = ["experiments", experiment, "runs", name].map(encodeURIComponent).join("/");
+    const first = await get(`/v1/${at}`, signal);
+    const state = h("span");
+    const actions = h("div.actions");
+    const details = h("div");
+    const progress = h("div");
+    const results = h("div", { id: "results" });
+    const log = h("div");
+    const drawn = curves(signal);
+    root.append(
+      h(
+        "div.top",
+        {},
+        crumbs(["Runs", path("runs")], [experiment]),
+        h("div.head", {}, h("h1", {}, name), state, actions),
+      ),
+      details,
+      progress,
+      drawn.element,
+      results,
+      h("section", {}, h("h2", {}, "Log"), log),
+      h("section", {}, h("h2", {}, "Configuration"), configuration(first.config)),
+    );
+    followLog(log, `/api/v1/${at}/logstream`, signal, (step, steps) => {
+      const label = `step ${step} of ${steps}`;
+      swap(progress, h("progress", { max: steps, value: step, "aria-label": "Training" }), h("span.faint", {}, label));
+    });
+
+    let status;
+    await repeat(SECONDS, signal, async () => {
+      const now = await get(`/api/v1/${at}/status`, signal);
+      drawn.add(await get(`/v1/${at}/history?after=${drawn.last()}`, signal)); // after the status: the last part, too
+      if (status !== now.status) {
+        if (status) announce(`Run ${name}: ${badge(now.status).textContent}`);
+        status = now.status;
+        swap(state, badge(status));
+        swap(details, about(await get(`/v1/${at}`, signal)));
+        swap(actions, !ENDED.includes(status) && cancelButton(name, `/v1/${at}/cancel`, actions));
+        progress.hidden = status !== "STARTED";
+      }
+      return ENDED.includes(status);
+    });
+    const ask = (what) => get(`/api/v1/${at}/${what}`, signal);
+    const [metrics, found] = await Promise.all([ask("metrics"), ask("examples")]);
+    swap(results, scores(metrics), examples(found));
+  },
+};
+
+function about({ config, status, details, ...run }) {
+  const dataset = (name) => name && h("a", { href: path("datasets", name) }, name);
+  return [
+    status === "FAILED" && h("div.problem", {}, h("h2", {}, "This run failed"), h("p", {}, details)),
+    facts([
+      ["Model", config.model],
+      ["Went on from", config.model_artifact && artifactLink(config.model_artifact)],
+      ["Training data", dataset(config.train_data)],
+      ["Evaluation data", dataset(config.eval_data)],
+      ["Artifact", status === "FINISHED" && artifactLink(run.artifact_id)],
+      ["Created", ago(run.created_at)],
+      ["Took", run.started_at && run.ended_at && duration(run.ended_at - run.started_at)],
+      ["Description", config.description],
+    ]),
+  ];
+}
+
+function cancelButton(name, address, actions) {
+  const cancel = async () => {
+    if (
+      !(await confirm(
+        `Cancel ${name}?`,
+        ["It ends now and publishes nothing. Its log and checkpoint stay."],
+        "Cancel the run",
+        "Let it run",
+      ))
+    )
+      return;
+    try {
+      await send(address);
+    } catch (error) {
+      actions.append(h("p.wrong", { role: "alert" }, error.message));
+    }
+  };
+  return h("button", { onclick: cancel }, "Cancel");
+}
+
+/** The settings that are not empty. */
+function configuration(config) {
+  const isEmpty = (content) =>
+    content === "" || content === null || (typeof content === "object" && !Object.keys(content).length);
+  const set = Object.entries(config).filter(([, content]) => !isEmpty(content));
+  const rows = set.map(([name, content]) => [h("code", {}, name), value(content)]);
+  const caption = `${rows.length} settings`;
+  return h("details", {}, h("summary", {}, caption), table(caption, ["Setting", "Value"], rows));
+}

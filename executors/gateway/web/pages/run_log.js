@@ -1,0 +1,51 @@
+// The end of a run's log, as it is written.
+
+import { Refusal } from "../js/api.js";
+import { h } from "../js/dom.js";
+import { events } from "../js/events.js";
+import { sleep } from "../js/time.js";
+
+const MOST_LINES = 2000;
+const STEP = /step (\d+)\/(\d+) /;
+
+/** Show the log in `element` until it ends; `onStep(step, steps)` is told how far training is. */
+export async function followLog(element, path, signal, onStep) {
+  const lines = h("pre.log", { tabindex: 0, role: "log", "aria-live": "off", "aria-label": "Log", hidden: true });
+  const note = h("p.faint", {}, "Waiting for the first line …");
+  element.append(note, lines);
+  let after;
+  let behind = 0; // lines shown since the event `after`
+  while (!signal.aborted) {
+    try {
+      let at = 0; // lines since `after` in this stream: one that follows a break begins with what is shown already
+      for await (const [line, id] of events(path, signal, after)) {
+        if (++at > behind) {
+          show(line);
+          behind = at;
+        }
+        if (id !== undefined) [after, at, behind] = [id, 0, 0];
+      }
+      if (lines.hidden) note.textContent = "The log is empty.";
+      return;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof Refusal) {
+        note.hidden = false;
+        note.textContent = error.message;
+        return;
+      }
+      await sleep(1, signal);
+    }
+  }
+
+  function show(line) {
+    const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
+    note.hidden = true;
+    lines.hidden = false;
+    lines.append(`${line}\n`);
+    while (lines.childNodes.length > MOST_LINES) lines.firstChild.remove();
+    if (atEnd) lines.scrollTop = lines.scrollHeight; // who has scrolled up reads on in peace
+    const step = STEP.exec(line);
+    if (step) onStep(+step[1], +step[2]);
+  }
+}

@@ -1,0 +1,86 @@
+// What to search for: words, or a picture that is dropped, pasted or chosen.
+
+import { h, swap } from "../js/dom.js";
+import { picture, readPicture } from "../js/pictures.js";
+
+const MOST_BYTES = 8e6;
+
+/** Return {element, value()}; `value()` is {text} or {blob: base64}, null where nothing is asked. */
+export function queryField(text, onPicture) {
+  let blob = null;
+  const words = h("input", {
+    type: "search",
+    id: "words",
+    value: text,
+    placeholder: "a red dress with long sleeves",
+    autocomplete: "off",
+    oninput: () => blob && drop(null),
+  });
+  const file = h("input.unseen", {
+    type: "file",
+    id: "file",
+    accept: "image/jpeg,image/png,image/gif,image/webp,image/bmp",
+    onchange: () => take(file.files[0]),
+  });
+  const shown = h("div.asked", { hidden: true });
+  const wrong = h("p.wrong", { role: "alert" });
+  const element = h(
+    "div.question",
+    {},
+    h("label.field", { for: "words" }, h("span", {}, "Words"), words),
+    h(
+      "div.buttons",
+      {},
+      h("button.primary", { type: "submit" }, "Search"),
+      file,
+      h("label.button", { for: "file" }, "Choose a picture"),
+    ),
+    shown,
+    h("p.faint.hint", {}, "Or drop a picture anywhere here, or paste one."),
+    wrong,
+  );
+
+  function drop(content, name = "") {
+    blob = content;
+    shown.hidden = !blob;
+    file.value = "";
+    if (!blob) return swap(shown);
+    words.value = "";
+    swap(
+      shown,
+      picture(blob, "The picture to search for"),
+      h("span", {}, name),
+      h("button.quiet", { type: "button", onclick: () => (drop(null), words.focus()) }, "Remove the picture"),
+    );
+    return undefined;
+  }
+
+  async function take(chosen) {
+    if (!chosen) return;
+    swap(wrong);
+    try {
+      drop(await readPicture(chosen, MOST_BYTES), chosen.name);
+      onPicture();
+    } catch (error) {
+      swap(wrong, error.message);
+    }
+  }
+
+  const over = (event, here) => {
+    event.preventDefault();
+    element.classList.toggle("over", here);
+  };
+  element.addEventListener("dragover", (event) => over(event, true));
+  element.addEventListener("dragleave", (event) => over(event, false));
+  element.addEventListener("drop", (event) => {
+    over(event, false);
+    take(event.dataTransfer.files[0]);
+  });
+  element.addEventListener("paste", (event) => {
+    const [pasted] = event.clipboardData.files;
+    if (!pasted) return; // words
+    event.preventDefault();
+    take(pasted);
+  });
+  return { element, value: () => (blob ? { blob } : words.value.trim() ? { text: words.value.trim() } : null) };
+}

@@ -1,0 +1,58 @@
+// What a search found: a grid of matches with scores; with two models, two grids that say how ranks differ.
+
+import { h } from "../js/dom.js";
+import { tags } from "../js/parts.js";
+import { picture } from "../js/pictures.js";
+
+/** One grid for `left`, or two; each is an answer of /v1/search: {artifact, matches} or {error}. */
+export function results(left, right, nameOf) {
+  if (!right) return column(left, undefined, nameOf);
+  return h("div.sides", {}, column(left, undefined, nameOf), column(right, left, nameOf));
+}
+
+function column(answer, other, nameOf) {
+  if (answer.error) return h("section", {}, h("p.wrong", { role: "alert" }, answer.error.message));
+  const name = nameOf(answer.artifact);
+  const matches = answer.matches ?? [];
+  return h(
+    "section",
+    {},
+    h("h2.model", { title: answer.artifact }, name),
+    matches.length
+      ? h(
+          "ol.grid",
+          { "aria-label": `Results of ${name}` },
+          matches.map((match, at) => card(match, at, other?.matches)),
+        )
+      : h("p.faint", {}, "Nothing found."),
+  );
+}
+
+function card(match, at, others) {
+  return h(
+    "li.card",
+    { "data-id": match.id },
+    match.blob ? picture(match.blob, match.text || match.id) : h("p", {}, match.text || match.uri || match.id),
+    h(
+      "p.score",
+      {},
+      h("b", {}, match.score.toFixed(3)),
+      h("meter", { min: 0, max: 1, value: Math.max(match.score, 0), "aria-label": "score" }),
+      others &&
+        move(
+          others.findIndex((each) => each.id === match.id),
+          at,
+        ),
+    ),
+    match.blob && h("p.name", {}, match.id),
+    tags(match),
+  );
+}
+
+/** How far a match has moved from the first model's list to this one. */
+function move(before, now) {
+  if (before < 0) return h("small.move.up", {}, "new");
+  if (before === now) return h("small.move", {}, "same");
+  const places = Math.abs(before - now);
+  return h(`small.move.${before > now ? "up" : "down"}`, {}, `${before > now ? "▲" : "▼"} ${places}`);
+}

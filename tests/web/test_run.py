@@ -1,0 +1,120 @@
+"""From a run that trains to what it changed: watching, comparing, searching with both models, going live."""
+
+from __future__ import annotations
+
+import base64
+
+from playwright.sync_api import expect
+
+from finetuner.tokens import TokenFile
+
+from .conftest import BATCH, EPOCHS, TRAIN, Site, Visit, Watched
+
+STEPS = EPOCHS * TRAIN * 2 // BATCH
+
+
+def test_the_page_follows_a_run_from_its_first_step_to_its_last(watched: Watched, visit: Visit) -> None:
+    assert watched.problems == []
+    assert watched.points[0] < watched.points[-1] == STEPS, "the curve grows while the run trains"
+    assert watched.points == sorted(watched.points)
+    assert watched.end["status"] == "FINISHED"
+    assert f"step {STEPS}/{STEPS}" in watched.end["log"], "the log was followed to its end"
+    assert watched.artifact_id[:8] in watched.end["main"]
+    visit.go("#/runs")
+    row = visit.page.get_by_role("row").filter(has_text="watched")
+    expect(row.locator(".badge")).to_have_text("finished")
+    expect(row.locator(".delta")).to_have_count(1)
+    visit.shoot("runs")
+
+
+def test_before_and_after_stand_side_by_side(watched: Watched, visit: Visit) -> None:
+    visit.go("#/runs/default/watched")
+    page = visit.page
+    expect(page.get_by_role("row").filter(has_text="text to image recall at 5")).to_be_visible()
+    query = page.locator("article.query").first
+    for stage in ("before", "after"):
+        pictures = query.get_by_role("group", name=stage).locator("img")
+        expect(pictures).to_have_count(5)
+        assert all(address.startswith("blob:") for address in pictures.evaluate_all("all => all.map(one => one.src)"))
+        drawn = "([...all]) => all.every(one => one.complete && one.naturalWidth > 0)"
+        page.wait_for_function(drawn, arg=pictures.element_handles())
+    before, after = (query.get_by_role("group", name=stage).bounding_box() for stage in ("before", "after"))
+    assert before
+    assert after
+    assert before["y"] == after["y"]
+    assert before["x"] + before["width"] <= after["x"]
+    visit.shoot("run-finished")
+
+
+def test_a_chart_is_read_by_keyboard(watched: Watched, visit: Visit) -> None:
+    visit.go("#/runs/default/watched")
+    chart = visit.page.get_by_role("slider", name="Loss by step")
+    expect(chart).to_have_attribute("aria-valuenow", str(STEPS))
+    chart.focus()
+    chart.press("ArrowLeft")
+    expect(chart).to_have_attribute("aria-valuenow", str(STEPS - 1))
+    expect(visit.page.locator("figure:has-text('Loss') .readout")).to_contain_text(f"step {STEPS - 1}")
+
+
+def test_two_models_are_searched_side_by_side(watched: Watched, visit: Visit) -> None:
+    documents = [
+        {"id": f"picture-{number}", "blob": base64.b64encode(jpeg).decode(), "tags": {"price": number}}
+        for number, jpeg in enumerate(visit.site.pictures)
+    ]
+    visit.site.post("/v1/index", {"documents": documents, "artifact": watched.artifact_id})
+    visit.go("#/search?q=a+red+dress")
+    page = visit.page
+    expect(page.get_by_role("list", name="Results of")).to_have_count(1)
+    page.get_by_role("switch", name="Two models side by side").check()
+    grids = page.get_by_role("list", name="Results of")
+    expect(grids).to_have_count(2)
+    expect(page.locator("h2.model").nth(0)).to_have_text("clip-mini")
+    expect(page.locator("h2.model").nth(1)).to_contain_text(watched.artifact_id[:8])
+    expect(grids.nth(1).locator(".card")).to_have_count(12)
+    expect(grids.nth(1).locator(".move")).to_have_count(12)
+    visit.shoot("search-two-models")
+    page.reload()
+    expect(grids).to_have_count(2)
+
+
+def test_an_artifact_tells_where_it_comes_from(watched: Watched, visit: Visit) -> None:
+    visit.go("#/artifacts")
+    visit.page.get_by_role("link", name=watched.artifact_id[:8]).click()
+    lineage = visit.page.locator("section").filter(has=visit.page.get_by_role("heading", name="Lineage"))
+    for name in ("web-train", "web-test", "watched"):
+        expect(lineage.get_by_role("link", name=name, exact=True).first).to_be_visible()
+    expect(lineage).to_contain_text("clip-mini")
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Download zip").click()
+    assert download.value.suggested_filename == "watched.zip"
+    assert download.value.path().read_bytes()[:2] == b"PK"
+
+
+def test_promoting_asks_first_and_says_what_the_server_refuses(watched: Watched, visit: Visit, site: Site) -> None:
+    visit.go(f"#/artifacts/{watched.artifact_id}")
+    page = visit.page
+    promote = page.get_by_role("button", name="Promote to live")
+    promote.click()
+    visit.shoot("promote")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator(".badge.live")).to_have_count(0)
+
+    reader = TokenFile(site.workspace).create("reader", "read")
+    page.evaluate("token => sessionStorage.setItem('finetuner-token', token)", reader)
+    visit.allowed = "403"
+    promote.click()
+    page.get_by_role("button", name="Promote", exact=True).click()
+    expect(page.locator(".wrong")).to_contain_text("read")
+    expect(page.locator(".badge.live")).to_have_count(0)
+
+    visit.log_in()
+    visit.go(f"#/artifacts/{watched.artifact_id}")
+    promote.click()
+    page.get_by_role("button", name="Promote", exact=True).click()
+    expect(page.locator(".badge.live")).to_have_text("live")
+    expect(promote).to_be_disabled()
+    visit.shoot("artifact-live")
+    visit.go("#/artifacts")
+    expect(page.get_by_role("row").filter(has_text=watched.artifact_id[:8]).locator(".badge.live")).to_be_visible()
+    site.post("/v1/artifacts/clip-mini/promote", {})  # as the other tests expect it
