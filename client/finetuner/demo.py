@@ -103,7 +103,7 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
         write_report(out / "report.html", examples, run.metrics(), run.loss_curve(), summary)
         _print_result(stage.console, out, summary)
         if stay:
-            _stay(stage.console, flow.host)
+            _stay(stage.console, flow)
 
 
 def _new_workspace(out: Path) -> Path:
@@ -126,9 +126,10 @@ def _print_result(console: Console, out: Path, summary: dict[str, Any]) -> None:
         )
 
 
-def _stay(console: Console, host: str) -> None:
+def _stay(console: Console, flow: RunningFlow) -> None:
     console.print(
-        f"The Flow stays up until Ctrl-C. In another terminal:\n  {sys.argv[0]} search 'ein rotes Kleid' --host {host}",
+        f"The Flow stays up until Ctrl-C: [bold]{flow.http}/[/bold] in a browser, or in another terminal:\n"
+        f"  {sys.argv[0]} search 'ein rotes Kleid' --host {flow.host}",
         soft_wrap=True,
     )
     try:
