@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PARALLEL := -n 2 --dist loadfile  # two processes, a file in one of them: its tests share a Flow
+# Two processes, a file in one of them, since its tests share a Flow. Threads of theirs would only wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 demo: $(READY)  ## fine-tune the packaged CLIP on the generated catalogue, search it, write demo/report.html
 	$(BIN)/finetuner demo
@@ -15,10 +16,10 @@ serve: $(READY)  ## the Flow, until Ctrl-C
 	$(BIN)/finetuner up
 
 test: $(READY)  ## every test of under a minute
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(READY)  ## every test; those that need a GPU skip where there is none
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(PYTEST)
 
 seeds: $(READY)  ## the code cells of the tutorials in SEEDS, against a Flow with stand-ins for what needs a network
 	$(BIN)/python -m tests.tutorials.run_seeds $(SEEDS)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Routers forget connections that nobody uses, and then the first request would wait for minutes.
 IDLE_SECONDS = 60.0
+METHOD = "/jina.JinaSingleDataRequestRPC/process_single_data"
 
 
 class Channel:
@@ -29,7 +30,7 @@ class Channel:
         self._address = address
         self._tls = tls
         self._lock = threading.Lock()
-        self._stub: Any = None
+        self._method: Any = None
         self._process = 0
         self._used_at = 0.0
 
@@ -41,22 +42,23 @@ class Channel:
                 two minutes before it looks for the gateway again.
         """
         import grpc
+        from jina.types.request.data import DataRequest
 
         try:
-            answer: DataRequest = self._opened().process_single_data(request, metadata=metadata)
-            return answer
+            # bytes, because gRPC copies what comes with an error, and Jina's messages cannot be copied
+            return DataRequest(self._opened()(request, metadata=metadata))
         except grpc.RpcError:
-            self._stub = None
+            self._method = None
             raise
 
     def _opened(self) -> Any:
         import grpc
-        from jina.proto import jina_pb2_grpc
+        from jina.proto.serializer import DataRequestProto
 
         with self._lock:
             now = time.monotonic()
             # a channel does not outlive a fork
-            if self._stub is None or self._process != os.getpid() or now - self._used_at > IDLE_SECONDS:
+            if self._method is None or self._process != os.getpid() or now - self._used_at > IDLE_SECONDS:
                 options = [(f"grpc.max_{way}_message_length", MAX_MESSAGE_BYTES) for way in ("receive", "send")]
                 options.append(("grpc.use_local_subchannel_pool", 1))  # or it would be the old connection again
                 credentials = grpc.ssl_channel_credentials() if self._tls else None
@@ -65,7 +67,7 @@ class Channel:
                     if credentials
                     else grpc.insecure_channel(self._address, options)
                 )
-                self._stub = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel)
+                self._method = channel.unary_unary(METHOD, DataRequestProto.SerializeToString)
                 self._process = os.getpid()
             self._used_at = now
-            return self._stub
+            return self._method

@@ -24,6 +24,8 @@ from finetuner.exceptions import DatasetNotFound, InvalidDocument
 from finetuner.pairs import make_pair, read_pairs
 from finetuner.running_flow import RunningFlow
 
+from .peaks import Peaks
+
 
 def picture(number: int, side: int = 24) -> bytes:
     pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
@@ -234,3 +236,18 @@ def test_a_download_is_as_long_as_it_says_and_signed(flow: RunningFlow, name: st
     assert len(list(reader.feed(answer.content))) == reader.finish() == 5
     assert httpx.get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 403
     assert httpx.get(url.replace("documents=5", "documents=4")).status_code == 403
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_thousand_documents_are_never_held_at_once(flow: RunningFlow) -> None:
+    sent = DocumentArray(Document(id=f"d{number}", blob=picture(number, 128)) for number in range(10_000))
+    size = sum(len(document.blob) for document in sent)
+    peaks = Peaks(flow)
+    sent.push("ten-thousand", show_progress=False)
+    pulled = DocumentArray.pull("ten-thousand", show_progress=False)
+    growth = peaks.growth()
+    print(f"{size / 1e6:.0f} MB there and back, {growth / 1e6:.0f} MB more at the peak of the process that grew most")
+    assert [document.id for document in pulled] == [document.id for document in sent]
+    assert all(document.blob == other.blob for document, other in zip(pulled, sent, strict=True))
+    assert growth < 400e6 < size

@@ -29,7 +29,9 @@ def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str
     return [json.loads(line) for line in ask(trainer.metrics_of_run, name=name)["steps"].splitlines()]
 
 
-@pytest.mark.parametrize("micro_batch_size", [None, 2], ids=["whole", "in parts"])
+@pytest.mark.parametrize(
+    "micro_batch_size", [pytest.param(None, id="whole"), pytest.param(2, id="in parts", marks=pytest.mark.slow)]
+)
 def test_two_processes_give_the_losses_of_one(
     micro_batch_size: int | None,
     tmp_path: Path,
@@ -86,6 +88,7 @@ def test_two_processes_can_be_canceled_and_go_on(
         trainer.close()
 
 
+@pytest.mark.slow
 def test_two_processes_that_go_on_know_the_scores_from_before(
     tmp_path: Path,
     push: Callable[..., Any],
