@@ -51,6 +51,7 @@ def collector() -> Iterator[tuple[Collector, int]]:
     server.stop(None).wait()
 
 
+@pytest.mark.slow
 def test_a_traced_flow_serves_and_its_rooms_send_spans(tmp_path: Path, collector: tuple[Collector, int]) -> None:
     kept, port = collector
     content = yaml.safe_load(flow_file("encode").read_text())

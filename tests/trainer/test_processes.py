@@ -63,6 +63,7 @@ def test_two_processes_give_the_losses_of_one(
         trainer.close()
 
 
+@pytest.mark.slow
 def test_two_processes_can_be_canceled_and_go_on(
     tmp_path: Path,
     push: Callable[..., Any],

@@ -247,6 +247,7 @@ def test_20_runs_killed_at_random_steps_end_in_the_same_weights(kills: Callable[
     kills(20)
 
 
+@pytest.mark.slow
 def test_a_new_run_goes_on_from_an_old_ones_checkpoint(
     tmp_path: Path,
     push: Callable[..., Any],
