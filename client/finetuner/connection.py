@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import wire
-from .channel import Channel
 from .exceptions import (
     FinetunerServerError,
     FlowUnreachable,
@@ -59,7 +58,6 @@ class Connection:
             _trust(os.environ[AUTHORITY])
         self.host = address
         self.token = token
-        self._channel = Channel(parts.netloc.rpartition("@")[2], tls=SCHEMES[parts.scheme])
 
     def __repr__(self) -> str:
         return f"Connection({self.host!r})"
@@ -89,46 +87,33 @@ class Connection:
             Unauthorized: the Flow asks for another token.
             FinetunerServerError: anything else that went wrong on the way.
         """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
+            import jina
         from docarray import DocumentArray
 
-        sent = documents if documents is not None else DocumentArray()
-        by = self._by_http if self.host.startswith("http") else self._by_grpc
+        secret = f"token {self.token}"
+        parts = urlsplit(self.host)
+        options: dict[str, Any] = {"request_size": -1, "parameters": parameters or None}
+        if parts.scheme.startswith("http"):
+            protocol, options["headers"] = "http", {"Authorization": secret} if self.token else {}
+        else:
+            protocol, options["metadata"] = "grpc", (("authorization", secret),) if self.token else ()
+        # It opens a connection for each request. One that stays open hangs what is forked from this process, rooms too.
+        client = jina.Client(host=parts.hostname, port=parts.port, protocol=protocol, tls=SCHEMES[parts.scheme])
+        client.logger.logger.disabled = True  # what it would log is raised below
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
-                import jina  # noqa: F401
-            answer = by(endpoint, sent, parameters or {})
+            answer = client.post(endpoint, documents if documents is not None else [], **options)
         except Exception as error:
             raise self._translated(endpoint, error) from error
         return answer if answer is not None else DocumentArray()
 
-    def _by_grpc(self, endpoint: str, documents: DocumentArray, parameters: dict[str, Any]) -> DocumentArray:
-        from jina.proto.jina_pb2 import StatusProto
-        from jina.types.request.data import DataRequest
-
-        request = DataRequest()
-        request.header.exec_endpoint = endpoint
-        request.data.docs = documents
-        request.parameters = parameters
-        answer = self._channel.ask(request, (("authorization", f"token {self.token}"),) if self.token else ())
-        if answer.status.code == StatusProto.ERROR:
-            raise FinetunerServerError(answer.status.description)
-        return answer.docs
-
-    def _by_http(self, endpoint: str, documents: DocumentArray, parameters: dict[str, Any]) -> DocumentArray | None:
-        import jina
-
-        parts = urlsplit(self.host)
-        client = jina.Client(host=parts.hostname, port=parts.port, protocol="http", tls=SCHEMES[parts.scheme])
-        client.logger.logger.disabled = True  # what it would log is raised
-        headers = {"Authorization": f"token {self.token}"} if self.token else {}
-        return client.post(endpoint, documents, request_size=-1, parameters=parameters or None, headers=headers)
-
     def _translated(self, endpoint: str, error: Exception) -> Exception:
+        text = " ".join(str(error).split())
         answer = error.args[0] if error.args else None  # jina's HTTP client keeps the body and loses the status
         detail = str(answer.get("detail", "")) if isinstance(error, ValueError) and isinstance(answer, dict) else ""
-        code = error.code().name if hasattr(error, "code") and hasattr(error, "details") else ""  # grpc.RpcError
-        said = " ".join((detail or (error.details() or "" if code else str(error))).split())  # type: ignore[attr-defined]
+        refused = re.search(r"gRPC error: StatusCode\.(\w+) (.+?)( None)?$", text)
+        code, said = (refused[1], refused[2]) if refused else ("", detail or text)
         if code == "PERMISSION_DENIED" or detail.startswith("role must"):
             return Forbidden(said)
         if "requests of a token must be fewer" in said:
@@ -145,7 +130,7 @@ class Connection:
                 f"the certificate of {self.host} must be of that name and from a known authority. It is not. "
                 f"Set {AUTHORITY} to a file with the certificate, or with its authority's."
             )
-        if code == "UNAVAILABLE" or isinstance(error, ConnectionError) or "Cannot connect" in said:
+        if code == "UNAVAILABLE" or (isinstance(error, ConnectionError) and not code) or "Cannot connect" in said:
             return FlowUnreachable(
                 f"a Flow must answer at {self.host}. None does. Start one with `finetuner up`, or pass host=..."
             )

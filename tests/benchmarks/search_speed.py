@@ -2,7 +2,7 @@
 
 Clustered unit vectors go through `/index` with their artifact tag, so no encoder works; then the Flow builds its graph.
 The raw engine opens a copy of the Flow's own shard here, so both search the same graph. Requests of 32 queries take
-turns between the two, and jina.Client, which opens a connection for each request; times are medians of whole requests.
+turns between the two; times are medians of whole requests.
 Recall compares with brute force in numpy, filters let 1%, 10% and 50% of the documents pass. Then the index is opened
 again by a process of its own. Prints a line of JSON last: `vs_raw_engine` is the Flow's time over the engine's,
 `recall_at_10`, `p50_ms` and `p95_ms` are the Flow's, a request; `indexer_peak_mb` is the indexer's resident memory with
@@ -206,7 +206,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         (collection,) = (folder / "workspace" / "index").glob("*/collection.json")
         shutil.copytree(collection.parent, shard)
         raw = EdgeEngine(options.quantise).open(shard, "", options.dim)
-        figures = compare(client, Connection(running.host), raw, options)
+        figures = compare(Connection(running.host), raw, options)
         raw.close()
     shutil.rmtree(shard)
     figures |= reopened(folder / "workspace", clustered(QUERIES, options.dim, 0), options.quantise)
@@ -228,7 +228,7 @@ def wait_for_graph(client: Client, vectors: int) -> float:
         time.sleep(2)
 
 
-def compare(client: Client, flow: Connection, raw: Collection, options: argparse.Namespace) -> dict[str, Any]:
+def compare(flow: Connection, raw: Collection, options: argparse.Namespace) -> dict[str, Any]:
     """Search in turns, unfiltered and filtered."""
     vectors = np.concatenate(
         [
@@ -242,22 +242,20 @@ def compare(client: Client, flow: Connection, raw: Collection, options: argparse
         given = None if share == 1000 else {"number": {"$lt": share}}
         condition = given and {"must": [{"key": "tags.number", "range": {"lt": float(share)}}]}
         asked_raw = SearchOptions(LIMIT, filter=condition)
-        by_flow, by_jina, by_engine, found, raw_found = [], [], [], [], []
+        by_flow, by_engine, found, raw_found = [], [], [], []
         for request in queries:
             asked = DocumentArray(Document(embedding=vector, tags={ARTIFACT_TAG: ARTIFACT}) for vector in request)
             parameters = {"limit": LIMIT, "return_content": options.content} | ({"filter": given} if given else {})
             seconds, answer = timed(lambda a=asked, p=parameters: flow.post(SEARCH, a, p))
             by_flow.append(seconds)
             found += [document.matches[:, "id"] for document in answer]
-            seconds, _ = timed(lambda a=asked, p=parameters: client.post(SEARCH, a, parameters=p, request_size=-1))
-            by_jina.append(seconds)
             seconds, hits = timed(lambda r=request, o=asked_raw: raw.search(r, o))
             by_engine.append(seconds)
             raw_found += [[hit.id for hit in one] for one in hits]
         best = best_of(vectors, queries.reshape(-1, options.dim), share)
         ms = 1000 * np.sort(by_flow[1:])
         print(
-            f"{name:4} flow p50 {np.median(ms):.1f} ms (by jina.Client {1000 * np.median(by_jina[1:]):.1f} ms), "
+            f"{name:4} flow p50 {np.median(ms):.1f} ms, "
             f"engine {1000 * np.median(by_engine[1:]):.1f} ms a request, "
             f"recall@10 {recall(found, best):.4f}, of the engine {recall(raw_found, best):.4f}",
             flush=True,
@@ -265,7 +263,6 @@ def compare(client: Client, flow: Connection, raw: Collection, options: argparse
         if share == 1000:
             figures |= {
                 "vs_raw_engine": round(float(np.median(ms) / np.median(by_engine[1:]) / 1000), 3),
-                "vs_raw_engine_by_jina_client": round(float(np.median(by_jina[1:]) / np.median(by_engine[1:])), 3),
                 "recall_at_10": round(recall(found, best), 4),
                 "p50_ms": round(float(np.median(ms)), 2),
                 "p95_ms": round(float(np.percentile(ms, 95)), 2),
