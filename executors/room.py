@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, TypeVar, cast
 
 from docarray import Document, DocumentArray
@@ -13,8 +14,9 @@ from jina import Executor, requests
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from executors.collector import freeze_modules
+from executors.drain import finish_requests
 from executors.lifeline import end_with_parent
-from finetuner.exceptions import FinetunerError, FinetunerServerError
+from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from finetuner.parameters import Parameters
 from finetuner.wire import INDEX, SEARCH, mark_error, reply
 from finetuner.workspace import Workspace
@@ -32,10 +34,12 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
     """Base of our executors: counts and times what it answers, and ends with the Flow that started it."""
 
     def __init__(self, **kwargs: Any) -> None:
+        refuse_strange(type(self), kwargs, set(signature(Executor).parameters))
         super().__init__(**kwargs)
         end_with_parent()
         if hasattr(self.runtime_args, "shard_id"):  # Jina serves it; else it is an object in another process
             freeze_modules()
+            finish_requests()
         registry = getattr(self.runtime_args, "metrics_registry", None)
         self.registry: CollectorRegistry = registry if registry is not None else CollectorRegistry()
         self._request_count = Counter(
@@ -80,6 +84,31 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
             return error
         self.logger.error(f"{endpoint} failed", exc_info=error)  # JinaLogger has no exception()
         return FinetunerServerError(f"{endpoint} failed in {type(self).__name__}: {error!r}. See its log.")
+
+
+def refuse_strange(room: type, given: Iterable[str], others: Iterable[str]) -> None:
+    """Refuse settings that a room does not have; Jina would take them and say nothing.
+
+    Args:
+        room: the class that gets them.
+        given: names from `uses_with`.
+        others: names that Jina adds.
+
+    Raises:
+        InvalidInput: with the settings that there are.
+    """
+    known = {name for each in room.__mro__ if each.__module__.startswith("executors.") for name in settings_of(each)}
+    if strange := sorted(set(given) - known - set(others)):
+        raise InvalidInput(
+            f"uses_with of {room.__name__} must be of {', '.join(sorted(known))}. Got {', '.join(strange)}. Correct "
+            "the Flow's YAML, or what was given by --set."
+        )
+
+
+def settings_of(room: type) -> list[str]:
+    """Return the names that a class's own constructor takes."""
+    taken = signature(vars(room)["__init__"]).parameters.values() if "__init__" in vars(room) else ()
+    return [each.name for each in taken if each.kind is each.POSITIONAL_OR_KEYWORD and each.name != "self"]
 
 
 class Room(MeasuredExecutor):

@@ -51,6 +51,11 @@ def test_an_answer_is_one_json_document(desk: Desk) -> None:
     assert desk.answer.__doc__ == "Answer a question."
 
 
+def test_a_setting_that_the_room_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"uses_with of Desk must be of workspace_url\. Got workspaces\."):
+        Desk(workspace_url=str(tmp_path), workspaces="elsewhere")
+
+
 def test_documents_are_sent_as_they_are(desk: Desk) -> None:
     docs = DocumentArray([Document(text="a"), Document(text="b")])
     assert desk.answer(docs=docs, parameters={"question": "documents"}) == docs

@@ -62,6 +62,40 @@ def up(
 
 
 @app.command()
+def room(
+    name: Annotated[str, typer.Argument(help="gateway, or an executor of the Flow, such as text_encoder.")],
+    flow: Annotated[str, typer.Option(help="The Flow that it is of: finetuner, encode or search.")] = "finetuner",
+    workspace: Annotated[Path, typer.Option(help="Folder that all rooms of the Flow share.")] = Path("workspace"),
+    bind: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(help="Port of an executor.")] = 8080,
+    grpc_port: Annotated[int, typer.Option(help="The gateway's port of gRPC.")] = 51000,
+    http_port: Annotated[int, typer.Option(help="The gateway's port of HTTP.")] = 51001,
+    metrics_port: Annotated[int, typer.Option(help="Port of the metrics, which ask for no token.")] = 9090,
+    address: Annotated[
+        list[str] | None, typer.Option(metavar="ROOM=HOST:PORT", help="Where another room is; else by its name.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of `uses_with`, e.g. device=cuda."),
+    ] = None,
+) -> None:
+    """Start one room of a Flow by itself, as a container does; the others are elsewhere."""
+    from .flow_settings import flow_file
+    from .standalone import Standing, named_values, serve_room
+
+    where = Standing(
+        workspace=workspace,
+        bind=bind,
+        port=port,
+        gateway_ports=(grpc_port, http_port),
+        metrics_port=metrics_port,
+        addresses={room: str(value) for room, value in named_values("--address", address or []).items()},
+        settings=named_values("--set", set_ or []),
+    )
+    serve_room(flow_file(flow), name, where)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for report.html, summary.json and the workspace.")] = Path("demo"),
     items: Annotated[int | None, typer.Option(help="Garments to train on; fewer are faster and worse.")] = None,

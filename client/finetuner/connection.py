@@ -87,26 +87,34 @@ class Connection:
             Unauthorized: the Flow asks for another token.
             FinetunerServerError: anything else that went wrong on the way.
         """
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
-            import jina
         from docarray import DocumentArray
 
         secret = f"token {self.token}"
-        parts = urlsplit(self.host)
         options: dict[str, Any] = {"request_size": -1, "parameters": parameters or None}
-        if parts.scheme.startswith("http"):
-            protocol, options["headers"] = "http", {"Authorization": secret} if self.token else {}
+        if self.host.startswith("http"):
+            options["headers"] = {"Authorization": secret} if self.token else {}
         else:
-            protocol, options["metadata"] = "grpc", (("authorization", secret),) if self.token else ()
-        # It opens a connection for each request. One that stays open hangs what is forked from this process, rooms too.
-        client = jina.Client(host=parts.hostname, port=parts.port, protocol=protocol, tls=SCHEMES[parts.scheme])
-        client.logger.logger.disabled = True  # what it would log is raised below
+            options["metadata"] = (("authorization", secret),) if self.token else ()
         try:
-            answer = client.post(endpoint, documents if documents is not None else [], **options)
+            answer = self._client.post(endpoint, documents if documents is not None else [], **options)
         except Exception as error:
             raise self._translated(endpoint, error) from error
         return answer if answer is not None else DocumentArray()
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        """Jina's client: making one takes milliseconds.
+
+        It opens a connection for each request. One that stays open hangs what is forked from this process, rooms too.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
+            import jina
+        parts = urlsplit(self.host)
+        protocol = "http" if parts.scheme.startswith("http") else "grpc"
+        client = jina.Client(host=parts.hostname, port=parts.port, protocol=protocol, tls=SCHEMES[parts.scheme])
+        client.logger.logger.disabled = True  # what it would log is raised by `post`
+        return client
 
     def _translated(self, endpoint: str, error: Exception) -> Exception:
         text = " ".join(str(error).split())

@@ -101,16 +101,8 @@ def configured(
     Raises:
         InvalidInput: a port that is none or taken, or a workspace that cannot be.
     """
-    import yaml
-
-    content: dict[str, Any] = yaml.safe_load(flow.read_text())
-    place = Workspace(workspace).root
+    content = located(flow, workspace)
     rooms = [content["gateway"], *content["executors"]]
-    for room in rooms:
-        if (path := flow.parent / room["uses"]).is_file():  # otherwise it is the name of a class
-            room["uses"] = str(path.resolve())
-        if "workspace_url" in room.get("uses_with", {}):
-            room["uses_with"]["workspace_url"] = str(place)
     if bind is not None:
         content["gateway"]["host"] = bind
     host = content["gateway"].get("host", "0.0.0.0")
@@ -137,6 +129,20 @@ def configured(
                 _port(port if grpc_port and _free(port) else 0, "0.0.0.0", "", chosen) for port in _metrics_ports(room)
             ]
             room["port_monitoring"] = ports if len(ports) > 1 else ports[0]
+    return content
+
+
+def located(flow: Path, workspace: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of a Flow's YAML with paths that hold from every folder, and this workspace."""
+    import yaml
+
+    content: dict[str, Any] = yaml.safe_load(flow.read_text())
+    place = Workspace(workspace).root
+    for room in [content["gateway"], *content["executors"]]:
+        if (path := flow.parent / room["uses"]).is_file():  # otherwise it is the name of a class
+            room["uses"] = str(path.resolve())
+        if "workspace_url" in room.get("uses_with", {}):
+            room["uses_with"]["workspace_url"] = str(place)
     return content
 
 

@@ -12,7 +12,7 @@ import time
 import warnings
 from contextlib import redirect_stdout, suppress
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from io import StringIO
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import psutil
 
 PARENT = "FINETUNER_PARENT"  # process without which the Flow stops
-ROOM_SECONDS = 20.0
+GATEWAY_SECONDS = 9.0  # for the requests that are under way
+ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
 MAKE_ONE = "Make one with `finetuner token create NAME --role admin --workspace {}`"
 
 
@@ -76,13 +77,7 @@ def serve(
     if token is not None:
         os.environ[TOKEN] = token  # not by YAML: Jina would turn digits there into a number
     root = Workspace(workspace).root
-    asked = bool(os.environ.get(TOKEN) or TokenFile(root).read())
-    host = content["gateway"].get("host", "0.0.0.0")
-    if not asked and not is_loopback(host):
-        raise InvalidInput(
-            f"--bind must be 127.0.0.1 while there is no token, or everybody may enter. Got {host}. "
-            f"{MAKE_ONE.format(root)}, or set {TOKEN}."
-        )
+    asked = lock_required(content["gateway"].get("host", "0.0.0.0"), root)
     file = root / "flow.json"
     try:
         _serve(content, where, file, asked, metrics_bind)
@@ -90,12 +85,36 @@ def serve(
         file.unlink(missing_ok=True)
 
 
-def _serve(content: dict[str, Any], where: Addresses, file: Path, asked: bool, metrics_bind: str) -> None:
+def lock_required(host: str, workspace: str | os.PathLike[str]) -> bool:
+    """Return whether the gateway asks for a token.
+
+    Raises:
+        InvalidInput: it does not, and other machines reach it on `host`.
+    """
+    root = Workspace(workspace).root
+    asked = bool(os.environ.get(TOKEN) or TokenFile(root).read())
+    if not asked and not is_loopback(host):
+        raise InvalidInput(
+            f"--bind must be 127.0.0.1 while there is no token, or everybody may enter. Got {host}. "
+            f"{MAKE_ONE.format(root)}, or set {TOKEN}."
+        )
+    return asked
+
+
+def prepare_jina() -> None:
+    """Set Jina's variables for this process, before it is imported, and let it look up its options once."""
     os.environ.setdefault("JINA_LOG_LEVEL", "WARNING")
     os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
     # Jina warns, once in each process, about what our pin of setuptools is there for.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     os.environ.setdefault("PYTHONWARNINGS", "ignore:pkg_resources is deprecated:UserWarning")
+    from jina_cli import lookup
+
+    lookup._build_lookup_table = cache(lookup._build_lookup_table)  # a second or more for each room
+
+
+def _serve(content: dict[str, Any], where: Addresses, file: Path, asked: bool, metrics_bind: str) -> None:
+    prepare_jina()
     if "JINA_MP_START_METHOD" not in os.environ:
         _prepare_processes()
     from jina import Flow
@@ -132,6 +151,8 @@ def _serve(content: dict[str, Any], where: Addresses, file: Path, asked: bool, m
     finally:
         _ignore((signal.SIGINT, signal.SIGTERM))  # closing is under way; a second Ctrl-C would leave rooms behind
         # SIGTERM is all that Jina's own close() does, but one after the other, with a minute for each that is dead.
+        if ready:  # what is under way in the gateway needs the rooms
+            end(_rooms("gateway"), GATEWAY_SECONDS)
         end(_rooms(), ROOM_SECONDS if ready else KILL_SECONDS)
 
 
@@ -196,12 +217,13 @@ def _follow(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _rooms() -> list[psutil.Process]:
-    """Return the rooms that still run."""
+def _rooms(name: str = "") -> list[psutil.Process]:
+    """Return the rooms that still run, or the replicas of one."""
     import psutil
 
     found = []
     for room in multiprocessing.active_children():  # not every child: Python's own ones end by themselves
-        with suppress(psutil.NoSuchProcess):
-            found.append(psutil.Process(room.pid))
+        if room.name.startswith(name):
+            with suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(room.pid))
     return found

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MARK = "FINETUNER_FLOW_ID"  # tells one RunningFlow's processes from all others
 
 START_SECONDS = 180.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 90.0  # longer than `launch` waits for its rooms
 
 
 class RunningFlow:

@@ -14,7 +14,9 @@ from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.servers.http import FastAPIBaseServer
 
 from executors.collector import freeze_modules
+from executors.drain import DRAIN_SECONDS, stop_taking
 from executors.lifeline import end_with_parent
+from executors.room import refuse_strange
 from finetuner.checks import number
 from finetuner.wire import MAX_MESSAGE_BYTES
 from finetuner.workspace import Workspace
@@ -25,8 +27,6 @@ from .handler import Handler
 from .health import TIMEOUT
 from .http_app import build_app
 
-STOP_SECONDS = 5  # that open requests have when the Flow stops; a log that somebody follows has no end of its own
-
 # Jina's default is no limit.
 MESSAGE_LIMITS = {
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
@@ -34,6 +34,11 @@ MESSAGE_LIMITS = {
 }
 
 
+# What Jina adds to a gateway's `uses_with`.
+JINAS = (
+    "title", "description", "no_debug_endpoints", "no_crud_endpoints", "expose_endpoints", "expose_graphql_endpoint",
+    "cors",
+)  # fmt: skip
 ROOMS_PORT = 2  # among the ports: after gRPC and HTTP
 
 
@@ -62,6 +67,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        refuse_strange(type(self), self.runtime_args.uses_with or {}, JINAS)
         end_with_parent()
         freeze_modules()
         self._request_handler.access = Access(
@@ -81,6 +87,11 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         self.req_handler_cls = Handler  # Jina passes its own, without our bounds
         handler: Handler = super()._get_request_handler()
         return handler
+
+    async def shutdown(self) -> None:
+        """Finish what is under way at every port, and only then part from the rooms, which it needs."""
+        await super().shutdown()
+        await self._request_handler.close()
 
 
 def _for_rooms(server: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +113,10 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
         """Return Jina's interceptors, if any, behind ours."""
         return [self._check, *(super().aio_tracing_server_interceptors() or [])]
 
+    async def shutdown(self) -> None:
+        """Finish what is under way; the way to the rooms is the gateway's to close."""
+        await stop_taking(self)
+
 
 class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed
     """The FastAPI app in Jina's uvicorn."""
@@ -109,7 +124,8 @@ class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed
     def __init__(self, health_timeout: float, **kwargs: Any) -> None:
         self._health_timeout = health_timeout
         super().__init__(**kwargs)
-        self.uvicorn_kwargs.setdefault("timeout_graceful_shutdown", STOP_SECONDS)
+        # a log that somebody follows has no end of its own
+        self.uvicorn_kwargs.setdefault("timeout_graceful_shutdown", DRAIN_SECONDS)
         # Jina asks `/` whether we live, and warns that it is ours; all that it asks for is a 200.
         self.logger.logger.addFilter(lambda record: "used for health checks" not in record.getMessage())
 

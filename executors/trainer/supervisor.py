@@ -29,6 +29,7 @@ from .run_store import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, START
 POLL_SECONDS = 0.3
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 10.0
+CHECKPOINT_SECONDS = 60.0  # for the step that is under way and the checkpoint after it, gigabytes for a large model
 ATTEMPTS = 3
 WORKER = "executors.trainer.worker"
 
@@ -87,7 +88,7 @@ class Supervisor:
         self._thread.join()
         with self._lock:
             for run in self._store.with_status(STARTED):
-                _stop(_worker_of(self.folder(run)))
+                _stop(_worker_of(self.folder(run)), CHECKPOINT_SECONDS)
                 if not self._ended(run) and not self._published(run):
                     self.folder(run).forget("attempts")
                     self._requeue(run)
@@ -193,8 +194,8 @@ def _worker_of(folder: RunFolder) -> psutil.Process | None:
         return None
 
 
-def _stop(worker: psutil.Process | None) -> None:
-    """End a worker and all that it has started, such as the processes that share its run."""
+def _stop(worker: psutil.Process | None, seconds: float = STOP_SECONDS) -> None:
+    """End a worker and all that it has started, such as the processes that share its run; kill it after `seconds`."""
     if worker is None:
         return
     family = [worker]
@@ -204,7 +205,7 @@ def _stop(worker: psutil.Process | None) -> None:
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 end(process)
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if all(map(_is_gone, family)):
                 return

@@ -1,0 +1,116 @@
+"""Rooms of a Flow in processes of their own, as containers run them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from finetuner.health import problem
+from finetuner.processes import end
+
+START_SECONDS = 120.0
+AGAIN_SECONDS = 30.0
+TOKEN = "a-token-of-the-test"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports on which nothing listens, all different, chosen by the system."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+class RoomsApart:
+    """Rooms on loopback, one process each, up from `__enter__` to `__exit__`.
+
+    Args:
+        workspace: that they share.
+        names: of the rooms of flows/finetuner.yml; the gateway starts like the others.
+        settings: `--set` of each by name.
+    """
+
+    def __init__(self, workspace: Path, *names: str, settings: dict[str, list[str]] | None = None) -> None:
+        self.workspace = workspace
+        self._names = names
+        self._settings = settings or {}
+        chosen = iter(free_ports(2 * len(names) + 2))
+        self.grpc, self.http = next(chosen), next(chosen)
+        self.ports = {name: next(chosen) for name in names}
+        self._metrics = {name: next(chosen) for name in names}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> RoomsApart:
+        try:
+            for name in self._names:
+                self.start(name)
+            for name in self._names:
+                self.wait(name)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        left = [psutil.Process(process.pid) for process in self.processes.values() if process.poll() is None]
+        end(left, 15)
+        for process in self.processes.values():
+            process.wait()
+
+    def address(self, name: str) -> str:
+        """Return HOST:PORT of a room."""
+        return f"127.0.0.1:{self.grpc if name == 'gateway' else self.ports[name]}"
+
+    def metrics(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._metrics[name]}/metrics"
+
+    def start(self, name: str) -> None:
+        command: list[Any] = [sys.executable, "-m", "finetuner.cli", "room", name, "--bind", "127.0.0.1"]
+        command += ["--workspace", self.workspace, "--metrics-port", self._metrics[name]]
+        command += ["--grpc-port", self.grpc, "--http-port", self.http, "--port", self.ports[name]]
+        for other in self._names:
+            command += ["--address", f"{other}={self.address(other)}"]
+        for setting in self._settings.get(name, []):
+            command += ["--set", setting]
+        with open(self.log(name), "ab") as log:
+            environment = os.environ | {"FINETUNER_TOKEN": TOKEN}
+            self.processes[name] = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment)
+
+    def wait(self, name: str) -> None:
+        """Wait until a room is well."""
+        url = f"http://127.0.0.1:{self.http}" if name == "gateway" else f"grpc://{self.address(name)}"
+        deadline = time.monotonic() + START_SECONDS
+        while found := problem(url):
+            assert self.processes[name].poll() is None, self.log(name).read_text()
+            assert time.monotonic() < deadline, f"{found}\n{self.log(name).read_text()}"
+            time.sleep(0.2)
+
+    def restart(self, name: str) -> None:
+        """Start a room that has ended, and wait until the gateway has found it again."""
+        self.start(name)
+        self.wait(name)
+        deadline = time.monotonic() + AGAIN_SECONDS
+        while (state := httpx.get(f"http://127.0.0.1:{self.http}/healthz").json())["status"] != "ok":
+            assert time.monotonic() < deadline, state
+            time.sleep(0.2)
+
+    def stop(self, name: str) -> tuple[int, float]:
+        """Send SIGTERM, and return the exit code and the seconds that it took."""
+        began = time.monotonic()
+        self.processes[name].send_signal(signal.SIGTERM)
+        code = self.processes[name].wait(90)
+        return code, time.monotonic() - began
+
+    def log(self, name: str) -> Path:
+        return self.workspace / f"{name}.log"

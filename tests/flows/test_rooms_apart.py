@@ -1,0 +1,219 @@
+"""Rooms in processes of their own: they find one another, and a stop loses nothing that was begun."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from docarray import Document, DocumentArray
+from PIL import Image
+from typer.testing import CliRunner
+
+import finetuner
+from executors.trainer.run_folder import RunFolder
+from finetuner.catalogue import fashion
+from finetuner.cli import app
+from finetuner.connection import Connection
+from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput
+from finetuner.flow_settings import flow_file
+from finetuner.health import problem
+from finetuner.standalone import Standing, named_values, standing_alone
+from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, STATUS
+from finetuner.workspace import Workspace
+
+from .rooms_apart import TOKEN, RoomsApart
+
+SERVING = ("text_encoder", "vision_encoder", "indexer", "gateway")
+REQUEST = 24  # documents of a request
+STOP_SECONDS = 20.0  # on two busy cores; the target is 10
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RoomsApart]:
+    with RoomsApart(tmp_path_factory.mktemp("apart"), *SERVING, "evaluator", "trainer") as started:
+        yield started
+
+
+def client_of(rooms: RoomsApart) -> Connection:
+    return Connection(f"grpc://{rooms.address('gateway')}", TOKEN)
+
+
+def jpeg() -> bytes:
+    """Return a picture that takes time to decode, and little on the way."""
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((3000, 2000)).convert("RGB").save(file, "JPEG")
+    return file.getvalue()
+
+
+def test_rooms_find_one_another_and_answer(rooms: RoomsApart) -> None:
+    flow = client_of(rooms)
+    flow.post(INDEX, DocumentArray(Document(id=color, text=f"a {color} dress") for color in ("red", "blue")))
+    (query,) = flow.post("/search", DocumentArray([Document(text="a red dress")]), {"limit": 1})
+    assert query.matches[:, "id"] == ["red"]
+    health = httpx.get(f"http://127.0.0.1:{rooms.http}/healthz").json()
+    assert health["status"] == "ok"
+    assert set(health["rooms"]) == {*SERVING, "evaluator", "trainer"} - {"gateway"}
+    assert "finetuner_collection_vectors" in httpx.get(rooms.metrics("indexer")).text
+    with pytest.raises(FinetunerError, match="token"):
+        Connection(flow.host).post(STATUS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cellar"], "room must be one of gateway, trainer"),
+        (["trainer", "--address", "cellar=a:1"], "addresses must be of gateway, trainer"),
+        (["gateway", "--address", "trainer=nowhere"], "the address of trainer must be HOST:PORT"),
+        (["trainer", "--port", "0"], "a port must be 1 to 65535"),
+        (["trainer", "--set", "threads"], "--set must be NAME=VALUE"),
+        (["trainer", "--flow", "cellar"], "flow must be one of"),
+        (["gateway", "--workspace", "{empty}"], "--bind must be 127.0.0.1 while there is no token"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
+    given = [argument.format(empty=tmp_path) for argument in arguments]
+    outcome = CliRunner().invoke(app, ["room", *given])
+    assert isinstance(outcome.exception, InvalidInput)
+    assert message in str(outcome.exception)
+
+
+@pytest.mark.parametrize(("name", "setting"), [("trainer", "treads=2"), ("gateway", "rate_limits=2")])
+def test_a_setting_that_the_room_does_not_have_ends_it(name: str, setting: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(AssertionError, match=setting.split("=")[0]),
+        RoomsApart(tmp_path, name, settings={name: [setting]}),
+    ):
+        pass
+
+
+def test_settings_are_read_as_yaml_reads_them() -> None:
+    given = ["device=cuda", "threads=2", "rate_limit=0.5", "quantise=true", "index=https://host:6333", "odd=[a"]
+    assert named_values("--set", given) == {
+        "device": "cuda", "threads": 2, "rate_limit": 0.5, "quantise": True, "index": "https://host:6333", "odd": "[a",
+    }  # fmt: skip
+
+
+def test_a_room_has_its_settings_and_the_others_addresses(tmp_path: Path) -> None:
+    where = Standing(tmp_path, addresses={"trainer": "far:1"}, settings={"rate_limit": 3})
+    content = standing_alone(flow_file(), "gateway", where)
+    assert content["gateway"]["uses_with"] == {"workspace_url": str(tmp_path), "rate_limit": 3}
+    found = {room["name"]: (room["host"], room["port"]) for room in content["executors"]}
+    assert found == {
+        "trainer": ("far", 1), "evaluator": ("evaluator", 8080), "text_encoder": ("text-encoder", 8080),
+        "vision_encoder": ("vision-encoder", 8080), "indexer": ("indexer", 8080),
+    }  # fmt: skip
+    (indexer,) = standing_alone(flow_file(), "indexer", Standing(tmp_path))["executors"]
+    assert indexer["uses_with"]["encoder"] == "grpc://gateway:51000"
+
+
+def test_requests_under_way_are_answered_when_the_gateway_stops(rooms: RoomsApart) -> None:
+    flow, vectors, picture = client_of(rooms), [], jpeg()
+    body = {"data": [{"blob": base64.b64encode(picture).decode()}] * REQUEST}
+    url, headers = f"http://127.0.0.1:{rooms.http}{ENCODE}", {"Authorization": f"token {TOKEN}"}
+
+    def ask_by_grpc() -> None:
+        answer = flow.post(ENCODE, DocumentArray(Document(blob=picture) for _ in range(REQUEST)))
+        vectors.extend(document.embedding for document in answer)
+
+    def ask_by_http() -> None:
+        answer = httpx.post(url, json=body, headers=headers, timeout=60).json()
+        vectors.extend(document["embedding"] for document in answer["data"])
+
+    askers = [threading.Thread(target=ask) for ask in (ask_by_grpc, ask_by_http, ask_by_http)]
+    for asker in askers:
+        asker.start()
+    wait_until(lambda: waiting(rooms) > 2 * REQUEST, "documents of all three in the vision encoder")
+    code, seconds = rooms.stop("gateway")
+    for asker in askers:
+        asker.join()
+    assert code == 0
+    assert [len(vector) for vector in vectors] == [128] * 3 * REQUEST
+    assert seconds < STOP_SECONDS
+    assert "UNAVAILABLE" in problem(f"grpc://{rooms.address('gateway')}")
+    with pytest.raises(FlowUnreachable):
+        flow.post(STATUS)
+    rooms.restart("gateway")
+
+
+def test_what_the_indexer_has_acknowledged_is_there_after_a_stop(rooms: RoomsApart) -> None:
+    """It is stopped in the middle of a stream of writes, with a search going on."""
+    flow, acknowledged, stopped = client_of(rooms), [], threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stopped.is_set():
+            ids = [f"written {number + place}" for place in range(20)]
+            documents = DocumentArray(
+                Document(id=name, embedding=np.full(4, 1 + place, np.float32), tags={ARTIFACT_TAG: "written"})
+                for place, name in enumerate(ids)
+            )
+            with suppress(FlowUnreachable):
+                answer = flow.post(INDEX, documents, {"artifact": "written"})
+                acknowledged.extend(document.id for document in answer if "finetuner_error" not in document.tags)
+            number += 20
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    wait_until(lambda: len(acknowledged) > 100, "writes")
+    code, seconds = rooms.stop("indexer")
+    stopped.set()
+    writer.join()
+    assert code == 0
+    assert seconds < STOP_SECONDS
+    rooms.restart("indexer")
+    found = flow.post("/filter", None, {"artifact": "written", "limit": 1000, "return_content": False})
+    assert set(acknowledged) <= set(found[:, "id"])
+
+
+def test_a_run_goes_on_with_the_next_trainer(rooms: RoomsApart) -> None:
+    """The checkpoint that it wrote when the first one stopped is where it goes on; its artifact is then promoted."""
+    finetuner.login(host=f"grpc://{rooms.address('gateway')}", token=TOKEN)
+    finetuner.index(DocumentArray([Document(id="again", text="a green coat")]))
+    pairs = DocumentArray(
+        finetuner.make_pair(text, picture.jpeg)
+        for picture in fashion("train", items=12)
+        for text in picture.captions.values()
+    )
+    run = finetuner.fit("clip-mini", train_data=pairs, loss="CLIPLoss", epochs=8, batch_size=8, run_name="moved")
+    folder = RunFolder(Workspace(rooms.workspace).run(run.artifact_id))
+    wait_until(lambda: len(steps_of(folder)) > 3, "training steps")
+    code, _ = rooms.stop("trainer")
+    assert code == 0
+    done = steps_of(folder)
+    assert folder.checkpoint.exists()
+    rooms.restart("trainer")
+    run.wait()
+    assert run.status()["status"] == "FINISHED"
+    assert steps_of(folder)[: len(done)] == done
+    assert sorted(set(steps_of(folder))) == steps_of(folder)  # none was done twice
+    finetuner.promote(run.artifact_id)
+    wait_until(lambda: finetuner.index_status()["searched"] == run.artifact_id, "the index to be encoded again")
+    assert finetuner.search("a green coat", limit=1)[0].matches[0].id == "again"
+
+
+def steps_of(folder: RunFolder) -> list[int]:
+    """Return the steps that the run's history has, in order."""
+    lines = folder.history.read_text().splitlines() if folder.history.exists() else []
+    return [json.loads(line)["step"] for line in lines]
+
+
+def waiting(rooms: RoomsApart) -> float:
+    """Return how many documents the vision encoder has admitted and not answered."""
+    lines = httpx.get(rooms.metrics("vision_encoder")).text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("finetuner_queue_documents")))
+
+
+def wait_until(there: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
+        time.sleep(0.05)
