@@ -204,6 +204,25 @@ def benchmark(
     print(output / MARKDOWN)
 
 
+@app.command()
+def doctor(
+    workspace: Annotated[Path, typer.Option(help="Folder of the Flow; it is not made.")] = Path("workspace"),
+    host: Annotated[
+        str | None, typer.Option(help="Flow to ask; else $FINETUNER_HOST, else the workspace's that is up.")
+    ] = None,
+    token: Token = None,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port that `up` would use.")] = 51000,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Likewise.")] = 51001,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check this machine or container, its workspace, and the Flow that is up; exit code 1 if something fails."""
+    from .doctor import examine, report
+
+    findings = examine(workspace, host=host, token=token, grpc_port=grpc_port, http_port=http_port)
+    if not report(findings, as_json):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the command line; what we raise on purpose becomes one line on stderr and exit code 1."""
     try:

@@ -1,0 +1,113 @@
+"""What a Flow answers to short questions, which ask its rooms for no work: by gRPC, by HTTP, and in `flow.json`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .connection import SCHEMES, Connection
+from .exceptions import FlowUnreachable, Forbidden, InvalidInput
+from .flow_settings import Addresses
+from .hub import HTTP_PORT
+
+SECONDS = 5.0  # for each answer
+ANSWER_BYTES = 2**16
+
+
+def running(root: Path) -> Addresses | None:
+    """Return what `flow.json` of a workspace says, None where it is not there or says nothing."""
+    try:
+        return Addresses(**json.loads((root / "flow.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def lives(pid: int) -> bool:
+    """Return whether a process of this machine, or of this container, is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def knock(connection: Connection, token: str) -> dict[str, str] | None:
+    """Return what the gateway says of itself, which needs no room; None where it asks for another token.
+
+    Raises:
+        FlowUnreachable: no answer.
+        Forbidden: it has no token, and answers its own machine alone.
+    """
+    if connection.host.startswith("http"):
+        status, content = get(connection.host, "/openapi.json", token)
+        if status == 403:
+            raise Forbidden(str(content.get("detail")))
+        return None if status == 401 else {}
+    import grpc
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
+        from jina.proto import jina_pb2, jina_pb2_grpc
+
+    parts = urlsplit(connection.host)
+    metadata = (("authorization", f"token {token}"),) if token else ()
+    if SCHEMES[parts.scheme]:
+        channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials())
+    else:
+        channel = grpc.insecure_channel(parts.netloc)
+    with channel:
+        try:
+            empty = jina_pb2.google_dot_protobuf_dot_empty__pb2.Empty()
+            info = jina_pb2_grpc.JinaInfoRPCStub(channel)._status(empty, metadata=metadata, timeout=SECONDS)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                return None
+            said = " ".join((error.details() or "").rpartition("last error: ")[2].split())[:300]
+            raise FlowUnreachable(f"{connection.host} does not answer: {error.code().name}, {said}") from None
+    return dict(info.envs)
+
+
+def http_side(connection: Connection, answers: dict[str, dict[str, str] | None]) -> str:
+    """Return the address of the Flow's HTTP side, '' where it is not known."""
+    parts = urlsplit(connection.host)
+    if parts.scheme.startswith("http"):
+        return connection.host
+    port = next((said[HTTP_PORT] for said in answers.values() if said and HTTP_PORT in said), "")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"http{'s' if SCHEMES[parts.scheme] else ''}://{host}:{port}" if port else ""
+
+
+def get(address: str, path: str, token: str = "") -> tuple[int, dict[str, Any]]:
+    """Return the status and JSON object of an answer, {} where it is none; neither proxy nor redirect is followed.
+
+    Raises:
+        FlowUnreachable: no answer.
+        InvalidInput: an address that is none.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput(f"the address of the HTTP side must be like http://127.0.0.1:51001. Got {address!r}.")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    headers = {"Authorization": f"token {token}"} if token else {}
+    connection = kind(parts.hostname, parts.port, timeout=SECONDS)
+    try:
+        connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
+        answer = connection.getresponse()
+        status, body = answer.status, answer.read(ANSWER_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        reason = f"nothing came within {SECONDS:g} s" if isinstance(error, TimeoutError) else error
+        raise FlowUnreachable(f"{address} does not answer: {reason}") from None
+    finally:
+        connection.close()
+    try:
+        content = json.loads(body)
+    except ValueError:
+        content = {}
+    return status, content if isinstance(content, dict) else {}
