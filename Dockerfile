@@ -1,35 +1,61 @@
-# syntax=docker/dockerfile:1
-# One image for every room, with or without a GPU: torch's CUDA build runs on a CPU too.
-#   docker build -t open-finetuner .
-#   docker run --rm -p 51000:51000 -p 51001:51001 -v finetuner:/workspace -e FINETUNER_TOKEN=... [--gpus all] open-finetuner
+# One image for every room and Flow; the command chooses: `up`, `room NAME`, or anything else of `finetuner`.
+#   docker build -t open-finetuner .                                       for CPUs
+#   docker build -t open-finetuner:cuda --build-arg VARIANT=cuda .         for NVIDIA GPUs
+#   docker run --rm -p 51000:51000 -p 51001:51001 -v finetuner:/workspace -e FINETUNER_TOKEN=... open-finetuner
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir "uv>=0.8,<1"
+ARG VARIANT=cpu
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+ENV PATH=/venv/bin:$PATH UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
+RUN python -m venv /venv && pip install --no-cache-dir "uv>=0.8,<1"
 COPY requirements.lock /tmp/requirements.lock
 RUN --mount=type=cache,target=/root/.cache/uv \
-    /venv/bin/uv pip install --python /venv/bin/python --link-mode copy --require-hashes -r /tmp/requirements.lock
+    uv pip install --python /venv/bin/python --require-hashes -r /tmp/requirements.lock
+# The lock's torch is the CUDA build, whose libraries must be there wherever it loads them at its start. A CPU needs
+# neither what it loads later, for a GPU, nor the compiler for GPUs: a quarter of the image.
+WORKDIR /venv/lib/python3.11/site-packages
+RUN test "$VARIANT" = cuda || { test "$VARIANT" = cpu \
+      && uv pip uninstall --python /venv/bin/python triton \
+      && ldd torch/lib/*.so | sed -n 's/.* => \(.*nvidia[^ ]*\) .*/\1/p' | xargs realpath | sort -u > /tmp/loaded \
+      && find "$PWD/nvidia" -type f ! -name '*.py' | grep -vxFf /tmp/loaded | xargs rm; }
+# What only the build needs. With compiled modules, a read-only root does not compile them at each start.
+RUN uv pip uninstall --python /venv/bin/python pip uv
+COPY client /app/client
+COPY executors /app/executors
+COPY flows /app/flows
+RUN python -m compileall -q /app
 
 FROM ${BASE}
+ARG VARIANT=cpu
+ARG VERSION=unreleased
+LABEL org.opencontainers.image.title="Open Finetuner" \
+      org.opencontainers.image.description="Fine-tune CLIP for search and serve it, from one Jina Flow" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      open-finetuner.variant="${VARIANT}"
+# HOME and all that libraries write beside the workspace go to /tmp, a tmpfs where the root is read-only.
 ENV PATH=/venv/bin:$PATH \
     PYTHONPATH=/app/client:/app \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     FINETUNER_FLOWS=/app/flows \
     JINA_OPTOUT_TELEMETRY=1 \
+    GRPC_DNS_RESOLVER=native \
     HOME=/tmp
 # Rooms start processes of their own; tini reaps them and passes SIGTERM on.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --no-create-home finetuner && install --directory --owner finetuner /workspace
+    && groupadd --gid 10001 finetuner && useradd --uid 10001 --gid 10001 --no-create-home finetuner \
+    && install --directory --owner 10001 --group 10001 /workspace
 COPY --from=build /venv /venv
-COPY client /app/client
-COPY executors /app/executors
-COPY flows /app/flows
+COPY --from=build /app /app
+COPY LICENSE pyproject.toml /app/
 WORKDIR /app
-USER 10001
+USER 10001:10001
 VOLUME /workspace
 EXPOSE 51000 51001
-HEALTHCHECK --interval=30s --timeout=15s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:51001/healthz', timeout=12)"]
-ENTRYPOINT ["tini", "--"]
-CMD ["python", "-m", "finetuner.cli", "up", "--bind", "0.0.0.0", "--workspace", "/workspace"]
+# A canary through the models. The first start of a large model may take minutes.
+HEALTHCHECK --interval=30s --timeout=15s --start-period=300s --retries=3 CMD ["python", "-m", "finetuner.health"]
+ENTRYPOINT ["tini", "--", "python", "-m", "finetuner.cli"]
+CMD ["up", "--bind", "0.0.0.0", "--workspace", "/workspace"]

@@ -1,6 +1,6 @@
 # Every target sets up what it needs from python3 and make alone.
 .DELETE_ON_ERROR:
-.PHONY: demo serve seeds test test-all lint bench lock clean
+.PHONY: demo serve seeds test test-all lint bench lock manifests container-check clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,9 +31,14 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck tests/container_check/*.sh
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec flows/compose.yaml flows/compose.gpu.yaml
 
 bench: $(READY)  ## the measured claims
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+container-check: $(READY)  ## the image, built and run by a real Docker engine; exit 77 where it cannot run
+	tests/container_check/run.sh
 
 lock: $(BIN)/uv  ## both lock files from pyproject.toml; no index URL goes into them
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

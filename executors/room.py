@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from executors.collector import freeze_modules
 from executors.drain import finish_requests
 from executors.lifeline import end_with_parent
+from executors.pickles import guard_room
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from finetuner.parameters import Parameters
 from finetuner.wire import INDEX, SEARCH, mark_error, reply
@@ -40,6 +41,7 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
         if hasattr(self.runtime_args, "shard_id"):  # Jina serves it; else it is an object in another process
             freeze_modules()
             finish_requests()
+            guard_room()
         registry = getattr(self.runtime_args, "metrics_registry", None)
         self.registry: CollectorRegistry = registry if registry is not None else CollectorRegistry()
         self._request_count = Counter(

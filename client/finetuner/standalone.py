@@ -6,11 +6,12 @@ The Flow's YAML stays the one place for settings. Rooms find one another by name
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .exceptions import FinetunerServerError, InvalidInput
 from .flow_settings import located
@@ -123,8 +124,11 @@ def standing_alone(flow: Path, name: str, where: Standing) -> dict[str, Any]:
     return content
 
 
-def serve_room(flow: Path, name: str, where: Standing) -> None:
+def serve_room(flow: Path, name: str, where: Standing) -> NoReturn:
     """Start one room in this process and keep it up until SIGTERM or SIGINT; what is under way then is finished.
+
+    Does not return: the process ends with exit code 0, as a room of a whole Flow ends, without Python's own end, which
+    takes torch seconds and aborts where one of its threads still computes.
 
     Args:
         flow: its YAML.
@@ -158,6 +162,9 @@ def serve_room(flow: Path, name: str, where: Standing) -> None:
     )
     if not started.is_set():  # Jina has logged why
         raise FinetunerServerError(f"The {name} did not start. The lines above say why")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _tell(started: threading.Event, name: str, where: Standing) -> None:

@@ -16,7 +16,8 @@ from jina.proto import jina_pb2
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
 
-from finetuner.exceptions import FinetunerError, InvalidInput
+from executors.pickles import refuse_pickle
+from finetuner.exceptions import FinetunerError
 from finetuner.hub import HTTP_PORT
 
 from .access import Access, Entry
@@ -140,7 +141,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         """
         entry = None
         if context is not None:
-            _refuse_pickle(request)
+            refuse_pickle(request)
             documents = len(request.proto_with_data.data.docs.docs)
             entry = enter(self.access, context, request.header.exec_endpoint, documents)
         await self._learn_endpoints()
@@ -179,13 +180,4 @@ class _BoundedCall:
             header
             for header in self._context.invocation_metadata()
             if header.key != "__prefetch__" or (header.value.isdecimal() and 1 <= int(header.value) <= self._most)
-        )
-
-
-def _refuse_pickle(request: DataRequest) -> None:
-    """Refuse documents that come as `docs_bytes`: DocArray would unpickle them, which runs the sender's code."""
-    if request.proto_with_data.data.WhichOneof("documents") == "docs_bytes":
-        raise InvalidInput(
-            "Documents must come in the request's field `docs`. Got `docs_bytes`, which holds a pickle. "
-            "Send them with jina.Client."
         )

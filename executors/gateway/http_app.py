@@ -45,6 +45,8 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
     @app.get("/healthz", summary="Encode a canary text and picture")
     async def healthz() -> JSONResponse:
         state = await health.check()
+        for encoder, found in state["encoders"].items():
+            handler.measures.canary.labels(encoder).set("error" not in found)
         return JSONResponse(state, 503 if state["status"] == "unavailable" else 200)
 
     @app.get("/dry_run", summary="Send an empty document through every room; jina.Client.is_flow_ready asks")

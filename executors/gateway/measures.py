@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from finetuner import wire
 
@@ -27,6 +27,12 @@ class Measures:
         )
         self._refused = Counter(
             "finetuner_gateway_refused", "Calls without the right token", ["protocol"], registry=registry
+        )
+        self.canary = Gauge(
+            "finetuner_gateway_canary",
+            "1 where the last canary came back, 0 where not; health checks send them",
+            ["encoder"],
+            registry=registry,
         )
         for protocol in ("grpc", "http"):
             self._refused.labels(protocol)  # a counter that starts at 0 can be alerted on

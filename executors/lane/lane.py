@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 READY_BATCHES = 4  # so many batches are prepared ahead; more would only fill the memory
 SORTED_BATCHES = 4  # so many batches of texts are sorted by length together
 PREPARING_SECONDS = 0.25  # a batch that is not full waits so long for documents that are being prepared
+CLOSE_SECONDS = 2.0  # for what the threads are doing; one that fetches may take longer, and does no harm
 
 FindRunner = Callable[[], Awaitable["Runner"]]
 
@@ -96,6 +97,9 @@ class Lane:
             self._closed = True
             for condition in (self._fetchable, self._preparable, self._batchable):
                 condition.notify_all()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in self._threads:  # one that is inside torch when Python ends would abort the process
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _admit(self, documents: int) -> int:
         """Take as many places as there are, and return their number."""

@@ -29,6 +29,8 @@ class Measures:
         self.inference = seconds("finetuner_inference_seconds", "A forward pass")
         self.load = seconds("finetuner_model_load_seconds", "Loading a model, warm-up and canary included")
         self.loads = Counter("finetuner_model_loads", "Models loaded, by outcome", ["outcome"], registry=registry)
+        for outcome in ("ok", "error"):  # a counter that starts at 0 shows its first event
+            self.loads.labels(outcome)
         self.models = Gauge("finetuner_models_loaded", "Models in memory", registry=registry)
         self.model_bytes = Gauge("finetuner_model_bytes", "Their weights", registry=registry)
         self._errors = Counter("finetuner_errors", "Documents refused, by error", ["type"], registry=registry)

@@ -10,6 +10,9 @@ that of the process that builds its graph, `indexer_peak_own_mb` the same withou
 drop at any time.
 
     python tests/benchmarks/search_speed.py --vectors 100000
+
+With `--memory-gb N` (as root) the Flow, and the process that opens the index again, may have N GB in all, pages of
+files included: the kernel drops those, or ends a process. `ended_for_memory` says how many it has ended.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -129,6 +132,47 @@ class Memory:
             self.peak_mb, self.own_mb = max(self.peak_mb, resident >> 20), max(self.own_mb, own >> 20)
 
 
+class Limit:
+    """A control group of the kernel's with so much memory; processes started in the block are in it.
+
+    Args:
+        gigabytes: None for no limit.
+    """
+
+    def __init__(self, gigabytes: float | None) -> None:
+        self._own = next(
+            (Path("/sys/fs/cgroup", kind) / path.strip("/")
+             for _, kind, path in (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
+             if kind in ("memory", "") and (Path("/sys/fs/cgroup", kind) / path.strip("/") / "cgroup.procs").exists()),
+            Path(),
+        )  # fmt: skip
+        self._group = self._own / f"search-speed-{os.getpid()}" if gigabytes else None
+        if self._group is not None and gigabytes:
+            self._group.mkdir()
+            old = self._group / "memory.limit_in_bytes"  # of the first version of control groups
+            (old if old.exists() else self._group / "memory.max").write_text(str(round(gigabytes * 1e9)))
+
+    def __enter__(self) -> None:
+        self._move(self._group)
+
+    def __exit__(self, *_: object) -> None:
+        self._move(self._own)
+
+    @staticmethod
+    def _move(group: Path | None) -> None:
+        if group is not None and group != Path():
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    def close(self) -> int | None:
+        """Forget the group, which is empty by now; return how many processes had to be ended."""
+        if self._group is None:
+            return None
+        events = self._group / "memory.oom_control"
+        lines = (events if events.exists() else self._group / "memory.events").read_text().splitlines()
+        self._group.rmdir()
+        return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
 def _listens(process: psutil.Process, metrics: dict[str, str]) -> bool:
     port = urlsplit(metrics["indexer"]).port
     return any(connection.laddr.port == port for connection in process.net_connections() if connection.laddr)
@@ -171,6 +215,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20)
     parser.add_argument("--quantise", action="store_true")
     parser.add_argument("--content", action="store_true", help="matches with content")
+    parser.add_argument("--memory-gb", type=float, help="memory of the Flow, pages of files included; as root")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="search-speed-"))
     try:
@@ -189,7 +234,11 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         if room.get("name") == "indexer":
             room["uses_with"]["quantise"] = options.quantise
     flow.write_text(yaml.safe_dump(content, sort_keys=False))
-    with RunningFlow(folder / "workspace", flow=flow) as running, Memory(running) as memory:
+    limit = Limit(options.memory_gb)
+    with ExitStack() as stack:
+        with limit:
+            running = stack.enter_context(RunningFlow(folder / "workspace", flow=flow))
+        memory = stack.enter_context(Memory(running))
         client = Client(host=running.host)
         started = time.perf_counter()
         for first in range(0, options.vectors, BATCH):
@@ -209,11 +258,13 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         figures = compare(Connection(running.host), raw, options)
         raw.close()
     shutil.rmtree(shard)
-    figures |= reopened(folder / "workspace", clustered(QUERIES, options.dim, 0), options.quantise)
+    with limit:
+        figures |= reopened(folder / "workspace", clustered(QUERIES, options.dim, 0), options.quantise)
     return {
         "vectors": options.vectors, "dim": options.dim, "quantised": options.quantise, "cpu": platform.processor(),
         "cores": os.cpu_count(), "upserts_per_s": round(upserts), "graph_s": round(built), **figures,
         "indexer_peak_mb": memory.peak_mb, "indexer_peak_own_mb": memory.own_mb,
+        "memory_gb": options.memory_gb, "ended_for_memory": limit.close(),
     }  # fmt: skip
 
 

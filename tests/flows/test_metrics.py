@@ -20,6 +20,7 @@ from finetuner.running_flow import RunningFlow
 from finetuner.wire import ENCODE, INDEX, SEARCH
 
 FOLDER = flow_file().parent
+DASHBOARD = FOLDER / "monitoring" / "grafana" / "dashboards" / "finetuner.json"
 README = (FOLDER / "README.md").read_text()
 ROW = re.compile(r"^\| `(finetuner_\w+)(?:\{([\w, ]+)\})?` \| ([\w ]+) \|", re.MULTILINE)
 ENCODERS = ("text_encoder", "vision_encoder")
@@ -32,7 +33,7 @@ ROOMS = {
 }
 LABELS = {name: set(re.findall(r"\w+", labels)) for name, labels, _ in ROW.findall(README)}
 SCRAPED = {"room"}  # what Prometheus adds, as the README tells it to
-OF_PROMQL = {"sum", "by", "rate", "increase", "histogram_quantile", "le"}
+OF_PROMQL = {"sum", "min", "by", "rate", "increase", "histogram_quantile", "le"}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_the_table_names_every_label(exported: dict[str, dict[str, Metric]]) -> 
 
 
 def panels() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((FOLDER / "grafana-dashboard.json").read_text())["panels"]
+    found: list[dict[str, Any]] = json.loads(DASHBOARD.read_text())["panels"]
     return found
 
 
@@ -105,7 +106,7 @@ def test_a_curve_uses_labels_that_exist(expression: str, legend: str) -> None:
 
 
 def test_the_dashboard_is_one_that_grafana_reads() -> None:
-    dashboard = json.loads((FOLDER / "grafana-dashboard.json").read_text())
+    dashboard = json.loads(DASHBOARD.read_text())
     assert {"uid", "title", "schemaVersion", "version", "time", "templating", "annotations", "panels"} <= set(dashboard)
     assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource"]
     shown = panels()

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import httpx
 import numpy as np
 import pytest
 from docarray import Document, DocumentArray
+from jina.proto import jina_pb2_grpc
+from jina.types.request.data import DataRequest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -65,6 +68,20 @@ def test_rooms_find_one_another_and_answer(rooms: RoomsApart) -> None:
     assert "finetuner_collection_vectors" in httpx.get(rooms.metrics("indexer")).text
     with pytest.raises(FinetunerError, match="token"):
         Connection(flow.host).post(STATUS)
+
+
+def test_a_room_whose_port_somebody_reaches_reads_no_pickle(rooms: RoomsApart) -> None:
+    request = DataRequest()
+    request.header.exec_endpoint = ENCODE
+    request.proto_with_data.data.docs_bytes = DocumentArray([Document(text="dress")]).to_bytes()
+    with grpc.insecure_channel(rooms.address("text_encoder")) as channel:
+        for call in (
+            lambda: jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data(request, timeout=20),
+            lambda: jina_pb2_grpc.JinaDataRequestRPCStub(channel).process_data([request], timeout=20),
+            lambda: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([request]), timeout=20)),
+        ):
+            with pytest.raises(grpc.RpcError, match="Got `docs_bytes`, which holds a pickle"):
+                call()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""flows/compose.yaml and the Dockerfile: what they name exists, and what they run starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from executors.evaluator.executor import Evaluator
+from executors.gateway.gateway import FinetunerGateway
+from executors.indexer.executor import Indexer
+from executors.room import settings_of
+from executors.text_encoder.executor import TextEncoder
+from executors.trainer.executor import Trainer
+from executors.vision_encoder.executor import VisionEncoder
+from finetuner.cli import app
+from finetuner.flow_settings import flow_file
+from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing, named_values, standing_alone
+
+ROOT = Path(__file__).parents[2]
+FLOWS = ROOT / "flows"
+CLASSES = {
+    GATEWAY: FinetunerGateway, "trainer": Trainer, "evaluator": Evaluator, "text_encoder": TextEncoder,
+    "vision_encoder": VisionEncoder, "indexer": Indexer,
+}  # fmt: skip
+VARIABLE = re.compile(r"\$\{(\w+)")
+DEFAULT = re.compile(r"\$\{(\w+):-([^{}]*)\}")
+
+
+def compose() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((FLOWS / "compose.yaml").read_text())
+    return content
+
+
+def rooms() -> dict[str, dict[str, Any]]:
+    """Return the services that are rooms, by the room's name."""
+    services = compose()["services"].values()
+    return {service["command"][1]: service for service in services if service.get("command", [""])[0] == "room"}
+
+
+def options_of(arguments: list[str]) -> dict[str, Any]:
+    """Return what the real command line reads from arguments, without carrying anything out."""
+    command = typer.main.get_command(app).commands[arguments[0]]  # type: ignore[attr-defined]
+    return command.make_context(arguments[0], list(arguments[1:])).params
+
+
+def instruction(name: str) -> list[str]:
+    """Return the last JSON form of an instruction of the Dockerfile."""
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    (found,) = re.findall(rf"^{name}\b[^\[]*(\[.*\])$", "\n".join(lines), re.MULTILINE)[-1:]
+    return [str(word) for word in json.loads(found)]
+
+
+def test_there_is_a_service_for_each_room_of_the_flow() -> None:
+    flow = yaml.safe_load(flow_file().read_text())
+    assert set(rooms()) == {GATEWAY, *(room["name"] for room in flow["executors"])}
+    for service, content in compose()["services"].items():
+        if content in rooms().values():
+            assert Standing().address(content["command"][1])[0] == service
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_service_runs_its_room_with_settings_that_it_has(name: str) -> None:
+    command = [DEFAULT.sub(r"\2", word) for word in rooms()[name]["command"]]
+    options = options_of(command)
+    settings = named_values("--set", options["set_"] or [])
+    taken = {
+        setting
+        for each in CLASSES[name].__mro__
+        if each.__module__.startswith("executors.")
+        for setting in settings_of(each)
+    }
+    assert settings.keys() <= taken
+    assert str(options["workspace"]) == "/workspace"
+    assert (options["port"], options["metrics_port"]) == (PORT, METRICS_PORT)
+    content = standing_alone(flow_file(), name, Standing(settings=settings))
+    (own,) = [content["gateway"]] if name == GATEWAY else content["executors"]
+    assert settings.items() <= own["uses_with"].items()
+
+
+def test_what_services_name_exists() -> None:
+    content = compose()
+    services = content["services"]
+    for name, service in services.items():
+        assert set(service["networks"]) <= set(content["networks"]), name
+        assert set(service.get("depends_on", [])) <= set(services), name
+        for volume in service["volumes"]:
+            source = DEFAULT.sub(r"\2", volume).split(":")[0]
+            assert (FLOWS / source).exists() if source.startswith("./") else source in content["volumes"], volume
+    extra = yaml.safe_load((FLOWS / "compose.gpu.yaml").read_text())["services"]
+    assert set(extra) <= set(services)
+
+
+def test_rooms_run_as_they_should() -> None:
+    """Nothing of theirs can be written but the workspace and /tmp, and the gateway alone can be reached."""
+    for name, service in rooms().items():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["deploy"]["resources"]["limits"]["memory"]
+        assert ("ports" in service) == (name == GATEWAY)
+        assert service["healthcheck"]["test"][1:4] == ["python", "-m", "finetuner.health"]
+    assert compose()["networks"]["rooms"]["internal"] is True
+    assert set(rooms()[GATEWAY]["depends_on"]) == set(compose()["services"]) - {"gateway", "prometheus", "grafana"}
+    assert "FINETUNER_TOKEN" not in rooms()["trainer"]["environment"]
+
+
+def test_every_setting_is_explained_with_its_default() -> None:
+    used: dict[str, str] = {}
+    for file in ("compose.yaml", "compose.gpu.yaml"):
+        text = (FLOWS / file).read_text()
+        used |= dict.fromkeys(VARIABLE.findall(text), "") | dict(DEFAULT.findall(text))
+    explained = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", (FLOWS / ".env.example").read_text(), re.MULTILINE))
+    composes_own = {"COMPOSE_FILE", "COMPOSE_PROFILES"}
+    assert set(explained) - composes_own == set(used)
+    for name, default in used.items():
+        if explained[name] != default:  # the block for GPUs comes first, the defaults after it
+            assert name in ("FINETUNER_IMAGE", "FINETUNER_VARIANT", "FINETUNER_DEVICE", "FINETUNER_GPUS"), name
+
+
+def test_the_images_command_and_health_check_run_here(tmp_path: Path) -> None:
+    """Without `tini`, which this machine may not have, with a workspace of the test's, and ports that are free."""
+    entry = instruction("ENTRYPOINT")
+    assert entry[:4] == ["tini", "--", "python", "-m"]
+    command = [tmp_path / "workspace" if word == "/workspace" else word for word in instruction("CMD")]
+    environment = os.environ | {"FINETUNER_TOKEN": "of-the-test"}
+    with open(tmp_path / "log", "wb") as log:
+        flow = subprocess.Popen(
+            [sys.executable, *entry[3:], *map(str, command), "--grpc-port", "0", "--http-port", "0"],
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
+    try:
+        deadline, where = time.monotonic() + 120, tmp_path / "workspace" / "flow.json"
+        check = [sys.executable, *instruction("HEALTHCHECK")[1:]]
+        assert instruction("HEALTHCHECK")[0] == "python"
+        assert subprocess.run([*check, "http://127.0.0.1:9"], capture_output=True).returncode == 1
+        while not where.exists():
+            assert flow.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        asked = subprocess.run([*check, json.loads(where.read_text())["http"]], capture_output=True, text=True)
+        assert (asked.returncode, asked.stdout) == (0, "ok\n"), asked
+        flow.send_signal(signal.SIGTERM)
+        assert flow.wait(60) == 0
+        assert not where.exists()
+    finally:
+        flow.kill()
+        flow.wait()
