@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ from finetuner.workspace import Workspace
 from .rooms_apart import TOKEN, RoomsApart
 
 SERVING = ("text_encoder", "vision_encoder", "indexer", "gateway")
-REQUEST = 24  # documents of a request
+REQUEST = 10  # documents of a request
 STOP_SECONDS = 20.0  # on two busy cores; the target is 10
 
 
@@ -149,6 +150,9 @@ def test_requests_under_way_are_answered_when_the_gateway_stops(rooms: RoomsApar
     for asker in askers:
         asker.start()
     wait_until(lambda: waiting(rooms) > 2 * REQUEST, "documents of all three in the vision encoder")
+    rooms.processes["gateway"].send_signal(signal.SIGTERM)
+    wait_until(lambda: bool(problem(f"grpc://{rooms.address('gateway')}")), "sign that it is not ready any more")
+    assert len(vectors) < 3 * REQUEST
     code, seconds = rooms.stop("gateway")
     for asker in askers:
         asker.join()
