@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import finetuner
 from finetuner import session
+from finetuner.cli import app
 from finetuner.running_flow import RunningFlow
 
 README = Path(__file__).parents[2] / "README.md"
@@ -29,6 +33,18 @@ def test_the_python_of_the_readme_runs(
     # The Flow is shared: what other tests have indexed, under whatever id, follows the promotion and may be found.
     assert len(re.findall(r"^.+ -?\d\.\d+$", printed, re.MULTILINE)) == 5, printed
     finetuner.promote("clip-mini")
+
+
+def test_the_commands_of_the_readme_are_read_by_the_command_line() -> None:
+    """Their options and arguments, without carrying anything out."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README.read_text(), re.DOTALL))
+    commands = [shlex.split(line, comments=True)[1:] for line in blocks.splitlines() if line.startswith("finetuner ")]
+    assert len(commands) > 10
+    for words in commands:
+        command: Any = typer.main.get_command(app)
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        command.make_context(command.name, words)
 
 
 def test_every_path_of_the_file_map_exists() -> None:
