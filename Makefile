@@ -33,9 +33,13 @@ lint: $(READY)
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/shellcheck tests/container_check/*.sh
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec flows/compose.yaml flows/compose.gpu.yaml
+	$(BIN)/python -m tests.kubernetes.validate
 
 bench: $(READY)  ## the measured claims
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+manifests: $(READY)  ## flows/kubernetes/base from flows/finetuner.yml
+	$(BIN)/python flows/kubernetes/generate.py
 
 container-check: $(READY)  ## the image, built and run by a real Docker engine; exit 77 where it cannot run
 	tests/container_check/run.sh

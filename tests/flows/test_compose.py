@@ -70,7 +70,7 @@ def test_there_is_a_service_for_each_room_of_the_flow() -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_service_runs_its_room_with_settings_that_it_has(name: str) -> None:
+def test_a_service_runs_its_room_with_settings_that_it_has(name: str, tmp_path: Path) -> None:
     command = [DEFAULT.sub(r"\2", word) for word in rooms()[name]["command"]]
     options = options_of(command)
     settings = named_values("--set", options["set_"] or [])
@@ -83,7 +83,7 @@ def test_a_service_runs_its_room_with_settings_that_it_has(name: str) -> None:
     assert settings.keys() <= taken
     assert str(options["workspace"]) == "/workspace"
     assert (options["port"], options["metrics_port"]) == (PORT, METRICS_PORT)
-    content = standing_alone(flow_file(), name, Standing(settings=settings))
+    content = standing_alone(flow_file(), name, Standing(tmp_path, settings=settings))
     (own,) = [content["gateway"]] if name == GATEWAY else content["executors"]
     assert settings.items() <= own["uses_with"].items()
 

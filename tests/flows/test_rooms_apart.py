@@ -97,7 +97,10 @@ def test_a_room_whose_port_somebody_reaches_reads_no_pickle(rooms: RoomsApart) -
         (["gateway", "--workspace", "{empty}"], "--bind must be 127.0.0.1 while there is no token"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     given = [argument.format(empty=tmp_path) for argument in arguments]
     outcome = CliRunner().invoke(app, ["room", *given])
     assert isinstance(outcome.exception, InvalidInput)
