@@ -99,7 +99,7 @@ def refuse_strange(room: type, given: Iterable[str], others: Iterable[str]) -> N
     Raises:
         InvalidInput: with the settings that there are.
     """
-    known = {name for each in room.__mro__ if each.__module__.startswith("executors.") for name in settings_of(each)}
+    known = settings_of(room)
     if strange := sorted(set(given) - known - set(others)):
         raise InvalidInput(
             f"uses_with of {room.__name__} must be of {', '.join(sorted(known))}. Got {', '.join(strange)}. Correct "
@@ -107,10 +107,15 @@ def refuse_strange(room: type, given: Iterable[str], others: Iterable[str]) -> N
         )
 
 
-def settings_of(room: type) -> list[str]:
-    """Return the names that a class's own constructor takes."""
-    taken = signature(vars(room)["__init__"]).parameters.values() if "__init__" in vars(room) else ()
-    return [each.name for each in taken if each.kind is each.POSITIONAL_OR_KEYWORD and each.name != "self"]
+def settings_of(room: type) -> set[str]:
+    """Return the names that a room's own constructors take."""
+    own = [
+        vars(each)["__init__"]
+        for each in room.__mro__
+        if each.__module__.startswith("executors.") and "__init__" in vars(each)
+    ]
+    taken = [each for constructor in own for each in signature(constructor).parameters.values()]
+    return {each.name for each in taken if each.kind is each.POSITIONAL_OR_KEYWORD} - {"self"}
 
 
 class Room(MeasuredExecutor):

@@ -124,6 +124,9 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         self._asked_at = time.monotonic()
         with suppress(TimeoutError, InternalNetworkError):
             await asyncio.wait_for(self.endpoint_discovery(), ASK_AGAIN)
+            for node in self.streamer.topology_graph.all_nodes:
+                # Jina copies the graph with each request: of messages that took half of the gateway's time
+                node.endpoints, node._endpoints_proto = node.endpoints and tuple(node.endpoints), ()
             self._asked_at = math.inf
 
     async def stream_doc(self, request: Any, context: Any) -> AsyncIterator[Any]:

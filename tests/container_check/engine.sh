@@ -39,6 +39,8 @@ say "image built in $(($(date +%s) - began)) s: $(($(image '{{.Size}}') / 100000
 docker history --no-trunc "$FINETUNER_IMAGE" | grep -qi container-check && fail 'the token is in the image'
 
 export COMPOSE_FILE=/project/flows/compose.yaml
+docker compose --profile monitoring --file $COMPOSE_FILE --file /project/flows/compose.gpu.yaml config --quiet \
+  || fail 'compose.yaml with compose.gpu.yaml and monitoring'
 compose_up() {
   began=$(date +%s)
   docker compose up --detach --wait --no-build "$@" > /x/compose.log 2>&1 || { cat /x/compose.log; fail 'compose up'; }

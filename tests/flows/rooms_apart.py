@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx
 import psutil
+from PIL import Image
 
 from finetuner.health import problem
 from finetuner.processes import end
@@ -30,6 +32,13 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [int(each.getsockname()[1]) for each in sockets]
+
+
+def slow_picture() -> bytes:
+    """Return a JPEG that takes time to decode, and little on the way."""
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((3000, 2000)).convert("RGB").save(file, "JPEG")
+    return file.getvalue()
 
 
 class RoomsApart:

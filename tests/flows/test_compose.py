@@ -9,30 +9,24 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
+from docarray import Document, DocumentArray
 
-from executors.evaluator.executor import Evaluator
-from executors.gateway.gateway import FinetunerGateway
-from executors.indexer.executor import Indexer
-from executors.room import settings_of
-from executors.text_encoder.executor import TextEncoder
-from executors.trainer.executor import Trainer
-from executors.vision_encoder.executor import VisionEncoder
-from finetuner.cli import app
+from finetuner.connection import Connection
 from finetuner.flow_settings import flow_file
-from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing, named_values, standing_alone
+from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
+from finetuner.wire import ENCODE
+from tests.room_commands import CLASSES, options_of, settings_given
+
+from .rooms_apart import slow_picture
 
 ROOT = Path(__file__).parents[2]
 FLOWS = ROOT / "flows"
-CLASSES = {
-    GATEWAY: FinetunerGateway, "trainer": Trainer, "evaluator": Evaluator, "text_encoder": TextEncoder,
-    "vision_encoder": VisionEncoder, "indexer": Indexer,
-}  # fmt: skip
 VARIABLE = re.compile(r"\$\{(\w+)")
 DEFAULT = re.compile(r"\$\{(\w+):-([^{}]*)\}")
 
@@ -46,12 +40,6 @@ def rooms() -> dict[str, dict[str, Any]]:
     """Return the services that are rooms, by the room's name."""
     services = compose()["services"].values()
     return {service["command"][1]: service for service in services if service.get("command", [""])[0] == "room"}
-
-
-def options_of(arguments: list[str]) -> dict[str, Any]:
-    """Return what the real command line reads from arguments, without carrying anything out."""
-    command = typer.main.get_command(app).commands[arguments[0]]  # type: ignore[attr-defined]
-    return command.make_context(arguments[0], list(arguments[1:])).params
 
 
 def instruction(name: str) -> list[str]:
@@ -73,14 +61,7 @@ def test_there_is_a_service_for_each_room_of_the_flow() -> None:
 def test_a_service_runs_its_room_with_settings_that_it_has(name: str, tmp_path: Path) -> None:
     command = [DEFAULT.sub(r"\2", word) for word in rooms()[name]["command"]]
     options = options_of(command)
-    settings = named_values("--set", options["set_"] or [])
-    taken = {
-        setting
-        for each in CLASSES[name].__mro__
-        if each.__module__.startswith("executors.")
-        for setting in settings_of(each)
-    }
-    assert settings.keys() <= taken
+    settings = settings_given(options)
     assert str(options["workspace"]) == "/workspace"
     assert (options["port"], options["metrics_port"]) == (PORT, METRICS_PORT)
     content = standing_alone(flow_file(), name, Standing(tmp_path, settings=settings))
@@ -152,7 +133,13 @@ def test_the_images_command_and_health_check_run_here(tmp_path: Path) -> None:
             time.sleep(0.2)
         asked = subprocess.run([*check, json.loads(where.read_text())["http"]], capture_output=True, text=True)
         assert (asked.returncode, asked.stdout) == (0, "ok\n"), asked
-        flow.send_signal(signal.SIGTERM)
+        client = Connection(json.loads(where.read_text())["grpc"], "of-the-test")
+        with ThreadPoolExecutor(1) as aside:
+            pictures = DocumentArray(Document(blob=slow_picture()) for _ in range(12))
+            under_way = aside.submit(client.post, ENCODE, pictures)
+            time.sleep(0.3)
+            flow.send_signal(signal.SIGTERM)
+            assert all(document.embedding is not None for document in under_way.result(60))
         assert flow.wait(60) == 0
         assert not where.exists()
     finally:

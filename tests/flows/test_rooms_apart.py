@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import signal
 import threading
@@ -19,7 +18,6 @@ import pytest
 from docarray import Document, DocumentArray
 from jina.proto import jina_pb2_grpc
 from jina.types.request.data import DataRequest
-from PIL import Image
 from typer.testing import CliRunner
 
 import finetuner
@@ -34,7 +32,7 @@ from finetuner.standalone import Standing, named_values, standing_alone
 from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, STATUS
 from finetuner.workspace import Workspace
 
-from .rooms_apart import TOKEN, RoomsApart
+from .rooms_apart import TOKEN, RoomsApart, slow_picture
 
 SERVING = ("text_encoder", "vision_encoder", "indexer", "gateway")
 REQUEST = 10  # documents of a request
@@ -49,13 +47,6 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RoomsApart]:
 
 def client_of(rooms: RoomsApart) -> Connection:
     return Connection(f"grpc://{rooms.address('gateway')}", TOKEN)
-
-
-def jpeg() -> bytes:
-    """Return a picture that takes time to decode, and little on the way."""
-    file = io.BytesIO()
-    Image.linear_gradient("L").resize((3000, 2000)).convert("RGB").save(file, "JPEG")
-    return file.getvalue()
 
 
 def test_rooms_find_one_another_and_answer(rooms: RoomsApart) -> None:
@@ -137,7 +128,7 @@ def test_a_room_has_its_settings_and_the_others_addresses(tmp_path: Path) -> Non
 
 
 def test_requests_under_way_are_answered_when_the_gateway_stops(rooms: RoomsApart) -> None:
-    flow, vectors, picture = client_of(rooms), [], jpeg()
+    flow, vectors, picture = client_of(rooms), [], slow_picture()
     body = {"data": [{"blob": base64.b64encode(picture).decode()}] * REQUEST}
     url, headers = f"http://127.0.0.1:{rooms.http}{ENCODE}", {"Authorization": f"token {TOKEN}"}
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
-
-import typer
-
-from finetuner.cli import app
 
 from .kustomize import Object, folders, render
 
@@ -48,14 +43,6 @@ def containers(workload: Object) -> list[Object]:
 
 def arguments_of(workload: Object) -> list[str]:
     return list(container_of(workload)["args"])
-
-
-def options_of(workload: Object) -> dict[str, Any]:
-    """Return what the real command line reads from its arguments, without carrying anything out."""
-    name, *arguments = arguments_of(workload)
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-    found: dict[str, Any] = command.make_context(name, arguments).params
-    return found
 
 
 def labels_of(workload: Object) -> dict[str, str]:

@@ -6,23 +6,13 @@ from pathlib import Path
 
 import yaml
 
-from executors.evaluator.executor import Evaluator
-from executors.gateway.gateway import FinetunerGateway
-from executors.indexer.executor import Indexer
-from executors.room import settings_of
-from executors.text_encoder.executor import TextEncoder
-from executors.trainer.executor import Trainer
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.flow_settings import flow_file
-from finetuner.standalone import GATEWAY, METRICS_PORT, Standing, named_values, standing_alone
+from finetuner.standalone import GATEWAY, METRICS_PORT, Standing, standing_alone
+from tests.room_commands import CLASSES, options_of, settings_given
 
 from .kustomize import Object
-from .objects import container_of, containers, labels_of, of_kind, options_of, pod_of, rooms, selected
+from .objects import arguments_of, container_of, containers, labels_of, of_kind, pod_of, rooms, selected
 
-CLASSES = {
-    GATEWAY: FinetunerGateway, "trainer": Trainer, "evaluator": Evaluator, "text_encoder": TextEncoder,
-    "vision_encoder": VisionEncoder, "indexer": Indexer,
-}  # fmt: skip
 LOCKED = ("trainer", "indexer")  # a second one of the workspace does not start
 
 
@@ -38,15 +28,8 @@ def test_there_is_a_workload_for_each_room_of_the_flow(overlay: list[Object]) ->
 
 def test_a_container_runs_its_room_with_settings_that_it_has(overlay: list[Object], tmp_path: Path) -> None:
     for name, workload in rooms(overlay).items():
-        options = options_of(workload)
-        settings = named_values("--set", options["set_"] or [])
-        taken = {
-            setting
-            for each in CLASSES[name].__mro__
-            if each.__module__.startswith("executors.")
-            for setting in settings_of(each)
-        }
-        assert settings.keys() <= taken, name
+        options = options_of(arguments_of(workload))
+        settings = settings_given(options)
         assert (options["name"], str(options["workspace"]), options["bind"]) == (name, "/workspace", "0.0.0.0")
         assert not options["address"], "rooms are found by their names"
         standing_alone(flow_file(options["flow"]), name, Standing(tmp_path, settings=settings))

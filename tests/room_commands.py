@@ -1,0 +1,38 @@
+"""What deployments run: `finetuner room ...`, read by the real command line, for rooms that have these settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from executors.evaluator.executor import Evaluator
+from executors.gateway.gateway import FinetunerGateway
+from executors.indexer.executor import Indexer
+from executors.room import settings_of
+from executors.text_encoder.executor import TextEncoder
+from executors.trainer.executor import Trainer
+from executors.vision_encoder.executor import VisionEncoder
+from finetuner.cli import app
+from finetuner.standalone import GATEWAY, named_values
+
+CLASSES: dict[str, type] = {
+    GATEWAY: FinetunerGateway, "trainer": Trainer, "evaluator": Evaluator, "text_encoder": TextEncoder,
+    "vision_encoder": VisionEncoder, "indexer": Indexer,
+}  # fmt: skip
+
+
+def options_of(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return what the command line reads from its arguments, without carrying anything out."""
+    name, *others = arguments
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    found: dict[str, Any] = command.make_context(name, others).params
+    return found
+
+
+def settings_given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the room that is started, which must be some that it has."""
+    settings = named_values("--set", options["set_"] or [])
+    assert settings.keys() <= settings_of(CLASSES[options["name"]]), options
+    return settings
