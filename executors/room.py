@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from executors.collector import freeze_modules
 from executors.drain import finish_requests
 from executors.lifeline import end_with_parent
-from executors.pickles import guard_room
+from executors.messages import guard_room, weigh_unwritten
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from finetuner.parameters import Parameters
 from finetuner.wire import INDEX, SEARCH, mark_error, reply
@@ -42,6 +42,7 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
             freeze_modules()
             finish_requests()
             guard_room()
+            weigh_unwritten()
         registry = getattr(self.runtime_args, "metrics_registry", None)
         self.registry: CollectorRegistry = registry if registry is not None else CollectorRegistry()
         self._request_count = Counter(
