@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +52,18 @@ class PlainFlow:
                 pass
             time.sleep(0.2)
         pytest.fail(f"the Flow did not start:\n{self._log.read_text()[-5000:]}")
+
+    def interrupt(self) -> int:
+        """Send SIGINT as Ctrl-C does, and return the exit code.
+
+        Rooms answer before Jina has shown its table, for which it asks the network; until then it dies of the signal.
+        """
+        deadline = time.monotonic() + 120
+        while "ready to serve" not in self._log.read_text():
+            assert time.monotonic() < deadline, self._log.read_text()[-5000:]
+            time.sleep(0.2)
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -110,7 +109,6 @@ def test_plain_jina_starts_the_same_flow_and_leaves_nothing(plain_flow: PlainFlo
     ask_everything(plain_flow.where.grpc)
     scrape(plain_flow.where.metrics)
     assert len(plain_flow.session()) >= len(ROOMS)
-    plain_flow.process.send_signal(signal.SIGINT)
-    assert plain_flow.process.wait(60) == 0
+    assert plain_flow.interrupt() == 0
     _, left = psutil.wait_procs(plain_flow.session(), timeout=10)
     assert not left

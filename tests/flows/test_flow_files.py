@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -160,5 +159,4 @@ def test_the_flow_for_search_finds_what_it_indexed(search_flow: PlainFlow) -> No
     assert [error_of(document) for document in indexed] == [None] * len(pictures)
     (asked,) = post(host, SEARCH, [Document(blob=PICTURES[1].jpeg)], parameters={"limit": 2})
     assert (len(asked.matches), asked.matches[0].id) == (2, PICTURES[1].name)
-    search_flow.process.send_signal(signal.SIGINT)
-    assert search_flow.process.wait(60) == 0
+    assert search_flow.interrupt() == 0

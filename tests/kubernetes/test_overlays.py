@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from executors.lane.measures import Measures
 from finetuner.standalone import named_values
+from tests.room_commands import options_of
 
 from .kustomize import FOLDER, Object, folders
 from .objects import (
@@ -15,7 +16,6 @@ from .objects import (
     container_of,
     labels_of,
     of_kind,
-    options_of,
     pod_of,
     rendered,
     rooms,
@@ -93,7 +93,7 @@ def test_rooms_with_a_gpu_use_it(name: str) -> None:
         assert container_of(workload)["image"].endswith(":cuda")
         assert [toleration["key"] for toleration in pod_of(workload)["tolerations"]] == [GPU]
         if room in ENCODERS:
-            assert named_values("--set", options_of(workload)["set_"]) == {"device": "cuda"}
+            assert named_values("--set", options_of(arguments_of(workload))["set_"]) == {"device": "cuda"}
             assert workload["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     (shared,) = [each for each in container_of(found["trainer"])["volumeMounts"] if each["mountPath"] == "/dev/shm"]
     assert {"name": shared["name"], "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}} in pod_of(found["trainer"])[
@@ -106,7 +106,9 @@ def test_scaled_out_is_for_several_nodes(name: str) -> None:
     objects = rendered(name)
     (claim,) = of_kind(objects, "PersistentVolumeClaim")
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
-    assert named_values("--set", options_of(rooms(objects)["indexer"])["set_"]) == {"index": "http://qdrant:6333"}
+    assert named_values("--set", options_of(arguments_of(rooms(objects)["indexer"]))["set_"]) == {
+        "index": "http://qdrant:6333"
+    }
     for room in ENCODERS:
         workload = rooms(objects)[room]
         (spread,) = pod_of(workload)["topologySpreadConstraints"]
