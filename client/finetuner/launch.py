@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 PARENT = "FINETUNER_PARENT"  # process without which the Flow stops
 GATEWAY_SECONDS = 9.0  # for the requests that are under way
 ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
+# Jina chooses a room's port long before the room listens. Above those that the system gives to every connection, nobody
+# takes it meanwhile.
+PORTS_OF_ROOMS = {"JINA_RANDOM_PORT_MIN": "61000"}
 MAKE_ONE = "Make one with `finetuner token create NAME --role admin --workspace {}`"
 
 
@@ -105,6 +108,8 @@ def prepare_jina() -> None:
     """Set Jina's variables for this process, before it is imported, and let it look up its options once."""
     os.environ.setdefault("JINA_LOG_LEVEL", "WARNING")
     os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
+    for name, value in PORTS_OF_ROOMS.items():
+        os.environ.setdefault(name, value)
     # Jina warns, once in each process, about what our pin of setuptools is there for.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     os.environ.setdefault("PYTHONWARNINGS", "ignore:pkg_resources is deprecated:UserWarning")

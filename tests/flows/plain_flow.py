@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from finetuner.flow_settings import Addresses, addresses, configured, flow_file
+from finetuner.launch import PORTS_OF_ROOMS
 
 
 class PlainFlow:
@@ -39,7 +40,7 @@ class PlainFlow:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "JINA_OPTOUT_TELEMETRY": "1"},
+                env={**os.environ, "JINA_OPTOUT_TELEMETRY": "1", **PORTS_OF_ROOMS},
             )
 
     def wait(self, seconds: float = 180) -> None:

@@ -31,7 +31,10 @@ def main(root: str) -> None:
     reindex = Reindex(index, live, slow, 1.0, 0, print)
     print("open", flush=True)
     number = 0
-    while True:
+    ended = False
+    while not ended:
+        job = live.job()
+        ended = job is not None and job.state == FINISHED  # then the last search is one of the new artifact's
         searched = live.searched
         document_id = f"d{number % 100}"
         answer = index.search([encoded_text("q", document_id, searched)], SearchOptions(1))[0]
@@ -39,9 +42,6 @@ def main(root: str) -> None:
         assert answer[0].id == document_id, answer
         print(f"{searched} {(reindex.status() or {}).get('done')}", flush=True)
         number += 1
-        job = live.job()
-        if job is not None and job.state == FINISHED:
-            break
     reindex.close()
     index.close()
 
