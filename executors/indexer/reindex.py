@@ -97,7 +97,8 @@ class Reindex:
 
     def status(self) -> dict[str, Any] | None:
         """Return the last job: artifact, source, state, documents, done, left_out, eta_seconds, error."""
-        job = self._live.wanted() or self._live.job()
+        with self._noting:  # what is searched already must not be said to be on its way
+            job = self._live.wanted() or self._live.job()
         if job is None:
             return None
         progress = self._index.documents.progress(job.artifact)
