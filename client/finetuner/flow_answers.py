@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from .connection import SCHEMES, Connection
 from .exceptions import FlowUnreachable, Forbidden, InvalidInput
 from .flow_settings import Addresses
-from .hub import HTTP_PORT
 
-SECONDS = 5.0  # for each answer
+HTTP_PORT = "FINETUNER_HTTP_PORT"  # under which the gateway's gRPC side says the port of its HTTP side
+SECONDS = 10.0  # for each answer
 ANSWER_BYTES = 2**16
 
 
@@ -38,7 +38,7 @@ def lives(pid: int) -> bool:
     return True
 
 
-def knock(connection: Connection, token: str) -> dict[str, str] | None:
+def knock(connection: Connection) -> dict[str, str] | None:
     """Return what the gateway says of itself, which needs no room; None where it asks for another token.
 
     Raises:
@@ -46,7 +46,7 @@ def knock(connection: Connection, token: str) -> dict[str, str] | None:
         Forbidden: it has no token, and answers its own machine alone.
     """
     if connection.host.startswith("http"):
-        status, content = get(connection.host, "/openapi.json", token)
+        status, content = get(connection.host, "/openapi.json", connection.token)
         if status == 403:
             raise Forbidden(str(content.get("detail")))
         return None if status == 401 else {}
@@ -57,7 +57,7 @@ def knock(connection: Connection, token: str) -> dict[str, str] | None:
         from jina.proto import jina_pb2, jina_pb2_grpc
 
     parts = urlsplit(connection.host)
-    metadata = (("authorization", f"token {token}"),) if token else ()
+    metadata = (("authorization", f"token {connection.token}"),) if connection.token else ()
     if SCHEMES[parts.scheme]:
         channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials())
     else:
@@ -74,12 +74,12 @@ def knock(connection: Connection, token: str) -> dict[str, str] | None:
     return dict(info.envs)
 
 
-def http_side(connection: Connection, answers: dict[str, dict[str, str] | None]) -> str:
-    """Return the address of the Flow's HTTP side, '' where it is not known."""
+def http_side(connection: Connection, said: dict[str, str]) -> str:
+    """Return the address of the Flow's HTTP side, '' where neither the connection nor what the gateway said has it."""
     parts = urlsplit(connection.host)
     if parts.scheme.startswith("http"):
-        return connection.host
-    port = next((said[HTTP_PORT] for said in answers.values() if said and HTTP_PORT in said), "")
+        return f"{parts.scheme}://{parts.netloc}"
+    port = said.get(HTTP_PORT, "")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"http{'s' if SCHEMES[parts.scheme] else ''}://{host}:{port}" if port else ""
 

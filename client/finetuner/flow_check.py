@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from .connection import AUTHORITY, Connection
 from .exceptions import FinetunerError, FlowUnreachable
 from .finding import Finding, failed, ok, warning
-from .flow_answers import get, http_side, knock, lives, running
+from .flow_answers import HTTP_PORT, get, http_side, knock, lives, running
 from .flow_settings import TOKEN, Addresses
-from .hub import HTTP, HTTP_PORT, users_token
+from .hub import HTTP, users_token
 from .tokens import TokenFile, digest_of
 
 HOST = "FINETUNER_HOST"
@@ -66,7 +66,7 @@ def _is_flow(address: str) -> bool:
     with suppress(FinetunerError):
         if address.startswith("http"):
             return "status" in get(address, "/healthz")[1]
-        said = knock(Connection(address), "")
+        said = knock(Connection(address))
         return said is None or HTTP_PORT in said
     return False
 
@@ -93,13 +93,13 @@ def flow(root: Path, host: str | None = None, token: str | None = None) -> Itera
     over_grpc = not connection.host.startswith("http")
     answers: dict[str, dict[str, str] | None] = {}
     try:
-        answers = {shown: knock(connection, shown) for shown in dict.fromkeys(("", secret))}
+        answers = {shown: knock(Connection(address, shown)) for shown in dict.fromkeys(("", secret))}
         if over_grpc:
             yield ok("Flow, gRPC", f"{connection.host} answers")
     except FlowUnreachable as error:
         if over_grpc:
             yield _silent("Flow, gRPC", str(error), own)
-    url = os.environ.get(HTTP) or (own.http if own else "") or http_side(connection, answers)
+    url = os.environ.get(HTTP) or (own.http if own else "") or http_side(connection, answers.get(secret) or {})
     if url:
         yield _health(url, own)
     else:

@@ -6,14 +6,13 @@ import logging
 import os
 from urllib.parse import urlsplit
 
-from .connection import SCHEMES, Connection
-from .exceptions import InvalidInput
+from .connection import Connection
+from .exceptions import FlowUnreachable, InvalidInput
+from .flow_answers import http_side, knock
 
 ADDRESS, TOKEN, HINT = "JINA_HUBBLE_REGISTRY", "JINA_AUTH_TOKEN", "SHOW_HUBBLE_HINT"
 HTTP = "FINETUNER_HTTP"
-HTTP_PORT = "FINETUNER_HTTP_PORT"  # under which the gateway's gRPC side says the port of its HTTP side
 NO_TOKEN = "this-flow-asks-for-none"  # DocArray sends nothing without a token
-SECONDS = 10.0
 
 log = logging.getLogger("finetuner")
 
@@ -42,7 +41,7 @@ def point_hub(connection: Connection, http_host: str | None = None) -> None:
     """
     global _users_token, _written
     given = http_host or os.environ.get(HTTP)
-    address = _checked(given) if given else _http_side(connection)
+    address = _checked(given) if given else _asked(connection)
     if not address:
         log.warning(
             "The Flow at %s does not say where its HTTP side is, so DocumentArray.push and pull do not reach it. "
@@ -62,24 +61,11 @@ def _checked(address: str) -> str:
     return address.rstrip("/")
 
 
-def _http_side(connection: Connection) -> str:
-    """Return the address of the Flow's HTTP side, '' where it says none."""
-    parts = urlsplit(connection.host)
-    if parts.scheme in ("http", "https"):
-        return f"{parts.scheme}://{parts.netloc}"
-    import grpc
-    from jina.proto import jina_pb2, jina_pb2_grpc
-
-    tls = SCHEMES[parts.scheme]
-    credentials = (grpc.ssl_channel_credentials(),) if tls else ()
-    channel = (grpc.secure_channel if tls else grpc.insecure_channel)(parts.netloc, *credentials)
-    metadata = (("authorization", f"token {connection.token}"),) if connection.token else ()
-    with channel:
-        try:
-            empty = jina_pb2.google_dot_protobuf_dot_empty__pb2.Empty()
-            info = jina_pb2_grpc.JinaInfoRPCStub(channel)._status(empty, metadata=metadata, timeout=SECONDS)
-        except grpc.RpcError:
-            return ""
-    port = info.envs.get(HTTP_PORT, "")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"http{'s' if tls else ''}://{host}:{port}" if port else ""
+def _asked(connection: Connection) -> str:
+    """Return the address of the Flow's HTTP side, '' where it does not say it."""
+    if connection.host.startswith("http"):
+        return http_side(connection, {})
+    try:
+        return http_side(connection, knock(connection) or {})
+    except FlowUnreachable:
+        return ""

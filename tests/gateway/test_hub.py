@@ -173,10 +173,21 @@ def test_a_wrong_token_is_what_hubble_calls_not_logged_in(
     assert rooms.left == []
 
 
-def test_the_grpc_side_says_where_the_http_side_is(locked_door: Door, door: Door) -> None:
-    assert hub._http_side(Connection(door.grpc)) == door.http
-    assert hub._http_side(Connection(locked_door.grpc, TOKEN)) == locked_door.http
-    assert hub._http_side(Connection(locked_door.grpc, "wrong")) == ""
+def test_the_grpc_side_says_where_the_http_side_is(
+    locked_door: Door, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT):
+        monkeypatch.setenv(name, "")
+    monkeypatch.delenv(hub.HTTP, raising=False)
+    for connection, http in (
+        (Connection(door.grpc), door.http),
+        (Connection(locked_door.grpc, TOKEN), locked_door.http),
+    ):
+        hub.point_hub(connection)
+        assert os.environ[hub.ADDRESS] == http
+        hub.point_hub(Connection(locked_door.grpc, "wrong"))
+        hub.point_hub(Connection("grpc://127.0.0.1:1"))
+        assert os.environ[hub.ADDRESS] == http  # as it was: neither says one
 
 
 def test_parts_are_bounded_whatever_is_sent(rooms: Rooms, logged_in: None, monkeypatch: pytest.MonkeyPatch) -> None:
