@@ -11,6 +11,8 @@ def freeze_modules() -> None:
     A DocArray document refers to itself, so that only the collector frees it, with the 10 MB that somebody put into
     it. Old objects are looked through when a quarter as many have come: beside half a million of Jina's and torch's
     that is seldom, beside none of them it is often, and quick.
+
+    Nothing is collected first: a room may be forked from any process, and what gRPC left there waits, when it is
+    freed, for threads that were not forked, without end.
     """
-    gc.collect()
     gc.freeze()

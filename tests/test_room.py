@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from docarray import Document, DocumentArray
 from prometheus_client import CollectorRegistry, generate_latest
 
+from executors.collector import freeze_modules
 from executors.room import Room, control
 from finetuner.exceptions import FinetunerServerError, InvalidInput, RunNotFound
 from finetuner.parameters import Parameters
@@ -151,3 +153,26 @@ def test_only_a_room_that_jina_serves_takes_what_is_loaded_out_of_the_collector(
         assert gc.get_freeze_count() > 10_000
     finally:
         gc.unfreeze()
+
+
+def test_what_the_forking_process_left_is_never_freed_in_a_room() -> None:
+    parent = os.getpid()
+
+    class Left:
+        def __del__(self) -> None:
+            if os.getpid() != parent:
+                os._exit(1)
+
+    gc.disable()
+    try:
+        left = Left()
+        left.itself = left  # type: ignore[attr-defined]
+        del left
+        child = os.fork()
+        if not child:
+            freeze_modules()
+            gc.collect()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        gc.enable()
