@@ -12,7 +12,7 @@ def freeze_modules() -> None:
     it. Old objects are looked through when a quarter as many have come: beside half a million of Jina's and torch's
     that is seldom, beside none of them it is often, and quick.
 
-    Nothing is collected first: a room may be forked from any process, and what gRPC left there waits, when it is
-    freed, for threads that were not forked, without end.
+    Nothing is collected first: a room may be forked from any process, and freeing what gRPC had left there was seen
+    never to end.
     """
     gc.freeze()
