@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 
 import pytest
@@ -13,3 +14,13 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def forkable() -> None:
+    """Free gRPC's channels that tests have left, before this process is forked.
+
+    Jina forks a Flow's rooms. Where a channel is alive, a room may wait for the channel's thread, which it does not have,
+    and that thread was seen to end this process by SIGSEGV.
+    """
+    gc.collect()

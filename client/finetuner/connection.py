@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import tempfile
+import traceback
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}
 AUTHORITY = "FINETUNER_CA"  # a file, PEM: the Flow's certificate, or that of the authority that it comes from
 # Where gRPC, Python's ssl and requests (DocArray's push) look for theirs.
 TRUSTED = ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+NO_TELEMETRY = {"JINA_OPTOUT_TELEMETRY": "1"}  # or Jina tells its makers of every client and Flow
 
 
 class Connection:
@@ -95,9 +97,11 @@ class Connection:
             options["headers"] = {"Authorization": secret} if self.token else {}
         else:
             options["metadata"] = (("authorization", secret),) if self.token else ()
+            options["stream"] = False  # a stream that is refused before its request was sent says INTERNAL, not why
         try:
             answer = self._client.post(endpoint, documents if documents is not None else [], **options)
         except Exception as error:
+            _let_go(error)
             raise self._translated(endpoint, error) from error
         return answer if answer is not None else DocumentArray()
 
@@ -110,6 +114,7 @@ class Connection:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
             import jina
+        os.environ.update(NO_TELEMETRY)
         parts = urlsplit(self.host)
         protocol = "http" if parts.scheme.startswith("http") else "grpc"
         client = jina.Client(host=parts.hostname, port=parts.port, protocol=protocol, tls=SCHEMES[parts.scheme])
@@ -143,6 +148,17 @@ class Connection:
                 f"a Flow must answer at {self.host}. None does. Start one with `finetuner up`, or pass host=..."
             )
         return FinetunerServerError(f"{endpoint} failed at {self.host}: {said[:500]}")
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free gRPC's channel, which the frames of an error hold as long as somebody holds the error.
+
+    A process that is forked while there is a channel, as a Flow's rooms are, waits for a thread that it does not have.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None  # a frame that is cleared still holds its function, and that what it closes over
+        error = error.__cause__ or error.__context__
 
 
 @functools.cache

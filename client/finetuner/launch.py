@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from .connection import NO_TELEMETRY
 from .exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from .flow_settings import TOKEN, Addresses, Certificate, addresses, configured, flow_file
 from .processes import KILL_SECONDS, end
@@ -107,8 +108,7 @@ def lock_required(host: str, workspace: str | os.PathLike[str]) -> bool:
 def prepare_jina() -> None:
     """Set Jina's variables for this process, before it is imported, and let it look up its options once."""
     os.environ.setdefault("JINA_LOG_LEVEL", "WARNING")
-    os.environ.setdefault("JINA_OPTOUT_TELEMETRY", "1")
-    for name, value in PORTS_OF_ROOMS.items():
+    for name, value in (PORTS_OF_ROOMS | NO_TELEMETRY).items():
         os.environ.setdefault(name, value)
     # Jina warns, once in each process, about what our pin of setuptools is there for.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.server
 import json
 import threading
@@ -82,6 +83,21 @@ def test_a_dead_port_is_one_line_within_seconds(
     assert time.monotonic() - started < 10
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_that_is_kept_leaves_no_thread_of_grpc_or_telemetry(
+    unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JINA_OPTOUT_TELEMETRY", raising=False)
+    gc.collect()
+    before = set(threading.enumerate())
+    gc.disable()  # it would hide what is freed late
+    try:
+        with pytest.raises(FlowUnreachable) as kept:
+            Connection(f"grpc://127.0.0.1:{unused_port}").call("/status")
+        assert set(threading.enumerate()) <= before, kept.value
+    finally:
+        gc.enable()
 
 
 def test_a_wrong_token_and_a_failing_flow_are_told_apart(gateway: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,8 @@ NAMES = [
 ]
 HOST = "grpc://127.0.0.1:9"
 
+pytestmark = pytest.mark.usefixtures("forkable")
+
 
 @pytest.fixture(autouse=True)
 def logged_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest, SingleDocumentRequest
 
 from executors.gateway.access import ANYBODY, Access, Caller
+from finetuner.connection import Connection
 from finetuner.exceptions import InvalidInput, Unauthorized
 from finetuner.tokens import ENVIRONMENT, Role
 from finetuner.wire import MAX_MESSAGE_BYTES
@@ -55,6 +56,12 @@ def test_http_answers_401_with_a_detail(locked_door: Door, header: str | None) -
         answer = httpx.request(method, locked_door.http + path, headers=headers)
         assert answer.status_code == 401, path
         assert "token" in answer.json()["detail"]
+
+
+def test_our_client_hears_each_time_why_it_is_refused(locked_door: Door) -> None:
+    for _ in range(100):
+        with pytest.raises(Unauthorized):
+            Connection(locked_door.grpc).post("/encode")
 
 
 def test_http_with_the_token_is_served(locked_door: Door) -> None:

@@ -17,6 +17,8 @@ PRINTED = {
     "image_to_image": ["Retrieval metrics after fine-tuning", "(1, 96)", "[18, 18, 18, 18, 18, 18]", "\n(96,)\n"],
 }
 
+pytestmark = pytest.mark.usefixtures("forkable")
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
