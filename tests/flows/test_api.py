@@ -25,8 +25,9 @@ def pairs(items: int) -> DocumentArray:
 
 def test_an_experiment_from_beginning_to_end() -> None:
     assert finetuner.create_experiment("spring") == finetuner.create_experiment("spring"), "get or create"
-    assert {"default", "spring"} <= {experiment.name for experiment in finetuner.list_experiments()}
-    assert [experiment.name for experiment in finetuner.list_experiments(page=1, size=1)] == ["default"]
+    everything = finetuner.list_experiments(size=1000)
+    assert {"default", "spring"} <= {experiment.name for experiment in everything}
+    assert finetuner.list_experiments(page=2, size=1) == everything[1:2], "one a page, the second of them"
     runs = [
         finetuner.fit(
             "clip-mini", pairs(2), loss="CLIPLoss", epochs=1, experiment_name="spring", run_name=name, wait=True

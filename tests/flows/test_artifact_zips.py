@@ -87,9 +87,9 @@ def test_the_client_sends_and_fetches(flow: RunningFlow, tmp_path: Path) -> None
 
 
 def test_the_command_line_sends_and_fetches(flow: RunningFlow, tmp_path: Path) -> None:
-    made = make_artifact(tmp_path / "made", "f" * 24)
+    made = make_artifact(tmp_path / "made", "c0ffee" * 4)
     pushed = CliRunner().invoke(app, ["artifact", "push", str(made), "--host", flow.host])
-    assert (pushed.exit_code, pushed.stdout) == (0, "f" * 24 + "\n")
-    pulled = CliRunner().invoke(app, ["artifact", "pull", "f" * 24, str(tmp_path), "--host", flow.host])
+    assert (pushed.exit_code, pushed.stdout) == (0, "c0ffee" * 4 + "\n")
+    pulled = CliRunner().invoke(app, ["artifact", "pull", "c0ffee" * 4, str(tmp_path), "--host", flow.host])
     assert (pulled.exit_code, pulled.stdout) == (0, str(tmp_path / "made.zip") + "\n")
     assert (tmp_path / "made.zip").is_file()
