@@ -20,7 +20,7 @@ def unused_port() -> int:
 def forkable() -> None:
     """Free gRPC's channels that tests have left, before this process is forked.
 
-    Jina forks a Flow's rooms. Where a channel is alive, a room may wait for the channel's thread, which it does not have,
-    and that thread was seen to end this process by SIGSEGV.
+    Jina forks a Flow's rooms. Where a channel is alive, a room may wait for its thread, which no room has, and that
+    thread was seen to end this process by SIGSEGV.
     """
     gc.collect()
