@@ -125,7 +125,7 @@ class Connection:
         text = " ".join(str(error).split())
         answer = error.args[0] if error.args else None  # jina's HTTP client keeps the body and loses the status
         detail = str(answer.get("detail", "")) if isinstance(error, ValueError) and isinstance(answer, dict) else ""
-        refused = re.search(r"gRPC error: StatusCode\.(\w+) (.+?)( None)?$", text)
+        refused = re.search(r"gRPC error: StatusCode\.(\w+) (.+?)( None| trailing_metadata=.*)?$", text)
         code, said = (refused[1], refused[2]) if refused else ("", detail or text)
         if code == "PERMISSION_DENIED" or detail.startswith("role must"):
             return Forbidden(said)
@@ -155,7 +155,7 @@ def _let_go(error: BaseException | None) -> None:
 
     A process that is forked while there is a channel, as a Flow's rooms are, waits for a thread that it does not have.
     """
-    while error is not None:
+    while error is not None and error.__traceback__ is not None:
         traceback.clear_frames(error.__traceback__)
         error.__traceback__ = None  # a frame that is cleared still holds its function, and that what it closes over
         error = error.__cause__ or error.__context__

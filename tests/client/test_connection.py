@@ -123,9 +123,13 @@ def test_a_wrong_token_and_a_failing_flow_are_told_apart(gateway: str, capfd: py
 )
 def test_what_a_gateway_refuses(code: str, detail: str, kind: type[Exception]) -> None:
     flow = Connection("127.0.0.1:1")
-    by_grpc = flow._translated("/fit", ConnectionError(f"gRPC error: StatusCode.{code} {detail}\nNone"))
+    by_grpc, with_metadata = (
+        flow._translated("/fit", ConnectionError(f"gRPC error: StatusCode.{code} {detail}\n{metadata}"))
+        for metadata in ("None", "trailing_metadata=Metadata((('jina-client-attempts', '1'),))")
+    )
     assert type(by_grpc) is kind
     assert "\n" not in str(by_grpc)
+    assert str(with_metadata) == str(by_grpc)
     if kind in (Forbidden, ResourceExhausted):
         by_http = flow._translated("/fit", ValueError({"detail": detail}))
         assert (type(by_http), str(by_http), str(by_grpc)) == (kind, detail, detail)
