@@ -41,7 +41,7 @@ def test_a_model_is_tuned_on_the_training_split_and_scored_on_the_other(
     before, after = benchmark(tmp_path, *arguments, *tuning)
     assert (before["stage"], after["stage"]) == ("zero-shot", "tuned")
     assert before["metrics"] != after["metrics"]
-    run = next(one for one in finetuner.list_runs() if one.artifact_id == after["artifact"])
+    run = next(one for one in finetuner.list_runs(size=1000) if one.artifact_id == after["artifact"])
     expected = {"train_data": "benchmark-flickr8k-train", "epochs": 1, "batch_size": 8, "learning_rate": 0.001}
     assert {name: run.config[name] for name in expected} == expected
     assert len(finetuner.pull_data("benchmark-flickr8k-train")) == 24
