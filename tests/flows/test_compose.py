@@ -18,12 +18,13 @@ import yaml
 from docarray import Document, DocumentArray
 
 from finetuner.connection import Connection
-from finetuner.flow_settings import flow_file
+from finetuner.flow_settings import Addresses, flow_file
 from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
 from finetuner.wire import ENCODE
 from tests.room_commands import CLASSES, options_of, settings_given
 
 from .rooms_apart import slow_picture
+from .waiting import documents_in, wait_until
 
 ROOT = Path(__file__).parents[2]
 FLOWS = ROOT / "flows"
@@ -131,13 +132,14 @@ def test_the_images_command_and_health_check_run_here(tmp_path: Path) -> None:
             assert flow.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        asked = subprocess.run([*check, json.loads(where.read_text())["http"]], capture_output=True, text=True)
+        at = Addresses(**json.loads(where.read_text()))
+        asked = subprocess.run([*check, at.http], capture_output=True, text=True)
         assert (asked.returncode, asked.stdout) == (0, "ok\n"), asked
-        client = Connection(json.loads(where.read_text())["grpc"], "of-the-test")
+        client = Connection(at.grpc, "of-the-test")
         with ThreadPoolExecutor(1) as aside:
             pictures = DocumentArray(Document(blob=slow_picture()) for _ in range(12))
             under_way = aside.submit(client.post, ENCODE, pictures)
-            time.sleep(0.3)
+            wait_until(lambda: documents_in(at.metrics["vision_encoder"]) > 0, "documents in the vision encoder")
             flow.send_signal(signal.SIGTERM)
             assert all(document.embedding is not None for document in under_way.result(60))
         assert flow.wait(60) == 0

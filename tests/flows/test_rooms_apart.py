@@ -6,8 +6,7 @@ import base64
 import json
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, STATUS
 from finetuner.workspace import Workspace
 
 from .rooms_apart import TOKEN, RoomsApart, slow_picture
+from .waiting import documents_in, wait_until
 
 SERVING = ("text_encoder", "vision_encoder", "indexer", "gateway")
 REQUEST = 10  # documents of a request
@@ -143,7 +143,10 @@ def test_requests_under_way_are_answered_when_the_gateway_stops(rooms: RoomsApar
     askers = [threading.Thread(target=ask) for ask in (ask_by_grpc, ask_by_http, ask_by_http)]
     for asker in askers:
         asker.start()
-    wait_until(lambda: waiting(rooms) > 2 * REQUEST, "documents of all three in the vision encoder")
+    wait_until(
+        lambda: documents_in(rooms.metrics("vision_encoder")) > 2 * REQUEST,
+        "documents of all three in the vision encoder",
+    )
     rooms.processes["gateway"].send_signal(signal.SIGTERM)
     wait_until(lambda: bool(problem(f"grpc://{rooms.address('gateway')}")), "sign that it is not ready any more")
     assert len(vectors) < 3 * REQUEST
@@ -219,16 +222,3 @@ def steps_of(folder: RunFolder) -> list[int]:
     """Return the steps that the run's history has, in order."""
     lines = folder.history.read_text().splitlines() if folder.history.exists() else []
     return [json.loads(line)["step"] for line in lines]
-
-
-def waiting(rooms: RoomsApart) -> float:
-    """Return how many documents the vision encoder has admitted and not answered."""
-    lines = httpx.get(rooms.metrics("vision_encoder")).text.splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith("finetuner_queue_documents")))
-
-
-def wait_until(there: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
-        time.sleep(0.05)
