@@ -6,7 +6,6 @@ import functools
 import os
 import re
 import tempfile
-import traceback
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,8 +155,7 @@ def _let_go(error: BaseException | None) -> None:
     A process that is forked while there is a channel, as a Flow's rooms are, waits for a thread that it does not have.
     """
     while error is not None and error.__traceback__ is not None:
-        traceback.clear_frames(error.__traceback__)
-        error.__traceback__ = None  # a frame that is cleared still holds its function, and that what it closes over
+        error.__traceback__ = None
         error = error.__cause__ or error.__context__
 
 
