@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from finetuner.connection import NO_TELEMETRY
 from finetuner.flow_settings import Addresses, addresses, configured, flow_file
 from finetuner.launch import PORTS_OF_ROOMS
 
@@ -40,7 +41,7 @@ class PlainFlow:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "JINA_OPTOUT_TELEMETRY": "1", **PORTS_OF_ROOMS},
+                env={**os.environ, **NO_TELEMETRY, **PORTS_OF_ROOMS},
             )
 
     def wait(self, seconds: float = 180) -> None:

@@ -34,6 +34,12 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
+def documents_in(metrics: str) -> float:
+    """Return how many documents an encoder, by the address of its metrics, has admitted and not answered."""
+    lines = httpx.get(metrics).text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("finetuner_queue_documents")))
+
+
 def slow_picture() -> bytes:
     """Return a JPEG that takes time to decode, and little on the way."""
     file = io.BytesIO()

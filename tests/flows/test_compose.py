@@ -18,13 +18,14 @@ import yaml
 from docarray import Document, DocumentArray
 
 from finetuner.connection import Connection
-from finetuner.flow_settings import Addresses, flow_file
+from finetuner.flow_answers import running
+from finetuner.flow_settings import flow_file
 from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
 from finetuner.wire import ENCODE
 from tests.room_commands import CLASSES, options_of, settings_given
+from tests.waiting import wait_until
 
-from .rooms_apart import slow_picture
-from .waiting import documents_in, wait_until
+from .rooms_apart import documents_in, slow_picture
 
 ROOT = Path(__file__).parents[2]
 FLOWS = ROOT / "flows"
@@ -124,15 +125,14 @@ def test_the_images_command_and_health_check_run_here(tmp_path: Path) -> None:
             env=environment,
         )
     try:
-        deadline, where = time.monotonic() + 120, tmp_path / "workspace" / "flow.json"
+        deadline = time.monotonic() + 120
         check = [sys.executable, *instruction("HEALTHCHECK")[1:]]
         assert instruction("HEALTHCHECK")[0] == "python"
         assert subprocess.run([*check, "http://127.0.0.1:9"], capture_output=True).returncode == 1
-        while not where.exists():
+        while (at := running(tmp_path / "workspace")) is None:
             assert flow.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        at = Addresses(**json.loads(where.read_text()))
         asked = subprocess.run([*check, at.http], capture_output=True, text=True)
         assert (asked.returncode, asked.stdout) == (0, "ok\n"), asked
         client = Connection(at.grpc, "of-the-test")
@@ -143,7 +143,7 @@ def test_the_images_command_and_health_check_run_here(tmp_path: Path) -> None:
             flow.send_signal(signal.SIGTERM)
             assert all(document.embedding is not None for document in under_way.result(60))
         assert flow.wait(60) == 0
-        assert not where.exists()
+        assert not (tmp_path / "workspace" / "flow.json").exists()
     finally:
         flow.kill()
         flow.wait()

@@ -30,9 +30,9 @@ from finetuner.health import problem
 from finetuner.standalone import Standing, named_values, standing_alone
 from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, STATUS
 from finetuner.workspace import Workspace
+from tests.waiting import wait_until
 
-from .rooms_apart import TOKEN, RoomsApart, slow_picture
-from .waiting import documents_in, wait_until
+from .rooms_apart import TOKEN, RoomsApart, documents_in, slow_picture
 
 SERVING = ("text_encoder", "vision_encoder", "indexer", "gateway")
 REQUEST = 10  # documents of a request

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from finetuner.connection import NO_TELEMETRY
 from finetuner.flow_settings import Certificate
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certific
         content["gateway"] |= {"ssl_certfile": str(certificate.file), "ssl_keyfile": str(certificate.key)}
     path = folder / "flow.yml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    environment = {**os.environ, "JINA_OPTOUT_TELEMETRY": "1", "JINA_LOG_LEVEL": "WARNING"}
+    environment = {**os.environ, **NO_TELEMETRY, "JINA_LOG_LEVEL": "WARNING"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "client"), str(ROOT)])
     environment.pop("FINETUNER_TOKEN", None)
     if token is not None:

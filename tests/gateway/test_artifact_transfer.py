@@ -8,7 +8,6 @@ import logging
 import socket
 import stat
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from finetuner.clip import TOWERS, load_backbone
 from finetuner.inference import open_artifact
 from finetuner.run_config import RunConfig
 from tests.gateway.made_artifacts import WEIGHTS, make_artifact, seal, zipped
+from tests.waiting import wait_until
 
 ONE, TWO = "a" * 24, "b" * 24
 ZIP = {"content-type": "application/zip"}
@@ -300,16 +300,9 @@ def test_a_caller_that_hangs_up_leaves_nothing(
     with socket.create_connection((host, int(port))) as caller:
         head = f"POST /v1/artifacts HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
         caller.sendall(head.encode() + content[:20_000])
-        wait_until(lambda: handler.left)
-    wait_until(lambda: not handler.left)
+        wait_until(lambda: handler.left, "an upload", 30)
+    wait_until(lambda: not handler.left, "its end", 30)
     assert put(handler, content).status_code == 200
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_uploads_that_nobody_goes_on_with_are_swept(

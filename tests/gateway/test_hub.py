@@ -9,7 +9,7 @@ import pickle
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -38,6 +38,7 @@ from finetuner.exceptions import FinetunerError, InvalidDocument, InvalidInput
 from finetuner.stream import StreamReader, pack
 from finetuner.wire import mark_error, reply
 from finetuner.workspace import Workspace
+from tests.waiting import wait_until
 
 from .conftest import TOKEN, Door
 
@@ -271,16 +272,9 @@ def test_a_caller_that_hangs_up_leaves_nothing(rooms: Rooms, monkeypatch: pytest
     head = f"POST {RPC}artifact.upload HTTP/1.1\r\nhost: x\r\nauthorization: token {TOKEN}\r\ncontent-type: {kind}\r\n"
     with socket.create_connection(("127.0.0.1", int(rooms.http.rpartition(":")[2]))) as plug:
         plug.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2])
-        wait_until(lambda: bool(rooms.parts))
-    wait_until(lambda: rooms.left == [])
+        wait_until(lambda: bool(rooms.parts), "parts", 10)
+    wait_until(lambda: rooms.left == [], "the end of all uploads", 10)
     assert len(rooms.parts) < 50
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from executors.indexer.verify import verify_index
 from finetuner.exceptions import FinetunerServerError
 from finetuner.wire import read_reply
 from finetuner.workspace import Workspace
+from tests.waiting import wait_until
 
 from .hashed_encoder import encode, encoded_text, vector_of_text
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_read_is_named(place: Workspace, name: str, damage: Calla
     damage(part(place, name))
     index = Index(place.index)
     repairing = Repair(index, lambda: None, print)
-    wait_until(lambda: bool(repairing.problems))
+    wait_until(lambda: bool(repairing.problems), "a problem")
     assert repairing.problems[0].startswith("vectors of 'new' could not all be looked at: the engine's files in")
     assert "must be whole, and their disk have room. Got: Service runtime error" in repairing.problems[0]
     for ask in (lambda: verify_index(index), lambda: search(index, COUNT)):
@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_named(place: Workspace, name: str, damage: Calla
 def test_status_says_what_is_wrong(place: Workspace) -> None:
     part(place, "beside/vector_storage/vectors/chunk_0.mmap").unlink()
     room = Indexer(workspace_url=str(place.root))
-    wait_until(lambda: bool(read_reply(room.status()[0])["problems"]))
+    wait_until(lambda: bool(read_reply(room.status()[0])["problems"]), "a problem in /status")
     (problem,) = read_reply(room.status()[0])["problems"]
     assert problem.startswith("vectors of 'new' could not all be looked at")
     room.close()
@@ -196,20 +196,13 @@ def search(index: Index, limit: int, text: str = "d7") -> list[Hit]:
     return hits
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def open_and_repair(place: Workspace) -> tuple[Index, list[str]]:
     """Open an index as the room does, and wait until every document has a vector again."""
     index = Index(place.index)
     reindex = Reindex(index, Live(place), encode, 1.0, 0.0, print)
     said: list[str] = []
     repairing = Repair(index, reindex.look_again, said.append)
-    wait_until(lambda: bool(said) and not index.documents.pending("new", 0, 1, 0))
+    wait_until(lambda: bool(said) and not index.documents.pending("new", 0, 1, 0), "a vector of every document")
     reindex.close()
     repairing.close()
     assert repairing.problems == said

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from executors.indexer.graphs import Graphs
 from executors.indexer.index import Index
 from executors.indexer.repair import repair
 from executors.indexer.verify import verify_index
+from tests.waiting import wait_until
 
 from .hashed_encoder import encoded_text
 from .test_index_kill import check_acknowledged, run_and_kill
@@ -153,7 +153,7 @@ def test_a_graph_waits_for_room(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> 
     disk.leave(100 * MIB)
     spare = MIB if disk.mounted else shutil.disk_usage(disk.folder).free
     builder = Graphs(index.collections, said.append, spare)
-    wait_until(lambda: len(said) > 1)
+    wait_until(lambda: len(said) > 1, "two sentences in the log")
     assert "the graph of 'old' is not built: the disk must have" in said[0]
     assert "Searches go on without it. Make room" in builder.problems["old"]
     assert len(list(disk.folder.glob("index/*/shard-*"))) == 1, "no copy is left behind"
@@ -162,14 +162,7 @@ def test_a_graph_waits_for_room(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> 
     assert hits[0].id == "d7"
     disk.make_room()
     if disk.mounted:
-        wait_until(lambda: not builder.problems)
+        wait_until(lambda: not builder.problems, "the graph")
         assert index.collection("old").graph().indexed == 400
     builder.close()
     index.close()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

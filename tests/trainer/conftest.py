@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone
 from finetuner.pairs import make_pair
+from tests import waiting
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")
 TRAINER = "import sys, time; from executors.trainer.executor import Trainer; "
@@ -111,15 +112,7 @@ def trainer(
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
     """Wait for a condition, and say which one did not come."""
-
-    def wait_until(condition: Callable[[], Any], what: str, seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                pytest.fail(f"{what} did not happen within {seconds:g} s")
-            time.sleep(0.05)
-
-    return wait_until
+    return partial(waiting.wait_until, seconds=90)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,15 @@
+"""Waiting until something is where a test wants it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_until(there: Callable[[], Any], what: str, seconds: float = 60) -> None:
+    """Return as soon as it is there; fail with its name where it does not come."""
+    deadline = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.02)
