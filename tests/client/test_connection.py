@@ -6,7 +6,6 @@ import gc
 import http.server
 import json
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,13 +73,9 @@ def test_another_address_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_a_dead_port_is_one_line_within_seconds(
-    scheme: str, unused_port: int, capfd: pytest.CaptureFixture[str]
-) -> None:
-    started = time.monotonic()
+def test_a_dead_port_is_one_line(scheme: str, unused_port: int, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(FlowUnreachable, match=r"must answer at .*None does. Start one with `finetuner up`") as caught:
         Connection(f"{scheme}://127.0.0.1:{unused_port}").call("/status")
-    assert time.monotonic() - started < 10
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,6 @@ def large(tmp_path_factory: pytest.TempPathFactory, jpeg: Callable[[int], bytes]
 
 
 def test_one_error_names_the_three_bad_lines_of_a_large_file(large: Path) -> None:
-    started = time.monotonic()
     with pytest.raises(InvalidDocument) as caught:
         csv_documents(large, CSVOptions(), task="text-to-image", on_error="raise")
     message = str(caught.value)
@@ -72,7 +70,6 @@ def test_one_error_names_the_three_bad_lines_of_a_large_file(large: Path) -> Non
     assert "line 99999: row must have no empty column" in message
     assert message.count("\n  line ") == 3
     assert "on_error='skip'" in message
-    assert time.monotonic() - started < 10
 
 
 def test_skip_leaves_the_three_out_with_one_warning(large: Path) -> None:

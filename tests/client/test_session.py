@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,9 @@ def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
     monkeypatch.setattr(hub, "_users_token", "")
 
 
-def test_login_to_a_dead_port_is_one_line_within_seconds(capfd: pytest.CaptureFixture[str]) -> None:
-    started = time.monotonic()
+def test_login_to_a_dead_port_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(FlowUnreachable, match="Start one with `finetuner up`") as caught:
         finetuner.login()
-    assert time.monotonic() - started < 10
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
     assert session._current is None

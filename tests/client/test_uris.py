@@ -65,11 +65,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def silent(self) -> None:
-        time.sleep(3)
+        self.rfile.read(1)  # until the client hangs up
 
     def drip(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", "900")
+        self.send_header("Content-Length", "1000000")
         self.end_headers()
         self.drop()
 
@@ -83,7 +83,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.drop()
 
     def drop(self) -> None:
-        for _ in range(30):
+        while True:
             self.wfile.write(b"x")
             time.sleep(0.1)
 
@@ -136,10 +136,8 @@ def test_a_body_that_is_too_large_is_refused(server: str, path: str, monkeypatch
 @pytest.mark.parametrize("path", ["silent", "drip", "drip-headers", "drip-until-closed"])
 def test_a_slow_server_is_given_up_at_the_deadline(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uris, "SECONDS", 0.4)
-    started = time.monotonic()
     with pytest.raises(UnreachableUri, match="must answer within 0.4 s"):
         read_any_host(f"{server}/{path}")
-    assert time.monotonic() - started < 1.5
 
 
 @pytest.mark.parametrize(

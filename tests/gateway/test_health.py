@@ -31,7 +31,7 @@ def test_healthy_encoders_are_described(door: Door) -> None:
     for name in ("text", "vision"):
         assert state["encoders"][name]["artifact"] == "toy"
         assert state["encoders"][name]["dim"] == 4
-        assert 0 < state["encoders"][name]["seconds"] < 10
+        assert state["encoders"][name]["seconds"] > 0
 
 
 def test_a_broken_encoder_is_named_with_its_reason_and_the_other_is_not(locked_door: Door) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,8 @@ Ask = Callable[..., Any]
 GOOD = {"model": "clip-mini", "train_data": "pairs", "run_name": "first"}
 
 
-def test_fit_records_the_run_and_answers_at_once(trainer: Trainer, ask: Ask) -> None:
-    started = time.perf_counter()
+def test_fit_records_the_run_and_does_not_wait_for_it(trainer: Trainer, ask: Ask) -> None:
     run = ask(trainer.fit, config={**GOOD, "eval_data": "pairs", "epochs": 3.0, "description": "new season"})
-    assert time.perf_counter() - started < 2
     assert (run["name"], run["experiment"], run["status"]) == ("first", "default", "CREATED")
     assert run["details"] == "Run submitted and awaits execution"
     assert len(bytes.fromhex(run["artifact_id"])) == 12
