@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import gc
-import socket
+import os
+from collections.abc import Iterator
 
 import pytest
 
+from tests.ports import held_ports
+
+# Jina chooses a room's port long before the room listens: each process of tests has its own range to choose from.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ |= {"JINA_RANDOM_PORT_MIN": f"{61000 + 1000 * WORKER}", "JINA_RANDOM_PORT_MAX": f"{61999 + 1000 * WORKER}"}
+
 
 @pytest.fixture
-def unused_port() -> int:
-    """Return a port on which nothing listens, chosen by the system."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def unused_port() -> Iterator[int]:
+    """Give a port on which nothing listens, chosen by the system."""
+    with held_ports(1) as (port,):
+        yield port
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def flow_file(name: str = "finetuner") -> Path:
     return found[name]
 
 
+@contextmanager
 def configured(
     flow: Path,
     *,
@@ -86,8 +88,11 @@ def configured(
     http_port: int,
     bind: str | None = None,
     certificate: Certificate | None = None,
-) -> dict[str, Any]:
-    """Return the content of a Flow's YAML with these values in it and paths that hold from every folder.
+) -> Iterator[dict[str, Any]]:
+    """Give the content of a Flow's YAML with these values in it and paths that hold from every folder.
+
+    Its ports are bound until the block ends, so that the system gives none of them to others before a room listens
+    there, or while one is started again. Rooms listen there all the same: servers set SO_REUSEADDR, as we do.
 
     Args:
         flow: the YAML.
@@ -106,14 +111,14 @@ def configured(
     if bind is not None:
         content["gateway"]["host"] = bind
     host = content["gateway"].get("host", "0.0.0.0")
-    with ExitStack() as chosen:  # every port is held until all are chosen, so that no two are the same
+    with ExitStack() as held:
         content["gateway"]["port"] = [
-            _port(grpc_port, host, "--grpc-port", chosen),
-            _port(http_port, host, "--http-port", chosen),
+            _port(grpc_port, host, "--grpc-port", held),
+            _port(http_port, host, "--http-port", held),
         ]
         own = addresses(content).grpc
         if certificate is not None:
-            inner = _port(0, "127.0.0.1", "", chosen)
+            inner = _port(0, "127.0.0.1", "", held)
             content["gateway"]["port"].append(inner)
             content["gateway"]["protocol"].append("grpc")
             content["gateway"] |= {
@@ -126,10 +131,10 @@ def configured(
                 room["uses_with"]["encoder"] = own
             # Nobody asked for these numbers, so one that is taken is no reason to fail.
             ports = [
-                _port(port if grpc_port and _free(port) else 0, "0.0.0.0", "", chosen) for port in _metrics_ports(room)
+                _port(port if grpc_port and _free(port) else 0, "0.0.0.0", "", held) for port in _metrics_ports(room)
             ]
             room["port_monitoring"] = ports if len(ports) > 1 else ports[0]
-    return content
+        yield content
 
 
 def located(flow: Path, workspace: str | os.PathLike[str]) -> dict[str, Any]:
@@ -160,19 +165,19 @@ def _free(port: int) -> bool:
     return False
 
 
-def _port(port: int, host: str, option: str, chosen: ExitStack) -> int:
+def _port(port: int, host: str, option: str, held: ExitStack) -> int:
     if not 0 <= port <= 65535:
         raise InvalidInput(f"{option} must be 0 (the system chooses) to 65535. Got {port}.")
-    held = chosen.enter_context(socket.socket())
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that only waits out old connections is free
+    holder = held.enter_context(socket.socket())
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that only waits out old connections is free
     try:
-        held.bind((host, port))
+        holder.bind((host, port))
     except OSError as error:
         raise InvalidInput(
             f"Port {port} cannot be used: {error.strerror}. Stop what listens there (another Flow?), or choose "
             f"another port with {option}; 0 lets the system choose."
         ) from None
-    return int(held.getsockname()[1])
+    return int(holder.getsockname()[1])
 
 
 def addresses(content: dict[str, Any]) -> Addresses:

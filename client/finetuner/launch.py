@@ -69,7 +69,7 @@ def serve(
             reach while there is no token.
         FinetunerServerError: a room does not start; its log lines stand above.
     """
-    content = configured(
+    settings = configured(
         flow or flow_file(),
         workspace=workspace,
         grpc_port=grpc_port,
@@ -77,16 +77,16 @@ def serve(
         bind=bind,
         certificate=certificate,
     )
-    where = addresses(content)
-    if token is not None:
-        os.environ[TOKEN] = token  # not by YAML: Jina would turn digits there into a number
-    root = Workspace(workspace).root
-    asked = lock_required(content["gateway"].get("host", "0.0.0.0"), root)
-    file = root / "flow.json"
-    try:
-        _serve(content, where, file, asked, metrics_bind)
-    finally:
-        file.unlink(missing_ok=True)
+    with settings as content:
+        if token is not None:
+            os.environ[TOKEN] = token  # not by YAML: Jina would turn digits there into a number
+        root = Workspace(workspace).root
+        asked = lock_required(content["gateway"].get("host", "0.0.0.0"), root)
+        file = root / "flow.json"
+        try:
+            _serve(content, addresses(content), file, asked, metrics_bind)
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def lock_required(host: str, workspace: str | os.PathLike[str]) -> bool:

@@ -104,7 +104,8 @@ def listens(url: str) -> bool:
 
 
 def test_values_go_into_the_yaml(small_flow: Path, tmp_path: Path) -> None:
-    content = configured(small_flow, workspace=tmp_path / "elsewhere", grpc_port=0, http_port=0)
+    with configured(small_flow, workspace=tmp_path / "elsewhere", grpc_port=0, http_port=0) as content:
+        pass
     ports = [*content["gateway"]["port"], *(room["port_monitoring"] for room in content["executors"])]
     ports.append(content["gateway"]["port_monitoring"])
     assert len(set(ports)) == 5
@@ -112,14 +113,27 @@ def test_values_go_into_the_yaml(small_flow: Path, tmp_path: Path) -> None:
     assert not {51000, 51001, 51100, 51101, 51102} & set(ports)
     for room in content["executors"]:
         assert room["uses_with"]["workspace_url"] == str(tmp_path / "elsewhere")
-    assert Path(configured(flow_file(), workspace=tmp_path, grpc_port=0, http_port=0)["gateway"]["uses"]).is_absolute()
+    with configured(flow_file(), workspace=tmp_path, grpc_port=0, http_port=0) as content:
+        assert Path(content["gateway"]["uses"]).is_absolute()
+
+
+def test_ports_are_the_flows_until_it_ends(small_flow: Path, tmp_path: Path) -> None:
+    with configured(small_flow, workspace=tmp_path, grpc_port=0, http_port=0) as content:
+        ports = [*content["gateway"]["port"], *(room["port_monitoring"] for room in content["executors"])]
+        for port in ports:
+            with socket.socket() as other, pytest.raises(OSError, match="already in use"):
+                other.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()  # it sets SO_REUSEADDR, as a room does
+    for port in ports:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", port))
 
 
 def test_given_ports_are_kept(small_flow: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         wanted = [one.getsockname()[1], two.getsockname()[1]]
-    content = configured(small_flow, workspace=tmp_path, grpc_port=wanted[0], http_port=wanted[1])
-    assert content["gateway"]["port"] == wanted
+    with configured(small_flow, workspace=tmp_path, grpc_port=wanted[0], http_port=wanted[1]) as content:
+        assert content["gateway"]["port"] == wanted
 
 
 @pytest.mark.parametrize("option", ["--grpc-port", "--http-port"])
@@ -134,8 +148,9 @@ def test_a_port_that_is_taken_is_one_line(small_flow: Path, tmp_path: Path, opti
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_that_is_none(small_flow: Path, tmp_path: Path, port: int) -> None:
-    with pytest.raises(InvalidInput, match=r"0 .the system chooses. to 65535"):
-        configured(small_flow, workspace=tmp_path, grpc_port=port, http_port=0)
+    settings = configured(small_flow, workspace=tmp_path, grpc_port=port, http_port=0)
+    with pytest.raises(InvalidInput, match=r"0 .the system chooses. to 65535"), settings:
+        pass
 
 
 def test_other_machines_are_let_in_by_a_token_alone(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +18,6 @@ import yaml
 
 from finetuner.connection import NO_TELEMETRY
 from finetuner.flow_settings import Addresses, addresses, configured, flow_file
-from finetuner.launch import PORTS_OF_ROOMS
 
 
 class PlainFlow:
@@ -29,7 +29,10 @@ class PlainFlow:
     """
 
     def __init__(self, folder: Path, name: str = "finetuner") -> None:
-        content = configured(flow_file(name), workspace=folder / "workspace", grpc_port=0, http_port=0)
+        self._held = ExitStack()
+        content = self._held.enter_context(
+            configured(flow_file(name), workspace=folder / "workspace", grpc_port=0, http_port=0)
+        )
         self.where: Addresses = addresses(content)
         path = folder / f"{name}.yml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -41,7 +44,7 @@ class PlainFlow:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **NO_TELEMETRY, **PORTS_OF_ROOMS},
+                env={**os.environ, **NO_TELEMETRY},
             )
 
     def wait(self, seconds: float = 180) -> None:
@@ -74,6 +77,7 @@ class PlainFlow:
         for process in self.session():
             process.kill()
         self.process.wait()
+        self._held.close()
 
     def session(self) -> list[psutil.Process]:
         """Every process of the Flow, also one whose parent has gone."""

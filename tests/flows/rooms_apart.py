@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,19 +18,11 @@ from PIL import Image
 
 from finetuner.health import problem
 from finetuner.processes import end
+from tests.ports import held_ports
 
 START_SECONDS = 120.0
 AGAIN_SECONDS = 30.0
 TOKEN = "a-token-of-the-test"
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports on which nothing listens, all different, chosen by the system."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def documents_in(metrics: str) -> float:
@@ -60,7 +51,8 @@ class RoomsApart:
         self.workspace = workspace
         self._names = names
         self._settings = settings or {}
-        chosen = iter(free_ports(2 * len(names) + 2))
+        self._held = ExitStack()
+        chosen = iter(self._held.enter_context(held_ports(2 * len(names) + 2)))
         self.grpc, self.http = next(chosen), next(chosen)
         self.ports = {name: next(chosen) for name in names}
         self._metrics = {name: next(chosen) for name in names}
@@ -82,6 +74,7 @@ class RoomsApart:
         end(left, 15)
         for process in self.processes.values():
             process.wait()
+        self._held.close()
 
     def address(self, name: str) -> str:
         """Return HOST:PORT of a room."""

@@ -84,8 +84,8 @@ def test_only_the_indexer_of_a_flow_for_search_has_no_replicas() -> None:
 
 
 def test_every_replica_gets_a_port_for_its_metrics(tmp_path: Path) -> None:
-    content = configured(flow_file("encode"), workspace=tmp_path, grpc_port=0, http_port=0)
-    ports = [room["port_monitoring"] for room in content["executors"]]
+    with configured(flow_file("encode"), workspace=tmp_path, grpc_port=0, http_port=0) as content:
+        ports = [room["port_monitoring"] for room in content["executors"]]
     assert [len(of_room) for of_room in ports] == [2, 2]
     assert len({*chain(*ports), content["gateway"]["port_monitoring"]}) == 5
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import yaml
 
 from finetuner.connection import NO_TELEMETRY
 from finetuner.flow_settings import Certificate
+from tests.ports import held_ports
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "s3cret-t0ken"
@@ -41,68 +41,65 @@ class Door:
 
 @contextmanager
 def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certificate | None = None) -> Iterator[Door]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
-    grpc_port, http_port, metrics_port, rooms_port = (each.getsockname()[1] for each in sockets)
-    rooms = {"trainer": "ToyTrainer", "text_encoder": "ToyText", "vision_encoder": vision, "indexer": "ToyIndexer"}
-    content = {
-        "jtype": "Flow",
-        "version": "1",
-        "with": {"prefetch": 4},
-        "gateway": {
-            "uses": str(ROOT / "executors" / "gateway" / "config.yml"),
-            "protocol": ["grpc", "http"],
-            "port": [grpc_port, http_port],
-            "host": "127.0.0.1",
-            "monitoring": True,
-            "port_monitoring": metrics_port,
-        },
-        "executors": [
-            {
-                "name": name,
-                "uses": uses,
-                "py_modules": str(Path(__file__).with_name("toy_rooms.py")),
+    with held_ports(4) as (grpc_port, http_port, metrics_port, rooms_port):
+        rooms = {"trainer": "ToyTrainer", "text_encoder": "ToyText", "vision_encoder": vision, "indexer": "ToyIndexer"}
+        content = {
+            "jtype": "Flow",
+            "version": "1",
+            "with": {"prefetch": 4},
+            "gateway": {
+                "uses": str(ROOT / "executors" / "gateway" / "config.yml"),
+                "protocol": ["grpc", "http"],
+                "port": [grpc_port, http_port],
                 "host": "127.0.0.1",
-            }
-            for name, uses in rooms.items()
-        ],
-    }
-    if certificate is not None:
-        content["gateway"]["protocol"].append("grpc")
-        content["gateway"]["port"].append(rooms_port)
-        content["gateway"] |= {"ssl_certfile": str(certificate.file), "ssl_keyfile": str(certificate.key)}
-    path = folder / "flow.yml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    environment = {**os.environ, **NO_TELEMETRY, "JINA_LOG_LEVEL": "WARNING"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "client"), str(ROOT)])
-    environment.pop("FINETUNER_TOKEN", None)
-    if token is not None:
-        environment["FINETUNER_TOKEN"] = token
-    for each in sockets:
-        each.close()
-    scheme = "http" if certificate is None else "https"
-    door = Door(grpc_port, f"{scheme}://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}", rooms_port)
-    with open(folder / "flow.log", "wb") as log:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 90
-        while not _answers(door.http):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the toy Flow did not start:\n{(folder / 'flow.log').read_text()[-3000:]}")
-            time.sleep(0.1)
-        yield door
-    finally:
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+                "monitoring": True,
+                "port_monitoring": metrics_port,
+            },
+            "executors": [
+                {
+                    "name": name,
+                    "uses": uses,
+                    "py_modules": str(Path(__file__).with_name("toy_rooms.py")),
+                    "host": "127.0.0.1",
+                }
+                for name, uses in rooms.items()
+            ],
+        }
+        if certificate is not None:
+            content["gateway"]["protocol"].append("grpc")
+            content["gateway"]["port"].append(rooms_port)
+            content["gateway"] |= {"ssl_certfile": str(certificate.file), "ssl_keyfile": str(certificate.key)}
+        path = folder / "flow.yml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        environment = {**os.environ, **NO_TELEMETRY, "JINA_LOG_LEVEL": "WARNING"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "client"), str(ROOT)])
+        environment.pop("FINETUNER_TOKEN", None)
+        if token is not None:
+            environment["FINETUNER_TOKEN"] = token
+        scheme = "http" if certificate is None else "https"
+        door = Door(grpc_port, f"{scheme}://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}", rooms_port)
+        with open(folder / "flow.log", "wb") as log:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            deadline = time.monotonic() + 90
+            while not _answers(door.http):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"the toy Flow did not start:\n{(folder / 'flow.log').read_text()[-3000:]}")
+                time.sleep(0.1)
+            yield door
+        finally:
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _answers(http: str) -> bool:

@@ -105,10 +105,11 @@ def test_the_client_trusts_the_file_that_it_is_given(tls_door: Door, certificate
 
 
 def test_the_settings_of_a_flow_with_tls(certificate: Certificate, tmp_path: Path) -> None:
-    content = configured(
+    settings = configured(
         flow_file(), workspace=tmp_path, grpc_port=0, http_port=0, bind="0.0.0.0", certificate=certificate
     )
-    gateway, where = content["gateway"], addresses(content)
+    with settings as content:
+        gateway, where = content["gateway"], addresses(content)
     assert (where.grpc.split(":")[0], where.http.split(":")[0]) == ("grpcs", "https")
     assert (gateway["ssl_certfile"], gateway["ssl_keyfile"]) == (str(certificate.file), str(certificate.key))
     assert gateway["protocol"] == ["grpc", "http", "grpc"]
