@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def wait_until(there: Callable[[], Any], what: str, seconds: float = 60) -> None:
+def wait_until(there: Callable[[], Any], what: str, seconds: float = 200) -> None:
     """Return as soon as it is there; fail with its name where it does not come."""
     deadline = time.monotonic() + seconds
     while not there():

@@ -19,7 +19,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         [str(FINETUNER), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         cwd=folder,
         env=environment | {"COLUMNS": "120", "NO_COLOR": "1"},
         check=False,

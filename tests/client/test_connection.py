@@ -91,7 +91,7 @@ def test_an_error_that_is_kept_leaves_no_thread_of_grpc_or_telemetry(
         with pytest.raises(FlowUnreachable) as kept:
             Connection(f"grpc://127.0.0.1:{unused_port}").call("/status")
         for thread in set(threading.enumerate()) - before:
-            thread.join(10)  # gRPC's has been told to end, and may be about to
+            thread.join(60)  # gRPC's has been told to end, and may be about to
             assert not thread.is_alive(), (thread, kept.value)
     finally:
         gc.enable()

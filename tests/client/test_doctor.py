@@ -68,7 +68,7 @@ def test_the_command_reports_on_a_client_and_leaves_nothing(tmp_path: Path) -> N
         [str(FINETUNER), "doctor", "--json", "--grpc-port", "0", "--http-port", "0"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(client)},
         check=False,
@@ -331,7 +331,7 @@ def as_stranger(root: Path) -> Finding:
     read, answers = multiprocessing.get_context("fork").Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=look)
     child.start()
-    child.join(20)
+    child.join(200)
     assert child.exitcode == 0
     found: Finding = read.recv()
     return found

@@ -210,7 +210,7 @@ def test_a_running_flow_is_healthy_inside_and_gone_outside(
 def test_a_killed_flow_frees_its_door_and_leaves_nothing(small_flow: Path, tmp_path: Path) -> None:
     with RunningFlow(tmp_path / "workspace", flow=small_flow) as flow:
         os.kill(flow.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 200
         while listens(flow.http) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not listens(flow.http)
@@ -273,13 +273,13 @@ def test_the_flow_ends_with_a_parent_that_is_killed(parent: tuple[subprocess.Pop
     process, mark = parent
     assert marked(mark)
     process.kill()
-    assert none_left(mark, seconds=20)
+    assert none_left(mark, seconds=200)
 
 
 def test_ctrl_c_in_the_parent_ends_the_flow(parent: tuple[subprocess.Popen[str], str]) -> None:
     process, mark = parent
     process.send_signal(signal.SIGINT)
-    process.wait(30)
+    process.wait(200)
     assert none_left(mark)
 
 
@@ -305,11 +305,11 @@ def test_ctrl_c_ends_finetuner_up_in_order(small_flow: Path, tmp_path: Path) -> 
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not (tmp_path / "workspace" / "flow.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process at once
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=200)
     assert process.returncode == 0
     assert "Open Finetuner is up." in output
     assert "Traceback" not in output

@@ -55,7 +55,7 @@ class Gate:
         def noted(runner: Runner, items: list[Any]) -> np.ndarray:
             self.passes.append((runner.model_id, [runner.length(item) for item in items]))
             self.entered.set()
-            assert self.opened.wait(60)
+            assert self.opened.wait(200)
             return run(runner, items)
 
         patch.setattr(Runner, "run", noted)
@@ -232,7 +232,7 @@ def test_servers_that_do_not_answer_hold_up_nobody_else(
     answer = threading.Event()
 
     def read_slowly(uri: str) -> bytes:
-        assert answer.wait(60)
+        assert answer.wait(200)
         return pictures[0]
 
     monkeypatch.setattr("executors.encoder_room.read_public", read_slowly)

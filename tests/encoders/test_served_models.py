@@ -59,7 +59,7 @@ class SlowLoad:
         def slowly(models: Models, model_id: str) -> Any:
             if model_id == slow:
                 self.begun.set()
-                assert self.go.wait(60)
+                assert self.go.wait(200)
             return load(models, model_id)
 
         patch.setattr(Models, "load", slowly)
@@ -103,7 +103,7 @@ def test_while_a_promoted_model_loads_the_one_before_answers(
     promote(two, SECOND)
     assert ask(room).tags[ARTIFACT_TAG] == FIRST
     assert ask(room, artifact=FIRST).tags[ARTIFACT_TAG] == FIRST, "nor does a load hold up others"
-    assert slow.begun.wait(60)
+    assert slow.begun.wait(200)
 
     async def waiting() -> tuple[Document, Document]:
         named, indexed = (DocumentArray([Document(text=TEXT)]) for _ in range(2))
@@ -134,7 +134,7 @@ def test_past_the_limit_requests_wait_for_the_promoted_model(
 def test_a_promoted_model_is_loaded_before_anybody_asks(start: Start, two: Workspace) -> None:
     room = start(TextEncoder, two)
     promote(two, SECOND)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while room._models.loaded != [FIRST, SECOND] and time.monotonic() < until:
         time.sleep(0.01)
     assert room._models.loaded == [FIRST, SECOND]

@@ -181,13 +181,13 @@ def room():
         print(error, flush=True)
 process = multiprocessing.get_context("fork").Process(target=room)
 process.start()
-process.join(60)
+process.join(200)
 process.kill()
 """
 
 
 def test_a_process_forked_from_one_with_torch_computes_with_one_thread() -> None:
-    found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=120)
+    found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=250)
     note, computed, refused = found.stdout.splitlines()
     assert note.startswith("one CPU thread")
     assert computed == "True 1"

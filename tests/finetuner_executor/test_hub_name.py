@@ -133,6 +133,6 @@ def test_rooms_that_are_spawned(clip_folder: Path, tmp_path: Path) -> None:
     script.write_text(SPAWNED)
     environment = {**os.environ, "JINA_MP_START_METHOD": "spawn"}
     found = subprocess.run(
-        [sys.executable, str(script), str(clip_folder)], capture_output=True, text=True, timeout=120, env=environment
+        [sys.executable, str(script), str(clip_folder)], capture_output=True, text=True, timeout=250, env=environment
     )
     assert "(1, 128)" in found.stdout, found.stderr[-2000:]

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from finetuner.backbones import STAND_INS
 from finetuner.running_flow import RunningFlow
+
+RESNET = "resnet50=resnet-mini-random"  # for STAND_INS
 
 
 @pytest.fixture(scope="session")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlow]:
-    """flows/finetuner.yml with an empty workspace, on ports that the system chose."""
-    with RunningFlow(tmp_path_factory.mktemp("workspace")) as running:
-        yield running
+    """flows/finetuner.yml with an empty workspace, and a small random network for ResNet-50."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STAND_INS, RESNET)
+        with RunningFlow(tmp_path_factory.mktemp("workspace")) as running:
+            yield running

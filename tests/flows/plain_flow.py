@@ -25,16 +25,15 @@ class PlainFlow:
 
     Args:
         folder: for its workspace, its YAML and its log.
-        name: of `flow_file`.
     """
 
-    def __init__(self, folder: Path, name: str = "finetuner") -> None:
+    def __init__(self, folder: Path) -> None:
         self._held = ExitStack()
         content = self._held.enter_context(
-            configured(flow_file(name), workspace=folder / "workspace", grpc_port=0, http_port=0)
+            configured(flow_file(), workspace=folder / "workspace", grpc_port=0, http_port=0)
         )
         self.where: Addresses = addresses(content)
-        path = folder / f"{name}.yml"
+        path = folder / "finetuner.yml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         self._log = folder / "flow.log"
         with open(self._log, "wb") as log:
@@ -47,7 +46,7 @@ class PlainFlow:
                 env={**os.environ, **NO_TELEMETRY},
             )
 
-    def wait(self, seconds: float = 180) -> None:
+    def wait(self, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -63,12 +62,12 @@ class PlainFlow:
 
         Rooms answer before Jina has shown its table, for which it asks the network; until then it dies of the signal.
         """
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 250
         while "ready to serve" not in self._log.read_text():
             assert time.monotonic() < deadline, self._log.read_text()[-5000:]
             time.sleep(0.2)
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(200)
 
     def __enter__(self) -> Self:
         return self

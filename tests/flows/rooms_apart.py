@@ -20,8 +20,8 @@ from finetuner.health import problem
 from finetuner.processes import end
 from tests.ports import held_ports
 
-START_SECONDS = 120.0
-AGAIN_SECONDS = 30.0
+START_SECONDS = 250.0
+AGAIN_SECONDS = 250.0
 TOKEN = "a-token-of-the-test"
 
 
@@ -113,12 +113,10 @@ class RoomsApart:
             assert time.monotonic() < deadline, state
             time.sleep(0.2)
 
-    def stop(self, name: str) -> tuple[int, float]:
-        """Send SIGTERM, and return the exit code and the seconds that it took."""
-        began = time.monotonic()
+    def stop(self, name: str) -> int:
+        """Send SIGTERM, and return the exit code."""
         self.processes[name].send_signal(signal.SIGTERM)
-        code = self.processes[name].wait(90)
-        return code, time.monotonic() - began
+        return self.processes[name].wait(200)
 
     def log(self, name: str) -> Path:
         return self.workspace / f"{name}.log"

@@ -153,12 +153,12 @@ def test_a_reader_changes_nothing_by_http(locked: Locked) -> None:
 
 
 def test_post_asks_for_what_its_body_names(locked: Locked) -> None:
-    for role, secret in (("read", locked.reader), ("write", locked.writer), ("admin", locked.admin)):
-        for endpoint, target in product([*ENDPOINTS, "/nowhere"], ("", ".*", "^text_encoder$")):
+    secrets = {"read": locked.reader, "write": locked.writer, "admin": locked.admin}
+    targets = ("", ".*", "^text_encoder$")
+    with httpx.Client(base_url=locked.flow.http, timeout=60) as client:
+        for role, endpoint, target in product(secrets, [*ENDPOINTS, "/nowhere"], targets):
             body = {"exec_endpoint": endpoint, "target_executor": target, "parameters": {"exec_endpoint": "/encode"}}
-            answer = httpx.post(
-                f"{locked.flow.http}/post", json=body, headers={"authorization": f"Bearer {secret}"}, timeout=60
-            )
+            answer = client.post("/post", json=body, headers={"authorization": f"Bearer {secrets[role]}"})
             if role in needed_roles(endpoint):
                 assert answer.status_code == (404 if endpoint == "/nowhere" else 200), (role, endpoint, answer.text)
             else:
@@ -271,7 +271,7 @@ def test_the_audit_log_says_who_wrote(locked: Locked) -> None:
 
 
 def test_a_websocket_is_refused(locked: Locked) -> None:
-    connection = http.client.HTTPConnection(urlsplit(locked.flow.http).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(locked.flow.http).netloc, timeout=100)
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     connection.request("GET", "/", headers={**headers, "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw=="})
     assert connection.getresponse().status in (401, 403)

@@ -110,5 +110,5 @@ def test_plain_jina_starts_the_same_flow_and_leaves_nothing(plain_flow: PlainFlo
     scrape(plain_flow.where.metrics)
     assert len(plain_flow.session()) >= len(ROOMS)
     assert plain_flow.interrupt() == 0
-    _, left = psutil.wait_procs(plain_flow.session(), timeout=10)
+    _, left = psutil.wait_procs(plain_flow.session(), timeout=60)
     assert not left

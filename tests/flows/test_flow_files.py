@@ -27,8 +27,6 @@ from finetuner.running_flow import RunningFlow
 from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
 from finetuner.workspace import Workspace
 
-from .plain_flow import PlainFlow
-
 PICTURES = list(fashion("test", items=3))[::2]
 TEXTS = [picture.captions["en"] for picture in PICTURES]
 TOKEN = "s3cret-t0ken"
@@ -132,7 +130,7 @@ def test_every_replica_follows_a_promotion(encode_flow: RunningFlow) -> None:
     model = load_backbone(find_backbone("clip-mini"))
     publish(place, model, Manifest(artifact_id, "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026", "0"), {})
     place.aliases.set("live", {"artifact": artifact_id})
-    deadline, answering = time.monotonic() + 60, set()
+    deadline, answering = time.monotonic() + 200, set()
     while answering != {artifact_id} and time.monotonic() < deadline:  # the model before it answers while it loads
         found = [post(encode_flow.host, ENCODE, [Document(text=TEXTS[0])], **HEADER)[0] for _ in range(4)]
         answering = {document.tags[ARTIFACT_TAG] for document in found}
@@ -145,18 +143,16 @@ def test_the_flow_for_encoding_has_no_trainer(encode_flow: RunningFlow) -> None:
 
 
 @pytest.fixture
-def search_flow(tmp_path: Path) -> Iterator[PlainFlow]:
-    """As `jina flow --uses flows/search.yml` starts it."""
-    with PlainFlow(tmp_path, "search") as running:
-        running.wait()
+def search_flow(tmp_path: Path) -> Iterator[RunningFlow]:
+    """As `finetuner up --flow search` starts it."""
+    with RunningFlow(tmp_path, flow=flow_file("search")) as running:
         yield running
 
 
-def test_the_flow_for_search_finds_what_it_indexed(search_flow: PlainFlow) -> None:
-    host = search_flow.where.grpc
+def test_the_flow_for_search_finds_what_it_indexed(search_flow: RunningFlow) -> None:
+    host = search_flow.host
     pictures = [Document(id=picture.name, blob=picture.jpeg) for picture in PICTURES]
     indexed = post(host, INDEX, pictures)
     assert [error_of(document) for document in indexed] == [None] * len(pictures)
     (asked,) = post(host, SEARCH, [Document(blob=PICTURES[1].jpeg)], parameters={"limit": 2})
     assert (len(asked.matches), asked.matches[0].id) == (2, PICTURES[1].name)
-    assert search_flow.interrupt() == 0

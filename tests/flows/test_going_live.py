@@ -48,7 +48,7 @@ def matches(text: str, **options: Any) -> DocumentArray:
 
 
 def wait_until_searched(artifact: str) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 250
     while (status := finetuner.index_status())["searched"] != artifact:
         found = matches(TEXTS[0], limit=3)
         assert found[0].id == TEXTS[0]

@@ -25,8 +25,8 @@ from finetuner.running_flow import RunningFlow
 from finetuner.wire import ENCODE
 
 CLIENTS = 6
-ANSWER_SECONDS = 20.0  # a request without an answer by then hangs
-BACK_SECONDS = 30.0
+ANSWER_SECONDS = 60.0  # a request without an answer by then hangs
+BACK_SECONDS = 200.0
 DOCUMENTS = {"text": {"text": "a red dress"}, "picture": {"blob": picture(), "mime_type": "image/png"}}
 
 
@@ -57,7 +57,7 @@ def kill(pid: int) -> None:
     """Kill a process and wait until it is gone."""
     process = psutil.Process(pid)
     process.kill()
-    process.wait(10)
+    process.wait(60)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +17,16 @@ from finetuner.exceptions import InvalidInput
 from finetuner.running_flow import RunningFlow
 from finetuner.wire import LABEL_TAG
 
+from .conftest import RESNET
+
 PICTURES = list(fashion("train", items=12))
 
 
-@pytest.fixture(scope="module")
-def picture_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlow]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(STAND_INS, "resnet50=resnet-mini-random")
-        with RunningFlow(tmp_path_factory.mktemp("pictures")) as running:
-            yield running
-
-
 @pytest.fixture(autouse=True)
-def _connected(picture_flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STAND_INS, RESNET)
     monkeypatch.setattr(session, "_current", None)
-    finetuner.login(host=picture_flow.host)
+    finetuner.login(host=flow.host)
 
 
 def labelled() -> DocumentArray:

@@ -66,4 +66,4 @@ def test_a_traced_flow_serves_and_its_rooms_send_spans(tmp_path: Path, collector
     with RunningFlow(tmp_path / "workspace", flow=path) as running:
         (found,) = Client(host=running.host).post(ENCODE, DocumentArray([Document(text="a red dress")]))
         assert found.embedding is not None
-        assert kept.complete.wait(60), f"spans of {kept.services} alone"
+        assert kept.complete.wait(200), f"spans of {kept.services} alone"

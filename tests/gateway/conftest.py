@@ -87,7 +87,7 @@ def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certific
                 start_new_session=True,
             )
         try:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 200
             while not _answers(door.http):
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"the toy Flow did not start:\n{(folder / 'flow.log').read_text()[-3000:]}")
@@ -96,7 +96,7 @@ def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certific
         finally:
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+                process.wait(60)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -121,9 +121,9 @@ def test_a_pickle_is_refused(door: Door) -> None:
     proto.data.docs_bytes = DocumentArray([Document(text="dress")]).to_bytes()
     with grpc.insecure_channel(door.grpc.removeprefix("grpc://")) as channel:
         for call in (
-            lambda: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([DataRequest(proto)]), timeout=10)),
+            lambda: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([DataRequest(proto)]), timeout=100)),
             lambda: jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data(
-                DataRequest(proto), timeout=10
+                DataRequest(proto), timeout=100
             ),
         ):
             with pytest.raises(grpc.RpcError) as refused:

@@ -94,7 +94,7 @@ def handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler
     thread.start()
     yield handler
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
     trainer.close()
 
 
@@ -300,8 +300,8 @@ def test_a_caller_that_hangs_up_leaves_nothing(
     with socket.create_connection((host, int(port))) as caller:
         head = f"POST /v1/artifacts HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
         caller.sendall(head.encode() + content[:20_000])
-        wait_until(lambda: handler.left, "an upload", 30)
-    wait_until(lambda: not handler.left, "its end", 30)
+        wait_until(lambda: handler.left, "an upload")
+    wait_until(lambda: not handler.left, "its end")
     assert put(handler, content).status_code == 200
 
 

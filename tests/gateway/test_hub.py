@@ -109,7 +109,7 @@ def rooms(tmp_path: Path) -> Iterator[Rooms]:
     thread.start()
     yield handler
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture
@@ -272,8 +272,8 @@ def test_a_caller_that_hangs_up_leaves_nothing(rooms: Rooms, monkeypatch: pytest
     head = f"POST {RPC}artifact.upload HTTP/1.1\r\nhost: x\r\nauthorization: token {TOKEN}\r\ncontent-type: {kind}\r\n"
     with socket.create_connection(("127.0.0.1", int(rooms.http.rpartition(":")[2]))) as plug:
         plug.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2])
-        wait_until(lambda: bool(rooms.parts), "parts", 10)
-    wait_until(lambda: rooms.left == [], "the end of all uploads", 10)
+        wait_until(lambda: bool(rooms.parts), "parts")
+    wait_until(lambda: rooms.left == [], "the end of all uploads")
     assert len(rooms.parts) < 50
 
 

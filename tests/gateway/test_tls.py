@@ -71,10 +71,10 @@ def test_both_ports_speak_tls_alone(tls_door: Door, certificate: Certificate) ->
         with channel:
             stub = health_pb2_grpc.HealthStub(channel)
             if answers:
-                assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == 1
+                assert stub.Check(health_pb2.HealthCheckRequest(), timeout=100).status == 1
             else:
                 with pytest.raises(grpc.RpcError):
-                    stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+                    stub.Check(health_pb2.HealthCheckRequest(), timeout=100)
     assert httpx.get(tls_door.http, verify=str(certificate.file)).status_code == 200
     with pytest.raises(httpx.TransportError):
         httpx.get(tls_door.http.replace("https", "http"))
@@ -84,10 +84,10 @@ def test_both_ports_speak_tls_alone(tls_door: Door, certificate: Certificate) ->
 
 def test_the_rooms_port_is_on_loopback_and_asks_for_the_token(tls_door: Door) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{tls_door.rooms_port}") as channel:
-        assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10).status == 1
+        assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=100).status == 1
         call = channel.stream_stream("/jina.JinaRPC/Call")
         with pytest.raises(grpc.RpcError) as refused:
-            next(call(iter([b""]), timeout=10))
+            next(call(iter([b""]), timeout=100))
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -95,11 +95,11 @@ def test_the_client_trusts_the_file_that_it_is_given(tls_door: Door, certificate
     secure = [tls_door.grpc.replace("grpc", "grpcs"), tls_door.http]
     environment = {**os.environ, "FINETUNER_CA": str(certificate.file)}
     command = [sys.executable, "-W", "ignore", "-c", ASK, *secure, TOKEN]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "False\nFalse\n"
     del environment["FINETUNER_CA"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment, check=False)
     assert "FlowUnreachable: the certificate of grpcs://" in done.stderr
     assert "Set FINETUNER_CA" in done.stderr
 
@@ -130,7 +130,7 @@ def test_files_that_cannot_be_are_refused_at_the_door(certificate: Certificate, 
 
 def test_finetuner_up_refuses_one_file_alone(certificate: Certificate, tmp_path: Path) -> None:
     command = [str(FINETUNER), "up", "--tls-cert", str(certificate.file), "--workspace", str(tmp_path / "w")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 1
     assert done.stderr == "finetuner: --tls-cert and --tls-key must be given together. Got one of them.\n"
     assert list(tmp_path.iterdir()) == []

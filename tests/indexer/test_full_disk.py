@@ -100,7 +100,7 @@ def test_writes_are_refused_before_anything_breaks(disk: Disk) -> None:
     assert "Nothing of this request is done. Make room" in lines[-2]
     assert "0-3" in lines[-1], "searches go on"
     room.unlink()
-    after, _ = writer.communicate("\n", timeout=120)
+    after, _ = writer.communicate("\n", timeout=250)
     assert writer.returncode == 0
     assert after.startswith("+"), "writes go on"
     stored = [line.strip() for line in [*lines, *after.splitlines()] if line.startswith("+")]

@@ -49,7 +49,7 @@ class Going:
         self.reindex._look.set()
 
     def wait_for(self, state: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
             status = self.reindex.status()
             if status is not None and status["state"] == state:
@@ -132,12 +132,12 @@ def test_what_is_written_and_deleted_meanwhile(going: Callable[..., Going]) -> N
 
     def slow(artifact: str, documents: Sequence[Document]) -> list[Document]:
         asked.set()
-        assert go_on.wait(30)
+        assert go_on.wait(200)
         return encode(artifact, documents)
 
     flow = going(encode=slow)
     flow.promote("new")
-    assert asked.wait(30)  # the first batch is being encoded
+    assert asked.wait(200)  # the first batch is being encoded
     flow.write([encoded_text("d0", "changed", "old"), encoded_text("late", "late", "old")])
     flow.index.delete(["d1", "d99"])
     assert flow.live.searched == "old"
@@ -157,7 +157,7 @@ def test_a_document_that_comes_late_with_an_old_vector_is_encoded_too(going: Cal
     flow.promote("new")
     flow.wait_for("FINISHED")
     flow.write([encoded_text("late", "late", "old")])  # encoded before the flip, stored after it
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 200
     while "late" not in flow.index.collection("new").get(["late"]):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -189,7 +189,7 @@ def test_cancel_leaves_live_where_it_is(going: Callable[..., Going]) -> None:
     with pytest.raises(InvalidInput, match="must be under way to be canceled"):
         flow.reindex.cancel()
     flow.promote("new")
-    assert asked.wait(30)
+    assert asked.wait(200)
     assert flow.reindex.cancel()["state"] == "CANCELED"
     assert flow.live.searched == "old"
     assert flow.live.wanted() is None
@@ -255,7 +255,7 @@ def test_a_later_promotion_takes_over(going: Callable[..., Going]) -> None:
 
     flow = going(encode=slow)
     flow.promote("new")
-    assert asked.wait(30)
+    assert asked.wait(200)
     flow.promote("newest")
     assert flow.wait_for("FINISHED")["artifact"] == "newest"
     assert flow.live.searched == "newest"

@@ -112,7 +112,7 @@ def trainer(
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
     """Wait for a condition, and say which one did not come."""
-    return partial(waiting.wait_until, seconds=90)
+    return partial(waiting.wait_until, seconds=250)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def test_items_are_made_before_they_are_asked_for_but_only_so_many() -> None:
 
     found = ahead(items(), depth=2)
     assert next(found) == 0
-    assert enough.wait(30)
+    assert enough.wait(200)
     assert len(made) == 4
     assert list(found) == list(range(1, 10))
 

@@ -31,7 +31,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
     ]
     try:
         for process in started:
-            _, errors = process.communicate(timeout=120)
+            _, errors = process.communicate(timeout=250)
             assert process.returncode == 0, errors
     finally:
         for process in started:

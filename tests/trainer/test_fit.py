@@ -70,7 +70,7 @@ def done(
                 seen.append(now)
             return now == ("FINISHED", "FINISHED") or "FAILED" in now
 
-        wait_until(ended, "the end of both runs", seconds=180)
+        wait_until(ended, "the end of both runs")
         runs = [ask(trainer.get_run, name=name) for name in ("first", "second")]
         assert seen[-1] == ("FINISHED", "FINISHED"), ask(trainer.logs_of_run, name="first")["text"]
         yield Done(trainer, seen, *runs)

@@ -28,7 +28,6 @@ def holder_of(lock: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_a_run_ends_although_the_trainer_of_its_flow_is_killed(
     tmp_path: Path, pairs: list[Document], wait_until: Callable[..., None],
     workers_in: Callable[[Path], list[psutil.Process]],
