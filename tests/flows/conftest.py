@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,7 +16,8 @@ RESNET = "resnet50=resnet-mini-random"  # for STAND_INS
 @pytest.fixture(scope="session")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlow]:
     """flows/finetuner.yml with an empty workspace, and a small random network for ResNet-50."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(STAND_INS, RESNET)
-        with RunningFlow(tmp_path_factory.mktemp("workspace")) as running:
-            yield running
+    with ExitStack() as up:
+        with pytest.MonkeyPatch.context() as patch:  # for the Flow alone: this process has other tests, too
+            patch.setenv(STAND_INS, RESNET)
+            running = up.enter_context(RunningFlow(tmp_path_factory.mktemp("workspace")))
+        yield running
