@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+SECONDS = 200.0
 
-def wait_until(there: Callable[[], Any], what: str, seconds: float = 200) -> None:
+
+def wait_until(there: Callable[[], Any], what: str) -> None:
     """Return as soon as it is there; fail with its name where it does not come."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SECONDS
     while not there():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        assert time.monotonic() < deadline, f"{what}: not within {SECONDS:g} s"
         time.sleep(0.02)

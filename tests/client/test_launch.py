@@ -23,6 +23,7 @@ from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.flow_settings import configured, flow_file
 from finetuner.launch import serve
 from finetuner.running_flow import MARK, RunningFlow
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,8 +106,7 @@ def listens(url: str) -> bool:
 
 def test_values_go_into_the_yaml(small_flow: Path, tmp_path: Path) -> None:
     with configured(small_flow, workspace=tmp_path / "elsewhere", grpc_port=0, http_port=0) as content:
-        pass
-    ports = [*content["gateway"]["port"], *(room["port_monitoring"] for room in content["executors"])]
+        ports = [*content["gateway"]["port"], *(room["port_monitoring"] for room in content["executors"])]
     ports.append(content["gateway"]["port_monitoring"])
     assert len(set(ports)) == 5
     assert 0 not in ports
@@ -210,10 +210,7 @@ def test_a_running_flow_is_healthy_inside_and_gone_outside(
 def test_a_killed_flow_frees_its_door_and_leaves_nothing(small_flow: Path, tmp_path: Path) -> None:
     with RunningFlow(tmp_path / "workspace", flow=small_flow) as flow:
         os.kill(flow.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 200
-        while listens(flow.http) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not listens(flow.http)
+        wait_until(lambda: not listens(flow.http), "the door to close")
     assert none_left(flow._mark)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from itertools import cycle, islice
 from typing import Any
@@ -22,6 +21,7 @@ from finetuner.exceptions import CorruptedArtifact, CorruptedMetadata, Finetuner
 from finetuner.models import Models
 from finetuner.wire import ARTIFACT_TAG, error_of
 from finetuner.workspace import Workspace
+from tests.waiting import wait_until
 
 from .conftest import Start
 
@@ -134,10 +134,7 @@ def test_past_the_limit_requests_wait_for_the_promoted_model(
 def test_a_promoted_model_is_loaded_before_anybody_asks(start: Start, two: Workspace) -> None:
     room = start(TextEncoder, two)
     promote(two, SECOND)
-    until = time.monotonic() + 200
-    while room._models.loaded != [FIRST, SECOND] and time.monotonic() < until:
-        time.sleep(0.01)
-    assert room._models.loaded == [FIRST, SECOND]
+    wait_until(lambda: room._models.loaded == [FIRST, SECOND], "the promoted model")
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "models/clip-text/weights.safetensors", "metrics.yml"])

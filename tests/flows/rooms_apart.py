@@ -21,7 +21,6 @@ from finetuner.processes import end
 from tests.ports import held_ports
 
 START_SECONDS = 250.0
-AGAIN_SECONDS = 250.0
 TOKEN = "a-token-of-the-test"
 
 
@@ -108,7 +107,7 @@ class RoomsApart:
         """Start a room that has ended, and wait until the gateway has found it again."""
         self.start(name)
         self.wait(name)
-        deadline = time.monotonic() + AGAIN_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while (state := httpx.get(f"http://127.0.0.1:{self.http}/healthz").json())["status"] != "ok":
             assert time.monotonic() < deadline, state
             time.sleep(0.2)

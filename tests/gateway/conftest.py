@@ -41,7 +41,7 @@ class Door:
 
 @contextmanager
 def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certificate | None = None) -> Iterator[Door]:
-    with held_ports(4) as (grpc_port, http_port, metrics_port, rooms_port):
+    with held_ports(4) as (grpc_port, http_port, metrics_port, rooms_port), open(folder / "flow.log", "wb") as log:
         rooms = {"trainer": "ToyTrainer", "text_encoder": "ToyText", "vision_encoder": vision, "indexer": "ToyIndexer"}
         content = {
             "jtype": "Flow",
@@ -78,14 +78,13 @@ def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certific
             environment["FINETUNER_TOKEN"] = token
         scheme = "http" if certificate is None else "https"
         door = Door(grpc_port, f"{scheme}://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}", rooms_port)
-        with open(folder / "flow.log", "wb") as log:
-            process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             deadline = time.monotonic() + 200
             while not _answers(door.http):

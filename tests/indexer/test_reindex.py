@@ -22,6 +22,7 @@ from finetuner import wire
 from finetuner.exceptions import ArtifactNotFound, FinetunerError, FlowUnreachable, InvalidInput
 from finetuner.models import LIVE, SEARCHED
 from finetuner.workspace import Workspace
+from tests.waiting import wait_until
 
 from .hashed_encoder import encode, encoded_text, vector_of_text
 
@@ -157,10 +158,7 @@ def test_a_document_that_comes_late_with_an_old_vector_is_encoded_too(going: Cal
     flow.promote("new")
     flow.wait_for("FINISHED")
     flow.write([encoded_text("late", "late", "old")])  # encoded before the flip, stored after it
-    deadline = time.monotonic() + 200
-    while "late" not in flow.index.collection("new").get(["late"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: "late" in flow.index.collection("new").get(["late"]), "the late document's vector")
     assert flow.live.searched == "new"
 
 

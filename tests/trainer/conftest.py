@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def trainer(
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
     """Wait for a condition, and say which one did not come."""
-    return partial(waiting.wait_until, seconds=250)
+    return waiting.wait_until
 
 
 @pytest.fixture(scope="session")
