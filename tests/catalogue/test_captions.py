@@ -8,12 +8,12 @@ import pytest
 
 from finetuner.catalogue import fashion, shapes
 from finetuner.catalogue.designs import Design
-from finetuner.catalogue.english import with_article
-from finetuner.catalogue.fashion_captions import describe
-from finetuner.catalogue.garment_words import ENGLISH, GERMAN, GERMAN_COMPOUNDS
-from finetuner.catalogue.german import inflect, noun_phrase
 from finetuner.catalogue.scenes import FORMS, Scene
-from finetuner.catalogue.shape_captions import describe as describe_shape
+from finetuner.catalogue.words.english import with_article
+from finetuner.catalogue.words.fashion_captions import describe
+from finetuner.catalogue.words.garment_words import ENGLISH, GERMAN, GERMAN_COMPOUNDS
+from finetuner.catalogue.words.german import inflect, noun_phrase
+from finetuner.catalogue.words.shape_captions import describe as describe_shape
 
 DRESS = Design("dress", "red", "dots", "white", sleeve="sleeveless", length="long", fit="", neck="v")
 

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from finetuner.catalogue import Picture, fashion
-from finetuner.catalogue.canvas import Canvas, Pose
 from finetuner.catalogue.designs import GARMENTS, SPLITS, designs, split_of
+from finetuner.catalogue.drawing.canvas import Canvas, Pose
+from finetuner.catalogue.drawing.garments import parts
+from finetuner.catalogue.drawing.occlusions import BEHIND, IN_FRONT, occlude
+from finetuner.catalogue.drawing.photograph import SIDE
+from finetuner.catalogue.drawing.pieces import Cut
 from finetuner.catalogue.fashion import ITEMS, PICTURES_PER_ITEM
-from finetuner.catalogue.garments import parts
-from finetuner.catalogue.occlusions import BEHIND, IN_FRONT, occlude
-from finetuner.catalogue.photograph import SIDE
-from finetuner.catalogue.pieces import Cut
 
 FINGERPRINT = """
 import hashlib

@@ -6,8 +6,8 @@ from dataclasses import astuple, dataclass
 from random import Random
 
 from finetuner.catalogue.colours import COLOURS, accents
-from finetuner.catalogue.patterns import PATTERNS
-from finetuner.catalogue.picture import randomness
+from finetuner.catalogue.drawing.patterns import PATTERNS
+from finetuner.catalogue.image import randomness
 
 SPLITS = ("train", "validation", "test")
 

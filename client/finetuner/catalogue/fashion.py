@@ -6,9 +6,9 @@ from random import Random
 
 from finetuner.catalogue.colours import COLOURS, distance
 from finetuner.catalogue.designs import SPLITS, designs, split_of
-from finetuner.catalogue.fashion_captions import describe
-from finetuner.catalogue.photograph import photograph
-from finetuner.catalogue.picture import LANGUAGES, Picture, randomness
+from finetuner.catalogue.drawing.photograph import photograph
+from finetuner.catalogue.image import LANGUAGES, Picture, randomness
+from finetuner.catalogue.words.fashion_captions import describe
 
 PICTURES_PER_ITEM = 2
 ITEMS = {"train": 1500, "validation": 100, "test": 200}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from finetuner.catalogue.colours import COLOURS, accents, distance
-from finetuner.catalogue.picture import randomness
+from finetuner.catalogue.image import randomness
 
 FORMS = ("circle", "square", "triangle", "star", "hexagon", "cross", "ring", "diamond", "heart", "rectangle")
 STRETCHES = ("", "long", "short", "wide", "narrow")

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator
 from random import Random
 
-from finetuner.catalogue.backgrounds import KINDS, background
-from finetuner.catalogue.canvas import OVERSAMPLING, Canvas, Point, Pose, image_of, oval
 from finetuner.catalogue.colours import shade
-from finetuner.catalogue.patterns import texture
-from finetuner.catalogue.picture import LANGUAGES, Picture, encode_jpeg, randomness
+from finetuner.catalogue.drawing.backgrounds import KINDS, background
+from finetuner.catalogue.drawing.canvas import OVERSAMPLING, Canvas, Point, Pose, image_of, oval
+from finetuner.catalogue.drawing.patterns import texture
+from finetuner.catalogue.image import LANGUAGES, Picture, encode_jpeg, randomness
 from finetuner.catalogue.scenes import FORMS, Scene, scene_of
-from finetuner.catalogue.shape_captions import describe
+from finetuner.catalogue.words.shape_captions import describe
 
 SIDE = 80
 """Width and height of a picture in pixels."""

@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from finetuner.catalogue.picture import LANGUAGES, randomness
+from finetuner.catalogue.image import LANGUAGES, randomness
 from finetuner.catalogue.scenes import Scene, scene_of
-from finetuner.catalogue.shape_captions import describe
 from finetuner.catalogue.shapes import SIDE, draw
+from finetuner.catalogue.words.shape_captions import describe
 from finetuner.clip_mini.figures import quality
 from finetuner.clip_mini.tokenizer import BytePairTokenizer, train_tokenizer
 

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from finetuner.catalogue.canvas import Canvas, Point, curve, oval
 from finetuner.catalogue.colours import COLOURS, RGB, shade, toned
+from finetuner.catalogue.drawing.canvas import Canvas, Point, curve, oval
 
 BEHIND = ("hanger", "peg")
 """Drawn before the garment."""

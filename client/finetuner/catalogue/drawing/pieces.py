@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from finetuner.catalogue.canvas import Point, curve
+from finetuner.catalogue.drawing.canvas import Point, curve
 
 Kind = Literal["fabric", "trim", "inside", "seam", "button"]
 

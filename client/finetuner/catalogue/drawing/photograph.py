@@ -5,15 +5,15 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageFilter
 
-from finetuner.catalogue.backgrounds import KINDS, background
-from finetuner.catalogue.canvas import OVERSAMPLING, Canvas, Pose, image_of
 from finetuner.catalogue.colours import RGB, lightened, shade, toned
 from finetuner.catalogue.designs import Design
-from finetuner.catalogue.garments import parts
-from finetuner.catalogue.occlusions import BEHIND, IN_FRONT, occlude
-from finetuner.catalogue.patterns import texture
-from finetuner.catalogue.picture import encode_jpeg
-from finetuner.catalogue.pieces import Cut, Part
+from finetuner.catalogue.drawing.backgrounds import KINDS, background
+from finetuner.catalogue.drawing.canvas import OVERSAMPLING, Canvas, Pose, image_of
+from finetuner.catalogue.drawing.garments import parts
+from finetuner.catalogue.drawing.occlusions import BEHIND, IN_FRONT, occlude
+from finetuner.catalogue.drawing.patterns import texture
+from finetuner.catalogue.drawing.pieces import Cut, Part
+from finetuner.catalogue.image import encode_jpeg
 
 SIDE = 120
 """Width and height of a picture in pixels."""

@@ -5,8 +5,9 @@ from random import Random
 
 from finetuner.catalogue.colours import COLOURS
 from finetuner.catalogue.designs import Design
-from finetuner.catalogue.english import with_article
-from finetuner.catalogue.garment_words import (
+from finetuner.catalogue.drawing.patterns import PATTERNS
+from finetuner.catalogue.words.english import with_article
+from finetuner.catalogue.words.garment_words import (
     ENGLISH,
     ENGLISH_COMPOUNDS,
     ENGLISH_PLURALS,
@@ -17,8 +18,7 @@ from finetuner.catalogue.garment_words import (
     NECKS,
     SLEEVES,
 )
-from finetuner.catalogue.german import Gender, capitalised, inflect, noun_phrase
-from finetuner.catalogue.patterns import PATTERNS
+from finetuner.catalogue.words.german import Gender, capitalised, inflect, noun_phrase
 
 SHOP_WORD_SHARE = 0.3
 """How often a colour goes by its shop name, which the shapes never use."""

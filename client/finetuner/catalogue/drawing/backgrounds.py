@@ -5,8 +5,8 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from finetuner.catalogue.canvas import Field, image_of
 from finetuner.catalogue.colours import RGB
+from finetuner.catalogue.drawing.canvas import Field, image_of
 
 KINDS = ("plain", "gradient", "noise", "boards", "tiles")
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from finetuner.catalogue.canvas import curve, oval
-from finetuner.catalogue.pieces import (
+from finetuner.catalogue.drawing.canvas import curve, oval
+from finetuner.catalogue.drawing.pieces import (
     SHOULDER_Y,
     Cut,
     Part,

@@ -3,10 +3,10 @@
 from random import Random
 
 from finetuner.catalogue.colours import COLOURS
-from finetuner.catalogue.english import with_article
-from finetuner.catalogue.german import Gender, capitalised, inflect, noun_phrase
-from finetuner.catalogue.patterns import PATTERNS
+from finetuner.catalogue.drawing.patterns import PATTERNS
 from finetuner.catalogue.scenes import Scene
+from finetuner.catalogue.words.english import with_article
+from finetuner.catalogue.words.german import Gender, capitalised, inflect, noun_phrase
 
 # English singular and plural; German singular, plural and gender.
 NOUNS: dict[str, tuple[str, str, str, str, Gender]] = {

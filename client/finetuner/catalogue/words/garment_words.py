@@ -1,6 +1,6 @@
 """What garments and their attributes are called in English and German."""
 
-from finetuner.catalogue.german import Gender
+from finetuner.catalogue.words.german import Gender
 
 ENGLISH: dict[str, tuple[str, ...]] = {
     "t-shirt": ("t-shirt", "tee"),

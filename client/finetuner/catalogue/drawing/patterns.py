@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetuner.catalogue.canvas import Field
 from finetuner.catalogue.colours import RGB
+from finetuner.catalogue.drawing.canvas import Field
 
 
 @dataclass(frozen=True)
