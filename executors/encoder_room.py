@@ -17,16 +17,16 @@ from executors.lane.settings import EngineSettings, LaneSettings
 from executors.parts import parts_of
 from executors.ranking import model_before, rank
 from executors.room import ENCODER_PARAMETERS, Room, bound
-from finetuner import wire
-from finetuner.checks import flag, whole
 from finetuner.clip import TEXT
+from finetuner.contract import wire
+from finetuner.contract.checks import flag, whole
+from finetuner.contract.parameters import Parameters
+from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import InvalidInput
 from finetuner.images import is_text
 from finetuner.models import LIVE, SEARCHED, Models
 from finetuner.onnx_session import SessionOptions, providers
-from finetuner.parameters import Parameters
 from finetuner.uris import read_any_host, read_public
-from finetuner.wire import ARTIFACT_TAG
 
 # Every room of a chain gets the same parameters, so these are no mistake of the caller's.
 INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails")

@@ -17,9 +17,9 @@ from executors.collector import freeze_modules
 from executors.drain import finish_requests
 from executors.lifeline import end_with_parent
 from executors.messages import guard_room, weigh_unwritten
+from finetuner.contract.parameters import Parameters
+from finetuner.contract.wire import INDEX, SEARCH, mark_error, reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
-from finetuner.parameters import Parameters
-from finetuner.wire import INDEX, SEARCH, mark_error, reply
 from finetuner.workspace import Workspace
 
 Method = TypeVar("Method", bound=Callable[..., Any])

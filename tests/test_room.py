@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from executors.collector import freeze_modules
 from executors.room import Room, control
+from finetuner.contract.parameters import Parameters
+from finetuner.contract.wire import error_of, read_reply
 from finetuner.exceptions import FinetunerServerError, InvalidInput, RunNotFound
-from finetuner.parameters import Parameters
-from finetuner.wire import error_of, read_reply
 
 
 class Desk(Room):

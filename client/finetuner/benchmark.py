@@ -16,7 +16,8 @@ from .backbones import Backbone, find_backbone
 from .benchmark_sets import BenchmarkSet, find_set
 from .benchmark_table import TUNED, ZERO_SHOT, Row, add_row, read_rows
 from .callback import EvaluationCallback
-from .checks import choice
+from .contract.checks import choice
+from .contract.wire import LABEL_TAG
 from .exceptions import InvalidInput
 from .provenance import provenance
 from .rejects import checked_on_error
@@ -25,7 +26,6 @@ from .run_config import RunConfig
 from .session import connection
 from .spool import Spool
 from .upload import push_documents
-from .wire import LABEL_TAG
 
 if TYPE_CHECKING:
     from docarray import Document

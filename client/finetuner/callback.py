@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .checks import choice, flag, number, options, text, whole
+from .contract.checks import choice, flag, number, options, text, whole
 from .exceptions import InvalidInput
 from .workspace import checked_name
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import wire
+from .contract import wire
 from .exceptions import (
     FinetunerServerError,
     FlowUnreachable,

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .contract.wire import LABEL_TAG, SCORE_TAG
 from .documents import read_each
 from .exceptions import InvalidDocument
 from .pairs import carries_picture, sides
-from .wire import LABEL_TAG, SCORE_TAG
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
+from .contract.wire import LABEL_TAG, SCORE_TAG
 from .csv_file import CsvFile, CSVOptions, Row
 from .exceptions import InvalidDocument, InvalidInput
 from .local_pictures import LocalPictures, is_remote
 from .pairs import make_pair
 from .rejects import checked_then_used
-from .wire import LABEL_TAG, SCORE_TAG
 
 if TYPE_CHECKING:
     from docarray import Document

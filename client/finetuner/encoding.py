@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .clip import TEXT, TOWERS
+from .contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 from .exceptions import FinetunerError, TextTooLong
 from .images import UriReader, image_of, is_text
-from .wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 
 if TYPE_CHECKING:
     import numpy as np

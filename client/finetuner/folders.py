@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .contract.wire import LABEL_TAG
 from .exceptions import InvalidDocument
 from .local_pictures import SUFFIXES, LocalPictures
 from .pairs import make_pair
 from .rejects import checked_then_used
-from .wire import LABEL_TAG
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .checks import choice, number, options, text, whole
+from .contract.checks import choice, number, options, text, whole
 from .exceptions import InvalidInput
 from .pixels import batched
 

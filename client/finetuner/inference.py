@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import artifact
 from .backbones import find_backbone
-from .checks import choice
 from .clip import TEXT
+from .contract.checks import choice
+from .contract.wire import ARTIFACT_TAG, error_of
 from .encoding import encode_documents
 from .exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
 from .model_kinds import Model, load_row, selected, towers_of
 from .progress import bar
 from .uris import read_local
-from .wire import ARTIFACT_TAG, error_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .contract.wire import LABEL_TAG
 from .documents import read_each
 from .exceptions import InvalidDocument
 from .images import is_text, read_data_uri
 from .pairs import carries_picture, png
-from .wire import LABEL_TAG
 
 if TYPE_CHECKING:
     from docarray import Document

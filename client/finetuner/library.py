@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import wire
 from .artifact import read_manifest, zip_folder
 from .connection import Connection
+from .contract import wire
 from .progress import bar
 from .run import fetch_artifact, save_zip
 from .session import connection

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .checks import choice, flag, number, options, text, whole
+from .contract.checks import choice, flag, number, options, text, whole
 from .exceptions import InvalidInput
 from .optimizer_config import OPTIMIZERS, OWN_OPTIONS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checks import choice, flag, options, whole
+from .contract.checks import choice, flag, options, whole
 from .exceptions import CorruptedONNXModel, InvalidInput
 
 TOKENS, PIXELS, EMBEDDINGS = "tokens", "pixels", "embeddings"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .checks import choice, flag, number, options, whole
+from .contract.checks import choice, flag, number, options, whole
 from .exceptions import InvalidInput
 
 Range = tuple[float, float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import wire
+from .contract import wire
 from .exceptions import InvalidInput
 from .progress import bar
 from .session import connection

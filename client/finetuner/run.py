@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import artifact, examples, wire
-from .checks import whole
+from . import artifact, examples
 from .connection import Connection
+from .contract import wire
+from .contract.checks import whole
 from .exceptions import RunFailedError, RunInProgressError, RunPreparingError
 from .progress import bar
 from .workspace import checked_name

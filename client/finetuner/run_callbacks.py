@@ -16,7 +16,7 @@ from .callback import (
     callback_data,
     list_callbacks,
 )
-from .checks import choice, options
+from .contract.checks import choice, options
 from .exceptions import InvalidInput
 from .metrics import NINE, TEXTBOOK
 from .workspace import checked_name

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from .backbones import IMAGE_TASK, Backbone, find_backbone
-from .checks import choice, flag, number, options, text, whole
+from .contract.checks import choice, flag, number, options, text, whole
 from .exceptions import InvalidInput
 from .image_model import pooling_of
 from .metric_config import MEMORY_SIZE, MetricConfig

@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import wire
 from .backbones import find_backbone, list_models
 from .callback import Callback, callback_config, callback_data
 from .connection import Connection
+from .contract import wire
 from .exceptions import AlreadyExists, InvalidInput, RunNotFound
 from .fit_data import FitData
 from .run import Run

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from .callback import EvaluationCallback
 from .clip import TEXT, TOWERS, VISION
+from .contract.wire import LABEL_TAG
 from .exceptions import InvalidDocument, InvalidInput
 from .images import decode, is_text, read_data_uri
 from .metrics import nearest, retrieval_metrics
 from .pairs import png, read_pair
 from .run_callbacks import search_towers
-from .wire import LABEL_TAG
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from . import wire
 from .connection import DEFAULT_HOST, Connection
+from .contract import wire
 from .exceptions import Forbidden, Unauthorized
 from .hub import point_hub, users_token
 from .hub_executor import map_names

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from .contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
 from .exceptions import InvalidDocument, InvalidInput
 from .images import MAX_BYTES, decode
 from .local_pictures import SUFFIXES
 from .pairs import make_pair
 from .rejects import usable
-from .wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
 
 if TYPE_CHECKING:
     from docarray import Document

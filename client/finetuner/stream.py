@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from . import wire
+from .contract import wire
 from .exceptions import InvalidDocument, InvalidInput
 
 VERSION = 1

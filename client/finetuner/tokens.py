@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from .checks import choice, whole
+from .contract.checks import choice, whole
 from .exceptions import AlreadyExists, InvalidInput, NotFound
 from .workspace import checked_name, write_atomically
 

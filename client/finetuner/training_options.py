@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .backbones import IMAGE_TASK, Backbone
-from .checks import flag, number, options, text, whole
+from .contract.checks import flag, number, options, text, whole
 from .exceptions import InvalidInput
 
 TEXT_PART, VISION_PART = "text", "vision"

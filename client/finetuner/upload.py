@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import stream, wire
+from . import stream
 from .connection import Connection
 from .content import check_document, meaning, meant_as_pair
+from .contract import wire
 from .exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from .images import decode
 from .pairs import packed

@@ -7,15 +7,15 @@ from typing import Any
 from docarray import DocumentArray
 
 from executors.room import Room, control
-from finetuner import wire
 from finetuner.clip import Clip
+from finetuner.contract import wire
+from finetuner.contract.parameters import Parameters
 from finetuner.datasets import Datasets
 from finetuner.evaluation import LIMIT, evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models import LIVE, Models
 from finetuner.onednn import prefer_onednn
 from finetuner.pairs import read_pairs
-from finetuner.parameters import Parameters
 
 
 class Evaluator(Room):

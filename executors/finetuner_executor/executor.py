@@ -17,15 +17,15 @@ from executors.lane.measures import Measures
 from executors.lane.runner import Runner
 from executors.lane.settings import EngineSettings, LaneSettings
 from executors.room import MeasuredExecutor, bound
-from finetuner import wire
 from finetuner.clip import TOWERS
+from finetuner.contract import wire
+from finetuner.contract.wire import mark_error
 from finetuner.exceptions import InvalidDocument, InvalidInput, SelectModelRequired
 from finetuner.hub_executor import flow_of
 from finetuner.images import is_text
 from finetuner.library import get_model
 from finetuner.run import fetch_artifact
 from finetuner.uris import read_any_host, read_public
-from finetuner.wire import mark_error
 from finetuner.workspace import NAME
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from finetuner import wire
 from finetuner.artifact import MANIFEST, Manifest, parse_manifest
+from finetuner.contract import wire
+from finetuner.contract.wire import ERROR_TAG
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
-from finetuner.wire import ERROR_TAG
 
 from .hub_transfer import drain
 from .rooms import Rooms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
-from finetuner.wire import ANY, ENCODE, RANK
+from finetuner.contract.wire import ANY, ENCODE, RANK
 
 MODEL_NAME = "model_name"
 

@@ -14,8 +14,8 @@ from docarray import Document, DocumentArray
 from docarray.document.pydantic_model import PydanticDocument
 from jina.types.request.data import DataRequest
 
+from finetuner.contract.wire import ERROR_TAG
 from finetuner.exceptions import FinetunerError, InvalidInput
-from finetuner.wire import ERROR_TAG
 
 from .json_body import parse_json
 

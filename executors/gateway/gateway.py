@@ -17,8 +17,8 @@ from executors.collector import freeze_modules
 from executors.drain import DRAIN_SECONDS, stop_taking
 from executors.lifeline import end_with_parent
 from executors.room import refuse_strange
-from finetuner.checks import number
-from finetuner.wire import MAX_MESSAGE_BYTES
+from finetuner.contract.checks import number
+from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.workspace import Workspace
 
 from .access import Access

@@ -18,8 +18,8 @@ from docarray import Document, DocumentArray
 from jina.types.request.data import DataRequest
 from PIL import Image
 
+from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, error_of
 from finetuner.exceptions import FinetunerError, FinetunerServerError
-from finetuner.wire import ARTIFACT_TAG, ENCODE, error_of
 
 TIMEOUT = 10.0  # seconds
 

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import FinetunerError, Forbidden
 from finetuner.tokens import is_loopback
-from finetuner.wire import MAX_MESSAGE_BYTES
 
 from . import roles
 from .access import Access, Entry, TooFast

@@ -11,7 +11,8 @@ from typing import Any
 from docarray.proto.docarray_pb2 import DocumentProto
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from finetuner import stream, wire
+from finetuner import stream
+from finetuner.contract import wire
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, InvalidInput
 
 from .hub_form import Multipart

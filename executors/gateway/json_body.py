@@ -9,8 +9,8 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 
+from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
-from finetuner.wire import MAX_MESSAGE_BYTES
 
 MAX_DEPTH = 24  # of lists and objects; protobuf reads 100 levels, and one of ours is up to three of its
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from finetuner import wire
+from finetuner.contract import wire
 
 # A label must not grow with what callers invent, so every path that the contract does not name is "other".
 ENDPOINTS = frozenset(value for value in vars(wire).values() if isinstance(value, str) and value.startswith("/"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.tokens import Role
 
 from .hub_links import DOWNLOADS

@@ -12,8 +12,8 @@ from jina.excepts import InternalNetworkError
 from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
+from finetuner.contract.wire import read_reply
 from finetuner.exceptions import FinetunerServerError, NotFound
-from finetuner.wire import read_reply
 
 from .handler import Handler
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from jina.types.request.data import DataRequest
 
-from finetuner.wire import ENCODE, INDEX, SEARCH
+from finetuner.contract.wire import ENCODE, INDEX, SEARCH
 
 
 def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> None:

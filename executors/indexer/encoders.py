@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from docarray import Document, DocumentArray
 
-from finetuner import wire
 from finetuner.connection import Connection
+from finetuner.contract import wire
 from finetuner.exceptions import FinetunerError, FinetunerServerError
 
 

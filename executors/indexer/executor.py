@@ -22,10 +22,8 @@ from executors.indexer.settings import EDGE, IndexSettings, checked_url
 from executors.indexer.vectors import artifact_of
 from executors.indexer.verify import verify_index
 from executors.room import Room, control
-from finetuner.exceptions import FinetunerError, InvalidInput, NotFound
-from finetuner.models import LIVE
-from finetuner.parameters import Parameters
-from finetuner.wire import (
+from finetuner.contract.parameters import Parameters
+from finetuner.contract.wire import (
     COLLECTIONS_DROP,
     DELETE,
     ERROR_TAG,
@@ -40,6 +38,8 @@ from finetuner.wire import (
     STATUS,
     mark_error,
 )  # fmt: skip
+from finetuner.exceptions import FinetunerError, InvalidInput, NotFound
+from finetuner.models import LIVE
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from executors.indexer.engines.engine import NUMBER, TEXT
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
 from finetuner.exceptions import InvalidDocument
-from finetuner.wire import ARTIFACT_TAG, ERROR_TAG
 
 BOOLEAN = "boolean"
 # Of one document's tags as JSON: an engine reads them for each filter.

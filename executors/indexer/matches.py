@@ -12,8 +12,8 @@ from executors.indexer.documents import Documents
 from executors.indexer.engines.engine import Hit
 from executors.indexer.packing import unpack
 from executors.indexer.previews import preview
+from finetuner.contract.wire import ARTIFACT_TAG, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, mark_error
 from finetuner.exceptions import InvalidInput
-from finetuner.wire import ARTIFACT_TAG, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, mark_error
 
 SCORE = "cosine"
 # The queries travel back beside their matches. Past this, gRPC would refuse the whole answer.

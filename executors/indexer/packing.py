@@ -9,8 +9,8 @@ from typing import Any
 from docarray import Document
 
 from executors.indexer.fields import Field, fields_of, filterable
+from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import InvalidDocument
-from finetuner.wire import ARTIFACT_TAG
 
 # Not content: a vector lives in the collection of its artifact, and the rest is some search's outcome.
 NOT_CONTENT = ("embedding", "matches", "scores", "evaluations")

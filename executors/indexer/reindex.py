@@ -23,13 +23,13 @@ from executors.indexer.live import CANCELED, FAILED, FINISHED, RUNNING, Job, Liv
 from executors.indexer.packing import unpack
 from executors.indexer.vectors import join_parts, vector_of
 from executors.parts import has_content, parts_of
+from finetuner.contract.wire import MAX_REQUEST_BYTES, error_of
 from finetuner.exceptions import (
     CorruptedArtifact,
     InvalidInput,
     KeysMismatchError,
     NotFound,
 )  # fmt: skip
-from finetuner.wire import MAX_REQUEST_BYTES, error_of
 
 Encode = Callable[[str, Sequence[Document]], list[Document]]
 

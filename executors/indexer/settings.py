@@ -11,7 +11,7 @@ from executors.indexer.encoders import Encoders, NoEncoders
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Engine
 from finetuner.backbones import find_backbone
-from finetuner.checks import flag, number, text, whole
+from finetuner.contract.checks import flag, number, text, whole
 from finetuner.exceptions import InvalidInput
 from finetuner.flow_settings import TOKEN
 from finetuner.tokens import rooms_secret

@@ -9,8 +9,8 @@ from docarray import Document
 from numpy.typing import NDArray
 
 from executors.parts import has_content
+from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import InvalidDocument
-from finetuner.wire import ARTIFACT_TAG, error_of
 
 # What a Qdrant server takes; the embedded engine has no bound of its own.
 MAX_DIM = 65536

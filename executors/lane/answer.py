@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from executors.room import MeasuredExecutor
-from finetuner.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 
 from .lane import FindRunner, Lane
 from .measures import Measures

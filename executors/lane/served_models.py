@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
-from finetuner.checks import number, whole
+from finetuner.contract.checks import number, whole
 from finetuner.exceptions import FinetunerError
 from finetuner.models import LIVE
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetuner.checks import choice, flag, number, whole
+from finetuner.contract.checks import choice, flag, number, whole
 from finetuner.exceptions import InvalidInput
 from finetuner.onnx_session import SessionOptions
 

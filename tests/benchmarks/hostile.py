@@ -42,10 +42,10 @@ from finetuner.artifact import Manifest, load, publish
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import TOWERS, load_backbone
+from finetuner.contract.wire import ARTIFACT_TAG, ARTIFACTS_PROMOTE, ENCODE, ERROR_TAG, read_reply
 from finetuner.flow_settings import flow_file
 from finetuner.images import decode
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import ARTIFACT_TAG, ARTIFACTS_PROMOTE, ENCODE, ERROR_TAG, read_reply
 from finetuner.workspace import Workspace
 
 ARTIFACTS = ("1" * 24, "2" * 24)

@@ -45,9 +45,9 @@ from numpy.typing import NDArray
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Collection, SearchOptions
 from finetuner.connection import Connection
+from finetuner.contract.wire import ARTIFACT_TAG, INDEX, SEARCH, STATUS, error_of, read_reply
 from finetuner.flow_settings import flow_file
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import ARTIFACT_TAG, INDEX, SEARCH, STATUS, error_of, read_reply
 
 ARTIFACT = "benchmark"
 QUERIES, LIMIT, BATCH = 32, 10, 500

@@ -39,7 +39,7 @@ import psutil
 from peers.servers import PEERS, Ask, by_grpc, ours
 from PIL import Image
 
-from finetuner.wire import ENCODE
+from finetuner.contract.wire import ENCODE
 
 ARCHITECTURE = "ViT-B-32"
 KINDS = ("image", "text")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from finetuner.contract.parameters import Parameters
 from finetuner.exceptions import InvalidInput
-from finetuner.parameters import Parameters
 
 
 def test_values_are_read_and_defaults_stand_in() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner import artifact, examples, wire
+from finetuner import artifact, examples
 from finetuner.connection import Connection
+from finetuner.contract import wire
 from finetuner.exceptions import (
     CorruptedArtifact,
     FinetunerError,

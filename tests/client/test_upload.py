@@ -12,8 +12,8 @@ import pytest
 from docarray import Document, DocumentArray
 from docarray.score import NamedScore
 
-from finetuner import wire
 from finetuner.connection import Connection
+from finetuner.contract import wire
 from finetuner.datasets import Datasets
 from finetuner.exceptions import DatasetNotFound, FinetunerError, InvalidDocument, InvalidInput
 from finetuner.pairs import make_pair

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from docarray import Document
 
-from finetuner import exceptions, wire
+from finetuner import exceptions
+from finetuner.contract import wire
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument
 
 CLASSES = [kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if issubclass(kind, FinetunerError)]

@@ -22,6 +22,7 @@ from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner import encoding
 from finetuner.clip import Clip
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, error_of
 from finetuner.exceptions import (
     ArtifactNotFound,
     CorruptedArtifact,
@@ -31,7 +32,6 @@ from finetuner.exceptions import (
     InvalidInput,
 )
 from finetuner.images import decode
-from finetuner.wire import ARTIFACT_TAG, ERROR_TAG, error_of
 from finetuner.workspace import Workspace
 
 from .conftest import Start

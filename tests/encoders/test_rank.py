@@ -14,9 +14,9 @@ from executors.ranking import BEFORE_TAG, COSINE, SCORE
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner.clip import Clip
+from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import InvalidDocument
 from finetuner.images import decode
-from finetuner.wire import ARTIFACT_TAG, error_of
 from finetuner.workspace import Workspace
 
 from .conftest import TUNED, Start

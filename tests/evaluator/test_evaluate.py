@@ -11,11 +11,11 @@ import torch
 from docarray import DocumentArray
 
 from executors.evaluator.executor import Evaluator
-from finetuner import wire
 from finetuner.artifact import Manifest, publish
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import TOWERS, Clip, load_backbone
+from finetuner.contract import wire
 from finetuner.datasets import Datasets
 from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import ArtifactNotFound, DatasetNotFound, FinetunerError, InvalidInput

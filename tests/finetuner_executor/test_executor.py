@@ -17,6 +17,7 @@ import finetuner
 from executors.finetuner_executor.executor import PRIVATE_URIS, FinetunerExecutor
 from executors.finetuner_executor.threads import set_threads
 from finetuner.artifact import zip_folder
+from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import (
     ArtifactNotFound,
     FinetunerServerError,
@@ -25,7 +26,6 @@ from finetuner.exceptions import (
     InvalidInput,
     SelectModelRequired,
 )
-from finetuner.wire import ARTIFACT_TAG, error_of
 
 from .conftest import CLIP_ID, IMAGES_ID
 

@@ -8,7 +8,7 @@ import numpy as np
 from docarray import Document, DocumentArray
 
 from executors.room import Room, bound
-from finetuner import wire
+from finetuner.contract import wire
 
 ENDPOINTS = sorted(value for name, value in vars(wire).items() if name.isupper() and str(value).startswith("/"))
 

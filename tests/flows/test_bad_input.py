@@ -13,10 +13,10 @@ from docarray import Document, DocumentArray
 import finetuner
 from finetuner import exceptions, session
 from finetuner.catalogue import fashion
+from finetuner.contract.wire import error_of
 from finetuner.exceptions import FinetunerError
 from finetuner.pairs import make_pair
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import error_of
 
 PICTURES = list(fashion("train", items=4))
 

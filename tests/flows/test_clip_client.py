@@ -13,10 +13,10 @@ from docarray import Document, DocumentArray
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone
+from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.images import decode
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import ARTIFACT_TAG, error_of
 
 PICTURES = list(fashion("test", items=3))[:3]
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln", "shoes"]

@@ -18,10 +18,10 @@ import yaml
 from docarray import Document, DocumentArray
 
 from finetuner.connection import Connection
+from finetuner.contract.wire import ENCODE
 from finetuner.flow_answers import running
 from finetuner.flow_settings import flow_file
 from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
-from finetuner.wire import ENCODE
 from tests.room_commands import CLASSES, options_of, settings_given
 from tests.waiting import wait_until
 

@@ -13,8 +13,8 @@ from docarray import Document, DocumentArray
 from jina import Client
 from PIL import Image
 
+from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, SEARCH, error_of
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, SEARCH, error_of
 
 from .plain_flow import PlainFlow
 

@@ -12,10 +12,10 @@ import finetuner
 from finetuner import session
 from finetuner.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WiSEFTCallback
 from finetuner.catalogue import fashion
+from finetuner.contract.wire import LABEL_TAG
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from finetuner.pairs import make_pair
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import LABEL_TAG
 
 PICTURES = list(fashion("train", items=6))
 

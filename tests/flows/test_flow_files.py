@@ -20,10 +20,10 @@ from finetuner.artifact import Manifest, publish
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import TOWERS, load_backbone
+from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
 from finetuner.exceptions import InvalidInput
 from finetuner.flow_settings import configured, flow_file
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
 from finetuner.workspace import Workspace
 from tests.waiting import wait_until
 

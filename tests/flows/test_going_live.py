@@ -14,9 +14,9 @@ import finetuner
 from finetuner.artifact import Manifest, publish
 from finetuner.backbones import find_backbone
 from finetuner.clip import TOWERS, Clip
+from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.model_kinds import load_row
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import ARTIFACT_TAG
 from finetuner.workspace import Workspace
 
 TOKEN = "the-token"

@@ -15,9 +15,9 @@ from jina import Client
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from finetuner.contract.wire import ENCODE, INDEX, SEARCH
 from finetuner.flow_settings import flow_file
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import ENCODE, INDEX, SEARCH
 
 FOLDER = flow_file().parent
 DASHBOARD = FOLDER / "monitoring" / "grafana" / "dashboards" / "finetuner.json"

@@ -21,10 +21,10 @@ from executors.lane.measures import Measures as LaneMeasures
 from executors.lane.served_models import ServedModels, ServedSettings
 from executors.lane.settings import LaneSettings
 from executors.trainer.executor import Trainer
+from finetuner.contract.wire import INDEX, SEARCH
 from finetuner.exceptions import CorruptedArtifact, ResourceExhausted
 from finetuner.flow_settings import flow_file
 from finetuner.standalone import GATEWAY, METRICS_PORT, Standing
-from finetuner.wire import INDEX, SEARCH
 
 FLOWS = flow_file().parent
 MONITORING = FLOWS / "monitoring"

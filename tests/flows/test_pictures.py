@@ -13,9 +13,9 @@ from finetuner import session
 from finetuner.backbones import STAND_INS
 from finetuner.callback import EvaluationCallback
 from finetuner.catalogue import fashion
+from finetuner.contract.wire import LABEL_TAG
 from finetuner.exceptions import InvalidInput
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import LABEL_TAG
 
 from .conftest import RESNET
 

@@ -19,7 +19,8 @@ from hubble import Client as HubbleClient
 from PIL import Image
 
 import finetuner
-from finetuner import hub, session, stream, wire
+from finetuner import hub, session, stream
+from finetuner.contract import wire
 from finetuner.exceptions import DatasetNotFound, InvalidDocument
 from finetuner.pairs import make_pair, read_pairs
 from finetuner.running_flow import RunningFlow

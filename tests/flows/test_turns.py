@@ -11,8 +11,8 @@ from docarray import Document
 from jina import Client
 from PIL import Image
 
+from finetuner.contract.wire import ENCODE, error_of
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import ENCODE, error_of
 
 PICTURES = 160
 

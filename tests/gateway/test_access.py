@@ -13,9 +13,9 @@ from jina.types.request.data import DataRequest, SingleDocumentRequest
 
 from executors.gateway.access import ANYBODY, Access, Caller
 from finetuner.connection import Connection
+from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput, Unauthorized
 from finetuner.tokens import ENVIRONMENT, Role
-from finetuner.wire import MAX_MESSAGE_BYTES
 
 from .conftest import TOKEN, Door
 

@@ -15,8 +15,8 @@ from jina.types.request.data import DataRequest
 
 from executors.gateway.health import Ask, Health, picture
 from executors.gateway.rooms import _answering
+from finetuner.contract.wire import ARTIFACT_TAG, mark_error
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
-from finetuner.wire import ARTIFACT_TAG, mark_error
 
 from .conftest import Door
 

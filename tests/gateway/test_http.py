@@ -15,7 +15,7 @@ from jina import Client
 from jina.types.request.data import DataRequest
 
 from executors.gateway.documents import response_status
-from finetuner.wire import ERROR_TAG, MAX_MESSAGE_BYTES
+from finetuner.contract.wire import ERROR_TAG, MAX_MESSAGE_BYTES
 
 from .conftest import TOKEN, Door
 

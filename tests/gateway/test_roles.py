@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from executors.gateway import roles
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.tokens import Role
 
 READ, WRITE, ADMIN = Role

@@ -9,8 +9,8 @@ import numpy as np
 from docarray import Document, DocumentArray
 from jina import Executor, requests
 
+from finetuner.contract.wire import ARTIFACT_TAG, mark_error
 from finetuner.exceptions import InvalidDocument
-from finetuner.wire import ARTIFACT_TAG, mark_error
 
 
 class ToyRoom(Executor):  # type: ignore[misc]  # jina is not typed

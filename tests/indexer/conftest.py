@@ -12,7 +12,7 @@ from docarray import Document
 from numpy.typing import ArrayLike
 
 from executors.indexer.index import Index
-from finetuner.wire import ARTIFACT_TAG
+from finetuner.contract.wire import ARTIFACT_TAG
 
 
 @pytest.fixture(scope="session")

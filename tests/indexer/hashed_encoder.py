@@ -9,8 +9,8 @@ import numpy as np
 from docarray import Document
 from numpy.typing import NDArray
 
+from finetuner.contract.wire import ARTIFACT_TAG, mark_error
 from finetuner.exceptions import InvalidDocument
-from finetuner.wire import ARTIFACT_TAG, mark_error
 
 DIMS = {"old": 16, "new": 24}
 

@@ -19,8 +19,8 @@ from executors.indexer.live import Live
 from executors.indexer.reindex import Reindex
 from executors.indexer.repair import Repair, repair
 from executors.indexer.verify import verify_index
+from finetuner.contract.wire import read_reply
 from finetuner.exceptions import FinetunerServerError
-from finetuner.wire import read_reply
 from finetuner.workspace import Workspace
 from tests.waiting import wait_until
 

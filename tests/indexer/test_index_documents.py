@@ -12,8 +12,8 @@ from docarray import Document, DocumentArray
 
 from executors.indexer.documents import Documents
 from executors.indexer.packing import pack, unpack
+from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
-from finetuner.wire import ARTIFACT_TAG
 
 TAGS = {"price": 3.5, "nested": {"list": ["a", 1.0, True]}, ARTIFACT_TAG: "model-a"}
 

@@ -13,7 +13,7 @@ from jina import Executor
 
 from executors.indexer import executor
 from executors.indexer.executor import Indexer
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.exceptions import FinetunerServerError, InvalidDocument, InvalidInput, NotFound, ResourceExhausted
 
 MakeDocument = Callable[..., Document]

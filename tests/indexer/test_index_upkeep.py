@@ -20,7 +20,7 @@ from executors.indexer.engines.server import ServerEngine
 from executors.indexer.executor import Indexer
 from executors.indexer.index import Index
 from executors.indexer.move import finish_move
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
 
 from .hashed_encoder import encoded_text, vector_of_text

@@ -13,7 +13,7 @@ from docarray import Document, DocumentArray
 from executors.indexer.executor import Indexer
 from executors.indexer.packing import pack, unpack
 from executors.indexer.vectors import join_parts
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.exceptions import EmptyDocument, FinetunerError, InvalidDocument, ResourceExhausted
 
 MakeDocument = Callable[..., Document]

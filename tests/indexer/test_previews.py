@@ -13,7 +13,7 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 from executors.indexer.executor import Indexer
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.exceptions import InvalidInput
 
 MakeDocument = Callable[..., Document]

@@ -18,7 +18,7 @@ from executors.indexer.executor import Indexer
 from executors.indexer.index import Index
 from executors.indexer.live import Live
 from executors.indexer.reindex import Encode, Reindex
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.exceptions import ArtifactNotFound, FinetunerError, FlowUnreachable, InvalidInput
 from finetuner.models import LIVE, SEARCHED
 from finetuner.workspace import Workspace

@@ -19,10 +19,10 @@ from executors.trainer.data.training_data import TrainingData
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
 from executors.trainer.worker import main
-from finetuner import wire
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone
+from finetuner.contract import wire
 from finetuner.pairs import make_pair
 from tests import waiting
 

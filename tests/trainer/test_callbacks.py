@@ -26,9 +26,9 @@ from finetuner.callback import (
     callback_config,
 )
 from finetuner.clip import TOWERS, load_backbone
+from finetuner.contract.wire import LABEL_TAG
 from finetuner.exceptions import DatasetNotFound, InvalidInput
 from finetuner.search_evaluation import evaluate_search, read_search_data
-from finetuner.wire import LABEL_TAG
 
 Ask = Callable[..., Any]
 Push = Callable[..., Any]

@@ -25,10 +25,10 @@ import finetuner
 from finetuner import hub, session
 from finetuner.backbones import STAND_INS
 from finetuner.catalogue import Picture, fashion
+from finetuner.contract.wire import LABEL_TAG, LANGUAGE_TAG
 from finetuner.hub_executor import LOGGED_IN
 from finetuner.pairs import make_pair
 from finetuner.running_flow import RunningFlow
-from finetuner.wire import LABEL_TAG, LANGUAGE_TAG
 
 BACKBONES = {
     "openai/clip-vit-base-patch32": "clip-mini",

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from ..contract.wire import LABEL_TAG
 from ..exceptions import InvalidDocument, InvalidInput
 from ..local_pictures import LocalPictures
 from ..pairs import make_pair
-from ..wire import LABEL_TAG
 
 if TYPE_CHECKING:
     from docarray import Document

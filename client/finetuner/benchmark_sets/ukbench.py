@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..contract.wire import LABEL_TAG
 from ..exceptions import InvalidDocument, InvalidInput
 from ..local_pictures import LocalPictures
 from ..rejects import checked_then_used
-from ..wire import LABEL_TAG
 
 if TYPE_CHECKING:
     from docarray import Document

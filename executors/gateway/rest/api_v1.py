@@ -9,7 +9,7 @@ from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from executors.gateway.rooms import Rooms
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.exceptions import ExperimentNotFound, InvalidInput
 from finetuner.run import ENDED
 

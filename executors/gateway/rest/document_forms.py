@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, root_validator
 
-from finetuner.wire import ARTIFACT_TAG, ERROR_TAG
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
 
 from .form import Answer, Form
 

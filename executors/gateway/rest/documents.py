@@ -12,8 +12,8 @@ from docarray.proto.docarray_pb2 import DocumentProto
 from docarray.proto.io.ndarray import read_ndarray
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
 from finetuner.exceptions import FinetunerServerError, InvalidInput, by_name
-from finetuner.wire import ARTIFACT_TAG, ERROR_TAG
 
 from .document_forms import Document, Part
 

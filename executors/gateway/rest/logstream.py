@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from executors.gateway.rooms import Rooms
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
 from finetuner.run import ENDED
 

@@ -14,8 +14,8 @@ from fastapi.security import HTTPBearer
 from executors.gateway.failures import failure, outcome
 from executors.gateway.json_body import parse_json, read_body
 from executors.gateway.rooms import Rooms
+from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
-from finetuner.wire import MAX_MESSAGE_BYTES
 
 from .form import Failure
 

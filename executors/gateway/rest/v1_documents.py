@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import Field
 
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.models import LIVE
 
 from . import documents

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fastapi import Response
 from pydantic import Field, StrictStr, validator
 
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.exceptions import FinetunerServerError, by_name
 from finetuner.models import LIVE
 

@@ -9,7 +9,7 @@ from fastapi import Path, Query, Response
 from pydantic import Field
 
 from executors.gateway.rooms import Rooms
-from finetuner import wire
+from finetuner.contract import wire
 from finetuner.exceptions import ArtifactNotFound, NotFound
 from finetuner.models import LIVE, SEARCHED
 

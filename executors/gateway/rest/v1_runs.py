@@ -8,7 +8,7 @@ from fastapi import Query, Response
 from pydantic import Field
 
 from executors.gateway.rooms import Rooms
-from finetuner import wire
+from finetuner.contract import wire
 
 from .answers import answer
 from .api_v1 import ExperimentName, Page, RunName

@@ -28,7 +28,7 @@ import psutil
 from docarray import Document, DocumentArray
 from jina import Client
 
-from finetuner.wire import ENCODE, error_of
+from finetuner.contract.wire import ENCODE, error_of
 
 SCRIPTS = Path(__file__).parent
 START_SECONDS = 180

@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import exceptions
-from .exceptions import FinetunerError, InvalidInput
+from .. import exceptions
+from ..exceptions import FinetunerError, InvalidInput
 
 if TYPE_CHECKING:
     from docarray import Document

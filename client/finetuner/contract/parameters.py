@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..exceptions import InvalidInput
 from . import checks
-from .exceptions import InvalidInput
 
 JINA_KEY = "__results__"
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from .exceptions import InvalidInput
+from ..exceptions import InvalidInput
 
 
 def text(name: str, value: object) -> str:
