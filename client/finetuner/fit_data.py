@@ -13,8 +13,8 @@ from .upload import push_documents
 from .workspace import NAME
 
 if TYPE_CHECKING:
-    from .connection import Connection
     from .csv_file import CSVOptions
+    from .transport.connection import Connection
 
 
 class FitData:

@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .connection import AUTHORITY, Connection
 from .exceptions import FinetunerError, FlowUnreachable
 from .finding import Finding, failed, ok, warning
-from .flow_answers import HTTP_PORT, get, http_side, knock, lives, running
 from .flow_settings import TOKEN, Addresses
 from .hub import HTTP, users_token
 from .tokens import TokenFile, digest_of
+from .transport.connection import AUTHORITY, Connection
+from .transport.probes import HTTP_PORT, get, http_side, knock, lives, running
 
 HOST = "FINETUNER_HOST"
 START = "Start it with `finetuner up`, or name another one with --host."

@@ -6,9 +6,9 @@ import logging
 import os
 from urllib.parse import urlsplit
 
-from .connection import Connection
 from .exceptions import FlowUnreachable, InvalidInput
-from .flow_answers import http_side, knock
+from .transport.connection import Connection
+from .transport.probes import http_side, knock
 
 ADDRESS, TOKEN, HINT = "JINA_HUBBLE_REGISTRY", "JINA_AUTH_TOKEN", "SHOW_HUBBLE_HINT"
 HTTP = "FINETUNER_HTTP"

@@ -19,13 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .connection import NO_TELEMETRY
 from .exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from .flow_settings import TOKEN, Addresses, Certificate, addresses, configured, flow_file
 from .processes import KILL_SECONDS, end
 from .room_process import show_metrics_on
 from .supervision import keep_up
 from .tokens import TokenFile, is_loopback
+from .transport.connection import NO_TELEMETRY
 from .workspace import Workspace, write_atomically
 
 if TYPE_CHECKING:

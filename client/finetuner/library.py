@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .artifact import read_manifest, zip_folder
-from .connection import Connection
 from .contract import wire
 from .progress import bar
 from .run import fetch_artifact, save_zip
 from .session import connection
+from .transport.connection import Connection
 from .upload import pull_documents, push_documents
 from .workspace import NAME
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from . import artifact, examples
-from .connection import Connection
 from .contract import wire
 from .contract.checks import whole
 from .exceptions import RunFailedError, RunInProgressError, RunPreparingError
 from .progress import bar
+from .transport.connection import Connection
 from .workspace import checked_name
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .backbones import find_backbone, list_models
 from .callback import Callback, callback_config, callback_data
-from .connection import Connection
 from .contract import wire
 from .exceptions import AlreadyExists, InvalidInput, RunNotFound
 from .fit_data import FitData
 from .run import Run
 from .run_config import RunConfig, refuse_unsupported
 from .session import connection
+from .transport.connection import Connection
 from .workspace import checked_name
 
 if TYPE_CHECKING:

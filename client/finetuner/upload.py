@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import stream
-from .connection import Connection
 from .content import check_document, meaning, meant_as_pair
 from .contract import wire
 from .exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from .images import decode
 from .pairs import packed
 from .progress import bar
+from .transport.connection import Connection
 from .uris import read_local
 from .workspace import checked_name
 

@@ -18,7 +18,7 @@ from jina.types.request.data import DataRequest
 
 from executors.messages import refuse_pickle, weigh_unwritten
 from finetuner.exceptions import FinetunerError
-from finetuner.flow_answers import HTTP_PORT
+from finetuner.transport.probes import HTTP_PORT
 
 from .access import Access, Entry
 from .clip_client import read_path, sort_routes

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from docarray import Document, DocumentArray
 
-from finetuner.connection import Connection
 from finetuner.contract import wire
 from finetuner.exceptions import FinetunerError, FinetunerServerError
+from finetuner.transport.connection import Connection
 
 
 class Encoders:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from finetuner.connection import Connection
 from finetuner.exceptions import (
     FinetunerServerError,
     FlowUnreachable,
@@ -20,6 +19,7 @@ from finetuner.exceptions import (
     ResourceExhausted,
     Unauthorized,
 )
+from finetuner.transport.connection import Connection
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -24,12 +24,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from finetuner import doctor, flow_answers, flow_check, machine_check, package_check, workspace_check
+from finetuner import doctor, flow_check, machine_check, package_check, workspace_check
 from finetuner.cli import app
 from finetuner.exceptions import InvalidInput
 from finetuner.finding import GIB, Finding, Status, ok, warning
 from finetuner.flow_settings import FLOWS
 from finetuner.tokens import TokenFile
+from finetuner.transport import probes as flow_answers
 
 FINETUNER = Path(sys.executable).with_name("finetuner")
 NAMES = ["Python", "packages", "GPU", "memory", "disk", "temporary", "grpc port", "http port", "workspace", "clock"]

@@ -10,7 +10,6 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner import artifact, examples
-from finetuner.connection import Connection
 from finetuner.contract import wire
 from finetuner.exceptions import (
     CorruptedArtifact,
@@ -21,6 +20,7 @@ from finetuner.exceptions import (
     RunPreparingError,
 )
 from finetuner.run import Run
+from finetuner.transport.connection import Connection
 
 SCORES = {"before": {"clip-text-to-clip-vision_precision_at_k": 0.04035}, "after": {"recall": 0.5}}
 STEPS = '{"step": 1, "loss": 2.5}\n{"step": 2, "loss": 1.5}\n'

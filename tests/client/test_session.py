@@ -11,7 +11,6 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner import hub, session
-from finetuner.connection import Connection
 from finetuner.exceptions import (
     ArtifactNotFound,
     FlowUnreachable,
@@ -21,6 +20,7 @@ from finetuner.exceptions import (
     SelectModelRequired,
 )
 from finetuner.hub_executor import LOGGED_IN
+from finetuner.transport.connection import Connection
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from docarray import Document, DocumentArray
 from jina import Deployment, Flow
 
 from finetuner import hub_executor
-from finetuner.connection import Connection
 from finetuner.exceptions import InvalidInput
 from finetuner.hub import NO_TOKEN
 from finetuner.hub_executor import CONFIG, LOGGED_IN, flow_of, map_names
+from finetuner.transport.connection import Connection
 
 NAMES = [
     "jinaai://finetuner/FinetunerExecutor:latest",

@@ -16,8 +16,8 @@ import psutil
 import pytest
 import yaml
 
-from finetuner.connection import NO_TELEMETRY
 from finetuner.flow_settings import Addresses, addresses, configured, flow_file
+from finetuner.transport.connection import NO_TELEMETRY
 
 
 class PlainFlow:

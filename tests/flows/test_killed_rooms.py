@@ -18,11 +18,11 @@ from docarray import Document, DocumentArray
 from jina import Client
 
 from executors.gateway.health import picture
-from finetuner.connection import Connection
 from finetuner.contract.wire import ENCODE
 from finetuner.exceptions import FlowUnreachable
 from finetuner.flow_settings import flow_file
 from finetuner.running_flow import RunningFlow
+from finetuner.transport.connection import Connection
 
 CLIENTS = 6
 ANSWER_SECONDS = 60.0  # a request without an answer by then hangs

@@ -14,9 +14,9 @@ import pytest
 from docarray import DocumentArray
 
 from finetuner.catalogue import fashion
-from finetuner.connection import Connection
 from finetuner.pairs import make_pair
 from finetuner.running_flow import RunningFlow
+from finetuner.transport.connection import Connection
 from finetuner.upload import pull_documents, push_documents
 
 LONG = 5000  # epochs, more than any test waits for

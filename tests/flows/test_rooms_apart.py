@@ -23,12 +23,12 @@ import finetuner
 from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
 from finetuner.cli import app
-from finetuner.connection import Connection
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, STATUS
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput
 from finetuner.flow_settings import flow_file
 from finetuner.health import problem
 from finetuner.standalone import Standing, named_values, standing_alone
+from finetuner.transport.connection import Connection
 from finetuner.workspace import Workspace
 from tests.waiting import wait_until
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetuner.connection import NO_TELEMETRY
 from finetuner.flow_settings import Certificate
+from finetuner.transport.connection import NO_TELEMETRY
 from tests.ports import held_ports
 
 ROOT = Path(__file__).parents[2]

@@ -12,10 +12,10 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest, SingleDocumentRequest
 
 from executors.gateway.access import ANYBODY, Access, Caller
-from finetuner.connection import Connection
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput, Unauthorized
 from finetuner.tokens import ENVIRONMENT, Role
+from finetuner.transport.connection import Connection
 
 from .conftest import TOKEN, Door
 

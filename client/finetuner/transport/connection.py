@@ -11,15 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .contract import wire
-from .exceptions import (
-    FinetunerServerError,
-    FlowUnreachable,
-    Forbidden,
-    InvalidInput,
-    ResourceExhausted,
-    Unauthorized,
-)
+from ..contract import wire
+from ..exceptions import FinetunerServerError, FlowUnreachable, Forbidden, InvalidInput, ResourceExhausted, Unauthorized
 
 if TYPE_CHECKING:
     from docarray import DocumentArray

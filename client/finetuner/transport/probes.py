@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..exceptions import FlowUnreachable, Forbidden, InvalidInput
+from ..flow_settings import Addresses
 from .connection import SCHEMES, Connection
-from .exceptions import FlowUnreachable, Forbidden, InvalidInput
-from .flow_settings import Addresses
 
 HTTP_PORT = "FINETUNER_HTTP_PORT"  # under which the gateway's gRPC side says the port of its HTTP side
 SECONDS = 10.0  # for each answer
