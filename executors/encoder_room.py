@@ -14,7 +14,6 @@ from executors.lane.measures import Measures
 from executors.lane.runner import Runner
 from executors.lane.served_models import ServedModels, ServedSettings
 from executors.lane.settings import EngineSettings, LaneSettings
-from executors.parts import parts_of
 from executors.ranking import model_before, rank
 from executors.room import ENCODER_PARAMETERS, Room, bound
 from finetuner.clip import TEXT
@@ -22,11 +21,12 @@ from finetuner.contract import wire
 from finetuner.contract.checks import flag, whole
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import ARTIFACT_TAG
+from finetuner.documents.images import is_text
+from finetuner.documents.parts import parts_of
+from finetuner.documents.uris import read_any_host, read_public
 from finetuner.exceptions import InvalidInput
-from finetuner.images import is_text
 from finetuner.models import LIVE, SEARCHED, Models
 from finetuner.onnx_session import SessionOptions, providers
-from finetuner.uris import read_any_host, read_public
 
 # Every room of a chain gets the same parameters, so these are no mistake of the caller's.
 INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails")

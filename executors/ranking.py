@@ -12,8 +12,8 @@ import numpy as np
 from docarray import Document
 
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
+from finetuner.documents.images import is_text
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
-from finetuner.images import is_text
 
 SCORE, COSINE = "clip_score", "clip_score_cosine"
 LOGIT_SCALE = 100.0  # that of clip-server, for every model

@@ -61,8 +61,8 @@ from .version import __version__
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
+    from .documents.pairs import make_pair
     from .inference import build_model, encode
-    from .pairs import make_pair
 
 __all__ = [
     "CSVOptions",

@@ -30,10 +30,10 @@ from .exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
 from .workspace import Workspace, publish_folder, temporary_folder
 
 if TYPE_CHECKING:
+    from .documents.pairs import Pair
     from .model_kinds import Model
     from .onnx_model import OnnxModel
     from .onnx_session import SessionOptions
-    from .pairs import Pair
 
 log = logging.getLogger("finetuner")
 

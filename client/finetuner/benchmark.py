@@ -190,8 +190,8 @@ def score_pairs(model: Model, documents: Iterable[Document], limit: int) -> tupl
         InvalidInput: no pair.
     """
     from .clip import Clip
+    from .documents.pairs import read_pair
     from .evaluation import PREFIX, encode_pairs, score
-    from .pairs import read_pair
 
     assert isinstance(model, Clip)
     encoded = encode_pairs(model, map(read_pair, documents))

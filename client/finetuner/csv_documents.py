@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TextIO
 
 from .contract.wire import LABEL_TAG, SCORE_TAG
 from .csv_file import CsvFile, CSVOptions, Row
+from .documents.pairs import make_pair
 from .exceptions import InvalidDocument, InvalidInput
 from .local_pictures import LocalPictures, is_remote
-from .pairs import make_pair
 from .rejects import checked_then_used
 
 if TYPE_CHECKING:

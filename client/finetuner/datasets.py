@@ -19,8 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import stream
-from .content import DOCUMENTS, check_documents, kind_of, meaning
+from .documents import stream
+from .documents.content import DOCUMENTS, check_documents, kind_of, meaning
 from .exceptions import DatasetNotFound, InvalidInput
 from .workspace import Pointers, Workspace, checked_name, publish_folder, remove
 

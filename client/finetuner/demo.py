@@ -15,10 +15,10 @@ import finetuner
 
 from .catalogue import fashion
 from .contract.wire import LABEL_TAG, LANGUAGE_TAG
+from .documents.pairs import make_pair
 from .evaluation import text_to_image
 from .exceptions import InvalidInput
 from .metrics import hit_by_chance
-from .pairs import make_pair
 from .report import Example, Thumbnail, write_report
 from .running_flow import RunningFlow
 

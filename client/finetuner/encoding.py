@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .clip import TEXT, TOWERS
 from .contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
+from .documents.images import UriReader, image_of, is_text
 from .exceptions import FinetunerError, TextTooLong
-from .images import UriReader, image_of, is_text
 
 if TYPE_CHECKING:
     import numpy as np

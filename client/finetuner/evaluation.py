@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .clip import TEXT, VISION, Clip
+from .documents.images import decode
+from .documents.pairs import Pair
 from .exceptions import InvalidDocument, InvalidInput
-from .images import decode
 from .metrics import nearest, retrieval_metrics
-from .pairs import Pair
 
 if TYPE_CHECKING:
     import numpy as np

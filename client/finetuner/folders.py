@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .contract.wire import LABEL_TAG
+from .documents.pairs import make_pair
 from .exceptions import InvalidDocument
 from .local_pictures import SUFFIXES, LocalPictures
-from .pairs import make_pair
 from .rejects import checked_then_used
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from .backbones import find_backbone
 from .clip import TEXT
 from .contract.checks import choice
 from .contract.wire import ARTIFACT_TAG, error_of
+from .documents.uris import read_local
 from .encoding import encode_documents
 from .exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
 from .model_kinds import Model, load_row, selected, towers_of
 from .progress import bar
-from .uris import read_local
 
 if TYPE_CHECKING:
     import numpy as np

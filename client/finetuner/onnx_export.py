@@ -15,12 +15,12 @@ from torch import nn
 from torch.export import Dim
 
 from .clip import TEXT, TOWERS, Clip, causal_text_features, reads_end_token
+from .documents.pairs import Pair
 from .exceptions import FinetunerError
 from .model_kinds import Model
 from .onnx_int8 import cost_of_int8, quantise
 from .onnx_model import INT8_FILE, ONNX_FILE, OnnxModel
 from .onnx_session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
-from .pairs import Pair
 from .text_towers import padding_token
 
 MAX_DIFFERENCE = 1e-3

@@ -14,8 +14,8 @@ from .exceptions import InvalidInput
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .documents.pairs import Pair
     from .onnx_model import OnnxModel
-    from .pairs import Pair
 
 MAX_PAIRS = 1000
 K = 5

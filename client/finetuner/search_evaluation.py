@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from .callback import EvaluationCallback
 from .clip import TEXT, TOWERS, VISION
 from .contract.wire import LABEL_TAG
+from .documents.images import decode, is_text, read_data_uri
+from .documents.pairs import png, read_pair
 from .exceptions import InvalidDocument, InvalidInput
-from .images import decode, is_text, read_data_uri
 from .metrics import nearest, retrieval_metrics
-from .pairs import png, read_pair
 from .run_callbacks import search_towers
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from .contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
+from .documents.images import MAX_BYTES, decode
+from .documents.pairs import make_pair
 from .exceptions import InvalidDocument, InvalidInput
-from .images import MAX_BYTES, decode
 from .local_pictures import SUFFIXES
-from .pairs import make_pair
 from .rejects import usable
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import stream
-from .content import check_document, meaning, meant_as_pair
 from .contract import wire
+from .documents import stream
+from .documents.content import check_document, meaning, meant_as_pair
+from .documents.images import decode
+from .documents.pairs import packed
+from .documents.uris import read_local
 from .exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from .images import decode
-from .pairs import packed
 from .progress import bar
 from .transport.connection import Connection
-from .uris import read_local
 from .workspace import checked_name
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from executors.room import MeasuredExecutor, bound
 from finetuner.clip import TOWERS
 from finetuner.contract import wire
 from finetuner.contract.wire import mark_error
+from finetuner.documents.images import is_text
+from finetuner.documents.uris import read_any_host, read_public
 from finetuner.exceptions import InvalidDocument, InvalidInput, SelectModelRequired
 from finetuner.hub_executor import flow_of
-from finetuner.images import is_text
 from finetuner.library import get_model
 from finetuner.run import fetch_artifact
-from finetuner.uris import read_any_host, read_public
 from finetuner.workspace import NAME
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 from docarray.proto.docarray_pb2 import DocumentProto
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from finetuner import stream
 from finetuner.contract import wire
+from finetuner.documents import stream
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, InvalidInput
 
 from .hub_form import Multipart

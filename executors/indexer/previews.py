@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from executors.indexer.packing import unpack
-from executors.thumbnails import shrink
+from finetuner.documents.thumbnails import shrink
 
 
 def preview(content: bytes) -> bytes:

@@ -22,8 +22,8 @@ from executors.indexer.index import Index
 from executors.indexer.live import CANCELED, FAILED, FINISHED, RUNNING, Job, Live
 from executors.indexer.packing import unpack
 from executors.indexer.vectors import join_parts, vector_of
-from executors.parts import has_content, parts_of
 from finetuner.contract.wire import MAX_REQUEST_BYTES, error_of
+from finetuner.documents.parts import has_content, parts_of
 from finetuner.exceptions import (
     CorruptedArtifact,
     InvalidInput,

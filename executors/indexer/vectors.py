@@ -8,8 +8,8 @@ import numpy as np
 from docarray import Document
 from numpy.typing import NDArray
 
-from executors.parts import has_content
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
+from finetuner.documents.parts import has_content
 from finetuner.exceptions import InvalidDocument
 
 # What a Qdrant server takes; the embedded engine has no bound of its own.

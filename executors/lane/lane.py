@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetuner.documents.images import UriReader, is_text
 from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
-from finetuner.images import UriReader, is_text
 
 from .measures import Measures
 from .settings import LaneSettings

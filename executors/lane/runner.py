@@ -10,10 +10,10 @@ import numpy as np
 from docarray import Document
 
 from finetuner.clip import TEXT, VISION, Clip
+from finetuner.documents.images import UriReader, from_tensor, image_of
 from finetuner.encoding import text_of
 from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.image_model import ImageModel
-from finetuner.images import UriReader, from_tensor, image_of
 from finetuner.onednn import prefer_onednn
 from finetuner.onnx_model import OnnxModel
 from finetuner.pixels import cropped

@@ -18,12 +18,12 @@ from finetuner.artifact import Manifest, publish
 from finetuner.backbones import find_backbone
 from finetuner.clip import Clip
 from finetuner.datasets import Datasets
+from finetuner.documents.labelled import iterate_labelled
+from finetuner.documents.pairs import Pair, iterate_pairs, read_pairs
 from finetuner.image_weights import with_head
-from finetuner.labelled import iterate_labelled
 from finetuner.model_kinds import Model, load_row
 from finetuner.models import Models, weights_folder
 from finetuner.onednn import prefer_onednn
-from finetuner.pairs import Pair, iterate_pairs, read_pairs
 from finetuner.run_config import RunConfig
 from finetuner.version import __version__
 from finetuner.workspace import Workspace

@@ -14,13 +14,13 @@ from prometheus_client import Gauge
 from sqlalchemy import URL
 
 from executors.room import Room, control
-from executors.thumbnails import shrink
 from finetuner.artifact import MANIFEST, read_manifest
 from finetuner.backbones import IMAGE_TASK, find_backbone, list_models
-from finetuner.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters
 from finetuner.datasets import Datasets
+from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
+from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
 from finetuner.model_kinds import check_row_weights
 from finetuner.models import ARTIFACT_ID, LIVE, SEARCHED, Models, weights_folder

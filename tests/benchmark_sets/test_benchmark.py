@@ -18,8 +18,8 @@ from finetuner.backbones import STAND_INS, find_backbone
 from finetuner.benchmark import Benchmark
 from finetuner.catalogue import Picture
 from finetuner.cli import app
+from finetuner.documents.images import decode
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidDocument, InvalidInput
-from finetuner.images import decode
 from finetuner.metrics import NINE
 from finetuner.model_kinds import load_row
 

@@ -11,8 +11,8 @@ import pytest
 
 from finetuner.benchmark_sets import find_set
 from finetuner.catalogue import Picture
+from finetuner.documents.pairs import read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.pairs import read_pair
 from finetuner.rejects import ON_ERROR
 
 

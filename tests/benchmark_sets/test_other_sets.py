@@ -11,9 +11,9 @@ import pytest
 from finetuner.benchmark_sets import find_set
 from finetuner.benchmark_sets.fashion_captioning import split_of
 from finetuner.catalogue import Picture
+from finetuner.documents.labelled import read_labelled
+from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.labelled import read_labelled
-from finetuner.pairs import Pair, read_pair
 
 
 def pairs(name: str, folder: Path, split: str, on_error: str = "raise") -> list[Pair]:

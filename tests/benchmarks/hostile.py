@@ -43,8 +43,8 @@ from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import TOWERS, load_backbone
 from finetuner.contract.wire import ARTIFACT_TAG, ARTIFACTS_PROMOTE, ENCODE, ERROR_TAG, read_reply
+from finetuner.documents.images import decode
 from finetuner.flow_settings import flow_file
-from finetuner.images import decode
 from finetuner.running_flow import RunningFlow
 from finetuner.workspace import Workspace
 

@@ -50,8 +50,8 @@ from executors.trainer.loop.training import Training
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone, text_features
+from finetuner.documents.pairs import Pair
 from finetuner.onednn import prefer_onednn
-from finetuner.pairs import Pair
 from finetuner.run_config import RunConfig
 
 RATE = 1e-5

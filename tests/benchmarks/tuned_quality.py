@@ -41,8 +41,8 @@ from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone
 from finetuner.demo import MODEL, RECIPE
+from finetuner.documents.pairs import Pair
 from finetuner.evaluation import evaluate_pairs, text_to_image
-from finetuner.pairs import Pair
 from finetuner.run_config import RunConfig
 
 PROCESSES = 2

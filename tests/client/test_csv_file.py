@@ -13,8 +13,8 @@ import pytest
 
 from finetuner.csv_documents import csv_documents
 from finetuner.csv_file import CsvFile, CSVOptions, Row
+from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.pairs import Pair, read_pair
 
 LINES = 100_000
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner import stream
-from finetuner.content import meaning
 from finetuner.datasets import MAX_PARTS, Datasets
+from finetuner.documents import stream
+from finetuner.documents.content import meaning
+from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.pairs import make_pair
 from finetuner.workspace import Pointers, Workspace
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from docarray import Document
 
-from finetuner.documents import read_each
+from finetuner.documents.iterate import read_each
+from finetuner.documents.labelled import iterate_labelled
+from finetuner.documents.pairs import iterate_pairs, make_pair
 from finetuner.exceptions import InvalidDocument
-from finetuner.labelled import iterate_labelled
-from finetuner.pairs import iterate_pairs, make_pair
 
 
 def refuse_long(document: Document) -> str:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from finetuner.clip import Clip
+from finetuner.documents.images import decode
+from finetuner.documents.pairs import Pair
 from finetuner.evaluation import PREFIX, evaluate_pairs, image_to_text, text_to_image
 from finetuner.exceptions import InvalidInput
-from finetuner.images import decode
 from finetuner.metrics import NINE, TEXTBOOK
-from finetuner.pairs import Pair
 
 WORDS = [
     "red",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.folders import MAX_CAPTION_BYTES, folder_documents, picture_documents
-from finetuner.pairs import Pair, read_pair
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 from docarray import Document
 from PIL import Image
 
-from finetuner import images
+from finetuner.documents import images
+from finetuner.documents.images import decode, from_tensor, image_of, read_data_uri
 from finetuner.exceptions import InvalidDocument
-from finetuner.images import decode, from_tensor, image_of, read_data_uri
 
 RED, BLUE = (254, 0, 0), (0, 0, 254)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from docarray import Document
 
+from finetuner.documents.images import decode
+from finetuner.documents.labelled import LabelledPicture, read_label, read_labelled
 from finetuner.exceptions import InvalidDocument
-from finetuner.images import decode
-from finetuner.labelled import LabelledPicture, read_label, read_labelled
 
 TENSOR = np.full((4, 5, 3), 7, dtype=np.uint8)
 

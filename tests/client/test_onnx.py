@@ -26,6 +26,8 @@ from finetuner import artifact, onnx_export, onnx_int8
 from finetuner.artifact import MANIFEST, sealed, sha256_of
 from finetuner.backbones import find_backbone
 from finetuner.clip import TEXT, TOWERS, VISION, Clip
+from finetuner.documents.images import decode
+from finetuner.documents.pairs import Pair
 from finetuner.encoding import Encoder
 from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import (
@@ -37,13 +39,11 @@ from finetuner.exceptions import (
 )
 from finetuner.image_model import ImageModel
 from finetuner.image_weights import load_image_backbone
-from finetuner.images import decode
 from finetuner.inference import build_model
 from finetuner.onnx_export import as_onnx, export_onnx
 from finetuner.onnx_int8 import cost_of_int8
 from finetuner.onnx_model import ONNX_FILE
 from finetuner.onnx_session import TOKENS, SessionOptions, open_session, providers
-from finetuner.pairs import Pair
 from finetuner.workspace import Workspace
 
 from .conftest import ARTIFACT_ID, manifest

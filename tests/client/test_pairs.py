@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
+from finetuner.documents.images import decode
+from finetuner.documents.pairs import Pair, make_pair, packed, read_pair, read_pairs
+from finetuner.documents.uris import read_local
 from finetuner.exceptions import InvalidDocument
-from finetuner.images import decode
-from finetuner.pairs import Pair, make_pair, packed, read_pair, read_pairs
-from finetuner.uris import read_local
 
 TEXT = Document(text="a red dress", modality="text")
 PICTURE = Document(blob=b"picture", modality="image")

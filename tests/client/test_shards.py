@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from finetuner.documents.images import MAX_BYTES
+from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.images import MAX_BYTES
-from finetuner.pairs import Pair, read_pair
 from finetuner.shards import parquet_documents, tar_documents
 
 

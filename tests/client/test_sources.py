@@ -16,8 +16,8 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner.csv_file import CSVOptions
+from finetuner.documents.pairs import read_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.pairs import read_pair
 from finetuner.sources import documents_from, is_source, neither
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.pairs import make_pair
+from finetuner.documents.pairs import make_pair
 from finetuner.spool import Spool
 from finetuner.upload import batches
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from finetuner import uris
+from finetuner.documents import uris
+from finetuner.documents.uris import read_any_host, read_local, read_public
 from finetuner.exceptions import ForbiddenUri, ImageTooLarge, InvalidDocument, UnreachableUri
-from finetuner.uris import read_any_host, read_local, read_public
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -23,6 +23,7 @@ from executors.vision_encoder.executor import VisionEncoder
 from finetuner import encoding
 from finetuner.clip import Clip
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, error_of
+from finetuner.documents.images import decode
 from finetuner.exceptions import (
     ArtifactNotFound,
     CorruptedArtifact,
@@ -31,7 +32,6 @@ from finetuner.exceptions import (
     InvalidDocument,
     InvalidInput,
 )
-from finetuner.images import decode
 from finetuner.workspace import Workspace
 
 from .conftest import Start

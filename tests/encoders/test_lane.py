@@ -24,8 +24,8 @@ from executors.vision_encoder.executor import VisionEncoder
 from finetuner.backbones import find_backbone
 from finetuner.clip import TEXT, VISION, Clip, load_backbone
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, error_of
+from finetuner.documents.images import decode
 from finetuner.exceptions import ArtifactNotFound, FinetunerServerError, ResourceExhausted, UndecodableImage
-from finetuner.images import decode
 from finetuner.onnx_model import OnnxModel
 from finetuner.workspace import Workspace
 

@@ -15,8 +15,8 @@ from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner.clip import Clip
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
+from finetuner.documents.images import decode
 from finetuner.exceptions import InvalidDocument
-from finetuner.images import decode
 from finetuner.workspace import Workspace
 
 from .conftest import TUNED, Start

@@ -8,8 +8,8 @@ from docarray import DocumentArray
 import finetuner
 from finetuner import session
 from finetuner.catalogue import fashion
+from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import ExperimentNotFound, InvalidInput, RunFailedError, RunNotFound
-from finetuner.pairs import make_pair
 from finetuner.running_flow import RunningFlow
 
 

@@ -14,8 +14,8 @@ import finetuner
 from finetuner import exceptions, session
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import error_of
+from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError
-from finetuner.pairs import make_pair
 from finetuner.running_flow import RunningFlow
 
 PICTURES = list(fashion("train", items=4))

@@ -14,8 +14,8 @@ from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
+from finetuner.documents.images import decode
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.images import decode
 from finetuner.running_flow import RunningFlow
 
 PICTURES = list(fashion("test", items=3))[:3]

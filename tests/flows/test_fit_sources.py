@@ -13,8 +13,8 @@ from finetuner import session
 from finetuner.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WiSEFTCallback
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import LABEL_TAG
+from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.pairs import make_pair
 from finetuner.running_flow import RunningFlow
 
 PICTURES = list(fashion("train", items=6))

@@ -15,8 +15,8 @@ from PIL import Image
 import finetuner
 from finetuner import session
 from finetuner.catalogue import fashion
+from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import UndecodableImage
-from finetuner.pairs import make_pair
 from finetuner.running_flow import RunningFlow
 
 PICTURES = list(fashion("test", items=10))

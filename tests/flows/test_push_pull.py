@@ -19,10 +19,11 @@ from hubble import Client as HubbleClient
 from PIL import Image
 
 import finetuner
-from finetuner import hub, session, stream
+from finetuner import hub, session
 from finetuner.contract import wire
+from finetuner.documents import stream
+from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.exceptions import DatasetNotFound, InvalidDocument
-from finetuner.pairs import make_pair, read_pairs
 from finetuner.running_flow import RunningFlow
 
 from .peaks import Peaks

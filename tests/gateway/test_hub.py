@@ -31,12 +31,13 @@ from executors.gateway.access import Access
 from executors.gateway.http_app import build_app
 from executors.gateway.hub_links import Download, Links
 from executors.gateway.measures import Measures
-from finetuner import hub, stream
+from finetuner import hub
 from finetuner.contract import wire
 from finetuner.contract.wire import mark_error, reply
 from finetuner.datasets import Datasets
+from finetuner.documents import stream
+from finetuner.documents.stream import StreamReader, pack
 from finetuner.exceptions import FinetunerError, InvalidDocument, InvalidInput
-from finetuner.stream import StreamReader, pack
 from finetuner.transport.connection import Connection
 from finetuner.workspace import Workspace
 from tests.waiting import wait_until

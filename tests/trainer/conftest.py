@@ -23,7 +23,7 @@ from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone
 from finetuner.contract import wire
-from finetuner.pairs import make_pair
+from finetuner.documents.pairs import make_pair
 from tests import waiting
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")

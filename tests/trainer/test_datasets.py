@@ -9,8 +9,8 @@ import pytest
 from docarray import Document, DocumentArray
 
 from executors.trainer.executor import Trainer
+from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.pairs import make_pair, read_pairs
 
 Ask = Callable[..., Any]
 

@@ -19,9 +19,9 @@ from executors.trainer.executor import Trainer
 from finetuner import artifact
 from finetuner.backbones import find_backbone
 from finetuner.clip import load_backbone
+from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import InvalidInput
-from finetuner.pairs import make_pair, read_pairs
 
 Ask = Callable[..., Any]
 CONFIG = {

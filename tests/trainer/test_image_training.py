@@ -22,10 +22,10 @@ from executors.trainer.loop.training import Training
 from finetuner.backbones import STAND_INS, Backbone
 from finetuner.callback import EvaluationCallback
 from finetuner.catalogue import fashion
+from finetuner.documents.labelled import read_labelled
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.image_model import ImageModel
 from finetuner.image_weights import load_image_backbone, with_head
-from finetuner.labelled import read_labelled
 from finetuner.metric_config import CLASS_LOSSES, MetricConfig
 from finetuner.optimizer_config import OPTIMIZERS
 from finetuner.pixels import normalised

@@ -29,8 +29,8 @@ from finetuner.callback import (
     callback_config,
 )
 from finetuner.clip import Clip
+from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError, InvalidInput
-from finetuner.pairs import make_pair
 from finetuner.run_config import RunConfig
 
 Ask = Callable[..., Any]

@@ -18,9 +18,9 @@ from executors.trainer.data.decoded_pictures import WAITING, Picture, decode_pic
 from executors.trainer.data.picture_cache import PictureCache
 from executors.trainer.data.training_data import TrainingData, prepare
 from finetuner.clip import Clip
+from finetuner.documents.images import decode
+from finetuner.documents.pairs import Pair, read_pairs
 from finetuner.exceptions import InvalidInput
-from finetuner.images import decode
-from finetuner.pairs import Pair, read_pairs
 from finetuner.pixels import normalised
 
 VERSION = "a" * 64

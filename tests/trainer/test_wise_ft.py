@@ -18,10 +18,10 @@ from finetuner.backbones import find_backbone
 from finetuner.callback import BestModelCheckpoint, WiSEFTCallback, callback_config
 from finetuner.catalogue import fashion
 from finetuner.clip import Clip, load_backbone
+from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.model_kinds import load_model
-from finetuner.pairs import Pair, make_pair, read_pairs
 from finetuner.run_config import RunConfig
 from tests.trainer.short_training import Announce, Recorder, equal, trained
 

@@ -13,8 +13,8 @@ from executors.trainer.executor import Trainer
 from executors.trainer.loop.training import Training
 from executors.trainer.run_folder import RunFolder
 from finetuner.artifact import verify
+from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError
-from finetuner.pairs import make_pair
 
 Ask = Callable[..., Any]
 Work = Callable[..., tuple[int, RunFolder]]

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..contract.wire import LABEL_TAG
+from ..documents.pairs import make_pair
 from ..exceptions import InvalidDocument, InvalidInput
 from ..local_pictures import LocalPictures
-from ..pairs import make_pair
 
 if TYPE_CHECKING:
     from docarray import Document

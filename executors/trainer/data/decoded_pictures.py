@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import PIL
 
+from finetuner.documents.images import decode
 from finetuner.exceptions import InvalidDocument
-from finetuner.images import decode
 from finetuner.model_kinds import Model
 from finetuner.pixels import cropped
 

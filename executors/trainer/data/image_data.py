@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finetuner.documents.labelled import LabelledPicture
 from finetuner.exceptions import InvalidInput
 from finetuner.image_model import ImageModel
-from finetuner.labelled import LabelledPicture
 
 from .class_sampler import class_batches, random_batches
 from .decoded_pictures import Picture, decode_pictures

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from finetuner.documents.pairs import Pair
 from finetuner.exceptions import InvalidInput
-from finetuner.pairs import Pair
 
 from .class_sampler import random_batches
 from .decoded_pictures import Picture, decode_pictures

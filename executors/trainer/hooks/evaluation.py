@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetuner.clip import Clip
+from finetuner.documents.pairs import Pair
 from finetuner.evaluation import evaluate_pairs
-from finetuner.pairs import Pair
 from finetuner.search_evaluation import SearchData, evaluate_search
 
 from ..run_folder import RunFolder

@@ -18,7 +18,7 @@ from finetuner.callback import (
     WiSEFTCallback,
 )
 from finetuner.datasets import Datasets
-from finetuner.pairs import Pair, read_pairs
+from finetuner.documents.pairs import Pair, read_pairs
 from finetuner.run_callbacks import metric_prefixes, read_callbacks
 from finetuner.run_config import RunConfig
 from finetuner.search_evaluation import read_search_data

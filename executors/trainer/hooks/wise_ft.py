@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetuner.clip import Clip
+from finetuner.documents.pairs import Pair
 from finetuner.evaluation import evaluate_pairs, mean_recall
-from finetuner.pairs import Pair
 from finetuner.workspace import write_atomically
 
 from ..run_folder import RunFolder

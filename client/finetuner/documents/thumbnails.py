@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from docarray import Document
 
+from finetuner.documents.images import image_of
 from finetuner.exceptions import InvalidDocument
-from finetuner.images import image_of
 
 SIDE = 256
 QUALITY = 85

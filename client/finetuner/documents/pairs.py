@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .contract.wire import LABEL_TAG, LANGUAGE_TAG
-from .documents import read_each
-from .exceptions import InvalidDocument
+from ..contract.wire import LABEL_TAG, LANGUAGE_TAG
+from ..exceptions import InvalidDocument
 from .images import UriReader, decode, from_tensor, read_data_uri
+from .iterate import read_each
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from .exceptions import EmptyDocument, ImageTooLarge, InvalidDocument, InvalidTensor, UndecodableImage
+from ..exceptions import EmptyDocument, ImageTooLarge, InvalidDocument, InvalidTensor, UndecodableImage
 
 if TYPE_CHECKING:
     from docarray import Document

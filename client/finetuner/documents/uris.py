@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import url2pathname
 
-from .exceptions import ForbiddenUri, ImageTooLarge, InvalidDocument, UnreachableUri
+from ..exceptions import ForbiddenUri, ImageTooLarge, InvalidDocument, UnreachableUri
 from .images import MAX_BYTES
 
 SECONDS = 10.0

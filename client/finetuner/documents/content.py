@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .contract.wire import LABEL_TAG, SCORE_TAG
-from .documents import read_each
-from .exceptions import InvalidDocument
+from ..contract.wire import LABEL_TAG, SCORE_TAG
+from ..exceptions import InvalidDocument
+from .iterate import read_each
 from .pairs import carries_picture, sides
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .contract.wire import LABEL_TAG
-from .documents import read_each
-from .exceptions import InvalidDocument
+from ..contract.wire import LABEL_TAG
+from ..exceptions import InvalidDocument
 from .images import is_text, read_data_uri
+from .iterate import read_each
 from .pairs import carries_picture, png
 
 if TYPE_CHECKING:

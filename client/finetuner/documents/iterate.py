@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from .exceptions import InvalidDocument
+from ..exceptions import InvalidDocument
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -12,8 +12,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from .contract import wire
-from .exceptions import InvalidDocument, InvalidInput
+from ..contract import wire
+from ..exceptions import InvalidDocument, InvalidInput
 
 VERSION = 1
 HEADER = struct.Struct(">BQ")
