@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from .backbones import describe_models, list_model_options, list_models
 from .callback import list_callbacks
-from .csv_file import CSVOptions
 from .experiments import (
     create_experiment,
     delete_experiment,
@@ -56,6 +55,7 @@ from .runs import (
 )
 from .session import get_token, login
 from .similarity import cos_sim
+from .sources.csv_file import CSVOptions
 from .version import __version__
 
 if TYPE_CHECKING:

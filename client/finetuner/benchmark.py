@@ -20,11 +20,11 @@ from .contract.checks import choice
 from .contract.wire import LABEL_TAG
 from .exceptions import InvalidInput
 from .provenance import provenance
-from .rejects import checked_on_error
 from .run import fetch_artifact
 from .run_config import RunConfig
 from .session import connection
-from .spool import Spool
+from .sources.rejects import checked_on_error
+from .sources.spool import Spool
 from .upload import push_documents
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
 """Where the old package had CSVOptions; a compatibility alias."""
 
-from .csv_file import CSVOptions
+from .sources.csv_file import CSVOptions
 
 __all__ = ["CSVOptions"]

@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .exceptions import InvalidInput
-from .sources import documents_from, is_source
-from .spool import Spool
+from .sources.kinds import documents_from, is_source
+from .sources.spool import Spool
 from .upload import push_documents
 from .workspace import NAME
 
 if TYPE_CHECKING:
-    from .csv_file import CSVOptions
+    from .sources.csv_file import CSVOptions
     from .transport.connection import Connection
 
 

@@ -19,7 +19,7 @@ from .transport.connection import Connection
 from .workspace import checked_name
 
 if TYPE_CHECKING:
-    from .csv_file import CSVOptions
+    from .sources.csv_file import CSVOptions
 
 
 def fit(

@@ -13,7 +13,7 @@ from finetuner.benchmark_sets import find_set
 from finetuner.catalogue import Picture
 from finetuner.documents.pairs import read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.rejects import ON_ERROR
+from finetuner.sources.rejects import ON_ERROR
 
 
 def pairs(name: str, folder: Path, split: str, on_error: str = "raise") -> list[tuple[str, bytes]]:

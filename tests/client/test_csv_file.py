@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from finetuner.csv_documents import csv_documents
-from finetuner.csv_file import CsvFile, CSVOptions, Row
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
+from finetuner.sources.csv_documents import csv_documents
+from finetuner.sources.csv_file import CsvFile, CSVOptions, Row
 
 LINES = 100_000
 

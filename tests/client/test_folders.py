@@ -10,7 +10,7 @@ import pytest
 
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.folders import MAX_CAPTION_BYTES, folder_documents, picture_documents
+from finetuner.sources.folders import MAX_CAPTION_BYTES, folder_documents, picture_documents
 
 
 @pytest.fixture

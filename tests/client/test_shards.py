@@ -17,7 +17,7 @@ import pytest
 from finetuner.documents.images import MAX_BYTES
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.shards import parquet_documents, tar_documents
+from finetuner.sources.shards import parquet_documents, tar_documents
 
 
 def parquet(path: Path, columns: dict[str, Any]) -> Path:

@@ -15,10 +15,10 @@ import pyarrow.parquet
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.csv_file import CSVOptions
 from finetuner.documents.pairs import read_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.sources import documents_from, is_source, neither
+from finetuner.sources.csv_file import CSVOptions
+from finetuner.sources.kinds import documents_from, is_source, neither
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner.documents.pairs import make_pair
-from finetuner.spool import Spool
+from finetuner.sources.spool import Spool
 from finetuner.upload import batches
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..contract.wire import LABEL_TAG
 from ..documents.pairs import make_pair
 from ..exceptions import InvalidDocument, InvalidInput
-from ..local_pictures import LocalPictures
+from ..sources.local_images import LocalPictures
 
 if TYPE_CHECKING:
     from docarray import Document

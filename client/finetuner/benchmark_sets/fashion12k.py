@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..exceptions import InvalidInput
-from ..shards import parquet_documents
+from ..sources.shards import parquet_documents
 
 if TYPE_CHECKING:
     from docarray import Document

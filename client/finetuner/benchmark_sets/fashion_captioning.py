@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..exceptions import InvalidDocument
-from ..rejects import checked_then_used
+from ..sources.rejects import checked_then_used
 from .captioned_pictures import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
 from .json_file import read_json
 

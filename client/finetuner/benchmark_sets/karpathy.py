@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidDocument, InvalidInput
-from ..rejects import checked_then_used
+from ..sources.rejects import checked_then_used
 from .captioned_pictures import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
 from .json_file import read_json
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from ..contract.wire import LABEL_TAG
 from ..exceptions import InvalidDocument, InvalidInput
-from ..local_pictures import LocalPictures
-from ..rejects import checked_then_used
+from ..sources.local_images import LocalPictures
+from ..sources.rejects import checked_then_used
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from .exceptions import InvalidDocument, InvalidInput
+from ..exceptions import InvalidDocument, InvalidInput
 
 DELIMITERS = "\t,;|"  # tab first: a caption with exactly one comma is commoner than one with a tab
 SAMPLE_CHARACTERS = 2**16

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from .contract.wire import LABEL_TAG, SCORE_TAG
+from ..contract.wire import LABEL_TAG, SCORE_TAG
+from ..documents.pairs import make_pair
+from ..exceptions import InvalidDocument, InvalidInput
 from .csv_file import CsvFile, CSVOptions, Row
-from .documents.pairs import make_pair
-from .exceptions import InvalidDocument, InvalidInput
-from .local_pictures import LocalPictures, is_remote
+from .local_images import LocalPictures, is_remote
 from .rejects import checked_then_used
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .contract.wire import LABEL_TAG
-from .documents.pairs import make_pair
-from .exceptions import InvalidDocument
-from .local_pictures import SUFFIXES, LocalPictures
+from ..contract.wire import LABEL_TAG
+from ..documents.pairs import make_pair
+from ..exceptions import InvalidDocument
+from .local_images import SUFFIXES, LocalPictures
 from .rejects import checked_then_used
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from .exceptions import InvalidDocument, InvalidInput
+from ..exceptions import InvalidDocument, InvalidInput
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from .contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
-from .documents.images import MAX_BYTES, decode
-from .documents.pairs import make_pair
-from .exceptions import InvalidDocument, InvalidInput
-from .local_pictures import SUFFIXES
+from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
+from ..documents.images import MAX_BYTES, decode
+from ..documents.pairs import make_pair
+from ..exceptions import InvalidDocument, InvalidInput
+from .local_images import SUFFIXES
 from .rejects import usable
 
 if TYPE_CHECKING:

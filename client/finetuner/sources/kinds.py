@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from ..exceptions import DatasetNotFound, InvalidInput
 from .csv_documents import csv_documents
 from .csv_file import CSVOptions
-from .exceptions import DatasetNotFound, InvalidInput
 from .folders import folder_documents, picture_documents
-from .local_pictures import SUFFIXES
+from .local_images import SUFFIXES
 from .rejects import checked_on_error
 from .shards import parquet_documents, tar_documents
 

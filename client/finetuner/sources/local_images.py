@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from .documents.images import FORMATS, decode, read_data_uri
-from .documents.uris import read_local
-from .exceptions import InvalidDocument
+from ..documents.images import FORMATS, decode, read_data_uri
+from ..documents.uris import read_local
+from ..exceptions import InvalidDocument
 
 SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 WEB = ("http://", "https://")
