@@ -20,7 +20,7 @@ from executors.messages import guard_room, weigh_unwritten
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import INDEX, SEARCH, mark_error, reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
-from .workspace import Workspace, publish_folder, temporary_folder
+from .workspace.folder import Workspace, publish_folder, temporary_folder
 
 if TYPE_CHECKING:
     from .documents.pairs import Pair

@@ -8,7 +8,7 @@ from typing import Any
 
 from .contract.checks import choice, flag, number, options, text, whole
 from .exceptions import InvalidInput
-from .workspace import checked_name
+from .workspace.folder import checked_name
 
 DISTANCES = ("cosine", "euclidean", "sqeuclidean")
 MODES = ("auto", "min", "max")

@@ -10,7 +10,7 @@ from .exceptions import InvalidInput
 from .sources.kinds import documents_from, is_source
 from .sources.spool import Spool
 from .upload import push_documents
-from .workspace import NAME
+from .workspace.folder import NAME
 
 if TYPE_CHECKING:
     from .sources.csv_file import CSVOptions

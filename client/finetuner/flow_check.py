@@ -14,9 +14,9 @@ from .exceptions import FinetunerError, FlowUnreachable
 from .finding import Finding, failed, ok, warning
 from .flow_settings import TOKEN, Addresses
 from .hub import HTTP, users_token
-from .tokens import TokenFile, digest_of
 from .transport.connection import AUTHORITY, Connection
 from .transport.probes import HTTP_PORT, get, http_side, knock, lives, running
+from .workspace.tokens import TokenFile, digest_of
 
 HOST = "FINETUNER_HOST"
 START = "Start it with `finetuner up`, or name another one with --host."

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .exceptions import InvalidInput
-from .workspace import Workspace
+from .workspace.folder import Workspace
 
 FLOWS = "FINETUNER_FLOWS"  # folder of Flow YAMLs; by default the checkout's
 TOKEN = "FINETUNER_TOKEN"  # what callers must send; the gateway reads it

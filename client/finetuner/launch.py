@@ -24,9 +24,9 @@ from .flow_settings import TOKEN, Addresses, Certificate, addresses, configured,
 from .processes import KILL_SECONDS, end
 from .room_process import show_metrics_on
 from .supervision import keep_up
-from .tokens import TokenFile, is_loopback
 from .transport.connection import NO_TELEMETRY
-from .workspace import Workspace, write_atomically
+from .workspace.folder import Workspace, write_atomically
+from .workspace.tokens import TokenFile, is_loopback
 
 if TYPE_CHECKING:
     import psutil

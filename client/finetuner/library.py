@@ -12,7 +12,7 @@ from .run import fetch_artifact, save_zip
 from .session import connection
 from .transport.connection import Connection
 from .upload import pull_documents, push_documents
-from .workspace import NAME
+from .workspace.folder import NAME
 
 if TYPE_CHECKING:
     from docarray import DocumentArray

@@ -15,7 +15,7 @@ from .clip import TOWERS, VISION
 from .exceptions import ArtifactNotFound, NoSuchModel
 from .model_kinds import Model, load_row, selected, towers_of
 from .weights import shared_folder
-from .workspace import Workspace
+from .workspace.folder import Workspace
 
 if TYPE_CHECKING:
     from .onnx_model import OnnxModel

@@ -17,7 +17,7 @@ from .contract.checks import whole
 from .exceptions import RunFailedError, RunInProgressError, RunPreparingError
 from .progress import bar
 from .transport.connection import Connection
-from .workspace import checked_name
+from .workspace.folder import checked_name
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")
 STEP = re.compile(r"step (\d+)/(\d+) ")

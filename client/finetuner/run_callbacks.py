@@ -19,7 +19,7 @@ from .callback import (
 from .contract.checks import choice, options
 from .exceptions import InvalidInput
 from .metrics import NINE, TEXTBOOK
-from .workspace import checked_name
+from .workspace.folder import checked_name
 
 ONCE = tuple(name for name in list_callbacks() if name != EvaluationCallback.__name__)
 

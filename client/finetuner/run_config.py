@@ -15,7 +15,7 @@ from .model_kinds import towers_of
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
 from .run_callbacks import checked_callbacks
 from .training_options import TrainingOptions
-from .workspace import checked_name
+from .workspace.folder import checked_name
 
 # loss of a CLIP -> option -> (low, high)
 LOSSES = {"CLIPLoss": {"label_smoothing": (0.0, 0.99)}, "SigLIPLoss": {"logit_bias": (-100.0, 100.0)}}

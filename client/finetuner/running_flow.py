@@ -19,7 +19,7 @@ from .exceptions import FinetunerServerError, InvalidInput
 from .flow_settings import FLOWS, TOKEN, Addresses
 from .launch import PARENT
 from .processes import KILL_SECONDS, end
-from .workspace import Workspace
+from .workspace.folder import Workspace
 
 if TYPE_CHECKING:
     import psutil

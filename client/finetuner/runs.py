@@ -16,7 +16,7 @@ from .run import Run
 from .run_config import RunConfig, refuse_unsupported
 from .session import connection
 from .transport.connection import Connection
-from .workspace import checked_name
+from .workspace.folder import checked_name
 
 if TYPE_CHECKING:
     from .sources.csv_file import CSVOptions

@@ -17,7 +17,7 @@ from .documents.uris import read_local
 from .exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from .progress import bar
 from .transport.connection import Connection
-from .workspace import checked_name
+from .workspace.folder import checked_name
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray

@@ -19,7 +19,7 @@ from pathlib import Path
 from .backbones import CLIP_MINI_FOLDER
 from .finding import Finding, failed, ok, warning
 from .weights import FOLDER, SUFFIXES, shared_folder
-from .workspace import publish_folder, temporary_folder, write_atomically
+from .workspace.folder import publish_folder, temporary_folder, write_atomically
 
 RELEASED = 2026  # no clock is before the year of this code
 CLOCK_SECONDS = 2.0

@@ -10,12 +10,12 @@ from executors.room import Room, control
 from finetuner.clip import Clip
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters
-from finetuner.datasets import Datasets
 from finetuner.documents.pairs import read_pairs
 from finetuner.evaluation import LIMIT, evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models import LIVE, Models
 from finetuner.onednn import prefer_onednn
+from finetuner.workspace.datasets import Datasets
 
 
 class Evaluator(Room):

@@ -26,7 +26,7 @@ from finetuner.exceptions import InvalidDocument, InvalidInput, SelectModelRequi
 from finetuner.hub_executor import flow_of
 from finetuner.library import get_model
 from finetuner.run import fetch_artifact
-from finetuner.workspace import NAME
+from finetuner.workspace.folder import NAME
 
 if TYPE_CHECKING:
     from finetuner.inference import InferenceModel

@@ -16,7 +16,7 @@ from pathlib import Path
 from jina.logging.logger import JinaLogger
 
 from finetuner.exceptions import FinetunerError, Forbidden, InvalidInput, ResourceExhausted, Unauthorized
-from finetuner.tokens import ENVIRONMENT, ROOMS, Role, Token, TokenFile, digest_of, is_loopback, rooms_secret
+from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, Token, TokenFile, digest_of, is_loopback, rooms_secret
 
 from .audit import Audit
 from .rate import Rate

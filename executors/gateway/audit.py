@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from finetuner.tokens import PRIVATE
+from finetuner.workspace.tokens import PRIVATE
 
 MAX_BYTES = 16 * 2**20
 KEPT = 4  # older files: audit.jsonl.1 is the newest of them

@@ -19,7 +19,7 @@ from executors.lifeline import end_with_parent
 from executors.room import refuse_strange
 from finetuner.contract.checks import number
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 from .access import Access
 from .grpc_check import GrpcCheck

@@ -8,7 +8,7 @@ from typing import NoReturn
 import grpc
 
 from finetuner.exceptions import FinetunerError
-from finetuner.tokens import Role
+from finetuner.workspace.tokens import Role
 
 from . import roles
 from .access import Access, Entry, TooFast

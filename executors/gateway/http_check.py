@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import FinetunerError, Forbidden
-from finetuner.tokens import is_loopback
+from finetuner.workspace.tokens import is_loopback
 
 from . import roles
 from .access import Access, Entry, TooFast

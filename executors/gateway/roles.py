@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from finetuner.contract import wire
-from finetuner.tokens import Role
+from finetuner.workspace.tokens import Role
 
 from .hub_links import DOWNLOADS
 

@@ -23,7 +23,7 @@ from executors.indexer.index import Index
 from executors.indexer.verify import verify_index
 from finetuner.artifact import sha256_of
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
-from finetuner.workspace import checked_name, publish_folder, temporary_folder, write_atomically
+from finetuner.workspace.folder import checked_name, publish_folder, temporary_folder, write_atomically
 
 MANIFEST = "manifest.json"
 # What a restore has still to do: 'remove' what is there, then 'move' what was staged.

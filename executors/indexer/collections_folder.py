@@ -19,7 +19,7 @@ from typing import Any
 
 from executors.indexer.engines.engine import Collection, Engine
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
-from finetuner.workspace import publish_folder, remove, temporary_folder, write_atomically
+from finetuner.workspace.folder import publish_folder, remove, temporary_folder, write_atomically
 
 DESCRIPTION = "collection.json"
 DISTANCE = "cosine"

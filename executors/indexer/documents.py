@@ -25,7 +25,7 @@ from typing import Any
 from executors.indexer.fields import Field
 from executors.indexer.packing import PackedDocument
 from finetuner.exceptions import FinetunerServerError
-from finetuner.workspace import sync_folder
+from finetuner.workspace.folder import sync_folder
 
 LAYOUT = 2
 TABLES = """

@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from finetuner.models import LIVE, SEARCHED
-from finetuner.workspace import Workspace, write_atomically
+from finetuner.workspace.folder import Workspace, write_atomically
 
 RUNNING, FINISHED, FAILED, CANCELED = "RUNNING", "FINISHED", "FAILED", "CANCELED"
 

@@ -15,7 +15,7 @@ from executors.indexer.engines.edge import CURRENT
 from executors.indexer.engines.engine import Collection, Engine
 from executors.indexer.index import Index
 from finetuner.exceptions import FinetunerServerError, InvalidInput
-from finetuner.workspace import temporary_folder, write_atomically
+from finetuner.workspace.folder import temporary_folder, write_atomically
 
 MARKER = "move.json"
 PAGE = 1000

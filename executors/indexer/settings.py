@@ -14,7 +14,7 @@ from finetuner.backbones import find_backbone
 from finetuner.contract.checks import flag, number, text, whole
 from finetuner.exceptions import InvalidInput
 from finetuner.flow_settings import TOKEN
-from finetuner.tokens import rooms_secret
+from finetuner.workspace.tokens import rooms_secret
 
 EDGE = "edge"
 

@@ -18,7 +18,7 @@ from typing import Any
 from finetuner.artifact import MANIFEST, MAX_FILES, MAX_TOTAL_BYTES, UNZIP_ERRORS, Manifest, unzip, verify
 from finetuner.exceptions import CorruptedArtifact, InvalidInput
 from finetuner.models import ARTIFACT_ID
-from finetuner.workspace import NAME
+from finetuner.workspace.folder import NAME
 
 MAX_RATIO = 50  # of unpacked to packed bytes; weights hardly shrink at all
 MAX_LIST_BYTES = MAX_TEXT_BYTES = 2**20  # the zip's list of its members; a manifest, and a short zip's metadata

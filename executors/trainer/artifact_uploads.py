@@ -11,7 +11,7 @@ from threading import Lock
 
 from finetuner.artifact import MANIFEST, MAX_TOTAL_BYTES, Manifest
 from finetuner.exceptions import AlreadyExists, InvalidInput
-from finetuner.workspace import Workspace, publish_folder
+from finetuner.workspace.folder import Workspace, publish_folder
 
 from .artifact_checks import AGAIN, unpack
 from .run_store import RunStore

@@ -17,7 +17,6 @@ from accelerate.utils import set_seed
 from finetuner.artifact import Manifest, publish
 from finetuner.backbones import find_backbone
 from finetuner.clip import Clip
-from finetuner.datasets import Datasets
 from finetuner.documents.labelled import iterate_labelled
 from finetuner.documents.pairs import Pair, iterate_pairs, read_pairs
 from finetuner.image_weights import with_head
@@ -26,7 +25,8 @@ from finetuner.models import Models, weights_folder
 from finetuner.onednn import prefer_onednn
 from finetuner.run_config import RunConfig
 from finetuner.version import __version__
-from finetuner.workspace import Workspace
+from finetuner.workspace.datasets import Datasets
+from finetuner.workspace.folder import Workspace
 
 from .data.image_data import prepare_images
 from .data.picture_cache import PictureCache

@@ -18,7 +18,6 @@ from finetuner.artifact import MANIFEST, read_manifest
 from finetuner.backbones import IMAGE_TASK, find_backbone, list_models
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters
-from finetuner.datasets import Datasets
 from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
@@ -26,7 +25,8 @@ from finetuner.model_kinds import check_row_weights
 from finetuner.models import ARTIFACT_ID, LIVE, SEARCHED, Models, weights_folder
 from finetuner.run_callbacks import callback_datasets, read_callbacks
 from finetuner.run_config import RunConfig
-from finetuner.workspace import checked_name, remove
+from finetuner.workspace.datasets import Datasets
+from finetuner.workspace.folder import checked_name, remove
 
 from .artifact_uploads import ArtifactUploads
 from .history import read_history

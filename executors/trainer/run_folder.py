@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetuner.workspace import write_atomically
+from finetuner.workspace.folder import write_atomically
 
 
 @dataclass(frozen=True)

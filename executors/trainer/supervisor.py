@@ -21,7 +21,7 @@ from typing import IO, Any
 import psutil
 
 from finetuner.exceptions import InvalidInput
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 from .run_folder import RunFolder
 from .run_store import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore

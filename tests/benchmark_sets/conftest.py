@@ -17,7 +17,7 @@ from finetuner.artifact import Manifest
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import Picture, fashion
 from finetuner.clip import TOWERS, load_backbone
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 PICTURES = list(fashion("test", items=12))
 

@@ -46,7 +46,7 @@ from finetuner.contract.wire import ARTIFACT_TAG, ARTIFACTS_PROMOTE, ENCODE, ERR
 from finetuner.documents.images import decode
 from finetuner.flow_settings import flow_file
 from finetuner.running_flow import RunningFlow
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 ARTIFACTS = ("1" * 24, "2" * 24)
 COSINE = 0.9999

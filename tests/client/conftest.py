@@ -17,7 +17,7 @@ from finetuner import artifact
 from finetuner.artifact import Manifest
 from finetuner.backbones import Backbone, find_backbone
 from finetuner.clip import TOWERS, Clip, load_backbone
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 ARTIFACT_ID = "0123456789abcdef01234567"
 

@@ -17,7 +17,7 @@ from finetuner import artifact
 from finetuner.artifact import MANIFEST, load, parse_manifest, publish, read_manifest, sealed, unzip, verify, zip_folder
 from finetuner.clip import Clip
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 FILES = [
     "config.yml",

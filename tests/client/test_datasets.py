@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.datasets import MAX_PARTS, Datasets
 from finetuner.documents import stream
 from finetuner.documents.content import meaning
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.workspace import Pointers, Workspace
+from finetuner.workspace.datasets import MAX_PARTS, Datasets
+from finetuner.workspace.folder import Pointers, Workspace
 
 
 @pytest.fixture

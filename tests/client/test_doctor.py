@@ -29,8 +29,8 @@ from finetuner.cli import app
 from finetuner.exceptions import InvalidInput
 from finetuner.finding import GIB, Finding, Status, ok, warning
 from finetuner.flow_settings import FLOWS
-from finetuner.tokens import TokenFile
 from finetuner.transport import probes as flow_answers
+from finetuner.workspace.tokens import TokenFile
 
 FINETUNER = Path(sys.executable).with_name("finetuner")
 NAMES = ["Python", "packages", "GPU", "memory", "disk", "temporary", "grpc port", "http port", "workspace", "clock"]

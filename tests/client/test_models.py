@@ -11,7 +11,7 @@ from finetuner import models
 from finetuner.backbones import Backbone
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, NoSuchModel
 from finetuner.models import Models, weights_folder
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from finetuner.onnx_export import as_onnx, export_onnx
 from finetuner.onnx_int8 import cost_of_int8
 from finetuner.onnx_model import ONNX_FILE
 from finetuner.onnx_session import TOKENS, SessionOptions, open_session, providers
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 from .conftest import ARTIFACT_ID, manifest
 

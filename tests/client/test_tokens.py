@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from finetuner.exceptions import AlreadyExists, InvalidInput, NotFound
-from finetuner.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, digest_of, is_loopback, rooms_secret
+from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, digest_of, is_loopback, rooms_secret
 
 FINETUNER = Path(sys.executable).with_name("finetuner")
 

@@ -13,12 +13,12 @@ from docarray import Document, DocumentArray
 from docarray.score import NamedScore
 
 from finetuner.contract import wire
-from finetuner.datasets import Datasets
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, FinetunerError, InvalidDocument, InvalidInput
 from finetuner.transport.connection import Connection
 from finetuner.upload import batches, pull_documents, push_documents
-from finetuner.workspace import Workspace
+from finetuner.workspace.datasets import Datasets
+from finetuner.workspace.folder import Workspace
 
 Jpeg = Callable[[int], bytes]
 

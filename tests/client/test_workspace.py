@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetuner.exceptions import InvalidInput
-from finetuner.workspace import (
+from finetuner.workspace.folder import (
     Pointers,
     Workspace,
     checked_name,

@@ -18,7 +18,7 @@ from finetuner.artifact import Manifest, publish
 from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import TOWERS, Clip, load_backbone
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 Start = Callable[..., EncoderRoom]
 TUNED = "0123456789abcdef01234567"

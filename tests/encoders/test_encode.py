@@ -32,7 +32,7 @@ from finetuner.exceptions import (
     InvalidDocument,
     InvalidInput,
 )
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 from .conftest import Start
 

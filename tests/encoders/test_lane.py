@@ -27,7 +27,7 @@ from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import ArtifactNotFound, FinetunerServerError, ResourceExhausted, UndecodableImage
 from finetuner.onnx_model import OnnxModel
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 from .conftest import TUNED, Start
 

@@ -17,7 +17,7 @@ from finetuner.clip import Clip
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import InvalidDocument
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 from .conftest import TUNED, Start
 

@@ -20,7 +20,7 @@ from finetuner.artifact import MANIFEST
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import CorruptedArtifact, CorruptedMetadata, FinetunerServerError
 from finetuner.models import Models
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 
 from .conftest import Start

@@ -16,11 +16,11 @@ from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
 from finetuner.clip import TOWERS, Clip, load_backbone
 from finetuner.contract import wire
-from finetuner.datasets import Datasets
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import ArtifactNotFound, DatasetNotFound, FinetunerError, InvalidInput
-from finetuner.workspace import Workspace
+from finetuner.workspace.datasets import Datasets
+from finetuner.workspace.folder import Workspace
 
 TUNED = "0123456789abcdef01234567"
 

@@ -10,7 +10,7 @@ from finetuner.artifact import Manifest, publish
 from finetuner.backbones import STAND_INS, find_backbone
 from finetuner.catalogue import fashion
 from finetuner.model_kinds import load_row, towers_of
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 CLIP_ID, IMAGES_ID = "0123456789abcdef01234567", "76543210fedcba9876543210"
 

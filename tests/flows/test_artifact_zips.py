@@ -15,7 +15,7 @@ from finetuner.artifact import MANIFEST, sha256_of
 from finetuner.cli import app
 from finetuner.exceptions import ArtifactNotFound, InvalidInput
 from finetuner.running_flow import RunningFlow
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 from tests.gateway.made_artifacts import make_artifact
 
 from .peaks import Peaks

@@ -35,7 +35,7 @@ from executors.gateway.http_app import build_app
 from executors.gateway.measures import Measures
 from finetuner.flow_settings import flow_file
 from finetuner.running_flow import RunningFlow
-from finetuner.tokens import TokenFile
+from finetuner.workspace.tokens import TokenFile
 
 from .open_rooms import ENDPOINTS
 

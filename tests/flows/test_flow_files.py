@@ -24,7 +24,7 @@ from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYT
 from finetuner.exceptions import InvalidInput
 from finetuner.flow_settings import configured, flow_file
 from finetuner.running_flow import RunningFlow
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 
 PICTURES = list(fashion("test", items=3))[::2]

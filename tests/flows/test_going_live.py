@@ -17,7 +17,7 @@ from finetuner.clip import TOWERS, Clip
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.model_kinds import load_row
 from finetuner.running_flow import RunningFlow
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 TOKEN = "the-token"
 ARTIFACT = "0123456789abcdef01234567"

@@ -29,7 +29,7 @@ from finetuner.flow_settings import flow_file
 from finetuner.health import problem
 from finetuner.standalone import Standing, named_values, standing_alone
 from finetuner.transport.connection import Connection
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 
 from .rooms_apart import TOKEN, RoomsApart, documents_in, slow_picture

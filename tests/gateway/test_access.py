@@ -14,8 +14,8 @@ from jina.types.request.data import DataRequest, SingleDocumentRequest
 from executors.gateway.access import ANYBODY, Access, Caller
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput, Unauthorized
-from finetuner.tokens import ENVIRONMENT, Role
 from finetuner.transport.connection import Connection
+from finetuner.workspace.tokens import ENVIRONMENT, Role
 
 from .conftest import TOKEN, Door
 

@@ -34,12 +34,12 @@ from executors.gateway.measures import Measures
 from finetuner import hub
 from finetuner.contract import wire
 from finetuner.contract.wire import mark_error, reply
-from finetuner.datasets import Datasets
 from finetuner.documents import stream
 from finetuner.documents.stream import StreamReader, pack
 from finetuner.exceptions import FinetunerError, InvalidDocument, InvalidInput
 from finetuner.transport.connection import Connection
-from finetuner.workspace import Workspace
+from finetuner.workspace.datasets import Datasets
+from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 
 from .conftest import TOKEN, Door

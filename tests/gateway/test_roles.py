@@ -6,7 +6,7 @@ import pytest
 
 from executors.gateway import roles
 from finetuner.contract import wire
-from finetuner.tokens import Role
+from finetuner.workspace.tokens import Role
 
 READ, WRITE, ADMIN = Role
 

@@ -28,7 +28,7 @@ from executors.gateway.http_check import Bounded, HttpCheck
 from executors.gateway.measures import Measures
 from executors.gateway.rate import Rate
 from finetuner.exceptions import Forbidden, InvalidInput, Unauthorized
-from finetuner.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, rooms_secret
+from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, rooms_secret
 
 SECRET = "an-admins"
 

@@ -15,7 +15,7 @@ from executors.indexer.engines.engine import SearchOptions
 from executors.indexer.index import Index
 from executors.indexer.live import FINISHED, Live
 from executors.indexer.reindex import Reindex
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 from .hashed_encoder import encode, encoded_text
 

@@ -21,7 +21,7 @@ from executors.indexer.repair import Repair, repair
 from executors.indexer.verify import verify_index
 from finetuner.contract.wire import read_reply
 from finetuner.exceptions import FinetunerServerError
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 
 from .hashed_encoder import encode, encoded_text, vector_of_text

@@ -10,7 +10,7 @@ from executors.gateway.access import Access, Caller
 from executors.indexer.encoders import Encoders, NoEncoders
 from executors.indexer.settings import IndexSettings
 from finetuner.flow_settings import TOKEN
-from finetuner.tokens import ENVIRONMENT, ROOMS, Role, TokenFile
+from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile
 
 
 def shown(root: Path) -> str:

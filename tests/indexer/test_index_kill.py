@@ -17,7 +17,7 @@ from executors.indexer.index import Index
 from executors.indexer.live import Live
 from executors.indexer.packing import unpack
 from finetuner.models import LIVE
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 
 from .hashed_encoder import encoded_text, vector_of_text
 from .kill_reindex import FINISHED

@@ -21,7 +21,7 @@ from executors.indexer.reindex import Encode, Reindex
 from finetuner.contract import wire
 from finetuner.exceptions import ArtifactNotFound, FinetunerError, FlowUnreachable, InvalidInput
 from finetuner.models import LIVE, SEARCHED
-from finetuner.workspace import Workspace
+from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 
 from .hashed_encoder import encode, encoded_text, vector_of_text

@@ -16,9 +16,9 @@ from docarray import Document, DocumentArray
 
 from executors.trainer.data import picture_cache
 from executors.trainer.data.picture_cache import PictureCache
-from finetuner.datasets import Datasets
 from finetuner.exceptions import FinetunerError
-from finetuner.workspace import Workspace
+from finetuner.workspace.datasets import Datasets
+from finetuner.workspace.folder import Workspace
 
 SHAPE = (3, 4, 5)
 ABOUT = {"texts": [["ä"], ["b", "c"]]}

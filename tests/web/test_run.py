@@ -6,7 +6,7 @@ import base64
 
 from playwright.sync_api import expect
 
-from finetuner.tokens import TokenFile
+from finetuner.workspace.tokens import TokenFile
 
 from .conftest import BATCH, EPOCHS, TRAIN, Site, Visit, Watched
 

@@ -39,7 +39,7 @@ from executors.indexer.engines.engine import (
     point_id,
 )  # fmt: skip
 from finetuner.exceptions import FinetunerServerError, ResourceExhausted
-from finetuner.workspace import write_atomically
+from finetuner.workspace.folder import write_atomically
 
 CURRENT = "edge.json"
 ONLY_ID = ["id"]

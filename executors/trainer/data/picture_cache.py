@@ -24,7 +24,7 @@ from typing import IO, Any
 import numpy as np
 
 from finetuner.exceptions import FinetunerError
-from finetuner.workspace import write_atomically
+from finetuner.workspace.folder import write_atomically
 
 COPY_BYTES = 2**24
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -17,11 +17,11 @@ from finetuner.callback import (
     WandBLogger,
     WiSEFTCallback,
 )
-from finetuner.datasets import Datasets
 from finetuner.documents.pairs import Pair, read_pairs
 from finetuner.run_callbacks import metric_prefixes, read_callbacks
 from finetuner.run_config import RunConfig
 from finetuner.search_evaluation import read_search_data
+from finetuner.workspace.datasets import Datasets
 
 from ..run_folder import RunFolder
 from .ema import AverageWeights

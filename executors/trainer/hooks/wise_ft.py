@@ -11,7 +11,7 @@ from pathlib import Path
 from finetuner.clip import Clip
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation import evaluate_pairs, mean_recall
-from finetuner.workspace import write_atomically
+from finetuner.workspace.folder import write_atomically
 
 from ..run_folder import RunFolder
 from .hook import Hook, Progress

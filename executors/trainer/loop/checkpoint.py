@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from finetuner.exceptions import FinetunerError
-from finetuner.workspace import sync_folder
+from finetuner.workspace.folder import sync_folder
 
 log = logging.getLogger("finetuner")
 

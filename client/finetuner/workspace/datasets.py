@@ -19,10 +19,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .documents import stream
-from .documents.content import DOCUMENTS, check_documents, kind_of, meaning
-from .exceptions import DatasetNotFound, InvalidInput
-from .workspace import Pointers, Workspace, checked_name, publish_folder, remove
+from ..documents import stream
+from ..documents.content import DOCUMENTS, check_documents, kind_of, meaning
+from ..exceptions import DatasetNotFound, InvalidInput
+from .folder import Pointers, Workspace, checked_name, publish_folder, remove
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
