@@ -16,7 +16,7 @@ from executors.lane.served_models import ServedModels, ServedSettings
 from executors.lane.settings import EngineSettings, LaneSettings
 from executors.ranking import model_before, rank
 from executors.room import ENCODER_PARAMETERS, Room, bound
-from finetuner.clip import TEXT
+from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
 from finetuner.contract.checks import flag, whole
 from finetuner.contract.parameters import Parameters
@@ -25,7 +25,7 @@ from finetuner.documents.images import is_text
 from finetuner.documents.parts import parts_of
 from finetuner.documents.uris import read_any_host, read_public
 from finetuner.exceptions import InvalidInput
-from finetuner.models import LIVE, SEARCHED, Models
+from finetuner.models.clip import TEXT
 from finetuner.onnx_session import SessionOptions, providers
 
 # Every room of a chain gets the same parameters, so these are no mistake of the caller's.

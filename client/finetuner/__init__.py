@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .backbones import describe_models, list_model_options, list_models
 from .callback import list_callbacks
 from .experiments import (
     create_experiment,
@@ -29,6 +28,7 @@ from .library import (
     push_artifact,
     push_data,
 )
+from .models.backbones import describe_models, list_model_options, list_models
 from .retrieval import (
     backup_index,
     cancel_reindex,

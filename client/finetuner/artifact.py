@@ -31,7 +31,7 @@ from .workspace.folder import Workspace, publish_folder, temporary_folder
 
 if TYPE_CHECKING:
     from .documents.pairs import Pair
-    from .model_kinds import Model
+    from .models.model_kinds import Model
     from .onnx_model import OnnxModel
     from .onnx_session import SessionOptions
 
@@ -119,7 +119,7 @@ def publish(
     """
     import yaml
 
-    from .model_kinds import save_model
+    from .models.model_kinds import save_model
 
     temporary = temporary_folder(workspace.artifacts)
     try:
@@ -146,7 +146,7 @@ def publish(
 
 
 def _export(model: Model, folder: Path, *, int8: bool, pairs: Sequence[Pair]) -> None:
-    from .clip import Clip
+    from .models.clip import Clip
     from .onnx_export import MAX_DIFFERENCE, export_int8, export_onnx
 
     for tower, difference in export_onnx(model, folder).items():
@@ -254,7 +254,7 @@ def load(folder: Path, device: str = "cpu", towers: Sequence[str] | None = None)
     Raises:
         ArtifactNotFound, CorruptedArtifact, KeysMismatchError, InvalidInput
     """
-    from .model_kinds import load_model
+    from .models.model_kinds import load_model
 
     manifest = verify(folder)
     return load_model(folder / "models", manifest.artifact_id, device, towers or manifest.towers)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import finetuner
 
 from . import artifact as artifacts
-from .backbones import Backbone, find_backbone
 from .benchmark_sets import BenchmarkSet, find_set
 from .benchmark_table import TUNED, ZERO_SHOT, Row, add_row, read_rows
 from .callback import EvaluationCallback
 from .contract.checks import choice
 from .contract.wire import LABEL_TAG
 from .exceptions import InvalidInput
+from .models.backbones import Backbone, find_backbone
 from .provenance import provenance
 from .run import fetch_artifact
 from .run_config import RunConfig
@@ -30,7 +30,7 @@ from .upload import push_documents
 if TYPE_CHECKING:
     from docarray import Document
 
-    from .model_kinds import Model
+    from .models.model_kinds import Model
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def run_benchmark(benchmark: Benchmark, host: str | None = None, token: str | No
     Raises:
         FinetunerError: whatever goes wrong with files, model or Flow.
     """
-    from .model_kinds import load_row
+    from .models.model_kinds import load_row
 
     if benchmark.on_flow:
         finetuner.login(host=host, token=token)
@@ -189,9 +189,9 @@ def score_pairs(model: Model, documents: Iterable[Document], limit: int) -> tupl
     Raises:
         InvalidInput: no pair.
     """
-    from .clip import Clip
     from .documents.pairs import read_pair
     from .evaluation import PREFIX, encode_pairs, score
+    from .models.clip import Clip
 
     assert isinstance(model, Clip)
     encoded = encode_pairs(model, map(read_pair, documents))

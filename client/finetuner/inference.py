@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import artifact
-from .backbones import find_backbone
-from .clip import TEXT
 from .contract.checks import choice
 from .contract.wire import ARTIFACT_TAG, error_of
 from .documents.uris import read_local
 from .encoding import encode_documents
 from .exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
-from .model_kinds import Model, load_row, selected, towers_of
+from .models.backbones import find_backbone
+from .models.clip import TEXT
+from .models.model_kinds import Model, load_row, selected, towers_of
 from .progress import bar
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .clip import Clip
 from .evaluation import encode_pairs, image_to_text, score, text_to_image
 from .exceptions import InvalidInput
+from .models.clip import Clip
 
 if TYPE_CHECKING:
     from PIL.Image import Image

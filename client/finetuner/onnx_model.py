@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .clip import CONFIG_FILE, TEXT, load_tokenizer
 from .exceptions import ArtifactNotFound, InvalidInput
-from .image_model import image_transform
-from .image_weights import holds_image_model, read_image_config
+from .models.clip import CONFIG_FILE, TEXT, load_tokenizer
+from .models.image_model import image_transform
+from .models.image_weights import holds_image_model, read_image_config
+from .models.pixels import batched
 from .onnx_session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
-from .pixels import batched
 
 if TYPE_CHECKING:
     import torch

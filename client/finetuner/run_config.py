@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from .backbones import IMAGE_TASK, Backbone, find_backbone
 from .contract.checks import choice, flag, number, options, text, whole
 from .exceptions import InvalidInput
-from .image_model import pooling_of
 from .metric_config import MEMORY_SIZE, MetricConfig
-from .model_kinds import towers_of
+from .models.backbones import IMAGE_TASK, Backbone, find_backbone
+from .models.image_model import pooling_of
+from .models.model_kinds import towers_of
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
 from .run_callbacks import checked_callbacks
 from .training_options import TrainingOptions

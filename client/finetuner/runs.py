@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .backbones import find_backbone, list_models
 from .callback import Callback, callback_config, callback_data
 from .contract import wire
 from .exceptions import AlreadyExists, InvalidInput, RunNotFound
 from .fit_data import FitData
+from .models.backbones import find_backbone, list_models
 from .run import Run
 from .run_config import RunConfig, refuse_unsupported
 from .session import connection

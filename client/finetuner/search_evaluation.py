@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .callback import EvaluationCallback
-from .clip import TEXT, TOWERS, VISION
 from .contract.wire import LABEL_TAG
 from .documents.images import decode, is_text, read_data_uri
 from .documents.pairs import png, read_pair
 from .exceptions import InvalidDocument, InvalidInput
 from .metrics import nearest, retrieval_metrics
+from .models.clip import TEXT, TOWERS, VISION
 from .run_callbacks import search_towers
 
 if TYPE_CHECKING:
     from docarray import Document
 
-    from .model_kinds import Model
+    from .models.model_kinds import Model
 
 THUMBNAIL = 96
 MAX_MATCHES = 20

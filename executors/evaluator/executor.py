@@ -7,14 +7,14 @@ from typing import Any
 from docarray import DocumentArray
 
 from executors.room import Room, control
-from finetuner.clip import Clip
+from finetuner.artifacts.registry import LIVE, Models
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters
 from finetuner.documents.pairs import read_pairs
 from finetuner.evaluation import LIMIT, evaluate_pairs
 from finetuner.exceptions import InvalidInput
-from finetuner.models import LIVE, Models
-from finetuner.onednn import prefer_onednn
+from finetuner.models.clip import Clip
+from finetuner.models.onednn import prefer_onednn
 from finetuner.workspace.datasets import Datasets
 
 

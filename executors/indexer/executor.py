@@ -22,6 +22,7 @@ from executors.indexer.settings import EDGE, IndexSettings, checked_url
 from executors.indexer.vectors import artifact_of
 from executors.indexer.verify import verify_index
 from executors.room import Room, control
+from finetuner.artifacts.registry import LIVE
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import (
     COLLECTIONS_DROP,
@@ -39,7 +40,6 @@ from finetuner.contract.wire import (
     mark_error,
 )  # fmt: skip
 from finetuner.exceptions import FinetunerError, InvalidInput, NotFound
-from finetuner.models import LIVE
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000

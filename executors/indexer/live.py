@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 
-from finetuner.models import LIVE, SEARCHED
+from finetuner.artifacts.registry import LIVE, SEARCHED
 from finetuner.workspace.folder import Workspace, write_atomically
 
 RUNNING, FINISHED, FAILED, CANCELED = "RUNNING", "FINISHED", "FAILED", "CANCELED"

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 from executors.indexer.encoders import Encoders, NoEncoders
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Engine
-from finetuner.backbones import find_backbone
 from finetuner.contract.checks import flag, number, text, whole
 from finetuner.exceptions import InvalidInput
 from finetuner.flow_settings import TOKEN
+from finetuner.models.backbones import find_backbone
 from finetuner.workspace.tokens import rooms_secret
 
 EDGE = "edge"

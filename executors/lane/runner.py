@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from docarray import Document
 
-from finetuner.clip import TEXT, VISION, Clip
 from finetuner.documents.images import UriReader, from_tensor, image_of
 from finetuner.encoding import text_of
 from finetuner.exceptions import FinetunerServerError, InvalidInput
-from finetuner.image_model import ImageModel
-from finetuner.onednn import prefer_onednn
+from finetuner.models.clip import TEXT, VISION, Clip
+from finetuner.models.image_model import ImageModel
+from finetuner.models.onednn import prefer_onednn
+from finetuner.models.pixels import cropped
 from finetuner.onnx_model import OnnxModel
-from finetuner.pixels import cropped
 
 from .settings import EngineSettings
 

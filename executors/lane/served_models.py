@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
+from finetuner.artifacts.registry import LIVE
 from finetuner.contract.checks import number, whole
 from finetuner.exceptions import FinetunerError
-from finetuner.models import LIVE
 
 from .measures import Measures
 from .runner import Runner

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from executors.encoder_room import EncoderRoom
-from finetuner.clip import TEXT
+from finetuner.models.clip import TEXT
 
 
 class TextEncoder(EncoderRoom):

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from finetuner.artifact import MANIFEST, MAX_FILES, MAX_TOTAL_BYTES, UNZIP_ERRORS, Manifest, unzip, verify
+from finetuner.artifacts.registry import ARTIFACT_ID
 from finetuner.exceptions import CorruptedArtifact, InvalidInput
-from finetuner.models import ARTIFACT_ID
 from finetuner.workspace.folder import NAME
 
 MAX_RATIO = 50  # of unpacked to packed bytes; weights hardly shrink at all

@@ -14,9 +14,9 @@ import torch
 
 from finetuner import artifact
 from finetuner.artifact import Manifest
-from finetuner.backbones import find_backbone
 from finetuner.catalogue import Picture, fashion
-from finetuner.clip import TOWERS, load_backbone
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TOWERS, load_backbone
 from finetuner.workspace.folder import Workspace
 
 PICTURES = list(fashion("test", items=12))

@@ -14,14 +14,14 @@ import torch
 from typer.testing import CliRunner
 
 from finetuner import artifact
-from finetuner.backbones import STAND_INS, find_backbone
 from finetuner.benchmark import Benchmark
 from finetuner.catalogue import Picture
 from finetuner.cli import app
 from finetuner.documents.images import decode
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidDocument, InvalidInput
 from finetuner.metrics import NINE
-from finetuner.model_kinds import load_row
+from finetuner.models.backbones import STAND_INS, find_backbone
+from finetuner.models.model_kinds import load_row
 
 
 def run(*arguments: str) -> str:

@@ -39,12 +39,12 @@ from jina import Client
 from PIL import Image
 
 from finetuner.artifact import Manifest, load, publish
-from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
-from finetuner.clip import TOWERS, load_backbone
 from finetuner.contract.wire import ARTIFACT_TAG, ARTIFACTS_PROMOTE, ENCODE, ERROR_TAG, read_reply
 from finetuner.documents.images import decode
 from finetuner.flow_settings import flow_file
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TOWERS, load_backbone
 from finetuner.running_flow import RunningFlow
 from finetuner.workspace.folder import Workspace
 

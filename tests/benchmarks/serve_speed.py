@@ -89,7 +89,7 @@ def bare(
     import open_clip
     import torch
 
-    from finetuner.clip import text_features
+    from finetuner.models.clip import text_features
 
     torch.set_num_threads(1)
     weights = str(folder / "weights" / "random.pt")

@@ -47,11 +47,11 @@ from executors.trainer.data.training_data import TrainingData, prepare
 from executors.trainer.hooks.hook import Progress
 from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.training import Training
-from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
-from finetuner.clip import Clip, load_backbone, text_features
 from finetuner.documents.pairs import Pair
-from finetuner.onednn import prefer_onednn
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import Clip, load_backbone, text_features
+from finetuner.models.onednn import prefer_onednn
 from finetuner.run_config import RunConfig
 
 RATE = 1e-5

@@ -37,12 +37,12 @@ from executors.trainer.hooks.wise_ft import CURVE_FILE, SweepMixes
 from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.training import Training
 from executors.trainer.run_folder import RunFolder
-from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
-from finetuner.clip import Clip, load_backbone
 from finetuner.demo import MODEL, RECIPE
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation import evaluate_pairs, text_to_image
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import Clip, load_backbone
 from finetuner.run_config import RunConfig
 
 PROCESSES = 2

@@ -15,8 +15,8 @@ from PIL import Image
 
 from finetuner import artifact
 from finetuner.artifact import Manifest
-from finetuner.backbones import Backbone, find_backbone
-from finetuner.clip import TOWERS, Clip, load_backbone
+from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.clip import TOWERS, Clip, load_backbone
 from finetuner.workspace.folder import Workspace
 
 ARTIFACT_ID = "0123456789abcdef01234567"

@@ -15,8 +15,8 @@ import pytest
 
 from finetuner import artifact
 from finetuner.artifact import MANIFEST, load, parse_manifest, publish, read_manifest, sealed, unzip, verify, zip_folder
-from finetuner.clip import Clip
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
+from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace
 
 FILES = [

@@ -11,8 +11,8 @@ import pytest
 import timm
 import torch
 
-from finetuner.backbones import IMAGE_TASK, ROWS, Backbone, architectures, find_backbone, list_models
 from finetuner.exceptions import NoSuchModel
+from finetuner.models.backbones import IMAGE_TASK, ROWS, Backbone, architectures, find_backbone, list_models
 
 
 def test_names_and_aliases_mean_one_row_each() -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from finetuner.clip import Clip
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation import PREFIX, evaluate_pairs, image_to_text, text_to_image
 from finetuner.exceptions import InvalidInput
 from finetuner.metrics import NINE, TEXTBOOK
+from finetuner.models.clip import Clip
 
 WORDS = [
     "red",

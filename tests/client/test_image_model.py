@@ -16,16 +16,16 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from finetuner import image_weights, weights
-from finetuner.backbones import Backbone, find_backbone
 from finetuner.catalogue import fashion
 from finetuner.documents.images import decode
 from finetuner.documents.uris import read_public
 from finetuner.encoding import encode_documents
 from finetuner.exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel, SelectModelRequired
-from finetuner.image_model import ImageModel
-from finetuner.image_network import Average, GeM, ImageNetwork
-from finetuner.image_weights import (
+from finetuner.models import image_weights, weights
+from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.image_model import ImageModel
+from finetuner.models.image_network import Average, GeM, ImageNetwork
+from finetuner.models.image_weights import (
     check_image_weights,
     load_image_backbone,
     load_image_model,
@@ -33,7 +33,7 @@ from finetuner.image_weights import (
     tower_of,
     with_head,
 )
-from finetuner.model_kinds import check_row_weights, load_model, load_row, save_model, selected, towers_of
+from finetuner.models.model_kinds import check_row_weights, load_model, load_row, save_model, selected, towers_of
 
 RANDOM = Backbone("resnet-mini-random", "test_resnet", "random", task="image-to-image", output_dim=96)
 TAGGED = replace(RANDOM, name="resnet-base", architecture="resnet50", pretrained="a1_in1k")

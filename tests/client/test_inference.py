@@ -11,12 +11,12 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner import artifact, encoding
-from finetuner.clip import Clip
 from finetuner.documents.images import decode
 from finetuner.documents.uris import read_local
 from finetuner.encoding import encode_documents
 from finetuner.exceptions import ArtifactNotFound, InvalidDocument, InvalidInput, NoSuchModel, SelectModelRequired
 from finetuner.inference import InferenceModel, build_model, encode, open_artifact
+from finetuner.models.clip import Clip
 
 Jpeg = Callable[[int], bytes]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from finetuner import models
-from finetuner.backbones import Backbone
+from finetuner.artifacts import registry as models
+from finetuner.artifacts.registry import Models, weights_folder
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, NoSuchModel
-from finetuner.models import Models, weights_folder
+from finetuner.models.backbones import Backbone
 from finetuner.workspace.folder import Workspace
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from finetuner.onednn import prefer_onednn
+from finetuner.models.onednn import prefer_onednn
 
 LARGE_NETWORK = torch.nn.Linear(4_500, 4_500, device="meta")  # counts, and takes no memory
 

@@ -24,8 +24,6 @@ from transformers import XLMRobertaConfig
 import finetuner
 from finetuner import artifact, onnx_export, onnx_int8
 from finetuner.artifact import MANIFEST, sealed, sha256_of
-from finetuner.backbones import find_backbone
-from finetuner.clip import TEXT, TOWERS, VISION, Clip
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair
 from finetuner.encoding import Encoder
@@ -37,9 +35,11 @@ from finetuner.exceptions import (
     FinetunerError,
     InvalidInput,
 )
-from finetuner.image_model import ImageModel
-from finetuner.image_weights import load_image_backbone
 from finetuner.inference import build_model
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TEXT, TOWERS, VISION, Clip
+from finetuner.models.image_model import ImageModel
+from finetuner.models.image_weights import load_image_backbone
 from finetuner.onnx_export import as_onnx, export_onnx
 from finetuner.onnx_int8 import cost_of_int8
 from finetuner.onnx_model import ONNX_FILE

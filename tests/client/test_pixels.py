@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from finetuner.backbones import find_backbone
-from finetuner.clip import load_backbone
-from finetuner.image_model import ImageModelConfig, ImagePreprocess, build
-from finetuner.model_kinds import Model
-from finetuner.pixels import batched, cropped, normalised
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import load_backbone
+from finetuner.models.image_model import ImageModelConfig, ImagePreprocess, build
+from finetuner.models.model_kinds import Model
+from finetuner.models.pixels import batched, cropped, normalised
 
 SIZES = [(1, 1), (64, 40), (300, 200), (7, 99), (224, 224)]
 

@@ -21,9 +21,9 @@ from finetuner.callback import (
     WiSEFTCallback,
     callback_config,
 )
-from finetuner.clip import TOWERS
 from finetuner.evaluation import PREFIX
 from finetuner.exceptions import InvalidInput
+from finetuner.models.clip import TOWERS
 from finetuner.run_callbacks import callback_datasets, metric_prefixes, read_callbacks, search_towers
 from finetuner.run_config import RunConfig
 

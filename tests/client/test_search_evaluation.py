@@ -11,13 +11,13 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner.callback import EvaluationCallback
-from finetuner.clip import TOWERS, Clip
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.evaluation import PREFIX, evaluate_pairs
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.image_model import ImageModelConfig, ImagePreprocess, build
 from finetuner.metrics import NINE, TEXTBOOK
+from finetuner.models.clip import TOWERS, Clip
+from finetuner.models.image_model import ImageModelConfig, ImagePreprocess, build
 from finetuner.run_callbacks import search_towers
 from finetuner.search_evaluation import evaluate_search, read_search_data
 

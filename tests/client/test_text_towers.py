@@ -21,10 +21,10 @@ from transformers import BertTokenizer, XLMRobertaConfig
 
 import finetuner
 from finetuner import artifact
-from finetuner.backbones import Backbone, find_backbone
-from finetuner.clip import TEXT, TOWERS, VISION, Clip, load_backbone, load_towers, save_towers, text_features
 from finetuner.exceptions import CorruptedArtifact, KeysMismatchError, NoSuchModel
-from finetuner.text_towers import FileTokenizer, find_text_files
+from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.clip import TEXT, TOWERS, VISION, Clip, load_backbone, load_towers, save_towers, text_features
+from finetuner.models.text_towers import FileTokenizer, find_text_files
 from finetuner.workspace.folder import Workspace
 
 from .conftest import manifest

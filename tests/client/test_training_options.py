@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from finetuner.backbones import find_backbone
 from finetuner.callback import BestModelCheckpoint, EarlyStopping, callback_config
 from finetuner.exceptions import InvalidInput
+from finetuner.models.backbones import find_backbone
 from finetuner.run_config import RunConfig
 from finetuner.training_options import TrainingOptions
 

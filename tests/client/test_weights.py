@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from finetuner.backbones import Backbone, find_backbone
-from finetuner.clip import load_backbone
 from finetuner.exceptions import KeysMismatchError, NoSuchModel
-from finetuner.weights import checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
+from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.clip import load_backbone
+from finetuner.models.weights import checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
 
 ROW = find_backbone("ViT-B-32::openai")
 TENSORS = {"a.weight": torch.ones(2), "b": torch.zeros(1)}

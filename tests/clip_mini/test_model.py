@@ -10,8 +10,8 @@ import torch
 from finetuner import clip_mini
 from finetuner.catalogue import Picture, fashion, shapes
 from finetuner.clip_mini.figures import text_to_image_recall
-from finetuner.clip_mini.tokenizer import BytePairTokenizer
 from finetuner.metrics import hit_by_chance
+from finetuner.models.byte_pair_tokenizer import BytePairTokenizer
 
 FOLDER = Path(clip_mini.__file__).parent
 FILES = ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json")

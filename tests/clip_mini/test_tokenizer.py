@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finetuner import clip_mini
-from finetuner.clip_mini.tokenizer import PAD, START, BytePairTokenizer, train_tokenizer
+from finetuner.models.byte_pair_tokenizer import PAD, START, BytePairTokenizer, train_tokenizer
 
 FILE = Path(clip_mini.__file__).parent / "tokenizer.json"
 CONTEXT = 48

@@ -15,9 +15,9 @@ from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner import artifact
 from finetuner.artifact import Manifest, publish
-from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
-from finetuner.clip import TOWERS, Clip, load_backbone
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TOWERS, Clip, load_backbone
 from finetuner.workspace.folder import Workspace
 
 Start = Callable[..., EncoderRoom]

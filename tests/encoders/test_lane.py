@@ -21,11 +21,11 @@ from executors.lane.settings import EngineSettings
 from executors.lane.ticket import Entry, Ticket, Turns
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
-from finetuner.backbones import find_backbone
-from finetuner.clip import TEXT, VISION, Clip, load_backbone
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import ArtifactNotFound, FinetunerServerError, ResourceExhausted, UndecodableImage
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TEXT, VISION, Clip, load_backbone
 from finetuner.onnx_model import OnnxModel
 from finetuner.workspace.folder import Workspace
 

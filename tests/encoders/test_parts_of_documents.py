@@ -11,10 +11,10 @@ from docarray import Document, DocumentArray
 from executors.encoder_room import EncoderRoom
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
-from finetuner.clip import Clip
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import EmptyDocument, UndecodableImage
+from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace
 
 from .conftest import Start

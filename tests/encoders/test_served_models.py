@@ -17,9 +17,9 @@ from executors.lane.runner import Runner
 from executors.text_encoder.executor import TextEncoder
 from finetuner import artifact
 from finetuner.artifact import MANIFEST
+from finetuner.artifacts.registry import Models
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import CorruptedArtifact, CorruptedMetadata, FinetunerServerError
-from finetuner.models import Models
 from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 

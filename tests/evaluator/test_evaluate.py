@@ -12,13 +12,13 @@ from docarray import DocumentArray
 
 from executors.evaluator.executor import Evaluator
 from finetuner.artifact import Manifest, publish
-from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
-from finetuner.clip import TOWERS, Clip, load_backbone
 from finetuner.contract import wire
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import ArtifactNotFound, DatasetNotFound, FinetunerError, InvalidInput
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TOWERS, Clip, load_backbone
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from finetuner.artifact import Manifest, publish
-from finetuner.backbones import STAND_INS, find_backbone
 from finetuner.catalogue import fashion
-from finetuner.model_kinds import load_row, towers_of
+from finetuner.models.backbones import STAND_INS, find_backbone
+from finetuner.models.model_kinds import load_row, towers_of
 from finetuner.workspace.folder import Workspace
 
 CLIP_ID, IMAGES_ID = "0123456789abcdef01234567", "76543210fedcba9876543210"

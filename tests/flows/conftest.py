@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from finetuner.backbones import STAND_INS
+from finetuner.models.backbones import STAND_INS
 from finetuner.running_flow import RunningFlow
 
 RESNET = "resnet50=resnet-mini-random"  # for STAND_INS

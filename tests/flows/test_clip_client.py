@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
-from finetuner.clip import Clip, load_backbone
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import InvalidDocument, InvalidInput
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import Clip, load_backbone
 from finetuner.running_flow import RunningFlow
 
 PICTURES = list(fashion("test", items=3))[:3]

@@ -17,12 +17,12 @@ from jina import Client
 from jina.excepts import BadServerFlow
 
 from finetuner.artifact import Manifest, publish
-from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
-from finetuner.clip import TOWERS, load_backbone
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
 from finetuner.exceptions import InvalidInput
 from finetuner.flow_settings import configured, flow_file
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TOWERS, load_backbone
 from finetuner.running_flow import RunningFlow
 from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until

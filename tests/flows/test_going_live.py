@@ -12,10 +12,10 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner.artifact import Manifest, publish
-from finetuner.backbones import find_backbone
-from finetuner.clip import TOWERS, Clip
 from finetuner.contract.wire import ARTIFACT_TAG
-from finetuner.model_kinds import load_row
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TOWERS, Clip
+from finetuner.models.model_kinds import load_row
 from finetuner.running_flow import RunningFlow
 from finetuner.workspace.folder import Workspace
 

@@ -10,11 +10,11 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner import session
-from finetuner.backbones import STAND_INS
 from finetuner.callback import EvaluationCallback
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import LABEL_TAG
 from finetuner.exceptions import InvalidInput
+from finetuner.models.backbones import STAND_INS
 from finetuner.running_flow import RunningFlow
 
 from .conftest import RESNET

@@ -16,7 +16,7 @@ import pytest
 from executors.indexer.index import Index
 from executors.indexer.live import Live
 from executors.indexer.packing import unpack
-from finetuner.models import LIVE
+from finetuner.artifacts.registry import LIVE
 from finetuner.workspace.folder import Workspace
 
 from .hashed_encoder import encoded_text, vector_of_text

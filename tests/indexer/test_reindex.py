@@ -18,9 +18,9 @@ from executors.indexer.executor import Indexer
 from executors.indexer.index import Index
 from executors.indexer.live import Live
 from executors.indexer.reindex import Encode, Reindex
+from finetuner.artifacts.registry import LIVE, SEARCHED
 from finetuner.contract import wire
 from finetuner.exceptions import ArtifactNotFound, FinetunerError, FlowUnreachable, InvalidInput
-from finetuner.models import LIVE, SEARCHED
 from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 

@@ -19,11 +19,11 @@ from executors.trainer.data.training_data import TrainingData
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
 from executors.trainer.worker import main
-from finetuner.backbones import find_backbone
 from finetuner.catalogue import fashion
-from finetuner.clip import Clip, load_backbone
 from finetuner.contract import wire
 from finetuner.documents.pairs import make_pair
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import Clip, load_backbone
 from tests import waiting
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")

@@ -9,8 +9,8 @@ import pytest
 
 from executors.trainer.executor import Trainer
 from finetuner.artifact import MANIFEST, Manifest, publish
-from finetuner.clip import TOWERS, Clip
 from finetuner.exceptions import ArtifactNotFound, InvalidInput
+from finetuner.models.clip import TOWERS, Clip
 
 Ask = Callable[..., Any]
 OLD, NEW = "a" * 24, "b" * 24

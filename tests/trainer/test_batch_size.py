@@ -18,8 +18,8 @@ from executors.trainer.loop.batch_size import (
     sizes_to,
 )
 from executors.trainer.loop.contrastive import CLIPLoss
-from finetuner.clip import Clip, text_features
 from finetuner.exceptions import FinetunerError
+from finetuner.models.clip import Clip, text_features
 
 
 class Machine:

@@ -15,7 +15,6 @@ from docarray import Document
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
 from finetuner import artifact
-from finetuner.backbones import find_backbone
 from finetuner.callback import (
     BestModelCheckpoint,
     Callback,
@@ -25,9 +24,10 @@ from finetuner.callback import (
     WiSEFTCallback,
     callback_config,
 )
-from finetuner.clip import TOWERS, load_backbone
 from finetuner.contract.wire import LABEL_TAG
 from finetuner.exceptions import DatasetNotFound, InvalidInput
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TOWERS, load_backbone
 from finetuner.search_evaluation import evaluate_search, read_search_data
 
 Ask = Callable[..., Any]

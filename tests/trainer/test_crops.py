@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from executors.trainer.data.crops import augment, random_crops
-from finetuner.pixels import normalised
+from finetuner.models.pixels import normalised
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -17,11 +17,11 @@ from docarray import Document, DocumentArray
 from executors.trainer import executor
 from executors.trainer.executor import Trainer
 from finetuner import artifact
-from finetuner.backbones import find_backbone
-from finetuner.clip import load_backbone
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import InvalidInput
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import load_backbone
 
 Ask = Callable[..., Any]
 CONFIG = {

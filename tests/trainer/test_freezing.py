@@ -10,8 +10,8 @@ from executors.trainer.data.training_data import TrainingData
 from executors.trainer.hooks.freezing import Freeze, keep_statistics
 from executors.trainer.hooks.hook import Progress
 from executors.trainer.hooks.weights import copied_weights
-from finetuner.clip import Clip
 from finetuner.exceptions import InvalidInput
+from finetuner.models.clip import Clip
 from tests.trainer.short_training import trained
 
 

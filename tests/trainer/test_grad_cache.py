@@ -11,7 +11,7 @@ import torch
 
 from executors.trainer.loop.contrastive import CLIPLoss
 from executors.trainer.loop.grad_cache import cached_backward
-from finetuner.clip import Clip, text_features
+from finetuner.models.clip import Clip, text_features
 
 Chunk = tuple[torch.Tensor, torch.Tensor]
 

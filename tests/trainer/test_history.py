@@ -17,8 +17,8 @@ from executors.trainer.hooks import history as hook
 from executors.trainer.hooks.history import RecordHistory, steps_per_point
 from executors.trainer.hooks.hook import Hook, Progress
 from executors.trainer.run_folder import RunFolder
-from finetuner.clip import Clip
 from finetuner.exceptions import InvalidInput, RunNotFound
+from finetuner.models.clip import Clip
 from tests.trainer.short_training import trained
 
 

@@ -11,14 +11,14 @@ import torch
 
 from executors.trainer.data.image_data import ImageData, prepare_images
 from executors.trainer.data.picture_cache import PictureCache
-from finetuner.backbones import Backbone
 from finetuner.catalogue import fashion
 from finetuner.documents.images import decode
 from finetuner.documents.labelled import LabelledPicture
 from finetuner.exceptions import InvalidInput
-from finetuner.image_model import ImageModel
-from finetuner.image_weights import load_image_backbone
-from finetuner.pixels import normalised
+from finetuner.models.backbones import Backbone
+from finetuner.models.image_model import ImageModel
+from finetuner.models.image_weights import load_image_backbone
+from finetuner.models.pixels import normalised
 
 VERSION = "a" * 64
 

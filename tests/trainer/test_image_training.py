@@ -19,16 +19,16 @@ from executors.trainer.loop import image_task, training
 from executors.trainer.loop.image_task import ImageTask
 from executors.trainer.loop.metric_losses import MetricLoss
 from executors.trainer.loop.training import Training
-from finetuner.backbones import STAND_INS, Backbone
 from finetuner.callback import EvaluationCallback
 from finetuner.catalogue import fashion
 from finetuner.documents.labelled import read_labelled
 from finetuner.exceptions import FinetunerError, InvalidInput
-from finetuner.image_model import ImageModel
-from finetuner.image_weights import load_image_backbone, with_head
 from finetuner.metric_config import CLASS_LOSSES, MetricConfig
+from finetuner.models.backbones import STAND_INS, Backbone
+from finetuner.models.image_model import ImageModel
+from finetuner.models.image_weights import load_image_backbone, with_head
+from finetuner.models.pixels import normalised
 from finetuner.optimizer_config import OPTIMIZERS
-from finetuner.pixels import normalised
 from finetuner.run_config import RunConfig
 from finetuner.search_evaluation import evaluate_search, read_search_data
 

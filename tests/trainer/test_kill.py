@@ -18,7 +18,7 @@ from executors.trainer import supervisor
 from executors.trainer.executor import Trainer
 from finetuner import artifact
 from finetuner.artifact import Manifest, publish
-from finetuner.clip import TOWERS, Clip
+from finetuner.models.clip import TOWERS, Clip
 
 Ask = Callable[..., Any]
 CONFIG = {"model": "clip-mini", "train_data": "pairs", "run_name": "run", "device": "cpu", "batch_size": 8}

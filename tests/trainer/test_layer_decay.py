@@ -12,8 +12,8 @@ from open_clip.hf_model import HFTextEncoder
 from transformers import XLMRobertaConfig
 
 from executors.trainer.loop.layer_decay import depths
-from finetuner.clip import Clip
-from finetuner.image_network import GeM, ImageNetwork
+from finetuner.models.clip import Clip
+from finetuner.models.image_network import GeM, ImageNetwork
 
 
 def layered(found: dict[str, int], part: str) -> list[int]:

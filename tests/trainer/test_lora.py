@@ -15,12 +15,12 @@ from executors.trainer.hooks.hook import Progress
 from executors.trainer.hooks.lora import MergeAdapters, TrainAdapters, adapted
 from executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, copied_weights
 from executors.trainer.loop.optimization import make_optimizer
-from finetuner.backbones import find_backbone
 from finetuner.callback import BestModelCheckpoint
-from finetuner.clip import Clip, load_backbone, text_features
 from finetuner.exceptions import InvalidInput
-from finetuner.image_network import Average, ImageNetwork
-from finetuner.model_kinds import load_model, save_model
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import Clip, load_backbone, text_features
+from finetuner.models.image_network import Average, ImageNetwork
+from finetuner.models.model_kinds import load_model, save_model
 from finetuner.run_config import RunConfig
 from tests.trainer.short_training import Announce, Recorder, equal, trained
 

@@ -11,7 +11,7 @@ import pytest
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
 from finetuner import artifact, onnx_export
-from finetuner.clip import TOWERS
+from finetuner.models.clip import TOWERS
 
 Work = Callable[..., tuple[int, RunFolder]]
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln"]

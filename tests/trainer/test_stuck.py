@@ -8,7 +8,7 @@ import pytest
 
 from executors.trainer.hooks.hook import Progress
 from executors.trainer.hooks.stuck import WarnIfStuck
-from finetuner.clip import Clip
+from finetuner.models.clip import Clip
 
 
 @pytest.mark.parametrize(

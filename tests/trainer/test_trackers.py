@@ -28,9 +28,9 @@ from finetuner.callback import (
     WandBLogger,
     callback_config,
 )
-from finetuner.clip import Clip
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.models.clip import Clip
 from finetuner.run_config import RunConfig
 
 Ask = Callable[..., Any]

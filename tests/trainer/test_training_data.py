@@ -17,11 +17,11 @@ from docarray import Document
 from executors.trainer.data.decoded_pictures import WAITING, Picture, decode_pictures
 from executors.trainer.data.picture_cache import PictureCache
 from executors.trainer.data.training_data import TrainingData, prepare
-from finetuner.clip import Clip
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair, read_pairs
 from finetuner.exceptions import InvalidInput
-from finetuner.pixels import normalised
+from finetuner.models.clip import Clip
+from finetuner.models.pixels import normalised
 
 VERSION = "a" * 64
 

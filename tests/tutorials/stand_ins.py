@@ -23,11 +23,11 @@ from PIL import Image
 
 import finetuner
 from finetuner import hub, session
-from finetuner.backbones import STAND_INS
 from finetuner.catalogue import Picture, fashion
 from finetuner.contract.wire import LABEL_TAG, LANGUAGE_TAG
 from finetuner.documents.pairs import make_pair
 from finetuner.hub_executor import LOGGED_IN
+from finetuner.models.backbones import STAND_INS
 from finetuner.running_flow import RunningFlow
 
 BACKBONES = {

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finetuner.catalogue import Picture, fashion, shapes
-from finetuner.clip import load_folder
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation import evaluate_pairs, text_to_image
 from finetuner.metrics import hit_by_chance
+from finetuner.models.clip import load_folder
 
 
 def text_to_image_recall(folder: Path, pictures: Sequence[Picture]) -> dict[tuple[str, int], float]:

@@ -23,7 +23,7 @@ from finetuner.catalogue.scenes import Scene, scene_of
 from finetuner.catalogue.shapes import SIDE, draw
 from finetuner.catalogue.words.shape_captions import describe
 from finetuner.clip_mini.figures import quality
-from finetuner.clip_mini.tokenizer import BytePairTokenizer, train_tokenizer
+from finetuner.models.byte_pair_tokenizer import BytePairTokenizer, train_tokenizer
 
 POOL = 30_000
 """Pictures drawn once; captions are made anew every time a picture comes up."""

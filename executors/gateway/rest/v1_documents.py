@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import Field
 
+from finetuner.artifacts.registry import LIVE
 from finetuner.contract import wire
-from finetuner.models import LIVE
 
 from . import documents
 from .answers import answer

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from fastapi import Response
 from pydantic import Field, StrictStr, validator
 
+from finetuner.artifacts.registry import LIVE
 from finetuner.contract import wire
 from finetuner.exceptions import FinetunerServerError, by_name
-from finetuner.models import LIVE
 
 from . import documents
 from .answers import answer

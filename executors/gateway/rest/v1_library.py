@@ -9,9 +9,9 @@ from fastapi import Path, Query, Response
 from pydantic import Field
 
 from executors.gateway.rooms import Rooms
+from finetuner.artifacts.registry import LIVE, SEARCHED
 from finetuner.contract import wire
 from finetuner.exceptions import ArtifactNotFound, NotFound
-from finetuner.models import LIVE, SEARCHED
 
 from . import documents
 from .answers import answer

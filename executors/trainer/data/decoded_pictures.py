@@ -17,8 +17,8 @@ import PIL
 
 from finetuner.documents.images import decode
 from finetuner.exceptions import InvalidDocument
-from finetuner.model_kinds import Model
-from finetuner.pixels import cropped
+from finetuner.models.model_kinds import Model
+from finetuner.models.pixels import cropped
 
 from .picture_cache import PictureCache
 

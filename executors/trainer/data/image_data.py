@@ -9,7 +9,7 @@ import numpy as np
 
 from finetuner.documents.labelled import LabelledPicture
 from finetuner.exceptions import InvalidInput
-from finetuner.image_model import ImageModel
+from finetuner.models.image_model import ImageModel
 
 from .class_sampler import class_batches, random_batches
 from .decoded_pictures import Picture, decode_pictures

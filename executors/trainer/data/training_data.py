@@ -17,7 +17,7 @@ from .decoded_pictures import Picture, decode_pictures
 from .picture_cache import PictureCache
 
 if TYPE_CHECKING:
-    from finetuner.clip import Clip
+    from finetuner.models.clip import Clip
 
 
 @dataclass(frozen=True)

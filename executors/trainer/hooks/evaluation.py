@@ -7,9 +7,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetuner.clip import Clip
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation import evaluate_pairs
+from finetuner.models.clip import Clip
 from finetuner.search_evaluation import SearchData, evaluate_search
 
 from ..run_folder import RunFolder

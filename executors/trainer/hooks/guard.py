@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from finetuner.clip import Clip
 from finetuner.evaluation import RECALLS, image_to_text, mean_recall, text_to_image
+from finetuner.models.clip import Clip
 
 from .evaluation import ScoreEvaluationData
 from .hook import Progress

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetuner.model_kinds import Model
+from finetuner.models.model_kinds import Model
 
 
 @dataclass

@@ -11,7 +11,7 @@ from open_clip.modified_resnet import AttentionPool2d
 from torch import nn
 
 from finetuner.exceptions import InvalidInput
-from finetuner.model_kinds import Model
+from finetuner.models.model_kinds import Model
 
 from .freezing import keep_statistics
 from .hook import Hook, Progress

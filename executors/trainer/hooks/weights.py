@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from finetuner.callback import BestModelCheckpoint, EarlyStopping
-from finetuner.model_kinds import Model, save_model
+from finetuner.models.model_kinds import Model, save_model
 
 from .hook import Hook, Progress
 from .lora import TrainAdapters

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetuner.clip import Clip
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation import evaluate_pairs, mean_recall
+from finetuner.models.clip import Clip
 from finetuner.workspace.folder import write_atomically
 
 from ..run_folder import RunFolder

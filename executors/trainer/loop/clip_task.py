@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from finetuner.clip import Clip, text_features
 from finetuner.exceptions import InvalidInput
+from finetuner.models.clip import Clip, text_features
 from finetuner.run_config import RunConfig
 
 from ..data.training_data import Plan, TrainingData

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from finetuner.exceptions import InvalidInput
-from finetuner.image_model import ImageModel
+from finetuner.models.image_model import ImageModel
 from finetuner.run_config import RunConfig
 
 from ..data.class_sampler import class_batch_count, random_batch_count

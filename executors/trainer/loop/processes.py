@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import gather
 
 from finetuner.exceptions import InvalidInput
-from finetuner.model_kinds import Model
+from finetuner.models.model_kinds import Model
 
 from .task import share
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from finetuner.model_kinds import Model
+from finetuner.models.model_kinds import Model
 from finetuner.run_config import RunConfig
 
 

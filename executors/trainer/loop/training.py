@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from finetuner.exceptions import FinetunerError
-from finetuner.pixels import normalised
+from finetuner.models.pixels import normalised
 from finetuner.run_config import RunConfig
 
 from ..data.ahead import ahead

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import CorruptedArtifact, NoSuchModel
+from ..exceptions import CorruptedArtifact, NoSuchModel
 from .weights import bounded_download, hub_place, one_line
 
 if TYPE_CHECKING:

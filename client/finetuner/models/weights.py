@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..exceptions import KeysMismatchError, NoSuchModel
 from .backbones import Backbone
-from .exceptions import KeysMismatchError, NoSuchModel
 
 if TYPE_CHECKING:
     from torch import Tensor

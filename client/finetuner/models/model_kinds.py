@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..exceptions import InvalidInput, SelectModelRequired
 from .backbones import IMAGE_TASK, Backbone
 from .clip import TOWERS, VISION, Clip, check_weights, load_backbone, load_towers, save_towers
-from .exceptions import InvalidInput, SelectModelRequired
 from .image_model import ImageModel
 from .image_weights import (
     check_image_weights,

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from .exceptions import InvalidInput
+from ..exceptions import InvalidInput
 
 GEM_P = 3.0
 GEM_EPS = 1e-6

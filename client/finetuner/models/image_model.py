@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .contract.checks import choice, number, options, text, whole
-from .exceptions import InvalidInput
+from ..contract.checks import choice, number, options, text, whole
+from ..exceptions import InvalidInput
 from .pixels import batched
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from . import artifact
-from .backbones import find_backbone, list_models
-from .clip import TOWERS, VISION
-from .exceptions import ArtifactNotFound, NoSuchModel
-from .model_kinds import Model, load_row, selected, towers_of
-from .weights import shared_folder
-from .workspace.folder import Workspace
+from .. import artifact
+from ..exceptions import ArtifactNotFound, NoSuchModel
+from ..models.backbones import find_backbone, list_models
+from ..models.clip import TOWERS, VISION
+from ..models.model_kinds import Model, load_row, selected, towers_of
+from ..models.weights import shared_folder
+from ..workspace.folder import Workspace
 
 if TYPE_CHECKING:
-    from .onnx_model import OnnxModel
-    from .onnx_session import SessionOptions
+    from ..onnx_model import OnnxModel
+    from ..onnx_session import SessionOptions
 
 LIVE = "live"
 # What `live` means for searches: it follows once every document has been encoded again. Only the indexer sets it.
@@ -124,7 +124,7 @@ class Models:
             folder = self._workspace.artifacts / model_id
             tower = self._tower(artifact.read_manifest(folder).towers)
             return artifact.load_onnx(folder, tower, self._device, int8=int8, session_options=session_options)
-        from .onnx_export import as_onnx
+        from ..onnx_export import as_onnx
 
         row = find_backbone(model_id)
         model = load_row(row, "cpu", weights_folder(self._workspace))

@@ -12,8 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
 from .backbones import Backbone
-from .exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
 from .image_model import ImageModel, ImageModelConfig, ImagePreprocess, build, pooling_of
 from .weights import bounded_download, checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
 

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
 from .backbones import Backbone
-from .exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
 from .pixels import batched
 from .text_towers import (
     TEXT_CONFIG_FILE,
@@ -329,7 +329,7 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
     if text_cfg.get("hf_tokenizer_name"):
         return FileTokenizer(file.read_text(encoding="utf-8") if file.is_file() else "", text_cfg)
     if file.is_file():
-        from .clip_mini.tokenizer import BytePairTokenizer
+        from .byte_pair_tokenizer import BytePairTokenizer
 
         return BytePairTokenizer(file, text_cfg["context_length"])
     import open_clip
