@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .callback import list_callbacks
+from .config.callbacks import list_callbacks
 from .experiments import (
     create_experiment,
     delete_experiment,

@@ -14,14 +14,14 @@ import finetuner
 from . import artifact as artifacts
 from .benchmark_sets import BenchmarkSet, find_set
 from .benchmark_table import TUNED, ZERO_SHOT, Row, add_row, read_rows
-from .callback import EvaluationCallback
+from .config.callbacks import EvaluationCallback
+from .config.run_config import RunConfig
 from .contract.checks import choice
 from .contract.wire import LABEL_TAG
 from .exceptions import InvalidInput
 from .models.backbones import Backbone, find_backbone
 from .provenance import provenance
 from .run import fetch_artifact
-from .run_config import RunConfig
 from .session import connection
 from .sources.rejects import checked_on_error
 from .sources.spool import Spool

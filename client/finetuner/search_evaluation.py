@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .callback import EvaluationCallback
+from .config.callbacks import EvaluationCallback
+from .config.run_callbacks import search_towers
 from .contract.wire import LABEL_TAG
 from .documents.images import decode, is_text, read_data_uri
 from .documents.pairs import png, read_pair
 from .exceptions import InvalidDocument, InvalidInput
 from .metrics import nearest, retrieval_metrics
 from .models.clip import TEXT, TOWERS, VISION
-from .run_callbacks import search_towers
 
 if TYPE_CHECKING:
     from docarray import Document

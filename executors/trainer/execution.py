@@ -16,6 +16,7 @@ from accelerate.utils import set_seed
 
 from finetuner.artifact import Manifest, publish
 from finetuner.artifacts.registry import Models, weights_folder
+from finetuner.config.run_config import RunConfig
 from finetuner.documents.labelled import iterate_labelled
 from finetuner.documents.pairs import Pair, iterate_pairs, read_pairs
 from finetuner.models.backbones import find_backbone
@@ -23,7 +24,6 @@ from finetuner.models.clip import Clip
 from finetuner.models.image_weights import with_head
 from finetuner.models.model_kinds import Model, load_row
 from finetuner.models.onednn import prefer_onednn
-from finetuner.run_config import RunConfig
 from finetuner.version import __version__
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace

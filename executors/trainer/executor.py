@@ -16,6 +16,8 @@ from sqlalchemy import URL
 from executors.room import Room, control
 from finetuner.artifact import MANIFEST, read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models, weights_folder
+from finetuner.config.run_callbacks import callback_datasets, read_callbacks
+from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters
 from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
@@ -23,8 +25,6 @@ from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
 from finetuner.models.backbones import IMAGE_TASK, find_backbone, list_models
 from finetuner.models.model_kinds import check_row_weights
-from finetuner.run_callbacks import callback_datasets, read_callbacks
-from finetuner.run_config import RunConfig
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import checked_name, remove
 

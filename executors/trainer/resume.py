@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
-from finetuner.run_config import RunConfig
 
 FREE = ("run_name", "experiment_name", "description", "device", "num_workers", "to_onnx", "resume_from")
 """Fields that do not decide the weights, and names, which the data's versions replace."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import AlreadyExists, RunNotFound
-from finetuner.run_config import RunConfig
 
 CREATED, STARTED, FINISHED, FAILED, CANCELED = "CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"
 ENDED = (FINISHED, FAILED, CANCELED)

@@ -48,11 +48,11 @@ from executors.trainer.hooks.hook import Progress
 from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.training import Training
 from finetuner.catalogue import fashion
+from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, load_backbone, text_features
 from finetuner.models.onednn import prefer_onednn
-from finetuner.run_config import RunConfig
 
 RATE = 1e-5
 SET, CAMERA = "500x375", "4000x3000"  # pixels; the former as in Flickr30k

@@ -38,12 +38,12 @@ from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.training import Training
 from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
+from finetuner.config.run_config import RunConfig
 from finetuner.demo import MODEL, RECIPE
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation import evaluate_pairs, text_to_image
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, load_backbone
-from finetuner.run_config import RunConfig
 
 PROCESSES = 2
 LORA_RANK = 8

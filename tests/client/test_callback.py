@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.callback import (
+from finetuner.config.callbacks import (
     EarlyStopping,
     EvaluationCallback,
     MLflowLogger,

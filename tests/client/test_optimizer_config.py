@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from finetuner.exceptions import InvalidInput
-from finetuner.optimizer_config import (
+from finetuner.config.optimizer_config import (
     OPTIMIZER_OPTIONS,
     OPTIMIZERS,
     SCHEDULERS,
     checked_optimizer_options,
     checked_scheduler_options,
 )
-from finetuner.run_config import RunConfig
+from finetuner.config.run_config import RunConfig
+from finetuner.exceptions import InvalidInput
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

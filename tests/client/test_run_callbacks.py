@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
-from finetuner.callback import (
+from finetuner.config.callbacks import (
     BestModelCheckpoint,
     Callback,
     EarlyStopping,
@@ -21,11 +21,11 @@ from finetuner.callback import (
     WiSEFTCallback,
     callback_config,
 )
+from finetuner.config.run_callbacks import callback_datasets, metric_prefixes, read_callbacks, search_towers
+from finetuner.config.run_config import RunConfig
 from finetuner.evaluation import PREFIX
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import TOWERS
-from finetuner.run_callbacks import callback_datasets, metric_prefixes, read_callbacks, search_towers
-from finetuner.run_config import RunConfig
 
 GOOD: dict[str, Any] = {"model": "clip-mini", "train_data": "pairs"}
 SEED = EvaluationCallback("query", "index", model="clip-text", index_model="clip-vision")

@@ -9,8 +9,8 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput, NoSuchModel
-from finetuner.run_config import RunConfig
 
 GOOD: dict[str, Any] = {"model": "clip-mini", "train_data": "pairs"}
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400

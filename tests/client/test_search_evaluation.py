@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.callback import EvaluationCallback
+from finetuner.config.callbacks import EvaluationCallback
+from finetuner.config.run_callbacks import search_towers
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.evaluation import PREFIX, evaluate_pairs
@@ -18,7 +19,6 @@ from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.metrics import NINE, TEXTBOOK
 from finetuner.models.clip import TOWERS, Clip
 from finetuner.models.image_model import ImageModelConfig, ImagePreprocess, build
-from finetuner.run_callbacks import search_towers
 from finetuner.search_evaluation import evaluate_search, read_search_data
 
 Jpeg = Callable[[int], bytes]

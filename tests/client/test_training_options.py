@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from finetuner.callback import BestModelCheckpoint, EarlyStopping, callback_config
+from finetuner.config.callbacks import BestModelCheckpoint, EarlyStopping, callback_config
+from finetuner.config.run_config import RunConfig
+from finetuner.config.training_options import TrainingOptions
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import find_backbone
-from finetuner.run_config import RunConfig
-from finetuner.training_options import TrainingOptions
 
 GIVEN: dict[str, Any] = {
     "micro_batch_size": 8, "num_processes": 2, "compile": True, "gradient_checkpointing": True, "lora_rank": 8,

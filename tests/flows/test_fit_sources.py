@@ -10,8 +10,8 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner import session
-from finetuner.callback import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WiSEFTCallback
 from finetuner.catalogue import fashion
+from finetuner.config.callbacks import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WiSEFTCallback
 from finetuner.contract.wire import LABEL_TAG
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput

@@ -10,8 +10,8 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner import session
-from finetuner.callback import EvaluationCallback
 from finetuner.catalogue import fashion
+from finetuner.config.callbacks import EvaluationCallback
 from finetuner.contract.wire import LABEL_TAG
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import STAND_INS

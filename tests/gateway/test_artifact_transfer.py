@@ -30,11 +30,11 @@ from executors.trainer import artifact_checks, artifact_uploads, supervisor
 from executors.trainer.executor import Trainer
 from finetuner import artifact
 from finetuner.artifact import MANIFEST
+from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.inference import open_artifact
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, load_backbone
-from finetuner.run_config import RunConfig
 from tests.gateway.made_artifacts import WEIGHTS, make_artifact, seal, zipped
 from tests.waiting import wait_until
 

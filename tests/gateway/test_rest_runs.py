@@ -13,8 +13,8 @@ from executors.gateway.rest import logstream
 from executors.gateway.rest.logstream import OpenStreams, follow_log
 from executors.gateway.rest.run_forms import RunForm
 from executors.gateway.rest.run_request import described_run, run_config
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerServerError, InvalidInput, ResourceExhausted, RunNotFound
-from finetuner.run_config import RunConfig
 
 # What the published client sends for fit(model, train_data, ...): each field, null where nothing was said.
 CONFIG = {

@@ -14,9 +14,9 @@ from executors.trainer.hooks.weights import Weights, copied_weights
 from executors.trainer.loop.checkpoint import Checkpoint
 from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.training import Training
+from finetuner.config.run_config import RunConfig
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, load_backbone
-from finetuner.run_config import RunConfig
 
 
 class Recorder(Hook):

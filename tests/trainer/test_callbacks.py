@@ -15,7 +15,7 @@ from docarray import Document
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
 from finetuner import artifact
-from finetuner.callback import (
+from finetuner.config.callbacks import (
     BestModelCheckpoint,
     Callback,
     EarlyStopping,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from executors.trainer.execution import default_learning_rate
-from finetuner.run_config import RunConfig
+from finetuner.config.run_config import RunConfig
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from executors.trainer.hooks.guard import TOLERANCE, ScoreGuard
 from executors.trainer.hooks.hook import Progress
 from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
+from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip
-from finetuner.run_config import RunConfig
 
 
 @pytest.fixture(scope="module")

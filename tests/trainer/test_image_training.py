@@ -19,17 +19,17 @@ from executors.trainer.loop import image_task, training
 from executors.trainer.loop.image_task import ImageTask
 from executors.trainer.loop.metric_losses import MetricLoss
 from executors.trainer.loop.training import Training
-from finetuner.callback import EvaluationCallback
 from finetuner.catalogue import fashion
+from finetuner.config.callbacks import EvaluationCallback
+from finetuner.config.metric_config import CLASS_LOSSES, MetricConfig
+from finetuner.config.optimizer_config import OPTIMIZERS
+from finetuner.config.run_config import RunConfig
 from finetuner.documents.labelled import read_labelled
 from finetuner.exceptions import FinetunerError, InvalidInput
-from finetuner.metric_config import CLASS_LOSSES, MetricConfig
 from finetuner.models.backbones import STAND_INS, Backbone
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone, with_head
 from finetuner.models.pixels import normalised
-from finetuner.optimizer_config import OPTIMIZERS
-from finetuner.run_config import RunConfig
 from finetuner.search_evaluation import evaluate_search, read_search_data
 
 RANDOM = Backbone("resnet-mini-random", "test_resnet", "random", task="image-to-image")

@@ -15,13 +15,13 @@ from executors.trainer.hooks.hook import Progress
 from executors.trainer.hooks.lora import MergeAdapters, TrainAdapters, adapted
 from executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, copied_weights
 from executors.trainer.loop.optimization import make_optimizer
-from finetuner.callback import BestModelCheckpoint
+from finetuner.config.callbacks import BestModelCheckpoint
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, load_backbone, text_features
 from finetuner.models.image_network import Average, ImageNetwork
 from finetuner.models.model_kinds import load_model, save_model
-from finetuner.run_config import RunConfig
 from tests.trainer.short_training import Announce, Recorder, equal, trained
 
 TINY_TIMM = {"embed_dim": 16, "vision_cfg": {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224,

@@ -14,8 +14,7 @@ import torch
 from pytorch_metric_learning import losses, miners
 
 from executors.trainer.loop.metric_losses import MetricLoss
-from finetuner.exceptions import InvalidInput
-from finetuner.metric_config import (
+from finetuner.config.metric_config import (
     CLASS_LOSSES,
     LOSSES,
     METRIC_LOSSES,
@@ -25,6 +24,7 @@ from finetuner.metric_config import (
     WITHOUT_MINER,
     MetricConfig,
 )
+from finetuner.exceptions import InvalidInput
 
 # What needs other losses, takes no labels, or is a base of others.
 OTHER_LOSSES = {

@@ -12,10 +12,10 @@ from transformers import get_scheduler
 
 from executors.trainer.loop.layer_decay import depths
 from executors.trainer.loop.optimization import learning_rate_factor, make_optimizer
+from finetuner.config.optimizer_config import LAYER_DECAY, OPTIMIZER_OPTIONS, OPTIMIZERS, OWN_OPTIONS, SCHEDULERS
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip
-from finetuner.optimizer_config import LAYER_DECAY, OPTIMIZER_OPTIONS, OPTIMIZERS, OWN_OPTIONS, SCHEDULERS
-from finetuner.run_config import RunConfig
 
 # How torch computes, not what; maximize would climb the loss.
 MECHANICS = {"params", "lr", "foreach", "fused", "capturable", "differentiable", "maximize"}

@@ -27,12 +27,12 @@ from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.image_task import ImageTask
 from executors.trainer.loop.interrupt import EXIT_CODE, Interrupt
 from executors.trainer.loop.training import Training
-from finetuner.callback import BestModelCheckpoint
+from finetuner.config.callbacks import BestModelCheckpoint
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.models.backbones import STAND_INS, Backbone, find_backbone
 from finetuner.models.clip import load_backbone
 from finetuner.models.image_weights import load_image_backbone, with_head
-from finetuner.run_config import RunConfig
 
 Weights = Mapping[str, torch.Tensor]
 RANDOM = Backbone("resnet-mini-random", "test_resnet", "random", task="image-to-image")

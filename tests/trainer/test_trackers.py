@@ -20,7 +20,7 @@ from executors.trainer.hooks.hook import Progress, closing
 from executors.trainer.hooks.tracker_checks import wandb_mode
 from executors.trainer.hooks.trackers import make_tracker
 from executors.trainer.run_folder import RunFolder
-from finetuner.callback import (
+from finetuner.config.callbacks import (
     Callback,
     EvaluationCallback,
     MLflowLogger,
@@ -28,10 +28,10 @@ from finetuner.callback import (
     WandBLogger,
     callback_config,
 )
+from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.models.clip import Clip
-from finetuner.run_config import RunConfig
 
 Ask = Callable[..., Any]
 Push = Callable[..., Any]

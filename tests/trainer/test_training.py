@@ -19,10 +19,10 @@ from executors.trainer.loop import clip_task, training
 from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.contrastive import CLIPLoss
 from executors.trainer.loop.training import Training
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, load_backbone
-from finetuner.run_config import RunConfig
 
 Weights = Mapping[str, torch.Tensor]
 BASE: dict[str, Any] = {"epochs": 2, "device": "cpu", "seed": 0}

@@ -14,15 +14,15 @@ from executors.trainer.hooks.weights import KeepBestModel, Weights, copied_weigh
 from executors.trainer.hooks.wise_ft import MixWeights, Point, SweepMixes, best_point, interpolated, kept_files
 from executors.trainer.run_folder import RunFolder
 from finetuner.artifact import read_manifest, verify
-from finetuner.callback import BestModelCheckpoint, WiSEFTCallback, callback_config
 from finetuner.catalogue import fashion
+from finetuner.config.callbacks import BestModelCheckpoint, WiSEFTCallback, callback_config
+from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation import evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, load_backbone
 from finetuner.models.model_kinds import load_model
-from finetuner.run_config import RunConfig
 from tests.trainer.short_training import Announce, Recorder, equal, trained
 
 ALPHAS = [0.25, 0.5]

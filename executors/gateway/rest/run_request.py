@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from finetuner.config.run_config import refuse_unsupported
 from finetuner.exceptions import InvalidInput
-from finetuner.run_config import refuse_unsupported
 
 from .run_forms import RunForm
 

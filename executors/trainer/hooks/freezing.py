@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from finetuner.config.training_options import TEXT_PART, VISION_PART
 from finetuner.exceptions import InvalidInput
-from finetuner.training_options import TEXT_PART, VISION_PART
 
 from .hook import Hook, Progress
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from finetuner.callback import (
+from finetuner.config.callbacks import (
     BestModelCheckpoint,
     Callback,
     EarlyStopping,
@@ -17,9 +17,9 @@ from finetuner.callback import (
     WandBLogger,
     WiSEFTCallback,
 )
+from finetuner.config.run_callbacks import metric_prefixes, read_callbacks
+from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, read_pairs
-from finetuner.run_callbacks import metric_prefixes, read_callbacks
-from finetuner.run_config import RunConfig
 from finetuner.search_evaluation import read_search_data
 from finetuner.workspace.datasets import Datasets
 

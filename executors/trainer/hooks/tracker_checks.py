@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from finetuner.callback import Callback, Logger, MLflowLogger, TensorBoardLogger, WandBLogger
+from finetuner.config.callbacks import Callback, Logger, MLflowLogger, TensorBoardLogger, WandBLogger
 from finetuner.exceptions import InvalidInput
 
 PACKAGES: dict[type[Logger], str] = {WandBLogger: "wandb", MLflowLogger: "mlflow", TensorBoardLogger: "tensorboard"}

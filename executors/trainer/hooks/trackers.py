@@ -14,9 +14,9 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
 
-from finetuner.callback import Logger, MLflowLogger, TensorBoardLogger, WandBLogger
+from finetuner.config.callbacks import Logger, MLflowLogger, TensorBoardLogger, WandBLogger
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError
-from finetuner.run_config import RunConfig
 
 from ..run_folder import RunFolder
 from .evaluation import Scores

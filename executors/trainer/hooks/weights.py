@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from finetuner.callback import BestModelCheckpoint, EarlyStopping
+from finetuner.config.callbacks import BestModelCheckpoint, EarlyStopping
 from finetuner.models.model_kinds import Model, save_model
 
 from .hook import Hook, Progress

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip, text_features
-from finetuner.run_config import RunConfig
 
 from ..data.training_data import Plan, TrainingData
 from .contrastive import CLIPLoss, PairLoss, SigLIPLoss

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.image_model import ImageModel
-from finetuner.run_config import RunConfig
 
 from ..data.class_sampler import class_batch_count, random_batch_count
 from ..data.image_data import ImageData

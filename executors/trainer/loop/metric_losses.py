@@ -8,8 +8,8 @@ import torch
 from pytorch_metric_learning import losses, miners
 from torch import nn
 
+from finetuner.config.metric_config import MEMORY_SIZE, MetricConfig
 from finetuner.exceptions import InvalidInput
-from finetuner.metric_config import MEMORY_SIZE, MetricConfig
 
 
 class Memory(losses.CrossBatchMemory):  # type: ignore[misc]  # the library has no types

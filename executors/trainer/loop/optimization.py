@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from finetuner.config.optimizer_config import LAYER_DECAY
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
-from finetuner.optimizer_config import LAYER_DECAY
-from finetuner.run_config import RunConfig
 
 from .layer_decay import depths
 

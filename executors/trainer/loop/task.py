@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from finetuner.config.run_config import RunConfig
 from finetuner.models.model_kinds import Model
-from finetuner.run_config import RunConfig
 
 
 @dataclass(frozen=True)

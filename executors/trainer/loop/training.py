@@ -18,9 +18,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError
 from finetuner.models.pixels import normalised
-from finetuner.run_config import RunConfig
 
 from ..data.ahead import ahead
 from ..data.crops import augment

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from .contract.checks import choice, flag, number, options, text, whole
-from .exceptions import InvalidInput
+from ..contract.checks import choice, flag, number, options, text, whole
+from ..exceptions import InvalidInput
+from ..models.backbones import IMAGE_TASK, Backbone, find_backbone
+from ..models.image_model import pooling_of
+from ..models.model_kinds import towers_of
+from ..workspace.folder import checked_name
 from .metric_config import MEMORY_SIZE, MetricConfig
-from .models.backbones import IMAGE_TASK, Backbone, find_backbone
-from .models.image_model import pooling_of
-from .models.model_kinds import towers_of
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
 from .run_callbacks import checked_callbacks
 from .training_options import TrainingOptions
-from .workspace.folder import checked_name
 
 # loss of a CLIP -> option -> (low, high)
 LOSSES = {"CLIPLoss": {"label_smoothing": (0.0, 0.99)}, "SigLIPLoss": {"logit_bias": (-100.0, 100.0)}}

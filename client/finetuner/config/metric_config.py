@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .contract.checks import choice, flag, number, options, text, whole
-from .exceptions import InvalidInput
+from ..contract.checks import choice, flag, number, options, text, whole
+from ..exceptions import InvalidInput
 from .optimizer_config import OPTIMIZERS, OWN_OPTIONS
 
 Defaults = Mapping[str, Any]

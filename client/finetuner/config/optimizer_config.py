@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .contract.checks import choice, flag, number, options, whole
-from .exceptions import InvalidInput
+from ..contract.checks import choice, flag, number, options, whole
+from ..exceptions import InvalidInput
 
 Range = tuple[float, float]
 Rule = Range | tuple[Range, Range] | None

@@ -6,7 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from .callback import (
+from ..contract.checks import choice, options
+from ..exceptions import InvalidInput
+from ..metrics import NINE, TEXTBOOK
+from ..workspace.folder import checked_name
+from .callbacks import (
     BestModelCheckpoint,
     Callback,
     EarlyStopping,
@@ -16,10 +20,6 @@ from .callback import (
     callback_data,
     list_callbacks,
 )
-from .contract.checks import choice, options
-from .exceptions import InvalidInput
-from .metrics import NINE, TEXTBOOK
-from .workspace.folder import checked_name
 
 ONCE = tuple(name for name in list_callbacks() if name != EvaluationCallback.__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .contract.checks import flag, number, options, text, whole
-from .exceptions import InvalidInput
-from .models.backbones import IMAGE_TASK, Backbone
+from ..contract.checks import flag, number, options, text, whole
+from ..exceptions import InvalidInput
+from ..models.backbones import IMAGE_TASK, Backbone
 
 TEXT_PART, VISION_PART = "text", "vision"
 FOR_PAIRS = ("frozen",)
