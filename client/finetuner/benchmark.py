@@ -190,7 +190,7 @@ def score_pairs(model: Model, documents: Iterable[Document], limit: int) -> tupl
         InvalidInput: no pair.
     """
     from .documents.pairs import read_pair
-    from .evaluation import PREFIX, encode_pairs, score
+    from .evaluation.pairs import PREFIX, encode_pairs, score
     from .models.clip import Clip
 
     assert isinstance(model, Clip)
@@ -210,7 +210,7 @@ def score_pictures(model: Model, documents: Iterable[Document], limit: int) -> t
     Raises:
         InvalidInput: no picture.
     """
-    from .search_evaluation import evaluate_search, read_search_data
+    from .evaluation.search import evaluate_search, read_search_data
 
     queries, index = {}, []
     for document in documents:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .benchmark_sets import SETS
-from .evaluation import RECALLS, image_to_text, text_to_image
+from .evaluation.pairs import RECALLS, image_to_text, text_to_image
 from .exceptions import InvalidInput, NoSuchModel
 from .metrics import NINE
 from .models.backbones import Backbone, find_backbone

@@ -16,7 +16,7 @@ import finetuner
 from .catalogue import fashion
 from .contract.wire import LABEL_TAG, LANGUAGE_TAG
 from .documents.pairs import make_pair
-from .evaluation import text_to_image
+from .evaluation.pairs import text_to_image
 from .exceptions import InvalidInput
 from .metrics import hit_by_chance
 from .report import Example, Thumbnail, write_report

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .evaluation import encode_pairs, image_to_text, score, text_to_image
+from .evaluation.pairs import encode_pairs, image_to_text, score, text_to_image
 from .exceptions import InvalidInput
 from .models.clip import Clip
 

@@ -11,7 +11,7 @@ from finetuner.artifacts.registry import LIVE, Models
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters
 from finetuner.documents.pairs import read_pairs
-from finetuner.evaluation import LIMIT, evaluate_pairs
+from finetuner.evaluation.pairs import LIMIT, evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip
 from finetuner.models.onednn import prefer_onednn

@@ -41,7 +41,7 @@ from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.demo import MODEL, RECIPE
 from finetuner.documents.pairs import Pair
-from finetuner.evaluation import evaluate_pairs, text_to_image
+from finetuner.evaluation.pairs import evaluate_pairs, text_to_image
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, load_backbone
 

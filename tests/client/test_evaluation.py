@@ -10,7 +10,7 @@ import pytest
 
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair
-from finetuner.evaluation import PREFIX, evaluate_pairs, image_to_text, text_to_image
+from finetuner.evaluation.pairs import PREFIX, evaluate_pairs, image_to_text, text_to_image
 from finetuner.exceptions import InvalidInput
 from finetuner.metrics import NINE, TEXTBOOK
 from finetuner.models.clip import Clip

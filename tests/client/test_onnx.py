@@ -27,7 +27,7 @@ from finetuner.artifact import MANIFEST, sealed, sha256_of
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair
 from finetuner.encoding import Encoder
-from finetuner.evaluation import evaluate_pairs
+from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import (
     ArtifactNotFound,
     CorruptedArtifact,

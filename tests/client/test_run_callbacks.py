@@ -23,7 +23,7 @@ from finetuner.config.callbacks import (
 )
 from finetuner.config.run_callbacks import callback_datasets, metric_prefixes, read_callbacks, search_towers
 from finetuner.config.run_config import RunConfig
-from finetuner.evaluation import PREFIX
+from finetuner.evaluation.pairs import PREFIX
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import TOWERS
 

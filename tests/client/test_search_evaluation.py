@@ -14,12 +14,12 @@ from finetuner.config.callbacks import EvaluationCallback
 from finetuner.config.run_callbacks import search_towers
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import make_pair, read_pairs
-from finetuner.evaluation import PREFIX, evaluate_pairs
+from finetuner.evaluation.pairs import PREFIX, evaluate_pairs
+from finetuner.evaluation.search import evaluate_search, read_search_data
 from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.metrics import NINE, TEXTBOOK
 from finetuner.models.clip import TOWERS, Clip
 from finetuner.models.image_model import ImageModelConfig, ImagePreprocess, build
-from finetuner.search_evaluation import evaluate_search, read_search_data
 
 Jpeg = Callable[[int], bytes]
 WORDS = ["red", "blue", "green", "dress", "shirt", "coat", "striped", "plain", "long", "short"]

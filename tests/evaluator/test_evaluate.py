@@ -15,7 +15,7 @@ from finetuner.artifact import Manifest, publish
 from finetuner.catalogue import fashion
 from finetuner.contract import wire
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
-from finetuner.evaluation import evaluate_pairs
+from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import ArtifactNotFound, DatasetNotFound, FinetunerError, InvalidInput
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, Clip, load_backbone

@@ -25,10 +25,10 @@ from finetuner.config.callbacks import (
     callback_config,
 )
 from finetuner.contract.wire import LABEL_TAG
+from finetuner.evaluation.search import evaluate_search, read_search_data
 from finetuner.exceptions import DatasetNotFound, InvalidInput
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, load_backbone
-from finetuner.search_evaluation import evaluate_search, read_search_data
 
 Ask = Callable[..., Any]
 Push = Callable[..., Any]

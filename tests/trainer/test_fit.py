@@ -18,7 +18,7 @@ from executors.trainer import executor
 from executors.trainer.executor import Trainer
 from finetuner import artifact
 from finetuner.documents.pairs import make_pair, read_pairs
-from finetuner.evaluation import evaluate_pairs
+from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import load_backbone

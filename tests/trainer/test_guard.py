@@ -14,7 +14,7 @@ from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
-from finetuner.evaluation import evaluate_pairs
+from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip
 

@@ -25,12 +25,12 @@ from finetuner.config.metric_config import CLASS_LOSSES, MetricConfig
 from finetuner.config.optimizer_config import OPTIMIZERS
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.labelled import read_labelled
+from finetuner.evaluation.search import evaluate_search, read_search_data
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.models.backbones import STAND_INS, Backbone
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone, with_head
 from finetuner.models.pixels import normalised
-from finetuner.search_evaluation import evaluate_search, read_search_data
 
 RANDOM = Backbone("resnet-mini-random", "test_resnet", "random", task="image-to-image")
 WIDE = {"margin": 0.3}  # so that the random network violates triplets

@@ -18,7 +18,7 @@ from finetuner.catalogue import fashion
 from finetuner.config.callbacks import BestModelCheckpoint, WiSEFTCallback, callback_config
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
-from finetuner.evaluation import evaluate_pairs
+from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, load_backbone

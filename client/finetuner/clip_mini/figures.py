@@ -5,7 +5,7 @@ from pathlib import Path
 
 from finetuner.catalogue import Picture, fashion, shapes
 from finetuner.documents.pairs import Pair
-from finetuner.evaluation import evaluate_pairs, text_to_image
+from finetuner.evaluation.pairs import evaluate_pairs, text_to_image
 from finetuner.metrics import hit_by_chance
 from finetuner.models.clip import load_folder
 

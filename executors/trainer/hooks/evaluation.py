@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetuner.documents.pairs import Pair
-from finetuner.evaluation import evaluate_pairs
+from finetuner.evaluation.pairs import evaluate_pairs
+from finetuner.evaluation.search import SearchData, evaluate_search
 from finetuner.models.clip import Clip
-from finetuner.search_evaluation import SearchData, evaluate_search
 
 from ..run_folder import RunFolder
 from .hook import Hook, Progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from finetuner.evaluation import RECALLS, image_to_text, mean_recall, text_to_image
+from finetuner.evaluation.pairs import RECALLS, image_to_text, mean_recall, text_to_image
 from finetuner.models.clip import Clip
 
 from .evaluation import ScoreEvaluationData

@@ -20,7 +20,7 @@ from finetuner.config.callbacks import (
 from finetuner.config.run_callbacks import metric_prefixes, read_callbacks
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, read_pairs
-from finetuner.search_evaluation import read_search_data
+from finetuner.evaluation.search import read_search_data
 from finetuner.workspace.datasets import Datasets
 
 from ..run_folder import RunFolder

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetuner.documents.pairs import Pair
-from finetuner.evaluation import evaluate_pairs, mean_recall
+from finetuner.evaluation.pairs import evaluate_pairs, mean_recall
 from finetuner.models.clip import Clip
 from finetuner.workspace.folder import write_atomically
 

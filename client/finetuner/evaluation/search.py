@@ -12,19 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .config.callbacks import EvaluationCallback
-from .config.run_callbacks import search_towers
-from .contract.wire import LABEL_TAG
-from .documents.images import decode, is_text, read_data_uri
-from .documents.pairs import png, read_pair
-from .exceptions import InvalidDocument, InvalidInput
-from .metrics import nearest, retrieval_metrics
-from .models.clip import TEXT, TOWERS, VISION
+from ..config.callbacks import EvaluationCallback
+from ..config.run_callbacks import search_towers
+from ..contract.wire import LABEL_TAG
+from ..documents.images import decode, is_text, read_data_uri
+from ..documents.pairs import png, read_pair
+from ..exceptions import InvalidDocument, InvalidInput
+from ..metrics import nearest, retrieval_metrics
+from ..models.clip import TEXT, TOWERS, VISION
 
 if TYPE_CHECKING:
     from docarray import Document
 
-    from .models.model_kinds import Model
+    from ..models.model_kinds import Model
 
 THUMBNAIL = 96
 MAX_MATCHES = 20

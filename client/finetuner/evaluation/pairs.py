@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .documents.images import decode
-from .documents.pairs import Pair
-from .exceptions import InvalidDocument, InvalidInput
-from .metrics import nearest, retrieval_metrics
-from .models.clip import TEXT, VISION, Clip
+from ..documents.images import decode
+from ..documents.pairs import Pair
+from ..exceptions import InvalidDocument, InvalidInput
+from ..metrics import nearest, retrieval_metrics
+from ..models.clip import TEXT, VISION, Clip
 
 if TYPE_CHECKING:
     import numpy as np
