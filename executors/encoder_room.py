@@ -26,7 +26,7 @@ from finetuner.documents.parts import parts_of
 from finetuner.documents.uris import read_any_host, read_public
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import TEXT
-from finetuner.onnx_session import SessionOptions, providers
+from finetuner.onnx.session import SessionOptions, providers
 
 # Every room of a chain gets the same parameters, so these are no mistake of the caller's.
 INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails")

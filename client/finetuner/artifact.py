@@ -32,8 +32,8 @@ from .workspace.folder import Workspace, publish_folder, temporary_folder
 if TYPE_CHECKING:
     from .documents.pairs import Pair
     from .models.model_kinds import Model
-    from .onnx_model import OnnxModel
-    from .onnx_session import SessionOptions
+    from .onnx.model import OnnxModel
+    from .onnx.session import SessionOptions
 
 log = logging.getLogger("finetuner")
 
@@ -147,7 +147,7 @@ def publish(
 
 def _export(model: Model, folder: Path, *, int8: bool, pairs: Sequence[Pair]) -> None:
     from .models.clip import Clip
-    from .onnx_export import MAX_DIFFERENCE, export_int8, export_onnx
+    from .onnx.export import MAX_DIFFERENCE, export_int8, export_onnx
 
     for tower, difference in export_onnx(model, folder).items():
         log.info("ONNX of %s differs from torch by %.1e, of %.0e allowed", tower, difference, MAX_DIFFERENCE)
@@ -278,7 +278,7 @@ def load_onnx(
     Raises:
         ArtifactNotFound, CorruptedArtifact, CorruptedONNXModel, InvalidInput
     """
-    from . import onnx_model
+    from .onnx import model as onnx_model
 
     manifest = verify(folder)
     return onnx_model.load_onnx(

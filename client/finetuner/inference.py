@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from docarray import Document, DocumentArray
 
-    from .onnx_model import OnnxModel
+    from .onnx.model import OnnxModel
 
     Data = TypeVar("Data", DocumentArray, list[str])
 
@@ -75,7 +75,7 @@ def build_model(
     row = find_backbone(name)
     tower = selected(select_model, towers_of(row), name)
     if is_onnx:
-        from .onnx_export import as_onnx
+        from .onnx.export import as_onnx
 
         onnx = as_onnx(load_row(row, "cpu", model_options=model_options), tower, device)
         return InferenceModel(onnx, tower, batch_size)

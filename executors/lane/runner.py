@@ -16,7 +16,7 @@ from finetuner.models.clip import TEXT, VISION, Clip
 from finetuner.models.image_model import ImageModel
 from finetuner.models.onednn import prefer_onednn
 from finetuner.models.pixels import cropped
-from finetuner.onnx_model import OnnxModel
+from finetuner.onnx.model import OnnxModel
 
 from .settings import EngineSettings
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from finetuner.contract.checks import choice, flag, number, whole
 from finetuner.exceptions import InvalidInput
-from finetuner.onnx_session import SessionOptions
+from finetuner.onnx.session import SessionOptions
 
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
 ENGINES = ("torch", "onnx")

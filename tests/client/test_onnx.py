@@ -22,7 +22,7 @@ from torch import nn
 from transformers import XLMRobertaConfig
 
 import finetuner
-from finetuner import artifact, onnx_export, onnx_int8
+from finetuner import artifact
 from finetuner.artifact import MANIFEST, sealed, sha256_of
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair
@@ -40,10 +40,12 @@ from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TEXT, TOWERS, VISION, Clip
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone
-from finetuner.onnx_export import as_onnx, export_onnx
-from finetuner.onnx_int8 import cost_of_int8
-from finetuner.onnx_model import ONNX_FILE
-from finetuner.onnx_session import TOKENS, SessionOptions, open_session, providers
+from finetuner.onnx import export as onnx_export
+from finetuner.onnx import int8 as onnx_int8
+from finetuner.onnx.export import as_onnx, export_onnx
+from finetuner.onnx.int8 import cost_of_int8
+from finetuner.onnx.model import ONNX_FILE
+from finetuner.onnx.session import TOKENS, SessionOptions, open_session, providers
 from finetuner.workspace.folder import Workspace
 
 from .conftest import ARTIFACT_ID, manifest

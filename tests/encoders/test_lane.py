@@ -26,7 +26,7 @@ from finetuner.documents.images import decode
 from finetuner.exceptions import ArtifactNotFound, FinetunerServerError, ResourceExhausted, UndecodableImage
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TEXT, VISION, Clip, load_backbone
-from finetuner.onnx_model import OnnxModel
+from finetuner.onnx.model import OnnxModel
 from finetuner.workspace.folder import Workspace
 
 from .conftest import TUNED, Start

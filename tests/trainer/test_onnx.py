@@ -10,8 +10,9 @@ import pytest
 
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
-from finetuner import artifact, onnx_export
+from finetuner import artifact
 from finetuner.models.clip import TOWERS
+from finetuner.onnx import export as onnx_export
 
 Work = Callable[..., tuple[int, RunFolder]]
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln"]

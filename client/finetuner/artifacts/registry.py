@@ -18,8 +18,8 @@ from ..models.weights import shared_folder
 from ..workspace.folder import Workspace
 
 if TYPE_CHECKING:
-    from ..onnx_model import OnnxModel
-    from ..onnx_session import SessionOptions
+    from ..onnx.model import OnnxModel
+    from ..onnx.session import SessionOptions
 
 LIVE = "live"
 # What `live` means for searches: it follows once every document has been encoded again. Only the indexer sets it.
@@ -124,7 +124,7 @@ class Models:
             folder = self._workspace.artifacts / model_id
             tower = self._tower(artifact.read_manifest(folder).towers)
             return artifact.load_onnx(folder, tower, self._device, int8=int8, session_options=session_options)
-        from ..onnx_export import as_onnx
+        from ..onnx.export import as_onnx
 
         row = find_backbone(model_id)
         model = load_row(row, "cpu", weights_folder(self._workspace))

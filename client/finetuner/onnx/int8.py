@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .evaluation.pairs import encode_pairs, image_to_text, score, text_to_image
-from .exceptions import InvalidInput
-from .models.clip import Clip
+from ..evaluation.pairs import encode_pairs, image_to_text, score, text_to_image
+from ..exceptions import InvalidInput
+from ..models.clip import Clip
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .documents.pairs import Pair
-    from .onnx_model import OnnxModel
+    from ..documents.pairs import Pair
+    from .model import OnnxModel
 
 MAX_PAIRS = 1000
 K = 5

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .exceptions import ArtifactNotFound, InvalidInput
-from .models.clip import CONFIG_FILE, TEXT, load_tokenizer
-from .models.image_model import image_transform
-from .models.image_weights import holds_image_model, read_image_config
-from .models.pixels import batched
-from .onnx_session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
+from ..exceptions import ArtifactNotFound, InvalidInput
+from ..models.clip import CONFIG_FILE, TEXT, load_tokenizer
+from ..models.image_model import image_transform
+from ..models.image_weights import holds_image_model, read_image_config
+from ..models.pixels import batched
+from .session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
 
 if TYPE_CHECKING:
     import torch

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from .documents.pairs import Pair
-from .exceptions import FinetunerError
-from .models.clip import TEXT, TOWERS, Clip, causal_text_features, reads_end_token
-from .models.model_kinds import Model
-from .models.text_towers import padding_token
-from .onnx_int8 import cost_of_int8, quantise
-from .onnx_model import INT8_FILE, ONNX_FILE, OnnxModel
-from .onnx_session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
+from ..documents.pairs import Pair
+from ..exceptions import FinetunerError
+from ..models.clip import TEXT, TOWERS, Clip, causal_text_features, reads_end_token
+from ..models.model_kinds import Model
+from ..models.text_towers import padding_token
+from .int8 import cost_of_int8, quantise
+from .model import INT8_FILE, ONNX_FILE, OnnxModel
+from .session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
 
 MAX_DIFFERENCE = 1e-3
 MAX_BYTES = 2**31 - 2**24  # a protobuf ends at 2 GiB, and the graph takes some of it

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .contract.checks import choice, flag, options, whole
-from .exceptions import CorruptedONNXModel, InvalidInput
+from ..contract.checks import choice, flag, options, whole
+from ..exceptions import CorruptedONNXModel, InvalidInput
 
 TOKENS, PIXELS, EMBEDDINGS = "tokens", "pixels", "embeddings"
 PADDING = "padding"
