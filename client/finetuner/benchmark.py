@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import finetuner
 
-from . import artifact as artifacts
+from .artifacts import manifest as artifacts
 from .benchmark_sets import BenchmarkSet, find_set
 from .benchmark_table import TUNED, ZERO_SHOT, Row, add_row, read_rows
 from .config.callbacks import EvaluationCallback

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import artifact
+from .artifacts import manifest as artifact
 from .contract.checks import choice
 from .contract.wire import ARTIFACT_TAG, error_of
 from .documents.uris import read_local

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .artifact import read_manifest, zip_folder
+from .artifacts.manifest import read_manifest, zip_folder
 from .contract import wire
 from .progress import bar
 from .run import fetch_artifact, save_zip

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import artifact, examples
+from . import examples
+from .artifacts import manifest as artifact
 from .contract import wire
 from .contract.checks import whole
 from .exceptions import RunFailedError, RunInProgressError, RunPreparingError

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import HTTPException, Path, Request, Response
 
-from finetuner.artifact import MAX_TOTAL_BYTES
+from finetuner.artifacts.manifest import MAX_TOTAL_BYTES
 from finetuner.exceptions import InvalidInput
 
 from .artifact_zip import ZIP, find_zip, take_zip

@@ -17,7 +17,7 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from finetuner.artifact import MANIFEST, Manifest, parse_manifest
+from finetuner.artifacts.manifest import MANIFEST, Manifest, parse_manifest
 from finetuner.contract import wire
 from finetuner.contract.wire import ERROR_TAG
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finetuner.artifact import MANIFEST, MAX_FILES, MAX_TOTAL_BYTES, UNZIP_ERRORS, Manifest, unzip, verify
+from finetuner.artifacts.manifest import MANIFEST, MAX_FILES, MAX_TOTAL_BYTES, UNZIP_ERRORS, Manifest, unzip, verify
 from finetuner.artifacts.registry import ARTIFACT_ID
 from finetuner.exceptions import CorruptedArtifact, InvalidInput
 from finetuner.workspace.folder import NAME

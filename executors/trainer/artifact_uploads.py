@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from finetuner.artifact import MANIFEST, MAX_TOTAL_BYTES, Manifest
+from finetuner.artifacts.manifest import MANIFEST, MAX_TOTAL_BYTES, Manifest
 from finetuner.exceptions import AlreadyExists, InvalidInput
 from finetuner.workspace.folder import Workspace, publish_folder
 

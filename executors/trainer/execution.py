@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 
-from finetuner.artifact import Manifest, publish
+from finetuner.artifacts.manifest import Manifest, publish
 from finetuner.artifacts.registry import Models, weights_folder
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.labelled import iterate_labelled

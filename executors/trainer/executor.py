@@ -14,7 +14,7 @@ from prometheus_client import Gauge
 from sqlalchemy import URL
 
 from executors.room import Room, control
-from finetuner.artifact import MANIFEST, read_manifest
+from finetuner.artifacts.manifest import MANIFEST, read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models, weights_folder
 from finetuner.config.run_callbacks import callback_datasets, read_callbacks
 from finetuner.config.run_config import RunConfig

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from finetuner import artifact
-from finetuner.artifact import Manifest
+from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.manifest import Manifest
 from finetuner.catalogue import Picture, fashion
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, load_backbone

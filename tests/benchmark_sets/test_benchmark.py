@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from finetuner import artifact
+from finetuner.artifacts import manifest as artifact
 from finetuner.benchmark import Benchmark
 from finetuner.catalogue import Picture
 from finetuner.cli import app

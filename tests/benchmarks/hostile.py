@@ -38,7 +38,7 @@ from docarray import Document, DocumentArray
 from jina import Client
 from PIL import Image
 
-from finetuner.artifact import Manifest, load, publish
+from finetuner.artifacts.manifest import Manifest, load, publish
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, ARTIFACTS_PROMOTE, ENCODE, ERROR_TAG, read_reply
 from finetuner.documents.images import decode

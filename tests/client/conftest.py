@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from finetuner import artifact
-from finetuner.artifact import Manifest
+from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.manifest import Manifest
 from finetuner.models.backbones import Backbone, find_backbone
 from finetuner.models.clip import TOWERS, Clip, load_backbone
 from finetuner.workspace.folder import Workspace

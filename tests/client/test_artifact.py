@@ -13,8 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetuner import artifact
-from finetuner.artifact import MANIFEST, load, parse_manifest, publish, read_manifest, sealed, unzip, verify, zip_folder
+from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.manifest import (
+    MANIFEST,
+    load,
+    parse_manifest,
+    publish,
+    read_manifest,
+    sealed,
+    unzip,
+    verify,
+    zip_folder,
+)
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
 from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace

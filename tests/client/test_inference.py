@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner import artifact, encoding
+from finetuner import encoding
+from finetuner.artifacts import manifest as artifact
 from finetuner.documents.images import decode
 from finetuner.documents.uris import read_local
 from finetuner.encoding import encode_documents

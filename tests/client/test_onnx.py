@@ -22,8 +22,8 @@ from torch import nn
 from transformers import XLMRobertaConfig
 
 import finetuner
-from finetuner import artifact
-from finetuner.artifact import MANIFEST, sealed, sha256_of
+from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.manifest import MANIFEST, sealed, sha256_of
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair
 from finetuner.encoding import Encoder

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner import artifact, examples
+from finetuner import examples
+from finetuner.artifacts import manifest as artifact
 from finetuner.contract import wire
 from finetuner.exceptions import (
     CorruptedArtifact,

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertTokenizer, XLMRobertaConfig
 
 import finetuner
-from finetuner import artifact
+from finetuner.artifacts import manifest as artifact
 from finetuner.exceptions import CorruptedArtifact, KeysMismatchError, NoSuchModel
 from finetuner.models.backbones import Backbone, find_backbone
 from finetuner.models.clip import TEXT, TOWERS, VISION, Clip, load_backbone, load_towers, save_towers, text_features

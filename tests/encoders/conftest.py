@@ -13,8 +13,8 @@ import torch
 from executors.encoder_room import EncoderRoom
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
-from finetuner import artifact
-from finetuner.artifact import Manifest, publish
+from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.manifest import Manifest, publish
 from finetuner.catalogue import fashion
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, Clip, load_backbone

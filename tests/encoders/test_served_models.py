@@ -15,8 +15,8 @@ from docarray import Document, DocumentArray
 from executors.encoder_room import EncoderRoom
 from executors.lane.runner import Runner
 from executors.text_encoder.executor import TextEncoder
-from finetuner import artifact
-from finetuner.artifact import MANIFEST
+from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.manifest import MANIFEST
 from finetuner.artifacts.registry import Models
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import CorruptedArtifact, CorruptedMetadata, FinetunerServerError

@@ -11,7 +11,7 @@ import torch
 from docarray import DocumentArray
 
 from executors.evaluator.executor import Evaluator
-from finetuner.artifact import Manifest, publish
+from finetuner.artifacts.manifest import Manifest, publish
 from finetuner.catalogue import fashion
 from finetuner.contract import wire
 from finetuner.documents.pairs import Pair, make_pair, read_pairs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finetuner.artifact import Manifest, publish
+from finetuner.artifacts.manifest import Manifest, publish
 from finetuner.catalogue import fashion
 from finetuner.models.backbones import STAND_INS, find_backbone
 from finetuner.models.model_kinds import load_row, towers_of

@@ -16,7 +16,7 @@ from docarray import Document, DocumentArray
 import finetuner
 from executors.finetuner_executor.executor import PRIVATE_URIS, FinetunerExecutor
 from executors.finetuner_executor.threads import set_threads
-from finetuner.artifact import zip_folder
+from finetuner.artifacts.manifest import zip_folder
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import (
     ArtifactNotFound,

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import finetuner
-from finetuner.artifact import MANIFEST, sha256_of
+from finetuner.artifacts.manifest import MANIFEST, sha256_of
 from finetuner.cli import app
 from finetuner.exceptions import ArtifactNotFound, InvalidInput
 from finetuner.running_flow import RunningFlow

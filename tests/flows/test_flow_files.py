@@ -16,7 +16,7 @@ from docarray import Document, DocumentArray
 from jina import Client
 from jina.excepts import BadServerFlow
 
-from finetuner.artifact import Manifest, publish
+from finetuner.artifacts.manifest import Manifest, publish
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
 from finetuner.exceptions import InvalidInput

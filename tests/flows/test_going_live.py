@@ -11,7 +11,7 @@ import torch
 from docarray import Document, DocumentArray
 
 import finetuner
-from finetuner.artifact import Manifest, publish
+from finetuner.artifacts.manifest import Manifest, publish
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, Clip

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from docarray import Document
 
-from finetuner.artifact import verify
+from finetuner.artifacts.manifest import verify
 from finetuner.catalogue import fashion
 from finetuner.running_flow import RunningFlow
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetuner.artifact import MANIFEST, Manifest, sealed, sha256_of
+from finetuner.artifacts.manifest import MANIFEST, Manifest, sealed, sha256_of
 
 BLOCK = 2**20
 WEIGHTS = "models/clip-text/weights.safetensors"

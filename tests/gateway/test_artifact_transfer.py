@@ -28,8 +28,8 @@ from executors.gateway.measures import Measures
 from executors.gateway.rooms import Rooms
 from executors.trainer import artifact_checks, artifact_uploads, supervisor
 from executors.trainer.executor import Trainer
-from finetuner import artifact
-from finetuner.artifact import MANIFEST
+from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.manifest import MANIFEST
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.inference import open_artifact

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from executors.trainer.executor import Trainer
-from finetuner.artifact import MANIFEST, Manifest, publish
+from finetuner.artifacts.manifest import MANIFEST, Manifest, publish
 from finetuner.exceptions import ArtifactNotFound, InvalidInput
 from finetuner.models.clip import TOWERS, Clip
 

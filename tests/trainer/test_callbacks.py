@@ -14,7 +14,7 @@ from docarray import Document
 
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
-from finetuner import artifact
+from finetuner.artifacts import manifest as artifact
 from finetuner.config.callbacks import (
     BestModelCheckpoint,
     Callback,

@@ -16,7 +16,7 @@ from docarray import Document, DocumentArray
 
 from executors.trainer import executor
 from executors.trainer.executor import Trainer
-from finetuner import artifact
+from finetuner.artifacts import manifest as artifact
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput

@@ -16,8 +16,8 @@ from docarray import Document
 
 from executors.trainer import supervisor
 from executors.trainer.executor import Trainer
-from finetuner import artifact
-from finetuner.artifact import Manifest, publish
+from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.manifest import Manifest, publish
 from finetuner.models.clip import TOWERS, Clip
 
 Ask = Callable[..., Any]

@@ -10,7 +10,7 @@ import pytest
 
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
-from finetuner import artifact
+from finetuner.artifacts import manifest as artifact
 from finetuner.models.clip import TOWERS
 from finetuner.onnx import export as onnx_export
 

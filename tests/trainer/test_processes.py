@@ -16,7 +16,7 @@ from docarray import Document
 from executors.trainer.executor import Trainer
 from executors.trainer.loop.processes import join_processes
 from executors.trainer.loop.task import share
-from finetuner.artifact import verify
+from finetuner.artifacts.manifest import verify
 from finetuner.exceptions import InvalidInput
 
 FIT: dict[str, Any] = {

@@ -13,7 +13,7 @@ from executors.trainer.data.training_data import TrainingData
 from executors.trainer.hooks.weights import KeepBestModel, Weights, copied_weights
 from executors.trainer.hooks.wise_ft import MixWeights, Point, SweepMixes, best_point, interpolated, kept_files
 from executors.trainer.run_folder import RunFolder
-from finetuner.artifact import read_manifest, verify
+from finetuner.artifacts.manifest import read_manifest, verify
 from finetuner.catalogue import fashion
 from finetuner.config.callbacks import BestModelCheckpoint, WiSEFTCallback, callback_config
 from finetuner.config.run_config import RunConfig

@@ -12,7 +12,7 @@ from docarray import Document
 from executors.trainer.executor import Trainer
 from executors.trainer.loop.training import Training
 from executors.trainer.run_folder import RunFolder
-from finetuner.artifact import verify
+from finetuner.artifacts.manifest import verify
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError
 

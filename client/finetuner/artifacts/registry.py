@@ -9,13 +9,13 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from .. import artifact
 from ..exceptions import ArtifactNotFound, NoSuchModel
 from ..models.backbones import find_backbone, list_models
 from ..models.clip import TOWERS, VISION
 from ..models.model_kinds import Model, load_row, selected, towers_of
 from ..models.weights import shared_folder
 from ..workspace.folder import Workspace
+from . import manifest as artifact
 
 if TYPE_CHECKING:
     from ..onnx.model import OnnxModel

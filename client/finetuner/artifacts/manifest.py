@@ -26,14 +26,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
-from .workspace.folder import Workspace, publish_folder, temporary_folder
+from ..exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
+from ..workspace.folder import Workspace, publish_folder, temporary_folder
 
 if TYPE_CHECKING:
-    from .documents.pairs import Pair
-    from .models.model_kinds import Model
-    from .onnx.model import OnnxModel
-    from .onnx.session import SessionOptions
+    from ..documents.pairs import Pair
+    from ..models.model_kinds import Model
+    from ..onnx.model import OnnxModel
+    from ..onnx.session import SessionOptions
 
 log = logging.getLogger("finetuner")
 
@@ -119,7 +119,7 @@ def publish(
     """
     import yaml
 
-    from .models.model_kinds import save_model
+    from ..models.model_kinds import save_model
 
     temporary = temporary_folder(workspace.artifacts)
     try:
@@ -146,8 +146,8 @@ def publish(
 
 
 def _export(model: Model, folder: Path, *, int8: bool, pairs: Sequence[Pair]) -> None:
-    from .models.clip import Clip
-    from .onnx.export import MAX_DIFFERENCE, export_int8, export_onnx
+    from ..models.clip import Clip
+    from ..onnx.export import MAX_DIFFERENCE, export_int8, export_onnx
 
     for tower, difference in export_onnx(model, folder).items():
         log.info("ONNX of %s differs from torch by %.1e, of %.0e allowed", tower, difference, MAX_DIFFERENCE)
@@ -254,7 +254,7 @@ def load(folder: Path, device: str = "cpu", towers: Sequence[str] | None = None)
     Raises:
         ArtifactNotFound, CorruptedArtifact, KeysMismatchError, InvalidInput
     """
-    from .models.model_kinds import load_model
+    from ..models.model_kinds import load_model
 
     manifest = verify(folder)
     return load_model(folder / "models", manifest.artifact_id, device, towers or manifest.towers)
@@ -278,7 +278,7 @@ def load_onnx(
     Raises:
         ArtifactNotFound, CorruptedArtifact, CorruptedONNXModel, InvalidInput
     """
-    from .onnx import model as onnx_model
+    from ..onnx import model as onnx_model
 
     manifest = verify(folder)
     return onnx_model.load_onnx(
