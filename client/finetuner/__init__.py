@@ -15,6 +15,7 @@ from .experiments import (
     get_experiment,
     list_experiments,
 )
+from .inference.similarity import cos_sim
 from .legacy import connect, notebook_login
 from .library import (
     delete_data,
@@ -54,7 +55,6 @@ from .runs import (
     synthesize,
 )
 from .session import get_token, login
-from .similarity import cos_sim
 from .sources.csv_file import CSVOptions
 from .version import __version__
 
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
     from .documents.pairs import make_pair
-    from .inference import build_model, encode
+    from .inference.local import build_model, encode
 
 __all__ = [
     "CSVOptions",

@@ -17,7 +17,7 @@ from .workspace.folder import NAME
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
-    from .inference import InferenceModel
+    from .inference.local import InferenceModel
 
 
 def push_data(name: str, documents: DocumentArray) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def get_model(
     import logging
     import tempfile
 
-    from .inference import open_artifact
+    from .inference.local import open_artifact
 
     logging.getLogger("open_clip").setLevel(logging_level)
     if Path(artifact).exists() or artifact.endswith(".zip") or not NAME.fullmatch(artifact):

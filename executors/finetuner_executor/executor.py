@@ -29,7 +29,7 @@ from finetuner.run import fetch_artifact
 from finetuner.workspace.folder import NAME
 
 if TYPE_CHECKING:
-    from finetuner.inference import InferenceModel
+    from finetuner.inference.local import InferenceModel
 
 PRIVATE_URIS = "FINETUNER_PRIVATE_URIS"  # 'true' where nobody can reach uses_with, as in a tutorial under test
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -10,8 +10,8 @@ import numpy as np
 from docarray import Document
 
 from finetuner.documents.images import UriReader, from_tensor, image_of
-from finetuner.encoding import text_of
 from finetuner.exceptions import FinetunerServerError, InvalidInput
+from finetuner.inference.encoding import text_of
 from finetuner.models.clip import TEXT, VISION, Clip
 from finetuner.models.image_model import ImageModel
 from finetuner.models.onednn import prefer_onednn

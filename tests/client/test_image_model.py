@@ -19,8 +19,8 @@ from torch import nn
 from finetuner.catalogue import fashion
 from finetuner.documents.images import decode
 from finetuner.documents.uris import read_public
-from finetuner.encoding import encode_documents
 from finetuner.exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel, SelectModelRequired
+from finetuner.inference.encoding import encode_documents
 from finetuner.models import image_weights, weights
 from finetuner.models.backbones import Backbone, find_backbone
 from finetuner.models.image_model import ImageModel

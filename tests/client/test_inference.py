@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner import encoding
 from finetuner.artifacts import manifest as artifact
 from finetuner.documents.images import decode
 from finetuner.documents.uris import read_local
-from finetuner.encoding import encode_documents
 from finetuner.exceptions import ArtifactNotFound, InvalidDocument, InvalidInput, NoSuchModel, SelectModelRequired
-from finetuner.inference import InferenceModel, build_model, encode, open_artifact
+from finetuner.inference import encoding
+from finetuner.inference.encoding import encode_documents
+from finetuner.inference.local import InferenceModel, build_model, encode, open_artifact
 from finetuner.models.clip import Clip
 
 Jpeg = Callable[[int], bytes]

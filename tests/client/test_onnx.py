@@ -26,7 +26,6 @@ from finetuner.artifacts import manifest as artifact
 from finetuner.artifacts.manifest import MANIFEST, sealed, sha256_of
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair
-from finetuner.encoding import Encoder
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import (
     ArtifactNotFound,
@@ -35,7 +34,8 @@ from finetuner.exceptions import (
     FinetunerError,
     InvalidInput,
 )
-from finetuner.inference import build_model
+from finetuner.inference.encoding import Encoder
+from finetuner.inference.local import build_model
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TEXT, TOWERS, VISION, Clip
 from finetuner.models.image_model import ImageModel

@@ -20,7 +20,6 @@ from executors.encoder_room import EncoderRoom
 from executors.lane.runner import Runner
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
-from finetuner import encoding
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import (
@@ -31,6 +30,7 @@ from finetuner.exceptions import (
     InvalidDocument,
     InvalidInput,
 )
+from finetuner.inference import encoding
 from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace
 

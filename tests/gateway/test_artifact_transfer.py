@@ -32,7 +32,7 @@ from finetuner.artifacts import manifest as artifact
 from finetuner.artifacts.manifest import MANIFEST
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
-from finetuner.inference import open_artifact
+from finetuner.inference.local import open_artifact
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, load_backbone
 from tests.gateway.made_artifacts import WEIGHTS, make_artifact, seal, zipped

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
-from .documents.images import UriReader, image_of, is_text
-from .exceptions import FinetunerError, TextTooLong
-from .models.clip import TEXT, TOWERS
+from ..contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
+from ..documents.images import UriReader, image_of, is_text
+from ..exceptions import FinetunerError, TextTooLong
+from ..models.clip import TEXT, TOWERS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .artifacts import manifest as artifact
-from .contract.checks import choice
-from .contract.wire import ARTIFACT_TAG, error_of
-from .documents.uris import read_local
+from ..artifacts import manifest as artifact
+from ..contract.checks import choice
+from ..contract.wire import ARTIFACT_TAG, error_of
+from ..documents.uris import read_local
+from ..exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
+from ..models.backbones import find_backbone
+from ..models.clip import TEXT
+from ..models.model_kinds import Model, load_row, selected, towers_of
+from ..progress import bar
 from .encoding import encode_documents
-from .exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
-from .models.backbones import find_backbone
-from .models.clip import TEXT
-from .models.model_kinds import Model, load_row, selected, towers_of
-from .progress import bar
 
 if TYPE_CHECKING:
     import numpy as np
     from docarray import Document, DocumentArray
 
-    from .onnx.model import OnnxModel
+    from ..onnx.model import OnnxModel
 
     Data = TypeVar("Data", DocumentArray, list[str])
 
@@ -75,7 +75,7 @@ def build_model(
     row = find_backbone(name)
     tower = selected(select_model, towers_of(row), name)
     if is_onnx:
-        from .onnx.export import as_onnx
+        from ..onnx.export import as_onnx
 
         onnx = as_onnx(load_row(row, "cpu", model_options=model_options), tower, device)
         return InferenceModel(onnx, tower, batch_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import InvalidInput
+from ..exceptions import InvalidInput
 
 if TYPE_CHECKING:
     import numpy as np
