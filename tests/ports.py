@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from finetuner.flow_settings import _port
+from finetuner.flow.settings import _port
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from executors.text_encoder.executor import TextEncoder
 from executors.trainer.executor import Trainer
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner.cli import app
-from finetuner.standalone import GATEWAY, named_values
+from finetuner.flow.standalone import GATEWAY, named_values
 
 CLASSES: dict[str, type] = {
     GATEWAY: FinetunerGateway, "trainer": Trainer, "evaluator": Evaluator, "text_encoder": TextEncoder,

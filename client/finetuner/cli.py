@@ -44,8 +44,8 @@ def up(
     ] = "127.0.0.1",
 ) -> None:
     """Start the Flow on this machine and keep it up until Ctrl-C."""
-    from .flow_settings import Certificate, flow_file
-    from .launch import serve
+    from .flow.launch import serve
+    from .flow.settings import Certificate, flow_file
 
     if (tls_cert is None) != (tls_key is None):
         raise InvalidInput("--tls-cert and --tls-key must be given together. Got one of them.")
@@ -80,8 +80,8 @@ def room(
     ] = None,
 ) -> None:
     """Start one room of a Flow by itself, as a container does; the others are elsewhere."""
-    from .flow_settings import flow_file
-    from .standalone import Standing, named_values, serve_room
+    from .flow.settings import flow_file
+    from .flow.standalone import Standing, named_values, serve_room
 
     where = Standing(
         workspace=workspace,

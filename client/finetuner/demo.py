@@ -18,9 +18,9 @@ from .contract.wire import LABEL_TAG, LANGUAGE_TAG
 from .documents.pairs import make_pair
 from .evaluation.pairs import text_to_image
 from .exceptions import InvalidInput
+from .flow.running_flow import RunningFlow
 from .metrics import hit_by_chance
 from .report import Example, Thumbnail, write_report
-from .running_flow import RunningFlow
 
 if TYPE_CHECKING:
     from docarray import DocumentArray

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from .exceptions import FinetunerError, FlowUnreachable
 from .finding import Finding, failed, ok, warning
-from .flow_settings import TOKEN, Addresses
+from .flow.settings import TOKEN, Addresses
 from .hub import HTTP, users_token
 from .transport.connection import AUTHORITY, Connection
 from .transport.probes import HTTP_PORT, get, http_side, knock, lives, running

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .exceptions import InvalidInput
 from .finding import Finding, failed, ok, warning
-from .flow_settings import flow_file
+from .flow.settings import flow_file
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -12,7 +12,7 @@ from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Engine
 from finetuner.contract.checks import flag, number, text, whole
 from finetuner.exceptions import InvalidInput
-from finetuner.flow_settings import TOKEN
+from finetuner.flow.settings import TOKEN
 from finetuner.models.backbones import find_backbone
 from finetuner.workspace.tokens import rooms_secret
 

@@ -42,10 +42,10 @@ from finetuner.artifacts.manifest import Manifest, load, publish
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, ARTIFACTS_PROMOTE, ENCODE, ERROR_TAG, read_reply
 from finetuner.documents.images import decode
-from finetuner.flow_settings import flow_file
+from finetuner.flow.running_flow import RunningFlow
+from finetuner.flow.settings import flow_file
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, load_backbone
-from finetuner.running_flow import RunningFlow
 from finetuner.workspace.folder import Workspace
 
 ARTIFACTS = ("1" * 24, "2" * 24)

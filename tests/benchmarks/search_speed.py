@@ -45,8 +45,8 @@ from numpy.typing import NDArray
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Collection, SearchOptions
 from finetuner.contract.wire import ARTIFACT_TAG, INDEX, SEARCH, STATUS, error_of, read_reply
-from finetuner.flow_settings import flow_file
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
+from finetuner.flow.settings import flow_file
 from finetuner.transport.connection import Connection
 
 ARTIFACT = "benchmark"

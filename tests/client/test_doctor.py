@@ -28,7 +28,7 @@ from finetuner import doctor, flow_check, machine_check, package_check, workspac
 from finetuner.cli import app
 from finetuner.exceptions import InvalidInput
 from finetuner.finding import GIB, Finding, Status, ok, warning
-from finetuner.flow_settings import FLOWS
+from finetuner.flow.settings import FLOWS
 from finetuner.transport import probes as flow_answers
 from finetuner.workspace.tokens import TokenFile
 

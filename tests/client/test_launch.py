@@ -18,11 +18,11 @@ import psutil
 import pytest
 import yaml
 
-from finetuner import flow_settings
 from finetuner.exceptions import FinetunerServerError, InvalidInput
-from finetuner.flow_settings import configured, flow_file
-from finetuner.launch import serve
-from finetuner.running_flow import MARK, RunningFlow
+from finetuner.flow import settings as flow_settings
+from finetuner.flow.launch import serve
+from finetuner.flow.running_flow import MARK, RunningFlow
+from finetuner.flow.settings import configured, flow_file
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from finetuner import supervision
-from finetuner.supervision import PAUSES, RoomProcess, keep_up
+from finetuner.flow import supervision
+from finetuner.flow.supervision import PAUSES, RoomProcess, keep_up
 
 SPAWNED: list[Any] = []
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 
 class Peaks:

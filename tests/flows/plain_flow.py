@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from finetuner.flow_settings import Addresses, addresses, configured, flow_file
+from finetuner.flow.settings import Addresses, addresses, configured, flow_file
 from finetuner.transport.connection import NO_TELEMETRY
 
 

@@ -16,8 +16,8 @@ import httpx
 import psutil
 from PIL import Image
 
+from finetuner.flow.processes import end
 from finetuner.health import problem
-from finetuner.processes import end
 from tests.ports import held_ports
 
 START_SECONDS = 250.0

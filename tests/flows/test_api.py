@@ -10,7 +10,7 @@ from finetuner import session
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import ExperimentNotFound, InvalidInput, RunFailedError, RunNotFound
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import finetuner
 from finetuner.artifacts.manifest import MANIFEST, sha256_of
 from finetuner.cli import app
 from finetuner.exceptions import ArtifactNotFound, InvalidInput
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 from finetuner.workspace.folder import Workspace
 from tests.gateway.made_artifacts import make_artifact
 

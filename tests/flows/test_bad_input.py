@@ -16,7 +16,7 @@ from finetuner.catalogue import fashion
 from finetuner.contract.wire import error_of
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 PICTURES = list(fashion("train", items=4))
 

@@ -13,7 +13,7 @@ import finetuner
 from finetuner import session
 from finetuner.catalogue import fashion
 from finetuner.cli import app
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 
 def benchmark(folder: Path, *arguments: str) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import InvalidDocument, InvalidInput
+from finetuner.flow.running_flow import RunningFlow
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, load_backbone
-from finetuner.running_flow import RunningFlow
 
 PICTURES = list(fashion("test", items=3))[:3]
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln", "shoes"]

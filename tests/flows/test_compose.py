@@ -18,8 +18,8 @@ import yaml
 from docarray import Document, DocumentArray
 
 from finetuner.contract.wire import ENCODE
-from finetuner.flow_settings import flow_file
-from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
+from finetuner.flow.settings import flow_file
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
 from finetuner.transport.connection import Connection
 from finetuner.transport.probes import running
 from tests.room_commands import CLASSES, options_of, settings_given

@@ -33,8 +33,8 @@ from executors.gateway.access import Access
 from executors.gateway.handler import Handler
 from executors.gateway.http_app import build_app
 from executors.gateway.measures import Measures
-from finetuner.flow_settings import flow_file
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
+from finetuner.flow.settings import flow_file
 from finetuner.workspace.tokens import TokenFile
 
 from .open_rooms import ENDPOINTS

@@ -14,7 +14,7 @@ from jina import Client
 from PIL import Image
 
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, SEARCH, error_of
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 from .plain_flow import PlainFlow
 

@@ -15,7 +15,7 @@ from finetuner.config.callbacks import BestModelCheckpoint, EarlyStopping, Evalu
 from finetuner.contract.wire import LABEL_TAG
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 PICTURES = list(fashion("train", items=6))
 

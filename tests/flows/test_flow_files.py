@@ -20,10 +20,10 @@ from finetuner.artifacts.manifest import Manifest, publish
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
 from finetuner.exceptions import InvalidInput
-from finetuner.flow_settings import configured, flow_file
+from finetuner.flow.running_flow import RunningFlow
+from finetuner.flow.settings import configured, flow_file
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, load_backbone
-from finetuner.running_flow import RunningFlow
 from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 

@@ -13,10 +13,10 @@ from docarray import Document, DocumentArray
 import finetuner
 from finetuner.artifacts.manifest import Manifest, publish
 from finetuner.contract.wire import ARTIFACT_TAG
+from finetuner.flow.running_flow import RunningFlow
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, Clip
 from finetuner.models.model_kinds import load_row
-from finetuner.running_flow import RunningFlow
 from finetuner.workspace.folder import Workspace
 
 TOKEN = "the-token"

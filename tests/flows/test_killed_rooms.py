@@ -20,8 +20,8 @@ from jina import Client
 from executors.gateway.health import picture
 from finetuner.contract.wire import ENCODE
 from finetuner.exceptions import FlowUnreachable
-from finetuner.flow_settings import flow_file
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
+from finetuner.flow.settings import flow_file
 from finetuner.transport.connection import Connection
 
 CLIENTS = 6

@@ -16,8 +16,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from finetuner.contract.wire import ENCODE, INDEX, SEARCH
-from finetuner.flow_settings import flow_file
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
+from finetuner.flow.settings import flow_file
 
 FOLDER = flow_file().parent
 DASHBOARD = FOLDER / "monitoring" / "grafana" / "dashboards" / "finetuner.json"

@@ -23,8 +23,8 @@ from executors.lane.settings import LaneSettings
 from executors.trainer.executor import Trainer
 from finetuner.contract.wire import INDEX, SEARCH
 from finetuner.exceptions import CorruptedArtifact, ResourceExhausted
-from finetuner.flow_settings import flow_file
-from finetuner.standalone import GATEWAY, METRICS_PORT, Standing
+from finetuner.flow.settings import flow_file
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, Standing
 
 FLOWS = flow_file().parent
 MONITORING = FLOWS / "monitoring"

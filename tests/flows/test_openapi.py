@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 schemathesis.serializer.alias("application/zip", "application/octet-stream")
 

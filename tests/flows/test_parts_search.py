@@ -17,7 +17,7 @@ from finetuner import session
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import UndecodableImage
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 PICTURES = list(fashion("test", items=10))
 

@@ -14,8 +14,8 @@ from finetuner.catalogue import fashion
 from finetuner.config.callbacks import EvaluationCallback
 from finetuner.contract.wire import LABEL_TAG
 from finetuner.exceptions import InvalidInput
+from finetuner.flow.running_flow import RunningFlow
 from finetuner.models.backbones import STAND_INS
-from finetuner.running_flow import RunningFlow
 
 from .conftest import RESNET
 

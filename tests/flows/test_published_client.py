@@ -12,7 +12,7 @@ from docarray import Document
 
 from finetuner.artifacts.manifest import verify
 from finetuner.catalogue import fashion
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 from .published_client import PublishedClient, ServerError, config_of
 

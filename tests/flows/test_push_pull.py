@@ -24,7 +24,7 @@ from finetuner.contract import wire
 from finetuner.documents import stream
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.exceptions import DatasetNotFound, InvalidDocument
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 from .peaks import Peaks
 

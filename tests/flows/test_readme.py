@@ -13,7 +13,7 @@ import typer
 import finetuner
 from finetuner import session
 from finetuner.cli import app
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -15,7 +15,7 @@ from docarray import DocumentArray
 
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 from finetuner.transport.connection import Connection
 from finetuner.upload import pull_documents, push_documents
 

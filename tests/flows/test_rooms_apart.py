@@ -25,9 +25,9 @@ from finetuner.catalogue import fashion
 from finetuner.cli import app
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, STATUS
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput
-from finetuner.flow_settings import flow_file
+from finetuner.flow.settings import flow_file
+from finetuner.flow.standalone import Standing, named_values, standing_alone
 from finetuner.health import problem
-from finetuner.standalone import Standing, named_values, standing_alone
 from finetuner.transport.connection import Connection
 from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until

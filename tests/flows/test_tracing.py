@@ -17,8 +17,8 @@ from jina import Client
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from finetuner.contract.wire import ENCODE
-from finetuner.flow_settings import flow_file
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
+from finetuner.flow.settings import flow_file
 
 README = (flow_file().parent / "README.md").read_text()
 SERVICES = {"gateway/rep-0", "text_encoder/rep-0", "vision_encoder/rep-0"}

@@ -12,7 +12,7 @@ from jina import Client
 from PIL import Image
 
 from finetuner.contract.wire import ENCODE, error_of
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 PICTURES = 160
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetuner.flow_settings import Certificate
+from finetuner.flow.settings import Certificate
 from finetuner.transport.connection import NO_TELEMETRY
 from tests.ports import held_ports
 

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from finetuner.exceptions import InvalidInput
-from finetuner.flow_settings import Certificate, addresses, configured, flow_file
+from finetuner.flow.settings import Certificate, addresses, configured, flow_file
 
 from .conftest import TOKEN, Door, toy_flow
 

@@ -9,7 +9,7 @@ import pytest
 from executors.gateway.access import Access, Caller
 from executors.indexer.encoders import Encoders, NoEncoders
 from executors.indexer.settings import IndexSettings
-from finetuner.flow_settings import TOKEN
+from finetuner.flow.settings import TOKEN
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile
 
 

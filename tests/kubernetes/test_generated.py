@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from finetuner.flow_settings import flow_file, located
-from finetuner.launch import prepare_jina
-from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
+from finetuner.flow.launch import prepare_jina
+from finetuner.flow.settings import flow_file, located
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
 from flows.kubernetes import generate
 
 from .kustomize import FOLDER, Object

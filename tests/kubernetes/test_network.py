@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 from itertools import permutations, product
 
-from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, Standing
 
 from .kustomize import Object
 from .objects import labels_of, of_kind, rendered, rooms, selected, selects

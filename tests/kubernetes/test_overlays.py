@@ -7,7 +7,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from executors.lane.measures import Measures
-from finetuner.standalone import named_values
+from finetuner.flow.standalone import named_values
 from tests.room_commands import options_of
 
 from .kustomize import FOLDER, Object, folders

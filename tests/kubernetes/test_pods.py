@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from finetuner.flow_settings import flow_file
-from finetuner.standalone import GATEWAY, METRICS_PORT, Standing, standing_alone
+from finetuner.flow.settings import flow_file
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, Standing, standing_alone
 from tests.room_commands import CLASSES, options_of, settings_given
 
 from .kustomize import Object

@@ -15,7 +15,7 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner.exceptions import FinetunerError
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 
 def holder_of(lock: Path) -> int | None:

@@ -26,9 +26,9 @@ from finetuner import hub, session
 from finetuner.catalogue import Picture, fashion
 from finetuner.contract.wire import LABEL_TAG, LANGUAGE_TAG
 from finetuner.documents.pairs import make_pair
+from finetuner.flow.running_flow import RunningFlow
 from finetuner.hub_executor import LOGGED_IN
 from finetuner.models.backbones import STAND_INS
-from finetuner.running_flow import RunningFlow
 
 BACKBONES = {
     "openai/clip-vit-base-patch32": "clip-mini",

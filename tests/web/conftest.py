@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 import finetuner
 from finetuner import Document, DocumentArray, make_pair, session
 from finetuner.catalogue import fashion
-from finetuner.running_flow import RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 
 CHROMIUM = Path("/usr/bin/chromium")
 TOKEN = "the-token-of-these-tests"

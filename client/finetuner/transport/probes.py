@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..exceptions import FlowUnreachable, Forbidden, InvalidInput
-from ..flow_settings import Addresses
+from ..flow.settings import Addresses
 from .connection import SCHEMES, Connection
 
 HTTP_PORT = "FINETUNER_HTTP_PORT"  # under which the gateway's gRPC side says the port of its HTTP side

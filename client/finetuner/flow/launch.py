@@ -19,14 +19,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import FinetunerError, FinetunerServerError, InvalidInput
-from .flow_settings import TOKEN, Addresses, Certificate, addresses, configured, flow_file
+from ..exceptions import FinetunerError, FinetunerServerError, InvalidInput
+from ..transport.connection import NO_TELEMETRY
+from ..workspace.folder import Workspace, write_atomically
+from ..workspace.tokens import TokenFile, is_loopback
 from .processes import KILL_SECONDS, end
 from .room_process import show_metrics_on
+from .settings import TOKEN, Addresses, Certificate, addresses, configured, flow_file
 from .supervision import keep_up
-from .transport.connection import NO_TELEMETRY
-from .workspace.folder import Workspace, write_atomically
-from .workspace.tokens import TokenFile, is_loopback
 
 if TYPE_CHECKING:
     import psutil

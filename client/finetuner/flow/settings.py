@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .exceptions import InvalidInput
-from .workspace.folder import Workspace
+from ..exceptions import InvalidInput
+from ..workspace.folder import Workspace
 
 FLOWS = "FINETUNER_FLOWS"  # folder of Flow YAMLs; by default the checkout's
 TOKEN = "FINETUNER_TOKEN"  # what callers must send; the gateway reads it

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .exceptions import FinetunerServerError, InvalidInput
-from .flow_settings import located
+from ..exceptions import FinetunerServerError, InvalidInput
 from .launch import lock_required, prepare_jina
 from .room_process import run_room
+from .settings import located
 
 GATEWAY = "gateway"
 PORT, METRICS_PORT = 8080, 9090  # those of Jina's own manifests

@@ -15,11 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from .exceptions import FinetunerServerError, InvalidInput
-from .flow_settings import FLOWS, TOKEN, Addresses
+from ..exceptions import FinetunerServerError, InvalidInput
+from ..workspace.folder import Workspace
 from .launch import PARENT
 from .processes import KILL_SECONDS, end
-from .workspace.folder import Workspace
+from .settings import FLOWS, TOKEN, Addresses
 
 if TYPE_CHECKING:
     import psutil
