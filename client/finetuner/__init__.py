@@ -7,17 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .config.callbacks import list_callbacks
-from .experiments import (
-    create_experiment,
-    delete_experiment,
-    delete_experiments,
-    get_experiment,
-    list_experiments,
-)
-from .inference.similarity import cos_sim
-from .legacy import connect, notebook_login
-from .library import (
+from .api.experiments import create_experiment, delete_experiment, delete_experiments, get_experiment, list_experiments
+from .api.legacy import connect, notebook_login
+from .api.library import (
     delete_data,
     evaluate,
     get_model,
@@ -29,8 +21,7 @@ from .library import (
     push_artifact,
     push_data,
 )
-from .models.backbones import describe_models, list_model_options, list_models
-from .retrieval import (
+from .api.retrieval import (
     backup_index,
     cancel_reindex,
     delete_documents,
@@ -43,7 +34,7 @@ from .retrieval import (
     search,
     verify_index,
 )
-from .runs import (
+from .api.runs import (
     create_run,
     create_synthesis_run,
     create_training_run,
@@ -54,7 +45,10 @@ from .runs import (
     list_runs,
     synthesize,
 )
-from .session import get_token, login
+from .api.session import get_token, login
+from .config.callbacks import list_callbacks
+from .inference.similarity import cos_sim
+from .models.backbones import describe_models, list_model_options, list_models
 from .sources.csv_file import CSVOptions
 from .version import __version__
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import finetuner
 
+from .api.run import fetch_artifact
+from .api.session import connection
+from .api.upload import push_documents
 from .artifacts import manifest as artifacts
 from .benchmark_sets import BenchmarkSet, find_set
 from .benchmark_table import TUNED, ZERO_SHOT, Row, add_row, read_rows
@@ -21,11 +24,8 @@ from .contract.wire import LABEL_TAG
 from .exceptions import InvalidInput
 from .models.backbones import Backbone, find_backbone
 from .provenance import provenance
-from .run import fetch_artifact
-from .session import connection
 from .sources.rejects import checked_on_error
 from .sources.spool import Spool
-from .upload import push_documents
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from docarray import DocumentArray
     from rich.console import Console
 
-    from .run import Run
+    from .api.run import Run
 
 MODEL = "clip-mini"
 LANGUAGES = ("en", "de")

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .api.hub import HTTP, users_token
 from .exceptions import FinetunerError, FlowUnreachable
 from .finding import Finding, failed, ok, warning
 from .flow.settings import TOKEN, Addresses
-from .hub import HTTP, users_token
 from .transport.connection import AUTHORITY, Connection
 from .transport.probes import HTTP_PORT, get, http_side, knock, lives, running
 from .workspace.tokens import TokenFile, digest_of

@@ -17,15 +17,15 @@ from executors.lane.measures import Measures
 from executors.lane.runner import Runner
 from executors.lane.settings import EngineSettings, LaneSettings
 from executors.room import MeasuredExecutor, bound
+from finetuner.api.hub_executor import flow_of
+from finetuner.api.library import get_model
+from finetuner.api.run import fetch_artifact
 from finetuner.contract import wire
 from finetuner.contract.wire import mark_error
 from finetuner.documents.images import is_text
 from finetuner.documents.uris import read_any_host, read_public
 from finetuner.exceptions import InvalidDocument, InvalidInput, SelectModelRequired
-from finetuner.hub_executor import flow_of
-from finetuner.library import get_model
 from finetuner.models.clip import TOWERS
-from finetuner.run import fetch_artifact
 from finetuner.workspace.folder import NAME
 
 if TYPE_CHECKING:

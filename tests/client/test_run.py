@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner import examples
+from finetuner.api import examples
+from finetuner.api.run import Run
 from finetuner.artifacts import manifest as artifact
 from finetuner.contract import wire
 from finetuner.exceptions import (
@@ -20,7 +21,6 @@ from finetuner.exceptions import (
     RunInProgressError,
     RunPreparingError,
 )
-from finetuner.run import Run
 from finetuner.transport.connection import Connection
 
 SCORES = {"before": {"clip-text-to-clip-vision_precision_at_k": 0.04035}, "after": {"recall": 0.5}}

@@ -10,7 +10,8 @@ import pytest
 from docarray import Document, DocumentArray
 
 import finetuner
-from finetuner import hub, session
+from finetuner.api import hub, session
+from finetuner.api.hub_executor import LOGGED_IN
 from finetuner.exceptions import (
     ArtifactNotFound,
     FlowUnreachable,
@@ -19,7 +20,6 @@ from finetuner.exceptions import (
     NoSuchModel,
     SelectModelRequired,
 )
-from finetuner.hub_executor import LOGGED_IN
 from finetuner.transport.connection import Connection
 
 

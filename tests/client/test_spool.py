@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
+from finetuner.api.upload import batches
 from finetuner.documents.pairs import make_pair
 from finetuner.sources.spool import Spool
-from finetuner.upload import batches
 
 
 def test_documents_come_back_in_any_order_and_twice(jpeg: Callable[[int], bytes]) -> None:

@@ -12,11 +12,11 @@ import pytest
 from docarray import Document, DocumentArray
 from docarray.score import NamedScore
 
+from finetuner.api.upload import batches, pull_documents, push_documents
 from finetuner.contract import wire
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, FinetunerError, InvalidDocument, InvalidInput
 from finetuner.transport.connection import Connection
-from finetuner.upload import batches, pull_documents, push_documents
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
 

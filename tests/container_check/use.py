@@ -19,8 +19,8 @@ from pathlib import Path
 from docarray import Document, DocumentArray
 
 import finetuner
+from finetuner.api.run import Run
 from finetuner.catalogue import fashion
-from finetuner.run import Run
 
 REMEMBERED = Path("/x/remembered.json")
 QUERY = "a red dress"

@@ -11,10 +11,10 @@ import pytest
 from docarray import Document, DocumentArray
 from jina import Deployment, Flow
 
-from finetuner import hub_executor
+from finetuner.api import hub_executor
+from finetuner.api.hub import NO_TOKEN
+from finetuner.api.hub_executor import CONFIG, LOGGED_IN, flow_of, map_names
 from finetuner.exceptions import InvalidInput
-from finetuner.hub import NO_TOKEN
-from finetuner.hub_executor import CONFIG, LOGGED_IN, flow_of, map_names
 from finetuner.transport.connection import Connection
 
 NAMES = [

@@ -6,7 +6,7 @@ import pytest
 from docarray import DocumentArray
 
 import finetuner
-from finetuner import session
+from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import ExperimentNotFound, InvalidInput, RunFailedError, RunNotFound

@@ -11,7 +11,8 @@ import pytest
 from docarray import Document, DocumentArray
 
 import finetuner
-from finetuner import exceptions, session
+from finetuner import exceptions
+from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import error_of
 from finetuner.documents.pairs import make_pair

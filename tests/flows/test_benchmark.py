@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import finetuner
-from finetuner import session
+from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.cli import app
 from finetuner.flow.running_flow import RunningFlow

@@ -13,7 +13,7 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 import finetuner
-from finetuner import session
+from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import UndecodableImage

@@ -9,7 +9,7 @@ import pytest
 from docarray import Document, DocumentArray
 
 import finetuner
-from finetuner import session
+from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.config.callbacks import EvaluationCallback
 from finetuner.contract.wire import LABEL_TAG

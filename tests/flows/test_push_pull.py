@@ -19,7 +19,7 @@ from hubble import Client as HubbleClient
 from PIL import Image
 
 import finetuner
-from finetuner import hub, session
+from finetuner.api import hub, session
 from finetuner.contract import wire
 from finetuner.documents import stream
 from finetuner.documents.pairs import make_pair, read_pairs

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import finetuner
-from finetuner import session
+from finetuner.api import session
 from finetuner.cli import app
 from finetuner.flow.running_flow import RunningFlow
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from docarray import DocumentArray
 
+from finetuner.api.upload import pull_documents, push_documents
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.transport.connection import Connection
-from finetuner.upload import pull_documents, push_documents
 
 LONG = 5000  # epochs, more than any test waits for
 

@@ -31,7 +31,7 @@ from executors.gateway.access import Access
 from executors.gateway.http_app import build_app
 from executors.gateway.hub_links import Download, Links
 from executors.gateway.measures import Measures
-from finetuner import hub
+from finetuner.api import hub
 from finetuner.contract import wire
 from finetuner.contract.wire import mark_error, reply
 from finetuner.documents import stream

@@ -13,8 +13,8 @@ from typing import Any
 
 from jina import Flow
 
+from finetuner.api.run import Run
 from finetuner.exceptions import RunInProgressError
-from finetuner.run import Run
 
 from .cells import cells, runnable
 

@@ -22,12 +22,12 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 import finetuner
-from finetuner import hub, session
+from finetuner.api import hub, session
+from finetuner.api.hub_executor import LOGGED_IN
 from finetuner.catalogue import Picture, fashion
 from finetuner.contract.wire import LABEL_TAG, LANGUAGE_TAG
 from finetuner.documents.pairs import make_pair
 from finetuner.flow.running_flow import RunningFlow
-from finetuner.hub_executor import LOGGED_IN
 from finetuner.models.backbones import STAND_INS
 
 BACKBONES = {

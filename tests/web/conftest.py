@@ -15,7 +15,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect, sync_playwright
 
 import finetuner
-from finetuner import Document, DocumentArray, make_pair, session
+from finetuner import Document, DocumentArray, make_pair
+from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.flow.running_flow import RunningFlow
 

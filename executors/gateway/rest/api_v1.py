@@ -9,9 +9,9 @@ from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from executors.gateway.rooms import Rooms
+from finetuner.api.run import ENDED
 from finetuner.contract import wire
 from finetuner.exceptions import ExperimentNotFound, InvalidInput
-from finetuner.run import ENDED
 
 from .answers import answer
 from .logstream import follow_log, read_log

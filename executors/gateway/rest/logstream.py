@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from executors.gateway.rooms import Rooms
+from finetuner.api.run import ENDED
 from finetuner.contract import wire
 from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
-from finetuner.run import ENDED
 
 INTERVAL = 0.5  # seconds between two looks at a log that has not grown
 KEEP_ALIVE = 15.0  # seconds without an event, after which a comment tells proxies that the stream lives

@@ -8,16 +8,16 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .contract import wire
-from .documents import stream
-from .documents.content import check_document, meaning, meant_as_pair
-from .documents.images import decode
-from .documents.pairs import packed
-from .documents.uris import read_local
-from .exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from .progress import bar
-from .transport.connection import Connection
-from .workspace.folder import checked_name
+from ..contract import wire
+from ..documents import stream
+from ..documents.content import check_document, meaning, meant_as_pair
+from ..documents.images import decode
+from ..documents.pairs import packed
+from ..documents.uris import read_local
+from ..exceptions import DatasetNotFound, InvalidDocument, InvalidInput
+from ..progress import bar
+from ..transport.connection import Connection
+from ..workspace.folder import checked_name
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray

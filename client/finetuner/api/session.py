@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from .contract import wire
-from .exceptions import Forbidden, Unauthorized
+from ..contract import wire
+from ..exceptions import Forbidden, Unauthorized
+from ..transport.connection import DEFAULT_HOST, Connection
 from .hub import point_hub, users_token
 from .hub_executor import map_names
-from .transport.connection import DEFAULT_HOST, Connection
 
 _current: Connection | None = None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .contract import wire
-from .exceptions import InvalidInput
-from .progress import bar
+from ..contract import wire
+from ..exceptions import InvalidInput
+from ..progress import bar
 from .session import connection
 from .upload import batches, with_pictures
 

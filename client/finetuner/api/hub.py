@@ -6,9 +6,9 @@ import logging
 import os
 from urllib.parse import urlsplit
 
-from .exceptions import FlowUnreachable, InvalidInput
-from .transport.connection import Connection
-from .transport.probes import http_side, knock
+from ..exceptions import FlowUnreachable, InvalidInput
+from ..transport.connection import Connection
+from ..transport.probes import http_side, knock
 
 ADDRESS, TOKEN, HINT = "JINA_HUBBLE_REGISTRY", "JINA_AUTH_TOKEN", "SHOW_HUBBLE_HINT"
 HTTP = "FINETUNER_HTTP"

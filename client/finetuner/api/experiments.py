@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .contract import wire
-from .exceptions import ExperimentNotFound
+from ..contract import wire
+from ..exceptions import ExperimentNotFound
 from .run import Run
 from .runs import delete_runs, get_run, list_runs
 from .session import connection

@@ -7,19 +7,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .config.callbacks import Callback, callback_config, callback_data
-from .config.run_config import RunConfig, refuse_unsupported
-from .contract import wire
-from .exceptions import AlreadyExists, InvalidInput, RunNotFound
+from ..config.callbacks import Callback, callback_config, callback_data
+from ..config.run_config import RunConfig, refuse_unsupported
+from ..contract import wire
+from ..exceptions import AlreadyExists, InvalidInput, RunNotFound
+from ..models.backbones import find_backbone, list_models
+from ..transport.connection import Connection
+from ..workspace.folder import checked_name
 from .fit_data import FitData
-from .models.backbones import find_backbone, list_models
 from .run import Run
 from .session import connection
-from .transport.connection import Connection
-from .workspace.folder import checked_name
 
 if TYPE_CHECKING:
-    from .sources.csv_file import CSVOptions
+    from ..sources.csv_file import CSVOptions
 
 
 def fit(

@@ -17,9 +17,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .exceptions import InvalidInput
+from ..exceptions import InvalidInput
+from ..transport.connection import DEFAULT_HOST, Connection
 from .hub import NO_TOKEN, TOKEN
-from .transport.connection import DEFAULT_HOST, Connection
 
 LOGGED_IN = "FINETUNER_LOGGED_IN"  # the Flow that `login` chose, for this process and those that it starts
 USERS_TOKEN = "FINETUNER_TOKEN"

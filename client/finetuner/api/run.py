@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..artifacts import manifest as artifact
+from ..contract import wire
+from ..contract.checks import whole
+from ..exceptions import RunFailedError, RunInProgressError, RunPreparingError
+from ..progress import bar
+from ..transport.connection import Connection
+from ..workspace.folder import checked_name
 from . import examples
-from .artifacts import manifest as artifact
-from .contract import wire
-from .contract.checks import whole
-from .exceptions import RunFailedError, RunInProgressError, RunPreparingError
-from .progress import bar
-from .transport.connection import Connection
-from .workspace.folder import checked_name
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")
 STEP = re.compile(r"step (\d+)/(\d+) ")

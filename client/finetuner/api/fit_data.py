@@ -6,15 +6,15 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .exceptions import InvalidInput
-from .sources.kinds import documents_from, is_source
-from .sources.spool import Spool
+from ..exceptions import InvalidInput
+from ..sources.kinds import documents_from, is_source
+from ..sources.spool import Spool
+from ..workspace.folder import NAME
 from .upload import push_documents
-from .workspace.folder import NAME
 
 if TYPE_CHECKING:
-    from .sources.csv_file import CSVOptions
-    from .transport.connection import Connection
+    from ..sources.csv_file import CSVOptions
+    from ..transport.connection import Connection
 
 
 class FitData:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .artifacts.manifest import read_manifest, zip_folder
-from .contract import wire
-from .progress import bar
+from ..artifacts.manifest import read_manifest, zip_folder
+from ..contract import wire
+from ..progress import bar
+from ..transport.connection import Connection
+from ..workspace.folder import NAME
 from .run import fetch_artifact, save_zip
 from .session import connection
-from .transport.connection import Connection
 from .upload import pull_documents, push_documents
-from .workspace.folder import NAME
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
-    from .inference.local import InferenceModel
+    from ..inference.local import InferenceModel
 
 
 def push_data(name: str, documents: DocumentArray) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def get_model(
     import logging
     import tempfile
 
-    from .inference.local import open_artifact
+    from ..inference.local import open_artifact
 
     logging.getLogger("open_clip").setLevel(logging_level)
     if Path(artifact).exists() or artifact.endswith(".zip") or not NAME.fullmatch(artifact):
