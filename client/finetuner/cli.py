@@ -216,7 +216,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check this machine or container, its workspace, and the Flow that is up; exit code 1 if something fails."""
-    from .doctor import examine, report
+    from .doctor.doctor import examine, report
 
     findings = examine(workspace, host=host, token=token, grpc_port=grpc_port, http_port=http_port)
     if not report(findings, as_json):

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+from ..models.backbones import CLIP_MINI_FOLDER
+from ..models.weights import FOLDER, SUFFIXES, shared_folder
+from ..workspace.folder import publish_folder, temporary_folder, write_atomically
 from .finding import Finding, failed, ok, warning
-from .models.backbones import CLIP_MINI_FOLDER
-from .models.weights import FOLDER, SUFFIXES, shared_folder
-from .workspace.folder import publish_folder, temporary_folder, write_atomically
 
 RELEASED = 2026  # no clock is before the year of this code
 CLOCK_SECONDS = 2.0

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from ..exceptions import FinetunerError
 from . import flow_check, machine_check, package_check, workspace_check
-from .exceptions import FinetunerError
 from .finding import Finding, Status, failed
 
 STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red"}

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .exceptions import InvalidInput
+from ..exceptions import InvalidInput
+from ..flow.settings import flow_file
 from .finding import Finding, failed, ok, warning
-from .flow.settings import flow_file
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .api.hub import HTTP, users_token
-from .exceptions import FinetunerError, FlowUnreachable
+from ..api.hub import HTTP, users_token
+from ..exceptions import FinetunerError, FlowUnreachable
+from ..flow.settings import TOKEN, Addresses
+from ..transport.connection import AUTHORITY, Connection
+from ..transport.probes import HTTP_PORT, get, http_side, knock, lives, running
+from ..workspace.tokens import TokenFile, digest_of
 from .finding import Finding, failed, ok, warning
-from .flow.settings import TOKEN, Addresses
-from .transport.connection import AUTHORITY, Connection
-from .transport.probes import HTTP_PORT, get, http_side, knock, lives, running
-from .workspace.tokens import TokenFile, digest_of
 
 HOST = "FINETUNER_HOST"
 START = "Start it with `finetuner up`, or name another one with --host."
