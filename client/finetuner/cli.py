@@ -182,8 +182,8 @@ def benchmark(
     token: Token = None,
 ) -> None:
     """Score a model on a public set, zero-shot and tuned, and add its rows to a table."""
-    from .benchmark import Benchmark, run_benchmark
-    from .benchmark_table import MARKDOWN
+    from .benchmark.benchmark import Benchmark, run_benchmark
+    from .benchmark.table import MARKDOWN
 
     asked = Benchmark(
         set_name=set_name,

@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from finetuner.artifacts import manifest as artifact
-from finetuner.benchmark import Benchmark
+from finetuner.benchmark.benchmark import Benchmark
 from finetuner.catalogue import Picture
 from finetuner.cli import app
 from finetuner.documents.images import decode

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from finetuner.benchmark_sets import SETS
-from finetuner.benchmark_table import GOALS, Row, add_row, goal_of, markdown, read_rows
+from finetuner.benchmark.provenance import commit
+from finetuner.benchmark.sets import SETS
+from finetuner.benchmark.table import GOALS, Row, add_row, goal_of, markdown, read_rows
 from finetuner.exceptions import InvalidInput
 from finetuner.metrics import NINE
 from finetuner.models.backbones import find_backbone
-from finetuner.provenance import commit
 
 RECALL = "text_to_image_recall_at_5"
 

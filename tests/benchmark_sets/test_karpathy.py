@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from finetuner.benchmark_sets import find_set
+from finetuner.benchmark.sets import find_set
 from finetuner.catalogue import Picture
 from finetuner.documents.pairs import read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from finetuner.benchmark_sets import find_set
-from finetuner.benchmark_sets.fashion_captioning import split_of
+from finetuner.benchmark.sets import find_set
+from finetuner.benchmark.sets.fashion_captioning import split_of
 from finetuner.catalogue import Picture
 from finetuner.documents.labelled import read_labelled
 from finetuner.documents.pairs import Pair, read_pair

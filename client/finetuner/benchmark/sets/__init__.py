@@ -1,5 +1,5 @@
 """The public sets that figures are compared on, read from the files that their makers hand out."""
 
-from finetuner.benchmark_sets.table import SETS, BenchmarkSet, find_set
+from finetuner.benchmark.sets.table import SETS, BenchmarkSet, find_set
 
 __all__ = ["SETS", "BenchmarkSet", "find_set"]

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .version import __version__
+from ..version import __version__
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy", "pillow", "docarray")
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..contract.wire import LABEL_TAG
-from ..exceptions import InvalidDocument, InvalidInput
-from ..sources.local_images import LocalPictures
-from ..sources.rejects import checked_then_used
+from ...contract.wire import LABEL_TAG
+from ...exceptions import InvalidDocument, InvalidInput
+from ...sources.local_images import LocalPictures
+from ...sources.rejects import checked_then_used
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..exceptions import InvalidInput
+from ...exceptions import InvalidInput
 from .fashion12k import fashion12k_documents
 from .fashion_captioning import fashion_captioning_documents
 from .karpathy import karpathy_documents

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .benchmark_sets import SETS
-from .evaluation.pairs import RECALLS, image_to_text, text_to_image
-from .exceptions import InvalidInput, NoSuchModel
-from .metrics import NINE
-from .models.backbones import Backbone, find_backbone
+from ..evaluation.pairs import RECALLS, image_to_text, text_to_image
+from ..exceptions import InvalidInput, NoSuchModel
+from ..metrics import NINE
+from ..models.backbones import Backbone, find_backbone
+from .sets import SETS
 
 JSON, MARKDOWN = "benchmark.json", "benchmark.md"
 ZERO_SHOT, TUNED = "zero-shot", "tuned"

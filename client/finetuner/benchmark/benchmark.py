@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import finetuner
 
-from .api.run import fetch_artifact
-from .api.session import connection
-from .api.upload import push_documents
-from .artifacts import manifest as artifacts
-from .benchmark_sets import BenchmarkSet, find_set
-from .benchmark_table import TUNED, ZERO_SHOT, Row, add_row, read_rows
-from .config.callbacks import EvaluationCallback
-from .config.run_config import RunConfig
-from .contract.checks import choice
-from .contract.wire import LABEL_TAG
-from .exceptions import InvalidInput
-from .models.backbones import Backbone, find_backbone
+from ..api.run import fetch_artifact
+from ..api.session import connection
+from ..api.upload import push_documents
+from ..artifacts import manifest as artifacts
+from ..config.callbacks import EvaluationCallback
+from ..config.run_config import RunConfig
+from ..contract.checks import choice
+from ..contract.wire import LABEL_TAG
+from ..exceptions import InvalidInput
+from ..models.backbones import Backbone, find_backbone
+from ..sources.rejects import checked_on_error
+from ..sources.spool import Spool
 from .provenance import provenance
-from .sources.rejects import checked_on_error
-from .sources.spool import Spool
+from .sets import BenchmarkSet, find_set
+from .table import TUNED, ZERO_SHOT, Row, add_row, read_rows
 
 if TYPE_CHECKING:
     from docarray import Document
 
-    from .models.model_kinds import Model
+    from ..models.model_kinds import Model
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def run_benchmark(benchmark: Benchmark, host: str | None = None, token: str | No
     Raises:
         FinetunerError: whatever goes wrong with files, model or Flow.
     """
-    from .models.model_kinds import load_row
+    from ..models.model_kinds import load_row
 
     if benchmark.on_flow:
         finetuner.login(host=host, token=token)
@@ -189,9 +189,9 @@ def score_pairs(model: Model, documents: Iterable[Document], limit: int) -> tupl
     Raises:
         InvalidInput: no pair.
     """
-    from .documents.pairs import read_pair
-    from .evaluation.pairs import PREFIX, encode_pairs, score
-    from .models.clip import Clip
+    from ..documents.pairs import read_pair
+    from ..evaluation.pairs import PREFIX, encode_pairs, score
+    from ..models.clip import Clip
 
     assert isinstance(model, Clip)
     encoded = encode_pairs(model, map(read_pair, documents))
@@ -210,7 +210,7 @@ def score_pictures(model: Model, documents: Iterable[Document], limit: int) -> t
     Raises:
         InvalidInput: no picture.
     """
-    from .evaluation.search import evaluate_search, read_search_data
+    from ..evaluation.search import evaluate_search, read_search_data
 
     queries, index = {}, []
     for document in documents:

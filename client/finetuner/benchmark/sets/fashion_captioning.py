@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..exceptions import InvalidDocument
-from ..sources.rejects import checked_then_used
-from .captioned_pictures import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
+from ...exceptions import InvalidDocument
+from ...sources.rejects import checked_then_used
+from .captioned_images import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
 from .json_file import read_json
 
 if TYPE_CHECKING:

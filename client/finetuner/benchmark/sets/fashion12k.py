@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..exceptions import InvalidInput
-from ..sources.shards import parquet_documents
+from ...exceptions import InvalidInput
+from ...sources.shards import parquet_documents
 
 if TYPE_CHECKING:
     from docarray import Document

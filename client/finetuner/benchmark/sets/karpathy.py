@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import InvalidDocument, InvalidInput
-from ..sources.rejects import checked_then_used
-from .captioned_pictures import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
+from ...exceptions import InvalidDocument, InvalidInput
+from ...sources.rejects import checked_then_used
+from .captioned_images import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
 from .json_file import read_json
 
 if TYPE_CHECKING:

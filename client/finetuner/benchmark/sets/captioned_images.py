@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..contract.wire import LABEL_TAG
-from ..documents.pairs import make_pair
-from ..exceptions import InvalidDocument, InvalidInput
-from ..sources.local_images import LocalPictures
+from ...contract.wire import LABEL_TAG
+from ...documents.pairs import make_pair
+from ...exceptions import InvalidDocument, InvalidInput
+from ...sources.local_images import LocalPictures
 
 if TYPE_CHECKING:
     from docarray import Document
