@@ -102,7 +102,7 @@ def demo(
     epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
 ) -> None:
     """Fine-tune the packaged CLIP on the generated catalogue, search it, and write a before/after page."""
-    from .demo import run_demo
+    from .demo.demo import run_demo
 
     run_demo(out, train_items=items, epochs=epochs, stay=sys.stdin.isatty() and sys.stdout.isatty())
 

@@ -39,7 +39,7 @@ from executors.trainer.loop.training import Training
 from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
-from finetuner.demo import MODEL, RECIPE
+from finetuner.demo.demo import MODEL, RECIPE
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation.pairs import evaluate_pairs, text_to_image
 from finetuner.models.backbones import find_backbone

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from finetuner.report import Example, Thumbnail, write_report
+from finetuner.demo.report import Example, Thumbnail, write_report
 
 VOID = {"meta", "img", "line", "polyline", "br", "input", "link"}
 METRICS = {"before": {"recall": 0.25, "same <b>": 0.5}, "after": {"recall": 0.75, "same <b>": 0.5}}

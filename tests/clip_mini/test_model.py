@@ -9,7 +9,7 @@ import torch
 
 from finetuner import clip_mini
 from finetuner.catalogue import Picture, fashion, shapes
-from finetuner.clip_mini.figures import text_to_image_recall
+from finetuner.demo.figures import text_to_image_recall
 from finetuner.metrics import hit_by_chance
 from finetuner.models.byte_pair_tokenizer import BytePairTokenizer
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from finetuner.catalogue.shapes import SIDE
-from finetuner.clip_mini import pretrain
+from finetuner.demo import pretrain
 
 
 def test_a_few_steps_write_a_loadable_repeatable_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

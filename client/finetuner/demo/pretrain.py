@@ -22,7 +22,7 @@ from finetuner.catalogue.image import LANGUAGES, randomness
 from finetuner.catalogue.scenes import Scene, scene_of
 from finetuner.catalogue.shapes import SIDE, draw
 from finetuner.catalogue.words.shape_captions import describe
-from finetuner.clip_mini.figures import quality
+from finetuner.demo.figures import quality
 from finetuner.models.byte_pair_tokenizer import BytePairTokenizer, train_tokenizer
 
 POOL = 30_000

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import finetuner
 
-from .catalogue import fashion
-from .contract.wire import LABEL_TAG, LANGUAGE_TAG
-from .documents.pairs import make_pair
-from .evaluation.pairs import text_to_image
-from .exceptions import InvalidInput
-from .flow.running_flow import RunningFlow
-from .metrics import hit_by_chance
+from ..catalogue import fashion
+from ..contract.wire import LABEL_TAG, LANGUAGE_TAG
+from ..documents.pairs import make_pair
+from ..evaluation.pairs import text_to_image
+from ..exceptions import InvalidInput
+from ..flow.running_flow import RunningFlow
+from ..metrics import hit_by_chance
 from .report import Example, Thumbnail, write_report
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
     from rich.console import Console
 
-    from .api.run import Run
+    from ..api.run import Run
 
 MODEL = "clip-mini"
 LANGUAGES = ("en", "de")
