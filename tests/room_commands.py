@@ -14,7 +14,7 @@ from executors.room import settings_of
 from executors.text_encoder.executor import TextEncoder
 from executors.trainer.executor import Trainer
 from executors.vision_encoder.executor import VisionEncoder
-from finetuner.cli import app
+from finetuner.cli.main import app
 from finetuner.flow.standalone import GATEWAY, named_values
 
 CLASSES: dict[str, type] = {

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from finetuner.artifacts import manifest as artifact
 from finetuner.benchmark.benchmark import Benchmark
 from finetuner.catalogue import Picture
-from finetuner.cli import app
+from finetuner.cli.main import app
 from finetuner.documents.images import decode
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidDocument, InvalidInput
 from finetuner.metrics import NINE

@@ -24,7 +24,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from finetuner.cli import app
+from finetuner.cli.main import app
 from finetuner.doctor import doctor, flow_check, machine_check, package_check, workspace_check
 from finetuner.doctor.finding import GIB, Finding, Status, ok, warning
 from finetuner.exceptions import InvalidInput

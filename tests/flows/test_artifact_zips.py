@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import finetuner
 from finetuner.artifacts.manifest import MANIFEST, sha256_of
-from finetuner.cli import app
+from finetuner.cli.main import app
 from finetuner.exceptions import ArtifactNotFound, InvalidInput
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.workspace.folder import Workspace

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import finetuner
 from finetuner.api import session
 from finetuner.catalogue import fashion
-from finetuner.cli import app
+from finetuner.cli.main import app
 from finetuner.flow.running_flow import RunningFlow
 
 

@@ -12,7 +12,7 @@ import typer
 
 import finetuner
 from finetuner.api import session
-from finetuner.cli import app
+from finetuner.cli.main import app
 from finetuner.flow.running_flow import RunningFlow
 
 README = Path(__file__).parents[2] / "README.md"

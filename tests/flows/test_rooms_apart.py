@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import finetuner
 from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
-from finetuner.cli import app
+from finetuner.cli.main import app
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, STATUS
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput
 from finetuner.flow.settings import flow_file

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from finetuner.cli import app
+from finetuner.cli.main import app
 
 from .kustomize import FOLDER, Object, documents, folders, render
 from .objects import container_of, of_kind, rendered, rooms

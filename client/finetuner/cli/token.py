@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .workspace.tokens import TokenFile
+from ..workspace.tokens import TokenFile
 
 token_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke the tokens of a workspace.")
 

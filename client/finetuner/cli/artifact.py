@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .api import library
-from .api.session import login
-from .cli_options import Host, Token
+from ..api import library
+from ..api.session import login
+from .options import Host, Token
 
 artifact_app = typer.Typer(no_args_is_help=True, help="Send artifacts to the Flow and fetch them: push, pull.")
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .api import retrieval
-from .api.session import login
-from .cli_options import Host, Token
+from ..api import retrieval
+from ..api.session import login
+from .options import Host, Token
 
 index_app = typer.Typer(no_args_is_help=True, help="Look after the index: status, backup, restore, verify, move.")
 

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from .artifact_cli import artifact_app
-from .cli_options import Host, Token
-from .exceptions import FinetunerError, InvalidInput
-from .index_cli import index_app
-from .token_cli import token_app
+from ..exceptions import FinetunerError, InvalidInput
+from .artifact import artifact_app
+from .index import index_app
+from .options import Host, Token
+from .token import token_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(artifact_app, name="artifact")
@@ -44,8 +44,8 @@ def up(
     ] = "127.0.0.1",
 ) -> None:
     """Start the Flow on this machine and keep it up until Ctrl-C."""
-    from .flow.launch import serve
-    from .flow.settings import Certificate, flow_file
+    from ..flow.launch import serve
+    from ..flow.settings import Certificate, flow_file
 
     if (tls_cert is None) != (tls_key is None):
         raise InvalidInput("--tls-cert and --tls-key must be given together. Got one of them.")
@@ -80,8 +80,8 @@ def room(
     ] = None,
 ) -> None:
     """Start one room of a Flow by itself, as a container does; the others are elsewhere."""
-    from .flow.settings import flow_file
-    from .flow.standalone import Standing, named_values, serve_room
+    from ..flow.settings import flow_file
+    from ..flow.standalone import Standing, named_values, serve_room
 
     where = Standing(
         workspace=workspace,
@@ -102,7 +102,7 @@ def demo(
     epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
 ) -> None:
     """Fine-tune the packaged CLIP on the generated catalogue, search it, and write a before/after page."""
-    from .demo.demo import run_demo
+    from ..demo.demo import run_demo
 
     run_demo(out, train_items=items, epochs=epochs, stay=sys.stdin.isatty() and sys.stdout.isatty())
 
@@ -182,8 +182,8 @@ def benchmark(
     token: Token = None,
 ) -> None:
     """Score a model on a public set, zero-shot and tuned, and add its rows to a table."""
-    from .benchmark.benchmark import Benchmark, run_benchmark
-    from .benchmark.table import MARKDOWN
+    from ..benchmark.benchmark import Benchmark, run_benchmark
+    from ..benchmark.table import MARKDOWN
 
     asked = Benchmark(
         set_name=set_name,
@@ -216,7 +216,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check this machine or container, its workspace, and the Flow that is up; exit code 1 if something fails."""
-    from .doctor.doctor import examine, report
+    from ..doctor.doctor import examine, report
 
     findings = examine(workspace, host=host, token=token, grpc_port=grpc_port, http_port=http_port)
     if not report(findings, as_json):
