@@ -15,7 +15,7 @@ from executors.lane.runner import Runner
 from executors.lane.served_models import ServedModels, ServedSettings
 from executors.lane.settings import EngineSettings, LaneSettings
 from executors.ranking import model_before, rank
-from executors.room import ENCODER_PARAMETERS, Room, bound
+from executors.room.room import ENCODER_PARAMETERS, Room, bound
 from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
 from finetuner.contract.checks import flag, whole

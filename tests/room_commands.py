@@ -10,7 +10,7 @@ import typer
 from executors.evaluator.executor import Evaluator
 from executors.gateway.gateway import FinetunerGateway
 from executors.indexer.executor import Indexer
-from executors.room import settings_of
+from executors.room.room import settings_of
 from executors.text_encoder.executor import TextEncoder
 from executors.trainer.executor import Trainer
 from executors.vision_encoder.executor import VisionEncoder

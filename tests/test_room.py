@@ -12,8 +12,8 @@ import pytest
 from docarray import Document, DocumentArray
 from prometheus_client import CollectorRegistry, generate_latest
 
-from executors.collector import freeze_modules
-from executors.room import Room, control
+from executors.room.collector import freeze_modules
+from executors.room.room import Room, control
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import error_of, read_reply
 from finetuner.exceptions import FinetunerServerError, InvalidInput, RunNotFound

@@ -6,7 +6,7 @@ from typing import Any
 
 from docarray import DocumentArray
 
-from executors.room import Room, control
+from executors.room.room import Room, control
 from finetuner.artifacts.registry import LIVE, Models
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters

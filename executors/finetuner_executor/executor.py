@@ -16,7 +16,7 @@ from executors.lane.lane import Lane
 from executors.lane.measures import Measures
 from executors.lane.runner import Runner
 from executors.lane.settings import EngineSettings, LaneSettings
-from executors.room import MeasuredExecutor, bound
+from executors.room.room import MeasuredExecutor, bound
 from finetuner.api.hub_executor import flow_of
 from finetuner.api.library import get_model
 from finetuner.api.run import fetch_artifact

@@ -13,10 +13,10 @@ from jina.serve.runtimes.servers.composite import CompositeBaseServer
 from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.servers.http import FastAPIBaseServer
 
-from executors.collector import freeze_modules
-from executors.drain import DRAIN_SECONDS, stop_taking
-from executors.lifeline import end_with_parent
-from executors.room import refuse_strange
+from executors.room.collector import freeze_modules
+from executors.room.drain import DRAIN_SECONDS, stop_taking
+from executors.room.lifeline import end_with_parent
+from executors.room.room import refuse_strange
 from finetuner.contract.checks import number
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.workspace.folder import Workspace

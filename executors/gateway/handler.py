@@ -16,7 +16,7 @@ from jina.proto import jina_pb2
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
 
-from executors.messages import refuse_pickle, weigh_unwritten
+from executors.room.messages import refuse_pickle, weigh_unwritten
 from finetuner.exceptions import FinetunerError
 from finetuner.transport.probes import HTTP_PORT
 

@@ -21,7 +21,7 @@ from executors.indexer.repair import Repair
 from executors.indexer.settings import EDGE, IndexSettings, checked_url
 from executors.indexer.vectors import artifact_of
 from executors.indexer.verify import verify_index
-from executors.room import Room, control
+from executors.room.room import Room, control
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from executors.room import MeasuredExecutor
+from executors.room.room import MeasuredExecutor
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 
 from .lane import FindRunner, Lane

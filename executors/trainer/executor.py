@@ -13,7 +13,7 @@ from docarray import Document, DocumentArray
 from prometheus_client import Gauge
 from sqlalchemy import URL
 
-from executors.room import Room, control
+from executors.room.room import Room, control
 from finetuner.artifacts.manifest import MANIFEST, read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models, weights_folder
 from finetuner.config.run_callbacks import callback_datasets, read_callbacks

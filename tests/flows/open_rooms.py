@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from docarray import Document, DocumentArray
 
-from executors.room import Room, bound
+from executors.room.room import Room, bound
 from finetuner.contract import wire
 
 ENDPOINTS = sorted(value for name, value in vars(wire).items() if name.isupper() and str(value).startswith("/"))

@@ -13,10 +13,10 @@ from docarray import Document, DocumentArray
 from jina import Executor, requests
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from executors.collector import freeze_modules
-from executors.drain import finish_requests
-from executors.lifeline import end_with_parent
-from executors.messages import guard_room, weigh_unwritten
+from executors.room.collector import freeze_modules
+from executors.room.drain import finish_requests
+from executors.room.lifeline import end_with_parent
+from executors.room.messages import guard_room, weigh_unwritten
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import INDEX, SEARCH, mark_error, reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
