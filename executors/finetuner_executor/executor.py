@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from docarray import DocumentArray
 
+from executors.encoder.lane.answer import Answerer
+from executors.encoder.lane.lane import Lane
+from executors.encoder.lane.metrics import Measures
+from executors.encoder.lane.runner import Runner
+from executors.encoder.lane.settings import EngineSettings, LaneSettings
 from executors.finetuner_executor.threads import set_threads
-from executors.lane.answer import Answerer
-from executors.lane.lane import Lane
-from executors.lane.measures import Measures
-from executors.lane.runner import Runner
-from executors.lane.settings import EngineSettings, LaneSettings
 from executors.room.room import MeasuredExecutor, bound
 from finetuner.api.hub_executor import flow_of
 from finetuner.api.library import get_model

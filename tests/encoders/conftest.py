@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from executors.encoder_room import EncoderRoom
+from executors.encoder.encoder_room import EncoderRoom
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner.artifacts import manifest as artifact

@@ -16,8 +16,8 @@ import pytest
 from docarray import Document, DocumentArray
 from PIL import Image
 
-from executors.encoder_room import EncoderRoom
-from executors.lane.runner import Runner
+from executors.encoder.encoder_room import EncoderRoom
+from executors.encoder.lane.runner import Runner
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, error_of

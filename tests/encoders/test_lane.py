@@ -14,11 +14,11 @@ import torch
 from docarray import Document, DocumentArray
 from PIL import Image
 
-from executors.encoder_room import EncoderRoom
-from executors.lane.measures import MOST_ARTIFACTS, OTHER, Measures
-from executors.lane.runner import Runner
-from executors.lane.settings import EngineSettings
-from executors.lane.ticket import Entry, Ticket, Turns
+from executors.encoder.encoder_room import EncoderRoom
+from executors.encoder.lane.metrics import MOST_ARTIFACTS, OTHER, Measures
+from executors.encoder.lane.runner import Runner
+from executors.encoder.lane.settings import EngineSettings
+from executors.encoder.lane.ticket import Entry, Ticket, Turns
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, error_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.encoder_room import EncoderRoom
+from executors.encoder.encoder_room import EncoderRoom
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ARTIFACT_TAG, error_of

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.encoder_room import EncoderRoom
-from executors.ranking import BEFORE_TAG, COSINE, SCORE
+from executors.encoder.encoder_room import EncoderRoom
+from executors.encoder.ranking import BEFORE_TAG, COSINE, SCORE
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ARTIFACT_TAG, error_of

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.encoder_room import EncoderRoom
-from executors.lane.runner import Runner
+from executors.encoder.encoder_room import EncoderRoom
+from executors.encoder.lane.runner import Runner
 from executors.text_encoder.executor import TextEncoder
 from finetuner.artifacts import manifest as artifact
 from finetuner.artifacts.manifest import MANIFEST

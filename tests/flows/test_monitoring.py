@@ -14,12 +14,12 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from executors.encoder.lane.metrics import Measures as LaneMeasures
+from executors.encoder.lane.served_models import ServedModels, ServedSettings
+from executors.encoder.lane.settings import LaneSettings
 from executors.gateway.failures import outcome
 from executors.gateway.measures import Measures as GatewayMeasures
 from executors.indexer.executor import Indexer
-from executors.lane.measures import Measures as LaneMeasures
-from executors.lane.served_models import ServedModels, ServedSettings
-from executors.lane.settings import LaneSettings
 from executors.trainer.executor import Trainer
 from finetuner.contract.wire import INDEX, SEARCH
 from finetuner.exceptions import CorruptedArtifact, ResourceExhausted

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from executors.lane.measures import Measures
+from executors.encoder.lane.metrics import Measures
 from finetuner.flow.standalone import named_values
 from tests.room_commands import options_of
 

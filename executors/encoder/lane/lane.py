@@ -17,7 +17,7 @@ import numpy as np
 from finetuner.documents.images import UriReader, is_text
 from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
 
-from .measures import Measures
+from .metrics import Measures
 from .settings import LaneSettings
 from .ticket import Entry, Ticket, Turns
 

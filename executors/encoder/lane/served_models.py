@@ -19,7 +19,7 @@ from finetuner.artifacts.registry import LIVE
 from finetuner.contract.checks import number, whole
 from finetuner.exceptions import FinetunerError
 
-from .measures import Measures
+from .metrics import Measures
 from .runner import Runner
 
 LOOK_SECONDS = 0.2  # how often aliases are looked at

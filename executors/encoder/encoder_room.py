@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 from docarray import Document, DocumentArray
 
-from executors.lane.answer import Answerer
-from executors.lane.lane import Lane
-from executors.lane.measures import Measures
-from executors.lane.runner import Runner
-from executors.lane.served_models import ServedModels, ServedSettings
-from executors.lane.settings import EngineSettings, LaneSettings
-from executors.ranking import model_before, rank
+from executors.encoder.lane.answer import Answerer
+from executors.encoder.lane.lane import Lane
+from executors.encoder.lane.metrics import Measures
+from executors.encoder.lane.runner import Runner
+from executors.encoder.lane.served_models import ServedModels, ServedSettings
+from executors.encoder.lane.settings import EngineSettings, LaneSettings
+from executors.encoder.ranking import model_before, rank
 from executors.room.room import ENCODER_PARAMETERS, Room, bound
 from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire

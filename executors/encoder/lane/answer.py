@@ -9,7 +9,7 @@ from executors.room.room import MeasuredExecutor
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 
 from .lane import FindRunner, Lane
-from .measures import Measures
+from .metrics import Measures
 from .runner import Runner
 
 if TYPE_CHECKING:
