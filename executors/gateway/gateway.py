@@ -21,10 +21,10 @@ from finetuner.contract.checks import number
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.workspace.folder import Workspace
 
-from .access import Access
-from .grpc_check import GrpcCheck
-from .handler import Handler
-from .health import TIMEOUT
+from .access.access import Access
+from .access.grpc_check import GrpcCheck
+from .flow.handler import Handler
+from .flow.health import TIMEOUT
 from .http_app import build_app
 
 # Jina's default is no limit.

@@ -11,18 +11,19 @@ from jina.types.request.data import DataRequest
 
 from finetuner.version import __version__
 
-from . import artifact_transfer, roles
-from .access import Access, Entry
-from .clip_client import read_path
-from .documents import read_request, response_status, write_response
-from .failures import failure, outcome
-from .handler import Handler
-from .health import TIMEOUT, Health
-from .http_check import Bounded, HttpCheck
-from .hub import hub_routes
+from .access import roles
+from .access.access import Access, Entry
+from .access.http_check import Bounded, HttpCheck
+from .artifacts import routes as artifact_transfer
+from .flow.clip_client import read_path
+from .flow.documents import read_request, response_status, write_response
+from .flow.failures import failure, outcome
+from .flow.handler import Handler
+from .flow.health import TIMEOUT, Health
+from .flow.rooms import Rooms
+from .hub.hub import hub_routes
 from .rest import mount
 from .rest.route import failures
-from .rooms import Rooms
 from .web import web_routes
 
 

@@ -29,10 +29,10 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 from starlette.routing import BaseRoute, Mount, Route
 
-from executors.gateway.access import Access
-from executors.gateway.handler import Handler
+from executors.gateway.access.access import Access
+from executors.gateway.access.metrics import Measures
+from executors.gateway.flow.handler import Handler
 from executors.gateway.http_app import build_app
-from executors.gateway.measures import Measures
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import flow_file
 from finetuner.workspace.tokens import TokenFile

@@ -17,7 +17,7 @@ import yaml
 from docarray import Document, DocumentArray
 from jina import Client
 
-from executors.gateway.health import picture
+from executors.gateway.flow.health import picture
 from finetuner.contract.wire import ENCODE
 from finetuner.exceptions import FlowUnreachable
 from finetuner.flow.running_flow import RunningFlow

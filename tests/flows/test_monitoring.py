@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry
 from executors.encoder.lane.metrics import Measures as LaneMeasures
 from executors.encoder.lane.served_models import ServedModels, ServedSettings
 from executors.encoder.lane.settings import LaneSettings
-from executors.gateway.failures import outcome
-from executors.gateway.measures import Measures as GatewayMeasures
+from executors.gateway.access.metrics import Measures as GatewayMeasures
+from executors.gateway.flow.failures import outcome
 from executors.indexer.executor import Indexer
 from executors.trainer.executor import Trainer
 from finetuner.contract.wire import INDEX, SEARCH

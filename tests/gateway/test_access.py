@@ -11,7 +11,7 @@ from jina import Client
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest, SingleDocumentRequest
 
-from executors.gateway.access import ANYBODY, Access, Caller
+from executors.gateway.access.access import ANYBODY, Access, Caller
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput, Unauthorized
 from finetuner.transport.connection import Connection

@@ -22,10 +22,10 @@ from fastapi import FastAPI
 from jina.types.request.data import DataRequest
 
 import finetuner
-from executors.gateway import artifact_transfer
-from executors.gateway.hub import hub_routes
-from executors.gateway.measures import Measures
-from executors.gateway.rooms import Rooms
+from executors.gateway.access.metrics import Measures
+from executors.gateway.artifacts import routes as artifact_transfer
+from executors.gateway.flow.rooms import Rooms
+from executors.gateway.hub.hub import hub_routes
 from executors.trainer import artifact_checks, artifact_uploads, supervisor
 from executors.trainer.executor import Trainer
 from finetuner.artifacts import manifest as artifact

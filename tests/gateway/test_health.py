@@ -13,8 +13,8 @@ import pytest
 from docarray import Document, DocumentArray
 from jina.types.request.data import DataRequest
 
-from executors.gateway.health import Ask, Health, picture
-from executors.gateway.rooms import _answering
+from executors.gateway.flow.health import Ask, Health, picture
+from executors.gateway.flow.rooms import _answering
 from finetuner.contract.wire import ARTIFACT_TAG, mark_error
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
 

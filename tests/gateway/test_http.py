@@ -14,7 +14,7 @@ from docarray import Document, DocumentArray
 from jina import Client
 from jina.types.request.data import DataRequest
 
-from executors.gateway.documents import response_status
+from executors.gateway.flow.documents import response_status
 from finetuner.contract.wire import ERROR_TAG, MAX_MESSAGE_BYTES
 
 from .conftest import TOKEN, Door

@@ -26,11 +26,12 @@ from hubble import Client as HubbleClient
 from hubble.excepts import AuthenticationRequiredError
 from jina.types.request.data import DataRequest
 
-from executors.gateway import hub_form, hub_links
-from executors.gateway.access import Access
+from executors.gateway.access.access import Access
+from executors.gateway.access.metrics import Measures
 from executors.gateway.http_app import build_app
-from executors.gateway.hub_links import Download, Links
-from executors.gateway.measures import Measures
+from executors.gateway.hub import form as hub_form
+from executors.gateway.hub import links as hub_links
+from executors.gateway.hub.links import Download, Links
 from finetuner.api import hub
 from finetuner.contract import wire
 from finetuner.contract.wire import mark_error, reply

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from executors.gateway.json_body import MAX_DEPTH, parse_json
+from executors.gateway.flow.json_body import MAX_DEPTH, parse_json
 from executors.gateway.rest.answers import answer
 from executors.gateway.rest.route import MAX_CONTROL_BYTES
 from finetuner.exceptions import InvalidInput

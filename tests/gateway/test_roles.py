@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executors.gateway import roles
+from executors.gateway.access import roles
 from finetuner.contract import wire
 from finetuner.workspace.tokens import Role
 

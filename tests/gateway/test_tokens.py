@@ -20,13 +20,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from executors.gateway import audit, http_check
-from executors.gateway.access import ANYBODY, Access, Caller
-from executors.gateway.audit import Audit
-from executors.gateway.grpc_check import GrpcCheck
-from executors.gateway.http_check import Bounded, HttpCheck
-from executors.gateway.measures import Measures
-from executors.gateway.rate import Rate
+from executors.gateway.access import audit, http_check
+from executors.gateway.access.access import ANYBODY, Access, Caller
+from executors.gateway.access.audit import Audit
+from executors.gateway.access.grpc_check import GrpcCheck
+from executors.gateway.access.http_check import Bounded, HttpCheck
+from executors.gateway.access.metrics import Measures
+from executors.gateway.access.rate import Rate
 from finetuner.exceptions import Forbidden, InvalidInput, Unauthorized
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, rooms_secret
 

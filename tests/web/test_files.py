@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from executors.gateway.roles import of_page
+from executors.gateway.access.roles import of_page
 from executors.gateway.web import FOLDER, HEADERS, PAGES, POLICY, read_files, web_routes
 
 

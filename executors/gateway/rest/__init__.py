@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from executors.gateway.handler import Handler
-from executors.gateway.rooms import Rooms
+from executors.gateway.flow.handler import Handler
+from executors.gateway.flow.rooms import Rooms
 
 from . import api_v1, v1_documents, v1_embeddings, v1_library, v1_runs
 from .logstream import OpenStreams

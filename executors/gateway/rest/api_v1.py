@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from executors.gateway.rooms import Rooms
+from executors.gateway.flow.rooms import Rooms
 from finetuner.api.run import ENDED
 from finetuner.contract import wire
 from finetuner.exceptions import ExperimentNotFound, InvalidInput

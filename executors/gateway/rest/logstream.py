@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from executors.gateway.rooms import Rooms
+from executors.gateway.flow.rooms import Rooms
 from finetuner.api.run import ENDED
 from finetuner.contract import wire
 from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted

@@ -11,9 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
-from executors.gateway.failures import failure, outcome
-from executors.gateway.json_body import parse_json, read_body
-from executors.gateway.rooms import Rooms
+from executors.gateway.flow.failures import failure, outcome
+from executors.gateway.flow.json_body import parse_json, read_body
+from executors.gateway.flow.rooms import Rooms
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
 

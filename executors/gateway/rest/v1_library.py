@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Response
 from pydantic import Field
 
-from executors.gateway.rooms import Rooms
+from executors.gateway.flow.rooms import Rooms
 from finetuner.artifacts.registry import LIVE, SEARCHED
 from finetuner.contract import wire
 from finetuner.exceptions import ArtifactNotFound, NotFound

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Response
 from pydantic import Field
 
-from executors.gateway.rooms import Rooms
+from executors.gateway.flow.rooms import Rooms
 from finetuner.contract import wire
 
 from .answers import answer

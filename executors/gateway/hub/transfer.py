@@ -15,8 +15,8 @@ from finetuner.contract import wire
 from finetuner.documents import stream
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, InvalidInput
 
-from .hub_form import Multipart
-from .rooms import Rooms
+from ..flow.rooms import Rooms
+from .form import Multipart
 
 DRAIN_BYTES, DRAIN_SECONDS = 256 * 2**20, 20.0
 

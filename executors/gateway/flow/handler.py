@@ -20,12 +20,12 @@ from executors.room.messages import refuse_pickle, weigh_unwritten
 from finetuner.exceptions import FinetunerError
 from finetuner.transport.probes import HTTP_PORT
 
-from .access import Access, Entry
+from ..access.access import Access, Entry
+from ..access.entries import Entries
+from ..access.grpc_check import enter, refuse
+from ..access.metrics import Measures
 from .clip_client import read_path, sort_routes
 from .documents import response_status
-from .entries import Entries
-from .grpc_check import enter, refuse
-from .measures import Measures
 from .shortcut import pass_encoders
 
 ASK_AGAIN = 5.0  # seconds

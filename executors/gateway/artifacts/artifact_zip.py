@@ -22,8 +22,8 @@ from finetuner.contract import wire
 from finetuner.contract.wire import ERROR_TAG
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
 
-from .hub_transfer import drain
-from .rooms import Rooms
+from ..flow.rooms import Rooms
+from ..hub.transfer import drain
 from .zip_stream import ZipStream, zip_size
 
 ZIP = "application/zip"

@@ -9,9 +9,9 @@ from fastapi import HTTPException, Path, Request, Response
 from finetuner.artifacts.manifest import MAX_TOTAL_BYTES
 from finetuner.exceptions import InvalidInput
 
+from ..rest.answers import answer
+from ..rest.route import RoomsOf, failures, router
 from .artifact_zip import ZIP, find_zip, take_zip
-from .rest.answers import answer
-from .rest.route import RoomsOf, failures, router
 
 KINDS = (ZIP, "application/x-zip-compressed", "application/octet-stream")
 CONTENT = {"schema": {"type": "string", "format": "binary"}}

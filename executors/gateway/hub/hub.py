@@ -18,15 +18,15 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from finetuner.contract import wire
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
 
-from .artifact_zip import find_zip
-from .failures import failure
-from .handler import Handler
-from .hub_form import read_fields
-from .hub_links import DOWNLOADS, Download, Links
-from .hub_transfer import forget, give, name_of, take
-from .roles import HUB
-from .rooms import Rooms
-from .zip_stream import zip_size
+from ..access.roles import HUB
+from ..artifacts.artifact_zip import find_zip
+from ..artifacts.zip_stream import zip_size
+from ..flow.failures import failure
+from ..flow.handler import Handler
+from ..flow.rooms import Rooms
+from .form import read_fields
+from .links import DOWNLOADS, Download, Links
+from .transfer import forget, give, name_of, take
 
 DATASET, MODEL = "documentArray", "model"
 # jina-hubble-sdk looks up its exception class by this number, and fails on one that it does not know.

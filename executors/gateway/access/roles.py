@@ -10,7 +10,7 @@ import re
 from finetuner.contract import wire
 from finetuner.workspace.tokens import Role
 
-from .hub_links import DOWNLOADS
+from ..hub.links import DOWNLOADS
 
 READ, WRITE, ADMIN = Role.READ, Role.WRITE, Role.ADMIN
 HUB = "/v2/rpc/"

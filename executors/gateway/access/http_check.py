@@ -17,7 +17,7 @@ from finetuner.workspace.tokens import is_loopback
 
 from . import roles
 from .access import Access, Entry, TooFast
-from .measures import Measures
+from .metrics import Measures
 
 HUB_STATUS = {401: 40103, 403: 40301, 429: 50001}  # what hub clients look for in the body of a refusal
 # These read their body piece by piece, and know themselves how much is too much.

@@ -12,7 +12,7 @@ from finetuner.workspace.tokens import Role
 
 from . import roles
 from .access import Access, Entry, TooFast
-from .measures import Measures
+from .metrics import Measures
 
 CODES = {
     422: grpc.StatusCode.INVALID_ARGUMENT,
