@@ -9,18 +9,18 @@ from typing import Any
 from docarray import DocumentArray
 from prometheus_client import Counter, Gauge
 
-from executors.indexer.backup import backup, check_backup, finish_restore, stage_restore
 from executors.indexer.engines.engine import SearchOptions
-from executors.indexer.graphs import Graphs
 from executors.indexer.index import Index
-from executors.indexer.live import Live
-from executors.indexer.matches import REPLY_BYTES, Answer, Matches
-from executors.indexer.move import copy_to_engine, finish_move
-from executors.indexer.reindex import Reindex
-from executors.indexer.repair import Repair
+from executors.indexer.retrieval.matches import REPLY_BYTES, Answer, Matches
+from executors.indexer.retrieval.vectors import artifact_of
 from executors.indexer.settings import EDGE, IndexSettings, checked_url
-from executors.indexer.vectors import artifact_of
-from executors.indexer.verify import verify_index
+from executors.indexer.upkeep.backup import backup, check_backup, finish_restore, stage_restore
+from executors.indexer.upkeep.graphs import Graphs
+from executors.indexer.upkeep.live import Live
+from executors.indexer.upkeep.move import copy_to_engine, finish_move
+from executors.indexer.upkeep.reindex import Reindex
+from executors.indexer.upkeep.repair import Repair
+from executors.indexer.upkeep.verify import verify_index
 from executors.room.room import Room, control
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract.parameters import Parameters

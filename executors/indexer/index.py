@@ -21,15 +21,15 @@ import numpy as np
 from docarray import Document
 from numpy.typing import NDArray
 
-from executors.indexer.collections_folder import Collections
-from executors.indexer.documents import Documents
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Collection, Engine, Filter, Hit, Point, SearchOptions
-from executors.indexer.filters import parse_filter
-from executors.indexer.folder_lock import FolderLock
-from executors.indexer.known_fields import KnownFields
-from executors.indexer.packing import PackedDocument, pack
-from executors.indexer.vectors import artifact_of, join_parts, vector_of
+from executors.indexer.retrieval.filters import parse_filter
+from executors.indexer.retrieval.vectors import artifact_of, join_parts, vector_of
+from executors.indexer.storage.documents import Documents
+from executors.indexer.storage.folders import Collections
+from executors.indexer.storage.known_fields import KnownFields
+from executors.indexer.storage.locks import FolderLock
+from executors.indexer.storage.packing import PackedDocument, pack
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, NotFound, ResourceExhausted
 
 Before = Sequence[Callable[[Path], None]]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from executors.indexer.encoders import Encoders, NoEncoders
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Engine
+from executors.indexer.retrieval.encoders import Encoders, NoEncoders
 from finetuner.contract.checks import flag, number, text, whole
 from finetuner.exceptions import InvalidInput
 from finetuner.flow.settings import TOKEN

@@ -13,8 +13,8 @@ from docarray import Document
 
 from executors.indexer.engines.engine import SearchOptions
 from executors.indexer.index import Index
-from executors.indexer.live import FINISHED, Live
-from executors.indexer.reindex import Reindex
+from executors.indexer.upkeep.live import FINISHED, Live
+from executors.indexer.upkeep.reindex import Reindex
 from finetuner.workspace.folder import Workspace
 
 from .hashed_encoder import encode, encoded_text

@@ -15,10 +15,10 @@ from executors.indexer.engines import edge
 from executors.indexer.engines.engine import Hit, SearchOptions, point_id
 from executors.indexer.executor import Indexer
 from executors.indexer.index import Index
-from executors.indexer.live import Live
-from executors.indexer.reindex import Reindex
-from executors.indexer.repair import Repair, repair
-from executors.indexer.verify import verify_index
+from executors.indexer.upkeep.live import Live
+from executors.indexer.upkeep.reindex import Reindex
+from executors.indexer.upkeep.repair import Repair, repair
+from executors.indexer.upkeep.verify import verify_index
 from finetuner.contract.wire import read_reply
 from finetuner.exceptions import FinetunerServerError
 from finetuner.workspace.folder import Workspace

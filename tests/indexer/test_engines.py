@@ -22,9 +22,9 @@ from executors.indexer.engines import edge, engine
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Collection, Engine, Point, SearchOptions, point_id
 from executors.indexer.engines.server import ServerEngine
-from executors.indexer.fields import Field, fields_of, filterable
-from executors.indexer.filters import parse_filter
-from executors.indexer.known_fields import KnownFields
+from executors.indexer.retrieval.filters import parse_filter
+from executors.indexer.storage.fields import Field, fields_of, filterable
+from executors.indexer.storage.known_fields import KnownFields
 from finetuner.exceptions import FinetunerServerError
 
 DIM = 24

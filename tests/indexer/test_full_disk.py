@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from executors.indexer import graphs
 from executors.indexer.engines import edge
 from executors.indexer.engines.engine import SearchOptions
-from executors.indexer.graphs import Graphs
 from executors.indexer.index import Index
-from executors.indexer.repair import repair
-from executors.indexer.verify import verify_index
+from executors.indexer.upkeep import graphs
+from executors.indexer.upkeep.graphs import Graphs
+from executors.indexer.upkeep.repair import repair
+from executors.indexer.upkeep.verify import verify_index
 from tests.waiting import wait_until
 
 from .hashed_encoder import encoded_text

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.indexer.documents import Documents
-from executors.indexer.packing import pack, unpack
+from executors.indexer.storage.documents import Documents
+from executors.indexer.storage.packing import pack, unpack
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
 

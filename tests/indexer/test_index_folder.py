@@ -14,7 +14,7 @@ from docarray import Document
 
 from executors.indexer.engines.engine import Hit, SearchOptions
 from executors.indexer.index import Index
-from executors.indexer.packing import unpack
+from executors.indexer.storage.packing import unpack
 from finetuner.exceptions import FinetunerServerError, InvalidDocument, InvalidInput
 
 MakeDocument = Callable[..., Document]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from executors.indexer import graphs
 from executors.indexer.engines import edge
 from executors.indexer.executor import Indexer
-from executors.indexer.graphs import Graphs
 from executors.indexer.index import Index
+from executors.indexer.upkeep import graphs
+from executors.indexer.upkeep.graphs import Graphs
 from finetuner.exceptions import InvalidInput, NoSuchModel
 
 from .hashed_encoder import encoded_text

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from executors.indexer.index import Index
-from executors.indexer.live import Live
-from executors.indexer.packing import unpack
+from executors.indexer.storage.packing import unpack
+from executors.indexer.upkeep.live import Live
 from finetuner.artifacts.registry import LIVE
 from finetuner.workspace.folder import Workspace
 

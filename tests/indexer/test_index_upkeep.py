@@ -13,13 +13,14 @@ import pytest
 from docarray import Document, DocumentArray
 from qdrant_client import QdrantClient
 
-from executors.indexer import backup, settings
-from executors.indexer.backup import finish_restore, stage_restore
+from executors.indexer import settings
 from executors.indexer.engines.engine import Engine, Point
 from executors.indexer.engines.server import ServerEngine
 from executors.indexer.executor import Indexer
 from executors.indexer.index import Index
-from executors.indexer.move import finish_move
+from executors.indexer.upkeep import backup
+from executors.indexer.upkeep.backup import finish_restore, stage_restore
+from executors.indexer.upkeep.move import finish_move
 from finetuner.contract import wire
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
 

@@ -11,8 +11,8 @@ import pytest
 from docarray import Document, DocumentArray
 
 from executors.indexer.executor import Indexer
-from executors.indexer.packing import pack, unpack
-from executors.indexer.vectors import join_parts
+from executors.indexer.retrieval.vectors import join_parts
+from executors.indexer.storage.packing import pack, unpack
 from finetuner.contract import wire
 from finetuner.exceptions import EmptyDocument, FinetunerError, InvalidDocument, ResourceExhausted
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.indexer import reindex
 from executors.indexer.engines.engine import SearchOptions
 from executors.indexer.executor import Indexer
 from executors.indexer.index import Index
-from executors.indexer.live import Live
-from executors.indexer.reindex import Encode, Reindex
+from executors.indexer.upkeep import reindex
+from executors.indexer.upkeep.live import Live
+from executors.indexer.upkeep.reindex import Encode, Reindex
 from finetuner.artifacts.registry import LIVE, SEARCHED
 from finetuner.contract import wire
 from finetuner.exceptions import ArtifactNotFound, FinetunerError, FlowUnreachable, InvalidInput

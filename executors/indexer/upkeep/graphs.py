@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from executors.indexer.collections_folder import Collections
 from executors.indexer.engines.engine import EXACT_BELOW, Collection
+from executors.indexer.storage.folders import Collections
 
 LOOK_SECONDS = 5.0
 # A collection that keeps growing waits until so much of it, beside the graph, is compared one by one ...

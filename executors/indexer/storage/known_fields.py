@@ -6,7 +6,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterable
 
-from executors.indexer.fields import INDEXED_FIELDS, MAX_FIELDS, Field, path_of
+from executors.indexer.storage.fields import INDEXED_FIELDS, MAX_FIELDS, Field, path_of
 from finetuner.exceptions import InvalidInput
 
 # Names that an error lists.

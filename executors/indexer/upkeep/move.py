@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from executors.indexer.collections_folder import DESCRIPTION
 from executors.indexer.engines.edge import CURRENT
 from executors.indexer.engines.engine import Collection, Engine
 from executors.indexer.index import Index
+from executors.indexer.storage.folders import DESCRIPTION
 from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.workspace.folder import temporary_folder, write_atomically
 

@@ -8,10 +8,10 @@ from docarray import Document, DocumentArray
 from docarray.array.memory import DocumentArrayInMemory
 from docarray.proto.docarray_pb2 import DocumentArrayProto, DocumentProto
 
-from executors.indexer.documents import Documents
 from executors.indexer.engines.engine import Hit
-from executors.indexer.packing import unpack
-from executors.indexer.previews import preview
+from executors.indexer.retrieval.previews import preview
+from executors.indexer.storage.documents import Documents
+from executors.indexer.storage.packing import unpack
 from finetuner.contract.wire import ARTIFACT_TAG, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, mark_error
 from finetuner.exceptions import InvalidInput
 

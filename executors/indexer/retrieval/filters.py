@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from executors.indexer.engines.engine import NUMBER, TEXT, Filter, point_id
-from executors.indexer.fields import BOOLEAN
-from executors.indexer.known_fields import KnownFields
+from executors.indexer.storage.fields import BOOLEAN
+from executors.indexer.storage.known_fields import KnownFields
 from finetuner.exceptions import InvalidInput
 
 MAX_DEPTH = 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from executors.indexer.packing import unpack
+from executors.indexer.storage.packing import unpack
 from finetuner.documents.thumbnails import shrink
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.index import Index
-from executors.indexer.verify import verify_index
+from executors.indexer.upkeep.verify import verify_index
 from finetuner.artifacts.manifest import sha256_of
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
 from finetuner.workspace.folder import checked_name, publish_folder, temporary_folder, write_atomically

@@ -8,7 +8,7 @@ from typing import Any
 
 from docarray import Document
 
-from executors.indexer.fields import Field, fields_of, filterable
+from executors.indexer.storage.fields import Field, fields_of, filterable
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import InvalidDocument
 

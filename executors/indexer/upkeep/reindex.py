@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from docarray import Document
 
-from executors.indexer.documents import StoredDocument
 from executors.indexer.engines.engine import Point
-from executors.indexer.fields import filterable
 from executors.indexer.index import Index
-from executors.indexer.live import CANCELED, FAILED, FINISHED, RUNNING, Job, Live
-from executors.indexer.packing import unpack
-from executors.indexer.vectors import join_parts, vector_of
+from executors.indexer.retrieval.vectors import join_parts, vector_of
+from executors.indexer.storage.documents import StoredDocument
+from executors.indexer.storage.fields import filterable
+from executors.indexer.storage.packing import unpack
+from executors.indexer.upkeep.live import CANCELED, FAILED, FINISHED, RUNNING, Job, Live
 from finetuner.contract.wire import MAX_REQUEST_BYTES, error_of
 from finetuner.documents.parts import has_content, parts_of
 from finetuner.exceptions import (

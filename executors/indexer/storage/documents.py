@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from executors.indexer.fields import Field
-from executors.indexer.packing import PackedDocument
+from executors.indexer.storage.fields import Field
+from executors.indexer.storage.packing import PackedDocument
 from finetuner.exceptions import FinetunerServerError
 from finetuner.workspace.folder import sync_folder
 

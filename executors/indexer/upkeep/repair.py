@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from executors.indexer.index import Index
-from executors.indexer.verify import lone_vectors, lost_vectors
+from executors.indexer.upkeep.verify import lone_vectors, lost_vectors
 from finetuner.exceptions import NotFound
 
 # Of the time that is spent looking; the rest is left to live traffic.
