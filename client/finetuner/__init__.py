@@ -116,9 +116,9 @@ __all__ = [
 _LAZY = {
     "Document": "docarray",
     "DocumentArray": "docarray",
-    "build_model": "finetuner.inference",
-    "encode": "finetuner.inference",
-    "make_pair": "finetuner.pairs",
+    "build_model": "finetuner.inference.local",
+    "encode": "finetuner.inference.local",
+    "make_pair": "finetuner.documents.pairs",
 }
 
 

@@ -1,4 +1,4 @@
-"""Where the old package had CSVOptions; a compatibility alias."""
+"""Compatibility alias: `CSVOptions` under the old package's module name. The class lives in `sources.csv_file`."""
 
 from .sources.csv_file import CSVOptions
 

@@ -21,17 +21,17 @@ from finetuner.api.hub_executor import flow_of
 from finetuner.api.library import get_model
 from finetuner.api.run import fetch_artifact
 from finetuner.contract import wire
+from finetuner.contract.checks import NAME
+from finetuner.contract.environment import PRIVATE_URIS
 from finetuner.contract.wire import mark_error
 from finetuner.documents.images import is_text
 from finetuner.documents.uris import read_any_host, read_public
 from finetuner.exceptions import InvalidDocument, InvalidInput, SelectModelRequired
 from finetuner.models.clip import TOWERS
-from finetuner.workspace.folder import NAME
 
 if TYPE_CHECKING:
     from finetuner.inference.local import InferenceModel
 
-PRIVATE_URIS = "FINETUNER_PRIVATE_URIS"  # 'true' where nobody can reach uses_with, as in a tutorial under test
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 

@@ -18,6 +18,7 @@ from executors.room.drain import DRAIN_SECONDS, stop_taking
 from executors.room.lifeline import end_with_parent
 from executors.room.room import refuse_strange
 from finetuner.contract.checks import number
+from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.workspace.folder import Workspace
 
@@ -71,7 +72,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         end_with_parent()
         freeze_modules()
         self._request_handler.access = Access(
-            token if token is not None else os.environ.get("FINETUNER_TOKEN") or None,
+            token if token is not None else os.environ.get(TOKEN) or None,
             None if workspace_url is None else Workspace(workspace_url).root,
             number("rate_limit", rate_limit, 0, 1e6),
             self.runtime_args.host,

@@ -11,8 +11,8 @@ from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Engine
 from executors.indexer.retrieval.encoders import Encoders, NoEncoders
 from finetuner.contract.checks import flag, number, text, whole
+from finetuner.contract.environment import TOKEN
 from finetuner.exceptions import InvalidInput
-from finetuner.flow.settings import TOKEN
 from finetuner.models.backbones import find_backbone
 from finetuner.workspace.tokens import rooms_secret
 

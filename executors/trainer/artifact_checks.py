@@ -15,10 +15,11 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finetuner.artifacts.manifest import MANIFEST, MAX_FILES, MAX_TOTAL_BYTES, UNZIP_ERRORS, Manifest, unzip, verify
+from finetuner.artifacts.archive import UNZIP_ERRORS, unzip_artifact
+from finetuner.artifacts.manifest import MANIFEST, MAX_FILES, MAX_TOTAL_BYTES, Manifest, verify_artifact
 from finetuner.artifacts.registry import ARTIFACT_ID
+from finetuner.contract.checks import NAME
 from finetuner.exceptions import CorruptedArtifact, InvalidInput
-from finetuner.workspace.folder import NAME
 
 MAX_RATIO = 50  # of unpacked to packed bytes; weights hardly shrink at all
 MAX_LIST_BYTES = MAX_TEXT_BYTES = 2**20  # the zip's list of its members; a manifest, and a short zip's metadata
@@ -45,8 +46,8 @@ def unpack(file: Path, folder: Path) -> Manifest:
     """
     try:
         names = check_members(file)
-        unzip(file, folder)
-        manifest = verify(folder)
+        unzip_artifact(file, folder)
+        manifest = verify_artifact(folder)
     except CorruptedArtifact as error:
         raise InvalidInput(str(error).replace(str(file), "artifact").replace(str(folder), "the zip")) from None
     if others := sorted(names - {MANIFEST, *manifest.files}):

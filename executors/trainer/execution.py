@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 
-from finetuner.artifacts.manifest import Manifest, publish
+from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.artifacts.registry import Models, weights_folder
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.labelled import iterate_labelled
@@ -212,7 +213,7 @@ def _publish(
         code_version=__version__,
         parent=parent,
     )
-    path = publish(
+    path = publish_artifact(
         Workspace(request["workspace"]),
         model,
         manifest,

@@ -19,6 +19,7 @@ from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models, we
 from finetuner.config.run_callbacks import callback_datasets, read_callbacks
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
+from finetuner.contract.checks import checked_name
 from finetuner.contract.parameters import Parameters
 from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.documents.thumbnails import shrink
@@ -26,7 +27,7 @@ from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInp
 from finetuner.models.backbones import IMAGE_TASK, find_backbone, list_models
 from finetuner.models.model_kinds import check_row_weights
 from finetuner.workspace.datasets import Datasets
-from finetuner.workspace.folder import checked_name, remove
+from finetuner.workspace.folder import remove
 
 from .artifact_uploads import ArtifactUploads
 from .history import read_history

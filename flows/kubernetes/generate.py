@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from finetuner.flow_settings import TOKEN, flow_file
-from finetuner.standalone import GATEWAY, METRICS_PORT, PORT, Standing
+from finetuner.contract.environment import TOKEN
+from finetuner.flow.settings import flow_file
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, Standing
 
 Object = dict[str, Any]
 

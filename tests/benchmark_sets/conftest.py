@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from finetuner.artifacts import manifest as artifact
 from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import Picture, fashion
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import TOWERS, load_backbone
+from finetuner.models.clip import TOWERS
+from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.folder import Workspace
 
 PICTURES = list(fashion("test", items=12))
@@ -123,4 +124,4 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         created_at="2025-01-01T00:00:00+00:00",
         code_version="0.1.0",
     )
-    return artifact.publish(Workspace(tmp_path_factory.mktemp("workspace")), model, manifest, {"model": "clip-mini"})
+    return publish_artifact(Workspace(tmp_path_factory.mktemp("workspace")), model, manifest, {"model": "clip-mini"})

@@ -13,14 +13,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.archive import zip_artifact
+from finetuner.artifacts.manifest import MANIFEST, sealed
 from finetuner.benchmark.benchmark import Benchmark
 from finetuner.catalogue import Picture
 from finetuner.cli.main import app
+from finetuner.contract.environment import STAND_INS
 from finetuner.documents.images import decode
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidDocument, InvalidInput
 from finetuner.metrics import NINE
-from finetuner.models.backbones import STAND_INS, find_backbone
+from finetuner.models.backbones import find_backbone
 from finetuner.models.model_kinds import load_row
 
 
@@ -102,7 +104,7 @@ def test_ukbench_figures_are_those_of_a_plain_loop(
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_an_artifact_adds_a_tuned_row(flickr8k: Path, tuned: Path, tmp_path: Path, form: str) -> None:
-    given = tuned if form == "folder" else artifact.zip_folder(tuned, tmp_path / "tuned.zip", "tuned")
+    given = tuned if form == "folder" else zip_artifact(tuned, tmp_path / "tuned.zip", "tuned")
     arguments = ["flickr8k", str(flickr8k), "--model", "clip-mini", "--output", str(tmp_path)]
     run(*arguments, "--artifact", str(given))
     before, after = rows(tmp_path)
@@ -180,10 +182,10 @@ def test_nothing_is_written_where_something_is_wrong(flickr8k: Path, tmp_path: P
 
 
 def test_an_artifact_of_another_backbone_is_refused(flickr8k: Path, tuned: Path, tmp_path: Path) -> None:
-    manifest = json.loads((tuned / artifact.MANIFEST).read_text()) | {"backbone": "clip-base-en"}
+    manifest = json.loads((tuned / MANIFEST).read_text()) | {"backbone": "clip-base-en"}
     other = tmp_path / "other"
     other.mkdir()
-    (other / artifact.MANIFEST).write_text(artifact.sealed(manifest))
+    (other / MANIFEST).write_text(sealed(manifest))
     with pytest.raises(InvalidInput, match=r"artifact must be tuned from clip-mini. Got one of clip-base-en"):
         run("flickr8k", str(flickr8k), "--model", "clip-mini", "--output", str(tmp_path), "--artifact", str(other))
 

@@ -38,14 +38,17 @@ from docarray import Document, DocumentArray
 from jina import Client
 from PIL import Image
 
-from finetuner.artifacts.manifest import Manifest, load, publish
+from finetuner.artifacts.load import load_artifact
+from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, ARTIFACTS_PROMOTE, ENCODE, ERROR_TAG, read_reply
 from finetuner.documents.images import decode
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import flow_file
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import TOWERS, load_backbone
+from finetuner.models.clip import TOWERS
+from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.folder import Workspace
 
 ARTIFACTS = ("1" * 24, "2" * 24)
@@ -155,7 +158,7 @@ class Traffic:
         self.seconds: list[float] = []
 
     def _offline(self, workspace: Workspace, name: str) -> list[np.ndarray]:
-        model = load(workspace.artifacts / name)
+        model = load_artifact(workspace.artifacts / name)
         return [
             (model.encode_texts([item["text"]]) if "text" in item else model.encode_images([decode(item["blob"])]))[0]
             for item in self._good
@@ -222,7 +225,7 @@ def publish_two(workspace: Workspace) -> None:
         with torch.no_grad():
             for parameter in model.network.parameters():
                 parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-        publish(
+        publish_artifact(
             workspace, model, Manifest(name, "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026-01-01", "0"), {}
         )
     workspace.aliases.set("live", {"artifact": ARTIFACTS[0]})

@@ -51,7 +51,8 @@ from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip, load_backbone, text_features
+from finetuner.models.clip import Clip, text_features
+from finetuner.models.clip_files import load_backbone
 from finetuner.models.onednn import prefer_onednn
 
 RATE = 1e-5

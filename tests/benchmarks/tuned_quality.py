@@ -43,7 +43,8 @@ from finetuner.demo.demo import MODEL, RECIPE
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation.pairs import evaluate_pairs, text_to_image
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip, load_backbone
+from finetuner.models.clip import Clip
+from finetuner.models.clip_files import load_backbone
 
 PROCESSES = 2
 LORA_RANK = 8

@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from finetuner.artifacts import manifest as artifact
 from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.models.backbones import Backbone, find_backbone
-from finetuner.models.clip import TOWERS, Clip, load_backbone
+from finetuner.models.clip import TOWERS, Clip
+from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.folder import Workspace
 
 ARTIFACT_ID = "0123456789abcdef01234567"
@@ -79,4 +80,4 @@ def manifest(artifact_id: str = ARTIFACT_ID) -> Manifest:
 def published(tmp_path_factory: pytest.TempPathFactory, mini: Clip) -> Path:
     """Return the folder of a published artifact; tests that change it copy it first."""
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
-    return artifact.publish(workspace, mini, manifest(), {"model": "clip-mini", "epochs": 1})
+    return publish_artifact(workspace, mini, manifest(), {"model": "clip-mini", "epochs": 1})

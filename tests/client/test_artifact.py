@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetuner.artifacts import manifest as artifact
-from finetuner.artifacts.manifest import (
-    MANIFEST,
-    load,
-    parse_manifest,
-    publish,
-    read_manifest,
-    sealed,
-    unzip,
-    verify,
-    zip_folder,
-)
+from finetuner.artifacts.archive import unzip_artifact, zip_artifact
+from finetuner.artifacts.load import load_artifact
+from finetuner.artifacts.manifest import FORMAT, MANIFEST, parse_manifest, read_manifest, sealed, verify_artifact
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
 from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace
@@ -51,14 +43,14 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_a_published_artifact_is_what_was_described(published: Path, mini: Clip) -> None:
-    manifest = verify(published)
+    manifest = verify_artifact(published)
     assert sorted(manifest.files) == FILES
     assert published.name == manifest.artifact_id
     assert manifest.metrics["after"] == {"recall": 0.5}
-    loaded = load(published)
+    loaded = load_artifact(published)
     assert loaded.model_id == manifest.artifact_id
     assert np.array_equal(loaded.encode_texts(["a"]), mini.encode_texts(["a"]))
-    assert load(published, towers=("clip-text",)).towers == ("clip-text",)
+    assert load_artifact(published, towers=("clip-text",)).towers == ("clip-text",)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -68,7 +60,7 @@ def test_a_flipped_bit_is_found(copy: Path, name: str, place: str) -> None:
     content[{"first": 0, "middle": len(content) // 2, "last": -1}[place]] ^= 1
     (copy / name).write_bytes(content)
     with pytest.raises(CorruptedArtifact, match=f"{name} differs from the manifest"):
-        load(copy)
+        load_artifact(copy)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -76,15 +68,15 @@ def test_a_missing_a_longer_and_a_linked_file_are_found(copy: Path, tmp_path: Pa
     content = (copy / name).read_bytes()
     (copy / name).unlink()
     with pytest.raises(CorruptedArtifact, match=f"must hold {name}"):
-        verify(copy)
+        verify_artifact(copy)
     (copy / name).write_bytes(content + b"x")
     with pytest.raises(CorruptedArtifact, match=f"{name} differs"):
-        verify(copy)
+        verify_artifact(copy)
     (tmp_path / "elsewhere").write_bytes(content)
     (copy / name).unlink()
     (copy / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CorruptedArtifact, match=f"must hold {name}"):
-        verify(copy)
+        verify_artifact(copy)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +96,7 @@ def test_a_missing_a_longer_and_a_linked_file_are_found(copy: Path, tmp_path: Pa
 def test_what_is_no_manifest_is_refused(copy: Path, content: bytes) -> None:
     (copy / MANIFEST).write_bytes(content)
     with pytest.raises(CorruptedMetadata) as caught:
-        verify(copy)
+        verify_artifact(copy)
     assert "\n" not in str(caught.value)
 
 
@@ -145,22 +137,22 @@ def test_no_artifact_is_not_found(tmp_path: Path) -> None:
 def test_a_failed_publish_leaves_nothing(tmp_path: Path, published: Path, mini: Clip) -> None:
     workspace = Workspace(tmp_path)
     with pytest.raises(TypeError):
-        publish(workspace, mini, read_manifest(published), None)  # type: ignore[arg-type]
+        publish_artifact(workspace, mini, read_manifest(published), None)  # type: ignore[arg-type]
     assert list(workspace.artifacts.iterdir()) == []
 
 
 def test_a_zip_round_trip_changes_nothing(published: Path, tmp_path: Path) -> None:
-    archive = zip_folder(published, tmp_path / "out" / "run.zip", "first-run")
+    archive = zip_artifact(published, tmp_path / "out" / "run.zip", "first-run")
     assert [path.name for path in archive.parent.iterdir()] == ["run.zip"]
     with zipfile.ZipFile(archive) as opened:
         assert sorted(opened.namelist()) == sorted(f"first-run/{name}" for name in [MANIFEST, *FILES])
-    assert verify(unzip(archive, tmp_path / "again")) == verify(published)
+    assert verify_artifact(unzip_artifact(archive, tmp_path / "again")) == verify_artifact(published)
 
 
 def test_a_zip_that_cannot_be_finished_leaves_nothing(copy: Path, tmp_path: Path) -> None:
     (copy / "config.yml").unlink()
     with pytest.raises(FileNotFoundError):
-        zip_folder(copy, tmp_path / "out" / "run.zip", "x")
+        zip_artifact(copy, tmp_path / "out" / "run.zip", "x")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -180,7 +172,7 @@ def test_a_zip_cannot_write_outside(published: Path, tmp_path: Path, name: str) 
     content = manifest_of(published, {name: {"size": 1, "sha256": "0"}})
     archive = zipped(tmp_path / "evil.zip", {f"run/{MANIFEST}": content, f"run/{name}": b"x"})
     with pytest.raises(CorruptedMetadata, match="files inside the artifact"):
-        unzip(archive, tmp_path / "inner" / "target")
+        unzip_artifact(archive, tmp_path / "inner" / "target")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["evil.zip"]
 
 
@@ -189,13 +181,13 @@ def test_a_member_is_not_unpacked_past_its_stated_size(published: Path, tmp_path
     members = {f"run/{MANIFEST}": content, "run/bomb": bytes(50_000_000)}
     archive = zipped(tmp_path / "bomb.zip", members, zipfile.ZIP_DEFLATED)
     with pytest.raises(CorruptedArtifact, match="bomb is larger than its manifest says"):
-        unzip(archive, tmp_path / "target")
+        unzip_artifact(archive, tmp_path / "target")
     assert (tmp_path / "target" / "bomb").stat().st_size <= 10
 
 
 def test_what_is_not_listed_is_not_unpacked(published: Path, tmp_path: Path) -> None:
     members = {f"run/{MANIFEST}": manifest_of(published, {}), "run/extra": b"x", "other": b"y"}
-    unzip(zipped(tmp_path / "more.zip", members), tmp_path / "target")
+    unzip_artifact(zipped(tmp_path / "more.zip", members), tmp_path / "target")
     assert [path.name for path in (tmp_path / "target").iterdir()] == [MANIFEST]
 
 
@@ -213,21 +205,21 @@ def test_what_is_not_listed_is_not_unpacked(published: Path, tmp_path: Path) -> 
 )
 def test_a_zip_of_something_else_is_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
     with pytest.raises(CorruptedArtifact, match="must"):
-        unzip(zipped(tmp_path / "other.zip", members), tmp_path / "target")
+        unzip_artifact(zipped(tmp_path / "other.zip", members), tmp_path / "target")
 
 
 def test_a_listed_file_that_the_zip_lacks_and_names_that_clash_are_refused(published: Path, tmp_path: Path) -> None:
     entry = {"size": 1, "sha256": "0"}
     missing = {f"run/{MANIFEST}": manifest_of(published, {"a": entry})}
     with pytest.raises(CorruptedArtifact, match="must be a zip that save_artifact wrote"):
-        unzip(zipped(tmp_path / "missing.zip", missing), tmp_path / "one")
+        unzip_artifact(zipped(tmp_path / "missing.zip", missing), tmp_path / "one")
     clash = {f"run/{MANIFEST}": manifest_of(published, {"a": entry, "a/b": entry}), "run/a": b"x", "run/a/b": b"x"}
     with pytest.raises(CorruptedArtifact, match="must be a zip that save_artifact wrote"):
-        unzip(zipped(tmp_path / "clash.zip", clash), tmp_path / "two")
+        unzip_artifact(zipped(tmp_path / "clash.zip", clash), tmp_path / "two")
 
 
 def test_a_damaged_zip_is_refused(published: Path, tmp_path: Path) -> None:
-    good = zip_folder(published, tmp_path / "good.zip", "run").read_bytes()
+    good = zip_artifact(published, tmp_path / "good.zip", "run").read_bytes()
     damaged = bytearray(good)
     damaged[len(damaged) // 2] ^= 1
     encrypted = bytearray(zipped(tmp_path / "x.zip", {"run/manifest.json": b"{}"}).read_bytes())
@@ -240,10 +232,10 @@ def test_a_damaged_zip_is_refused(published: Path, tmp_path: Path) -> None:
     for content in (b"", b"text", good[:1000], good[:-10], bytes(damaged), bytes(encrypted), bytes(deflated)):
         (tmp_path / "bad.zip").write_bytes(content)
         with pytest.raises(CorruptedArtifact, match=r"must be a zip that save_artifact wrote"):
-            unzip(tmp_path / "bad.zip", tmp_path / "target")
+            unzip_artifact(tmp_path / "bad.zip", tmp_path / "target")
 
 
 def test_a_manifest_names_where_it_came_from() -> None:
     with pytest.raises(CorruptedMetadata, match="manifest.json in grpc://somewhere must be"):
         parse_manifest("{}", "grpc://somewhere")
-    assert artifact.FORMAT == 1
+    assert FORMAT == 1

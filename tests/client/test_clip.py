@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from finetuner.exceptions import FinetunerError, InvalidInput, KeysMismatchError, NoSuchModel
 from finetuner.models.backbones import Backbone, find_backbone
 from finetuner.models.byte_pair_tokenizer import BytePairTokenizer
-from finetuner.models.clip import TEXT, TOWERS, VISION, Clip, check_weights, load_backbone, load_towers, save_towers
+from finetuner.models.clip import TEXT, TOWERS, VISION, Clip
+from finetuner.models.clip_files import check_weights, load_backbone, load_towers, save_towers
 
 SMALL = "ViT-S-32-alt"  # the smallest architecture that open_clip lists
 TEXTS = [

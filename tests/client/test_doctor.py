@@ -25,10 +25,10 @@ import torch
 from typer.testing import CliRunner
 
 from finetuner.cli.main import app
+from finetuner.contract.environment import FLOWS
 from finetuner.doctor import doctor, flow_check, machine_check, package_check, workspace_check
 from finetuner.doctor.finding import GIB, Finding, Status, ok, warning
 from finetuner.exceptions import InvalidInput
-from finetuner.flow.settings import FLOWS
 from finetuner.transport import probes as flow_answers
 from finetuner.workspace.tokens import TokenFile
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.archive import zip_artifact
 from finetuner.documents.images import decode
 from finetuner.documents.uris import read_local
 from finetuner.exceptions import ArtifactNotFound, InvalidDocument, InvalidInput, NoSuchModel, SelectModelRequired
@@ -168,7 +168,7 @@ def test_a_tower_must_be_chosen(published: Path, select: str | None) -> None:
 def test_an_artifact_opens_as_folder_as_parent_and_as_zip(
     published: Path, tmp_path: Path, mini: Clip, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    archive = artifact.zip_folder(published, tmp_path / "run.zip", "run")
+    archive = zip_artifact(published, tmp_path / "run.zip", "run")
     for path in (published, published.parent, archive):
         model = open_artifact(path, select_model="clip-text", device="cpu")
         assert model.clip.model_id == published.name

@@ -18,10 +18,10 @@ import psutil
 import pytest
 import yaml
 
+from finetuner.contract.environment import FLOW_ID, FLOWS, TOKEN
 from finetuner.exceptions import FinetunerServerError, InvalidInput
-from finetuner.flow import settings as flow_settings
 from finetuner.flow.launch import serve
-from finetuner.flow.running_flow import MARK, RunningFlow
+from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import configured, flow_file
 from tests.waiting import wait_until
 
@@ -85,7 +85,7 @@ def marked(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(FLOW_ID) == mark and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
@@ -156,7 +156,7 @@ def test_a_port_that_is_none(small_flow: Path, tmp_path: Path, port: int) -> Non
 def test_other_machines_are_let_in_by_a_token_alone(
     small_flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(flow_settings.TOKEN, raising=False)
+    monkeypatch.delenv(TOKEN, raising=False)
     content = yaml.safe_load(small_flow.read_text())
     content["gateway"]["host"] = "0.0.0.0"
     wide = small_flow.with_name("wide.yml")
@@ -170,7 +170,7 @@ def test_other_machines_are_let_in_by_a_token_alone(
 
 
 def test_without_a_checkout_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(flow_settings.FLOWS, str(tmp_path))
+    monkeypatch.setenv(FLOWS, str(tmp_path))
     with pytest.raises(InvalidInput, match="checkout"):
         flow_file()
 
@@ -178,7 +178,7 @@ def test_without_a_checkout_the_error_says_what_to_do(monkeypatch: pytest.Monkey
 def test_a_running_flow_is_healthy_inside_and_gone_outside(
     small_flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(flow_settings.TOKEN, "of-another-flow")
+    monkeypatch.setenv(TOKEN, "of-another-flow")
     flow = RunningFlow(tmp_path / "workspace", flow=small_flow, token="s3cret")
     with pytest.raises(InvalidInput, match="inside its `with` block"):
         _ = flow.host
@@ -281,7 +281,7 @@ def test_ctrl_c_in_the_parent_ends_the_flow(parent: tuple[subprocess.Popen[str],
 
 
 def test_ctrl_c_ends_finetuner_up_in_order(small_flow: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, flow_settings.FLOWS: str(small_flow.parent)}
+    environment = {**os.environ, FLOWS: str(small_flow.parent)}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "client"), str(ROOT)])
     process = subprocess.Popen(
         [

@@ -22,8 +22,10 @@ from torch import nn
 from transformers import XLMRobertaConfig
 
 import finetuner
-from finetuner.artifacts import manifest as artifact
-from finetuner.artifacts.manifest import MANIFEST, sealed, sha256_of
+from finetuner.artifacts.archive import zip_artifact
+from finetuner.artifacts.load import load_onnx_artifact
+from finetuner.artifacts.manifest import MANIFEST, sealed, sha256_of, verify_artifact
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation.pairs import evaluate_pairs
@@ -58,7 +60,7 @@ PADDING = 1
 def with_onnx(tmp_path_factory: pytest.TempPathFactory, mini: Clip) -> Path:
     """Return the folder of a published artifact with ONNX files; tests that change it copy it first."""
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
-    return artifact.publish(workspace, mini, manifest(), {"model": "clip-mini"}, to_onnx="int8")
+    return publish_artifact(workspace, mini, manifest(), {"model": "clip-mini"}, to_onnx="int8")
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def largest_difference(torch_model: Encoder, onnx: Encoder, tower: str, items: l
 def test_clip_mini_is_the_same_in_batches_of_any_size(
     with_onnx: Path, mini: Clip, pictures: list[Image.Image], tower: str, count: int
 ) -> None:
-    onnx = artifact.load_onnx(with_onnx, tower)
+    onnx = load_onnx_artifact(with_onnx, tower)
     assert onnx.dim == mini.dim
     items = (TEXTS if tower == TEXT else pictures)[:count]
     assert largest_difference(mini, onnx, tower, items) < 1e-4
@@ -133,14 +135,14 @@ def test_clip_mini_is_the_same_in_batches_of_any_size(
 
 @pytest.mark.parametrize("length", [2, 9, 32])
 def test_tokens_may_have_any_length_that_holds_the_text(with_onnx: Path, mini: Clip, length: int) -> None:
-    session = artifact.load_onnx(with_onnx, TEXT).session
+    session = load_onnx_artifact(with_onnx, TEXT).session
     tokens = mini.tokenizer([""])[:, :length].numpy()
     (found,) = session.run(None, {"tokens": tokens})
     assert np.abs(found - mini.encode_texts([""])).max() < 1e-4
 
 
 def test_a_batch_is_cut_to_its_longest_text(with_onnx: Path, mini: Clip) -> None:
-    onnx = artifact.load_onnx(with_onnx, TEXT)
+    onnx = load_onnx_artifact(with_onnx, TEXT)
     for texts in (TEXTS[:2], TEXTS[3:4], TEXTS):
         tokens = mini.tokenizer(texts)
         assert onnx._cut(tokens.numpy()).shape[1] == int(tokens.argmax(dim=-1).max()) + 1
@@ -171,7 +173,7 @@ def test_an_artifact_of_pictures_is_loaded(
     tmp_path: Path, pictures: list[Image.Image], random_mini: ImageModel
 ) -> None:
     described = replace(manifest(), towers=list(random_mini.towers), output_dim=random_mini.dim)
-    folder = artifact.publish(Workspace(tmp_path), random_mini, described, {}, to_onnx=True)
+    folder = publish_artifact(Workspace(tmp_path), random_mini, described, {}, to_onnx=True)
     onnx = finetuner.get_model(str(folder), is_onnx=True, device="cpu").clip
     assert largest_difference(random_mini, onnx, random_mini.towers[0], pictures) < 1e-4
 
@@ -186,12 +188,12 @@ def test_get_model_takes_folder_and_zip_and_builds_no_network(
     with_onnx: Path, mini: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("torch's network was built"))
-    zipped = artifact.zip_folder(with_onnx, tmp_path / "first-run.zip", "first-run")
+    zipped = zip_artifact(with_onnx, tmp_path / "first-run.zip", "first-run")
     for place in (with_onnx, zipped):
         model = finetuner.get_model(str(place), select_model=TEXT, is_onnx=True, device="cpu")
         assert np.abs(finetuner.encode(model, TEXTS[:3]) - mini.encode_texts(TEXTS[:3])).max() < 1e-4
         assert model.clip.model_id == ARTIFACT_ID
-    assert artifact.verify(with_onnx).files[f"models/{VISION}/model.onnx"]["size"] > 1_000_000
+    assert verify_artifact(with_onnx).files[f"models/{VISION}/model.onnx"]["size"] > 1_000_000
 
 
 def test_build_model_exports_the_backbone(mini: Clip) -> None:
@@ -234,15 +236,15 @@ def test_a_model_of_another_size(with_onnx: Path) -> None:
 
 def test_a_tower_takes_its_own_kind_of_input_only(with_onnx: Path, pictures: list[Image.Image]) -> None:
     with pytest.raises(InvalidInput, match="holds clip-vision only. Got tokens"):
-        artifact.load_onnx(with_onnx, VISION).encode_texts(["a red dress"])
+        load_onnx_artifact(with_onnx, VISION).encode_texts(["a red dress"])
     with pytest.raises(InvalidInput, match="holds clip-text only. Got pixels"):
-        artifact.load_onnx(with_onnx, TEXT).encode_images(pictures)
+        load_onnx_artifact(with_onnx, TEXT).encode_images(pictures)
 
 
 @pytest.mark.parametrize("device", ["tpu", "cpux", "cuda:x", "cpu:", "tensorrt"])
 def test_a_device_that_is_not_there(with_onnx: Path, device: str) -> None:
     with pytest.raises(InvalidInput, match=f"device must be one that ONNX Runtime has.*Got {device!r}"):
-        artifact.load_onnx(with_onnx, TEXT, device)
+        load_onnx_artifact(with_onnx, TEXT, device)
 
 
 def test_a_provider_that_is_installed_comes_before_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,12 +262,12 @@ def test_a_provider_that_does_not_start_is_no_cpu(with_onnx: Path, monkeypatch: 
     names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: names)
     with pytest.raises(InvalidInput, match="Got 'cuda', and CUDAExecutionProvider does not start. Install"):
-        artifact.load_onnx(with_onnx, TEXT, "cuda")
+        load_onnx_artifact(with_onnx, TEXT, "cuda")
 
 
 def test_options_reach_the_session(with_onnx: Path, mini: Clip) -> None:
     given = {"graph_optimization_level": "basic", "allow_spinning": False, "enable_cpu_mem_arena": False}
-    onnx = artifact.load_onnx(with_onnx, TEXT, "cpu", session_options=SessionOptions.read(given, threads=3))
+    onnx = load_onnx_artifact(with_onnx, TEXT, "cpu", session_options=SessionOptions.read(given, threads=3))
     found = onnx.session.get_session_options()
     assert found.intra_op_num_threads == 3
     assert found.graph_optimization_level.name == "ORT_ENABLE_BASIC"
@@ -292,7 +294,7 @@ def test_wrong_options(given: Any) -> None:
 
 def test_int8_is_nearly_the_same_in_fewer_bytes(with_onnx: Path, mini: Clip, pictures: list[Image.Image]) -> None:
     for tower, items in ((TEXT, TEXTS), (VISION, pictures)):
-        exact, int8 = (artifact.load_onnx(with_onnx, tower, int8=int8) for int8 in (False, True))
+        exact, int8 = (load_onnx_artifact(with_onnx, tower, int8=int8) for int8 in (False, True))
         assert int8.bytes < 0.6 * exact.bytes
         assert 1e-5 < largest_difference(mini, int8, tower, items) < 0.1
         assert int8._padding == exact._padding
@@ -301,7 +303,7 @@ def test_int8_is_nearly_the_same_in_fewer_bytes(with_onnx: Path, mini: Clip, pic
 def test_int8_costs_recall_on_pairs_or_else_an_angle(
     with_onnx: Path, mini: Clip, jpeg: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text, vision = (artifact.load_onnx(with_onnx, tower, int8=True) for tower in TOWERS)
+    text, vision = (load_onnx_artifact(with_onnx, tower, int8=True) for tower in TOWERS)
     pairs = [Pair(f"picture {row}", jpeg(row)) for row in range(6)]
     lines = cost_of_int8(mini, text, vision, pairs, (), [])
     assert re.fullmatch(
@@ -336,7 +338,7 @@ def test_convolutions_alone_are_refused(random_mini: ImageModel) -> None:
 
 def test_an_artifact_without_int8_says_what_to_do(published: Path) -> None:
     with pytest.raises(ArtifactNotFound, match=r"model-int8.onnx for precision int8.*fit\(to_onnx='int8'\)"):
-        artifact.load_onnx(published, TEXT, int8=True)
+        load_onnx_artifact(published, TEXT, int8=True)
 
 
 class Branching(nn.Module):
@@ -362,5 +364,5 @@ def test_a_bad_export_publishes_nothing(
 ) -> None:
     monkeypatch.setattr(onnx_export, limit, value)
     with pytest.raises(FinetunerError, match=message):
-        artifact.publish(Workspace(tmp_path), random_mini, manifest(), {}, to_onnx=True)
+        publish_artifact(Workspace(tmp_path), random_mini, manifest(), {}, to_onnx=True)
     assert not list((tmp_path / "artifacts").iterdir())

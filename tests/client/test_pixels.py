@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import load_backbone
+from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_model import ImageModelConfig, ImagePreprocess, build
 from finetuner.models.model_kinds import Model
 from finetuner.models.pixels import batched, cropped, normalised

@@ -11,7 +11,8 @@ from docarray import Document, DocumentArray
 
 from finetuner.api import examples
 from finetuner.api.run import Run
-from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.archive import unzip_artifact
+from finetuner.artifacts.manifest import MANIFEST, read_manifest, verify_artifact
 from finetuner.contract import wire
 from finetuner.exceptions import (
     CorruptedArtifact,
@@ -68,7 +69,7 @@ class Trainer(Connection):
             content = (self.folder / given["file"]).read_bytes()
             answer = Document(blob=content[given["offset"] : given["offset"] + PIECE])
         else:
-            answer = wire.reply({"manifest": (self.folder / artifact.MANIFEST).read_text()})
+            answer = wire.reply({"manifest": (self.folder / MANIFEST).read_text()})
         return DocumentArray([answer])
 
 
@@ -193,11 +194,11 @@ def test_examples_are_pictures_in_a_notebook() -> None:
 
 
 def test_an_artifact_is_saved_as_a_zip_that_verifies(published: Path, tmp_path: Path) -> None:
-    assert max(entry["size"] for entry in artifact.read_manifest(published).files.values()) > PIECE
+    assert max(entry["size"] for entry in read_manifest(published).files.values()) > PIECE
     path = made(published, "FINISHED").save_artifact(str(tmp_path / "out"))
     assert path == str(tmp_path / "out" / "first-run.zip")
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["first-run.zip"]
-    assert artifact.verify(artifact.unzip(Path(path), tmp_path / "again")) == artifact.verify(published)
+    assert verify_artifact(unzip_artifact(Path(path), tmp_path / "again")) == verify_artifact(published)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut"])

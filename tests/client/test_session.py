@@ -11,7 +11,7 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner.api import hub, session
-from finetuner.api.hub_executor import LOGGED_IN
+from finetuner.contract.environment import HTTP, LOGGED_IN
 from finetuner.exceptions import (
     ArtifactNotFound,
     FlowUnreachable,
@@ -29,7 +29,7 @@ def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
     monkeypatch.setattr(session, "_current", None)
     monkeypatch.setenv("FINETUNER_HOST", f"grpc://127.0.0.1:{unused_port}")
     monkeypatch.delenv("FINETUNER_TOKEN", raising=False)
-    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, hub.HTTP, LOGGED_IN):  # set first: each is as before afterwards
+    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, HTTP, LOGGED_IN):  # set first: each is as before afterwards
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(hub, "_written", "")
@@ -90,7 +90,7 @@ def test_login_points_docarray_at_the_http_side(answered: None, monkeypatch: pyt
     assert finetuner.get_token() == ""
     finetuner.login(host="x:1", http_host="http://outside:9/")
     assert os.environ[hub.ADDRESS] == "http://outside:9"
-    monkeypatch.setenv(hub.HTTP, "http://by-environment:8")
+    monkeypatch.setenv(HTTP, "http://by-environment:8")
     finetuner.login(host="x:1", force=True)
     assert os.environ[hub.ADDRESS] == "http://by-environment:8"
     with pytest.raises(InvalidInput, match="http_host must be like .* Got 'grpc://x:1'"):

@@ -20,10 +20,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertTokenizer, XLMRobertaConfig
 
 import finetuner
-from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.archive import zip_artifact
+from finetuner.artifacts.manifest import verify_artifact
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.exceptions import CorruptedArtifact, KeysMismatchError, NoSuchModel
 from finetuner.models.backbones import Backbone, find_backbone
-from finetuner.models.clip import TEXT, TOWERS, VISION, Clip, load_backbone, load_towers, save_towers, text_features
+from finetuner.models.clip import TEXT, TOWERS, VISION, Clip, text_features
+from finetuner.models.clip_files import load_backbone, load_towers, save_towers
 from finetuner.models.text_towers import FileTokenizer, find_text_files
 from finetuner.workspace.folder import Workspace
 
@@ -139,9 +142,9 @@ def test_towers_round_trip_to_the_bit(model: Clip, tmp_path: Path, pictures: lis
 
 def test_get_model_takes_an_artifact_of_it(model: Clip, tmp_path: Path, pictures: list[Image.Image]) -> None:
     described = replace(manifest(), backbone="clip-base-multi", output_dim=512)
-    folder = artifact.publish(Workspace(tmp_path), model, described, {"model": "clip-base-multi"}, to_onnx=True)
-    assert {"models/config.json", "models/tokenizer.json"} < set(artifact.verify(folder).files)
-    for place in (folder, artifact.zip_folder(folder, tmp_path / "x.zip", "x")):
+    folder = publish_artifact(Workspace(tmp_path), model, described, {"model": "clip-base-multi"}, to_onnx=True)
+    assert {"models/config.json", "models/tokenizer.json"} < set(verify_artifact(folder).files)
+    for place in (folder, zip_artifact(folder, tmp_path / "x.zip", "x")):
         text = finetuner.get_model(str(place), select_model=TEXT, device="cpu")
         assert np.array_equal(finetuner.encode(text, TEXTS[1:]), model.encode_texts(TEXTS[1:]))
     onnx = {tower: finetuner.get_model(str(folder), select_model=tower, is_onnx=True, device="cpu") for tower in TOWERS}

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from finetuner.exceptions import KeysMismatchError, NoSuchModel
 from finetuner.models.backbones import Backbone, find_backbone
-from finetuner.models.clip import load_backbone
+from finetuner.models.clip_files import load_backbone
 from finetuner.models.weights import checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
 
 ROW = find_backbone("ViT-B-32::openai")

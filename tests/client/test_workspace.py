@@ -8,16 +8,9 @@ from typing import Any
 
 import pytest
 
+from finetuner.contract.checks import checked_name
 from finetuner.exceptions import InvalidInput
-from finetuner.workspace.folder import (
-    Pointers,
-    Workspace,
-    checked_name,
-    publish_folder,
-    remove,
-    temporary_folder,
-    write_atomically,
-)
+from finetuner.workspace.folder import Pointers, Workspace, publish_folder, remove, temporary_folder, write_atomically
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 128])

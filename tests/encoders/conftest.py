@@ -13,11 +13,13 @@ import torch
 from executors.encoder.encoder_room import EncoderRoom
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
-from finetuner.artifacts import manifest as artifact
-from finetuner.artifacts.manifest import Manifest, publish
+from finetuner.artifacts.load import load_artifact
+from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import TOWERS, Clip, load_backbone
+from finetuner.models.clip import TOWERS, Clip
+from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.folder import Workspace
 
 Start = Callable[..., EncoderRoom]
@@ -47,7 +49,7 @@ def publish_tuned() -> Callable[[Workspace, str, int], None]:
             for parameter in model.network.parameters():
                 parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
         manifest = Manifest(artifact_id, "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026-01-01", "0")
-        publish(workspace, model, manifest, {})
+        publish_artifact(workspace, model, manifest, {})
 
     return publish_tuned
 
@@ -66,7 +68,7 @@ def workspace(
 @pytest.fixture(scope="session")
 def tuned(workspace: Workspace) -> Clip:
     """The model of the artifact TUNED."""
-    return artifact.load(workspace.artifacts / TUNED)
+    return load_artifact(workspace.artifacts / TUNED)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,8 @@ from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import ArtifactNotFound, FinetunerServerError, ResourceExhausted, UndecodableImage
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import TEXT, VISION, Clip, load_backbone
+from finetuner.models.clip import TEXT, VISION, Clip
+from finetuner.models.clip_files import load_backbone
 from finetuner.onnx.model import OnnxModel
 from finetuner.workspace.folder import Workspace
 

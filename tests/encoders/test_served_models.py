@@ -15,8 +15,8 @@ from docarray import Document, DocumentArray
 from executors.encoder.encoder_room import EncoderRoom
 from executors.encoder.lane.runner import Runner
 from executors.text_encoder.executor import TextEncoder
-from finetuner.artifacts import manifest as artifact
-from finetuner.artifacts.manifest import MANIFEST
+from finetuner.artifacts.load import load_artifact
+from finetuner.artifacts.manifest import MANIFEST, read_manifest, verify_artifact
 from finetuner.artifacts.registry import Models
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import CorruptedArtifact, CorruptedMetadata, FinetunerServerError
@@ -67,7 +67,7 @@ class SlowLoad:
 
 def test_fifty_promotes_under_load_fail_no_request(start: Start, two: Workspace) -> None:
     room = start(TextEncoder, two)
-    expected = {name: artifact.load(two.artifacts / name).encode_texts([TEXT])[0] for name in (FIRST, SECOND)}
+    expected = {name: load_artifact(two.artifacts / name).encode_texts([TEXT])[0] for name in (FIRST, SECOND)}
     found: list[Document] = []
     stop = False
 
@@ -191,11 +191,11 @@ def test_the_last_used_models_stay_within_their_number_and_bytes(
 def test_every_byte_of_a_manifest_counts(two: Workspace) -> None:
     path = two.artifacts / FIRST / MANIFEST
     good = path.read_bytes()
-    assert artifact.verify(path.parent).artifact_id == FIRST
+    assert verify_artifact(path.parent).artifact_id == FIRST
     for position in range(0, len(good), 7):
         for bit in (1, 32):
             damaged = bytearray(good)
             damaged[position] ^= bit
             path.write_bytes(damaged)
             with pytest.raises(CorruptedMetadata):
-                artifact.read_manifest(path.parent)
+                read_manifest(path.parent)

@@ -11,14 +11,16 @@ import torch
 from docarray import DocumentArray
 
 from executors.evaluator.executor import Evaluator
-from finetuner.artifacts.manifest import Manifest, publish
+from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
 from finetuner.contract import wire
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import ArtifactNotFound, DatasetNotFound, FinetunerError, InvalidInput
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import TOWERS, Clip, load_backbone
+from finetuner.models.clip import TOWERS, Clip
+from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
 
@@ -67,7 +69,9 @@ def room(tmp_path_factory: pytest.TempPathFactory, documents: DocumentArray, tun
     for name, content in (("test", documents), ("broken", broken), ("unusable", broken[2:])):
         datasets.add_part(name, 0, content)
         datasets.commit(name, name, len(content))
-    publish(workspace, tuned, Manifest(TUNED, "run", "clip-mini", tuned.dim, [*TOWERS], {}, {}, "2026-01-01", "0"), {})
+    publish_artifact(
+        workspace, tuned, Manifest(TUNED, "run", "clip-mini", tuned.dim, [*TOWERS], {}, {}, "2026-01-01", "0"), {}
+    )
     workspace.aliases.set("candidate", {"artifact": TUNED})
     made = Evaluator(workspace_url=str(workspace.root))
     yield made

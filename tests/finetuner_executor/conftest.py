@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from finetuner.artifacts.manifest import Manifest, publish
+from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
-from finetuner.models.backbones import STAND_INS, find_backbone
+from finetuner.contract.environment import STAND_INS
+from finetuner.models.backbones import find_backbone
 from finetuner.models.model_kinds import load_row, towers_of
 from finetuner.workspace.folder import Workspace
 
@@ -20,7 +22,7 @@ def published(place: Workspace, artifact_id: str, name: str) -> Path:
     row = find_backbone(name)
     model = load_row(row)
     manifest = Manifest(artifact_id, "run", row.name, model.dim, [*towers_of(row)], {}, {}, "2026-01-01", "0")
-    publish(place, model, manifest, {})
+    publish_artifact(place, model, manifest, {})
     return place.root / "artifacts" / artifact_id
 
 

@@ -14,9 +14,10 @@ import pytest
 from docarray import Document, DocumentArray
 
 import finetuner
-from executors.finetuner_executor.executor import PRIVATE_URIS, FinetunerExecutor
+from executors.finetuner_executor.executor import FinetunerExecutor
 from executors.finetuner_executor.threads import set_threads
-from finetuner.artifacts.manifest import zip_folder
+from finetuner.artifacts.archive import zip_artifact
+from finetuner.contract.environment import PRIVATE_URIS
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import (
     ArtifactNotFound,
@@ -53,7 +54,7 @@ def test_texts_and_pictures_go_to_their_towers(both: FinetunerExecutor, clip_fol
 
 
 def test_a_zip_and_a_selected_tower(clip_folder: Path, tmp_path: Path, jpeg: bytes, both: FinetunerExecutor) -> None:
-    archive = zip_folder(clip_folder, tmp_path / "clip.zip", "clip")
+    archive = zip_artifact(clip_folder, tmp_path / "clip.zip", "clip")
     executor = FinetunerExecutor(artifact=str(archive), select_model="clip-text")
     found = encoded(executor, Document(text=TEXTS[0]), Document(blob=jpeg))
     np.testing.assert_allclose(found[0].embedding, encoded(both, Document(text=TEXTS[0]))[0].embedding, atol=1e-6)

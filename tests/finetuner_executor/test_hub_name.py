@@ -13,7 +13,8 @@ from jina import Deployment, Flow
 
 from finetuner.api import hub_executor
 from finetuner.api.hub import NO_TOKEN
-from finetuner.api.hub_executor import CONFIG, LOGGED_IN, flow_of, map_names
+from finetuner.api.hub_executor import CONFIG, flow_of, map_names
+from finetuner.contract.environment import LOGGED_IN
 from finetuner.exceptions import InvalidInput
 from finetuner.transport.connection import Connection
 

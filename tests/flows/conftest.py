@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from finetuner.contract.environment import STAND_INS
 from finetuner.flow.running_flow import RunningFlow
-from finetuner.models.backbones import STAND_INS
 
 RESNET = "resnet50=resnet-mini-random"  # for STAND_INS
 

@@ -16,8 +16,9 @@ import psutil
 import pytest
 import yaml
 
-from finetuner.flow.settings import Addresses, addresses, configured, flow_file
+from finetuner.flow.settings import addresses, configured, flow_file
 from finetuner.transport.connection import NO_TELEMETRY
+from finetuner.transport.probes import Addresses
 
 
 class PlainFlow:

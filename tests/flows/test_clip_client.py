@@ -16,7 +16,8 @@ from finetuner.documents.images import decode
 from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip, load_backbone
+from finetuner.models.clip import Clip
+from finetuner.models.clip_files import load_backbone
 
 PICTURES = list(fashion("test", items=3))[:3]
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln", "shoes"]

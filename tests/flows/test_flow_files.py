@@ -16,14 +16,16 @@ from docarray import Document, DocumentArray
 from jina import Client
 from jina.excepts import BadServerFlow
 
-from finetuner.artifacts.manifest import Manifest, publish
+from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
 from finetuner.exceptions import InvalidInput
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import configured, flow_file
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import TOWERS, load_backbone
+from finetuner.models.clip import TOWERS
+from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 
@@ -128,7 +130,9 @@ def test_clip_clients_credential_is_the_token(encode_flow: RunningFlow, monkeypa
 def test_every_replica_follows_a_promotion(encode_flow: RunningFlow) -> None:
     artifact_id, place = "0123456789abcdef01234567", Workspace(encode_flow.workspace)
     model = load_backbone(find_backbone("clip-mini"))
-    publish(place, model, Manifest(artifact_id, "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026", "0"), {})
+    publish_artifact(
+        place, model, Manifest(artifact_id, "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026", "0"), {}
+    )
     place.aliases.set("live", {"artifact": artifact_id})
 
     def answering() -> set[str]:

@@ -11,7 +11,8 @@ import torch
 from docarray import Document, DocumentArray
 
 import finetuner
-from finetuner.artifacts.manifest import Manifest, publish
+from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.models.backbones import find_backbone
@@ -38,7 +39,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlow]:
             for weight in model.network.parameters():
                 weight.mul_(1 + 0.02 * torch.randn_like(weight))
         manifest = Manifest(ARTIFACT, "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026-01-01", "0")
-        publish(Workspace(running.workspace), model, manifest, {})
+        publish_artifact(Workspace(running.workspace), model, manifest, {})
         finetuner.index(DocumentArray(Document(id=text, text=text, tags={"length": len(text)}) for text in TEXTS))
         yield running
 

@@ -12,10 +12,10 @@ import finetuner
 from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.config.callbacks import EvaluationCallback
+from finetuner.contract.environment import STAND_INS
 from finetuner.contract.wire import LABEL_TAG
 from finetuner.exceptions import InvalidInput
 from finetuner.flow.running_flow import RunningFlow
-from finetuner.models.backbones import STAND_INS
 
 from .conftest import RESNET
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from docarray import Document
 
-from finetuner.artifacts.manifest import verify
+from finetuner.artifacts.manifest import verify_artifact
 from finetuner.catalogue import fashion
 from finetuner.flow.running_flow import RunningFlow
 
@@ -58,7 +58,7 @@ def test_from_login_to_the_artifact(flow: RunningFlow, tmp_path: Path) -> None:
         assert content.testzip() is None
         assert {name.partition("/")[0] for name in content.namelist()} == {run}
         content.extractall(tmp_path)
-    verify(tmp_path / run)
+    verify_artifact(tmp_path / run)
     listed = client.request("GET", "experiments", experiment, "runs", params=page)
     assert [each["name"] for each in listed["items"]] == [run]
     assert client.request("GET", "runs", "runs", params=page)["total"] >= 1

@@ -21,6 +21,7 @@ from PIL import Image
 import finetuner
 from finetuner.api import hub, session
 from finetuner.contract import wire
+from finetuner.contract.environment import HTTP
 from finetuner.documents import stream
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.exceptions import DatasetNotFound, InvalidDocument
@@ -79,7 +80,7 @@ def scored() -> DocumentArray:
 @pytest.fixture(autouse=True)
 def logged_in(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """`finetuner.login` to the Flow; afterwards the environment is as it was."""
-    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, hub.HTTP, "FINETUNER_TOKEN"):
+    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, HTTP, "FINETUNER_TOKEN"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(session, "_current", None)

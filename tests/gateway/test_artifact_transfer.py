@@ -28,13 +28,14 @@ from executors.gateway.flow.rooms import Rooms
 from executors.gateway.hub.hub import hub_routes
 from executors.trainer import artifact_checks, artifact_uploads, supervisor
 from executors.trainer.executor import Trainer
-from finetuner.artifacts import manifest as artifact
-from finetuner.artifacts.manifest import MANIFEST
+from finetuner.artifacts.manifest import MANIFEST, Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.inference.local import open_artifact
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import TOWERS, load_backbone
+from finetuner.models.clip import TOWERS
+from finetuner.models.clip_files import load_backbone
 from tests.gateway.made_artifacts import WEIGHTS, make_artifact, seal, zipped
 from tests.waiting import wait_until
 
@@ -109,10 +110,10 @@ def get(handler: Handler, reference: str) -> httpx.Response:
 
 def test_what_comes_down_goes_up_and_is_the_same_model(handler: Handler, tmp_path: Path) -> None:
     model = load_backbone(find_backbone("clip-mini"))
-    manifest = artifact.Manifest(
+    manifest = Manifest(
         ONE, "tuned", "clip-mini", model.dim, [*TOWERS], {"after": {"recall": 0.5}}, {}, "2026-01-01", "0"
     )
-    artifact.publish(handler.trainer.place, model, manifest, {})
+    publish_artifact(handler.trainer.place, model, manifest, {})
     wire.read_reply(handler.trainer.promote(parameters={"artifact": ONE})[0])
     down = get(handler, "live")
     assert down.headers["content-disposition"] == 'attachment; filename="tuned.zip"'

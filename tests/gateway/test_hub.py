@@ -34,6 +34,7 @@ from executors.gateway.hub import links as hub_links
 from executors.gateway.hub.links import Download, Links
 from finetuner.api import hub
 from finetuner.contract import wire
+from finetuner.contract.environment import HTTP
 from finetuner.contract.wire import mark_error, reply
 from finetuner.documents import stream
 from finetuner.documents.stream import StreamReader, pack
@@ -117,7 +118,7 @@ def rooms(tmp_path: Path) -> Iterator[Rooms]:
 
 @pytest.fixture
 def logged_in(rooms: Rooms, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, hub.HTTP):
+    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, HTTP):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(docarray_hub, "__cache_path__", str(tmp_path / "cache"))
@@ -182,7 +183,7 @@ def test_the_grpc_side_says_where_the_http_side_is(
 ) -> None:
     for name in (hub.ADDRESS, hub.TOKEN, hub.HINT):
         monkeypatch.setenv(name, "")
-    monkeypatch.delenv(hub.HTTP, raising=False)
+    monkeypatch.delenv(HTTP, raising=False)
     for connection, http in (
         (Connection(door.grpc), door.http),
         (Connection(locked_door.grpc, TOKEN), locked_door.http),

@@ -9,7 +9,7 @@ import pytest
 from executors.gateway.access.access import Access, Caller
 from executors.indexer.retrieval.encoders import Encoders, NoEncoders
 from executors.indexer.settings import IndexSettings
-from finetuner.flow.settings import TOKEN
+from finetuner.contract.environment import TOKEN
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile
 
 

@@ -23,7 +23,8 @@ from finetuner.catalogue import fashion
 from finetuner.contract import wire
 from finetuner.documents.pairs import make_pair
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip, load_backbone
+from finetuner.models.clip import Clip
+from finetuner.models.clip_files import load_backbone
 from tests import waiting
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")

@@ -16,7 +16,8 @@ from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.training import Training
 from finetuner.config.run_config import RunConfig
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip, load_backbone
+from finetuner.models.clip import Clip
+from finetuner.models.clip_files import load_backbone
 
 
 class Recorder(Hook):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from executors.trainer.executor import Trainer
-from finetuner.artifacts.manifest import MANIFEST, Manifest, publish
+from finetuner.artifacts.manifest import MANIFEST, Manifest
+from finetuner.artifacts.publish import publish_artifact
 from finetuner.exceptions import ArtifactNotFound, InvalidInput
 from finetuner.models.clip import TOWERS, Clip
 
@@ -21,7 +22,7 @@ def published(trainer: Trainer, clip_mini: Clip) -> Trainer:
     """A trainer with two artifacts, of which the second was made first by its name."""
     for artifact_id, day in ((NEW, "2026-02-02"), (OLD, "2026-01-01")):
         manifest = Manifest(artifact_id, f"run-{day}", "clip-mini", clip_mini.dim, [*TOWERS], {}, {}, day, "0")
-        publish(trainer.place, clip_mini, manifest, {})
+        publish_artifact(trainer.place, clip_mini, manifest, {})
     return trainer
 
 

@@ -16,12 +16,13 @@ from docarray import Document, DocumentArray
 
 from executors.trainer import executor
 from executors.trainer.executor import Trainer
-from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.load import load_artifact
+from finetuner.artifacts.manifest import verify_artifact
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import load_backbone
+from finetuner.models.clip_files import load_backbone
 
 Ask = Callable[..., Any]
 CONFIG = {
@@ -99,7 +100,7 @@ def test_runs_go_from_created_over_started_to_finished_one_after_the_other(done:
 
 
 def test_the_artifact_is_whole_and_its_manifest_says_where_it_comes_from(done: Done, ask: Ask) -> None:
-    manifest = artifact.verify(folder_of(done, done.first))
+    manifest = verify_artifact(folder_of(done, done.first))
     assert manifest.artifact_id == done.first["artifact_id"]
     assert (manifest.run_name, manifest.backbone, manifest.parent) == ("first", "clip-mini", "clip-mini")
     assert manifest.towers == ["clip-text", "clip-vision"]
@@ -124,18 +125,18 @@ def test_scores_are_those_of_the_models_before_and_after(done: Done, pairs: list
     scores = ask(done.trainer.metrics_of_run, name="first")["scores"]
     test = read_pairs(pairs[:8])
     assert scores["before"] == pytest.approx(evaluate_pairs(load_backbone(find_backbone("clip-mini")), test))
-    assert scores["after"] == pytest.approx(evaluate_pairs(artifact.load(folder_of(done, done.first)), test))
+    assert scores["after"] == pytest.approx(evaluate_pairs(load_artifact(folder_of(done, done.first)), test))
 
 
 def test_both_towers_were_tuned(done: Done) -> None:
     before = load_backbone(find_backbone("clip-mini")).network.state_dict()
-    after = artifact.load(folder_of(done, done.first)).network.state_dict()
+    after = load_artifact(folder_of(done, done.first)).network.state_dict()
     assert set(before) == set(after)
     assert not [name for name in before if name.endswith("weight") and torch.equal(before[name], after[name])]
 
 
 def test_the_same_seed_gives_the_same_weights_in_another_process(done: Done) -> None:
-    files = [artifact.verify(folder_of(done, run)).files for run in (done.first, done.second)]
+    files = [verify_artifact(folder_of(done, run)).files for run in (done.first, done.second)]
     for tower in ("clip-text", "clip-vision"):
         name = f"models/{tower}/weights.safetensors"
         assert files[0][name]["sha256"] == files[1][name]["sha256"]
@@ -204,7 +205,7 @@ def test_a_run_that_has_ended_can_be_forgotten_and_its_name_used_again(done: Don
     assert ask(done.trainer.get_run, name="second")["status"] == "FINISHED", "a run that has ended is not cancelled"
     assert ask(done.trainer.delete_run, name="second")["name"] == "second"
     assert [run["name"] for run in ask(done.trainer.list_runs)] == ["first"]
-    assert artifact.verify(folder_of(done, done.second)).run_name == "second", "the artifact stays"
+    assert verify_artifact(folder_of(done, done.second)).run_name == "second", "the artifact stays"
 
 
 def test_no_dataset_is_needed_any_more(done: Done, ask: Ask) -> None:

@@ -24,10 +24,11 @@ from finetuner.config.callbacks import EvaluationCallback
 from finetuner.config.metric_config import CLASS_LOSSES, MetricConfig
 from finetuner.config.optimizer_config import OPTIMIZERS
 from finetuner.config.run_config import RunConfig
+from finetuner.contract.environment import STAND_INS
 from finetuner.documents.labelled import read_labelled
 from finetuner.evaluation.search import evaluate_search, read_search_data
 from finetuner.exceptions import FinetunerError, InvalidInput
-from finetuner.models.backbones import STAND_INS, Backbone
+from finetuner.models.backbones import Backbone
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone, with_head
 from finetuner.models.pixels import normalised

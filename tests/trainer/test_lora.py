@@ -19,7 +19,8 @@ from finetuner.config.callbacks import BestModelCheckpoint
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip, load_backbone, text_features
+from finetuner.models.clip import Clip, text_features
+from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_network import Average, ImageNetwork
 from finetuner.models.model_kinds import load_model, save_model
 from tests.trainer.short_training import Announce, Recorder, equal, trained

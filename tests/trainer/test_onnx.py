@@ -10,7 +10,8 @@ import pytest
 
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
-from finetuner.artifacts import manifest as artifact
+from finetuner.artifacts.load import load_artifact, load_onnx_artifact
+from finetuner.artifacts.manifest import read_manifest, sha256_of, verify_artifact
 from finetuner.models.clip import TOWERS
 from finetuner.onnx import export as onnx_export
 
@@ -22,16 +23,16 @@ def test_the_artifact_holds_what_was_tuned(work: Work, trainer: Trainer, caplog:
     code, folder = work(to_onnx=True)
     assert code == 0
     published = trainer.place.artifacts / folder.path.name
-    files = artifact.verify(published).files
+    files = verify_artifact(published).files
     for tower in TOWERS:
         file = published / "models" / tower / "model.onnx"
         assert files[f"models/{tower}/model.onnx"] == {
             "size": file.stat().st_size,
-            "sha256": artifact.sha256_of(file),
+            "sha256": sha256_of(file),
         }
         assert re.search(rf"ONNX of {tower} differs from torch by \d\.\de-0[5-9]", caplog.text)
-    tuned = artifact.load(published).encode_texts(TEXTS)
-    assert np.abs(artifact.load_onnx(published, TOWERS[0]).encode_texts(TEXTS) - tuned).max() < 1e-4
+    tuned = load_artifact(published).encode_texts(TEXTS)
+    assert np.abs(load_onnx_artifact(published, TOWERS[0]).encode_texts(TEXTS) - tuned).max() < 1e-4
 
 
 def test_int8_too_with_what_it_costs_on_the_evaluation_data(
@@ -40,19 +41,19 @@ def test_int8_too_with_what_it_costs_on_the_evaluation_data(
     code, folder = work(to_onnx="int8", eval_data="pairs")
     assert code == 0
     published = trainer.place.artifacts / folder.path.name
-    assert {f"models/{tower}/model-int8.onnx" for tower in TOWERS} < set(artifact.verify(published).files)
+    assert {f"models/{tower}/model-int8.onnx" for tower in TOWERS} < set(verify_artifact(published).files)
     found = re.search(
         r"int8 on (\d+) texts of evaluation data: text_to_image_recall_at_5 ([\d.]+) -> [\d.]+", caplog.text
     )
     assert found is not None
-    metrics = artifact.read_manifest(published).metrics["after"]
+    metrics = read_manifest(published).metrics["after"]
     assert abs(float(found[2]) - metrics["text_to_image_recall_at_5"]) < 1e-4
     assert "int8 of clip-vision: cosine to fp32 0.99" in caplog.text
 
 
 def test_without_it_there_is_no_file(work: Work, trainer: Trainer) -> None:
     _, folder = work()
-    assert not [name for name in artifact.verify(trainer.place.artifacts / folder.path.name).files if "onnx" in name]
+    assert not [name for name in verify_artifact(trainer.place.artifacts / folder.path.name).files if "onnx" in name]
 
 
 def test_a_difference_from_torch_fails_the_run(work: Work, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from docarray import Document
 from executors.trainer.executor import Trainer
 from executors.trainer.loop.processes import join_processes
 from executors.trainer.loop.task import share
-from finetuner.artifacts.manifest import verify
+from finetuner.artifacts.manifest import verify_artifact
 from finetuner.exceptions import InvalidInput
 
 FIT: dict[str, Any] = {
@@ -54,7 +54,7 @@ def test_two_processes_give_the_losses_of_one(
         for name in ("loss", "val_loss", "learning_rate"):
             values = [[math.nan if step[name] is None else step[name] for step in run] for run in (found, expected)]
             np.testing.assert_allclose(*values, rtol=1e-3)
-        manifests = [verify(trainer.place.artifacts / run["artifact_id"]) for run in (one, two)]
+        manifests = [verify_artifact(trainer.place.artifacts / run["artifact_id"]) for run in (one, two)]
         before = [manifest.metrics["before"] for manifest in manifests]
         assert before[1] == pytest.approx(before[0])
         assert ask(trainer.logs_of_run, name="two")["text"].count("Starting run") == 1

@@ -29,9 +29,10 @@ from executors.trainer.loop.interrupt import EXIT_CODE, Interrupt
 from executors.trainer.loop.training import Training
 from finetuner.config.callbacks import BestModelCheckpoint
 from finetuner.config.run_config import RunConfig
+from finetuner.contract.environment import STAND_INS
 from finetuner.exceptions import FinetunerError, InvalidInput
-from finetuner.models.backbones import STAND_INS, Backbone, find_backbone
-from finetuner.models.clip import load_backbone
+from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_weights import load_image_backbone, with_head
 
 Weights = Mapping[str, torch.Tensor]

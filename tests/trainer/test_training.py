@@ -22,7 +22,8 @@ from executors.trainer.loop.training import Training
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip, load_backbone
+from finetuner.models.clip import Clip
+from finetuner.models.clip_files import load_backbone
 
 Weights = Mapping[str, torch.Tensor]
 BASE: dict[str, Any] = {"epochs": 2, "device": "cpu", "seed": 0}

@@ -11,7 +11,7 @@ from executors.trainer.data.training_data import TrainingData
 from executors.trainer.hooks.hook import Hook
 from executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, StopEarly, Watch, copied_weights
 from finetuner.config.callbacks import BestModelCheckpoint, EarlyStopping
-from finetuner.models.clip import load_towers
+from finetuner.models.clip_files import load_towers
 from tests.trainer.short_training import Announce, Recorder, equal, trained
 
 

@@ -13,7 +13,7 @@ from executors.trainer.data.training_data import TrainingData
 from executors.trainer.hooks.weights import KeepBestModel, Weights, copied_weights
 from executors.trainer.hooks.wise_ft import MixWeights, Point, SweepMixes, best_point, interpolated, kept_files
 from executors.trainer.run_folder import RunFolder
-from finetuner.artifacts.manifest import read_manifest, verify
+from finetuner.artifacts.manifest import read_manifest, verify_artifact
 from finetuner.catalogue import fashion
 from finetuner.config.callbacks import BestModelCheckpoint, WiSEFTCallback, callback_config
 from finetuner.config.run_config import RunConfig
@@ -21,7 +21,8 @@ from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip, load_backbone
+from finetuner.models.clip import Clip
+from finetuner.models.clip_files import load_backbone
 from finetuner.models.model_kinds import load_model
 from tests.trainer.short_training import Announce, Recorder, equal, trained
 
@@ -133,7 +134,7 @@ def test_the_artifact_of_a_run_holds_curve_and_tuned_end(work: Callable[..., tup
     code, folder = work(eval_data="pairs", guard_data="pairs", callbacks=callbacks, training_options={"lora_rank": 2})
     assert code == 0, folder.log
     artifact = folder.path.parent.parent / "artifacts" / folder.path.name
-    manifest = verify(artifact)
+    manifest = verify_artifact(artifact)
     assert {"wise_ft.json", "ends/tuned/clip-text/weights.safetensors"} <= set(manifest.files)
     assert read_manifest(artifact).parent == "clip-mini"
     pretrained = copied_weights(load_backbone(find_backbone("clip-mini")).network)

@@ -12,7 +12,7 @@ from docarray import Document
 from executors.trainer.executor import Trainer
 from executors.trainer.loop.training import Training
 from executors.trainer.run_folder import RunFolder
-from finetuner.artifacts.manifest import verify
+from finetuner.artifacts.manifest import verify_artifact
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError
 
@@ -25,14 +25,14 @@ def test_without_evaluation_data_there_are_no_scores(work: Work, trainer: Traine
     assert code == 0
     assert folder.read("outcome") == {"status": "FINISHED", "details": "Training finished"}
     assert folder.read("scores") is None
-    assert verify(trainer.place.artifacts / folder.path.name).metrics == {}
+    assert verify_artifact(trainer.place.artifacts / folder.path.name).metrics == {}
 
 
 def test_a_run_goes_on_from_an_artifact_and_its_manifest_says_which(work: Work, trainer: Trainer, ask: Ask) -> None:
     first = work()[1].path.name
     ask(trainer.promote, artifact=first)
     second = work(model_artifact="live")[1].path.name
-    manifests = [verify(trainer.place.artifacts / artifact_id) for artifact_id in (first, second)]
+    manifests = [verify_artifact(trainer.place.artifacts / artifact_id) for artifact_id in (first, second)]
     assert [manifest.parent for manifest in manifests] == ["clip-mini", first]
     name = "models/clip-text/weights.safetensors"
     assert manifests[0].files[name]["sha256"] != manifests[1].files[name]["sha256"]

@@ -23,12 +23,11 @@ from PIL import Image
 
 import finetuner
 from finetuner.api import hub, session
-from finetuner.api.hub_executor import LOGGED_IN
 from finetuner.catalogue import Picture, fashion
+from finetuner.contract.environment import LOGGED_IN, STAND_INS
 from finetuner.contract.wire import LABEL_TAG, LANGUAGE_TAG
 from finetuner.documents.pairs import make_pair
 from finetuner.flow.running_flow import RunningFlow
-from finetuner.models.backbones import STAND_INS
 
 BACKBONES = {
     "openai/clip-vit-base-patch32": "clip-mini",

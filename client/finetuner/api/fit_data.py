@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ..contract.checks import NAME
 from ..exceptions import InvalidInput
 from ..sources.kinds import documents_from, is_source
 from ..sources.spool import Spool
-from ..workspace.folder import NAME
 from .upload import push_documents
 
 if TYPE_CHECKING:

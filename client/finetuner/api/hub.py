@@ -6,12 +6,12 @@ import logging
 import os
 from urllib.parse import urlsplit
 
+from ..contract.environment import HTTP
 from ..exceptions import FlowUnreachable, InvalidInput
 from ..transport.connection import Connection
 from ..transport.probes import http_side, knock
 
 ADDRESS, TOKEN, HINT = "JINA_HUBBLE_REGISTRY", "JINA_AUTH_TOKEN", "SHOW_HUBBLE_HINT"
-HTTP = "FINETUNER_HTTP"
 NO_TOKEN = "this-flow-asks-for-none"  # DocArray sends nothing without a token
 
 log = logging.getLogger("finetuner")

@@ -17,17 +17,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..contract import environment
+from ..contract.environment import LOGGED_IN
 from ..exceptions import InvalidInput
 from ..transport.connection import DEFAULT_HOST, Connection
 from .hub import NO_TOKEN, TOKEN
 
-LOGGED_IN = "FINETUNER_LOGGED_IN"  # the Flow that `login` chose, for this process and those that it starts
-USERS_TOKEN = "FINETUNER_TOKEN"
 # With a tag or without, as there is one version; 'jinahub' is the older scheme.
 NAME = re.compile(
     r"(jinaai|jinaai\+docker)://finetuner/FinetunerExecutor(:.*)?|jinahub(\+docker)?://FinetunerExecutor(/.*)?"
 )
-CONFIG = Path(__file__).parents[2] / "executors" / "finetuner_executor" / "config.yml"
+CONFIG = Path(__file__).parents[3] / "executors" / "finetuner_executor" / "config.yml"
 
 
 def map_names(connection: Connection) -> None:
@@ -78,9 +78,9 @@ def flow_of(host: str | None, token: str | None) -> Connection:
     """
     chosen = os.environ.get(LOGGED_IN)
     left = os.environ.get(TOKEN, "").replace(NO_TOKEN, "")  # by `login`, or by the user where there was none
-    users = os.environ.get(USERS_TOKEN, "")
+    users = os.environ.get(environment.TOKEN, "")
     if chosen and host not in (None, chosen):
         token = token or users  # a Flow's token is not shown to another one
     else:
         token = token or (left or users if chosen else users or left)
-    return Connection(host or chosen or os.environ.get("FINETUNER_HOST") or DEFAULT_HOST, token)
+    return Connection(host or chosen or os.environ.get(environment.HOST) or DEFAULT_HOST, token)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..artifacts.manifest import read_manifest, zip_folder
+from ..artifacts.archive import zip_artifact
+from ..artifacts.manifest import read_manifest
 from ..contract import wire
+from ..contract.checks import NAME
 from ..progress import bar
 from ..transport.connection import Connection
-from ..workspace.folder import NAME
 from .run import fetch_artifact, save_zip
 from .session import connection
 from .upload import pull_documents, push_documents
@@ -90,7 +91,7 @@ def push_artifact(path: str) -> dict[str, Any]:
     source = Path(path)
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         if not source.is_file():
-            source = zip_folder(source, Path(folder) / "artifact.zip", read_manifest(source).run_name)
+            source = zip_artifact(source, Path(folder) / "artifact.zip", read_manifest(source).run_name)
         return _send_zip(connection(), source)
 
 

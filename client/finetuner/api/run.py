@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import manifest as artifact
+from ..artifacts.archive import zip_artifact
+from ..artifacts.manifest import MANIFEST, parse_manifest, read_manifest, verify_artifact
 from ..contract import wire
-from ..contract.checks import whole
+from ..contract.checks import checked_name, whole
 from ..exceptions import RunFailedError, RunInProgressError, RunPreparingError
 from ..progress import bar
 from ..transport.connection import Connection
-from ..workspace.folder import checked_name
 from . import examples
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")
@@ -254,8 +254,8 @@ def save_zip(connection: Connection, reference: str, directory: str, name: str =
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=".artifact-"))
     try:
         fetch_artifact(connection, reference, folder)
-        name = name or checked_name(artifact.read_manifest(folder).run_name, "artifact's run name")
-        return str(artifact.zip_folder(folder, parent / f"{name}.zip", name))
+        name = name or checked_name(read_manifest(folder).run_name, "artifact's run name")
+        return str(zip_artifact(folder, parent / f"{name}.zip", name))
     finally:
         shutil.rmtree(folder)
 
@@ -272,8 +272,8 @@ def fetch_artifact(connection: Connection, reference: str, folder: Path) -> None
         ArtifactNotFound, CorruptedArtifact
     """
     content = connection.call(wire.ARTIFACTS_PULL, artifact=reference)["manifest"]
-    manifest = artifact.parse_manifest(content, connection.host)
-    (folder / artifact.MANIFEST).write_text(content)
+    manifest = parse_manifest(content, connection.host)
+    (folder / MANIFEST).write_text(content)
     with bar(f"Fetching {manifest.artifact_id}", sum(entry["size"] for entry in manifest.files.values())) as advance:
         for name, entry in manifest.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -286,4 +286,4 @@ def fetch_artifact(connection: Connection, reference: str, folder: Path) -> None
                     if not answer.blob:
                         break  # shorter than promised: verify says which file
                     advance(file.write(answer.blob))
-    artifact.verify(folder)
+    verify_artifact(folder)

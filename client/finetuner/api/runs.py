@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..config.callbacks import Callback, callback_config, callback_data
 from ..config.run_config import RunConfig, refuse_unsupported
 from ..contract import wire
+from ..contract.checks import checked_name
 from ..exceptions import AlreadyExists, InvalidInput, RunNotFound
 from ..models.backbones import find_backbone, list_models
 from ..transport.connection import Connection
-from ..workspace.folder import checked_name
 from .fit_data import FitData
 from .run import Run
 from .session import connection

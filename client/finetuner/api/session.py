@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from ..contract import wire
+from ..contract import environment, wire
 from ..exceptions import Forbidden, Unauthorized
 from ..transport.connection import DEFAULT_HOST, Connection
 from .hub import point_hub, users_token
@@ -43,8 +43,8 @@ def login(
         Unauthorized: the Flow asks for another token.
     """
     global _current
-    host = host or os.environ.get("FINETUNER_HOST") or DEFAULT_HOST
-    token = token or os.environ.get("FINETUNER_TOKEN") or users_token()
+    host = host or os.environ.get(environment.HOST) or DEFAULT_HOST
+    token = token or os.environ.get(environment.TOKEN) or users_token()
     connection = Connection(host, token)
     same = _current is not None and (_current.host, _current.token) == (connection.host, connection.token)
     if same and not force and http_host is None:

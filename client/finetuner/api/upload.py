@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..contract import wire
+from ..contract.checks import checked_name
 from ..documents import stream
 from ..documents.content import check_document, meaning, meant_as_pair
 from ..documents.images import decode
@@ -17,7 +18,6 @@ from ..documents.uris import read_local
 from ..exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from ..progress import bar
 from ..transport.connection import Connection
-from ..workspace.folder import checked_name
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray

@@ -15,7 +15,8 @@ from ..models.clip import TOWERS, VISION
 from ..models.model_kinds import Model, load_row, selected, towers_of
 from ..models.weights import shared_folder
 from ..workspace.folder import Workspace
-from . import manifest as artifact
+from .load import load_artifact, load_onnx_artifact
+from .manifest import read_manifest
 
 if TYPE_CHECKING:
     from ..onnx.model import OnnxModel
@@ -103,7 +104,7 @@ class Models:
             CorruptedArtifact, KeysMismatchError, NoSuchModel
         """
         if ARTIFACT_ID.fullmatch(model_id):
-            return artifact.load(self._workspace.artifacts / model_id, self._device, self._towers)
+            return load_artifact(self._workspace.artifacts / model_id, self._device, self._towers)
         return load_row(find_backbone(model_id), self._device, weights_folder(self._workspace))
 
     def load_onnx(
@@ -122,8 +123,8 @@ class Models:
         """
         if ARTIFACT_ID.fullmatch(model_id):
             folder = self._workspace.artifacts / model_id
-            tower = self._tower(artifact.read_manifest(folder).towers)
-            return artifact.load_onnx(folder, tower, self._device, int8=int8, session_options=session_options)
+            tower = self._tower(read_manifest(folder).towers)
+            return load_onnx_artifact(folder, tower, self._device, int8=int8, session_options=session_options)
         from ..onnx.export import as_onnx
 
         row = find_backbone(model_id)

@@ -14,7 +14,9 @@ import finetuner
 from ..api.run import fetch_artifact
 from ..api.session import connection
 from ..api.upload import push_documents
-from ..artifacts import manifest as artifacts
+from ..artifacts.archive import unzip_artifact
+from ..artifacts.load import load_artifact
+from ..artifacts.manifest import read_manifest
 from ..config.callbacks import EvaluationCallback
 from ..config.run_config import RunConfig
 from ..contract.checks import choice
@@ -243,15 +245,15 @@ def _load_artifact(reference: str, row: Backbone, device: str) -> Model:
     with tempfile.TemporaryDirectory(prefix="finetuner-") as scratch:
         folder = path if path.is_dir() else Path(scratch)
         if path.is_file():
-            artifacts.unzip(path, folder)
+            unzip_artifact(path, folder)
         elif not path.is_dir():
             fetch_artifact(connection(), reference, folder)
-        backbone = artifacts.read_manifest(folder).backbone
+        backbone = read_manifest(folder).backbone
         if backbone != row.name:
             raise InvalidInput(
                 f"artifact must be tuned from {row.name}. Got one of {backbone}. Set --model {backbone}."
             )
-        return artifacts.load(folder, device)
+        return load_artifact(folder, device)
 
 
 def _device(name: str | None) -> str:

@@ -230,7 +230,3 @@ def main() -> None:
     except FinetunerError as error:
         print(f"finetuner: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

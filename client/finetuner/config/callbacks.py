@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..contract.checks import choice, flag, number, options, text, whole
+from ..contract.checks import checked_name, choice, flag, number, options, text, whole
 from ..exceptions import InvalidInput
-from ..workspace.folder import checked_name
 
 DISTANCES = ("cosine", "euclidean", "sqeuclidean")
 MODES = ("auto", "min", "max")

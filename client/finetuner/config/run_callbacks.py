@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from ..contract.checks import choice, options
+from ..contract.checks import checked_name, choice, options
 from ..exceptions import InvalidInput
 from ..metrics import NINE, TEXTBOOK
-from ..workspace.folder import checked_name
 from .callbacks import (
     BestModelCheckpoint,
     Callback,

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from ..contract.checks import choice, flag, number, options, text, whole
+from ..contract.checks import checked_name, choice, flag, number, options, text, whole
 from ..exceptions import InvalidInput
 from ..models.backbones import IMAGE_TASK, Backbone, find_backbone
 from ..models.image_model import pooling_of
 from ..models.model_kinds import towers_of
-from ..workspace.folder import checked_name
 from .metric_config import MEMORY_SIZE, MetricConfig
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
 from .run_callbacks import checked_callbacks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,3 +58,20 @@ def flag(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
     raise InvalidInput(f"{name} must be True or False. Got {value!r}.")
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def checked_name(name: object, what: str) -> str:
+    """Return `name` if it can name a run, dataset or alias.
+
+    Raises:
+        InvalidInput: not 1 to 128 letters, digits, '.', '_' or '-', or not starting with a letter or digit.
+    """
+    if isinstance(name, str) and NAME.fullmatch(name):
+        return name
+    raise InvalidInput(
+        f"{what} must be 1 to 128 letters, digits, '.', '_' or '-', and start with a letter or digit. "
+        f"Got {name!r}. Choose another name; paths are not names."
+    )

@@ -7,7 +7,7 @@ from finetuner.catalogue import Picture, fashion, shapes
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation.pairs import evaluate_pairs, text_to_image
 from finetuner.metrics import hit_by_chance
-from finetuner.models.clip import load_folder
+from finetuner.models.clip_files import load_folder
 
 
 def text_to_image_recall(folder: Path, pictures: Sequence[Picture]) -> dict[tuple[str, int], float]:

@@ -10,17 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..api.hub import HTTP, users_token
+from ..api.hub import users_token
+from ..contract.environment import CA, HOST, HTTP, HTTP_PORT, TOKEN
 from ..exceptions import FinetunerError, FlowUnreachable
-from ..flow.settings import TOKEN, Addresses
-from ..transport.connection import AUTHORITY, Connection
-from ..transport.probes import HTTP_PORT, get, http_side, knock, lives, running
+from ..transport.connection import Connection
+from ..transport.probes import Addresses, get, http_side, knock, lives, running
 from ..workspace.tokens import TokenFile, digest_of
 from .finding import Finding, failed, ok, warning
 
-HOST = "FINETUNER_HOST"
 START = "Start it with `finetuner up`, or name another one with --host."
-CERTIFICATE = f"Name the Flow with --host as its certificate does; ${AUTHORITY} is a file with an own authority's."
+CERTIFICATE = f"Name the Flow with --host as its certificate does; ${CA} is a file with an own authority's."
 
 
 def ports(root: Path, grpc_port: int, http_port: int) -> Iterator[Finding]:

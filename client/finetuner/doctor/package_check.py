@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 DISTRIBUTION = "open-finetuner"
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"  # of a checkout, or of an image that has copied it
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"  # of a checkout, or of an image that has copied it
 SERVER = "server"
 SHOWN = 8
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+from ..contract.environment import WEIGHTS
 from ..models.backbones import CLIP_MINI_FOLDER
-from ..models.weights import FOLDER, SUFFIXES, shared_folder
+from ..models.weights import SUFFIXES, shared_folder
 from ..workspace.folder import publish_folder, temporary_folder, write_atomically
 from .finding import Finding, failed, ok, warning
 
@@ -172,7 +173,7 @@ def weights(root: Path) -> Iterator[Finding]:
     """
     given = shared_folder()
     if given is not None and not given.is_dir():
-        yield warning("weights", f"${FOLDER} is {given}, which is no folder", f"Make it, or unset ${FOLDER}.")
+        yield warning("weights", f"${WEIGHTS} is {given}, which is no folder", f"Make it, or unset ${WEIGHTS}.")
     try:
         damage = damage_of(PACKAGED)
     except OSError as error:
@@ -180,7 +181,7 @@ def weights(root: Path) -> Iterator[Finding]:
     if damage:
         yield failed("weights", f"{PACKAGED} cannot be used: {damage}", "Install the package again.")
         return
-    places = {f"${FOLDER}": given, "the workspace": root / "weights", "the hub's cache": _hub_cache()}
+    places = {f"${WEIGHTS}": given, "the workspace": root / "weights", "the hub's cache": _hub_cache()}
     counts = {name: _count(place) for name, place in places.items() if place is not None and place.is_dir()}
     others = [f"{count} in {name}" for name, count in counts.items()]
     yield ok(

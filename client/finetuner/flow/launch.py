@@ -19,19 +19,20 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from ..contract.environment import PARENT, TOKEN
 from ..exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from ..transport.connection import NO_TELEMETRY
+from ..transport.probes import Addresses
 from ..workspace.folder import Workspace, write_atomically
 from ..workspace.tokens import TokenFile, is_loopback
 from .processes import KILL_SECONDS, end
 from .room_process import show_metrics_on
-from .settings import TOKEN, Addresses, Certificate, addresses, configured, flow_file
+from .settings import Certificate, addresses, configured, flow_file
 from .supervision import keep_up
 
 if TYPE_CHECKING:
     import psutil
 
-PARENT = "FINETUNER_PARENT"  # process without which the Flow stops
 GATEWAY_SECONDS = 9.0  # for the requests that are under way
 ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
 # Jina chooses a room's port long before the room listens. Above those that the system gives to every connection, nobody

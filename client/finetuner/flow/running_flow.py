@@ -15,16 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ..contract.environment import FLOW_ID, FLOWS, PARENT, TOKEN
 from ..exceptions import FinetunerServerError, InvalidInput
+from ..transport.probes import Addresses
 from ..workspace.folder import Workspace
-from .launch import PARENT
 from .processes import KILL_SECONDS, end
-from .settings import FLOWS, TOKEN, Addresses
 
 if TYPE_CHECKING:
     import psutil
 
-MARK = "FINETUNER_FLOW_ID"  # tells one RunningFlow's processes from all others
 
 START_SECONDS = 180.0
 STOP_SECONDS = 90.0  # longer than `launch` waits for its rooms
@@ -107,7 +106,7 @@ class RunningFlow:
         self.stop()
 
     def _start(self) -> None:
-        environment = {**os.environ, PARENT: str(os.getpid()), MARK: self._mark}
+        environment = {**os.environ, PARENT: str(os.getpid()), FLOW_ID: self._mark}
         environment.pop(TOKEN, None)
         if self._token is not None:
             environment[TOKEN] = self._token  # not an option, which every user of the machine could read
@@ -173,7 +172,7 @@ class RunningFlow:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get(MARK) == self._mark:
+                if process.environ().get(FLOW_ID) == self._mark:
                     found.append(process)
         return found
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..contract.environment import FLOWS
 from ..exceptions import InvalidInput
+from ..transport.probes import Addresses
 from ..workspace.folder import Workspace
-
-FLOWS = "FINETUNER_FLOWS"  # folder of Flow YAMLs; by default the checkout's
-TOKEN = "FINETUNER_TOKEN"  # what callers must send; the gateway reads it
 
 
 @dataclass(frozen=True)
@@ -44,20 +43,6 @@ class Certificate:
             ) from None
 
 
-@dataclass(frozen=True)
-class Addresses:
-    """Where a Flow can be reached; `flow.json` in the workspace while it is up."""
-
-    pid: int
-    """The process that started the rooms."""
-    grpc: str
-    """Such as 'grpc://127.0.0.1:51000', for `login(host=...)` and `jina.Client(host=...)`; with TLS 'grpcs://...'."""
-    http: str
-    """Such as 'http://127.0.0.1:51001'; with TLS 'https://...'."""
-    metrics: dict[str, str]
-    """Prometheus URL by room, the gateway's included; those of several replicas as 'room/0', 'room/1'."""
-
-
 def flow_file(name: str = "finetuner") -> Path:
     """Return a Flow's YAML: of $FINETUNER_FLOWS, or of the checkout that this package runs from.
 
@@ -67,7 +52,7 @@ def flow_file(name: str = "finetuner") -> Path:
     Raises:
         InvalidInput: no such Flow, or none at all, as in an installed wheel, which holds the client alone.
     """
-    folder = Path(os.environ.get(FLOWS) or Path(__file__).parents[2] / "flows")
+    folder = Path(os.environ.get(FLOWS) or Path(__file__).parents[3] / "flows")
     found = {path.stem: path for path in sorted(folder.glob("*.yml"))}
     if not found:
         raise InvalidInput(

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..artifacts import manifest as artifact
+from ..artifacts.archive import unzip_artifact
+from ..artifacts.load import load_artifact, load_onnx_artifact
+from ..artifacts.manifest import MANIFEST, read_manifest
 from ..contract.checks import choice
 from ..contract.wire import ARTIFACT_TAG, error_of
 from ..documents.uris import read_local
@@ -97,24 +99,24 @@ def open_artifact(
         CorruptedONNXModel: an ONNX file that does not hold the model.
     """
     if path.is_dir():
-        inner = [entry for entry in path.iterdir() if (entry / artifact.MANIFEST).is_file()]
-        folder = inner[0] if len(inner) == 1 and not (path / artifact.MANIFEST).is_file() else path
+        inner = [entry for entry in path.iterdir() if (entry / MANIFEST).is_file()]
+        folder = inner[0] if len(inner) == 1 and not (path / MANIFEST).is_file() else path
         return _open_folder(folder, str(path), batch_size, select_model, device, is_onnx)
     if not path.is_file():
         raise ArtifactNotFound(f"artifact must be a folder, a zip or an artifact id. Got {str(path)!r}.")
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder_name:
-        folder = artifact.unzip(path, Path(folder_name))
+        folder = unzip_artifact(path, Path(folder_name))
         return _open_folder(folder, str(path), batch_size, select_model, device, is_onnx)
 
 
 def _open_folder(
     folder: Path, what: str, batch_size: int, select_model: str | None, device: str | None, is_onnx: bool
 ) -> InferenceModel:
-    tower = selected(select_model, artifact.read_manifest(folder).towers, what)
+    tower = selected(select_model, read_manifest(folder).towers, what)
     model = (
-        artifact.load_onnx(folder, tower, device)
+        load_onnx_artifact(folder, tower, device)
         if is_onnx
-        else artifact.load(folder, device or _best_device(), (tower,))
+        else load_artifact(folder, device or _best_device(), (tower,))
     )
     return InferenceModel(model, tower, batch_size)
 

@@ -13,9 +13,9 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..contract.environment import STAND_INS
 from ..exceptions import InvalidInput, NoSuchModel
 
-STAND_INS = "FINETUNER_STAND_INS"  # for tests on machines where no weights can be had
 CLIP_MINI_FOLDER = Path(__file__).parent / "clip_mini"
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..exceptions import InvalidInput, SelectModelRequired
 from .backbones import IMAGE_TASK, Backbone
-from .clip import TOWERS, VISION, Clip, check_weights, load_backbone, load_towers, save_towers
+from .clip import TOWERS, VISION, Clip
+from .clip_files import check_weights, load_backbone, load_towers, save_towers
 from .image_model import ImageModel
 from .image_weights import (
     check_image_weights,

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..contract.environment import WEIGHTS
 from ..exceptions import KeysMismatchError, NoSuchModel
 from .backbones import Backbone
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FOLDER = "FINETUNER_WEIGHTS"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 HUB_SECONDS = 5.0
 SHOWN = 3
@@ -29,7 +29,7 @@ SHOWN = 3
 
 def shared_folder() -> Path | None:
     """Return $FINETUNER_WEIGHTS, or None where it is not set."""
-    value = os.environ.get(FOLDER)
+    value = os.environ.get(WEIGHTS)
     return Path(value).expanduser().resolve() if value else None
 
 
@@ -85,7 +85,7 @@ def missing_weights(row: Backbone, folder: Path | None, hub_file: str, error: Ex
         error: of the download.
     """
     places = [*map(str, _tag_files(row, folder)), f"the hub's cache ({hub_place(hub_file)})"]
-    unset = "" if architecture_folder(row, folder) else f" ${FOLDER} is not set."
+    unset = "" if architecture_folder(row, folder) else f" ${WEIGHTS} is not set."
     return NoSuchModel(
         f"weights of {row.name} must be in {', '.join(places)} or downloadable. Got: {one_line(error)}.{unset} "
         f"Download them once, or give a file: {row.architecture}::path/to/weights.safetensors."

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..exceptions import ArtifactNotFound, InvalidInput
-from ..models.clip import CONFIG_FILE, TEXT, load_tokenizer
+from ..models.clip import TEXT
+from ..models.clip_files import CONFIG_FILE, load_tokenizer
 from ..models.image_model import image_transform
 from ..models.image_weights import holds_image_model, read_image_config
 from ..models.pixels import batched

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..contract import wire
+from ..contract.environment import CA
 from ..exceptions import FinetunerServerError, FlowUnreachable, Forbidden, InvalidInput, ResourceExhausted, Unauthorized
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "grpc://127.0.0.1:51000"
 SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}
-AUTHORITY = "FINETUNER_CA"  # a file, PEM: the Flow's certificate, or that of the authority that it comes from
 # Where gRPC, Python's ssl and requests (DocArray's push) look for theirs.
 TRUSTED = ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 NO_TELEMETRY = {"JINA_OPTOUT_TELEMETRY": "1"}  # or Jina tells its makers of every client and Flow
@@ -48,8 +48,8 @@ class Connection:
             valid = False
         if not valid:
             raise InvalidInput(f"host must be like {DEFAULT_HOST} (grpc, grpcs, http or https). Got {host!r}.")
-        if SCHEMES[parts.scheme] and os.environ.get(AUTHORITY):
-            _trust(os.environ[AUTHORITY])
+        if SCHEMES[parts.scheme] and os.environ.get(CA):
+            _trust(os.environ[CA])
         self.host = address
         self.token = token
 
@@ -133,7 +133,7 @@ class Connection:
         if "CERTIFICATE_VERIFY_FAILED" in said:
             return FlowUnreachable(
                 f"the certificate of {self.host} must be of that name and from a known authority. It is not. "
-                f"Set {AUTHORITY} to a file with the certificate, or with its authority's."
+                f"Set {CA} to a file with the certificate, or with its authority's."
             )
         if code == "UNAVAILABLE" or (isinstance(error, ConnectionError) and not code) or "Cannot connect" in said:
             return FlowUnreachable(
@@ -162,7 +162,7 @@ def _trust(file: str) -> Any:
         own = Path(file).read_bytes()
         connector._SSL_CONTEXT_VERIFIED.load_verify_locations(file)
     except OSError as error:  # ssl's errors too
-        raise InvalidInput(f"${AUTHORITY} must be a file of certificates, PEM. Got {file}: {error.strerror}.") from None
+        raise InvalidInput(f"${CA} must be a file of certificates, PEM. Got {file}: {error.strerror}.") from None
     others = Path(os.environ.get("SSL_CERT_FILE") or certifi.where()).read_bytes()
     bundle = tempfile.NamedTemporaryFile(suffix=".pem")  # noqa: SIM115  # it is there as long as this process
     bundle.write(others + b"\n" + own)

@@ -6,17 +6,31 @@ import http.client
 import json
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..contract.environment import HTTP_PORT
 from ..exceptions import FlowUnreachable, Forbidden, InvalidInput
-from ..flow.settings import Addresses
 from .connection import SCHEMES, Connection
 
-HTTP_PORT = "FINETUNER_HTTP_PORT"  # under which the gateway's gRPC side says the port of its HTTP side
 SECONDS = 10.0  # for each answer
 ANSWER_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a Flow can be reached; `flow.json` in the workspace while it is up."""
+
+    pid: int
+    """The process that started the rooms."""
+    grpc: str
+    """Such as 'grpc://127.0.0.1:51000', for `login(host=...)` and `jina.Client(host=...)`; with TLS 'grpcs://...'."""
+    http: str
+    """Such as 'http://127.0.0.1:51001'; with TLS 'https://...'."""
+    metrics: dict[str, str]
+    """Prometheus URL by room, the gateway's included; those of several replicas as 'room/0', 'room/1'."""
 
 
 def running(root: Path) -> Addresses | None:

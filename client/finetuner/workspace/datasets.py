@@ -19,10 +19,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..contract.checks import checked_name
 from ..documents import stream
 from ..documents.content import DOCUMENTS, check_documents, kind_of, meaning
 from ..exceptions import DatasetNotFound, InvalidInput
-from .folder import Pointers, Workspace, checked_name, publish_folder, remove
+from .folder import Pointers, Workspace, publish_folder, remove
 
 if TYPE_CHECKING:
     from docarray import DocumentArray

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -28,22 +27,6 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ..exceptions import InvalidInput
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-def checked_name(name: object, what: str) -> str:
-    """Return `name` if it can name a run, dataset or alias.
-
-    Raises:
-        InvalidInput: not 1 to 128 letters, digits, '.', '_' or '-', or not starting with a letter or digit.
-    """
-    if isinstance(name, str) and NAME.fullmatch(name):
-        return name
-    raise InvalidInput(
-        f"{what} must be 1 to 128 letters, digits, '.', '_' or '-', and start with a letter or digit. "
-        f"Got {name!r}. Choose another name; paths are not names."
-    )
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:

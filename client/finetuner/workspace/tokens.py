@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from ..contract.checks import choice, whole
+from ..contract.checks import checked_name, choice, whole
 from ..exceptions import AlreadyExists, InvalidInput, NotFound
-from .folder import checked_name, write_atomically
+from .folder import write_atomically
 
 ENVIRONMENT, ROOMS = "environment", "rooms"  # names of $FINETUNER_TOKEN, and of what the Flow's own rooms show
 MAX_DAYS = 3650

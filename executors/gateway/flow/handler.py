@@ -17,8 +17,8 @@ from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
 
 from executors.room.messages import refuse_pickle, weigh_unwritten
+from finetuner.contract.environment import HTTP_PORT
 from finetuner.exceptions import FinetunerError
-from finetuner.transport.probes import HTTP_PORT
 
 from ..access.access import Access, Entry
 from ..access.entries import Entries

@@ -22,8 +22,9 @@ from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.index import Index
 from executors.indexer.upkeep.verify import verify_index
 from finetuner.artifacts.manifest import sha256_of
+from finetuner.contract.checks import checked_name
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
-from finetuner.workspace.folder import checked_name, publish_folder, temporary_folder, write_atomically
+from finetuner.workspace.folder import publish_folder, temporary_folder, write_atomically
 
 MANIFEST = "manifest.json"
 # What a restore has still to do: 'remove' what is there, then 'move' what was staged.

@@ -1,0 +1,78 @@
+"""The zip of an artifact: `save_artifact` writes it, `push_artifact` sends it."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+from ..exceptions import CorruptedArtifact, CorruptedMetadata
+from .manifest import (
+    MANIFEST,
+    parse_manifest,
+    read_manifest,
+)
+
+# What zipfile raises on damaged, encrypted or foreign content, and what two members of clashing names lead to.
+UNZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    UnicodeDecodeError,
+    RuntimeError,  # encrypted; NotImplementedError, an unknown compression, is one of these
+    FileExistsError,
+    NotADirectoryError,
+)
+
+
+def zip_artifact(folder: Path, target: Path, name: str) -> Path:
+    """Write the artifact in `folder` as a zip with one top folder `name`; replaced in one step.
+
+    Returns:
+        `target`
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    manifest = read_manifest(folder)
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:  # weights do not compress
+            for file in [MANIFEST, *manifest.files]:
+                archive.write(folder / file, f"{name}/{file}")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def unzip_artifact(archive: Path, folder: Path) -> Path:
+    """Take an artifact out of a zip: only what its manifest lists, no further than the sizes stated there.
+
+    Returns:
+        `folder`, which now holds the artifact, not verified yet.
+
+    Raises:
+        CorruptedArtifact: not a zip of one artifact.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [name for name in opened.namelist() if name.endswith(f"/{MANIFEST}") and name.count("/") == 1]
+            if len(names) != 1:
+                raise CorruptedMetadata(f"{archive} must hold one artifact with {MANIFEST}. Got {len(names)}.")
+            top = names[0].removesuffix(MANIFEST)
+            content = opened.open(names[0]).read(2**24)
+            manifest = parse_manifest(content.decode(), str(archive))
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / MANIFEST).write_bytes(content)
+            for name, entry in manifest.files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(top + name) as source, open(folder / name, "wb") as target:
+                    copied = 0
+                    while block := source.read(2**20):
+                        copied += len(block)
+                        if copied > entry["size"]:
+                            raise CorruptedArtifact(f"{archive}: {name} is larger than its manifest says.")
+                        target.write(block)
+    except UNZIP_ERRORS as error:
+        raise CorruptedArtifact(f"{archive} must be a zip that save_artifact wrote. It is not: {error}") from error
+    return folder

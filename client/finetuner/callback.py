@@ -1,0 +1,27 @@
+"""Compatibility alias: the callbacks under the old package's module name. The classes live in `config.callbacks`."""
+
+from .config.callbacks import (
+    BestModelCheckpoint,
+    Callback,
+    EarlyStopping,
+    EvaluationCallback,
+    MLflowLogger,
+    TensorBoardLogger,
+    TrainingCheckpoint,
+    WandBLogger,
+    WiSEFTCallback,
+    list_callbacks,
+)
+
+__all__ = [
+    "BestModelCheckpoint",
+    "Callback",
+    "EarlyStopping",
+    "EvaluationCallback",
+    "MLflowLogger",
+    "TensorBoardLogger",
+    "TrainingCheckpoint",
+    "WandBLogger",
+    "WiSEFTCallback",
+    "list_callbacks",
+]

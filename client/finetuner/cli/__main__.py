@@ -1,0 +1,5 @@
+"""`python -m finetuner.cli`."""
+
+from .main import main
+
+main()

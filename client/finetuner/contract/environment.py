@@ -1,0 +1,31 @@
+"""Names of the environment variables that open-finetuner reads or sets, each written once."""
+
+# Set by users.
+HOST = "FINETUNER_HOST"
+"""Address of the Flow's gRPC side, such as 'grpc://127.0.0.1:51000'."""
+HTTP = "FINETUNER_HTTP"
+"""Address of the Flow's HTTP side, such as 'http://127.0.0.1:51001'."""
+TOKEN = "FINETUNER_TOKEN"
+"""Token that a client sends; in the Flow's own environment, the admin token that the gateway accepts."""
+CA = "FINETUNER_CA"
+"""PEM file of the certificates to trust beside the machine's own."""
+WEIGHTS = "FINETUNER_WEIGHTS"
+"""Folder of pretrained weights, `<ARCH>/<TAG>.safetensors` or `.pt`."""
+FLOWS = "FINETUNER_FLOWS"
+"""Folder of Flow YAMLs; by default the checkout's `flows/`."""
+PRIVATE_URIS = "FINETUNER_PRIVATE_URIS"
+"""'true' lets FinetunerExecutor fetch private addresses, where nobody can reach its uses_with, as in a tutorial."""
+
+# Set by our own processes.
+PARENT = "FINETUNER_PARENT"
+"""Id of the process that the Flow must not outlive."""
+FLOW_ID = "FINETUNER_FLOW_ID"
+"""Mark that tells the processes of one RunningFlow from all others."""
+LOGGED_IN = "FINETUNER_LOGGED_IN"
+"""The Flow that `login` chose, for this process and its children."""
+HTTP_PORT = "FINETUNER_HTTP_PORT"
+"""Key under which the gateway's gRPC side reports the port of its HTTP side."""
+
+# Set by tests.
+STAND_INS = "FINETUNER_STAND_INS"
+"""'NAME=MODEL,...': models that stand in for others on machines without their weights."""

@@ -1,0 +1,246 @@
+"""A CLIP's files: loads a row's checkpoint or a folder, and saves and loads towers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
+from .backbones import Backbone
+from .clip import TEXT, TOWERS, VISION, Clip, Tokenizer
+from .text_towers import (
+    TEXT_CONFIG_FILE,
+    TOKENIZER_FILE,
+    FileTokenizer,
+    find_text_files,
+    text_tower_options,
+)
+from .weights import (
+    architecture_folder,
+    bounded_download,
+    checkpoint_file,
+    missing_weights,
+    one_line,
+    read_checkpoint,
+    require_same,
+    tag_file,
+)
+
+CONFIG_FILE = "open_clip_config.json"
+
+
+def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | None = None) -> Clip:
+    """Load a row's pretrained model.
+
+    Args:
+        row: from `find_backbone`.
+        device: torch's name of a device.
+        weights_folder: on a server, the only folder from which checkpoint files may come; None on the user's
+            own machine, where any path may be read.
+
+    Raises:
+        NoSuchModel: the weights are neither packaged, nor in the weights folder, nor in the hub's cache, nor a file,
+            nor to be downloaded; or the config or tokenizer of a text tower is not.
+        KeysMismatchError: a checkpoint of another architecture.
+    """
+    import open_clip
+
+    if row.folder is not None:
+        return load_folder(row.folder, row.name, device)
+    config = open_clip.get_model_config(row.architecture)
+    if config is None:
+        raise NoSuchModel(f"architecture must be one that open_clip lists. Got {row.architecture!r}.")
+    tag = open_clip.get_pretrained_cfg(row.architecture, row.pretrained)
+    if tag.get("quick_gelu"):
+        config["quick_gelu"] = True  # the tag was trained with it; without it every layer is a little wrong
+    file = tag_file(row, weights_folder) if tag else _checkpoint(row, weights_folder)
+    beside = [None if file is None else file.parent, architecture_folder(row, weights_folder)]
+    files = find_text_files(config, list(dict.fromkeys(filter(None, beside))))
+    file = file or _downloaded(row, tag, weights_folder)
+    with _quiet(), text_tower_options(config, files) as options:
+        network = open_clip.create_model(
+            row.architecture,
+            pretrained_text=False,
+            device=device,
+            force_quick_gelu=bool(config.get("quick_gelu")),
+            force_preprocess_cfg=tag,
+            **options,
+        )
+    _load_checkpoint(network, file, f"{file} must hold weights of {row.architecture}")
+    tokenizer: Tokenizer = (
+        FileTokenizer(files[TOKENIZER_FILE], config["text_cfg"])
+        if TOKENIZER_FILE in files
+        else open_clip.get_tokenizer(row.architecture)
+    )
+    return Clip(network.eval(), tokenizer, config, row.name, files)
+
+
+def _downloaded(row: Backbone, tag: dict[str, Any], weights_folder: Path | None) -> Path:
+    import open_clip
+
+    try:
+        with bounded_download():
+            return Path(open_clip.download_pretrained(tag))
+    except Exception as error:  # of the hub's client, of whichever HTTP library
+        repository, _, name = tag["hf_hub"].rpartition("/")
+        hub_file = f"{repository}/{name or 'open_clip_model.safetensors'}"
+        raise missing_weights(row, weights_folder, hub_file, error) from error
+
+
+def _load_checkpoint(network: Any, file: Path, expected: str) -> None:
+    """Load a checkpoint as open_clip does, older formats included, once the names and shapes were compared."""
+    from open_clip.factory import load_checkpoint
+
+    comparison = network.register_load_state_dict_pre_hook(
+        lambda module, state, *_: require_same(module.state_dict(), state, expected)
+    )
+    try:
+        with _quiet():
+            load_checkpoint(network, str(file))
+    except KeysMismatchError:
+        raise
+    except Exception as error:  # of torch's or safetensors' reader, of open_clip's conversion of older formats
+        require_same(network.state_dict(), read_checkpoint(file), expected)
+        raise KeysMismatchError(f"{expected}. It does not: {one_line(error)}. Check the architecture.") from error
+    finally:
+        comparison.remove()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the terminal what open_clip remarks on the root logger, such as weights that we load afterwards."""
+    root = logging.getLogger()
+
+    def refuse(record: logging.LogRecord) -> bool:
+        return "open_clip" not in record.pathname
+
+    root.addFilter(refuse)
+    try:
+        yield
+    finally:
+        root.removeFilter(refuse)
+
+
+def check_weights(row: Backbone, weights_folder: Path | None = None) -> None:
+    """Refuse a row whose weights are neither packaged, nor a tag of open_clip's, nor a file.
+
+    Raises:
+        NoSuchModel: with the tags and the folder that were looked at.
+    """
+    if row.folder is not None:
+        return
+    import open_clip
+
+    if not open_clip.get_pretrained_cfg(row.architecture, row.pretrained):
+        _checkpoint(row, weights_folder)
+
+
+def _checkpoint(row: Backbone, weights_folder: Path | None) -> Path:
+    import open_clip
+
+    return checkpoint_file(row, weights_folder, open_clip.list_pretrained_tags_by_model(row.architecture))
+
+
+def load_folder(folder: Path, model_id: str, device: str = "cpu", *, load_weights: bool = True) -> Clip:
+    """Load a folder in open_clip's `local-dir` layout, with or without weights in it.
+
+    Args:
+        folder: open_clip_config.json, weights, tokenizer.json where the tokenizer is not open_clip's own, and
+            config.json where the text tower is one of transformers'.
+        model_id: what is written beside the model's vectors.
+        device: torch's name of a device.
+        load_weights: False builds the network alone, with random weights.
+
+    Raises:
+        CorruptedArtifact: a file that the model needs is missing, or is not what it should be.
+    """
+    import open_clip
+
+    config = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
+    if ":" in str(config["vision_cfg"].get("timm_model_name", "")):
+        raise CorruptedArtifact(f"{CONFIG_FILE} must name an architecture. It names a place. Fetch it again.")
+    names = (TOKENIZER_FILE, TEXT_CONFIG_FILE)
+    files = {name: (folder / name).read_text(encoding="utf-8") for name in names if (folder / name).is_file()}
+    with _quiet(), text_tower_options(config, files) as options:
+        network = open_clip.create_model(
+            f"local-dir:{folder}", device=device, load_weights=load_weights, pretrained_text=False, **options
+        )
+    return Clip(network.eval(), load_tokenizer(folder, config), config, model_id, files)
+
+
+def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
+    """Return the tokenizer of a model in `folder`.
+
+    Args:
+        folder: tokenizer.json, or a config that tells open_clip which of its own it is.
+        config: open_clip's `model_cfg`.
+
+    Raises:
+        CorruptedArtifact: a tokenizer of transformers' that is missing, or is not what it should be.
+    """
+    file, text_cfg = folder / TOKENIZER_FILE, config["text_cfg"]
+    if text_cfg.get("hf_tokenizer_name"):
+        return FileTokenizer(file.read_text(encoding="utf-8") if file.is_file() else "", text_cfg)
+    if file.is_file():
+        from .byte_pair_tokenizer import BytePairTokenizer
+
+        return BytePairTokenizer(file, text_cfg["context_length"])
+    import open_clip
+
+    tokenizer: Tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    return tokenizer
+
+
+def save_towers(model: Clip, folder: Path) -> None:
+    """Write a model below `folder`: open_clip's config, what else builds the network again, two towers.
+
+    `<folder>/open_clip_config.json`, `<folder>/clip-text/weights.safetensors`, `<folder>/clip-vision/...`
+    """
+    from safetensors.torch import save_file
+
+    preprocess = asdict(model.preprocess_config)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps({"model_cfg": model.config, "preprocess_cfg": preprocess}, indent=1))
+    for name, content in model.files.items():
+        (folder / name).write_text(content, encoding="utf-8", newline="")
+    state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
+    for tower in TOWERS:
+        (folder / tower).mkdir()
+        part = {key: value for key, value in state.items() if _tower_of(key) == tower}
+        save_file(part, folder / tower / "weights.safetensors")
+
+
+def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequence[str] = TOWERS) -> Clip:
+    """Load what `save_towers` wrote; a tower that is not asked for keeps no weights in memory.
+
+    Raises:
+        KeysMismatchError: weights that do not fit the config.
+        InvalidInput: a tower that does not exist.
+    """
+    from safetensors.torch import load_file
+
+    unknown = sorted(set(towers) - set(TOWERS))
+    if unknown:
+        raise InvalidInput(f"select_model must be one of {', '.join(TOWERS)}. Got {', '.join(unknown)}.")
+    model = load_folder(folder, model_id, device, load_weights=False)
+    state: dict[str, Any] = {}
+    for tower in towers:
+        state |= load_file(folder / tower / "weights.safetensors", device="cpu")
+    own = {key: value for key, value in model.network.state_dict().items() if _tower_of(key) in towers}
+    require_same(own, state, f"weights in {folder} must fit its config")
+    model.network.load_state_dict(state, strict=False)
+    model.towers = tuple(towers)
+    for name, child in list(model.network.named_children()):
+        if _tower_of(f"{name}.") not in towers:
+            setattr(model.network, name, None)
+            del child
+    return model
+
+
+def _tower_of(key: str) -> str:
+    return VISION if key.startswith("visual.") else TEXT
