@@ -1,4 +1,4 @@
-"""Trains clip-mini from nothing, on generated shapes alone: ``python -m finetuner.clip_mini.pretrain``."""
+"""Trains clip-mini from nothing, on generated shapes alone: ``python -m finetuner.demo.pretrain``."""
 
 import argparse
 import io

@@ -1,0 +1,138 @@
+"""Who may enter, over both protocols."""
+
+from __future__ import annotations
+
+import grpc
+import httpx
+import pytest
+from docarray import Document, DocumentArray
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from jina import Client
+from jina.proto import jina_pb2, jina_pb2_grpc
+from jina.types.request.data import DataRequest, SingleDocumentRequest
+
+from executors.gateway.access.access import ANYBODY, Access, Caller
+from finetuner.contract.wire import MAX_MESSAGE_BYTES
+from finetuner.exceptions import InvalidInput, Unauthorized
+from finetuner.transport.connection import Connection
+from finetuner.workspace.tokens import ENVIRONMENT, Role
+from tests.gateway.conftest import TOKEN, Door
+
+WRONG = [None, f"token {TOKEN}x", f"token {TOKEN[:-1]}", TOKEN, f"Basic {TOKEN}", "token ", "token", "", "token ü"]
+
+
+def request() -> DataRequest:
+    asked = DataRequest()
+    asked.header.exec_endpoint = "/encode"
+    asked.data.docs = DocumentArray([Document(text="dress")])
+    return asked
+
+
+@pytest.mark.parametrize("header", [f"token {TOKEN}", f"Bearer {TOKEN}", f"TOKEN  {TOKEN} "])
+def test_the_token_lets_in(header: str) -> None:
+    for each in (header, header.encode()):
+        assert Access(TOKEN).caller(each) == Caller(ENVIRONMENT, Role.ADMIN)
+
+
+@pytest.mark.parametrize("header", WRONG)
+def test_anything_else_does_not(header: str | None) -> None:
+    with pytest.raises(Unauthorized) as refused:
+        Access(TOKEN).caller(header)
+    assert TOKEN not in str(refused.value)
+    assert Access(None).caller(header) == ANYBODY
+
+
+@pytest.mark.parametrize("secret", ["", "two words", "ümlaut", "line\n", 123])
+def test_a_token_that_no_header_can_carry_is_refused(secret: str) -> None:
+    with pytest.raises(InvalidInput, match="visible ASCII"):
+        Access(secret)
+
+
+@pytest.mark.parametrize("header", [None, f"token {TOKEN}x", TOKEN, f"Basic {TOKEN}", "token", ""])
+def test_http_answers_401_with_a_detail(locked_door: Door, header: str | None) -> None:
+    headers = {} if header is None else {"authorization": header}
+    for method, path in (("POST", "/encode"), ("POST", "/"), ("GET", "/openapi.json"), ("GET", "/nowhere")):
+        answer = httpx.request(method, locked_door.http + path, headers=headers)
+        assert answer.status_code == 401, path
+        assert "token" in answer.json()["detail"]
+
+
+def test_our_client_hears_each_time_why_it_is_refused(locked_door: Door) -> None:
+    for _ in range(100):
+        with pytest.raises(Unauthorized):
+            Connection(locked_door.grpc).post("/encode")
+
+
+def test_http_with_the_token_is_served(locked_door: Door) -> None:
+    answer = httpx.post(
+        f"{locked_door.http}/encode", json={"data": [{"text": "dress"}]}, headers={"authorization": f"token {TOKEN}"}
+    )
+    assert answer.json()["data"][0]["embedding"] == [0.5] * 4
+
+
+@pytest.mark.parametrize("method", ["Call", "process_single_data", "stream_doc", "_status", "endpoint_discovery"])
+def test_every_grpc_method_asks_for_the_token(locked_door: Door, method: str) -> None:
+    with grpc.insecure_channel(locked_door.grpc.removeprefix("grpc://")) as channel:
+        empty = jina_pb2.google_dot_protobuf_dot_empty__pb2.Empty()
+        call = {
+            "Call": lambda: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([request()]))),
+            "process_single_data": lambda: jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data(
+                request()
+            ),
+            "stream_doc": lambda: next(
+                iter(jina_pb2_grpc.JinaSingleDocumentRequestRPCStub(channel).stream_doc(SingleDocumentRequest()))
+            ),
+            "_status": lambda: jina_pb2_grpc.JinaInfoRPCStub(channel)._status(empty),
+            "endpoint_discovery": lambda: jina_pb2_grpc.JinaDiscoverEndpointsRPCStub(channel).endpoint_discovery(empty),
+        }[method]
+        with pytest.raises(grpc.RpcError) as refused:
+            call()
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert "token" in refused.value.details()
+
+
+def test_grpc_with_the_token_is_served(locked_door: Door) -> None:
+    documents = Client(host=locked_door.grpc).post(
+        "/encode", DocumentArray([Document(text="dress")]), metadata=(("authorization", f"Bearer {TOKEN}"),)
+    )
+    assert documents[0].embedding.tolist() == [0.5] * 4
+
+
+def test_health_needs_no_token(locked_door: Door) -> None:
+    assert httpx.get(locked_door.http).status_code == 200
+    assert httpx.get(f"{locked_door.http}/healthz").status_code == 503, "of the broken encoder, not of the token"
+    assert Client(host=locked_door.grpc).is_flow_ready()
+    with grpc.insecure_channel(locked_door.grpc.removeprefix("grpc://")) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_refused_calls_are_counted(locked_door: Door) -> None:
+    httpx.post(f"{locked_door.http}/encode")
+    lines = httpx.get(f"{locked_door.metrics}/metrics").text.splitlines()
+    counted = [line for line in lines if line.startswith('finetuner_gateway_refused_total{protocol="http"}')]
+    assert float(counted[0].split()[-1]) >= 1
+
+
+def test_a_pickle_is_refused(door: Door) -> None:
+    proto = jina_pb2.DataRequestProto()
+    proto.header.exec_endpoint = "/encode"
+    proto.data.docs_bytes = DocumentArray([Document(text="dress")]).to_bytes()
+    with grpc.insecure_channel(door.grpc.removeprefix("grpc://")) as channel:
+        for call in (
+            lambda: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([DataRequest(proto)]), timeout=100)),
+            lambda: jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data(
+                DataRequest(proto), timeout=100
+            ),
+        ):
+            with pytest.raises(grpc.RpcError) as refused:
+                call()
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "pickle" in refused.value.details()
+
+
+def test_a_message_past_the_limit_is_refused_and_the_flow_goes_on(door: Door) -> None:
+    client = Client(host=door.grpc)
+    with pytest.raises(Exception, match="RESOURCE_EXHAUSTED"):
+        client.post("/encode", DocumentArray([Document(blob=bytes(MAX_MESSAGE_BYTES))]))
+    assert len(client.post("/encode", DocumentArray([Document(text="dress")]), prefetch=100_000)) == 1

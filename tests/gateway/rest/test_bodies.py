@@ -1,0 +1,127 @@
+"""Bodies of the REST API that no room ever sees, and answers that JSON has no words for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from executors.gateway.flow.json_body import MAX_DEPTH, parse_json
+from executors.gateway.rest.answers import answer
+from executors.gateway.rest.route import MAX_CONTROL_BYTES
+from finetuner.exceptions import InvalidInput
+from tests.gateway.conftest import Door
+
+TEXT = {"text": "dress"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("encode", {}, "documents is required. Got none. Add it."),
+        ("encode", {"documents": []}, "documents must have at least 1 items"),
+        ("encode", {"documents": [TEXT] * 1025}, "documents must have at most 1024 items"),
+        ("encode", {"documents": [{"txt": "a"}]}, "documents[0].txt is no field of this request. Leave it out."),
+        ("encode", {"documents": [TEXT, {"text": "a", "uri": "b"}]}, "documents[1] must have one of text,"),
+        ("encode", {"documents": [{"id": "a"}]}, "and has none. Set one"),
+        ("encode", {"documents": [{"text": 5}]}, "documents[0].text must be a string. Got 5."),
+        ("encode", {"documents": [{"blob": "no base64!"}]}, "documents[0].blob must be base64. Got 'no base64!'."),
+        ("encode", {"documents": [{"text": "a", "tags": {"finetuner_error": 1}}]}, "must not have the tag"),
+        ("encode", {"documents": [TEXT], "artifact": ""}, "artifact must have at least 1 characters. Got ''."),
+        ("search", {"queries": [TEXT], "limit": "5"}, "limit must be a whole number. Got '5'."),
+        ("search", {"queries": [TEXT], "limit": True}, "limit must be a whole number. Got True."),
+        ("search", {"queries": [TEXT], "limit": 1001}, "limit must be less than or equal to 1000. Got 1001."),
+        ("search", {"queries": [TEXT], "exact": "yes"}, "exact must be true or false. Got 'yes'."),
+        (
+            "search",
+            {"queries": [{"chunks": [{"text": "a", "weight": 1e9}]}]},
+            "queries[0].chunks[0].weight must be less",
+        ),
+        ("embeddings", {"input": [[1, 2]]}, "not token ids"),
+        ("embeddings", {"input": []}, "must be 1 to 2048 texts and pictures"),
+        ("embeddings", {"input": "a", "dimensions": 5}, "dimensions is no field of this request"),
+        ("evaluate", {"data": "../x"}, "data: string does not match regex"),
+    ],
+)
+def test_a_wrong_body_is_refused_in_a_sentence(door: Door, path: str, body: dict[str, Any], expected: str) -> None:
+    response = httpx.post(f"{door.http}/v1/{path}", json=body)
+    assert response.status_code == 422
+    assert expected in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{broken", "must be JSON"),
+        (b'{"input": NaN}', "NaN is no finite number"),
+        (b'{"input": "a", "model": 1e999}', "1e999 is no finite number"),
+        (b'{"input": ' + b"9" * 400 + b"}", "is no number that protobuf can carry"),
+        (b'{"input": "\\ud800"}', "cannot be sent on"),
+        (b'{"input": ' + b"[" * 30 + b"]" * 30 + b"}", "at most 24 levels"),
+        (b'[["input", "a"]]', "The body must be an object. Got list."),
+        (b"null", "The body must be an object. Got NoneType."),
+        (b"", "body is required"),
+    ],
+)
+def test_what_protobuf_cannot_carry_is_refused(door: Door, body: bytes, expected: str) -> None:
+    response = httpx.post(f"{door.http}/v1/embeddings", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    assert expected in response.json()["detail"]
+
+
+def test_a_body_without_documents_is_small(door: Door) -> None:
+    response = httpx.post(f"{door.http}/v1/evaluate", json={"data": "x", "model": "y" * MAX_CONTROL_BYTES})
+    assert response.status_code == 413
+    assert str(MAX_CONTROL_BYTES) in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/datasets/..%2Fx", 405),  # decoded before it is routed: no such path
+        ("GET", "/v1/datasets/-x", 422),
+        ("GET", "/v1/runs?size=1001", 422),
+        ("GET", "/v1/runs?page=0", 422),
+        ("DELETE", "/api/v1/experiments/a%20b", 422),
+        ("GET", "/api/v1/experiments/a/runs/b/logstream", 404),
+        ("POST", "/v1/evaluate", 422),
+        ("POST", "/v1/nothing", 404),
+    ],
+)
+def test_wrong_paths_are_answered_in_json(door: Door, method: str, path: str, status: int) -> None:
+    response = httpx.request(method, f"{door.http}{path}")
+    assert response.status_code == status
+    assert isinstance(response.json()["detail"], str)
+
+
+def test_a_flow_without_the_room_says_so(door: Door) -> None:
+    for path, endpoint in (("search", "/filter"), ("index", "/filter")):
+        body = {"queries" if path == "search" else "documents": [TEXT]}
+        response = httpx.post(f"{door.http}/v1/{path}", json=body)
+        assert response.status_code == 404
+        assert f"No room of this Flow has the endpoint '{endpoint}'" in response.json()["detail"]
+    assert httpx.get(f"{door.http}/v1/datasets").status_code == 404
+
+
+def test_requests_are_counted_by_route(door: Door) -> None:
+    httpx.post(f"{door.http}/v1/encode", json={"documents": [TEXT]})
+    httpx.get(f"{door.http}/v1/datasets/dress")
+    metrics = httpx.get(f"{door.metrics}/metrics").text
+    assert 'finetuner_gateway_requests_total{endpoint="/v1/encode",outcome="ok",protocol="http"}' in metrics
+    assert 'endpoint="/v1/datasets/{name}",outcome="refused"' in metrics
+    assert "datasets/dress" not in metrics
+
+
+def test_json_has_as_many_levels_as_protobuf_takes() -> None:
+    deepest = json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+    assert parse_json(json.dumps(deepest).encode()) == deepest
+    with pytest.raises(InvalidInput, match="at most 24 levels"):
+        parse_json(json.dumps([deepest]).encode())
+    assert parse_json(b'"\\ud83d\\ude00"') == "\N{GRINNING FACE}", "two halves are a character"
+
+
+def test_what_is_not_finite_becomes_null() -> None:
+    response = answer({"loss": [1.5, float("nan")], "best": float("-inf")}, 201)
+    assert (response.status_code, bytes(response.body)) == (201, b'{"loss": [1.5, null], "best": null}')
