@@ -3,9 +3,9 @@
 FinetunerError
 ├── InvalidInput (ValueError)          a wrong argument, name, option or document
 │   └── InvalidDocument                one document of a batch; its neighbours are answered
-│       ├── EmptyDocument              neither text nor picture
+│       ├── EmptyDocument              neither text nor image
 │       ├── TextTooLong
-│       ├── UndecodableImage           truncated, or no picture at all
+│       ├── UndecodableImage           truncated, or no image at all
 │       ├── ImageTooLarge              in bytes, pixels or one side
 │       ├── InvalidTensor              another shape or dtype
 │       ├── ForbiddenUri               a local file, a private address, a redirect to one
@@ -65,17 +65,17 @@ class TextTooLong(InvalidDocument):
 
 
 class UndecodableImage(InvalidDocument):
-    """Bytes that are no picture, or only a part of one."""
+    """Bytes that are no image, or only a part of one."""
 
 
 class ImageTooLarge(InvalidDocument):
-    """More bytes or pixels than a picture may have, or a side too long for the other."""
+    """More bytes or pixels than an image may have, or a side too long for the other."""
 
     status = 413
 
 
 class InvalidTensor(InvalidDocument):
-    """An array of another shape or dtype than a picture's."""
+    """An array of another shape or dtype than an image's."""
 
 
 class ForbiddenUri(InvalidDocument):

@@ -30,7 +30,7 @@ from finetuner.onnx.session import SessionOptions, providers
 
 # Every room of a chain gets the same parameters, so these are no mistake of the caller's.
 INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails")
-DROP = "drop_image_content"  # an answer without the pictures that came
+DROP = "drop_image_content"  # an answer without the images that came
 
 
 class EncoderRoom(Room):
@@ -40,7 +40,7 @@ class EncoderRoom(Room):
         backbone: the model behind `live` until an artifact is promoted.
         device: torch's name of a device; with engine onnx see `onnx_session.providers`.
         threads: CPU threads of a forward pass; 0 leaves it to the engine.
-        private_uris: whether pictures may be fetched from private addresses.
+        private_uris: whether images may be fetched from private addresses.
         batch_size: of `LaneSettings`, and so are max_wait_ms, queue_size, deadline, workers and fetchers.
         engine: of `EngineSettings`, and so are precision, compile, session_options and draft.
         models: of `ServedSettings`, and so are models_mb, switch_wait and switch_limit.
@@ -186,7 +186,7 @@ class EncoderRoom(Room):
         mine = [document for document in docs if is_text(document) == (self.tower == TEXT)]
         if mine:
             await self._answerer.encode(endpoint, mine, find_runner)
-        if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer keeps pictures, and sends none back
+        if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer keeps images, and sends none back
             for document in mine:
                 document.pop("blob", "tensor")
 

@@ -1,6 +1,6 @@
 """`/rank` as clip-as-service has it: a document's matches, sorted by the softmax of their cosines with it.
 
-A text with pictures needs both encoder rooms, in whichever order. The first leaves the id of its model on the document,
+A text with images needs both encoder rooms, in whichever order. The first leaves the id of its model on the document,
 so that the second uses the same one, and ranks. What the caller sent as embeddings is never used.
 """
 

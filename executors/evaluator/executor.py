@@ -42,8 +42,6 @@ class Evaluator(Room):
         model = self._models.get(parameters.text("model", LIVE))
         prefer_onednn(model.network)
         if not isinstance(model, Clip):
-            raise InvalidInput(
-                f"model must be a CLIP to be scored on pairs. Got {model.model_id}, a model of pictures."
-            )
+            raise InvalidInput(f"model must be a CLIP to be scored on pairs. Got {model.model_id}, a model of images.")
         metrics = evaluate_pairs(model, read_pairs(self._datasets.documents(dataset.version)), limit=limit)
         return {"model": model.model_id, "data": dataset.name, "documents": dataset.documents, "metrics": metrics}

@@ -44,7 +44,7 @@ class FinetunerExecutor(MeasuredExecutor):
         host: of the Flow; None takes the one that `finetuner.login` connected the starting process to, else
             $FINETUNER_HOST.
         batch_size: documents a forward pass.
-        select_model: 'clip-text' or 'clip-vision'. None takes both towers of a CLIP: texts go to the one, pictures to
+        select_model: 'clip-text' or 'clip-vision'. None takes both towers of a CLIP: texts go to the one, images to
             the other.
         device: torch's name of a device.
         is_onnx: run the artifact's ONNX models.
@@ -52,7 +52,7 @@ class FinetunerExecutor(MeasuredExecutor):
         intra_op_num_threads: the same, by torch's own name.
         inter_op_num_threads: operations at a time; None leaves it to torch.
         logging_level: of this executor's log, one of `LEVELS`.
-        private_uris: whether pictures may be fetched from private addresses, too;
+        private_uris: whether images may be fetched from private addresses, too;
             $FINETUNER_PRIVATE_URIS=true allows it as well.
         kwargs: of `MeasuredExecutor`.
 
@@ -116,7 +116,7 @@ class FinetunerExecutor(MeasuredExecutor):
 
         mine = [document for document in documents if is_text(document) == runner.reads_texts]
         if len(self._runners) == 1 and len(mine) < len(documents):
-            kind = "a text" if runner.reads_texts else "a picture"
+            kind = "a text" if runner.reads_texts else "an image"
             others = [document for document in documents if is_text(document) != runner.reads_texts]
             error = InvalidDocument(f"document must hold {kind} for {runner.tower}. Got none. Leave it out.")
             for document in others:

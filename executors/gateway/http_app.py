@@ -43,7 +43,7 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
     app.add_middleware(HttpCheck, access=access, measures=handler.measures)  # the last one comes first
     health = Health(rooms.ask, rooms.states, health_timeout)
 
-    @app.get("/healthz", summary="Encode a canary text and picture")
+    @app.get("/healthz", summary="Encode a canary text and image")
     async def healthz() -> JSONResponse:
         state = await health.check()
         for encoder, found in state["encoders"].items():

@@ -22,7 +22,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 
-# Scripts and styles come from our own files alone, none inline; pictures of documents are blob: addresses.
+# Scripts and styles come from our own files alone, none inline; images of documents are blob: addresses.
 # Trusted Types forbid innerHTML and its kin: what is stored can be shown as text only.
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "

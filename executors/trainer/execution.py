@@ -29,8 +29,8 @@ from finetuner.version import __version__
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
 
+from .data.image_cache import ImageCache
 from .data.image_data import prepare_images
-from .data.picture_cache import PictureCache
 from .data.training_data import prepare
 from .hooks.evaluation import Scores
 from .hooks.history import RecordHistory
@@ -98,7 +98,7 @@ def execute(folder: RunFolder, interrupt: Interrupt) -> str:
         progress = Progress(model, step=0 if state is None else state["step"])
         for hook in hooks:
             hook.before_training(progress)
-        cache = PictureCache(workspace.pixels, round(request["picture_cache_gb"] * 1e9))
+        cache = ImageCache(workspace.pixels, round(request["image_cache_gb"] * 1e9))
         with processes.main_process_first():
             task = _task(model, config, datasets, versions["train"], cache)
         _train(task, progress, config, hooks, folder, checkpoint if first else None, state, interrupt)
@@ -138,13 +138,13 @@ def _model(config: RunConfig, workspace: Workspace, device: str) -> Model:
     return model
 
 
-def _task(model: Model, config: RunConfig, datasets: Datasets, version: str, cache: PictureCache) -> Task:
+def _task(model: Model, config: RunConfig, datasets: Datasets, version: str, cache: ImageCache) -> Task:
     documents, batch_size = datasets.documents(version), config.batch_size or find_backbone(config.model).batch_size
     if isinstance(model, Clip):
         pairs = prepare(iterate_pairs(documents), model, cache, version, config.num_workers)
         return ClipTask(model, pairs, config, batch_size)
-    pictures = prepare_images(iterate_labelled(documents), model, cache, version, config.num_workers)
-    return ImageTask(model, pictures, config, batch_size)
+    images = prepare_images(iterate_labelled(documents), model, cache, version, config.num_workers)
+    return ImageTask(model, images, config, batch_size)
 
 
 def _train(

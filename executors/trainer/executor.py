@@ -40,7 +40,7 @@ from .supervisor import Supervisor
 LOG_BYTES = 256 * 1024
 MAX_SHOWN = 100  # documents, with a thumbnail or two each
 KINDS = {
-    PAIRS: "text-image pairs", LABELLED: "labelled pictures", SCORED: "scored pairs", DOCUMENTS: "other documents",
+    PAIRS: "text-image pairs", LABELLED: "labelled images", SCORED: "scored pairs", DOCUMENTS: "other documents",
 }  # fmt: skip
 
 
@@ -50,12 +50,12 @@ class Trainer(Room):
     Args:
         threads: CPU threads of a training process; 0 leaves it to torch.
         checkpoint_seconds: between two checkpoints of a run, beside those at the end of each epoch.
-        picture_cache_gb: GB of decoded pictures that stay for later runs, the least recently used go first; 0 is none.
+        image_cache_gb: GB of decoded images that stay for later runs, the least recently used go first; 0 is none.
         kwargs: of `Room`.
     """
 
     def __init__(
-        self, threads: int = 0, checkpoint_seconds: float = 600, picture_cache_gb: float = 20, **kwargs: Any
+        self, threads: int = 0, checkpoint_seconds: float = 600, image_cache_gb: float = 20, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self._store = RunStore(URL.create("sqlite", database=str(self.place.runs_database)))
@@ -64,7 +64,7 @@ class Trainer(Room):
         self._supervisor = Supervisor(
             self.place,
             self._store,
-            {"threads": threads, "checkpoint_seconds": checkpoint_seconds, "picture_cache_gb": picture_cache_gb},
+            {"threads": threads, "checkpoint_seconds": checkpoint_seconds, "image_cache_gb": image_cache_gb},
         )
         self._uploads = ArtifactUploads(self.place, self._store)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
@@ -220,7 +220,7 @@ class Trainer(Room):
 
     @control(wire.DATASETS_SHOW, "version", "offset", "limit", beside=True)
     def show(self, parameters: Parameters, _: DocumentArray) -> DocumentArray:
-        """Return documents of `version` from position `offset` on, their pictures as thumbnails."""
+        """Return documents of `version` from position `offset` on, their images as thumbnails."""
         offset, limit = parameters.whole("offset", 0, 0, 2**53), parameters.whole("limit", 20, 1, MAX_SHOWN)
         documents = self._datasets.page(parameters.text("version"), offset, limit)
         for document in documents:

@@ -32,7 +32,7 @@ WORKSPACE = "/workspace"
 USER = 10001  # the image's
 GRPC_PORT, HTTP_PORT = Standing().gateway_ports
 H2C = "kubernetes.io/h2c"  # gRPC without TLS
-# For pictures by address, weights and trackers. Of private networks there is nothing that a caller may have read.
+# For images by address, weights and trackers. Of private networks there is nothing that a caller may have read.
 PUBLIC = {
     "cidr": "0.0.0.0/0",
     "except": ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"],
@@ -52,7 +52,7 @@ class Needs:
     single: bool = False
     """Whether it holds a lock of the workspace, so that a second one would not start."""
     outside: bool = False
-    """Whether it fetches pictures or weights."""
+    """Whether it fetches images or weights."""
     grace: int = 30
     """Seconds to stop in; a room finishes its requests in 6."""
 

@@ -1,6 +1,6 @@
 """Mixed requests with bad documents among them from many clients at once, while the live model changes.
 
-Starts the real Flow with two artifacts, then sends requests of 1 to 8 texts and pictures, some of them bad, from
+Starts the real Flow with two artifacts, then sends requests of 1 to 8 texts and images, some of them bad, from
 concurrent clients over gRPC, and promotes one artifact after the other meanwhile. Every good document must come back
 with the vector of the artifact that its tag names (cosine with offline encoding >= 0.9999), every bad one with its
 error, of the class that says why. Then the same with a Flow that may fetch from private addresses, and a web server
@@ -76,7 +76,7 @@ def bad_documents(jpeg: bytes) -> Bad:
         "neither": ({}, "EmptyDocument"),
         "empty blob": ({"blob": b""}, "EmptyDocument"),
         "truncated": ({"blob": jpeg[: len(jpeg) // 2]}, "UndecodableImage"),
-        "text as jpg": ({"blob": b"this is no picture", "uri": "picture.jpg"}, "UndecodableImage"),
+        "text as jpg": ({"blob": b"this is no image", "uri": "image.jpg"}, "UndecodableImage"),
         "svg": ({"blob": b"<svg xmlns='http://www.w3.org/2000/svg'/>"}, "UndecodableImage"),
         "bomb": ({"blob": bomb()}, "ImageTooLarge"),
         "10 MB text": ({"text": "x" * 10_000_000}, "TextTooLong"),
@@ -85,7 +85,7 @@ def bad_documents(jpeg: bytes) -> Bad:
         "wrong dtype": ({"tensor": np.zeros((8, 8, 3), np.int64)}, "InvalidTensor"),
         "file uri": ({"uri": "file:///etc/passwd"}, "ForbiddenUri"),
         "private uri": ({"uri": "http://169.254.169.254/latest/meta-data"}, "ForbiddenUri"),
-        "loopback uri": ({"uri": "http://localhost:9/picture.jpg"}, "ForbiddenUri"),
+        "loopback uri": ({"uri": "http://localhost:9/image.jpg"}, "ForbiddenUri"),
     }
 
 
@@ -144,12 +144,12 @@ class Traffic:
     def __init__(self, host: str, workspace: Workspace, asked: argparse.Namespace, bad: Bad | None = None) -> None:
         self._client = Client(host=host, asyncio=True)
         self._asked = asked
-        pictures = list(fashion("test", items=10))
+        images = list(fashion("test", items=10))
         small = io.BytesIO()
         Image.new("RGB", (1, 1), (200, 0, 0)).save(small, "PNG")
-        self._good = [{"blob": picture.jpeg} for picture in pictures] + [{"blob": small.getvalue()}]
-        self._good += [{"text": text} for picture in pictures for text in picture.captions.values()]
-        self._bad = bad or bad_documents(pictures[0].jpeg)
+        self._good = [{"blob": image.jpeg} for image in images] + [{"blob": small.getvalue()}]
+        self._good += [{"text": text} for image in images for text in image.captions.values()]
+        self._bad = bad or bad_documents(images[0].jpeg)
         self._expected = {name: self._offline(workspace, name) for name in ARTIFACTS}
         self.sent = 0
         self.failures: Counter[str] = Counter()

@@ -1,12 +1,12 @@
 """CPU time a document of our encoder rooms, of a bare in-process loop and of other servers: one model, one thread.
 
-ViT-B-32 with random weights, the same pictures and texts, one compute thread. A server's time is that of all its
+ViT-B-32 with random weights, the same images and texts, one compute thread. A server's time is that of all its
 processes, gateway included; the client is not one of them. The bare loop decodes, preprocesses and encodes with
 open_clip alone, 32 documents a batch; its texts keep open_clip's 77 tokens, and once more are cut to the longest
 (`bare-trimmed`). Each figure is the least of `--rounds`. Prints a line of JSON last: `image_vs_bare` and
 `text_vs_bare` are our CPU time over the bare loop's at fp32, `..._bf16_vs_bare` the same at bf16; `..._vs_<peer>` is
 ours with the least of `--settings` without int8 over the peer's as it comes, which is fp32; `text_behind_images` a
-text's time behind 160 pictures over theirs. Peers are looked for in `--peers DIR`, see peers/servers.py.
+text's time behind 160 images over theirs. Peers are looked for in `--peers DIR`, see peers/servers.py.
 
     python tests/benchmarks/serve_speed.py --requests 4 --peers /tmp/peers
 """
@@ -53,7 +53,7 @@ WORDS = ("a", "red", "blue", "striped", "dress", "shirt", "with", "long", "short
 BEHIND = 160
 
 
-def pictures(count: int, width: int, height: int) -> list[bytes]:
+def jpegs(count: int, width: int, height: int) -> list[bytes]:
     """Return JPEG files of smooth noise."""
     generator = np.random.default_rng(0)
     files = []
@@ -147,7 +147,7 @@ async def measured(
 
 
 async def text_behind_images(folder: Path, batch: int, images: Sequence[bytes]) -> float:
-    """Return a text's time from sending to answer over that of the pictures sent before it, to a Flow of both rooms."""
+    """Return a text's time from sending to answer over that of the images sent before it, to a Flow of both rooms."""
 
     async def timed(request: Any) -> float:
         started = time.perf_counter()
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=4)
     parser.add_argument("--batch", type=int, default=32, help="documents a request and a pass")
     parser.add_argument("--concurrency", type=int, default=16, help="requests in flight, of one document each")
-    parser.add_argument("--width", type=int, default=500, help="of the pictures, pixels")
+    parser.add_argument("--width", type=int, default=500, help="of the images, pixels")
     parser.add_argument("--height", type=int, default=375)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--settings", nargs="*", default=["fp32", "bf16"], choices=[*SETTINGS])
@@ -189,10 +189,10 @@ def main() -> None:
         folder = Path(name)
         prepare(folder)
         count = asked.requests * asked.batch
-        for kind, items in (("image", pictures(count, asked.width, asked.height)), ("text", texts(count))):
+        for kind, items in (("image", jpegs(count, asked.width, asked.height)), ("text", texts(count))):
             asyncio.run(_compare(asked, folder, kind, items, versions, rows))
         ratios = _ratios(rows)
-        images = pictures(BEHIND, asked.width, asked.height)
+        images = jpegs(BEHIND, asked.width, asked.height)
         ratios["text_behind_images"] = round(asyncio.run(text_behind_images(folder, asked.batch, images)), 3)
     print(json.dumps(results | {"rows": rows} | ratios))
 

@@ -3,8 +3,8 @@
 On a CPU three loops take turns, an epoch each, round by round in one process, on clip-mini and on a ViT-B-32 cut to
 two layers a tower:
 
-    ours   `Training`, as a run sets it up, its pictures decoded before (as from the second epoch on)
-    bare   a `for` loop over the same pictures and tokens as tensors in memory: no order, no crops, no reports
+    ours   `Training`, as a run sets it up, its images decoded before (as from the second epoch on)
+    bare   a `for` loop over the same images and tokens as tensors in memory: no order, no crops, no reports
     jpeg   a `for` loop over a DataLoader that reads the JPEGs through open_clip's own transform, order shuffled
 
 All are fp32; the plain ones leave torch's settings as they are, a run of a large model prefers oneDNN. `vs_bare_onednn`
@@ -42,7 +42,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from executors.trainer.data.picture_cache import PictureCache
+from executors.trainer.data.image_cache import ImageCache
 from executors.trainer.data.training_data import TrainingData, prepare
 from executors.trainer.hooks.hook import Progress
 from executors.trainer.loop.clip_task import ClipTask
@@ -58,7 +58,7 @@ from finetuner.models.onednn import prefer_onednn
 RATE = 1e-5
 SET, CAMERA = "500x375", "4000x3000"  # pixels; the former as in Flickr30k
 NOISE = 8  # standard deviation, of 255: a photograph's file, not a drawing's
-DRAWN = 8  # pictures; all others are their files again
+DRAWN = 8  # images; all others are their files again
 LARGE = 8192  # side of the matrices whose product gives the roofline
 
 
@@ -99,7 +99,7 @@ def vit_b_32(batch: int, pairs: int, layers: int | None, device: str) -> Case:
 
 
 def write_jpegs(folder: Path, count: int, size: str) -> list[Pair]:
-    """Write some of the catalogue's pictures, enlarged and with noise, as 0.jpg, 1.jpg, ...; return them as pairs.
+    """Write some of the catalogue's images, enlarged and with noise, as 0.jpg, 1.jpg, ...; return them as pairs.
 
     Args:
         folder: where to.
@@ -109,9 +109,9 @@ def write_jpegs(folder: Path, count: int, size: str) -> list[Pair]:
     width, height = map(int, size.split("x"))
     noise = np.random.default_rng(0).normal(0, NOISE, (height, width, 3))
     drawn, pairs = [], []
-    for picture in fashion("train", items=-(-count // 2)):
+    for image in fashion("train", items=-(-count // 2)):
         if len(drawn) < DRAWN:
-            small = Image.open(io.BytesIO(picture.jpeg)).convert("RGB")
+            small = Image.open(io.BytesIO(image.jpeg)).convert("RGB")
             large = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
             file = io.BytesIO()
             Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
@@ -119,7 +119,7 @@ def write_jpegs(folder: Path, count: int, size: str) -> list[Pair]:
         number = len(pairs)
         jpeg = drawn[number % DRAWN] + b"%d" % number  # what stands behind a JPEG's end makes it another file
         (folder / f"{number}.jpg").write_bytes(jpeg)
-        pairs.append(Pair(picture.captions["en"], jpeg))
+        pairs.append(Pair(image.captions["en"], jpeg))
     return pairs
 
 
@@ -191,8 +191,8 @@ class Files(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return len(self._captions)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        picture = self._transform(Image.open(self._folder / f"{row}.jpg"))
-        return picture, self._tokenizer([self._captions[row]])[0]
+        image = self._transform(Image.open(self._folder / f"{row}.jpg"))
+        return image, self._tokenizer([self._captions[row]])[0]
 
 
 class Jpeg:
@@ -233,7 +233,7 @@ def compared(case: Case, size: str, rounds: int, workers: int) -> dict[str, floa
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pairs = write_jpegs(folder, case.pairs, size)
-        data = prepare(pairs, case.model, PictureCache(folder, 10**9), "pictures", workers)
+        data = prepare(pairs, case.model, ImageCache(folder, 10**9), "images", workers)
         bare, jpeg = Bare(case, data), Jpeg(case, Files(folder, [pair.text for pair in pairs], case.model), workers)
         ours(case, data)(), bare(), jpeg()  # warm-up
         found = [
@@ -273,7 +273,7 @@ def on_gpu(batch: int, rounds: int) -> dict[str, Any]:
     if not torch.cuda.is_available():
         return {"device": "cuda", "pairs_per_second": "not measured", "roofline_share": "not measured"}
     case = vit_b_32(batch, 16 * batch, None, "cuda")
-    captions = [[picture.captions["en"]] for picture in fashion("train", items=batch // 2)] * 16
+    captions = [[image.captions["en"]] for image in fashion("train", items=batch // 2)] * 16
     pixels = np.random.default_rng(0).integers(0, 255, (case.pairs, 3, 224, 224), dtype=np.uint8)
     data = TrainingData(pixels, captions)
     with FlopCounterMode(display=False) as counter:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from open_clip import ClipLoss
 
-from executors.trainer.data.picture_cache import PictureCache
+from executors.trainer.data.image_cache import ImageCache
 from executors.trainer.data.training_data import TrainingData, prepare
 from executors.trainer.execution import default_learning_rate
 from executors.trainer.hooks.hook import Hook, Progress
@@ -54,11 +54,11 @@ MIXES = tuple(step / 10 for step in range(11))
 
 @cache
 def pairs_of(split: str, items: int | None) -> list[Pair]:
-    """Return each picture with each of its captions; relevant to a caption are all pictures of its garment."""
+    """Return each image with each of its captions; relevant to a caption are all images of its garment."""
     return [
-        Pair(caption, picture.jpeg, picture.item, language)
-        for picture in fashion(split, items=items)
-        for language, caption in picture.captions.items()
+        Pair(caption, image.jpeg, image.item, language)
+        for image in fashion(split, items=items)
+        for language, caption in image.captions.items()
     ]
 
 
@@ -86,7 +86,7 @@ class Score(Hook):
 
 def decoded(model: Clip, items: int | None, folder: Path) -> TrainingData:
     """Return the train split."""
-    return prepare(pairs_of("train", items), model, PictureCache(folder, 10**9), "train", 1)
+    return prepare(pairs_of("train", items), model, ImageCache(folder, 10**9), "train", 1)
 
 
 def tuned(hooks: Sequence[Hook], items: int | None, epochs: int, folder: Path, **options: Any) -> float:
@@ -152,7 +152,7 @@ def plain(rate: float, items: int | None, epochs: int) -> dict[str, Any]:
 def main() -> None:
     """Train, score and print."""
     parser = argparse.ArgumentParser(description="Quality of tuning, beside a plain loop.")
-    parser.add_argument("--epochs", type=int, default=RECIPE["epochs"], help="passes over the pictures")
+    parser.add_argument("--epochs", type=int, default=RECIPE["epochs"], help="passes over the images")
     parser.add_argument("--items", type=int, help="garments to train on; the catalogue's own number by default")
     given = parser.parse_args()
     jobs: list[Callable[[int | None, int], dict[str, Any]]]

@@ -1,4 +1,4 @@
-"""What the client's tests share: clip-mini as it lies in the package now, pictures, and an artifact of it."""
+"""What the client's tests share: clip-mini as it lies in the package now, images, and an artifact of it."""
 
 from __future__ import annotations
 

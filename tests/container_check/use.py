@@ -1,6 +1,6 @@
 """What `make container-check` does with the Flow, from outside its containers: python use.py STEP.
 
-fill      push pairs, tune clip-mini on them, promote, index pictures, search; remembers what was found
+fill      push pairs, tune clip-mini on them, promote, index images, search; remembers what was found
 again     the same search finds the same, by the same artifact
 balanced  both text encoders have answered
 begin     start a run, and return in the middle of it
@@ -33,7 +33,7 @@ def found() -> list[str]:
 
 def pairs(items: int) -> DocumentArray:
     return DocumentArray(
-        finetuner.make_pair(picture.captions["en"], picture.jpeg) for picture in fashion("train", items=items)
+        finetuner.make_pair(image.captions["en"], image.jpeg) for image in fashion("train", items=items)
     )
 
 
@@ -54,9 +54,7 @@ def fill() -> None:
     run = finetuner.fit("clip-mini", train_data="shop", loss="CLIPLoss", epochs=2, batch_size=16, run_name="first")
     wait_for(run)
     finetuner.promote(run.artifact_id)
-    finetuner.index(
-        DocumentArray(Document(id=picture.name, blob=picture.jpeg) for picture in fashion("test", items=20))
-    )
+    finetuner.index(DocumentArray(Document(id=image.name, blob=image.jpeg) for image in fashion("test", items=20)))
     assert len(found()) == 5
     assert finetuner.index_status()["searched"] == run.artifact_id
     REMEMBERED.write_text(json.dumps({"artifact": run.artifact_id, "found": found()}))

@@ -27,9 +27,9 @@ TUNED = "0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[bytes]:
+def images() -> list[bytes]:
     """Six JPEG files."""
-    return [picture.jpeg for picture in fashion("test", items=3)]
+    return [image.jpeg for image in fashion("test", items=3)]
 
 
 @pytest.fixture(scope="session")

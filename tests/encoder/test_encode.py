@@ -60,37 +60,37 @@ def test_texts_get_the_vectors_of_the_text_tower(text_room: TextEncoder, clip_mi
     assert [document.text for document in found] == TEXTS
 
 
-def test_pictures_get_the_vectors_of_the_vision_tower(
-    vision_room: VisionEncoder, clip_mini: Clip, pictures: list[bytes]
+def test_images_get_the_vectors_of_the_vision_tower(
+    vision_room: VisionEncoder, clip_mini: Clip, images: list[bytes]
 ) -> None:
-    found = encoded(vision_room, [Document(blob=blob) for blob in pictures])
-    check_vectors(found, clip_mini.encode_images([decode(blob) for blob in pictures]), "clip-mini")
+    found = encoded(vision_room, [Document(blob=blob) for blob in images])
+    check_vectors(found, clip_mini.encode_images([decode(blob) for blob in images]), "clip-mini")
 
 
 def test_vectors_are_open_clips_own(
-    text_room: TextEncoder, vision_room: VisionEncoder, clip_mini: Clip, pictures: list[bytes]
+    text_room: TextEncoder, vision_room: VisionEncoder, clip_mini: Clip, images: list[bytes]
 ) -> None:
     import torch
 
     with torch.inference_mode():
         text = clip_mini.network.encode_text(clip_mini.tokenizer(TEXTS), normalize=True).numpy()
-        pixels = torch.stack([clip_mini.preprocess(Image.open(io.BytesIO(blob))) for blob in pictures])
+        pixels = torch.stack([clip_mini.preprocess(Image.open(io.BytesIO(blob))) for blob in images])
         vision = clip_mini.network.encode_image(pixels, normalize=True).numpy()
     found = encoded(text_room, [Document(text=value) for value in TEXTS]).embeddings
     np.testing.assert_allclose(found, text, atol=1e-5)
-    found = encoded(vision_room, [Document(blob=blob) for blob in pictures]).embeddings
+    found = encoded(vision_room, [Document(blob=blob) for blob in images]).embeddings
     np.testing.assert_allclose(found, vision, atol=1e-5)
 
 
-def test_blob_tensor_and_data_uri_of_one_picture_are_equal(vision_room: VisionEncoder, pictures: list[bytes]) -> None:
-    tensor = np.asarray(Image.open(io.BytesIO(pictures[0])))
-    uri = "data:image/jpeg;base64," + base64.b64encode(pictures[0]).decode()
-    found = encoded(vision_room, [Document(blob=pictures[0]), Document(tensor=tensor), Document(uri=uri)])
+def test_blob_tensor_and_data_uri_of_one_image_are_equal(vision_room: VisionEncoder, images: list[bytes]) -> None:
+    tensor = np.asarray(Image.open(io.BytesIO(images[0])))
+    uri = "data:image/jpeg;base64," + base64.b64encode(images[0]).decode()
+    found = encoded(vision_room, [Document(blob=images[0]), Document(tensor=tensor), Document(uri=uri)])
     assert np.ptp(found.embeddings, axis=0).max() < 1e-6
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "I;16"])
-def test_pictures_of_every_mode_are_answered(mode: str, vision_room: VisionEncoder) -> None:
+def test_images_of_every_mode_are_answered(mode: str, vision_room: VisionEncoder) -> None:
     buffer = io.BytesIO()
     Image.new(mode, (1, 1) if mode == "L" else (33, 7)).save(buffer, "TIFF")
     (found,) = encoded(vision_room, [Document(blob=buffer.getvalue())])
@@ -101,13 +101,13 @@ def test_pictures_of_every_mode_are_answered(mode: str, vision_room: VisionEncod
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"blob": b"\xff\xd8\xff\xe0 cut"}, "picture file such as JPEG or PNG. Got 8 bytes"),
-        ({"blob": b"<svg/>"}, "picture file such as JPEG or PNG"),
+        ({"blob": b"\xff\xd8\xff\xe0 cut"}, "image file such as JPEG or PNG. Got 8 bytes"),
+        ({"blob": b"<svg/>"}, "image file such as JPEG or PNG"),
         ({}, "must have text, blob, tensor or uri. Got none of them"),
         ({"tensor": np.zeros((4, 4, 3), np.float32)}, r"uint8. Got \(4, 4, 3\) float32"),
         ({"tensor": np.zeros((3, 4, 4), np.uint8)}, r"Got \(3, 4, 4\) uint8"),
         ({"tensor": np.zeros((0, 4, 3), np.uint8)}, r"Got \(0, 4, 3\) uint8"),
-        ({"uri": "data:image/png;base64,@@@"}, "valid base64"),
+        ({"uri": "data:image/png;base64,picture"}, "valid base64"),
         ({"uri": "data:,"}, "Got 0 bytes"),
         ({"uri": "/etc/passwd"}, "http://, https:// or data: here. Got '/etc/passwd'"),
         ({"uri": "file:///etc/passwd"}, "Got 'file:///etc/passwd'"),
@@ -120,20 +120,20 @@ def test_pictures_of_every_mode_are_answered(mode: str, vision_room: VisionEncod
     ],
     ids=lambda value: str(sorted(value.items()))[:50] if isinstance(value, dict) else "",
 )
-def test_a_bad_picture_carries_its_error_and_its_neighbours_are_answered(
-    bad: dict[str, Any], message: str, vision_room: VisionEncoder, clip_mini: Clip, pictures: list[bytes]
+def test_a_bad_image_carries_its_error_and_its_neighbours_are_answered(
+    bad: dict[str, Any], message: str, vision_room: VisionEncoder, clip_mini: Clip, images: list[bytes]
 ) -> None:
-    found = encoded(vision_room, [Document(blob=pictures[0]), Document(**bad), Document(blob=pictures[1])])
+    found = encoded(vision_room, [Document(blob=images[0]), Document(**bad), Document(blob=images[1])])
     error = error_of(found[1])
     assert isinstance(error, InvalidDocument)
     with pytest.raises(InvalidDocument, match=message):
         raise error
     assert found[1].embedding is None
-    check_vectors(found[::2], clip_mini.encode_images([decode(blob) for blob in pictures[:2]]), "clip-mini")
+    check_vectors(found[::2], clip_mini.encode_images([decode(blob) for blob in images[:2]]), "clip-mini")
 
 
-def test_a_truncated_picture_carries_its_error(vision_room: VisionEncoder, pictures: list[bytes]) -> None:
-    found = encoded(vision_room, [Document(blob=pictures[0][:-200]), *(Document(blob=blob) for blob in pictures)])
+def test_a_truncated_image_carries_its_error(vision_room: VisionEncoder, images: list[bytes]) -> None:
+    found = encoded(vision_room, [Document(blob=images[0][:-200]), *(Document(blob=blob) for blob in images)])
     assert "truncated" in str(error_of(found[0]))
     assert [error_of(document) for document in found[1:]] == [None] * 6
 
@@ -145,13 +145,13 @@ def test_a_text_that_is_too_long_carries_its_error(text_room: TextEncoder) -> No
 
 
 @pytest.fixture
-def web(pictures: list[bytes]) -> Iterator[str]:
+def web(images: list[bytes]) -> Iterator[str]:
     """A web server on this machine: /good.jpg, /missing.jpg, and /away, which points to /good.jpg."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status = {"/good.jpg": 200, "/away": 302}.get(self.path, 404)
-            body = pictures[0] if status == 200 else b""
+            body = images[0] if status == 200 else b""
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             if status == 302:
@@ -171,10 +171,10 @@ def web(pictures: list[bytes]) -> Iterator[str]:
 
 
 def test_private_addresses_are_read_where_the_operator_allows_it(
-    start: Start, web: str, workspace: Workspace, vision_room: VisionEncoder, pictures: list[bytes]
+    start: Start, web: str, workspace: Workspace, vision_room: VisionEncoder, images: list[bytes]
 ) -> None:
     room = start(VisionEncoder, workspace, private_uris=True)
-    documents = [Document(blob=pictures[0]), *(Document(uri=f"{web}/{name}") for name in ("good.jpg", "away", "gone"))]
+    documents = [Document(blob=images[0]), *(Document(uri=f"{web}/{name}") for name in ("good.jpg", "away", "gone"))]
     found = encoded(room, documents)
     assert np.ptp(found[:3].embeddings, axis=0).max() < 1e-6
     assert "uri must answer 200. Got 404" in str(error_of(found[3]))
@@ -183,10 +183,10 @@ def test_private_addresses_are_read_where_the_operator_allows_it(
 
 
 def test_each_room_leaves_the_others_documents_alone(
-    text_room: TextEncoder, vision_room: VisionEncoder, pictures: list[bytes]
+    text_room: TextEncoder, vision_room: VisionEncoder, images: list[bytes]
 ) -> None:
     def mixed() -> list[Document]:
-        return [Document(id="t", text="a shirt"), Document(id="p", blob=pictures[0]), Document(id="n")]
+        return [Document(id="t", text="a shirt"), Document(id="p", blob=images[0]), Document(id="n")]
 
     for room, mine in ((text_room, ["t"]), (vision_room, ["p", "n"])):
         before, found = DocumentArray(mixed()), encoded(room, mixed())
@@ -201,13 +201,13 @@ def test_the_artifact_is_named_by_id_or_alias(
     vision_room: VisionEncoder,
     tuned: Clip,
     clip_mini: Clip,
-    pictures: list[bytes],
+    images: list[bytes],
 ) -> None:
     found = encoded(text_room, [Document(text=text) for text in TEXTS], artifact=reference)
     check_vectors(found, tuned.encode_texts(TEXTS), TUNED)
     assert np.abs(found.embeddings - clip_mini.encode_texts(TEXTS)).max() > 1e-3
-    found = encoded(vision_room, [Document(blob=blob) for blob in pictures], artifact=reference)
-    check_vectors(found, tuned.encode_images([decode(blob) for blob in pictures]), TUNED)
+    found = encoded(vision_room, [Document(blob=blob) for blob in images], artifact=reference)
+    check_vectors(found, tuned.encode_images([decode(blob) for blob in images]), TUNED)
 
 
 @pytest.mark.parametrize("reference", ["clip-mini", "live", None])
@@ -229,9 +229,9 @@ def test_a_backbone_by_name_or_by_default(reference: str | None, text_room: Text
 )
 def test_a_wrong_parameter_is_an_error_on_each_document_of_this_room(
     parameters: dict[str, Any], error: type[FinetunerError], message: str,
-    text_room: TextEncoder, vision_room: VisionEncoder, pictures: list[bytes],
+    text_room: TextEncoder, vision_room: VisionEncoder, images: list[bytes],
 ) -> None:  # fmt: skip
-    documents = [Document(id="a", text="a"), Document(id="b", text="b"), Document(id="p", blob=pictures[0])]
+    documents = [Document(id="a", text="a"), Document(id="b", text="b"), Document(id="p", blob=images[0])]
     for room, mine in ((text_room, ("a", "b")), (vision_room, ("p",))):
         found = encoded(room, [Document(document, copy=True) for document in documents], **parameters)
         for document in found:
@@ -244,10 +244,10 @@ def test_a_request_without_documents_is_answered(text_room: TextEncoder) -> None
     assert len(encoded(text_room, [])) == 0
 
 
-def test_the_error_of_an_earlier_attempt_is_taken_off(vision_room: VisionEncoder, pictures: list[bytes]) -> None:
+def test_the_error_of_an_earlier_attempt_is_taken_off(vision_room: VisionEncoder, images: list[bytes]) -> None:
     (found,) = encoded(vision_room, [Document(blob=b"broken")])
     assert error_of(found) is not None
-    found.blob = pictures[0]
+    found.blob = images[0]
     (found,) = encoded(vision_room, [found])
     assert ERROR_TAG not in found.tags
     assert found.embedding is not None
@@ -306,16 +306,16 @@ def test_documents_with_an_embedding_pass_to_the_indexer_as_they_are(text_room: 
 
 
 def test_requests_and_documents_are_counted_by_endpoint(
-    start: Start, workspace: Workspace, pictures: list[bytes]
+    start: Start, workspace: Workspace, images: list[bytes]
 ) -> None:
     room = start(VisionEncoder, workspace)
 
     def value(name: str, **labels: str) -> float:
         return room.registry.get_sample_value(name, labels) or 0.0
 
-    encoded(room, [Document(blob=pictures[0]), Document(blob=b"broken"), Document(text="not mine")])
-    encoded(room, [Document(blob=pictures[0])], artifact="nobody")
-    asyncio.run(room.encode_queries(docs=DocumentArray([Document(blob=pictures[0])]), parameters={}))
+    encoded(room, [Document(blob=images[0]), Document(blob=b"broken"), Document(text="not mine")])
+    encoded(room, [Document(blob=images[0])], artifact="nobody")
+    asyncio.run(room.encode_queries(docs=DocumentArray([Document(blob=images[0])]), parameters={}))
     assert value("finetuner_requests_total", endpoint="/encode", outcome="ok") == 1
     assert value("finetuner_requests_total", endpoint="/encode", outcome="error") == 1
     assert value("finetuner_documents_total", endpoint="/encode", outcome="ok") == 1

@@ -29,15 +29,15 @@ def asked(room: EncoderRoom, endpoint: str, docs: DocumentArray, **parameters: o
 
 @pytest.mark.parametrize("endpoint", ["/index", "/search"])
 def test_parts_and_whole_documents_of_one_request(
-    text_room: TextEncoder, vision_room: VisionEncoder, clip_mini: Clip, pictures: list[bytes], endpoint: str
+    text_room: TextEncoder, vision_room: VisionEncoder, clip_mini: Clip, images: list[bytes], endpoint: str
 ) -> None:
-    pair = Document(chunks=[Document(blob=pictures[0]), Document(text="a red dress")])
+    pair = Document(chunks=[Document(blob=images[0]), Document(text="a red dress")])
     own = Document(text="its own", chunks=[Document(text="not asked for")])
-    docs = DocumentArray([pair, own, Document(blob=pictures[1])])
+    docs = DocumentArray([pair, own, Document(blob=images[1])])
     for room in (text_room, vision_room):
         asked(room, endpoint, docs)
-    picture, caption = pair.chunks
-    np.testing.assert_allclose(picture.embedding, clip_mini.encode_images([decode(pictures[0])])[0], atol=1e-6)
+    image, caption = pair.chunks
+    np.testing.assert_allclose(image.embedding, clip_mini.encode_images([decode(images[0])])[0], atol=1e-6)
     np.testing.assert_allclose(caption.embedding, clip_mini.encode_texts(["a red dress"])[0], atol=1e-6)
     assert pair.embedding is None, "the indexer joins them"
     assert own.embedding is not None
@@ -46,15 +46,15 @@ def test_parts_and_whole_documents_of_one_request(
 
 
 def test_the_second_room_takes_the_model_of_the_first(
-    text_room: TextEncoder, vision_room: VisionEncoder, pictures: list[bytes]
+    text_room: TextEncoder, vision_room: VisionEncoder, images: list[bytes]
 ) -> None:
-    pair = Document(chunks=[Document(blob=pictures[0]), Document(text="a red dress")])
+    pair = Document(chunks=[Document(blob=images[0]), Document(text="a red dress")])
     asked(text_room, "/index", DocumentArray([pair]), artifact=TUNED)
     asked(vision_room, "/index", DocumentArray([pair]))  # as if `live` had moved in between
     assert [part.tags[ARTIFACT_TAG] for part in pair.chunks] == [TUNED, TUNED]
 
 
-def test_a_broken_part_is_its_own_error(start: Start, own_workspace: Workspace, pictures: list[bytes]) -> None:
-    pair = Document(chunks=[Document(blob=pictures[0]), Document(blob=b"rubbish"), Document()])
+def test_a_broken_part_is_its_own_error(start: Start, own_workspace: Workspace, images: list[bytes]) -> None:
+    pair = Document(chunks=[Document(blob=images[0]), Document(blob=b"rubbish"), Document()])
     asked(start(VisionEncoder, own_workspace), "/index", DocumentArray([pair]))
     assert [type(error_of(part)) for part in pair.chunks] == [type(None), UndecodableImage, EmptyDocument]

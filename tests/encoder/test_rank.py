@@ -35,20 +35,20 @@ def rank(rooms: Sequence[EncoderRoom], documents: list[Document], between: Calla
     return found
 
 
-@pytest.fixture(params=["texts first", "pictures first"])
+@pytest.fixture(params=["texts first", "images first"])
 def rooms(request: pytest.FixtureRequest, text_room: TextEncoder, vision_room: VisionEncoder) -> list[EncoderRoom]:
     return [text_room, vision_room] if request.param == "texts first" else [vision_room, text_room]
 
 
 def test_the_order_of_the_rooms_makes_no_difference(
-    rooms: list[EncoderRoom], clip_mini: Clip, pictures: list[bytes]
+    rooms: list[EncoderRoom], clip_mini: Clip, images: list[bytes]
 ) -> None:
     texts = clip_mini.encode_texts(TEXTS)
-    cosines = texts @ clip_mini.encode_images([decode(pictures[0])])[0]  # (3,) float32
+    cosines = texts @ clip_mini.encode_images([decode(images[0])])[0]  # (3,) float32
     of_texts = texts[1:] @ texts[0]
     stale = {"embedding": np.ones(128, np.float32), "tags": {ARTIFACT_TAG: "clip-mini"}}
     documents = [
-        Document(blob=pictures[0], **stale, matches=[Document(text=text, **stale) for text in TEXTS]),
+        Document(blob=images[0], **stale, matches=[Document(text=text, **stale) for text in TEXTS]),
         Document(text=TEXTS[0], matches=[Document(text=text) for text in TEXTS[1:]]),
     ]
     for document, expected, candidates in zip(
@@ -66,28 +66,28 @@ def test_a_promotion_between_the_rooms_mixes_no_models(
     own_workspace: Workspace,
     start: Start,
     publish_tuned: Callable[[Workspace, str, int], None],
-    pictures: list[bytes],
+    images: list[bytes],
 ) -> None:
     rooms = [start(kind, own_workspace, switch_wait=60) for kind in (TextEncoder, VisionEncoder)]
     publish_tuned(own_workspace, TUNED, 1)
     (found,) = rank(
         rooms,
-        [Document(text=TEXTS[0], matches=[Document(blob=blob) for blob in pictures[:2]])],
+        [Document(text=TEXTS[0], matches=[Document(blob=blob) for blob in images[:2]])],
         between=lambda: own_workspace.aliases.set("live", {"artifact": TUNED}),
     )
     assert {part.tags[ARTIFACT_TAG] for part in (found, *found.matches)} == {"clip-mini"}
     assert all(SCORE in match.scores for match in found.matches)
 
 
-def test_bad_documents_carry_their_errors(rooms: list[EncoderRoom], pictures: list[bytes]) -> None:
-    broken, good = Document(blob=b"no picture"), Document(blob=pictures[0])
+def test_bad_documents_carry_their_errors(rooms: list[EncoderRoom], images: list[bytes]) -> None:
+    broken, good = Document(blob=b"no image"), Document(blob=images[0])
     scored = Document(text=TEXTS[0])
     scored.scores[SCORE].value = 1
     one, two, three = rank(
         rooms,
         [
             Document(text=TEXTS[0], matches=[broken, good]),
-            Document(blob=b"no picture", matches=[scored]),
+            Document(blob=b"no image", matches=[scored]),
             Document(text=TEXTS[0]),
         ],
     )

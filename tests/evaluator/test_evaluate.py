@@ -33,11 +33,11 @@ def ask(room: Evaluator, **parameters: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def documents() -> DocumentArray:
-    """Eight pictures, each with a caption in two languages."""
+    """Eight images, each with a caption in two languages."""
     return DocumentArray(
-        make_pair(caption, picture.jpeg, {wire.LABEL_TAG: picture.item, wire.LANGUAGE_TAG: language})
-        for picture in fashion("test", items=4)
-        for language, caption in picture.captions.items()
+        make_pair(caption, image.jpeg, {wire.LABEL_TAG: image.item, wire.LANGUAGE_TAG: language})
+        for image in fashion("test", items=4)
+        for language, caption in image.captions.items()
     )
 
 
@@ -112,7 +112,7 @@ def test_there_are_nine_metrics_the_textbooks_and_recalls_both_ways_for_each_lan
     assert all(0 <= value <= 5 for value in metrics.values())
 
 
-def test_a_broken_picture_is_left_out(room: Evaluator, clip_mini: Clip, pairs: list[Pair]) -> None:
+def test_a_broken_image_is_left_out(room: Evaluator, clip_mini: Clip, pairs: list[Pair]) -> None:
     answer = ask(room, model="clip-mini", data="broken")
     assert answer["documents"] == 3
     assert answer["metrics"] == evaluate_pairs(clip_mini, pairs[:2])
@@ -124,7 +124,7 @@ def test_a_broken_picture_is_left_out(room: Evaluator, clip_mini: Clip, pairs: l
         ({}, InvalidInput, "parameter 'data' is required"),
         ({"data": "none"}, DatasetNotFound, r"Got 'none', .*\(broken, test, unusable\)"),
         ({"data": "../test"}, DatasetNotFound, r"Got '\.\./test'"),
-        ({"data": "unusable"}, InvalidInput, "at least one picture that can be decoded"),
+        ({"data": "unusable"}, InvalidInput, "at least one image that can be decoded"),
         ({"data": "test", "model": "nobody"}, ArtifactNotFound, r"an alias \(candidate\) or a backbone.*Got 'nobody'"),
         ({"data": "test", "model": "f" * 24}, ArtifactNotFound, "artifact must be published. Got fff"),
         ({"data": "test", "limit": 0}, InvalidInput, r"'limit' must be in \[1, 1000\]. Got 0"),

@@ -1,4 +1,4 @@
-"""Published artifacts: a CLIP and a model of pictures."""
+"""Published artifacts: a CLIP and a model of images."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def images_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def jpeg() -> bytes:
-    """One picture."""
+    """One image."""
     return next(iter(fashion("test", items=1))).jpeg

@@ -44,12 +44,12 @@ def both(clip_folder: Path) -> FinetunerExecutor:
     return FinetunerExecutor(artifact=str(clip_folder))
 
 
-def test_texts_and_pictures_go_to_their_towers(both: FinetunerExecutor, clip_folder: Path, jpeg: bytes) -> None:
+def test_texts_and_images_go_to_their_towers(both: FinetunerExecutor, clip_folder: Path, jpeg: bytes) -> None:
     found = encoded(both, *(Document(text=text) for text in TEXTS), Document(blob=jpeg))
     texts = finetuner.encode(finetuner.get_model(str(clip_folder), select_model="clip-text"), TEXTS)
-    picture = DocumentArray([Document(blob=jpeg)])
-    finetuner.encode(finetuner.get_model(str(clip_folder), select_model="clip-vision"), picture)
-    np.testing.assert_allclose(found.embeddings, np.concatenate([texts, picture.embeddings]), atol=1e-6)
+    image = DocumentArray([Document(blob=jpeg)])
+    finetuner.encode(finetuner.get_model(str(clip_folder), select_model="clip-vision"), image)
+    np.testing.assert_allclose(found.embeddings, np.concatenate([texts, image.embeddings]), atol=1e-6)
     assert {document.tags[ARTIFACT_TAG] for document in found} == {CLIP_ID}
 
 
@@ -62,19 +62,19 @@ def test_a_zip_and_a_selected_tower(clip_folder: Path, tmp_path: Path, jpeg: byt
     assert found[1].embedding is None
 
 
-def test_a_model_of_pictures(images_folder: Path, jpeg: bytes) -> None:
+def test_a_model_of_images(images_folder: Path, jpeg: bytes) -> None:
     executor = FinetunerExecutor(artifact=str(images_folder))
     found = encoded(executor, Document(blob=jpeg), Document(text="a red dress"))
     assert found[0].embedding.shape == (96,)
     assert found[0].tags[ARTIFACT_TAG] == IMAGES_ID
-    assert "must hold a picture" in str(error_of(found[1]))
+    assert "must hold an image" in str(error_of(found[1]))
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         ({}, "must have text, blob, tensor or uri"),
-        ({"blob": b"no picture"}, "picture file such as JPEG or PNG"),
+        ({"blob": b"no image"}, "image file such as JPEG or PNG"),
         ({"uri": "/etc/passwd"}, "http://, https:// or data: here"),
         ({"uri": "http://127.0.0.1:9/a.jpg"}, "public address"),
     ],

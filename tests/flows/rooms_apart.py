@@ -30,7 +30,7 @@ def documents_in(metrics: str) -> float:
     return float(next(line.split()[1] for line in lines if line.startswith("finetuner_queue_documents")))
 
 
-def slow_picture() -> bytes:
+def slow_image() -> bytes:
     """Return a JPEG that takes time to decode, and little on the way."""
     file = io.BytesIO()
     Image.linear_gradient("L").resize((3000, 2000)).convert("RGB").save(file, "JPEG")

@@ -19,11 +19,11 @@ from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError
 from finetuner.flow.running_flow import RunningFlow
 
-PICTURES = list(fashion("train", items=4))
+IMAGES = list(fashion("train", items=4))
 
 
 def pairs() -> DocumentArray:
-    return DocumentArray(make_pair(picture.captions["en"], picture.jpeg) for picture in PICTURES)
+    return DocumentArray(make_pair(image.captions["en"], image.jpeg) for image in IMAGES)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def half_a_pair(kept: str) -> DocumentArray:
 
 def undecodable() -> DocumentArray:
     broken = pairs()
-    broken[3].chunks[1].blob = PICTURES[3].jpeg[:300]
+    broken[3].chunks[1].blob = IMAGES[3].jpeg[:300]
     return broken
 
 
@@ -57,9 +57,9 @@ BAD: list[tuple[str, Callable[[], Any], str, str]] = [
     ("unknown architecture", lambda: fit(model="ViT-B-99::openai"), "NoSuchModel", "ViT-B-99.*ViT-B-"),
     ("unknown tag", lambda: fit(model="ViT-B-32::nope"), "NoSuchModel", "nope"),
     ("empty dataset", lambda: fit(train_data=DocumentArray()), "InvalidInput", "at least one pair"),
-    ("no picture", lambda: fit(train_data=half_a_pair("text")), "InvalidDocument", "document 2 .*0 image"),
+    ("no image", lambda: fit(train_data=half_a_pair("text")), "InvalidDocument", "document 2 .*0 image"),
     ("no text", lambda: fit(train_data=half_a_pair("image")), "InvalidDocument", "document 2 .*0 text"),
-    ("broken picture", lambda: fit(train_data=undecodable()), "InvalidDocument", "document 3 .*decoded"),
+    ("broken image", lambda: fit(train_data=undecodable()), "InvalidDocument", "document 3 .*decoded"),
     ("epochs", lambda: fit(epochs=0), "InvalidInput", r"epochs must be a whole number in \[1, 10000\]. Got 0"),
     ("learning rate", lambda: fit(learning_rate=-1.0), "InvalidInput", "learning_rate.*Got -1"),
     ("optimizer", lambda: fit(optimizer="Adm"), "InvalidInput", "optimizer must be one of.*'Adm'.*'Adam'"),
@@ -96,14 +96,14 @@ def test_a_run_name_that_exists_is_refused_before_anything_is_uploaded(client: A
     first.cancel()
 
 
-def test_an_undecodable_picture_leaves_its_neighbours_indexed(client: Any) -> None:
-    documents = DocumentArray([Document(id=f"bad-input-{picture.name}", blob=picture.jpeg) for picture in PICTURES])
-    documents[1].blob = b"no picture"
+def test_an_undecodable_image_leaves_its_neighbours_indexed(client: Any) -> None:
+    documents = DocumentArray([Document(id=f"bad-input-{image.name}", blob=image.jpeg) for image in IMAGES])
+    documents[1].blob = b"no image"
     with pytest.raises(exceptions.InvalidDocument, match="cannot be decoded"):
         client.index(documents)
-    found = client.search(Document(blob=PICTURES[0].jpeg), limit=1000)[0].matches[:, "id"]
-    assert {f"bad-input-{PICTURES[row].name}" for row in (0, 2, 3)} <= set(found)
-    assert f"bad-input-{PICTURES[1].name}" not in found
+    found = client.search(Document(blob=IMAGES[0].jpeg), limit=1000)[0].matches[:, "id"]
+    assert {f"bad-input-{IMAGES[row].name}" for row in (0, 2, 3)} <= set(found)
+    assert f"bad-input-{IMAGES[1].name}" not in found
     assert error_of(documents[1]) is None, "the caller's documents are not changed"
 
 

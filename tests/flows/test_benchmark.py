@@ -31,10 +31,10 @@ def test_a_model_is_tuned_on_the_training_split_and_scored_on_the_other(
     images = []
     (tmp_path / "Images").mkdir()
     for split in ("train", "test"):
-        for picture in fashion(split, items=6):
-            (tmp_path / "Images" / f"{picture.name}.jpg").write_bytes(picture.jpeg)
-            sentences = [{"raw": caption} for caption in picture.captions.values()]
-            images.append({"filename": f"{picture.name}.jpg", "split": split, "sentences": sentences})
+        for image in fashion(split, items=6):
+            (tmp_path / "Images" / f"{image.name}.jpg").write_bytes(image.jpeg)
+            sentences = [{"raw": caption} for caption in image.captions.values()]
+            images.append({"filename": f"{image.name}.jpg", "split": split, "sentences": sentences})
     (tmp_path / "dataset_flickr8k.json").write_text(json.dumps({"images": images, "dataset": "flickr8k"}))
     arguments = ["flickr8k", str(tmp_path), "--model", "clip-mini", "--output", str(tmp_path), "--device", "cpu"]
     tuning = ["--tune", "--epochs", "1", "--batch-size", "8", "--learning-rate", "0.001", "--host", flow.host]

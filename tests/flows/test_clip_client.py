@@ -19,7 +19,7 @@ from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
 
-PICTURES = list(fashion("test", items=3))[:3]
+IMAGES = list(fashion("test", items=3))[:3]
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln", "shoes"]
 
 
@@ -44,11 +44,11 @@ def connect(server: str) -> Any:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Paths of picture files, as the client loads them."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for picture in PICTURES:
-        (folder / picture.name).with_suffix(".jpg").write_bytes(picture.jpeg)
-    return [str((folder / picture.name).with_suffix(".jpg")) for picture in PICTURES]
+    """Paths of image files, as the client loads them."""
+    folder = tmp_path_factory.mktemp("images")
+    for image in IMAGES:
+        (folder / image.name).with_suffix(".jpg").write_bytes(image.jpeg)
+    return [str((folder / image.name).with_suffix(".jpg")) for image in IMAGES]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def clip_mini() -> Clip:
 @pytest.fixture(scope="module")
 def vectors(clip_mini: Clip) -> np.ndarray:
     """Of `TEXTS` and then of the files."""
-    pictures = clip_mini.encode_images([decode(picture.jpeg) for picture in PICTURES])
-    return np.concatenate([clip_mini.encode_texts(TEXTS), pictures])
+    images = clip_mini.encode_images([decode(image.jpeg) for image in IMAGES])
+    return np.concatenate([clip_mini.encode_texts(TEXTS), images])
 
 
 def test_encode_takes_texts_and_files(client: Any, files: list[str], vectors: np.ndarray) -> None:
@@ -75,7 +75,7 @@ def test_encode_takes_documents_and_keeps_their_content(client: Any, files: list
     found = client.encode(documents, show_progress=True)
     np.testing.assert_allclose(found.embeddings, vectors, atol=1e-5)
     assert found[0].text == TEXTS[0]
-    assert found[3].blob == PICTURES[0].jpeg
+    assert found[3].blob == IMAGES[0].jpeg
 
 
 def test_encode_takes_a_generator(client: Any, vectors: np.ndarray) -> None:
@@ -97,11 +97,11 @@ def answers(client: Any, content: list[Any], **parameters: Any) -> DocumentArray
     return found
 
 
-def test_every_answer_names_its_model_and_leaves_the_pictures_out_unless_asked(client: Any, files: list[str]) -> None:
+def test_every_answer_names_its_model_and_leaves_the_images_out_unless_asked(client: Any, files: list[str]) -> None:
     found = answers(client, [TEXTS[0], files[0]])
     assert [document.tags[ARTIFACT_TAG] for document in found] == ["clip-mini", "clip-mini"]
     assert [(document.text, document.blob) for document in found] == [(TEXTS[0], b""), ("", b"")]
-    assert answers(client, files[:1], drop_image_content=False)[0].blob == PICTURES[0].jpeg
+    assert answers(client, files[:1], drop_image_content=False)[0].blob == IMAGES[0].jpeg
 
 
 def test_a_model_name_in_the_path_and_in_the_parameters(client: Any, files: list[str], vectors: np.ndarray) -> None:
@@ -114,8 +114,8 @@ def test_a_model_name_in_the_path_and_in_the_parameters(client: Any, files: list
 
 
 def test_a_bad_document_has_its_own_error_and_its_neighbours_their_vectors(client: Any, vectors: np.ndarray) -> None:
-    broken = Document(blob=PICTURES[0].jpeg[:300])
-    found = answers(client, [Document(text=TEXTS[0]), broken, Document(blob=PICTURES[1].jpeg)])
+    broken = Document(blob=IMAGES[0].jpeg[:300])
+    found = answers(client, [Document(text=TEXTS[0]), broken, Document(blob=IMAGES[1].jpeg)])
     assert [isinstance(error_of(document), InvalidDocument) for document in found] == [False, True, False]
     np.testing.assert_allclose(found[[0, 2]].embeddings, vectors[[0, 4]], atol=1e-5)
 
@@ -148,7 +148,7 @@ def ranked(document: Document) -> list[tuple[str, float, float]]:
 
 
 def to_rank(files: list[str], **stale: Any) -> list[Document]:
-    """A text with pictures, a picture with texts, and a text with texts and a picture."""
+    """A text with images, an image with texts, and a text with texts and an image."""
     return [
         Document(
             text=TEXTS[0], matches=[Document(id=f"{3 + row}", uri=path, **stale) for row, path in enumerate(files)]
@@ -178,11 +178,11 @@ def test_rank_sorts_matches_by_the_softmax_of_their_cosines(
 
 
 def test_what_cannot_be_ranked_carries_its_error(client: Any, files: list[str]) -> None:
-    broken = Document(id="broken", blob=b"no picture")
+    broken = Document(id="broken", blob=b"no image")
     found = DocumentArray()
     documents = [
         Document(text=TEXTS[0], matches=[broken, Document(id="good", uri=files[0])]),
-        Document(blob=b"no picture", matches=[Document(text=TEXTS[0])]),
+        Document(blob=b"no image", matches=[Document(text=TEXTS[0])]),
     ]
     client.rank(documents, on_done=lambda response: found.extend(response.docs))
     good, bad = found[0].matches
@@ -199,7 +199,7 @@ def test_index_and_search(client: Any, door: RunningFlow, files: list[str], vect
     expected = [str(row - 3) for row in 3 + np.argsort(-vectors[3:] @ vectors[0])]
     (found,) = client.search([TEXTS[0]])
     assert [match.id for match in found.matches] == expected
-    assert all(match.blob == PICTURES[int(match.id)].jpeg for match in found.matches), "the index keeps pictures"
+    assert all(match.blob == IMAGES[int(match.id)].jpeg for match in found.matches), "the index keeps images"
     (found,) = asyncio.run(client.asearch([Document(uri=files[1])], limit=1, parameters={"model_name": "clip-mini"}))
     assert [match.id for match in found.matches] == ["1"]
     assert found.matches[0].scores["cosine"].value == pytest.approx(1, abs=1e-5)

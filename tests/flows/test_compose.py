@@ -25,7 +25,7 @@ from finetuner.transport.probes import running
 from tests.room_commands import CLASSES, options_of, settings_given
 from tests.waiting import wait_until
 
-from .rooms_apart import documents_in, slow_picture
+from .rooms_apart import documents_in, slow_image
 
 ROOT = Path(__file__).parents[2]
 FLOWS = ROOT / "flows"
@@ -137,8 +137,8 @@ def test_the_images_command_and_health_check_run_here(tmp_path: Path) -> None:
         assert (asked.returncode, asked.stdout) == (0, "ok\n"), asked
         client = Connection(at.grpc, "of-the-test")
         with ThreadPoolExecutor(1) as aside:
-            pictures = DocumentArray(Document(blob=slow_picture()) for _ in range(12))
-            under_way = aside.submit(client.post, ENCODE, pictures)
+            images = DocumentArray(Document(blob=slow_image()) for _ in range(12))
+            under_way = aside.submit(client.post, ENCODE, images)
             wait_until(lambda: documents_in(at.metrics["vision_encoder"]) > 0, "documents in the vision encoder")
             flow.send_signal(signal.SIGTERM)
             assert all(document.embedding is not None for document in under_way.result(60))

@@ -21,7 +21,7 @@ from .plain_flow import PlainFlow
 ROOMS = {"gateway", "trainer", "evaluator", "text_encoder", "vision_encoder", "indexer"}
 
 
-def picture(colour: str) -> bytes:
+def image(colour: str) -> bytes:
     file = BytesIO()
     Image.new("RGB", (64, 64), colour).save(file, "PNG")
     return file.getvalue()
@@ -30,18 +30,18 @@ def picture(colour: str) -> bytes:
 def ask_everything(host: str) -> None:
     """What a user of the bare jina.Client does first."""
     client = Client(host=host)
-    encoded = client.post(ENCODE, DocumentArray([Document(text="a red dress"), Document(blob=picture("red"))]))
+    encoded = client.post(ENCODE, DocumentArray([Document(text="a red dress"), Document(blob=image("red"))]))
     assert [error_of(document) for document in encoded] == [None, None]
     assert encoded[0].embedding.shape == encoded[1].embedding.shape
     assert encoded[0].tags[ARTIFACT_TAG] == encoded[1].tags[ARTIFACT_TAG]
-    pictures = DocumentArray([Document(id=colour, blob=picture(colour)) for colour in ("red", "blue", "white")])
-    assert all(error_of(document) is None for document in client.post(INDEX, pictures))
-    (asked,) = client.post(SEARCH, DocumentArray([Document(blob=picture("blue"))]), parameters={"limit": 2})
+    images = DocumentArray([Document(id=colour, blob=image(colour)) for colour in ("red", "blue", "white")])
+    assert all(error_of(document) is None for document in client.post(INDEX, images))
+    (asked,) = client.post(SEARCH, DocumentArray([Document(blob=image("blue"))]), parameters={"limit": 2})
     assert error_of(asked) is None
     assert len(asked.matches) == 2
     assert asked.matches[0].id == "blue"
     (asked,) = client.post(SEARCH, DocumentArray([Document(text="a red dress")]), parameters={"limit": 1000})
-    assert set(pictures[:, "id"]) <= set(asked.matches[:, "id"])  # the index may hold other tests' documents
+    assert set(images[:, "id"]) <= set(asked.matches[:, "id"])  # the index may hold other tests' documents
 
 
 def scrape(metrics: dict[str, str]) -> dict[str, str]:
@@ -90,8 +90,8 @@ def test_requests_visit_only_the_rooms_that_bind_them(flow: RunningFlow, endpoin
     assert {room for room in ROOMS if after[room] > before[room]} == {"gateway", *rooms}
 
 
-def test_a_broken_picture_does_not_harm_its_neighbours(flow: RunningFlow) -> None:
-    documents = DocumentArray([Document(blob=picture("red")), Document(blob=b"no picture"), Document(text="dress")])
+def test_a_broken_image_does_not_harm_its_neighbours(flow: RunningFlow) -> None:
+    documents = DocumentArray([Document(blob=image("red")), Document(blob=b"no image"), Document(text="dress")])
     good, broken, text = Client(host=flow.host).post(ENCODE, documents)
     assert good.embedding is not None
     assert text.embedding is not None

@@ -17,7 +17,7 @@ from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from finetuner.flow.running_flow import RunningFlow
 
-PICTURES = list(fashion("train", items=6))
+IMAGES = list(fashion("train", items=6))
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +28,11 @@ def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """A CSV of captions and pictures beside it."""
+    """A CSV of captions and images beside it."""
     lines = []
-    for picture in PICTURES:
-        (tmp_path / f"{picture.name}.jpg").write_bytes(picture.jpeg)
-        lines.append(f'"{picture.captions["en"]}",{picture.name}.jpg\n')
+    for image in IMAGES:
+        (tmp_path / f"{image.name}.jpg").write_bytes(image.jpeg)
+        lines.append(f'"{image.captions["en"]}",{image.name}.jpg\n')
     path = tmp_path / "pairs.csv"
     path.write_text("".join(lines))
     return path
@@ -41,7 +41,7 @@ def table(tmp_path: Path) -> Path:
 @pytest.fixture
 def table_with_bad_lines(table: Path) -> Path:
     with open(table, "a") as file:
-        file.write("a red dress,missing.jpg\nno picture at all\n")
+        file.write("a red dress,missing.jpg\nno image at all\n")
     return table
 
 
@@ -50,8 +50,8 @@ def test_the_good_lines_of_a_csv_are_pushed_and_trained_on(table_with_bad_lines:
     with pytest.warns(UserWarning, match="left out 2"):
         run = finetuner.fit("clip-mini", table, eval_data=table, loss="CLIPLoss", epochs=1, on_error="skip", wait=True)
     stored = finetuner.pull_data(run.config["train_data"])
-    assert [pair.chunks[0].text for pair in stored] == [picture.captions["en"] for picture in PICTURES]
-    assert [pair.chunks[1].blob for pair in stored] == [picture.jpeg for picture in PICTURES]
+    assert [pair.chunks[0].text for pair in stored] == [image.captions["en"] for image in IMAGES]
+    assert [pair.chunks[1].blob for pair in stored] == [image.jpeg for image in IMAGES]
     assert set(run.metrics()) == {"before", "after"}
 
 
@@ -68,13 +68,11 @@ def test_a_file_that_is_not_there_is_no_dataset_either() -> None:
 
 
 def test_callbacks_bring_their_own_data_and_act(table: Path) -> None:
-    queries = DocumentArray(
-        Document(text=picture.captions["de"], tags={LABEL_TAG: picture.item}) for picture in PICTURES
-    )
-    index = DocumentArray(Document(blob=picture.jpeg, tags={LABEL_TAG: picture.item}) for picture in PICTURES)
+    queries = DocumentArray(Document(text=image.captions["de"], tags={LABEL_TAG: image.item}) for image in IMAGES)
+    index = DocumentArray(Document(blob=image.jpeg, tags={LABEL_TAG: image.item}) for image in IMAGES)
     run = finetuner.fit(
         "clip-mini",
-        DocumentArray(make_pair(picture.captions["en"], picture.jpeg) for picture in PICTURES),
+        DocumentArray(make_pair(image.captions["en"], image.jpeg) for image in IMAGES),
         loss="CLIPLoss",
         epochs=2,
         callbacks=[
@@ -99,7 +97,7 @@ def test_callbacks_bring_their_own_data_and_act(table: Path) -> None:
 
 
 def test_what_a_callback_cannot_do_is_refused_before_anything_is_sent() -> None:
-    pairs = DocumentArray(make_pair(picture.captions["en"], picture.jpeg) for picture in PICTURES)
+    pairs = DocumentArray(make_pair(image.captions["en"], image.jpeg) for image in IMAGES)
     datasets = finetuner.list_data()
     for callback, message in (
         (EarlyStopping("clip-text_hit_at_k"), "Metrics come from an EvaluationCallback"),

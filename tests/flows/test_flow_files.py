@@ -29,8 +29,8 @@ from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 
-PICTURES = list(fashion("test", items=3))[::2]
-TEXTS = [picture.captions["en"] for picture in PICTURES]
+IMAGES = list(fashion("test", items=3))[::2]
+TEXTS = [image.captions["en"] for image in IMAGES]
 TOKEN = "s3cret-t0ken"
 HEADER = {"metadata": (("authorization", f"token {TOKEN}"),)}
 ROOMS = {
@@ -104,7 +104,7 @@ def post(host: str, endpoint: str, documents: list[Document], **options: Any) ->
 def test_the_flow_for_encoding_encodes_in_every_replica(encode_flow: RunningFlow) -> None:
     first = None
     for _ in range(4):  # requests take turns among replicas
-        documents = [Document(text=TEXTS[0]), Document(blob=PICTURES[0].jpeg)]
+        documents = [Document(text=TEXTS[0]), Document(blob=IMAGES[0].jpeg)]
         found = post(encode_flow.host, ENCODE, documents, **HEADER)
         assert [document.tags.get(ARTIFACT_TAG) for document in found] == ["clip-mini", "clip-mini"]
         first = found.embeddings if first is None else first
@@ -156,8 +156,8 @@ def search_flow(tmp_path: Path) -> Iterator[RunningFlow]:
 
 def test_the_flow_for_search_finds_what_it_indexed(search_flow: RunningFlow) -> None:
     host = search_flow.host
-    pictures = [Document(id=picture.name, blob=picture.jpeg) for picture in PICTURES]
-    indexed = post(host, INDEX, pictures)
-    assert [error_of(document) for document in indexed] == [None] * len(pictures)
-    (asked,) = post(host, SEARCH, [Document(blob=PICTURES[1].jpeg)], parameters={"limit": 2})
-    assert (len(asked.matches), asked.matches[0].id) == (2, PICTURES[1].name)
+    images = [Document(id=image.name, blob=image.jpeg) for image in IMAGES]
+    indexed = post(host, INDEX, images)
+    assert [error_of(document) for document in indexed] == [None] * len(images)
+    (asked,) = post(host, SEARCH, [Document(blob=IMAGES[1].jpeg)], parameters={"limit": 2})
+    assert (len(asked.matches), asked.matches[0].id) == (2, IMAGES[1].name)

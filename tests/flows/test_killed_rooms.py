@@ -17,7 +17,7 @@ import yaml
 from docarray import Document, DocumentArray
 from jina import Client
 
-from executors.gateway.flow.health import picture
+from executors.gateway.flow.health import image
 from finetuner.contract.wire import ENCODE
 from finetuner.exceptions import FlowUnreachable
 from finetuner.flow.running_flow import RunningFlow
@@ -27,7 +27,7 @@ from finetuner.transport.connection import Connection
 CLIENTS = 6
 ANSWER_SECONDS = 60.0  # a request without an answer by then hangs
 BACK_SECONDS = 200.0
-DOCUMENTS = {"text": {"text": "a red dress"}, "picture": {"blob": picture(), "mime_type": "image/png"}}
+DOCUMENTS = {"text": {"text": "a red dress"}, "image": {"blob": image(), "mime_type": "image/png"}}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def kill(pid: int) -> None:
 
 @dataclass
 class Load:
-    """Clients that send one request after the other, each a text or each a picture."""
+    """Clients that send one request after the other, each a text or each an image."""
 
     flow: RunningFlow
     outcomes: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in DOCUMENTS})
@@ -129,7 +129,7 @@ async def killed_under_load(flow: RunningFlow, url: str) -> dict[str, Counter[st
 
 def test_the_other_replica_answers_for_one_that_is_killed(encoders: RunningFlow) -> None:
     outcomes = asyncio.run(killed_under_load(encoders, encoders.metrics["text_encoder"]))
-    assert set(outcomes["picture"]) == {"right"}, "its neighbour is not disturbed"
+    assert set(outcomes["image"]) == {"right"}, "its neighbour is not disturbed"
     assert set(outcomes["text"]) <= {"right", "unavailable"}
     assert outcomes["text"]["unavailable"] <= CLIENTS, "what was under way at most"
     assert "text_encoder/rep-0 has ended (killed by SIGKILL). It is started again now." in encoders.log.read_text()
@@ -151,7 +151,7 @@ def test_a_room_that_is_down_is_named(encoders: RunningFlow) -> None:
     connection = Connection(encoders.host)
     kill(process_at(encoders, encoders.metrics["vision_encoder"]))
     with pytest.raises(FlowUnreachable, match="vision_encoder must answer /encode in the Flow at .* It is down"):
-        connection.post(ENCODE, DocumentArray([Document(**DOCUMENTS["picture"])]))
+        connection.post(ENCODE, DocumentArray([Document(**DOCUMENTS["image"])]))
     state = httpx.get(f"{encoders.http}/healthz", timeout=BACK_SECONDS)
     assert state.status_code == 503
     assert state.json()["rooms"] == {

@@ -41,7 +41,7 @@ def exported(flow: RunningFlow) -> dict[str, dict[str, Metric]]:
     """Our metrics of each room, by the name under which they are documented, after a request of each kind."""
     client = Client(host=flow.host)
     for endpoint in (ENCODE, INDEX, SEARCH):
-        client.post(endpoint, DocumentArray([Document(text="a red dress"), Document(blob=b"no picture")]))
+        client.post(endpoint, DocumentArray([Document(text="a red dress"), Document(blob=b"no image")]))
     return {room: families(httpx.get(url).text) for room, url in flow.metrics.items()}
 
 

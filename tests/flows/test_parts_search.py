@@ -1,4 +1,4 @@
-"""Pictures with captions, indexed and searched through a Flow, over gRPC and as JSON."""
+"""Images with captions, indexed and searched through a Flow, over gRPC and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import UndecodableImage
 from finetuner.flow.running_flow import RunningFlow
 
-PICTURES = list(fashion("test", items=10))
+IMAGES = list(fashion("test", items=10))
 
 
 @pytest.fixture(autouse=True)
@@ -32,29 +32,29 @@ def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 def pairs() -> DocumentArray:
     made = DocumentArray()
-    for picture in PICTURES:
-        pair = make_pair(picture.captions["en"], picture.jpeg)
-        pair.id, pair.tags = f"parts-{picture.name}", {"test": "parts"}
+    for image in IMAGES:
+        pair = make_pair(image.captions["en"], image.jpeg)
+        pair.id, pair.tags = f"parts-{image.name}", {"test": "parts"}
         made.append(pair)
     return made
 
 
-def test_pairs_are_indexed_and_found_by_text_by_picture_and_by_both(flow: RunningFlow) -> None:
+def test_pairs_are_indexed_and_found_by_text_by_image_and_by_both(flow: RunningFlow) -> None:
     finetuner.index(pairs(), artifact="clip-mini")
-    picture = PICTURES[3]
-    both = Document(chunks=[Document(text=picture.captions["en"], weight=0.5), Document(blob=picture.jpeg)])
-    queries = DocumentArray([Document(text=picture.captions["en"]), Document(blob=picture.jpeg), both])
+    image = IMAGES[3]
+    both = Document(chunks=[Document(text=image.captions["en"], weight=0.5), Document(blob=image.jpeg)])
+    queries = DocumentArray([Document(text=image.captions["en"]), Document(blob=image.jpeg), both])
     found = finetuner.search(queries, 5, "clip-mini", filter={"test": "parts"}, thumbnails=True)
     for query in found[:2]:
-        assert f"parts-{picture.name}" in query.matches[:, "id"]
+        assert f"parts-{image.name}" in query.matches[:, "id"]
     best = found[2].matches[0]
-    assert best.id == f"parts-{picture.name}"
+    assert best.id == f"parts-{image.name}"
     with Image.open(io.BytesIO(best.chunks[1].blob)) as image:
         assert max(image.size) <= 256
-    assert best.chunks[0].text == picture.captions["en"]
+    assert best.chunks[0].text == image.captions["en"]
 
 
-def test_a_pair_with_a_broken_picture_is_refused_and_its_neighbours_are_not(flow: RunningFlow) -> None:
+def test_a_pair_with_a_broken_image_is_refused_and_its_neighbours_are_not(flow: RunningFlow) -> None:
     documents = pairs()[:3]
     documents[1].chunks[1].blob = b"rubbish"
     with pytest.raises(UndecodableImage):
@@ -65,12 +65,12 @@ def test_a_pair_with_a_broken_picture_is_refused_and_its_neighbours_are_not(flow
 
 def test_parts_as_json(flow: RunningFlow) -> None:
     finetuner.index(pairs()[:3], artifact="clip-mini")
-    picture = base64.b64encode(PICTURES[0].jpeg).decode()
-    query = {"chunks": [{"blob": picture, "weight": 2}, {"text": PICTURES[0].captions["en"]}]}
+    image = base64.b64encode(IMAGES[0].jpeg).decode()
+    query = {"chunks": [{"blob": image, "weight": 2}, {"text": IMAGES[0].captions["en"]}]}
     body = {"data": [query], "parameters": {"artifact": "clip-mini", "filter": {"test": "parts"}}}
     request = urllib.request.Request(
         f"{flow.http}/search", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         (found,) = json.load(answer)["data"]
-    assert found["matches"][0]["id"] == f"parts-{PICTURES[0].name}"
+    assert found["matches"][0]["id"] == f"parts-{IMAGES[0].name}"

@@ -30,7 +30,7 @@ from finetuner.flow.running_flow import RunningFlow
 from .peaks import Peaks
 
 
-def picture(number: int, side: int = 24) -> bytes:
+def image(number: int, side: int = 24) -> bytes:
     pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
@@ -39,14 +39,14 @@ def picture(number: int, side: int = 24) -> bytes:
 
 def pairs(count: int = 6) -> DocumentArray:
     return DocumentArray(
-        make_pair(f"a dress {number}", picture(number), {"finetuner_label": number, "language": "en"})
+        make_pair(f"a dress {number}", image(number), {"finetuner_label": number, "language": "en"})
         for number in range(count)
     )
 
 
 def labelled() -> DocumentArray:
     return DocumentArray(
-        Document(blob=picture(number), mime_type="image/png", tags={"finetuner_label": f"item {number % 2}"})
+        Document(blob=image(number), mime_type="image/png", tags={"finetuner_label": f"item {number % 2}"})
         for number in range(4)
     )
 
@@ -244,7 +244,7 @@ def test_a_download_is_as_long_as_it_says_and_signed(flow: RunningFlow, name: st
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_ten_thousand_documents_are_never_held_at_once(flow: RunningFlow) -> None:
-    sent = DocumentArray(Document(id=f"d{number}", blob=picture(number, 128)) for number in range(10_000))
+    sent = DocumentArray(Document(id=f"d{number}", blob=image(number, 128)) for number in range(10_000))
     size = sum(len(document.blob) for document in sent)
     peaks = Peaks(flow)
     sent.push("ten-thousand", show_progress=False)

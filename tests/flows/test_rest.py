@@ -58,7 +58,7 @@ def finished(flow: RunningFlow, api: httpx.Client) -> tuple[str, dict[str, Any],
         return experiment, made.json(), list(lines_of(stream))
 
 
-def picture(number: int = 0) -> str:
+def jpeg(number: int = 0) -> str:
     return base64.b64encode(list(fashion("test", items=number + 1))[number].jpeg).decode()
 
 
@@ -130,7 +130,7 @@ def test_a_second_run_goes_on_from_its_artifact_while_its_log_is_followed(
 
 
 def test_documents_are_encoded_one_by_one(api: httpx.Client) -> None:
-    asked = [{"id": "text", "text": "a red dress"}, {"blob": picture()}, {"blob": "AAAA"}, {"uri": "http://10.0.0.1/x"}]
+    asked = [{"id": "text", "text": "a red dress"}, {"blob": jpeg()}, {"blob": "AAAA"}, {"uri": "http://10.0.0.1/x"}]
     response = api.post("/v1/encode", json={"documents": asked})
     assert response.status_code == 200
     text, image, broken, private = response.json()["documents"]
@@ -145,7 +145,7 @@ def test_documents_are_encoded_one_by_one(api: httpx.Client) -> None:
 
 
 def test_embeddings_in_openais_form(api: httpx.Client) -> None:
-    response = api.post("/v1/embeddings", json={"input": ["a red dress", {"image": picture()}], "model": "clip-mini"})
+    response = api.post("/v1/embeddings", json={"input": ["a red dress", {"image": jpeg()}], "model": "clip-mini"})
     answer = response.json()
     assert (answer["object"], answer["model"]) == ("list", "clip-mini")
     assert [each["index"] for each in answer["data"]] == [0, 1]
@@ -153,7 +153,7 @@ def test_embeddings_in_openais_form(api: httpx.Client) -> None:
     packed = api.post("/v1/embeddings", json=one).json()["data"][0]["embedding"]
     vector = np.frombuffer(base64.b64decode(packed), "<f4")
     assert vector == pytest.approx(np.asarray(answer["data"][0]["embedding"]), abs=1e-4)
-    address = {"input": {"image": f"data:image/jpeg;base64,{picture()}"}, "model": "clip-mini"}
+    address = {"input": {"image": f"data:image/jpeg;base64,{jpeg()}"}, "model": "clip-mini"}
     embedding = api.post("/v1/embeddings", json=address).json()["data"][0]["embedding"]
     assert embedding == pytest.approx(answer["data"][1]["embedding"], abs=1e-4)
     broken = api.post("/v1/embeddings", json={"input": ["a", {"image": "AAAA"}]})
@@ -163,17 +163,17 @@ def test_embeddings_in_openais_form(api: httpx.Client) -> None:
 
 def test_what_is_indexed_is_found_filtered_and_deleted(api: httpx.Client, name: str) -> None:
     mine = {"made_by": name}
-    documents = [{"id": f"{name}-{number}", "blob": picture(number), "tags": mine} for number in range(3)]
-    documents.append({"id": f"{name}-pair", "tags": mine, "chunks": [{"text": "a red dress"}, {"blob": picture(3)}]})
+    documents = [{"id": f"{name}-{number}", "blob": jpeg(number), "tags": mine} for number in range(3)]
+    documents.append({"id": f"{name}-pair", "tags": mine, "chunks": [{"text": "a red dress"}, {"blob": jpeg(3)}]})
     made = api.post("/v1/index", json={"documents": [*documents, {"id": "broken", "blob": "AAAA"}]}).json()
     assert made["indexed"] == 4
     assert [each["id"] for each in made["documents"] if "error" in each] == ["broken"]
-    query = {"queries": [{"blob": picture(1)}, {"blob": "AAAA"}], "filter": mine, "limit": 2}
+    query = {"queries": [{"blob": jpeg(1)}, {"blob": "AAAA"}], "filter": mine, "limit": 2}
     found, broken = api.post("/v1/search", json=query).json()["queries"]
     assert (len(found["matches"]), found["matches"][0]["id"]) == (2, f"{name}-1")
     assert found["matches"][0]["score"] == pytest.approx(1, abs=1e-3)
     assert found["matches"][0]["tags"] == mine
-    assert base64.b64decode(found["matches"][0]["blob"]) == base64.b64decode(picture(1))
+    assert base64.b64decode(found["matches"][0]["blob"]) == base64.b64decode(jpeg(1))
     assert broken["error"]["type"] == "UndecodableImage"
     pair = api.post("/v1/search", json={"queries": documents[3:], "filter": mine, "limit": 1}).json()["queries"][0]
     assert [part.get("text") for part in pair["matches"][0]["chunks"]] == ["a red dress", None]

@@ -32,7 +32,7 @@ from finetuner.transport.connection import Connection
 from finetuner.workspace.folder import Workspace
 from tests.waiting import wait_until
 
-from .rooms_apart import TOKEN, RoomsApart, documents_in, slow_picture
+from .rooms_apart import TOKEN, RoomsApart, documents_in, slow_image
 
 SERVING = ("text_encoder", "vision_encoder", "indexer", "gateway")
 REQUEST = 10  # documents of a request
@@ -127,12 +127,12 @@ def test_a_room_has_its_settings_and_the_others_addresses(tmp_path: Path) -> Non
 
 
 def test_requests_under_way_are_answered_when_the_gateway_stops(rooms: RoomsApart) -> None:
-    flow, vectors, picture = client_of(rooms), [], slow_picture()
-    body = {"data": [{"blob": base64.b64encode(picture).decode()}] * REQUEST}
+    flow, vectors, image = client_of(rooms), [], slow_image()
+    body = {"data": [{"blob": base64.b64encode(image).decode()}] * REQUEST}
     url, headers = f"http://127.0.0.1:{rooms.http}{ENCODE}", {"Authorization": f"token {TOKEN}"}
 
     def ask_by_grpc() -> None:
-        answer = flow.post(ENCODE, DocumentArray(Document(blob=picture) for _ in range(REQUEST)))
+        answer = flow.post(ENCODE, DocumentArray(Document(blob=image) for _ in range(REQUEST)))
         vectors.extend(document.embedding for document in answer)
 
     def ask_by_http() -> None:
@@ -194,9 +194,9 @@ def test_a_run_goes_on_with_the_next_trainer(rooms: RoomsApart) -> None:
     finetuner.login(host=f"grpc://{rooms.address('gateway')}", token=TOKEN)
     finetuner.index(DocumentArray([Document(id="again", text="a green coat")]))
     pairs = DocumentArray(
-        finetuner.make_pair(text, picture.jpeg)
-        for picture in fashion("train", items=12)
-        for text in picture.captions.values()
+        finetuner.make_pair(text, image.jpeg)
+        for image in fashion("train", items=12)
+        for text in image.captions.values()
     )
     run = finetuner.fit("clip-mini", train_data=pairs, loss="CLIPLoss", epochs=8, batch_size=8, run_name="moved")
     folder = RunFolder(Workspace(rooms.workspace).run(run.artifact_id))

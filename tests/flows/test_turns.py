@@ -14,30 +14,30 @@ from PIL import Image
 from finetuner.contract.wire import ENCODE, error_of
 from finetuner.flow.running_flow import RunningFlow
 
-PICTURES = 160
+IMAGES = 160
 
 
-def test_a_text_behind_many_pictures_is_answered_before_them(flow: RunningFlow) -> None:
+def test_a_text_behind_many_images_is_answered_before_them(flow: RunningFlow) -> None:
     file = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
     Image.fromarray(noise).save(file, "JPEG")
-    pictures = [Document(blob=file.getvalue()) for _ in range(PICTURES)]
+    images = [Document(blob=file.getvalue()) for _ in range(IMAGES)]
     client, answered = Client(host=flow.host, asyncio=True), []
 
     async def ask(name: str, documents: AsyncIterator[Document]) -> None:
-        async for answer in client.post(ENCODE, documents, request_size=PICTURES):
+        async for answer in client.post(ENCODE, documents, request_size=IMAGES):
             assert not any(error_of(document) for document in answer)
             answered.append(name)
 
     async def both() -> None:
         sent = asyncio.Event()
-        behind = asyncio.create_task(ask("pictures", one_by_one(pictures, sent)))
+        behind = asyncio.create_task(ask("images", one_by_one(images, sent)))
         await sent.wait()
         await ask("text", one_by_one([Document(text="a red dress")], sent))
         await behind
 
     asyncio.run(both())
-    assert answered == ["text", "pictures"]
+    assert answered == ["text", "images"]
 
 
 async def one_by_one(documents: list[Document], sent: asyncio.Event) -> AsyncIterator[Document]:

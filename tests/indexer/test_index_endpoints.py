@@ -29,7 +29,7 @@ def room(tmp_path: Path) -> Iterator[Indexer]:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory, encoded: MakeDocument) -> Iterator[Indexer]:
-    """Thirty pictures, for tests that only read."""
+    """Thirty images, for tests that only read."""
     made = Indexer(workspace_url=str(tmp_path_factory.mktemp("filled")))
     vectors = np.random.default_rng(0).normal(size=(30, 8))
     made.index(
@@ -53,13 +53,13 @@ def test_index_answers_without_payload(room: Indexer, encoded: MakeDocument) -> 
     answer = room.index(
         docs=DocumentArray(
             [
-                encoded("picture", [1, 2], blob=b"jpeg", tags={"price": 5}),
+                encoded("image", [1, 2], blob=b"jpeg", tags={"price": 5}),
                 encoded("text", [2, 1], text="shirt"),
                 encoded("pixels", [1, 1], tensor=np.zeros((2, 2, 3), np.uint8)),
             ]
         )
     )
-    assert [document.id for document in answer] == ["picture", "text", "pixels"]
+    assert [document.id for document in answer] == ["image", "text", "pixels"]
     for document in answer:
         assert (document.blob, document.tensor, document.embedding) == (b"", None, None)
         assert document.tags[wire.ARTIFACT_TAG] == "model-a"

@@ -43,10 +43,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pairs() -> list[Document]:
-    """24 pictures of 12 garments, each with an English caption."""
+    """24 images of 12 garments, each with an English caption."""
     return [
-        make_pair(picture.captions["en"], picture.jpeg, {wire.LABEL_TAG: picture.item, wire.LANGUAGE_TAG: "en"})
-        for picture in fashion("train", items=12)
+        make_pair(image.captions["en"], image.jpeg, {wire.LABEL_TAG: image.item, wire.LANGUAGE_TAG: "en"})
+        for image in fashion("train", items=12)
     ]
 
 
@@ -160,7 +160,7 @@ def clip_mini() -> Clip:
 
 @pytest.fixture(scope="session")
 def blobs_of_colour() -> TrainingData:
-    """Eight pictures of a size that clip-mini takes, each of one colour and with two captions."""
+    """Eight images of a size that clip-mini takes, each of one colour and with two captions."""
     colours = np.random.default_rng(0).integers(0, 256, (8, 3, 1, 1), dtype=np.uint8)
     pixels = np.broadcast_to(colours, (8, 3, 80, 80)).copy()
     pixels[:, :, 20:60, 30:50] = 255 - pixels[:, :, 20:60, 30:50]
@@ -191,7 +191,7 @@ def work(
         folder.path.mkdir(parents=True)
         data = trainer._store.get(run["name"], "default").data
         request = {"config": run["config"], "artifact_id": run["artifact_id"], "data": data}
-        settings = {"threads": 0, "checkpoint_seconds": 600, "picture_cache_gb": 1}
+        settings = {"threads": 0, "checkpoint_seconds": 600, "image_cache_gb": 1}
         folder.write("request", request | settings | {"workspace": str(trainer.place.root)})
         return main(str(folder.path)), folder
 

@@ -45,7 +45,7 @@ def entries(*callbacks: Callback) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def searchable(trainer: Trainer, push: Push, pairs: list[Document]) -> tuple[list[Document], list[Document]]:
-    """Texts and pictures as the seeds hold them, as the datasets 'query' and 'index'."""
+    """Texts and images as the seeds hold them, as the datasets 'query' and 'index'."""
     queries = [Document(text=pair.chunks[0].text, tags={LABEL_TAG: pair.tags[LABEL_TAG]}) for pair in pairs[:8]]
     index = [Document(blob=pair.chunks[1].blob, tags={LABEL_TAG: pair.tags[LABEL_TAG]}) for pair in pairs[:10]]
     push(trainer, "query", queries)

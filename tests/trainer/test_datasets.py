@@ -49,12 +49,12 @@ def test_half_an_upload_is_no_dataset(trainer: Trainer, ask: Ask, pairs: list[Do
     ("document", "message"),
     [
         (Document(tags={"a": 1}), "document must have text, blob, tensor, uri, embedding or chunks. Got none"),
-        (Document(chunks=[Document(text="a"), Document(uri="/a.jpg")]), "must carry its picture as blob or tensor"),
+        (Document(chunks=[Document(text="a"), Document(uri="/a.jpg")]), "must carry its image as blob or tensor"),
         (Document(chunks=[Document(text="a", modality="text")]), "Got 1 text and 0 image"),
-        (make_pair("", b"picture"), "empty text"),
+        (make_pair("", b"image"), "empty text"),
         (make_pair("a caption", b""), "image side with blob, tensor or uri. Got none"),
     ],
-    ids=["no content", "picture elsewhere", "no image", "empty text", "empty image"],
+    ids=["no content", "image elsewhere", "no image", "empty text", "empty image"],
 )
 def test_a_document_that_cannot_be_stored_is_refused_with_its_position(
     document: Document, message: str, trainer: Trainer, ask: Ask, pairs: list[Document]
@@ -103,7 +103,7 @@ def test_a_dataset_that_does_not_exist(endpoint: str, trainer: Trainer, ask: Ask
 
 def test_a_dataset_is_not_deleted_while_a_run_needs_it(trainer: Trainer, ask: Ask, push: Callable[..., Any]) -> None:
     config = {"model": "clip-mini", "train_data": "pairs", "eval_data": "scores", "run_name": "reader"}
-    push(trainer, "scores", [make_pair("a caption", b"picture"), make_pair("another", b"other picture")])
+    push(trainer, "scores", [make_pair("a caption", b"image"), make_pair("another", b"other image")])
     ask(trainer.fit, config=config)
     for name in ("pairs", "scores"):
         with pytest.raises(InvalidInput, match=f"Got '{name}', which run 'reader' reads. Cancel it first"):
@@ -117,7 +117,7 @@ def test_a_dataset_is_not_deleted_while_a_run_needs_it(trainer: Trainer, ask: As
 def test_a_run_reads_the_data_of_its_creation(trainer: Trainer, ask: Ask, push: Callable[..., Any]) -> None:
     (before,) = ask(trainer.list_datasets)
     ask(trainer.fit, config={"model": "clip-mini", "train_data": "pairs", "run_name": "reader"})
-    after = push(trainer, "pairs", [make_pair("new", b"picture")])
+    after = push(trainer, "pairs", [make_pair("new", b"image")])
     assert after["version"] != before["version"]
     assert (trainer.place.datasets / before["version"]).is_dir()
 

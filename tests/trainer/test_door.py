@@ -99,7 +99,7 @@ def test_a_run_without_a_name_gets_one(trainer: Trainer, ask: Ask) -> None:
         ({"num_workers": -1}, InvalidInput, r"num_workers must be .*Got -1"),
         ({"seed": -1}, InvalidInput, r"seed must be .*Got -1"),
         ({"description": "x" * 2001}, InvalidInput, r"description must be at most 2000"),
-        ({"freeze": True}, InvalidInput, r"freeze is for models of pictures. Got True for clip-mini"),
+        ({"freeze": True}, InvalidInput, r"freeze is for models of images. Got True for clip-mini"),
         ({"frieze": True}, InvalidInput, r"must have fields of model, .*Got frieze"),
         ({"model": None}, InvalidInput, r"model must be a string. Got None"),
     ],
@@ -212,11 +212,11 @@ def test_data_of_another_kind_is_refused_before_the_run_exists(
             {"train_data": "labelled"},
             "train_data must be a dataset of text-image pairs for clip-mini. Got 'labelled', wh",
         ),
-        ({"eval_data": "labelled"}, "eval_data must be .* which holds labelled pictures"),
+        ({"eval_data": "labelled"}, "eval_data must be .* which holds labelled images"),
         ({"train_data": "mixed"}, "which holds other documents. Choose another dataset"),
         (
             {"model": "resnet-base", "loss": "TripletMarginLoss"},
-            "dataset of labelled pictures for resnet-base. Got 'pairs'",
+            "dataset of labelled images for resnet-base. Got 'pairs'",
         ),
     ):
         with pytest.raises(InvalidInput, match=message):

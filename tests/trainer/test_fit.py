@@ -58,7 +58,7 @@ def done(
     wait_until: Callable[..., None],
 ) -> Iterator[Done]:
     with trainer_at(tmp_path_factory.mktemp("fit")) as trainer:
-        broken = make_pair("a picture that broke on its way", pairs[0].chunks[1].blob[:300])
+        broken = make_pair("an image that broke on its way", pairs[0].chunks[1].blob[:300])
         push(trainer, "train", [*pairs[:5], broken, *pairs[5:], make_pair("the first again", pairs[0].chunks[1].blob)])
         push(trainer, "test", pairs[:8])
         for name in ("first", "second"):
@@ -150,7 +150,7 @@ def test_the_log_has_the_lines_of_the_tutorials(done: Done, ask: Ask) -> None:
         r"INFO     before fine-tuning:",
         r"DEBUG    Metric: 'clip-text-to-clip-vision_precision_at_k' Value: \d\.\d{5}$",
         r"DEBUG    Metric: 'clip-text-to-clip-vision_reciprocal_rank' Value: \d\.\d{5}$",
-        r"INFO     Finetuning: 18 pictures, CLIPLoss, 3 epochs of 3 steps of 8 pairs",
+        r"INFO     Finetuning: 18 images, CLIPLoss, 3 epochs of 3 steps of 8 pairs",
         r"INFO     Epoch 1/3 - step 1/9 - loss \d+\.\d{4} - \d+ pairs/s - waited for data \d+% - .* GB - ETA \d+ s",
         r"INFO     Epoch 3/3 - step 9/9 - loss \d+\.\d{4} - val_loss \d+\.\d{4} - \d+ pairs/s - .* - ETA 0 s",
         r"INFO     after fine-tuning:",
@@ -164,10 +164,10 @@ def test_the_log_has_the_lines_of_the_tutorials(done: Done, ask: Ask) -> None:
         position = found.end()
 
 
-def test_one_undecodable_picture_among_good_ones_is_a_warning(done: Done, ask: Ask) -> None:
+def test_one_undecodable_image_among_good_ones_is_a_warning(done: Done, ask: Ask) -> None:
     text = log_of(done, ask)
-    assert re.search(r"WARNING +Picture of 'a picture that broke on its way' left out: image must be", text)
-    assert re.search(r"WARNING +1 of 25 pictures cannot be decoded and are left out", text)
+    assert re.search(r"WARNING +Image of 'an image that broke on its way' left out: image must be", text)
+    assert re.search(r"WARNING +1 of 25 images cannot be decoded and are left out", text)
 
 
 def test_the_loss_curve_has_a_line_for_each_report(done: Done, ask: Ask) -> None:

@@ -88,7 +88,7 @@ def end_of(task: ClipTask | ImageTask) -> Weights:
     return {name: value.clone() for name, value in task.network.state_dict().items()}
 
 
-# loss of pictures -> what else its run is asked
+# loss of images -> what else its run is asked
 LOSSES: Mapping[str, Mapping[str, Any]] = {
     "ArcFaceLoss": {},
     "ContrastiveLoss": {"loss_options": {"memory_size": 10}, "batch_size": 4, "val_split": 0.5, "epochs": 5},

@@ -48,25 +48,25 @@ def test_cuda_that_is_not_there_is_said_and_the_cpu_taken(
     assert "device='cuda' was asked for, and this machine has no CUDA device" in caplog.text
 
 
-def test_a_dataset_of_broken_pictures_fails_with_the_reason(
+def test_a_dataset_of_broken_images_fails_with_the_reason(
     work: Work, trainer: Trainer, push: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    push(trainer, "broken", [make_pair(f"caption {number}", b"no picture %d" % number) for number in range(3)])
+    push(trainer, "broken", [make_pair(f"caption {number}", b"no image %d" % number) for number in range(3)])
     code, folder = work(train_data="broken")
     outcome = folder.read("outcome") or {}
     assert (code, outcome["status"]) == (1, "FAILED")
-    assert outcome["details"].startswith("train_data must hold at least two pictures that can be decoded. Got 0 of 3")
+    assert outcome["details"].startswith("train_data must hold at least two images that can be decoded. Got 0 of 3")
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [outcome["details"]]
     assert not list(trainer.place.artifacts.glob("*"))
 
 
-def test_evaluation_data_of_broken_pictures_fails_before_training(
+def test_evaluation_data_of_broken_images_fails_before_training(
     work: Work, trainer: Trainer, push: Callable[..., Any]
 ) -> None:
-    push(trainer, "broken", [make_pair("caption", b"no picture")])
+    push(trainer, "broken", [make_pair("caption", b"no image")])
     outcome = work(eval_data="broken")[1].read("outcome") or {}
     assert outcome["status"] == "FAILED"
-    assert "evaluation data must hold at least one picture that can be decoded" in outcome["details"]
+    assert "evaluation data must hold at least one image that can be decoded" in outcome["details"]
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,11 @@ def test_every_error_becomes_the_outcome(
 def test_documents_of_a_pair_are_loaded_with_all_their_captions(
     work: Work, trainer: Trainer, push: Callable[..., Any], pairs: list[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
-    picture = pairs[0].chunks[1].blob
-    push(trainer, "captions", [*pairs[1:5], make_pair("one", picture), make_pair("two", picture)])
+    image = pairs[0].chunks[1].blob
+    push(trainer, "captions", [*pairs[1:5], make_pair("one", image), make_pair("two", image)])
     assert work(train_data="captions", batch_size=5)[0] == 0
-    assert "Decoded 5 pictures in" in caplog.text
-    assert "Finetuning: 5 pictures, CLIPLoss, 1 epochs of 1 steps of 5 pairs" in caplog.text
+    assert "Decoded 5 images in" in caplog.text
+    assert "Finetuning: 5 images, CLIPLoss, 1 epochs of 1 steps of 5 pairs" in caplog.text
 
 
 def test_the_folder_of_a_run_is_where_the_trainer_looks(trainer: Trainer, tmp_path: Path) -> None:

@@ -37,19 +37,19 @@ class Outcome:
     """Its output."""
 
 
-def run_cells(name: str, text: str, pictures: str) -> Iterator[Outcome]:
+def run_cells(name: str, text: str, images: str) -> Iterator[Outcome]:
     """Run every cell and yield what became of it; cells that only speak to JCloud are replaced, see `LocalCloud`.
 
     Args:
         name: of the tutorial, for tracebacks.
         text: of the tutorial.
-        pictures: address that takes the place of those of the web.
+        images: address that takes the place of those of the web.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(PRELUDE, names)
     with LocalCloud() as cloud:
         for number, cell in enumerate(cells(text), 1):
-            code, started, printed = URL.sub(pictures, runnable(cell)), time.perf_counter(), io.StringIO()
+            code, started, printed = URL.sub(images, runnable(cell)), time.perf_counter(), io.StringIO()
             try:
                 with contextlib.redirect_stdout(printed):
                     if "jcloud" in cell:

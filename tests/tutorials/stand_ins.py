@@ -2,8 +2,8 @@
 
 * backbones: clip-mini and a small random ResNet ($FINETUNER_STAND_INS),
 * datasets under the names that the cells use: generated ones, pushed beforehand,
-* pictures of the web: a server on this machine ($FINETUNER_PRIVATE_URIS lets FinetunerExecutor fetch from it),
-* pictures of the author's folder: files of the same names, written beforehand.
+* images of the web: a server on this machine ($FINETUNER_PRIVATE_URIS lets FinetunerExecutor fetch from it),
+* images of the author's folder: files of the same names, written beforehand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from PIL import Image
 
 import finetuner
 from finetuner.api import hub, session
-from finetuner.catalogue import Picture, fashion
+from finetuner.catalogue import CatalogueImage, fashion
 from finetuner.contract.environment import LOGGED_IN, STAND_INS
 from finetuner.contract.wire import LABEL_TAG, LANGUAGE_TAG
 from finetuner.documents.pairs import make_pair
@@ -42,12 +42,12 @@ ITEMS = 24
 
 @contextlib.contextmanager
 def tutorial_flow(folder: Path) -> Iterator[str]:
-    """Log in to a Flow with stand-ins, and yield the address of the pictures.
+    """Log in to a Flow with stand-ins, and yield the address of the images.
 
     Args:
         folder: becomes the working directory; the Flow's workspace is `folder`/flow.
     """
-    with pytest.MonkeyPatch.context() as patch, picture_server() as pictures:
+    with pytest.MonkeyPatch.context() as patch, image_server() as images:
         for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, LOGGED_IN):  # `login` writes them; as before afterwards
             patch.setenv(name, "")
         patch.setattr(session, "_current", None)
@@ -57,43 +57,43 @@ def tutorial_flow(folder: Path) -> Iterator[str]:
             patch.setenv("FINETUNER_HOST", flow.host)
             patch.chdir(folder)
             finetuner.login(force=True)
-            yield pictures
+            yield images
 
 
 def prepare(text: str) -> None:
-    """Push the datasets and write the pictures that a tutorial names."""
+    """Push the datasets and write the images that a tutorial names."""
     for name in sorted(set(DATASET.findall(text))):
         finetuner.push_data(name, dataset(name))
-    for name, picture in zip(sorted(set(FILE.findall(text))), fashion("test", items=ITEMS), strict=False):
+    for name, image in zip(sorted(set(FILE.findall(text))), fashion("test", items=ITEMS), strict=False):
         if not Path(name).exists():
-            Image.open(io.BytesIO(picture.jpeg)).save(name)
+            Image.open(io.BytesIO(image.jpeg)).save(name)
 
 
 def dataset(name: str) -> DocumentArray:
-    """Return generated data for a dataset's name: texts for '-query', pictures for '-index', pairs otherwise."""
+    """Return generated data for a dataset's name: texts for '-query', images for '-index', pairs otherwise."""
     split = "train" if "train" in name else "test"
     language = "de" if name.startswith("DE") else "en"
     documents = DocumentArray()
-    for picture in fashion(split, items=ITEMS):
-        tags = {LABEL_TAG: picture.item, LANGUAGE_TAG: language}
+    for image in fashion(split, items=ITEMS):
+        tags = {LABEL_TAG: image.item, LANGUAGE_TAG: language}
         if name.endswith("-query"):
-            documents.append(Document(text=picture.captions[language], tags=tags))
+            documents.append(Document(text=image.captions[language], tags=tags))
         elif name.endswith("-index"):
-            documents.append(Document(blob=picture.jpeg, tags=tags))
+            documents.append(Document(blob=image.jpeg, tags=tags))
         else:
-            documents.append(make_pair(picture.captions[language], picture.jpeg, tags))
+            documents.append(make_pair(image.captions[language], image.jpeg, tags))
     return documents
 
 
-class Pictures(BaseHTTPRequestHandler):
-    """Answers any path with a picture of the catalogue: the same path, the same one; four numbers a garment."""
+class Images(BaseHTTPRequestHandler):
+    """Answers any path with an image of the catalogue: the same path, the same one; four numbers a garment."""
 
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[CatalogueImage, ...] = ()
 
     def do_GET(self) -> None:
-        """Send the picture."""
+        """Send the image."""
         numbers = re.findall(r"\d+", self.path)
-        content = self.pictures[(int(numbers[-1]) // 4 if numbers else 0) % len(self.pictures)].jpeg
+        content = self.images[(int(numbers[-1]) // 4 if numbers else 0) % len(self.images)].jpeg
         self.send_response(200)
         self.send_header("Content-Type", "image/jpeg")
         self.send_header("Content-Length", str(len(content)))
@@ -105,10 +105,10 @@ class Pictures(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def picture_server() -> Iterator[str]:
-    """Yield the address of a server with pictures."""
-    Pictures.pictures = tuple(fashion("test", items=ITEMS))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
+def image_server() -> Iterator[str]:
+    """Yield the address of a server with images."""
+    Images.images = tuple(fashion("test", items=ITEMS))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Images)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/"

@@ -12,7 +12,7 @@ from .notebook import run_cells
 from .stand_ins import prepare, tutorial_flow
 
 PRINTED = {
-    "text_to_image": ["'status': 'FINISHED'", "clip-text-to-clip-vision_recall_at_k", ".png|/pictures/12"],
+    "text_to_image": ["'status': 'FINISHED'", "clip-text-to-clip-vision_recall_at_k", ".png|/images/12"],
     "multilingual": ["48 48", "Metric: 'clip-text-to-clip-vision_precision_at_k' Value:", "(1, 128) (1, 128)"],
     "image_to_image": ["Retrieval metrics after fine-tuning", "(1, 96)", "[18, 18, 18, 18, 18, 18]", "\n(96,)\n"],
 }
@@ -21,17 +21,17 @@ pytestmark = pytest.mark.usefixtures("forkable")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The real Flow with stand-ins, logged in to; the address of pictures."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real Flow with stand-ins, logged in to; the address of images."""
     with tutorial_flow(tmp_path_factory.mktemp("tutorials")) as address:
         yield address
 
 
 @pytest.mark.parametrize("name", sorted(PRINTED))
-def test_every_cell_runs(name: str, pictures: str) -> None:
+def test_every_cell_runs(name: str, images: str) -> None:
     text = (Path(__file__).parent / f"{name}.md").read_text()
     prepare(text)
-    outcomes = list(run_cells(name, text, pictures))
+    outcomes = list(run_cells(name, text, images))
     assert [(outcome.cell, outcome.error) for outcome in outcomes if outcome.error] == []
     printed = "".join(outcome.printed for outcome in outcomes)
     for expected in PRINTED[name]:

@@ -23,7 +23,7 @@ from finetuner.flow.running_flow import RunningFlow
 CHROMIUM = Path("/usr/bin/chromium")
 TOKEN = "the-token-of-these-tests"
 SCRIPT = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
-TRAIN, TEST = 40, 12  # items, of two pictures each
+TRAIN, TEST = 40, 12  # items, of two images each
 EPOCHS, BATCH = 3, 8
 PATIENCE = 60_000  # milliseconds; a machine that other tests keep busy is slow
 
@@ -34,7 +34,7 @@ class Site:
 
     http: str
     workspace: Path
-    pictures: list[bytes]
+    images: list[bytes]
     """What is indexed, by the number in its id."""
 
     def post(self, path: str, body: object) -> httpx.Response:
@@ -53,7 +53,7 @@ def chromium() -> Path:
 
 @pytest.fixture(scope="package")
 def site(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    pictures = list(fashion("test", items=TEST))
+    images = list(fashion("test", items=TEST))
     with pytest.MonkeyPatch.context() as patch, ExitStack() as up:
         patch.setattr(session, "_current", None)
         patch.setenv("OMP_NUM_THREADS", "1")  # beside a browser, threads would wait for one another
@@ -64,24 +64,24 @@ def site(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         finetuner.push_data("evil", DocumentArray([Document(text=SCRIPT, tags={SCRIPT: SCRIPT})]))
         finetuner.index(
             DocumentArray(
-                Document(id=f"picture-{number}", blob=picture.jpeg, tags={"price": float(number)})
-                for number, picture in enumerate(pictures)
+                Document(id=f"image-{number}", blob=image.jpeg, tags={"price": float(number)})
+                for number, image in enumerate(images)
             )
         )
         finetuner.index(DocumentArray([Document(id=SCRIPT, text=SCRIPT, tags={"note": SCRIPT})]))
-        yield Site(flow.http, flow.workspace, [picture.jpeg for picture in pictures])
+        yield Site(flow.http, flow.workspace, [image.jpeg for image in images])
 
 
 def _pairs(split: str, items: int) -> DocumentArray:
     return DocumentArray(
-        make_pair(picture.captions["en"], picture.jpeg, {"finetuner_label": picture.item})
-        for picture in fashion(split, items=items)
+        make_pair(image.captions["en"], image.jpeg, {"finetuner_label": image.item})
+        for image in fashion(split, items=items)
     )
 
 
 @dataclass
 class Visit:
-    """A browser tab, what went wrong in it, and where its pictures go."""
+    """A browser tab, what went wrong in it, and where its images go."""
 
     page: Page
     site: Site
@@ -96,7 +96,7 @@ class Visit:
         self.page.goto(f"{self.site.http}/{address}")
 
     def shoot(self, name: str) -> None:
-        """Keep a picture of the whole page among the screenshots."""
+        """Keep an image of the whole page among the screenshots."""
         self.page.screenshot(path=self.shots / f"{name}.png", full_page=True)
 
     def log_in(self) -> None:

@@ -33,11 +33,11 @@ def test_before_and_after_stand_side_by_side(watched: Watched, visit: Visit) -> 
     expect(page.get_by_role("row").filter(has_text="text to image recall at 5")).to_be_visible()
     query = page.locator("article.query").first
     for stage in ("before", "after"):
-        pictures = query.get_by_role("group", name=stage).locator("img")
-        expect(pictures).to_have_count(5)
-        assert all(address.startswith("blob:") for address in pictures.evaluate_all("all => all.map(one => one.src)"))
+        images = query.get_by_role("group", name=stage).locator("img")
+        expect(images).to_have_count(5)
+        assert all(address.startswith("blob:") for address in images.evaluate_all("all => all.map(one => one.src)"))
         drawn = "([...all]) => all.every(one => one.complete && one.naturalWidth > 0)"
-        page.wait_for_function(drawn, arg=pictures.element_handles())
+        page.wait_for_function(drawn, arg=images.element_handles())
     before, after = (query.get_by_role("group", name=stage).bounding_box() for stage in ("before", "after"))
     assert before
     assert after
@@ -58,8 +58,8 @@ def test_a_chart_is_read_by_keyboard(watched: Watched, visit: Visit) -> None:
 
 def test_two_models_are_searched_side_by_side(watched: Watched, visit: Visit) -> None:
     documents = [
-        {"id": f"picture-{number}", "blob": base64.b64encode(jpeg).decode(), "tags": {"price": number}}
-        for number, jpeg in enumerate(visit.site.pictures)
+        {"id": f"image-{number}", "blob": base64.b64encode(jpeg).decode(), "tags": {"price": number}}
+        for number, jpeg in enumerate(visit.site.images)
     ]
     visit.site.post("/v1/index", {"documents": documents, "artifact": watched.artifact_id})
     visit.go("#/search?q=a+red+dress")

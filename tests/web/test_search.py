@@ -1,4 +1,4 @@
-"""Searching by words and by a picture: chosen, dropped, pasted."""
+"""Searching by words and by an image: chosen, dropped, pasted."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ GIVE = """
 """
 
 
-def give(page: Page, how: str, content: bytes, name: str = "picture.jpg", kind: str = "image/jpeg") -> None:
+def give(page: Page, how: str, content: bytes, name: str = "image.jpg", kind: str = "image/jpeg") -> None:
     """Drop or paste a file on the search field, or choose it."""
     page.get_by_label("Words").wait_for()
     if how == "choose":
-        page.get_by_label("Choose a picture").set_input_files({"name": name, "mimeType": kind, "buffer": content})
+        page.get_by_label("Choose an image").set_input_files({"name": name, "mimeType": kind, "buffer": content})
     else:
         page.evaluate(GIVE, [how, base64.b64encode(content).decode(), name, kind])
 
 
-def test_words_find_pictures_with_scores(visit: Visit) -> None:
+def test_words_find_images_with_scores(visit: Visit) -> None:
     visit.go("#/search")
     page = visit.page
     page.get_by_label("Words").fill("a red dress")
@@ -60,23 +60,23 @@ def test_a_wrong_filter_is_said_here_or_by_the_server(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("how", ["choose", "drop", "paste"])
-def test_a_picture_finds_itself(visit: Visit, how: str) -> None:
+def test_an_image_finds_itself(visit: Visit, how: str) -> None:
     visit.go("#/search")
-    give(visit.page, how, visit.site.pictures[7])
+    give(visit.page, how, visit.site.images[7])
     first = visit.page.locator(".card").first
-    expect(first).to_have_attribute("data-id", "picture-7")
+    expect(first).to_have_attribute("data-id", "image-7")
     expect(first.locator(".score b")).to_have_text("1.000")
-    expect(visit.page.get_by_role("img", name="The picture to search for")).to_be_visible()
-    visit.shoot(f"search-picture-{how}")
-    visit.page.get_by_role("button", name="Remove the picture").click()
-    expect(visit.page.get_by_role("img", name="The picture to search for")).to_have_count(0)
+    expect(visit.page.get_by_role("img", name="The image to search for")).to_be_visible()
+    visit.shoot(f"search-image-{how}")
+    visit.page.get_by_role("button", name="Remove the image").click()
+    expect(visit.page.get_by_role("img", name="The image to search for")).to_have_count(0)
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [("page.html", b"<script>document.title = 'owned'</script>"), ("drawing.svg", b'<svg onload="alert(1)"></svg>')],
 )
-def test_what_is_no_picture_is_refused_before_it_is_sent(visit: Visit, name: str, content: bytes) -> None:
+def test_what_is_no_image_is_refused_before_it_is_sent(visit: Visit, name: str, content: bytes) -> None:
     visit.go("#/search")
     sent: list[str] = []
     visit.page.on("request", lambda request: sent.append(request.url))

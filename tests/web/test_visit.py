@@ -31,7 +31,7 @@ def test_a_token_opens_the_page_that_was_asked_for(stranger: Visit) -> None:
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_dataset_shows_pictures_with_captions_page_by_page(visit: Visit) -> None:
+def test_a_dataset_shows_images_with_captions_page_by_page(visit: Visit) -> None:
     visit.go("#/datasets")
     visit.page.get_by_role("link", name="web-train").click()
     cards = visit.page.locator(".card")

@@ -1,4 +1,4 @@
-"""What queries found before and after tuning, for people: tables on a terminal, pictures in a notebook."""
+"""What queries found before and after tuning, for people: tables on a terminal, images in a notebook."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Results = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 
 
 def display(results: Results, k: int) -> None:
-    """Show the first k matches of each query: as pictures in a notebook, else as tables.
+    """Show the first k matches of each query: as images in a notebook, else as tables.
 
     Args:
         results: from `Run.example_results`.

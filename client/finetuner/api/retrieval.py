@@ -9,7 +9,7 @@ from ..contract import wire
 from ..exceptions import InvalidInput
 from ..progress import bar
 from .session import connection
-from .upload import batches, with_pictures
+from .upload import batches, with_images
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
@@ -21,7 +21,7 @@ def index(documents: DocumentArray, artifact: str = "live") -> None:
     """Encode documents on the Flow and make them searchable; one of a known id is replaced.
 
     Args:
-        documents: with text, blob, tensor, or uri of a picture, local ones too; not changed. One with chunks instead,
+        documents: with text, blob, tensor, or uri of an image, local ones too; not changed. One with chunks instead,
             such as a pair, is found by the weighted sum of the similarities with them; see `Document.weight`.
         artifact: id, alias or backbone that encodes them; only its searches find them. Those of `live` are encoded
             again, in the background, when something else is promoted.
@@ -34,7 +34,7 @@ def index(documents: DocumentArray, artifact: str = "live") -> None:
     flow = connection()
     first: Exception | None = None
     with bar("Indexing", len(documents)) as advance:
-        for batch in batches(with_pictures(document) for document in documents):
+        for batch in batches(with_images(document) for document in documents):
             for start in range(0, len(batch), 256):
                 answer = flow.post(wire.INDEX, DocumentArray(batch[start : start + 256]), {"artifact": artifact})
                 first = first or next((error for document in answer if (error := wire.error_of(document))), None)
@@ -58,7 +58,7 @@ def search(
     """Find the indexed documents that are nearest to each query.
 
     Args:
-        query: a text, a document (text, picture, or chunks of both with weights), or several.
+        query: a text, a document (text, image, or chunks of both with weights), or several.
         limit: matches per query, 1 to 1000.
         artifact: id, alias or backbone; must be one that documents were indexed with.
         offset: best matches that are passed over, 0 to 100,000.
@@ -66,7 +66,7 @@ def search(
         score_threshold: lowest cosine similarity of a match, in [-1, 1].
         exact: compare with every vector, also where there is a graph.
         return_content: whether matches carry more than id, tags and score.
-        thumbnails: whether they carry JPEGs of at most 256 pixels a side instead of their pictures.
+        thumbnails: whether they carry JPEGs of at most 256 pixels a side instead of their images.
 
     Returns:
         The queries with `matches`, best first, `scores['cosine'].value` = cosine similarity in [-1, 1].
@@ -81,7 +81,7 @@ def search(
         "limit": limit, "artifact": artifact, "offset": offset, "filter": filter, "score_threshold": score_threshold,
         "exact": exact, "return_content": return_content, "thumbnails": thumbnails,
     }  # fmt: skip
-    return _good(connection().post(wire.SEARCH, DocumentArray(map(with_pictures, queries)), _given(parameters)))
+    return _good(connection().post(wire.SEARCH, DocumentArray(map(with_images, queries)), _given(parameters)))
 
 
 def filter_documents(

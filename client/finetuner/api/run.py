@@ -188,7 +188,7 @@ class Run:
     def example_results(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
         """Return what queries found, {'before': {query: [match, ...]}, 'after': {...}}, best match first.
 
-        A match is {'match': its text, or its picture's label or id, 'relevant': bool, 'image': a thumbnail as data
+        A match is {'match': its text, or its image's label or id, 'relevant': bool, 'image': a thumbnail as data
         URI, '' for a text}. Empty unless an EvaluationCallback had gather_examples=True.
 
         Raises:
@@ -200,7 +200,7 @@ class Run:
         return results
 
     def display_examples(self, k: int = 5) -> None:
-        """Show what queries found before and after: pictures in a notebook, else tables.
+        """Show what queries found before and after: images in a notebook, else tables.
 
         Args:
             k: matches a query, at least 1.

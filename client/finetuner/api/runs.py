@@ -72,23 +72,23 @@ def fit(
         model: a backbone, see `list_models()`, or `ARCH::TAG`.
         train_data: pairs: a DocumentArray, the name of a dataset, or files (CSV, folder, glob, parquet, tar shards).
         eval_data: the same; the model is scored on it before and after.
-        val_split: share of the training pictures, in [0, 1), held out for a validation loss each epoch.
+        val_split: share of the training images, in [0, 1), held out for a validation loss each epoch.
         model_artifact: artifact id or alias to go on from.
         run_name: 1 to 128 letters, digits, '.', '_' or '-', new in the experiment; chosen where None.
         description: free text.
         experiment_name: 'default' where None.
-        loss: 'CLIPLoss' for a CLIP, which has no other yet; for pictures one of pytorch-metric-learning's.
+        loss: 'CLIPLoss' for a CLIP, which has no other yet; for images one of pytorch-metric-learning's.
         optimizer: torch's name: 'Adam', 'AdamW', 'SGD', ...
         optimizer_options: torch's, and layer_wise_lr_decay; see `optimizer_config.OPTIMIZER_OPTIONS`.
         learning_rate: peak; the backbone's own where None.
-        epochs: passes over the pictures.
+        epochs: passes over the images.
         batch_size: pairs a step; the backbone's own where None.
         scheduler: 'constant' (also None), 'constant_with_warmup', 'cosine', 'cosine_with_restarts', 'linear' or
             'polynomial'.
         scheduler_options: num_warmup_steps, num_training_steps (or 'auto'), scheduler_step ('batch' or 'epoch'); see
             `RunConfig.scheduler_options`.
         device: 'cuda' falls back to the CPU with a warning in the log; 'cpu'.
-        num_workers: threads that decode pictures.
+        num_workers: threads that decode images.
         to_onnx: write each tower as ONNX, too, for `get_model(..., is_onnx=True)`; the run fails where that differs.
             'int8': of a CLIP, and once more with int8 weights, for an encoder's `precision: int8`; what that costs, in
             recall on `eval_data` where there is any, is in the run's log.
@@ -106,12 +106,12 @@ def fit(
         cpu: of older scripts; True is device='cpu', False is device='cuda'.
         scheduler_step: of older scripts; the same as in scheduler_options.
         loss_options, miner, miner_options, num_items_per_class, loss_optimizer, loss_optimizer_options, freeze,
-        output_dim: for models of pictures, see `metric_config.MetricConfig`; refused for a CLIP.
+        output_dim: for models of images, see `metric_config.MetricConfig`; refused for a CLIP.
         model_options, public, precision, resume_from: not supported yet; anything but the default is refused.
 
     Raises:
         InvalidInput: a wrong value, an empty dataset.
-        InvalidDocument: a pair with a missing side or an undecodable picture.
+        InvalidDocument: a pair with a missing side or an undecodable image.
         NoSuchModel, DatasetNotFound, AlreadyExists, FlowUnreachable
     """
     refuse_unsupported(

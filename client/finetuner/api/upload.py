@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def push_documents(connection: Connection, name: str, documents: Sequence[Document]) -> dict[str, Any]:
-    """Send documents as the dataset `name`; pictures behind uris travel inside the documents.
+    """Send documents as the dataset `name`; images behind uris travel inside the documents.
 
     Content decides what is sent: what the Flow holds already under any name is not sent again, and an upload that
     broke off goes on where it stopped. Documents are read twice, to learn what they are and to send them; at most
@@ -41,7 +41,7 @@ def push_documents(connection: Connection, name: str, documents: Sequence[Docume
 
     Raises:
         InvalidInput: an empty dataset or a wrong name.
-        InvalidDocument: a document without content, a pair with a missing side or an undecodable picture, with its
+        InvalidDocument: a document without content, a pair with a missing side or an undecodable image, with its
             position, from 0, and id. Nothing has been sent then.
     """
     checked_name(name, "dataset name")
@@ -153,17 +153,17 @@ def _packed(documents: Iterable[Document], first: int = 0, *, check: bool = True
                 yield packed(document, read_local, check=check)
             else:
                 check_document(document)
-                yield with_pictures(document, check)
+                yield with_images(document, check)
         except InvalidDocument as error:
             raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
 
 
-def with_pictures(document: Document, check: bool = False) -> Document:
-    """Return a document that carries the pictures which it and its chunks only point to.
+def with_images(document: Document, check: bool = False) -> Document:
+    """Return a document that carries the images which it and its chunks only point to.
 
     Args:
         document: not changed.
-        check: whether these pictures must be ones that can be decoded.
+        check: whether these images must be ones that can be decoded.
     """
     from docarray import Document
 
@@ -176,5 +176,5 @@ def with_pictures(document: Document, check: bool = False) -> Document:
         copy.blob = read_local(document.uri)
         if check:
             decode(copy.blob)
-    copy.chunks = [with_pictures(chunk, check) for chunk in document.chunks]
+    copy.chunks = [with_images(chunk, check) for chunk in document.chunks]
     return copy

@@ -89,6 +89,6 @@ def _export(model: Model, folder: Path, *, int8: bool, pairs: Sequence[Pair]) ->
     for tower, difference in export_onnx(model, folder).items():
         log.info("ONNX of %s differs from torch by %.1e, of %.0e allowed", tower, difference, MAX_DIFFERENCE)
     if int8:
-        assert isinstance(model, Clip)  # RunConfig refuses it for pictures
+        assert isinstance(model, Clip)  # RunConfig refuses it for images
         for line in export_int8(model, folder, pairs):
             log.info("%s", line)

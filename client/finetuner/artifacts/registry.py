@@ -35,7 +35,7 @@ class Models:
         workspace: with artifacts and aliases.
         default: the backbone behind `live` until something is promoted.
         device: torch's name of a device.
-        towers: which of a CLIP's models are loaded; 'clip-vision' means the only one of a model of pictures, too.
+        towers: which of a CLIP's models are loaded; 'clip-vision' means the only one of a model of images, too.
         capacity: how many stay loaded.
     """
 
@@ -133,7 +133,7 @@ class Models:
         return as_onnx(model, tower, self._device, int8=int8, session_options=session_options)
 
     def _tower(self, towers: Sequence[str]) -> str:
-        """Return which of a model's towers is meant; the only one of a model of pictures is its vision tower."""
+        """Return which of a model's towers is meant; the only one of a model of images is its vision tower."""
         if len(towers) == 1 and self._towers[0] == VISION:
             return towers[0]
         return selected(self._towers[0], towers, "this room")

@@ -70,7 +70,7 @@ class Benchmark:
     """'raise' stops at bad entries of the set, all named; 'skip' leaves them out with a warning."""
 
     def __post_init__(self) -> None:
-        choice("split", self.split, tuple(self.set.pictures))
+        choice("split", self.split, tuple(self.set.images))
         checked_on_error(self.on_error)
         if self.row.task != self.set.task:
             raise InvalidInput(
@@ -159,17 +159,17 @@ def run_benchmark(benchmark: Benchmark, host: str | None = None, token: str | No
 def _measured(benchmark: Benchmark, model: Model, stage: str) -> Row:
     documents = benchmark.set.documents(benchmark.folder, benchmark.split, benchmark.on_error)
     if benchmark.set.task == "image-to-image":
-        metrics, pictures, texts = score_pictures(model, documents, benchmark.set.limit)
+        metrics, images, texts = score_images(model, documents, benchmark.set.limit)
     else:
-        metrics, pictures, texts = score_pairs(model, documents, benchmark.set.limit)
+        metrics, images, texts = score_pairs(model, documents, benchmark.set.limit)
     row = Row(
         set=benchmark.set.name,
         split=benchmark.split,
         model=benchmark.row.name,
         stage=stage,
         artifact=model.model_id if stage == TUNED else "",
-        pictures=pictures,
-        published_pictures=benchmark.set.pictures[benchmark.split],
+        images=images,
+        published_images=benchmark.set.images[benchmark.split],
         texts=texts,
         limit=benchmark.set.limit,
         metrics=metrics,
@@ -181,11 +181,11 @@ def _measured(benchmark: Benchmark, model: Model, stage: str) -> Row:
 
 
 def score_pairs(model: Model, documents: Iterable[Document], limit: int) -> tuple[dict[str, float], int, int]:
-    """Return a CLIP's metrics by plain names, and the numbers of pictures and texts.
+    """Return a CLIP's metrics by plain names, and the numbers of images and texts.
 
     Args:
         model: a CLIP with both towers.
-        documents: pairs, read once; no more than a batch of pictures is held.
+        documents: pairs, read once; no more than a batch of images is held.
         limit: k of the nine metrics.
 
     Raises:
@@ -201,16 +201,16 @@ def score_pairs(model: Model, documents: Iterable[Document], limit: int) -> tupl
     return metrics, len(encoded.vision_keys), len(encoded.text_keys)
 
 
-def score_pictures(model: Model, documents: Iterable[Document], limit: int) -> tuple[dict[str, float], int, int]:
-    """Return a model's metrics as the first picture of each label searches all others, the number of pictures, and 0.
+def score_images(model: Model, documents: Iterable[Document], limit: int) -> tuple[dict[str, float], int, int]:
+    """Return a model's metrics as the first image of each label searches all others, the number of images, and 0.
 
     Args:
-        model: of pictures.
-        documents: labelled pictures; all of them are held.
+        model: of images.
+        documents: labelled images; all of them are held.
         limit: k of the metrics.
 
     Raises:
-        InvalidInput: no picture.
+        InvalidInput: no image.
     """
     from ..evaluation.search import evaluate_search, read_search_data
 

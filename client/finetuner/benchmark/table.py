@@ -50,12 +50,12 @@ class Row:
     """ZERO_SHOT or TUNED."""
     artifact: str
     """Id of the tuned model; '' zero-shot."""
-    pictures: int
+    images: int
     """Different ones that were scored."""
-    published_pictures: int
+    published_images: int
     """Of the whole split; 0 where that is not known."""
     texts: int
-    """Captions that were scored; 0 for pictures alone."""
+    """Captions that were scored; 0 for images alone."""
     limit: int
     """k of the nine metrics."""
     metrics: dict[str, float]
@@ -143,16 +143,16 @@ def markdown(rows: Sequence[Row]) -> str:
     nine = [metric.__name__ for metric in NINE]
     parts = [
         "# Benchmarks",
-        "Recall as CLIP_benchmark defines it: any of a picture's captions counts. Goals are RECIPES.md's, for tuned "
+        "Recall as CLIP_benchmark defines it: any of an image's captions counts. Goals are RECIPES.md's, for tuned "
         "models; all other figures were measured by the commands below.",
         _table(
-            ["set", "split", "pictures", "texts", "model", "stage"]
+            ["set", "split", "images", "texts", "model", "stage"]
             + [f"{side} R@{k}" for side in ("image retrieval", "text retrieval") for k in RECALLS]
             + ["goal"],
             [[*_names(row), *recall, _goal(row)] for row, recall in zip(rows, recalls, strict=True)],
         ),
         "## The nine metrics",
-        "Text to picture, or picture to picture, over the first k; DocArray v1's definitions.",
+        "Text to image, or image to image, over the first k; DocArray v1's definitions.",
         _table(
             ["set", "model", "stage", "k", *nine],
             [
@@ -167,9 +167,9 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _names(row: Row) -> list[str]:
-    whole = row.published_pictures in (0, row.pictures)
-    pictures = f"{row.pictures:,}" if whole else f"{row.pictures:,} of {row.published_pictures:,}"
-    return [_title(row), row.split, pictures, f"{row.texts:,}" if row.texts else "", row.model, row.stage]
+    whole = row.published_images in (0, row.images)
+    images = f"{row.images:,}" if whole else f"{row.images:,} of {row.published_images:,}"
+    return [_title(row), row.split, images, f"{row.texts:,}" if row.texts else "", row.model, row.stage]
 
 
 def _title(row: Row) -> str:

@@ -7,21 +7,21 @@ from random import Random
 from finetuner.catalogue.colours import COLOURS, distance
 from finetuner.catalogue.designs import SPLITS, designs, split_of
 from finetuner.catalogue.drawing.photograph import photograph
-from finetuner.catalogue.image import LANGUAGES, Picture, randomness
+from finetuner.catalogue.image import LANGUAGES, CatalogueImage, randomness
 from finetuner.catalogue.words.fashion_captions import describe
 
-PICTURES_PER_ITEM = 2
+IMAGES_PER_ITEM = 2
 ITEMS = {"train": 1500, "validation": 100, "test": 200}
 """How many items a split has unless asked otherwise."""
 MOST_ITEMS = 5_000
 """How many items a split can be asked for; far beyond it the designs would run out."""
 
 
-def fashion(split: str, *, seed: int = 0, items: int | None = None) -> Iterator[Picture]:
-    """The catalogue's pictures, `PICTURES_PER_ITEM` of each item, item after item.
+def fashion(split: str, *, seed: int = 0, items: int | None = None) -> Iterator[CatalogueImage]:
+    """The catalogue's images, `IMAGES_PER_ITEM` of each item, item after item.
 
     ``split`` is ``train``, ``validation`` or ``test``; ``items`` is how many items (default: `ITEMS`). Each
-    picture is an RGB JPEG of 120 x 120 pixels. The same seed gives the same bytes in every process and
+    image is an RGB JPEG of 120 x 120 pixels. The same seed gives the same bytes in every process and
     whatever was asked for before, and the first items of a split do not depend on how many are asked for.
     No design is in two splits, also across seeds.
 
@@ -34,19 +34,19 @@ def fashion(split: str, *, seed: int = 0, items: int | None = None) -> Iterator[
             f"items must be 1 to {MOST_ITEMS}. Got {items}: leave it out for the {ITEMS[split]} of {split}."
         )
     wanted = ITEMS[split] if items is None else items
-    return _pictures(split, seed, wanted)
+    return _images(split, seed, wanted)
 
 
-def _pictures(split: str, seed: int, wanted: int) -> Iterator[Picture]:
+def _images(split: str, seed: int, wanted: int) -> Iterator[CatalogueImage]:
     own = ((item, design) for item, design in designs(seed) if split_of(design) == split)
     for item, design in islice(own, wanted):
-        for number in range(1, PICTURES_PER_ITEM + 1):
+        for number in range(1, IMAGES_PER_ITEM + 1):
             name = f"{item}-{number}"
             look, words = randomness(seed, "look", name), randomness(seed, "captions", name)
             ground = _ground(design.colour, look)
             captions = {language: describe(design, ground, language, words) for language in LANGUAGES}
             make = randomness(seed, "make", item)
-            yield Picture(item=item, name=name, jpeg=photograph(design, ground, make, look), captions=captions)
+            yield CatalogueImage(item=item, name=name, jpeg=photograph(design, ground, make, look), captions=captions)
 
 
 def _ground(colour: str, look: Random) -> str:

@@ -1,4 +1,4 @@
-"""A picture with its captions: what both generated domains yield."""
+"""An image with its captions: what both generated domains yield."""
 
 import hashlib
 import io
@@ -12,15 +12,15 @@ LANGUAGES = ("en", "de")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One generated picture of one item, and a sentence about it in each language."""
+class CatalogueImage:
+    """One generated image of one item, and a sentence about it in each language."""
 
     item: str
-    """Stable id of what is shown, such as ``item-00042``; every picture of one item carries the same id."""
+    """Stable id of what is shown, such as ``item-00042``; every image of one item carries the same id."""
     name: str
-    """Stable id of this picture, such as ``item-00042-1``."""
+    """Stable id of this image, such as ``item-00042-1``."""
     jpeg: bytes
-    """The picture as an RGB JPEG file; see the domain for its size in pixels."""
+    """The image as an RGB JPEG file; see the domain for its size in pixels."""
     captions: Mapping[str, str]
     """One caption per language: ``{"en": ..., "de": ...}``."""
 
@@ -28,7 +28,7 @@ class Picture:
 def randomness(*path: object) -> Random:
     """A random generator that depends on ``path`` alone, such as ``randomness(seed, "item-00042", 1)``.
 
-    Every picture has its own, so a picture is the same whichever were asked for before it. The key goes
+    Every image has its own, so an image is the same whichever were asked for before it. The key goes
     through SHA-256 because Python's own ``hash`` of a string differs from process to process.
     """
     digest = hashlib.sha256("/".join(str(part) for part in path).encode()).digest()

@@ -1,4 +1,4 @@
-"""What a picture of the shapes domain can show."""
+"""What an image of the shapes domain can show."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ SHAPE_PATTERNS = ("plain", "plain", "stripes", "lines", "dots", "checks", "flowe
 
 @dataclass(frozen=True)
 class Scene:
-    """What one picture of the shapes domain shows; captions are made from nothing else."""
+    """What one image of the shapes domain shows; captions are made from nothing else."""
 
     form: str
     colour: str

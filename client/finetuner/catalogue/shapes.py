@@ -8,30 +8,32 @@ from finetuner.catalogue.colours import shade
 from finetuner.catalogue.drawing.backgrounds import KINDS, background
 from finetuner.catalogue.drawing.canvas import OVERSAMPLING, Canvas, Point, Pose, image_of, oval
 from finetuner.catalogue.drawing.patterns import texture
-from finetuner.catalogue.image import LANGUAGES, Picture, encode_jpeg, randomness
+from finetuner.catalogue.image import LANGUAGES, CatalogueImage, encode_jpeg, randomness
 from finetuner.catalogue.scenes import FORMS, Scene, scene_of
 from finetuner.catalogue.words.shape_captions import describe
 
 SIDE = 80
-"""Width and height of a picture in pixels."""
+"""Width and height of an image in pixels."""
 
 
-def shapes(count: int, *, seed: int = 0, start: int = 0) -> Iterator[Picture]:
-    """Pictures ``start`` to ``start + count - 1`` of the endless shapes domain of a seed.
+def shapes(count: int, *, seed: int = 0, start: int = 0) -> Iterator[CatalogueImage]:
+    """Images ``start`` to ``start + count - 1`` of the endless shapes domain of a seed.
 
     Each is an RGB JPEG of `SIDE` x `SIDE` pixels. The same seed and position give the same bytes.
     Raises ValueError when ``count`` is below 1 or ``start`` below 0.
     """
     if count < 1:
-        raise ValueError(f"count must be at least 1. Got {count}: say how many pictures you want.")
+        raise ValueError(f"count must be at least 1. Got {count}: say how many images you want.")
     if start < 0:
-        raise ValueError(f"start must be at least 0. Got {start}: say the number of the first picture.")
+        raise ValueError(f"start must be at least 0. Got {start}: say the number of the first image.")
     for number in range(start, start + count):
         name = f"shape-{number:06d}"
         scene = scene_of(seed, number)
         words = randomness(seed, "captions", number)
         captions = {language: describe(scene, language, words) for language in LANGUAGES}
-        yield Picture(item=name, name=name, jpeg=draw(scene, randomness(seed, "look", number)), captions=captions)
+        yield CatalogueImage(
+            item=name, name=name, jpeg=draw(scene, randomness(seed, "look", number)), captions=captions
+        )
 
 
 def draw(scene: Scene, rng: Random) -> bytes:
@@ -43,7 +45,7 @@ def draw(scene: Scene, rng: Random) -> bytes:
     points = outline(scene.form, *_proportions(scene, rng))
     for pose in _poses(scene, rng):
         canvas = Canvas(ground, pose)
-        # The motif keeps its size in the picture: a small dotted circle has fewer dots, not smaller ones.
+        # The motif keeps its size in the image: a small dotted circle has fewer dots, not smaller ones.
         x, y = canvas.grid()
         canvas.paint(points, image_of(texture(scene.pattern, colour, accent, x, y, period / pose.scale, tilt)))
         if scene.form == "ring":

@@ -99,7 +99,7 @@ def room(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for report.html, summary.json and the workspace.")] = Path("demo"),
     items: Annotated[int | None, typer.Option(help="Garments to train on; fewer are faster and worse.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
 ) -> None:
     """Fine-tune the packaged CLIP on the generated catalogue, search it, and write a before/after page."""
     from ..demo.demo import run_demo
@@ -157,7 +157,7 @@ def search(
     finetuner.login(host=host, token=token)
     table = Table("Rank", "Similarity", "Document", "Content")
     for rank, match in enumerate(finetuner.search(text, limit=limit, artifact=artifact)[0].matches, 1):
-        content = match.text or match.uri or f"picture, {len(match.blob)} bytes"
+        content = match.text or match.uri or f"image, {len(match.blob)} bytes"
         table.add_row(str(rank), f"{match.scores['cosine'].value:.3f}", match.id, content[:60])
     Console().print(table)
 
@@ -200,7 +200,7 @@ def benchmark(
         on_error=on_error,
     )
     for row in run_benchmark(asked, host, token):
-        print(f"{row.set} {row.split}, {row.model}, {row.stage}: {len(row.metrics)} metrics, {row.pictures} pictures")
+        print(f"{row.set} {row.split}, {row.model}, {row.stage}: {len(row.metrics)} metrics, {row.images} images")
     print(output / MARKDOWN)
 
 

@@ -22,18 +22,18 @@ class EvaluationCallback:
     """Searches index with query documents, before training, after each epoch and at the end, and reports metrics.
 
     Reports the nine metrics and the textbook ones, see `finetuner.metrics`; relevant is an index document of the
-    query's `finetuner_label`, or the query's own picture.
+    query's `finetuner_label`, or the query's own image.
 
     Raises:
         InvalidInput: when made with a value that is not allowed.
     """
 
     query_data: Any
-    """Documents or the name of a dataset: text, pictures, or pairs, of which the side that `model` reads is taken."""
+    """Documents or the name of a dataset: text, images, or pairs, of which the side that `model` reads is taken."""
     index_data: Any = None
     """The same; None searches `query_data` itself."""
     model: str | None = None
-    """'clip-text' or 'clip-vision' for the queries, None is 'clip-text'; a model of pictures needs no naming."""
+    """'clip-text' or 'clip-vision' for the queries, None is 'clip-text'; a model of images needs no naming."""
     index_model: str | None = None
     """The same for the index; None is `model`, and 'clip-vision' where that is None, too."""
     multi_modal: bool = False
@@ -53,7 +53,7 @@ class EvaluationCallback:
     num_example_queries: int = 5
     """1 to 100 queries, the first ones."""
     num_workers: int = 8
-    """0 to 64 threads that decode pictures."""
+    """0 to 64 threads that decode images."""
     caption: str | None = None
     """1 to 64 characters before the metrics' names, in place of the models' names."""
     output_model_names: bool = False

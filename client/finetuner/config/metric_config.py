@@ -1,4 +1,4 @@
-"""What a run on labelled pictures is asked beside `RunConfig`'s own: loss, miner, sampler; checked without torch.
+"""What a run on labelled images is asked beside `RunConfig`'s own: loss, miner, sampler; checked without torch.
 
 The names are pytorch-metric-learning's, the options its numbers, flags and words. What needs objects of Python, such
 as distances and reducers, and what learns without labels is not here.
@@ -17,7 +17,7 @@ from .optimizer_config import OPTIMIZERS, OWN_OPTIONS
 Defaults = Mapping[str, Any]
 """Options by name with the library's defaults; the default's type is the option's."""
 
-# Losses that compare the pictures of a batch with one another.
+# Losses that compare the images of a batch with one another.
 PAIR_LOSSES: Mapping[str, Defaults] = {
     "AngularLoss": {"alpha": 40},
     "CircleLoss": {"m": 0.4, "gamma": 80},
@@ -105,7 +105,7 @@ LOSS_RATE = (1e-12, 10.0)
 
 @dataclass(frozen=True)
 class MetricConfig:
-    """Loss, miner and sampler of a run on labelled pictures.
+    """Loss, miner and sampler of a run on labelled images.
 
     Raises:
         InvalidInput: when made with a name, an option or a value that is not allowed.
@@ -120,9 +120,9 @@ class MetricConfig:
     miner_options: Mapping[str, Any] = field(default_factory=dict)
     """Of the miner."""
     sampler: str = "auto"
-    """'class': several pictures of a label in each batch; 'random'; 'auto': random for `CLASS_LOSSES`, else class."""
+    """'class': several images of a label in each batch; 'random'; 'auto': random for `CLASS_LOSSES`, else class."""
     num_items_per_class: int = 4
-    """2 to 1,024 pictures of a label in a batch of the class sampler."""
+    """2 to 1,024 images of a label in a batch of the class sampler."""
     loss_optimizer: str | None = None
     """Of the loss's own weights: one of `OPTIMIZERS`; None is the run's optimizer."""
     loss_optimizer_options: Mapping[str, Any] = field(default_factory=dict)
@@ -163,7 +163,7 @@ class MetricConfig:
 
     @property
     def samples_classes(self) -> bool:
-        """Whether batches hold several pictures of a label."""
+        """Whether batches hold several images of a label."""
         return self.sampler == "class" or (self.sampler == "auto" and not self.learns_classes)
 
 

@@ -84,7 +84,7 @@ def checked_callbacks(
             _require_reported(callback, reported)
         if isinstance(callback, WiSEFTCallback) and callback.alphas is not None and not has_eval_data:
             raise InvalidInput(
-                "WiSEFTCallback: alphas need eval_data, pairs of text and picture on which a CLIP is scored. Got none. "
+                "WiSEFTCallback: alphas need eval_data, pairs of text and image on which a CLIP is scored. Got none. "
                 "Pass eval_data to fit, or alpha in place of alphas."
             )
     return [callback_config(callback, {}) for callback in callbacks]
@@ -133,7 +133,7 @@ def search_towers(callback: EvaluationCallback, towers: Sequence[str]) -> tuple[
 
     Args:
         callback: may name them.
-        towers: the model's: both of a CLIP, or the only one of a model of pictures.
+        towers: the model's: both of a CLIP, or the only one of a model of images.
 
     Raises:
         InvalidInput: a tower that the model does not have, or the same one twice where `multi_modal` refuses it.

@@ -41,17 +41,17 @@ class RunConfig:
     model: str
     """A backbone: a row's name, `ARCH::TAG` or `ARCH::CHECKPOINT`."""
     train_data: str
-    """Name of a dataset: pairs for a CLIP, labelled pictures for a model of pictures."""
+    """Name of a dataset: pairs for a CLIP, labelled images for a model of images."""
     eval_data: str = ""
     """Name of a dataset of pairs that scores a CLIP before and after; '' for none."""
     guard_data: str = ""
     """The same, for what a CLIP must not forget: metrics `guard_...`, and a warning where they fall; '' for none."""
     val_split: float = 0.0
-    """Share of the training pictures, in [0, 1), that is held out for the loss curve of validation."""
+    """Share of the training images, in [0, 1), that is held out for the loss curve of validation."""
     model_artifact: str = ""
     """Artifact id or alias to go on from instead of the backbone's pretrained weights."""
     model_options: Mapping[str, Any] = field(default_factory=dict)
-    """For pictures only: 'pooler' and 'pooler_options', see `image_model.pooling_of`."""
+    """For images only: 'pooler' and 'pooler_options', see `image_model.pooling_of`."""
     run_name: str = ""
     """1 to 128 letters, digits, '.', '_' or '-'; '' lets the trainer choose."""
     experiment_name: str = "default"
@@ -59,19 +59,19 @@ class RunConfig:
     description: str = ""
     """Free text, up to 2,000 characters."""
     loss: str = "CLIPLoss"
-    """For a CLIP 'CLIPLoss', symmetric InfoNCE, or 'SigLIPLoss'; for pictures see `MetricConfig`."""
+    """For a CLIP 'CLIPLoss', symmetric InfoNCE, or 'SigLIPLoss'; for images see `MetricConfig`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    """Of CLIPLoss label_smoothing, of SigLIPLoss logit_bias; for pictures see `MetricConfig`."""
+    """Of CLIPLoss label_smoothing, of SigLIPLoss logit_bias; for images see `MetricConfig`."""
     miner: str | None = None
-    """This and the next four: for pictures only, see `MetricConfig`."""
+    """This and the next four: for images only, see `MetricConfig`."""
     miner_options: Mapping[str, Any] = field(default_factory=dict)
     num_items_per_class: int = 4
     loss_optimizer: str | None = None
     loss_optimizer_options: Mapping[str, Any] = field(default_factory=dict)
     freeze: bool = False
-    """For pictures only: train nothing but the head."""
+    """For images only: train nothing but the head."""
     output_dim: int | None = None
-    """For pictures only: 1 to 65,536, embedding size of a new head."""
+    """For images only: 1 to 65,536, embedding size of a new head."""
     optimizer: str = "Adam"
     """torch's name of one of `OPTIMIZERS`."""
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class RunConfig:
     learning_rate: float | None = None
     """Peak, in (0, 1]; None takes the backbone's own, and with `lora_rank` twice that, at least 2e-5."""
     epochs: int = 5
-    """1 to 10,000 passes over the pictures."""
+    """1 to 10,000 passes over the images."""
     batch_size: int | None = None
     """2 to 65,536 pairs a step; None takes the backbone's own, at most the data's size."""
     scheduler: str | None = None
@@ -90,11 +90,11 @@ class RunConfig:
     """num_warmup_steps (5% by default), num_training_steps (or 'auto': the run's), scheduler_step, which is their unit:
     'batch' or 'epoch'; num_cycles of 'cosine_with_restarts', power of 'polynomial'."""
     sampler: str = "auto"
-    """'auto' or 'random': every picture once an epoch in random order; CLIP has no other."""
+    """'auto' or 'random': every image once an epoch in random order; CLIP has no other."""
     device: str = "cuda"
     """'cuda' falls back to the CPU with a warning where there is none; 'cpu' never looks."""
     num_workers: int = 4
-    """0 to 64 threads that decode pictures."""
+    """0 to 64 threads that decode images."""
     to_onnx: bool | str = False
     """Whether the artifact holds each tower as ONNX, too; 'int8': of a CLIP, and once more with int8 weights."""
     seed: int = 0
@@ -152,7 +152,7 @@ class RunConfig:
         batch = -(-(self.batch_size or row.batch_size) // processes) * processes  # all get as many
         if 0 < size < batch:
             raise InvalidInput(
-                f"loss_options[{MEMORY_SIZE!r}] must be at least a batch, {batch} pictures. Got {size}. Raise it."
+                f"loss_options[{MEMORY_SIZE!r}] must be at least a batch, {batch} images. Got {size}. Raise it."
             )
 
     def _check_task(self, row: Backbone) -> None:
@@ -172,7 +172,7 @@ class RunConfig:
                 if getattr(self, name):
                     raise InvalidInput(
                         f"{name} must be empty for {row.name}. Got {getattr(self, name)!r}. "
-                        f"Score pictures with an EvaluationCallback."
+                        f"Score images with an EvaluationCallback."
                     )
             return
         choice("loss", self.loss, tuple(LOSSES))
@@ -186,11 +186,11 @@ class RunConfig:
             value = getattr(self, name)
             default = type(self).__dataclass_fields__[name].default
             if value and value != default:
-                raise InvalidInput(f"{name} is for models of pictures. Got {value!r} for {row.name}. Leave it out.")
+                raise InvalidInput(f"{name} is for models of images. Got {value!r} for {row.name}. Leave it out.")
 
     @property
     def metric(self) -> MetricConfig:
-        """Loss, miner and sampler of a run on labelled pictures."""
+        """Loss, miner and sampler of a run on labelled images."""
         return MetricConfig(
             self.loss,
             self.loss_options,

@@ -46,9 +46,9 @@ class TrainingOptions:
     """Of a CLIP, what stays as it is: 'text' or 'vision', a whole tower, or the beginning of parameters' names, for
     example 'visual.transformer.resblocks.0.'."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
-    """Share of the picture's area that a random crop keeps, (low, high) in (0, 1]; (1, 1) never crops."""
+    """Share of the image's area that a random crop keeps, (low, high) in (0, 1]; (1, 1) never crops."""
     flips: bool = False
-    """Mirror every second picture, drawn at random: not for captions that say left or right."""
+    """Mirror every second image, drawn at random: not for captions that say left or right."""
 
     def __post_init__(self) -> None:
         if self.micro_batch_size is not None:
@@ -115,7 +115,7 @@ class TrainingOptions:
 
         Args:
             callbacks: names of the run's.
-            freeze: whether a backbone of pictures stays as it is.
+            freeze: whether a backbone of images stays as it is.
 
         Raises:
             InvalidInput: the first contradiction.

@@ -69,7 +69,7 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
     Args:
         out: folder for both; its `workspace` is made anew.
         train_items: garments to train on; the catalogue's own number where None.
-        epochs: passes over the pictures; the recipe's own where None.
+        epochs: passes over the images; the recipe's own where None.
         stay: keep the Flow up until Ctrl-C afterwards.
 
     Raises:
@@ -78,7 +78,7 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
     workspace = _new_workspace(out)
     stage = Stages()
     with stage("catalogue", "Drawing the catalogue ..."):
-        train, test, pictures = _pairs("train", train_items), _pairs("test", None), _pictures()
+        train, test, images = _pairs("train", train_items), _pairs("test", None), _images()
     with ExitStack() as up:
         with stage("start", "Starting the Flow ..."):
             flow = up.enter_context(RunningFlow(workspace))
@@ -93,12 +93,12 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
         run.display_metrics()
         with stage("promote", f"Promoting {run.artifact_id} ..."):
             finetuner.promote(run.artifact_id)
-        with stage("index", f"Indexing {len(pictures)} test pictures, before and after ..."):
-            finetuner.index(pictures, artifact=MODEL)
-            finetuner.index(pictures)
+        with stage("index", f"Indexing {len(images)} test images, before and after ..."):
+            finetuner.index(images, artifact=MODEL)
+            finetuner.index(images)
         with stage("search", "Searching in English and German ..."):
             examples = _examples(test)
-        summary = _summary(run, stage.seconds, train, pictures)
+        summary = _summary(run, stage.seconds, train, images)
         (out / "summary.json").write_text(json.dumps(summary, indent=1))
         write_report(out / "report.html", examples, run.metrics(), run.loss_curve(), summary)
         _print_result(stage.console, out, summary)
@@ -143,17 +143,17 @@ def _pairs(split: str, items: int | None) -> DocumentArray:
     from docarray import DocumentArray
 
     return DocumentArray(
-        make_pair(caption, picture.jpeg, {LABEL_TAG: picture.item, LANGUAGE_TAG: language})
-        for picture in fashion(split, items=items)
-        for language, caption in picture.captions.items()
+        make_pair(caption, image.jpeg, {LABEL_TAG: image.item, LANGUAGE_TAG: language})
+        for image in fashion(split, items=items)
+        for language, caption in image.captions.items()
     )
 
 
-def _pictures() -> DocumentArray:
+def _images() -> DocumentArray:
     from docarray import Document, DocumentArray
 
     return DocumentArray(
-        Document(id=picture.name, blob=picture.jpeg, tags={LABEL_TAG: picture.item}) for picture in fashion("test")
+        Document(id=image.name, blob=image.jpeg, tags={LABEL_TAG: image.item}) for image in fashion("test")
     )
 
 
@@ -175,16 +175,16 @@ def _examples(test: DocumentArray) -> list[Example]:
     return examples
 
 
-def _summary(run: Run, seconds: dict[str, float], train: DocumentArray, pictures: DocumentArray) -> dict[str, Any]:
+def _summary(run: Run, seconds: dict[str, float], train: DocumentArray, images: DocumentArray) -> dict[str, Any]:
     metrics = run.metrics()
-    labels = [picture.tags[LABEL_TAG] for picture in pictures]
+    labels = [image.tags[LABEL_TAG] for image in images]
     per_item = len(labels) / len(set(labels))
     return {
         "artifact_id": run.artifact_id,
         "model": MODEL,
         "recipe": run.config,
         "train_pairs": len(train),
-        "test_pictures": len(pictures),
+        "test_images": len(images),
         "chance_recall_at_5": hit_by_chance(len(labels), round(per_item), 5),
         "languages": {
             language: {stage: scores[text_to_image(5, language)] for stage, scores in metrics.items()}

@@ -26,7 +26,7 @@ from finetuner.demo.figures import quality
 from finetuner.models.byte_pair_tokenizer import BytePairTokenizer, train_tokenizer
 
 POOL = 30_000
-"""Pictures drawn once; captions are made anew every time a picture comes up."""
+"""Images drawn once; captions are made anew every time an image comes up."""
 BLOCK = 1_000
 """How many of them one process draws at a time; divides `POOL`."""
 BATCH = 128
@@ -34,7 +34,7 @@ PEAK_RATE, WEIGHT_DECAY = 1.5e-3, 0.1
 WARM_UP = 0.05
 """Share of the training in which the learning rate rises to its peak."""
 SHIFT = 6
-"""Pictures are moved by up to this many pixels each time they are shown."""
+"""Images are moved by up to this many pixels each time they are shown."""
 PAIRS = 1021
 REPORT_EVERY = 100
 
@@ -138,7 +138,7 @@ def _train(
 
 
 def _pool(seed: int) -> tuple[list[Scene], torch.Tensor]:
-    """The scenes and their pictures, (POOL, 3, SIDE, SIDE) uint8, drawn by one process per core."""
+    """The scenes and their images, (POOL, 3, SIDE, SIDE) uint8, drawn by one process per core."""
     starts = range(0, POOL, BLOCK)
     with ProcessPoolExecutor() as workers:
         blocks = list(workers.map(_block, [seed] * len(starts), starts, [BLOCK] * len(starts)))
@@ -147,7 +147,7 @@ def _pool(seed: int) -> tuple[list[Scene], torch.Tensor]:
 
 
 def _block(seed: int, start: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Pictures ``start`` to ``start + size - 1``, (size, SIDE, SIDE, 3) uint8, through JPEG and back."""
+    """Images ``start`` to ``start + size - 1``, (size, SIDE, SIDE, 3) uint8, through JPEG and back."""
     numbers = range(start, start + size)
     files = (draw(scene_of(seed, number), randomness(seed, "look", number)) for number in numbers)
     return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])

@@ -1,6 +1,6 @@
-"""The demo's page: each query with five pictures before and five after, the metrics and the loss curve.
+"""The demo's page: each query with five images before and five after, the metrics and the loss curve.
 
-One file that needs nothing else: pictures are data URIs, the chart is SVG.
+One file that needs nothing else: images are data URIs, the chart is SVG.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One picture of a result list."""
+    """One image of a result list."""
 
     jpeg: bytes
-    """The picture's file."""
+    """The image's file."""
     similarity: float
     """Cosine similarity to the query, in [-1, 1]."""
     right: bool
@@ -70,11 +70,11 @@ def write_report(
         examples: queries with results.
         metrics: {'before': {name: value}, 'after': {...}}
         curve: reports of the training, each with 'step' and 'loss'.
-        summary: with 'artifact_id', 'model', 'train_pairs', 'test_pictures', 'chance_recall_at_5', 'languages' and
+        summary: with 'artifact_id', 'model', 'train_pairs', 'test_images', 'chance_recall_at_5', 'languages' and
             'seconds'.
     """
     cards = "".join(
-        f'<div class="card">{escape(language)}: text to picture, R@5'
+        f'<div class="card">{escape(language)}: text to image, R@5'
         f"<b>{figures['before']:.3f} → {figures['after']:.3f}</b>chance {summary['chance_recall_at_5']:.3f}</div>"
         for language, figures in summary["languages"].items()
     )
@@ -85,7 +85,7 @@ def write_report(
 <title>Open Finetuner: before and after</title><style>{STYLE}</style>
 <h1>Before and after</h1>
 <p class="lead">{escape(summary["model"])}, tuned on {summary["train_pairs"]} pairs, searched over
-{summary["test_pictures"]} pictures that it has never seen. Artifact <code>{escape(summary["artifact_id"])}</code>.</p>
+{summary["test_images"]} images that it has never seen. Artifact <code>{escape(summary["artifact_id"])}</code>.</p>
 <div class="cards">{cards}</div>
 <h2>Queries</h2><p class="lead">A green frame is the right garment.</p>
 {"".join(map(_query, examples))}

@@ -108,7 +108,7 @@ def flow(root: Path, host: str | None = None, token: str | None = None) -> Itera
 
 
 def _health(url: str, own: Addresses | None) -> Finding:
-    """Return what /healthz says; with it the encoders encode a text and a picture."""
+    """Return what /healthz says; with it the encoders encode a text and an image."""
     try:
         status, content = get(url, "/healthz")
     except FlowUnreachable as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument
 from .iterate import read_each
-from .pairs import carries_picture, sides
+from .pairs import carries_image, sides
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -39,15 +39,15 @@ def has_content(document: Document) -> bool:
 
 
 def check_document(document: Document) -> None:
-    """Refuse what no dataset holds; pictures are not decoded here.
+    """Refuse what no dataset holds; images are not decoded here.
 
     Raises:
-        InvalidDocument: no content, a pair with a missing side or its picture elsewhere, a scored pair that is
+        InvalidDocument: no content, a pair with a missing side or its image elsewhere, a scored pair that is
             not two documents.
     """
     if meant_as_pair(document):
         _, image = sides(document)
-        carries_picture(image)
+        carries_image(image)
     elif not has_content(document):
         raise InvalidDocument("document must have text, blob, tensor, uri, embedding or chunks. Got none. Set one.")
     elif SCORE_TAG in document.tags and not (len(document.chunks) == 2 and all(map(has_content, document.chunks))):

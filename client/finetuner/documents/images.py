@@ -1,4 +1,4 @@
-"""From bytes, arrays and URIs of untrusted origin to pictures."""
+"""From bytes, arrays and URIs of untrusted origin to images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def decode(blob: bytes, side: int = 0) -> Image:
         ) from error
     except Exception as error:  # Pillow's plug-ins raise whatever their parsers run into
         raise UndecodableImage(
-            f"image must be a picture file such as JPEG or PNG. Got {len(blob)} bytes that cannot be "
+            f"image must be an image file such as JPEG or PNG. Got {len(blob)} bytes that cannot be "
             f"decoded ({_one_line(error)}). Check the file, or remove the document."
         ) from error
 
@@ -81,7 +81,7 @@ def _to_rgb(image: Image) -> Image:
 
 
 def from_tensor(tensor: Any) -> Image:
-    """Turn an array into a picture.
+    """Turn an array into an image.
 
     Args:
         tensor: (height, width, 3) or (height, width), uint8.
@@ -123,7 +123,7 @@ def is_text(document: Document) -> bool:
 
 
 def image_of(document: Document, read_uri: UriReader, side: int = 0) -> Image:
-    """Return the picture in a document's blob, tensor or uri, whichever comes first.
+    """Return the image in a document's blob, tensor or uri, whichever comes first.
 
     Args:
         document: of DocArray v1.
@@ -131,7 +131,7 @@ def image_of(document: Document, read_uri: UriReader, side: int = 0) -> Image:
         side: of `decode`.
 
     Raises:
-        InvalidDocument: EmptyDocument, or the class that says why the content is no picture.
+        InvalidDocument: EmptyDocument, or the class that says why the content is no image.
     """
     if document.blob:
         return decode(document.blob, side)

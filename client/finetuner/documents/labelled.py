@@ -1,4 +1,4 @@
-"""Labelled pictures as DocArray v1 holds them: blob, tensor or data URI, and the tag `finetuner_label`."""
+"""Labelled images as DocArray v1 holds them: blob, tensor or data URI, and the tag `finetuner_label`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ..contract.wire import LABEL_TAG
 from ..exceptions import InvalidDocument
 from .images import is_text, read_data_uri
 from .iterate import read_each
-from .pairs import carries_picture, png
+from .pairs import carries_image, png
 
 if TYPE_CHECKING:
     from docarray import Document
 
 
 @dataclass(frozen=True)
-class LabelledPicture:
-    """One picture and the label that it shares with those it shall be found by."""
+class LabelledImage:
+    """One image and the label that it shares with those it shall be found by."""
 
     image: bytes
-    """The picture's file."""
+    """The image's file."""
     label: str
-    """Pictures of one label are relevant to each other."""
+    """Images of one label are relevant to each other."""
 
 
 def read_label(value: object) -> str:
@@ -33,8 +33,8 @@ def read_label(value: object) -> str:
     return str(value)
 
 
-def iterate_labelled(documents: Iterable[Document]) -> Iterator[LabelledPicture]:
-    """Yield the labelled pictures of several documents.
+def iterate_labelled(documents: Iterable[Document]) -> Iterator[LabelledImage]:
+    """Yield the labelled images of several documents.
 
     Raises:
         InvalidDocument: the first that is none, with its position, from 0, and id.
@@ -42,21 +42,21 @@ def iterate_labelled(documents: Iterable[Document]) -> Iterator[LabelledPicture]
     return read_each(documents, _read)
 
 
-def read_labelled(documents: Iterable[Document]) -> list[LabelledPicture]:
-    """Return the labelled pictures of several documents; errors as of `iterate_labelled`."""
+def read_labelled(documents: Iterable[Document]) -> list[LabelledImage]:
+    """Return the labelled images of several documents; errors as of `iterate_labelled`."""
     return list(iterate_labelled(documents))
 
 
-def _read(document: Document) -> LabelledPicture:
+def _read(document: Document) -> LabelledImage:
     if is_text(document) or document.chunks:
         found = "a text" if is_text(document) else f"{len(document.chunks)} chunks"
         raise InvalidDocument(
-            f"document must be a picture with a label, for a model of pictures. Got {found}. "
-            f"Push pictures, or choose a CLIP for pairs of text and picture."
+            f"document must be an image with a label, for a model of images. Got {found}. "
+            f"Push images, or choose a CLIP for pairs of text and image."
         )
     label = document.tags.get(LABEL_TAG)
     if label is None or label == "":
-        raise InvalidDocument(f"picture must have the tag {LABEL_TAG!r}, to know what belongs together. Got none.")
-    carries_picture(document)
+        raise InvalidDocument(f"image must have the tag {LABEL_TAG!r}, to know what belongs together. Got none.")
+    carries_image(document)
     blob = document.blob or (png(document.tensor) if document.tensor is not None else read_data_uri(document.uri))
-    return LabelledPicture(blob, read_label(label))
+    return LabelledImage(blob, read_label(label))

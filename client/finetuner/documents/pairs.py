@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """One caption of one picture."""
+    """One caption of one image."""
 
     text: str
     """The caption."""
     image: bytes
-    """The picture's file."""
+    """The image's file."""
     label: str = ""
-    """Pairs of one label are relevant to each other; '' where only the picture itself is."""
+    """Pairs of one label are relevant to each other; '' where only the image itself is."""
     language: str = ""
     """Metrics are reported for each language too."""
 
     @cached_property
     def image_id(self) -> str:
-        """The picture's content hash: the same picture under several captions is one picture."""
+        """The image's content hash: the same image under several captions is one image."""
         return hashlib.sha256(self.image).hexdigest()
 
     @property
     def relevance_key(self) -> str:
-        """What query and picture share where the picture is relevant."""
+        """What query and image share where the image is relevant."""
         return f"label {self.label}" if self.label else f"image {self.image_id}"
 
 
@@ -57,13 +57,13 @@ def make_pair(text: str, image: bytes, tags: Mapping[str, Any] | None = None) ->
 
 
 def read_pair(document: Document) -> Pair:
-    """Return the pair that a stored document holds; its picture travels as blob, tensor or data URI.
+    """Return the pair that a stored document holds; its image travels as blob, tensor or data URI.
 
     Raises:
-        InvalidDocument: a side is missing, empty or doubled, or a tensor that is no picture.
+        InvalidDocument: a side is missing, empty or doubled, or a tensor that is no image.
     """
     text, image = sides(document)
-    carries_picture(image)
+    carries_image(image)
     blob = image.blob or (png(image.tensor) if image.tensor is not None else read_data_uri(image.uri))
     label = _tag(LABEL_TAG, document, text, image)
     return Pair(text.text, blob, label, _tag(LANGUAGE_TAG, document, text))
@@ -94,21 +94,21 @@ def sides(document: Document) -> tuple[Document, Document]:
     return texts[0], images[0]
 
 
-def carries_picture(image: Document) -> None:
-    """Refuse an image side whose picture lies elsewhere, where a server cannot or must not read it.
+def carries_image(image: Document) -> None:
+    """Refuse an image side whose image lies elsewhere, where a server cannot or must not read it.
 
     Raises:
         InvalidDocument: no blob, tensor or data URI.
     """
     if not (image.blob or image.tensor is not None or image.uri.startswith("data:")):
         raise InvalidDocument(
-            f"pair must carry its picture as blob or tensor. Got a uri alone, {image.uri[:80]!r}. "
+            f"pair must carry its image as blob or tensor. Got a uri alone, {image.uri[:80]!r}. "
             f"Push it with push_data, which reads the file."
         )
 
 
 def png(tensor: Any) -> bytes:
-    """Return a picture's array as a PNG file.
+    """Return an image's array as a PNG file.
 
     Raises:
         InvalidDocument: not (height, width, 3) or (height, width) uint8.
@@ -121,15 +121,15 @@ def png(tensor: Any) -> bytes:
 
 
 def packed(document: Document, read_uri: UriReader, *, check: bool = True) -> Document:
-    """Return a copy of a pair that carries its picture as blob.
+    """Return a copy of a pair that carries its image as blob.
 
     Args:
         document: the pair; not changed.
-        read_uri: reads a picture that lies elsewhere.
-        check: decode the picture, to know that it is one.
+        read_uri: reads an image that lies elsewhere.
+        check: decode the image, to know that it is one.
 
     Raises:
-        InvalidDocument: a missing side or an undecodable picture.
+        InvalidDocument: a missing side or an undecodable image.
     """
     text, image = sides(document)
     if not image.blob and image.tensor is not None:

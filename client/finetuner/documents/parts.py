@@ -1,4 +1,4 @@
-"""Documents of several parts, such as a picture with its caption: chunks, which share one vector."""
+"""Documents of several parts, such as an image with its caption: chunks, which share one vector."""
 
 from __future__ import annotations
 

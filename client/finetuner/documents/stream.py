@@ -2,7 +2,7 @@
 
     0x01, number of documents (uint64), then of each document its length (uint32) and its protobuf in gzip
 
-Numbers are big-endian. What we send is gzip without compression: pictures are compressed already, and the
+Numbers are big-endian. What we send is gzip without compression: images are compressed already, and the
 length of the whole, which has to be said before its first byte, follows from the lengths of the documents.
 """
 

@@ -1,4 +1,4 @@
-"""Small JPEGs in the place of a document's pictures, for pages that show many."""
+"""Small JPEGs in the place of a document's images, for pages that show many."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ JPEG = "image/jpeg"
 
 
 def shrink(document: Document) -> None:
-    """Make each picture, of the document's chunks too, a JPEG of at most 256 pixels a side in `blob`.
+    """Make each image, of the document's chunks too, a JPEG of at most 256 pixels a side in `blob`.
 
-    A picture behind an address stays an address. Bytes that are no picture, and arrays that are none, go.
+    An image behind an address stays an address. Bytes that are no image, and arrays that are none, go.
     """
     for part in (document, *document.chunks):
         _shrink(part)
@@ -39,10 +39,10 @@ def _shrink(document: Document) -> None:
 
 
 def _jpeg(document: Document) -> bytes:
-    picture = image_of(document, _no_address, SIDE)
-    picture.thumbnail((SIDE, SIDE))
+    image = image_of(document, _no_address, SIDE)
+    image.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY)
+    image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 

@@ -86,7 +86,7 @@ def _fetch_once(uri: str, private: bool, deadline: float) -> tuple[bytes, str | 
         parts = urlsplit(uri)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ForbiddenUri(
-                f"uri must be http://, https:// or data: here. Got {uri[:80]!r}. Send the picture as blob."
+                f"uri must be http://, https:// or data: here. Got {uri[:80]!r}. Send the image as blob."
             )
         port = parts.port or (443 if parts.scheme == "https" else 80)
         address = _checked_address(parts.hostname, port, private)
@@ -104,9 +104,7 @@ def _fetch_once(uri: str, private: bool, deadline: float) -> tuple[bytes, str | 
         if time.monotonic() >= deadline:
             raise UnreachableUri(f"uri must answer within {SECONDS:g} s. {uri[:80]!r} did not.") from error
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise UnreachableUri(
-            f"uri must be reachable. Got {uri[:80]!r} ({reason}). Send the picture as blob."
-        ) from error
+        raise UnreachableUri(f"uri must be reachable. Got {uri[:80]!r} ({reason}). Send the image as blob.") from error
 
 
 @contextmanager
@@ -154,7 +152,7 @@ def _checked_address(host: str, port: int, private: bool) -> str:
         for address in addresses:
             if not _is_public(address):
                 raise ForbiddenUri(
-                    f"uri must be a public address. Got {host!r}, which is {address}. Send the picture as blob."
+                    f"uri must be a public address. Got {host!r}, which is {address}. Send the image as blob."
                 )
     return sorted(addresses)[0]
 

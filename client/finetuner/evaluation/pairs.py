@@ -1,4 +1,4 @@
-"""How well a CLIP finds pictures by text, and texts by picture, on pairs."""
+"""How well a CLIP finds images by text, and texts by image, on pairs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PREFIX = f"{TEXT}-to-{VISION}_"
 
 
 def text_to_image(k: int, language: str = "") -> str:
-    """Return the name of the metric: share of texts with a relevant picture among the first k."""
+    """Return the name of the metric: share of texts with a relevant image among the first k."""
     return f"text_to_image_recall_at_{k}" + (f"/{language}" if language else "")
 
 
 def image_to_text(k: int, language: str = "") -> str:
-    """Return the name of the metric: share of pictures with a relevant text among the first k."""
+    """Return the name of the metric: share of images with a relevant text among the first k."""
     return f"image_to_text_recall_at_{k}" + (f"/{language}" if language else "")
 
 
@@ -50,18 +50,18 @@ class PairEncoder(Protocol):
     dim: int
     """Embedding size."""
     preprocess: Callable[[Image], torch.Tensor]
-    """One picture -> (3, size, size) float32."""
+    """One image -> (3, size, size) float32."""
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Return (texts, dim) float32, L2-normalised."""
 
     def encode_pixels(self, pixels: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
-        """Return (pictures, dim) float32, L2-normalised."""
+        """Return (images, dim) float32, L2-normalised."""
 
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Both sides of some pairs as vectors, each picture once."""
+    """Both sides of some pairs as vectors, each image once."""
 
     text: Any
     """(texts, dim) float32, L2-normalised."""
@@ -70,51 +70,51 @@ class EncodedPairs:
     languages: Sequence[str]
     """Language of each text."""
     vision: Any
-    """(pictures, dim) float32, L2-normalised."""
+    """(images, dim) float32, L2-normalised."""
     vision_keys: Sequence[str]
-    """Relevance key of each picture."""
+    """Relevance key of each image."""
 
 
 def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, batch_size: int = 64) -> dict[str, float]:
-    """Score a model on pairs; equal pictures are one picture, relevant is what shares label or picture.
+    """Score a model on pairs; equal images are one image, relevant is what shares label or image.
 
     Args:
         model: with both towers.
-        pairs: at least one, read once; pictures that cannot be decoded are left out, with their texts.
+        pairs: at least one, read once; images that cannot be decoded are left out, with their texts.
         limit: k of the nine metrics and of the textbook's.
         batch_size: per forward pass.
 
     Returns:
         The nine metrics and the textbook's, text to image, under `clip-text-to-clip-vision_...`; recall at 1, 5 and
         10 in both directions as CLIP_benchmark defines it (any relevant one counts); the latter for each language
-        too, over its texts and the pictures that they describe.
+        too, over its texts and the images that they describe.
 
     Raises:
-        InvalidInput: no pair, or none with a picture that can be decoded.
+        InvalidInput: no pair, or none with an image that can be decoded.
     """
     return score(encode_pairs(model, pairs, batch_size), limit)
 
 
 def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64) -> EncodedPairs:
-    """Encode pairs as they are read; no more than a batch of pictures is held.
+    """Encode pairs as they are read; no more than a batch of images is held.
 
     Args:
         model, pairs, batch_size: of `evaluate_pairs`.
 
     Raises:
-        InvalidInput: no pair, or none with a picture that can be decoded.
+        InvalidInput: no pair, or none with an image that can be decoded.
     """
     import numpy as np
 
-    pictures: dict[str, str] = {}  # image id -> relevance key
+    images: dict[str, str] = {}  # image id -> relevance key
     broken: set[str] = set()
     texts, text_keys, languages = [], [], []
     vectors, batch = [np.empty((0, model.dim), dtype=np.float32)], []
     for pair in pairs:
-        if pair.image_id not in pictures and pair.image_id not in broken:
+        if pair.image_id not in images and pair.image_id not in broken:
             try:
                 batch.append(model.preprocess(decode(pair.image)))
-                pictures[pair.image_id] = pair.relevance_key
+                images[pair.image_id] = pair.relevance_key
             except InvalidDocument:
                 broken.add(pair.image_id)
             if len(batch) == batch_size:
@@ -125,17 +125,17 @@ def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64
             text_keys.append(pair.relevance_key)
             languages.append(pair.language)
     if not texts:
-        missing = "picture that can be decoded" if broken else "pair"
+        missing = "image that can be decoded" if broken else "pair"
         raise InvalidInput(f"evaluation data must hold at least one {missing}. Got none.")
     vision = np.concatenate([*vectors, model.encode_pixels(batch, batch_size)])
-    return EncodedPairs(model.encode_texts(texts, batch_size), text_keys, languages, vision, list(pictures.values()))
+    return EncodedPairs(model.encode_texts(texts, batch_size), text_keys, languages, vision, list(images.values()))
 
 
 def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
     """Return the metrics of `evaluate_pairs`; similarities are held for a few hundred queries at a time.
 
     Args:
-        encoded: at least one text, and the pictures it is about.
+        encoded: at least one text, and the images it is about.
         limit: k of the nine metrics and of the textbook's.
     """
     text, text_keys, vision, vision_keys = encoded.text, encoded.text_keys, encoded.vision, encoded.vision_keys
@@ -148,10 +148,10 @@ def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
     for language in ["", *sorted(set(encoded.languages) - {""})]:
         rows = [row for row, own in enumerate(encoded.languages) if not language or own == language]
         described = {text_keys[row] for row in rows}
-        pictures = [row for row, key in enumerate(vision_keys) if key in described]
+        images = [row for row, key in enumerate(vision_keys) if key in described]
         back = _hits(
-            vision[pictures],
-            [vision_keys[row] for row in pictures],
+            vision[images],
+            [vision_keys[row] for row in images],
             text[rows],
             [text_keys[row] for row in rows],
             max(RECALLS),

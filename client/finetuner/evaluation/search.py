@@ -38,13 +38,13 @@ class Entry:
     """One query, or one entry of an index."""
 
     content: str | bytes
-    """A text, or a picture's file."""
+    """A text, or an image's file."""
     key: str
     """Query and entry are relevant to each other where they share it."""
     document_id: str
     """Of the document that it comes from."""
     name: str
-    """What people call it: the text, or the picture's label or id."""
+    """What people call it: the text, or the image's label or id."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ def read_search_data(
     Args:
         options: which tower reads which side; a sample of the queries is drawn here.
         towers: of the model.
-        queries: texts, pictures or pairs; their pictures as blob, tensor or data URI.
+        queries: texts, images or pairs; their images as blob, tensor or data URI.
         index: the same; None is `queries` once more.
 
     Raises:
         InvalidDocument: a document that its tower cannot read, or a text without label.
-        InvalidInput: no document, or none with a picture that can be decoded.
+        InvalidInput: no document, or none with an image that can be decoded.
     """
     query_tower, index_tower = search_towers(options, towers)
     documents = list(queries)
@@ -89,22 +89,22 @@ def read_search_data(
 
 def _entries(side: str, documents: Iterable[Document], tower: str, threads: int) -> list[Entry]:
     entries: list[Entry] = []
-    pictures: set[str] = set()
+    images: set[str] = set()
     for position, document in enumerate(documents):
         try:
             entry = _entry(document, tower)
         except InvalidDocument as error:
             raise InvalidDocument(f"{side}: document {position} ({document.id}): {error}") from error
-        if tower != TEXT and document.chunks:  # the same picture under several captions is one picture
+        if tower != TEXT and document.chunks:  # the same image under several captions is one image
             assert isinstance(entry.content, bytes)
             digest = hashlib.sha256(entry.content).hexdigest()
-            if digest in pictures:
+            if digest in images:
                 continue
-            pictures.add(digest)
+            images.add(digest)
         entries.append(entry)
     if tower != TEXT:
         with ThreadPoolExecutor(max(threads, 1)) as pool:
-            good = list(pool.map(_is_picture, entries))
+            good = list(pool.map(_is_image, entries))
         entries = [entry for entry, is_good in zip(entries, good, strict=True) if is_good]
     if not entries:
         raise InvalidInput(f"{side} must hold at least one document that {tower} can encode. Got none.")
@@ -118,10 +118,10 @@ def _entry(document: Document, tower: str) -> Entry:
             return Entry(pair.text, pair.relevance_key, document.id, pair.text)
         return Entry(pair.image, pair.relevance_key, document.id, pair.label or document.id)
     if is_text(document) != (tower == TEXT):
-        found, other = ("a text", TEXT) if is_text(document) else ("a picture", VISION)
+        found, other = ("a text", TEXT) if is_text(document) else ("an image", VISION)
         hint = f"Set the callback's model or index_model to {other!r}." if tower in TOWERS else "Choose other data."
         raise InvalidDocument(
-            f"document must be a {'text' if tower == TEXT else 'picture'} for {tower}. Got {found}. {hint}"
+            f"document must be a {'text' if tower == TEXT else 'image'} for {tower}. Got {found}. {hint}"
         )
     label = document.tags.get(LABEL_TAG)
     if tower == TEXT:
@@ -134,12 +134,12 @@ def _entry(document: Document, tower: str) -> Entry:
     elif not blob and document.uri.startswith("data:"):
         blob = read_data_uri(document.uri)
     if not blob:
-        raise InvalidDocument("picture must be carried as blob, tensor or data URI. Got none. Push it with push_data.")
+        raise InvalidDocument("image must be carried as blob, tensor or data URI. Got none. Push it with push_data.")
     key = f"image {hashlib.sha256(blob).hexdigest()}" if label is None else f"label {label}"
     return Entry(blob, key, document.id, document.id if label is None else str(label))
 
 
-def _is_picture(entry: Entry) -> bool:
+def _is_image(entry: Entry) -> bool:
     assert isinstance(entry.content, bytes)
     try:
         decode(entry.content)
@@ -215,7 +215,7 @@ def _examples(data: SearchData, found: Mapping[int, Sequence[int]]) -> Examples:
 def _thumbnail(content: str | bytes) -> str:
     if isinstance(content, str):
         return ""
-    picture, buffer = decode(content), io.BytesIO()
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    picture.save(buffer, "JPEG")
+    image, buffer = decode(content), io.BytesIO()
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.save(buffer, "JPEG")
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

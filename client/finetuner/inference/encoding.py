@@ -27,7 +27,7 @@ class Encoder(Protocol):
     """Embedding size."""
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-        """Return (texts, dim) float32, L2-normalised; a model of pictures refuses."""
+        """Return (texts, dim) float32, L2-normalised; a model of images refuses."""
 
     def encode_images(self, images: Sequence[Image], batch_size: int = 32) -> np.ndarray:
         """Return (images, dim) float32, L2-normalised; a model of texts refuses."""
@@ -44,7 +44,7 @@ def encode_documents(
 ) -> tuple[int, int]:
     """Set `embedding`, (dim,) float32 and L2-normalised, and the model's id on each document.
 
-    A document with text is for the text tower; any other is for the vision tower, or for a model of pictures alone, as
+    A document with text is for the text tower; any other is for the vision tower, or for a model of images alone, as
     blob, tensor or uri.
 
     Args:

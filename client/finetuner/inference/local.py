@@ -37,12 +37,12 @@ ON_ERROR = ("raise", "warn", "return")
 
 @dataclass(frozen=True)
 class InferenceModel:
-    """One tower of a CLIP, or a model of pictures, ready to encode."""
+    """One tower of a CLIP, or a model of images, ready to encode."""
 
     clip: Model | OnnxModel
     """The model, run by torch or by ONNX Runtime."""
     select_model: str
-    """'clip-text', 'clip-vision', or the name of a model of pictures, such as 'resnet50'."""
+    """'clip-text', 'clip-vision', or the name of a model of images, such as 'resnet50'."""
     batch_size: int = 32
     """Documents a forward pass where `encode` is not told otherwise."""
 
@@ -64,9 +64,9 @@ def build_model(
 
     Args:
         name: a row's name, `ARCH::TAG` or `ARCH::CHECKPOINT` with any path.
-        model_options: of a model of pictures: 'pooler' ('GeM' or 'average') and 'pooler_options' (p, eps).
+        model_options: of a model of images: 'pooler' ('GeM' or 'average') and 'pooler_options' (p, eps).
         batch_size: documents a forward pass.
-        select_model: 'clip-text' or 'clip-vision'; a model of pictures needs none.
+        select_model: 'clip-text' or 'clip-vision'; a model of images needs none.
         device: torch's name; None takes CUDA where there is one.
         is_onnx: export it to ONNX, compare that with torch, and run it by ONNX Runtime.
 
@@ -124,12 +124,12 @@ def _open_folder(
 def encode(
     model: InferenceModel, data: Data, batch_size: int = BATCH_SIZE, *, on_error: str | None = None
 ) -> Data | np.ndarray:
-    """Embed documents, texts or pictures.
+    """Embed documents, texts or images.
 
     Args:
         model: from `get_model` or `build_model`.
         data: a DocumentArray, whose documents get `embedding`; or a list of texts (clip-text) or of paths and
-            URIs of pictures (clip-vision). Documents for the other tower are left alone, with a warning.
+            URIs of images (clip-vision). Documents for the other tower are left alone, with a warning.
         batch_size: documents a forward pass; at the default, the model's own counts.
         on_error: of items that cannot be encoded: 'raise' the first one's error, 'warn' of it, or 'return' without a
             word. Such a document gets a `finetuner_error` tag and no embedding; such an item of a list a row of NaN.
@@ -183,7 +183,7 @@ def encode(
 def _failure(document: Document, model: InferenceModel) -> FinetunerError | None:
     error = error_of(document)
     if error is None and document.tags.get(ARTIFACT_TAG) != model.clip.model_id:
-        kind = "a text" if model.select_model == TEXT else "a picture"
+        kind = "a text" if model.select_model == TEXT else "an image"
         return InvalidDocument(f"document must hold {kind} for {model.select_model}. Got none. Choose the other tower.")
     return error
 

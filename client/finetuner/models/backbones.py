@@ -26,7 +26,7 @@ class Backbone:
     name: str
     """What users write and see."""
     architecture: str
-    """open_clip's name of the architecture, or timm's for a model of pictures."""
+    """open_clip's name of the architecture, or timm's for a model of images."""
     pretrained: str
     """open_clip's or timm's tag, a checkpoint file (.safetensors or .pt), or '' where `folder` is set."""
     aliases: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ IMAGE_TASK = "image-to-image"
 
 
 def _image(name: str, architecture: str, tag: str, output_dim: int, description: str) -> Backbone:
-    """Return the row of a model of pictures; `architecture` and `tag` are timm's."""
+    """Return the row of a model of images; `architecture` and `tag` are timm's."""
     return Backbone(
         name,
         architecture,
@@ -177,7 +177,7 @@ def find_backbone(name: str) -> Backbone:
             return row
     if name in OTHER_MISSIONS:
         raise NoSuchModel(
-            f"{name} is a text, mesh or vector backbone, and this project is for CLIP and pictures. "
+            f"{name} is a text, mesh or vector backbone, and this project is for CLIP and images. "
             f"There is: {', '.join(list_models())} and ARCH::TAG."
         )
     architecture, separator, pretrained = name.partition("::" if "::" in name else "#")
@@ -188,11 +188,11 @@ def find_backbone(name: str) -> Backbone:
         known = architectures()
         if not known or architecture in known:
             return Backbone(f"{architecture}::{pretrained}", architecture, pretrained)
-        if architecture in (of_pictures := image_architectures()):
+        if architecture in (of_images := image_architectures()):
             return _image_row(f"{architecture}::{pretrained}", architecture, pretrained)
         raise NoSuchModel(
             f"architecture must be one that open_clip or timm lists. Got {architecture!r}. "
-            f"Nearest: {_nearest(architecture, [*known, *of_pictures])}. See open_clip.list_models()."
+            f"Nearest: {_nearest(architecture, [*known, *of_images])}. See open_clip.list_models()."
         )
     return _timm_row(name)
 
@@ -217,10 +217,10 @@ def _timm_row(name: str) -> Backbone:
     Raises:
         NoSuchModel: no such name, or weights that timm does not have.
     """
-    of_pictures = image_architectures()
+    of_images = image_architectures()
     architecture, _, tag = name.partition(".")
-    if architecture not in of_pictures:
-        names = [*list_models(), *(alias for row in ROWS for alias in row.aliases), *of_pictures]
+    if architecture not in of_images:
+        names = [*list_models(), *(alias for row in ROWS for alias in row.aliases), *of_images]
         raise NoSuchModel(
             f"model must be one of {', '.join(list_models())}, a name of timm's, ARCH::TAG or ARCH::CHECKPOINT. "
             f"Got {name!r}. Nearest: {_nearest(name, names)}. See finetuner.list_models()."

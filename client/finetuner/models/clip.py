@@ -90,7 +90,7 @@ class Clip:
 
         Args:
             pixels: each (3, size, size), float32 from `preprocess` or uint8 from `pixels.cropped`.
-            batch_size: pictures a forward pass.
+            batch_size: images a forward pass.
         """
         self._require(VISION)
         return self._batched(

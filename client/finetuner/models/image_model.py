@@ -1,6 +1,6 @@
-"""A model of pictures alone that is ready to encode: a timm backbone with pooling, head and preprocessing.
+"""A model of images alone that is ready to encode: a timm backbone with pooling, head and preprocessing.
 
-It has the face of `clip.Clip` as far as pictures go, so that what encodes pictures takes either.
+It has the face of `clip.Clip` as far as images go, so that what encodes images takes either.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODEL_OPTIONS = ("pooler", "pooler_options")
 
 @dataclass(frozen=True)
 class ImagePreprocess:
-    """How a picture becomes the network's input: resize, crop the centre, scale to [0, 1], normalise."""
+    """How an image becomes the network's input: resize, crop the centre, scale to [0, 1], normalise."""
 
     size: int
     """Side of the input, pixels."""
@@ -71,7 +71,7 @@ class ImageModelConfig:
 
 
 class ImageModel:
-    """A model of pictures.
+    """A model of images.
 
     Args:
         network: in eval mode on its device.
@@ -103,7 +103,7 @@ class ImageModel:
         Raises:
             InvalidInput: always.
         """
-        raise InvalidInput(f"{self.towers[0]} encodes pictures only. Got {len(texts)} texts. Choose a CLIP for them.")
+        raise InvalidInput(f"{self.towers[0]} encodes images only. Got {len(texts)} texts. Choose a CLIP for them.")
 
     def encode_images(self, images: Sequence[Image], batch_size: int = 32) -> np.ndarray:
         """Return (images, dim) float32, L2-normalised."""
@@ -114,7 +114,7 @@ class ImageModel:
 
         Args:
             pixels: each (3, size, size), float32 from `preprocess` or uint8 from `pixels.cropped`.
-            batch_size: pictures a forward pass.
+            batch_size: images a forward pass.
         """
         import numpy as np
         import torch
@@ -130,7 +130,7 @@ class ImageModel:
 
 
 def image_transform(preprocess: ImagePreprocess) -> Callable[[Image], torch.Tensor]:
-    """Return the function from a picture to the network's input, (3, size, size) float32."""
+    """Return the function from an image to the network's input, (3, size, size) float32."""
     from timm.data.transforms_factory import create_transform
 
     transform: Callable[[Image], torch.Tensor] = create_transform(

@@ -1,4 +1,4 @@
-"""The network of a model of pictures: a convolutional backbone, a pooling, and an optional head."""
+"""The network of a model of images: a convolutional backbone, a pooling, and an optional head."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def make_head(dim: int, output_dim: int) -> nn.Sequential:
 
 
 class ImageNetwork(nn.Module):
-    """Pictures -> embeddings, not normalised.
+    """Images -> embeddings, not normalised.
 
     Args:
         architecture: timm's name of a network that gives one feature map, or tokens of one.

@@ -1,4 +1,4 @@
-"""Where a model of pictures comes from and goes to: timm's pretrained weights, a checkpoint file, an artifact.
+"""Where a model of images comes from and goes to: timm's pretrained weights, a checkpoint file, an artifact.
 
 models/<name>/image_model.json      `ImageModelConfig`
 models/<name>/weights.safetensors   the network's state
@@ -148,7 +148,7 @@ def load_image_model(folder: Path, model_id: str, device: str = "cpu") -> ImageM
 
 
 def read_image_config(folder: Path) -> tuple[Path, ImageModelConfig]:
-    """Return the folder of the only model of pictures below `folder`, and what it is built from.
+    """Return the folder of the only model of images below `folder`, and what it is built from.
 
     Raises:
         CorruptedArtifact: a config that cannot be read, or not exactly one.
@@ -168,7 +168,7 @@ def read_image_config(folder: Path) -> tuple[Path, ImageModelConfig]:
 
 
 def _not_a_model(folder: Path, error: Exception) -> CorruptedArtifact:
-    return CorruptedArtifact(f"{folder / CONFIG_FILE} must describe a model of pictures. It does not: {error}")
+    return CorruptedArtifact(f"{folder / CONFIG_FILE} must describe a model of images. It does not: {error}")
 
 
 def _is_tag(row: Backbone) -> bool:

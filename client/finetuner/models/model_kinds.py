@@ -1,4 +1,4 @@
-"""The kinds of models, CLIP and pictures alone, behind one face: load a row, save, load an artifact's folder.
+"""The kinds of models, CLIP and images alone, behind one face: load a row, save, load an artifact's folder.
 
 Everything else takes either; only what differs between the two is decided here.
 """
@@ -27,7 +27,7 @@ Model = Clip | ImageModel
 
 
 def towers_of(row: Backbone) -> tuple[str, ...]:
-    """Return the names of a row's models: both of a CLIP, or the only one of a model of pictures."""
+    """Return the names of a row's models: both of a CLIP, or the only one of a model of images."""
     return (tower_of(row),) if row.task == IMAGE_TASK else TOWERS
 
 
@@ -74,7 +74,7 @@ def load_model(folder: Path, model_id: str, device: str = "cpu", towers: Sequenc
         folder: an artifact's `models/`.
         model_id: what is written beside the model's vectors.
         device: torch's name of a device.
-        towers: which of a CLIP's; a model of pictures has one, which stands in for 'clip-vision'.
+        towers: which of a CLIP's; a model of images has one, which stands in for 'clip-vision'.
 
     Raises:
         CorruptedArtifact, KeysMismatchError

@@ -1,6 +1,6 @@
-"""Pictures on their way into a model: resized and cropped to uint8 on the CPU, normalised on the device.
+"""Images on their way into a model: resized and cropped to uint8 on the CPU, normalised on the device.
 
-The two steps together are the model's own preprocessing; between them a picture is a quarter as large.
+The two steps together are the model's own preprocessing; between them an image is a quarter as large.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def cropped(preprocess: Callable[[Image], torch.Tensor], picture: Image) -> np.ndarray:
-    """Return a picture as a model sees it before normalisation: (3, height, width) uint8.
+def cropped(preprocess: Callable[[Image], torch.Tensor], image: Image) -> np.ndarray:
+    """Return an image as a model sees it before normalisation: (3, height, width) uint8.
 
     Args:
         preprocess: a model's, whose last two steps are to-tensor and normalise.
-        picture: mode RGB.
+        image: mode RGB.
     """
     import numpy as np
 
     step: Callable[[Any], Any]
     for step in preprocess.transforms[:-2]:  # type: ignore[attr-defined]
-        picture = step(picture)
-    return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
+        image = step(image)
+    return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)
 
 
 def normalised(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Return uint8 pictures as the model wants them: (batch, 3, size, size) float32."""
+    """Return uint8 images as the model wants them: (batch, 3, size, size) float32."""
     return pixels.float().div_(255).sub_(mean).div_(std)
 
 
 def batched(
     pixels: Sequence[torch.Tensor], preprocess: Callable[[Image], torch.Tensor], device: torch.device | str
 ) -> torch.Tensor:
-    """Return pictures as one batch on the device, (batch, 3, size, size) float32.
+    """Return images as one batch on the device, (batch, 3, size, size) float32.
 
     Args:
         pixels: each (3, size, size), float32 from `preprocess` or uint8 from `cropped`.

@@ -44,7 +44,7 @@ class _Tower:
     size: int
     """Bytes of its weights."""
     padding: int | None = None
-    """Token at the end of shorter texts, where the tower takes any length; None for pictures and fixed lengths."""
+    """Token at the end of shorter texts, where the tower takes any length; None for images and fixed lengths."""
 
 
 class _Normalised(nn.Module):
@@ -92,7 +92,7 @@ def export_int8(model: Clip, folder: Path, pairs: Sequence[Pair] = ()) -> list[s
     text, vision = (
         _open(model, tower, quantise(folder / tower / ONNX_FILE, folder / tower / INT8_FILE)) for tower in TOWERS
     )
-    return cost_of_int8(model, text, vision, pairs, TEXTS, _pictures(max(BATCH_SIZES)))
+    return cost_of_int8(model, text, vision, pairs, TEXTS, _images(max(BATCH_SIZES)))
 
 
 def as_onnx(
@@ -164,7 +164,7 @@ def _tower(model: Model, name: str) -> _Tower:
     network: Any = model.network
     if not isinstance(model, Clip) or name != TEXT:
         visual = network.visual if isinstance(model, Clip) else network
-        pixels = torch.stack([model.preprocess(picture) for picture in _pictures(2)])
+        pixels = torch.stack([model.preprocess(image) for image in _images(2)])
         return _Tower(visual, nn.Module.__call__, PIXELS, pixels, _size_of(visual))
     size = _size_of(network) - (0 if network.visual is None else _size_of(network.visual))
     tokens = model.tokenizer(list(TEXTS[:2]))
@@ -191,13 +191,13 @@ def _difference(model: Model, onnx: OnnxModel) -> float:
     if onnx.towers[0] == TEXT:
         pairs = [(model.encode_texts(TEXTS[:size]), onnx.encode_texts(TEXTS[:size])) for size in BATCH_SIZES]
     else:
-        pictures = _pictures(max(BATCH_SIZES))
-        pairs = [(model.encode_images(pictures[:size]), onnx.encode_images(pictures[:size])) for size in BATCH_SIZES]
+        images = _images(max(BATCH_SIZES))
+        pairs = [(model.encode_images(images[:size]), onnx.encode_images(images[:size])) for size in BATCH_SIZES]
     return float(max(np.abs(ours - theirs).max() for ours, theirs in pairs))
 
 
-def _pictures(count: int) -> list[Any]:
-    """Return pictures of noise on a colour of their own, none square."""
+def _images(count: int) -> list[Any]:
+    """Return images of noise on a colour of their own, none square."""
     from PIL import Image
 
     generator = np.random.default_rng(0)

@@ -64,7 +64,7 @@ def quantise(source: Path, target: Path) -> Path:
 
 
 def cost_of_int8(
-    model: Clip, text: OnnxModel, vision: OnnxModel, pairs: Sequence[Pair], texts: Sequence[str], pictures: list[Image]
+    model: Clip, text: OnnxModel, vision: OnnxModel, pairs: Sequence[Pair], texts: Sequence[str], images: list[Image]
 ) -> list[str]:
     """Return what int8 costs, a line for each tower and one for recall at 5 where there are pairs.
 
@@ -74,7 +74,7 @@ def cost_of_int8(
         vision: the other one.
         pairs: evaluation data, of which the first `MAX_PAIRS` count.
         texts: examples for where there are no pairs.
-        pictures: the same.
+        images: the same.
     """
     lines = []
     if pairs:
@@ -86,7 +86,7 @@ def cost_of_int8(
     else:
         vectors = {
             "text": [each.encode_texts(texts) for each in (model, text)],
-            "vision": [each.encode_images(pictures) for each in (model, vision)],
+            "vision": [each.encode_images(images) for each in (model, vision)],
         }
     for name, (exact, rounded) in vectors.items():
         cosines = (exact * rounded).sum(axis=1)

@@ -37,9 +37,9 @@ class OnnxModel:
 
     Args:
         session: from `open_session`.
-        tower: 'clip-text', 'clip-vision', or the name of a model of pictures.
+        tower: 'clip-text', 'clip-vision', or the name of a model of images.
         model_id: what is written beside each vector: an artifact id or a backbone's name.
-        prepare: texts -> (texts, context) int64, or one picture -> (3, size, size) float32.
+        prepare: texts -> (texts, context) int64, or one image -> (3, size, size) float32.
         size: of the file, bytes.
     """
 
@@ -78,7 +78,7 @@ class OnnxModel:
 
         Args:
             pixels: each (3, size, size), float32 from `prepare` or uint8 from `pixels.cropped`.
-            batch_size: pictures a forward pass.
+            batch_size: images a forward pass.
         """
         self._require(PIXELS)
         return self._batched(lambda batch: batched(batch, self.prepare, "cpu").numpy(), pixels, batch_size)

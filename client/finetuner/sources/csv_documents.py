@@ -1,4 +1,4 @@
-"""Rows of a CSV file to documents: captioned pictures, labelled pictures, pairs of pictures, scored pairs."""
+"""Rows of a CSV file to documents: captioned images, labelled images, pairs of images, scored pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..documents.pairs import make_pair
 from ..exceptions import InvalidDocument, InvalidInput
 from .csv_file import CsvFile, CSVOptions, Row
-from .local_images import LocalPictures, is_remote
+from .local_images import LocalImages, is_remote
 from .rejects import checked_then_used
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HEADERS = frozenset(
     {"anchor", "caption", "category", "class", "description", "file", "filename", "id", "image", "image_path", "img"}
-    | {"item", "label", "left", "name", "path", "picture", "query", "right", "score", "similarity", "text", "title"}
+    | {"item", "label", "left", "name", "path", "image", "query", "right", "score", "similarity", "text", "title"}
     | {"uri", "url"}
 )
 
@@ -29,11 +29,11 @@ HEADERS = frozenset(
 def csv_documents(
     source: str | os.PathLike[str] | TextIO, options: CSVOptions, *, task: str, on_error: str
 ) -> Iterator[Document]:
-    """Return the documents of a CSV file; pictures are read as they are asked for.
+    """Return the documents of a CSV file; images are read as they are asked for.
 
-    Two columns of `text-to-image` are a text and a picture, in one order for the whole file. Two columns of
-    `image-to-image` are two pictures, where the same first column is the same label, or with `is_labeled` a
-    picture and its label. A third column is a score. The first line is data, there is no header.
+    Two columns of `text-to-image` are a text and an image, in one order for the whole file. Two columns of
+    `image-to-image` are two images, where the same first column is the same label, or with `is_labeled` an
+    image and its label. A third column is a score. The first line is data, there is no header.
 
     Args:
         source: a path or an open text file. Relative paths inside start at its folder, then the working directory.
@@ -42,18 +42,18 @@ def csv_documents(
         on_error: 'raise' or 'skip'.
 
     Returns:
-        `text-to-image`: pairs, see `finetuner.pairs`; `image-to-image`: pictures with the tag `finetuner_label`,
-        or, with scores, parents of two pictures. Scores are in the tag `finetuner_score`.
+        `text-to-image`: pairs, see `finetuner.pairs`; `image-to-image`: images with the tag `finetuner_label`,
+        or, with scores, parents of two images. Scores are in the tag `finetuner_score`.
 
     Raises:
         InvalidInput: an unreadable or empty file, or options that do not go with the task.
-        InvalidDocument: bad lines, all named in one error, at this call; a picture whose later part is damaged is
+        InvalidDocument: bad lines, all named in one error, at this call; an image whose later part is damaged is
             only found as it is read, and named then.
     """
     if options.is_labeled and task == "text-to-image":
         raise InvalidInput(
-            "CSVOptions(is_labeled=True) is for pictures and their labels, and text-to-image learns from texts and "
-            "pictures. Leave it out and give columns text and picture, or choose an image-to-image model."
+            "CSVOptions(is_labeled=True) is for images and their labels, and text-to-image learns from texts and "
+            "images. Leave it out and give columns text and image, or choose an image-to-image model."
         )
     file = CsvFile(source, options)
     layout = _Layout.of(file, options, task)
@@ -66,7 +66,7 @@ def csv_documents(
 class _Content:
     """What one row says."""
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     text: str = ""
     label: str = ""
     score: float | None = None
@@ -79,36 +79,36 @@ class _Layout:
     columns: int
     """2, or 3 with a score."""
     image_column: int | None
-    """0 or 1 where the other holds a text; None where both are pictures."""
+    """0 or 1 where the other holds a text; None where both are images."""
     options: CSVOptions
-    pictures: LocalPictures
+    images: LocalImages
     labels: set[str] = field(default_factory=set)
-    """First columns of pairs of pictures whose own document was made already."""
+    """First columns of pairs of images whose own document was made already."""
 
     @classmethod
     def of(cls, file: CsvFile, options: CSVOptions, task: str) -> _Layout:
-        rows, pictures = file.first_rows(), LocalPictures(file.folder)
+        rows, images = file.first_rows(), LocalImages(file.folder)
         counts = Counter(len(row.fields) for row in rows if len(row.fields) in (2, 3))
         columns = 2 if options.is_labeled or not counts else counts.most_common(1)[0][0]
         if task != "text-to-image":
-            return cls(columns, None, options, pictures)
+            return cls(columns, None, options, images)
         votes: Counter[int] = Counter()
         for row in rows:
-            looks = [pictures.looks_like_picture(value) for value in row.fields[:2]]
+            looks = [images.looks_like_image(value) for value in row.fields[:2]]
             if len(row.fields) == columns and looks.count(True) == 1:
                 votes[looks.index(True)] += 1
         if not votes and any(len(row.fields) == columns for row in rows):
             first = next(row for row in rows if len(row.fields) == columns)
             raise InvalidInput(
-                f"{file.name} must have a text column and a column of pictures' paths or URIs. Got {first.fields[:2]} "
+                f"{file.name} must have a text column and a column of images' paths or URIs. Got {first.fields[:2]} "
                 f"in line {first.line}, and the first {len(rows)} rows do not tell which is which. Check the paths."
             )
-        return cls(columns, votes.most_common(1)[0][0] if votes else 0, options, pictures)
+        return cls(columns, votes.most_common(1)[0][0] if votes else 0, options, images)
 
     def check(self, row: Row) -> tuple[Document, ...]:
-        """Raise InvalidDocument for a row that cannot be used, without reading its pictures."""
-        for picture in self._content(row).pictures:
-            self.pictures.check(picture)
+        """Raise InvalidDocument for a row that cannot be used, without reading its images."""
+        for image in self._content(row).images:
+            self.images.check(image)
         return ()
 
     def documents(self, row: Row) -> list[Document]:
@@ -121,33 +121,33 @@ class _Layout:
 
         content = self._content(row)
         if self.image_column is None:
-            return self._of_pictures(content)
+            return self._of_images(content)
         tags = {} if content.score is None else {SCORE_TAG: content.score}
         if self.options.convert_to_blob:
-            return [make_pair(content.text, self.pictures.read(content.pictures[0]), tags)]
+            return [make_pair(content.text, self.images.read(content.images[0]), tags)]
         text = Document(text=content.text, modality="text")
-        return [Document(chunks=[text, self._document(content.pictures[0])], tags=tags)]
+        return [Document(chunks=[text, self._document(content.images[0])], tags=tags)]
 
-    def _of_pictures(self, content: _Content) -> list[Document]:
+    def _of_images(self, content: _Content) -> list[Document]:
         from docarray import Document
 
-        documents = [self._document(picture) for picture in content.pictures]
+        documents = [self._document(image) for image in content.images]
         if content.score is not None:
             return [Document(chunks=documents, tags={SCORE_TAG: content.score})]
         for document in documents:
             document.tags[LABEL_TAG] = content.label
-        if len(documents) == 2:  # the first picture of several pairs is one document
+        if len(documents) == 2:  # the first image of several pairs is one document
             if content.label in self.labels:
                 return documents[1:]
             self.labels.add(content.label)
         return documents
 
-    def _document(self, picture: str) -> Document:
+    def _document(self, image: str) -> Document:
         from docarray import Document
 
         if self.options.convert_to_blob:
-            return Document(blob=self.pictures.read(picture), modality="image")
-        return Document(uri=picture, modality="image")
+            return Document(blob=self.images.read(image), modality="image")
+        return Document(uri=image, modality="image")
 
     def _content(self, row: Row) -> _Content:
         try:
@@ -169,32 +169,32 @@ class _Layout:
             raise InvalidDocument(f"row must have no empty column. Got {_cut(fields)}. Fill it.")
         score = _score(fields[2]) if self.columns == 3 else None
         if self.image_column is not None:
-            picture, text = fields[self.image_column], fields[1 - self.image_column]
-            self._check_order(picture, text)
-            content = _Content((self._checked(picture),), text=text, score=score)
+            image, text = fields[self.image_column], fields[1 - self.image_column]
+            self._check_order(image, text)
+            content = _Content((self._checked(image),), text=text, score=score)
         elif self.options.is_labeled:
             content = _Content((self._checked(fields[0]),), label=fields[1])
         else:
             content = _Content((self._checked(fields[0]), self._checked(fields[1])), label=fields[0], score=score)
         return content
 
-    def _check_order(self, picture: str, text: str) -> None:
-        if not self.pictures.looks_like_picture(picture) and self.pictures.looks_like_picture(text):
-            order = ("picture", "text") if self.image_column == 0 else ("text", "picture")
+    def _check_order(self, image: str, text: str) -> None:
+        if not self.images.looks_like_image(image) and self.images.looks_like_image(text):
+            order = ("image", "text") if self.image_column == 0 else ("text", "image")
             raise InvalidDocument(
-                f"row must be {order[0]}, {order[1]} as the first rows are. Got {_cut([picture])} where the picture "
+                f"row must be {order[0]}, {order[1]} as the first rows are. Got {_cut([image])} where the image "
                 f"should be, and {_cut([text])} where the text should be. Swap them."
             )
 
-    def _checked(self, picture: str) -> str:
-        if not self.options.convert_to_blob and not is_remote(picture):
+    def _checked(self, image: str) -> str:
+        if not self.options.convert_to_blob and not is_remote(image):
             raise InvalidDocument(
-                f"picture must be an http(s) or data URI where convert_to_blob=False. Got {picture[:80]!r}: a server "
+                f"image must be an http(s) or data URI where convert_to_blob=False. Got {image[:80]!r}: a server "
                 f"cannot read a local path. Leave convert_to_blob out."
             )
-        if self.options.convert_to_blob and not is_remote(picture):
-            self.pictures.path_of(picture)
-        return picture
+        if self.options.convert_to_blob and not is_remote(image):
+            self.images.path_of(image)
+        return image
 
 
 def _score(value: str) -> float:

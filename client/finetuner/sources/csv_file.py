@@ -45,7 +45,7 @@ class CSVOptions:
     is_labeled: bool = False
     """Whether the second of two columns is a label rather than a second item."""
     convert_to_blob: bool = True
-    """Whether pictures are read here and travel as blobs; False leaves http(s) and data URIs as they are."""
+    """Whether images are read here and travel as blobs; False leaves http(s) and data URIs as they are."""
     create_point_clouds: bool = True
     """Meshes are not supported: only the default is allowed."""
     point_cloud_size: int = 2048

@@ -1,4 +1,4 @@
-"""Pictures on disk to documents: one folder per class, or a caption file beside each picture."""
+"""Images on disk to documents: one folder per class, or a caption file beside each image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..contract.wire import LABEL_TAG
 from ..documents.pairs import make_pair
 from ..exceptions import InvalidDocument
-from .local_images import SUFFIXES, LocalPictures
+from .local_images import SUFFIXES, LocalImages
 from .rejects import checked_then_used
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ MAX_CAPTION_BYTES = 2**16
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """A picture's file."""
+class _Image:
+    """An image's file."""
 
     path: Path
     label: str
@@ -30,7 +30,7 @@ class _Picture:
 
 
 def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str) -> Iterator[Document]:
-    """Return the documents of the pictures in a folder and its subfolders, in the order of their names.
+    """Return the documents of the images in a folder and its subfolders, in the order of their names.
 
     `image-to-image`: the label is the name of the subfolder, the uppermost one where they lie deeper.
     `text-to-image`: beside x.jpg lies x.txt with its caption, UTF-8. Hidden files and folders are left out.
@@ -41,22 +41,22 @@ def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str
         on_error: 'raise' or 'skip'.
 
     Returns:
-        Pairs, see `finetuner.pairs`, or pictures as blobs with the tag `finetuner_label`.
+        Pairs, see `finetuner.pairs`, or images as blobs with the tag `finetuner_label`.
 
     Raises:
-        InvalidDocument: missing labels or captions and files that are no pictures, all named in one error at this
-            call; a picture whose later part is damaged is named as it is read.
-        InvalidInput: no picture in the folder.
+        InvalidDocument: missing labels or captions and files that are no images, all named in one error at this
+            call; an image whose later part is damaged is named as it is read.
+        InvalidInput: no image in the folder.
     """
     root = Path(folder)
     return _documents(lambda: _walk(root), f"folder {os.fspath(folder)!r}", task, on_error)
 
 
-def picture_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
-    """Return the documents of pictures that are named one by one.
+def image_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
+    """Return the documents of images that are named one by one.
 
     Args:
-        paths: of the pictures. The label is the name of the folder that a picture lies in; captions as in
+        paths: of the images. The label is the name of the folder that an image lies in; captions as in
             `folder_documents`.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
@@ -68,49 +68,49 @@ def picture_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_
         InvalidDocument, InvalidInput: as `folder_documents`.
     """
 
-    def pictures() -> Iterator[_Picture]:
-        return (_Picture(Path(path), Path(path).absolute().parent.name) for path in paths)
+    def images() -> Iterator[_Image]:
+        return (_Image(Path(path), Path(path).absolute().parent.name) for path in paths)
 
-    return _documents(pictures, f"list of {len(paths)} pictures", task, on_error)
+    return _documents(images, f"list of {len(paths)} images", task, on_error)
 
 
-def _documents(pictures: Callable[[], Iterable[_Picture]], source: str, task: str, on_error: str) -> Iterator[Document]:
-    reader = LocalPictures()
+def _documents(images: Callable[[], Iterable[_Image]], source: str, task: str, on_error: str) -> Iterator[Document]:
+    reader = LocalImages()
 
-    def check(picture: _Picture) -> tuple[Document, ...]:
-        _meaning(picture, task)
-        reader.check(str(picture.path))
+    def check(image: _Image) -> tuple[Document, ...]:
+        _meaning(image, task)
+        reader.check(str(image.path))
         return ()
 
-    def use(picture: _Picture) -> list[Document]:
+    def use(image: _Image) -> list[Document]:
         from docarray import Document
 
-        meaning, blob = _meaning(picture, task), reader.read(str(picture.path))
+        meaning, blob = _meaning(image, task), reader.read(str(image.path))
         if task == "text-to-image":
             return [make_pair(meaning, blob)]
         return [Document(blob=blob, modality="image", tags={LABEL_TAG: meaning})]
 
     return checked_then_used(
-        lambda: ((str(picture.path), picture) for picture in pictures()), check, use, source=source, on_error=on_error
+        lambda: ((str(image.path), image) for image in images()), check, use, source=source, on_error=on_error
     )
 
 
-def _walk(root: Path) -> Iterator[_Picture]:
+def _walk(root: Path) -> Iterator[_Image]:
     for folder, below, files in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
         inside = Path(folder).relative_to(root).parts
         for name in sorted(files):
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield _Picture(Path(folder, name), inside[0] if inside else "")
+                yield _Image(Path(folder, name), inside[0] if inside else "")
 
 
-def _meaning(picture: _Picture, task: str) -> str:
-    """Return the picture's caption or label."""
+def _meaning(image: _Image, task: str) -> str:
+    """Return the image's caption or label."""
     if task == "text-to-image":
-        return _caption(picture.path.with_suffix(".txt"))
-    if not picture.label:
-        raise InvalidDocument("picture must lie in a subfolder, whose name is its label. Got none. Move it into one.")
-    return picture.label
+        return _caption(image.path.with_suffix(".txt"))
+    if not image.label:
+        raise InvalidDocument("image must lie in a subfolder, whose name is its label. Got none. Move it into one.")
+    return image.label
 
 
 def _caption(path: Path) -> str:
@@ -120,7 +120,7 @@ def _caption(path: Path) -> str:
         caption = content.decode("utf-8-sig").strip()
     except OSError as error:
         raise InvalidDocument(
-            f"picture must have its caption beside it, in {path.name!r}. Got none ({error.strerror}). Write it. "
+            f"image must have its caption beside it, in {path.name!r}. Got none ({error.strerror}). Write it. "
             f"(Folders of classes are for image-to-image.)"
         ) from error
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""What users give as data, by its kind: a CSV file, a folder, pictures, parquet or tar shards, or none of these."""
+"""What users give as data, by its kind: a CSV file, a folder, images, parquet or tar shards, or none of these."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from ..exceptions import DatasetNotFound, InvalidInput
 from .csv_documents import csv_documents
 from .csv_file import CSVOptions
-from .folders import folder_documents, picture_documents
+from .folders import folder_documents, image_documents
 from .local_images import SUFFIXES
 from .rejects import checked_on_error
 from .shards import parquet_documents, tar_documents
@@ -65,21 +65,21 @@ def documents_from(
     """Return the documents of local data; they are read as they are asked for.
 
     Args:
-        source: a CSV file (path or open text file), a folder of pictures, a picture, parquet or tar shards, or a
+        source: a CSV file (path or open text file), a folder of images, an image, parquet or tar shards, or a
             list of such of one kind. Wildcards and braces (`shard-{000..012}.tar`) are expanded.
         csv_options: for CSV files only.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' names every bad entry in one error; 'skip' leaves them out with one warning.
 
     Returns:
-        `text-to-image`: pairs, see `finetuner.pairs`. `image-to-image`: pictures with the tag `finetuner_label`.
-        Scores are in the tag `finetuner_score`. Pictures are blobs, unless CSVOptions says otherwise.
+        `text-to-image`: pairs, see `finetuner.pairs`. `image-to-image`: images with the tag `finetuner_label`.
+        Scores are in the tag `finetuner_score`. Images are blobs, unless CSVOptions says otherwise.
 
     Raises:
         DatasetNotFound: no such file.
         InvalidInput: an unknown task or kind of file, kinds mixed, options that have no effect, or no data.
         InvalidDocument: bad entries. CSV files and folders are looked through at this call; damage that only shows
-            as a picture is decoded, and bad entries in shards, are raised while iterating.
+            as an image is decoded, and bad entries in shards, are raised while iterating.
     """
     if task not in TASKS:
         raise InvalidInput(f"task of local data must be one of {', '.join(TASKS)}. Got {task!r}.")
@@ -101,7 +101,7 @@ def documents_from(
     if kind == "folder":
         return _chained([folder_documents(path, task=task, on_error=on_error) for path in paths])
     readers: dict[str, Callable[..., Iterator[Document]]] = {
-        "picture": picture_documents,
+        "image": image_documents,
         "parquet": parquet_documents,
         "tar": tar_documents,
     }
@@ -160,7 +160,7 @@ def _numbers(first: str, last: str) -> list[str]:
 def _of_one_kind(paths: list[str]) -> tuple[str, list[str]]:
     """Return the kind that all paths are of, and the paths without the captions that `folder/*` finds."""
     kinds = {path: _kind(path) for path in paths}
-    if "picture" in kinds.values():
+    if "image" in kinds.values():
         kinds = {path: kind for path, kind in kinds.items() if not path.lower().endswith(".txt")}
     examples = {kind: path for path, kind in kinds.items()}
     if len(examples) != 1:
@@ -176,7 +176,7 @@ def _kind(path: str) -> str:
     if lower.endswith(TAR_SUFFIXES):
         return "tar"
     if suffix in SUFFIXES:
-        return "picture"
+        return "image"
     if suffix == ".parquet":
         return "parquet"
     if suffix in CSV_SUFFIXES:

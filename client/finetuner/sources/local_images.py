@@ -1,4 +1,4 @@
-"""Pictures that a user's files name: found beside those files, decoded once, and recent ones kept."""
+"""Images that a user's files name: found beside those files, decoded once, and recent ones kept."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def is_remote(item: str) -> bool:
     return item.startswith((*WEB, "data:"))
 
 
-class LocalPictures:
-    """Reads pictures by path, file://, http(s):// or data: URI, on the user's own machine.
+class LocalImages:
+    """Reads images by path, file://, http(s):// or data: URI, on the user's own machine.
 
-    At most KEPT_BYTES of pictures and KEPT_PATHS of paths are kept, so a picture under several captions is
-    decoded once and the memory does not grow with the number of pictures.
+    At most KEPT_BYTES of images and KEPT_PATHS of paths are kept, so an image under several captions is
+    decoded once and the memory does not grow with the number of images.
 
     Args:
         folder: where relative paths start; the working directory comes second. None for that alone.
@@ -42,8 +42,8 @@ class LocalPictures:
         self._find = lru_cache(KEPT_PATHS)(self._find_file)
         self._check = lru_cache(KEPT_PATHS)(_check_header)
 
-    def looks_like_picture(self, item: str) -> bool:
-        """Return whether an item is a URI, ends like a picture's file, or is a file."""
+    def looks_like_image(self, item: str) -> bool:
+        """Return whether an item is a URI, ends like an image's file, or is a file."""
         if is_remote(item) or item.startswith("file://") or Path(item).suffix.lower() in SUFFIXES:
             return True
         return self._find(item) is not None
@@ -58,16 +58,16 @@ class LocalPictures:
         if path is None:
             folders = [str(Path.cwd())] if self._folder is None else [str(self._folder), str(Path.cwd())]
             raise InvalidDocument(
-                f"picture must be a file or a URI. Got {item[:200]!r}, which is no file in "
+                f"image must be a file or a URI. Got {item[:200]!r}, which is no file in "
                 f"{' or '.join(dict.fromkeys(folders))}. Correct the path."
             )
         return path
 
     def check(self, item: str) -> None:
-        """Look at an item without reading it whole: the file is there and begins like a picture.
+        """Look at an item without reading it whole: the file is there and begins like an image.
 
         Raises:
-            InvalidDocument: no such file, no picture, or a data URI that cannot be decoded. A web address is not
+            InvalidDocument: no such file, no image, or a data URI that cannot be decoded. A web address is not
                 asked before it is read.
         """
         if item.startswith("data:"):
@@ -76,10 +76,10 @@ class LocalPictures:
             self._check(self.path_of(item))
 
     def read(self, item: str) -> bytes:
-        """Return the picture's file, after it was really decoded.
+        """Return the image's file, after it was really decoded.
 
         Raises:
-            InvalidDocument: not there, not reachable, or no picture.
+            InvalidDocument: not there, not reachable, or no image.
         """
         if item in self._kept:
             self._kept.move_to_end(item)
@@ -113,5 +113,5 @@ def _check_header(path: str) -> None:
             Image.open(path, formats=FORMATS).close()
     except Exception as error:  # Pillow's plug-ins raise whatever their parsers run into
         raise InvalidDocument(
-            f"picture must be a file such as JPEG or PNG. Got {path!r}, which does not begin like one. Replace it."
+            f"image must be a file such as JPEG or PNG. Got {path!r}, which does not begin like one. Replace it."
         ) from error

@@ -34,7 +34,7 @@ Sample = Mapping[str, Any]
 def parquet_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
     """Return the documents of parquet files, a few rows in memory at a time.
 
-    Columns: the picture's file as binary, or as Hugging Face's struct {bytes, path}, named one of IMAGE; for
+    Columns: the image's file as binary, or as Hugging Face's struct {bytes, path}, named one of IMAGE; for
     text-to-image a text, named one of TEXT; for image-to-image a `label`. `label`, `score` and `language` are
     optional otherwise. A path inside a struct is never read. Other columns are left out.
 
@@ -44,7 +44,7 @@ def parquet_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_
         on_error: 'raise' or 'skip'.
 
     Returns:
-        Pairs, see `finetuner.pairs`, or pictures as blobs; tags `finetuner_label`, `finetuner_score`, `language`.
+        Pairs, see `finetuner.pairs`, or images as blobs; tags `finetuner_label`, `finetuner_score`, `language`.
 
     Raises:
         InvalidInput: no parquet file, or one without these columns, at this call; no rows.
@@ -57,7 +57,7 @@ def parquet_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_
 def tar_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
     """Return the documents of WebDataset shards, one sample in memory at a time.
 
-    A sample is the members of one name: a picture (.jpg, .png, .webp and such) with a .txt, or a .json that has
+    A sample is the members of one name: an image (.jpg, .png, .webp and such) with a .txt, or a .json that has
     `caption` or `text` and maybe `label`, `score` and `language`; a .cls holds a label. Members' names are compared,
     never opened as paths. Compressed tar files work too.
 
@@ -84,7 +84,7 @@ def _documents(
 
         blob, tags = sample.get("image"), _tags(sample)
         if not isinstance(blob, bytes) or not blob:
-            raise InvalidDocument("sample must hold its picture's bytes. Got none. Add them; paths are not read.")
+            raise InvalidDocument("sample must hold its image's bytes. Got none. Add them; paths are not read.")
         if task == "text-to-image":
             text = sample.get("text")
             if not isinstance(text, str) or not text.strip():
@@ -136,7 +136,7 @@ def _columns(path: str, task: str) -> dict[str, str]:
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         raise InvalidInput(
             f"column {found['image']} must be binary or a struct of bytes and path. Got {kind} in {path!r}. "
-            f"Store the pictures' files in it."
+            f"Store the images' files in it."
         )
     return {key: name for key, name in found.items() if name}
 
@@ -207,9 +207,9 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> by
 
 
 def _sample(parts: Mapping[str, bytes | InvalidDocument]) -> Sample | InvalidDocument:
-    pictures = [suffix for suffix in parts if f".{suffix}" in SUFFIXES]
-    if len(pictures) != 1:
-        return InvalidDocument(f"sample must have one picture. Got {len(pictures)}: {', '.join(parts)}. Correct it.")
+    images = [suffix for suffix in parts if f".{suffix}" in SUFFIXES]
+    if len(images) != 1:
+        return InvalidDocument(f"sample must have one image. Got {len(images)}: {', '.join(parts)}. Correct it.")
     sample: dict[str, Any] = {}
     try:
         for suffix, content in parts.items():

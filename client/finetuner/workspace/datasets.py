@@ -180,7 +180,7 @@ class Datasets:
         return [_from_dict(target) for _, target in self._names.all()]
 
     def delete(self, name: str) -> Dataset:
-        """Forget a name, and the content with its decoded pictures if no other name means it.
+        """Forget a name, and the content with its decoded images if no other name means it.
 
         Raises:
             DatasetNotFound: none of that name.

@@ -7,7 +7,7 @@
     aliases/                      `live` and others: small files that point to artifacts
     index/                        documents and vectors
     backups/<name>/               the index as it was
-    cache/pixels/                 decoded pictures of datasets; may be removed at any time
+    cache/pixels/                 decoded images of datasets; may be removed at any time
     tokens.json, audit.jsonl      who may enter, as hashes; who has changed what
 
 A name from outside never becomes a path: names are file contents, files are called by their hash.
@@ -164,7 +164,7 @@ class Workspace:
 
     @property
     def pixels(self) -> Path:
-        """Decoded pictures."""
+        """Decoded images."""
         return self.root / "cache" / "pixels"
 
     def artifact_of(self, alias: str) -> str | None:

@@ -1,6 +1,6 @@
 """Documents to vectors across requests: bounded queue -> decoding threads -> micro-batches -> one inference thread.
 
-Requests take turns, document by document, at both stages: a single picture passes a request of hundreds. A batch never
+Requests take turns, document by document, at both stages: a single image passes a request of hundreds. A batch never
 mixes models. Texts are put together by length, since a batch costs what its longest text costs.
 """
 
@@ -39,7 +39,7 @@ class Lane:
 
     Args:
         settings: sizes and times.
-        read_uri: fetches pictures.
+        read_uri: fetches images.
         measures: counts and times.
     """
 
@@ -142,7 +142,7 @@ class Lane:
             ticket.done.set_result(None)
 
     def _fetch(self) -> None:
-        """Fetch pictures, until the lane is closed."""
+        """Fetch images, until the lane is closed."""
         while True:
             with self._lock:
                 self._fetchable.wait_for(lambda: self._closed or len(self._to_fetch))

@@ -28,7 +28,7 @@ class Runner:
 
     Args:
         model: in memory, on its device.
-        tower: 'clip-text'; anything else takes pictures.
+        tower: 'clip-text'; anything else takes images.
         settings: how a pass is computed.
 
     Raises:
@@ -79,7 +79,7 @@ class Runner:
         return torch.from_numpy(np.ascontiguousarray(pixels))
 
     def length(self, item: Any) -> int:
-        """Return the number of tokens without padding, which repeats at the end; of a picture 0."""
+        """Return the number of tokens without padding, which repeats at the end; of an image 0."""
         if not self.reads_texts:
             return 0
         tokens = item.numpy()
@@ -144,7 +144,7 @@ def _text_tower(network: Any) -> Any:
 
 
 def _no_tokenizer(*_: Any, **__: Any) -> Any:
-    raise InvalidInput("model must be a CLIP to encode texts. Got a model of pictures. Name another artifact.")
+    raise InvalidInput("model must be a CLIP to encode texts. Got a model of images. Name another artifact.")
 
 
 def _no_uri(uri: str) -> bytes:

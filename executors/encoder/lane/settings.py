@@ -32,9 +32,9 @@ class LaneSettings:
     deadline: float = 300.0
     """Seconds that a document has from its arrival to its vector, 0.01 to 3600; past them it is refused."""
     workers: int = 0
-    """Threads that decode pictures and read texts into tokens, at most 64; 0 is one a CPU core, at most 8."""
+    """Threads that decode images and read texts into tokens, at most 64; 0 is one a CPU core, at most 8."""
     fetchers: int = 16
-    """Threads that fetch pictures by URI, 1 to 256: so many slow servers hold up nobody else."""
+    """Threads that fetch images by URI, 1 to 256: so many slow servers hold up nobody else."""
 
     def __post_init__(self) -> None:
         whole("batch_size", self.batch_size, 1, 4096)

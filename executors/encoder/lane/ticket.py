@@ -41,7 +41,7 @@ class Entry:
     """That will encode it."""
     document: Document
     blob: bytes | None = None
-    """The picture, where it was fetched by URI."""
+    """The image, where it was fetched by URI."""
     item: Any = None
     """What the runner has made of the document: pixels or tokens."""
     since: float = field(default_factory=time.perf_counter)

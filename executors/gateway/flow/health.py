@@ -1,4 +1,4 @@
-"""Health that runs the models: a text and a picture go through the encoders, and vectors must come back.
+"""Health that runs the models: a text and an image go through the encoders, and vectors must come back.
 
 A socket that answers says little: a server whose inference thread hangs still has one. Of the other rooms, and of each
 replica, it says whether they are up.
@@ -28,7 +28,7 @@ States = Callable[[], Awaitable[dict[str, dict[str, int]]]]
 
 
 @cache
-def picture() -> bytes:
+def image() -> bytes:
     """Return a small PNG: a colour gradient, 32 x 32."""
     ramp = np.linspace(0, 255, 32, dtype=np.uint8)
     pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], np.uint8(128)), axis=-1)  # (32, 32, 3)
@@ -68,7 +68,7 @@ class Health:
     async def _check(self) -> dict[str, Any]:
         text, vision, rooms = await asyncio.gather(
             self._probe("text_encoder", lambda: Document(text="a canary")),
-            self._probe("vision_encoder", lambda: Document(blob=picture(), mime_type="image/png")),
+            self._probe("vision_encoder", lambda: Document(blob=image(), mime_type="image/png")),
             self._states(),
         )
         encoders = {"text": text, "vision": vision}

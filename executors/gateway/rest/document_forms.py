@@ -23,11 +23,11 @@ ARTIFACT = "The artifact or backbone that made the vector."
 
 
 class Part(Form):
-    """One part of a document of several, such as a picture or its caption."""
+    """One part of a document of several, such as an image or its caption."""
 
     text: str | None = Field(None, description="A text.")
-    blob: str | None = Field(None, description="A picture's file, base64.")
-    uri: str | None = Field(None, description="Where a picture is: a public http(s) address, or a data: URI.")
+    blob: str | None = Field(None, description="An image's file, base64.")
+    uri: str | None = Field(None, description="Where an image is: a public http(s) address, or a data: URI.")
     weight: float | None = Field(
         None,
         ge=-MAX_WEIGHT,
@@ -42,14 +42,14 @@ class Part(Form):
 
 
 class Document(Form):
-    """A text, a picture, or several parts that share one vector."""
+    """A text, an image, or several parts that share one vector."""
 
     id: str | None = Field(
         None, min_length=1, max_length=MAX_ID, description="Chosen if left out; documents of one id replace each other."
     )
     text: str | None = Field(None, description="A text.")
-    blob: str | None = Field(None, description="A picture's file, base64.")
-    uri: str | None = Field(None, description="Where a picture is: a public http(s) address, or a data: URI.")
+    blob: str | None = Field(None, description="An image's file, base64.")
+    uri: str | None = Field(None, description="Where an image is: a public http(s) address, or a data: URI.")
     chunks: list[Part] | None = Field(
         None,
         min_items=1,
@@ -94,15 +94,15 @@ class FoundPart(Answer):
     """One part of a document of several."""
 
     text: str | None = Field(None, description="A text.")
-    blob: str | None = Field(None, description="A picture's file, base64.")
-    uri: str | None = Field(None, description="Where a picture is.")
+    blob: str | None = Field(None, description="An image's file, base64.")
+    uri: str | None = Field(None, description="Where an image is.")
     mime_type: str | None = Field(None, description="Of the blob, as far as it is known.")
     modality: str | None = Field(None, description="'text' or 'image', of pairs.")
     weight: float | None = Field(None, description="How much the part counts.")
 
 
 class Found(FoundPart):
-    """A stored document. A picture that was stored as an array has a blob with `thumbnails` only."""
+    """A stored document. An image that was stored as an array has a blob with `thumbnails` only."""
 
     id: str = Field(..., description="Of the document.")
     tags: dict[str, Any] = Field(..., description="Of the document; numbers are floats.")

@@ -29,11 +29,11 @@ class ModelForm(Form):
         None, max_length=256, description="A backbone, or ARCH::TAG; may be left out where `artifact` is given."
     )
     artifact: str | None = Field(None, max_length=256, description="Artifact id or alias to go on from.")
-    freeze: bool | None = Field(None, description="Train nothing but the head; for models of pictures.")
+    freeze: bool | None = Field(None, description="Train nothing but the head; for models of images.")
     output_dim: int | None = Field(
-        None, ge=1, le=65_536, description="Size of a new head's embeddings; for models of pictures."
+        None, ge=1, le=65_536, description="Size of a new head's embeddings; for models of images."
     )
-    options: dict[str, Any] | None = Field(None, description="`pooler` and `pooler_options`; for models of pictures.")
+    options: dict[str, Any] | None = Field(None, description="`pooler` and `pooler_options`; for models of images.")
     to_onnx: bool | Literal["int8"] | None = Field(
         None, description="Write each tower as ONNX, too; 'int8': once more with int8 weights."
     )
@@ -48,15 +48,15 @@ class DataForm(Form):
         None, max_length=128, description="Name of a dataset of what a CLIP can do already and must not forget."
     )
     val_split: float | None = Field(
-        None, ge=0, le=0.99, description="Share of the training pictures held out for a validation loss; 0."
+        None, ge=0, le=0.99, description="Share of the training images held out for a validation loss; 0."
     )
     evaluate: bool | None = Field(
         None, description="Older clients' word for scoring on `eval_data`, which is done wherever there is any."
     )
-    num_workers: int | None = Field(None, ge=0, le=64, description="Threads that decode pictures; 4.")
+    num_workers: int | None = Field(None, ge=0, le=64, description="Threads that decode images; 4.")
     sampler: str | None = Field(None, max_length=64, description="'auto', 'class' or 'random'; 'auto'.")
     num_items_per_class: int | None = Field(
-        None, ge=1, le=65_536, description="Pictures of a label in a batch of the class sampler; 4."
+        None, ge=1, le=65_536, description="Images of a label in a batch of the class sampler; 4."
     )
 
 
@@ -84,7 +84,7 @@ class HyperParametersForm(Form):
     scheduler_options: dict[str, Any] | None = Field(
         None, description="num_warmup_steps, num_training_steps, scheduler_step ('batch' or 'epoch')."
     )
-    batch_size: int | None = Field(None, ge=2, le=65_536, description="Pairs or pictures a step; the backbone's own.")
+    batch_size: int | None = Field(None, ge=2, le=65_536, description="Pairs or images a step; the backbone's own.")
     learning_rate: float | None = Field(None, gt=0, le=1, description="Peak; the backbone's own.")
     epochs: int | None = Field(None, ge=1, le=10_000, description="Passes over the data; 5.")
 
@@ -115,7 +115,7 @@ class RunForm(Form):
     finetuner_version: str | None = Field(None, max_length=64, description="Of the client; read past.")
     device: Literal["cpu", "gpu", "cuda"] = Field("gpu", description="'gpu' falls back to the CPU with a warning.")
     cpus: int | None = Field(
-        None, ge=0, le=64, description="Threads that decode pictures, where `num_workers` is not given."
+        None, ge=0, le=64, description="Threads that decode images, where `num_workers` is not given."
     )
     gpus: int | None = Field(
         None, ge=0, le=64, description="Processes that share each batch, one a GPU; 0 and 1 are one process."
@@ -177,7 +177,7 @@ class Scores(Answer):
 class Match(Answer):
     """What a query found."""
 
-    match: str = Field(..., description="Its text, or its picture's label or id.")
+    match: str = Field(..., description="Its text, or its image's label or id.")
     relevant: bool = Field(..., description="Whether it should be found.")
     image: str = Field(..., description="A thumbnail as data URI, '' for a text.")
 

@@ -37,7 +37,7 @@ FILTER = (
 )
 OFFSET = "Best ones that are passed over."
 CONTENT = "Whether to return content; else id and tags alone."
-THUMBNAILS = "Return pictures as JPEGs of at most 256 pixels a side."
+THUMBNAILS = "Return images as JPEGs of at most 256 pixels a side."
 
 
 class EncodeForm(Form):
@@ -164,7 +164,7 @@ routes = router("Documents", "/v1", documents=True)
 
 @routes.post("/encode", summary="Documents to vectors", response_model=EncodeAnswer)
 async def encode(form: EncodeForm, rooms: RoomsOf) -> Response:
-    """Encode texts and pictures; documents of several parts are for index and search."""
+    """Encode texts and images; documents of several parts are for index and search."""
     await rooms.require(wire.ENCODE)
     asked = await asyncio.to_thread(documents.to_messages, form.documents)
     answered = await rooms.post(wire.ENCODE, asked, artifact=form.artifact)

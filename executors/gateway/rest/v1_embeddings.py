@@ -1,4 +1,4 @@
-"""/v1/embeddings, as OpenAI's clients and those like them ask for vectors; pictures may stand beside texts."""
+"""/v1/embeddings, as OpenAI's clients and those like them ask for vectors; images may stand beside texts."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ MAX_INPUTS = 2048
 ADDRESSES = ("http://", "https://", "data:")
 
 
-class Picture(Form):
-    """A picture."""
+class Image(Form):
+    """An image."""
 
-    image: str = Field(..., description="A picture's file in base64, a public http(s) address, or a data: URI.")
+    image: str = Field(..., description="An image's file in base64, a public http(s) address, or a data: URI.")
 
 
-Item = StrictStr | Picture
+Item = StrictStr | Image
 
 
 class EmbeddingsForm(Form):
     """What to encode."""
 
-    input: Item | list[Item] = Field(..., description=f"A text, a picture, or 1 to {MAX_INPUTS} of them; no token ids.")
+    input: Item | list[Item] = Field(..., description=f"A text, an image, or 1 to {MAX_INPUTS} of them; no token ids.")
     model: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=REFERENCE)
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="'base64': float32, little-endian, in base64."
     )
 
     @validator("input", pre=True)
-    def _texts_and_pictures(cls, value: Any) -> Any:  # noqa: N805  # a class method to pydantic
+    def _texts_and_images(cls, value: Any) -> Any:  # noqa: N805  # a class method to pydantic
         items = value if isinstance(value, list) else [value]
         if not 1 <= len(items) <= MAX_INPUTS:
-            raise ValueError(f"must be 1 to {MAX_INPUTS} texts and pictures, and there are {len(items)}")
+            raise ValueError(f"must be 1 to {MAX_INPUTS} texts and images, and there are {len(items)}")
         for item in items:
             if not isinstance(item, str) and not (isinstance(item, dict) and set(item) == {"image"}):
                 raise ValueError('must be a text, {"image": base64 or address}, or a list of these; not token ids')
@@ -80,9 +80,9 @@ class EmbeddingList(Answer):
 routes = router("Embeddings", "/v1", documents=True)
 
 
-@routes.post("/embeddings", summary="Texts and pictures to vectors, in OpenAI's form", response_model=EmbeddingList)
+@routes.post("/embeddings", summary="Texts and images to vectors, in OpenAI's form", response_model=EmbeddingList)
 async def embeddings(form: EmbeddingsForm, rooms: RoomsOf) -> Response:
-    """Encode texts and pictures; one that cannot be encoded fails the request, whose `detail` says which."""
+    """Encode texts and images; one that cannot be encoded fails the request, whose `detail` says which."""
     await rooms.require(wire.ENCODE)
     items = form.input if isinstance(form.input, list) else [form.input]
     asked = await asyncio.to_thread(documents.to_messages, [_document(item) for item in items], "input")
@@ -91,7 +91,7 @@ async def embeddings(form: EmbeddingsForm, rooms: RoomsOf) -> Response:
     return await asyncio.to_thread(_listed, answered, form.encoding_format)
 
 
-def _document(item: str | Picture) -> Document:
+def _document(item: str | Image) -> Document:
     if isinstance(item, str):
         return Document.parse_obj({"text": item})
     return Document.parse_obj({"uri" if item.image.startswith(ADDRESSES) else "blob": item.image})

@@ -42,7 +42,7 @@ class DatasetList(Answer):
 
 
 class Shown(Answer):
-    """A page of a dataset's documents, pictures as JPEGs of at most 256 pixels a side."""
+    """A page of a dataset's documents, images as JPEGs of at most 256 pixels a side."""
 
     documents: list[Found]
     total: int = Field(..., description="How many the dataset has.")

@@ -52,7 +52,7 @@ class Step(Answer):
     loss: float | None = Field(None, description="Of the training data.")
     val_loss: float | None = Field(None, description="Of the held-out data.")
     learning_rate: float | None = Field(None, description="At this step.")
-    pairs_per_s: float | None = Field(None, description="Pairs or pictures a second.")
+    pairs_per_s: float | None = Field(None, description="Pairs or images a second.")
 
 
 class Evaluation(Answer):

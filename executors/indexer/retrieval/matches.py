@@ -49,7 +49,7 @@ class Matches:
     Args:
         documents: where the content is.
         content: whether matches carry it, or id, tags and scores alone.
-        thumbnails: whether small JPEGs take the place of pictures.
+        thumbnails: whether small JPEGs take the place of images.
         allowed: bytes that all matches of the request may weigh together.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a result grid shows of a document: everything but its pictures, and small JPEGs in their place."""
+"""What a result grid shows of a document: everything but its images, and small JPEGs in their place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from finetuner.documents.thumbnails import shrink
 
 
 def preview(content: bytes) -> bytes:
-    """Return a packed document with its pictures as `shrink` makes them.
+    """Return a packed document with its images as `shrink` makes them.
 
     Args:
         content: of `PackedDocument`.

@@ -45,7 +45,7 @@ def vector_of(document: Document) -> NDArray[np.float32]:
         got = f"{kind} that no encoder of this Flow took" if kind else "neither content nor embedding"
         raise InvalidDocument(
             f"a document must have content that an encoder takes, or an embedding. Got {got}. "
-            "Send text, a picture, or an embedding with its artifact's tag."
+            "Send text, an image, or an embedding with its artifact's tag."
         )
     try:
         # float64, so that 1e300 and 1e-30 are scaled below and not lost to float32 here

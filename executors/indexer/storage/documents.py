@@ -2,7 +2,7 @@
 
     documents   version, id, live, tags, hash     the version grows with every write
     contents    hash, content                     equal contents are kept once
-    previews    hash, preview                     the same with small pictures, where they were asked for
+    previews    hash, preview                     the same with small images, where they were asked for
     encoded     id, artifact, version, error      whose vector is of which version; or why there is none
     fields      name, path, kind                  what filters may name
 

@@ -1,4 +1,4 @@
-"""Which pictures stand in which batch: several of a label, or any."""
+"""Which images stand in which batch: several of a label, or any."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from finetuner.exceptions import InvalidInput
 def class_batches(
     labels: np.ndarray, batch_size: int, items_per_class: int, generator: np.random.Generator
 ) -> list[np.ndarray]:
-    """Return one pass: each picture at least once, with others of its label beside it.
+    """Return one pass: each image at least once, with others of its label beside it.
 
-    The pictures of a label are shuffled and cut into groups; a group that is short is filled up with others of the
+    The images of a label are shuffled and cut into groups; a group that is short is filled up with others of the
     label, as far as there are any. A batch is some groups; a last one of a single group is left out, since it has
     no negatives, so that `class_batch_count` batches come whatever the order.
 
     Args:
-        labels: (pictures,) int64.
-        batch_size: pictures a batch, at most; at least 4, for two labels with two pictures.
-        items_per_class: pictures in a group, at least 2; fewer where no label has as many, or where two groups
+        labels: (images,) int64.
+        batch_size: images a batch, at most; at least 4, for two labels with two images.
+        items_per_class: images in a group, at least 2; fewer where no label has as many, or where two groups
             would not fit into a batch.
         generator: order.
 
@@ -52,18 +52,18 @@ def class_batch_count(labels: np.ndarray, batch_size: int, items_per_class: int)
 def _group_size(labels: np.ndarray, batch_size: int, items_per_class: int) -> int:
     if batch_size < 4:
         raise InvalidInput(
-            f"batch_size must be at least 4 for the sampler 'class': two labels with two pictures. Got {batch_size}. "
+            f"batch_size must be at least 4 for the sampler 'class': two labels with two images. Got {batch_size}. "
             f"Raise it, or set sampler='random'."
         )
     return min(items_per_class, batch_size // 2, int(np.bincount(labels).max()))
 
 
 def random_batches(count: int, batch_size: int, generator: np.random.Generator | None) -> list[np.ndarray]:
-    """Return one pass: each picture once; a rest of one is left out, since it has no negatives.
+    """Return one pass: each image once; a rest of one is left out, since it has no negatives.
 
     Args:
-        count: how many pictures there are.
-        batch_size: pictures a batch, at most.
+        count: how many images there are.
+        batch_size: images a batch, at most.
         generator: order; None is the given order.
 
     Returns:

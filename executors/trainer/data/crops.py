@@ -8,7 +8,7 @@ import torch
 def augment(
     images: torch.Tensor, generator: torch.Generator, *, crop_scale: tuple[float, float], flips: bool
 ) -> torch.Tensor:
-    """Crop each picture at random and mirror every second one.
+    """Crop each image at random and mirror every second one.
 
     Args:
         images: (batch, 3, size, size) float32.
@@ -28,7 +28,7 @@ def augment(
 
 
 def random_crops(images: torch.Tensor, generator: torch.Generator, scale: tuple[float, float]) -> torch.Tensor:
-    """Cut a random window out of each picture and enlarge it to the whole size; arguments as of `augment`."""
+    """Cut a random window out of each image and enlarge it to the whole size; arguments as of `augment`."""
     count = len(images)
     low, high = scale
     side = torch.sqrt(low + (high - low) * torch.rand(count, generator=generator))  # (batch,), share of the side

@@ -1,4 +1,4 @@
-"""Labelled training pictures, decoded once, and the passes over them."""
+"""Labelled training images, decoded once, and the passes over them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetuner.documents.labelled import LabelledPicture
+from finetuner.documents.labelled import LabelledImage
 from finetuner.exceptions import InvalidInput
 from finetuner.models.image_model import ImageModel
 
 from .class_sampler import class_batches, random_batches
-from .decoded_pictures import Picture, decode_pictures
-from .picture_cache import PictureCache
+from .decoded_images import SourceImage, decode_images
+from .image_cache import ImageCache
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """Pictures with their labels."""
+    """Images with their labels."""
 
     pixels: np.ndarray
-    """(pictures, 3, size, size) uint8, resized and cropped as the model wants it, memory-mapped."""
+    """(images, 3, size, size) uint8, resized and cropped as the model wants it, memory-mapped."""
     labels: np.ndarray
-    """(pictures,) int64, positions in `names`."""
+    """(images,) int64, positions in `names`."""
     names: Sequence[str]
     """Of the labels, sorted."""
 
@@ -36,9 +36,9 @@ class ImageData:
         """Return one pass, all its randomness drawn, as the rows of each batch, (batch,) int64.
 
         Args:
-            rows: (pictures,) int, the pictures to take.
-            batch_size: pictures a batch, at most; a rest that has no negatives is left out.
-            items_per_class: pictures of a label side by side, see `class_batches`; None takes any pictures.
+            rows: (images,) int, the images to take.
+            batch_size: images a batch, at most; a rest that has no negatives is left out.
+            items_per_class: images of a label side by side, see `class_batches`; None takes any images.
             generator: order; None is the given order, with `items_per_class` None.
 
         Raises:
@@ -52,34 +52,34 @@ class ImageData:
         return [rows[positions] for positions in taken]
 
     def fetch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return a batch's pictures, (batch, 3, size, size) uint8, and labels, (batch,) int64."""
+        """Return a batch's images, (batch, 3, size, size) uint8, and labels, (batch,) int64."""
         return self.pixels[rows], self.labels[rows]
 
 
 def prepare_images(
-    pictures: Iterable[LabelledPicture], model: ImageModel, cache: PictureCache, version: str, threads: int
+    images: Iterable[LabelledImage], model: ImageModel, cache: ImageCache, version: str, threads: int
 ) -> ImageData:
-    """Decode every picture once, or find what an earlier run decoded.
+    """Decode every image once, or find what an earlier run decoded.
 
     Args:
-        pictures: with labels; not read where the cache has them.
-        model: says how pictures are resized and cropped.
+        images: with labels; not read where the cache has them.
+        model: says how images are resized and cropped.
         cache: keeps the pixels.
-        version: content hash of the dataset, whose pictures these all are.
+        version: content hash of the dataset, whose images these all are.
         threads: that decode.
 
     Raises:
-        InvalidInput: fewer than two pictures, or two labels, can be decoded.
-        InvalidDocument: a document is no labelled picture.
+        InvalidInput: fewer than two images, or two labels, can be decoded.
+        InvalidDocument: a document is no labelled image.
     """
-    rows = (Picture(str(row), picture.label, picture.image) for row, picture in enumerate(pictures))
-    decoded = decode_pictures(rows, model, cache, version, threads)
+    rows = (SourceImage(str(row), image.label, image.image) for row, image in enumerate(images))
+    decoded = decode_images(rows, model, cache, version, threads)
     labels = [label for (label,) in decoded.texts]
     names = sorted(set(labels))
     if len(labels) < 2 or len(names) < 2:
         raise InvalidInput(
-            f"train_data must hold at least two pictures of two labels that can be decoded. "
-            f"Got {decoded}, {len(names)} labels. Check pictures and labels."
+            f"train_data must hold at least two images of two labels that can be decoded. "
+            f"Got {decoded}, {len(names)} labels. Check images and labels."
         )
     number = {name: position for position, name in enumerate(names)}
     return ImageData(decoded.pixels, np.array([number[label] for label in labels], dtype=np.int64), names)

@@ -1,4 +1,4 @@
-"""Training pictures, decoded once, with all captions of each, and the passes over them."""
+"""Training images, decoded once, with all captions of each, and the passes over them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from finetuner.documents.pairs import Pair
 from finetuner.exceptions import InvalidInput
 
 from .class_sampler import random_batches
-from .decoded_pictures import Picture, decode_pictures
-from .picture_cache import PictureCache
+from .decoded_images import SourceImage, decode_images
+from .image_cache import ImageCache
 
 if TYPE_CHECKING:
     from finetuner.models.clip import Clip
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pictures stand in a batch, each with which of its captions."""
+    """Which images stand in a batch, each with which of its captions."""
 
     rows: np.ndarray
-    """(batch,) int64, positions of the pictures, which are their ids, too: no two rows hold the same picture."""
+    """(batch,) int64, positions of the images, which are their ids, too: no two rows hold the same image."""
     choices: np.ndarray
-    """(batch,) int64, positions in each picture's captions."""
+    """(batch,) int64, positions in each image's captions."""
 
     @property
-    def picture_ids(self) -> np.ndarray:
-        """(batch,) int64: pictures of one id are the same picture."""
+    def image_ids(self) -> np.ndarray:
+        """(batch,) int64: images of one id are the same image."""
         return self.rows
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Pictures with their captions; the same picture under several captions is one row."""
+    """Images with their captions; the same image under several captions is one row."""
 
     pixels: np.ndarray
-    """(pictures, 3, size, size) uint8, resized and cropped as the model wants it, memory-mapped."""
+    """(images, 3, size, size) uint8, resized and cropped as the model wants it, memory-mapped."""
     captions: Sequence[Sequence[str]]
-    """Of each picture, at least one."""
+    """Of each image, at least one."""
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def plan(self, rows: np.ndarray, batch_size: int, generator: np.random.Generator | None) -> list[Plan]:
-        """Return one pass, all its randomness drawn: every picture once, with one of its captions.
+        """Return one pass, all its randomness drawn: every image once, with one of its captions.
 
         Args:
-            rows: (pictures,) int, the pictures to take.
-            batch_size: pictures a batch, at most; a rest of one is left out, since it has no negatives.
+            rows: (images,) int, the images to take.
+            batch_size: images a batch, at most; a rest of one is left out, since it has no negatives.
             generator: order and captions; None is the given order and the first captions.
         """
         choices = np.zeros(len(rows), dtype=np.int64)
@@ -61,7 +61,7 @@ class TrainingData:
         return [Plan(rows[taken], choices[taken]) for taken in random_batches(len(rows), batch_size, generator)]
 
     def fetch(self, plan: Plan) -> tuple[np.ndarray, list[str]]:
-        """Return a batch's pictures, (batch, 3, size, size) uint8, and their captions."""
+        """Return a batch's images, (batch, 3, size, size) uint8, and their captions."""
         return self.pixels[plan.rows], self._captions(plan)
 
     def caption_ids(self, plan: Plan) -> np.ndarray:
@@ -81,24 +81,24 @@ class TrainingData:
         return numbers
 
 
-def prepare(pairs: Iterable[Pair], model: Clip, cache: PictureCache, version: str, threads: int) -> TrainingData:
-    """Decode every picture once, or find what an earlier run decoded.
+def prepare(pairs: Iterable[Pair], model: Clip, cache: ImageCache, version: str, threads: int) -> TrainingData:
+    """Decode every image once, or find what an earlier run decoded.
 
     Args:
-        pairs: several with the same picture become one row with several captions; not read where the cache has them.
-        model: says how pictures are resized and cropped.
+        pairs: several with the same image become one row with several captions; not read where the cache has them.
+        model: says how images are resized and cropped.
         cache: keeps the pixels.
         version: content hash of the dataset, whose pairs these all are.
         threads: that decode.
 
     Raises:
-        InvalidInput: fewer than two pictures can be decoded.
+        InvalidInput: fewer than two images can be decoded.
         InvalidDocument: a document is no pair.
     """
-    pictures = (Picture(pair.image_id, pair.text, pair.image) for pair in pairs)
-    decoded = decode_pictures(pictures, model, cache, version, threads)
+    images = (SourceImage(pair.image_id, pair.text, pair.image) for pair in pairs)
+    decoded = decode_images(images, model, cache, version, threads)
     if len(decoded.texts) < 2:
         raise InvalidInput(
-            f"train_data must hold at least two pictures that can be decoded. Got {decoded}. Check the pictures."
+            f"train_data must hold at least two images that can be decoded. Got {decoded}. Check the images."
         )
     return TrainingData(decoded.pixels, decoded.texts)

@@ -36,7 +36,7 @@ class WarnIfStuck(Hook):
         self._warned = True
         log.warning(
             "The loss is stuck: %.4f after epoch %d, and guessing gives ln(%d) = %.4f. Likely causes: captions that "
-            "many pictures share, a learning rate that is too high or too low, pictures preprocessed otherwise than "
+            "many images share, a learning rate that is too high or too low, images preprocessed otherwise than "
             "for pretraining, or weights trained with quick-GELU in a network without it",
             loss,
             progress.epoch,

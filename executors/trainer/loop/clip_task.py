@@ -1,4 +1,4 @@
-"""A CLIP and its pairs of pictures and captions, as a task."""
+"""A CLIP and its pairs of images and captions, as a task."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ class PairNetwork(nn.Module):
         self.loss = loss
 
     def forward(self, images: torch.Tensor, tokens: torch.Tensor) -> Outputs:
-        """Return the embeddings of (batch, 3, size, size) pictures and (batch, context) tokens, L2-normalised."""
+        """Return the embeddings of (batch, 3, size, size) images and (batch, context) tokens, L2-normalised."""
         image = nn.functional.normalize(self.clip.encode_image(images).float(), dim=-1)  # type: ignore[operator]
         text = nn.functional.normalize(text_features(self.clip, tokens).float(), dim=-1)
         return image, text
 
 
 class ClipTask(Task):
-    """A contrastive loss over pictures and captions.
+    """A contrastive loss over images and captions.
 
     Args:
         model: tuned in place.
-        data: at least two pictures.
+        data: at least two images.
         config: loss, val_split, optimizer, seed.
         batch_size: pairs a step, at most; as many as there are, where there are fewer.
 
     Raises:
-        InvalidInput: val_split leaves fewer than two pictures on a side.
+        InvalidInput: val_split leaves fewer than two images on a side.
     """
 
     model: Clip
@@ -69,8 +69,8 @@ class ClipTask(Task):
         self.steps_per_epoch = len(range(0, len(self._rows) - 1, self.batch_size))  # a rest of one has no negatives
 
     def summary(self) -> str:
-        """Return the number of pictures, and the loss."""
-        return f"{len(self._rows)} pictures, {self._config.loss}"
+        """Return the number of images, and the loss."""
+        return f"{len(self._rows)} images, {self._config.loss}"
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
         """Return the optimizer of both towers, and that of the loss's weights where it has some."""
@@ -78,23 +78,23 @@ class ClipTask(Task):
         return [make_optimizer(self.model.network, self._config, learning_rate), *own]
 
     def plan(self, generator: np.random.Generator) -> Sequence[Plan]:
-        """Draw the order of the pictures, and a caption of each."""
+        """Draw the order of the images, and a caption of each."""
         return self._data.plan(self._rows, self.batch_size, generator)
 
     def held_out(self) -> Sequence[Plan]:
-        """Return the held-out pictures with the first caption of each."""
+        """Return the held-out images with the first caption of each."""
         return self._data.plan(self._held_out, self.batch_size, None)
 
     def fetch(self, planned: Plan, process: int = 0, processes: int = 1) -> Batch:
-        """Return pictures and tokens, and numbers that are equal for equal pictures and captions."""
+        """Return images and tokens, and numbers that are equal for equal images and captions."""
         own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
         pixels, captions = self._data.fetch(own)
-        ids = (torch.from_numpy(own.picture_ids), torch.from_numpy(self._data.caption_ids(own)))
+        ids = (torch.from_numpy(own.image_ids), torch.from_numpy(self._data.caption_ids(own)))
         tokens = self.model.tokenizer(captions)
         return Batch(torch.from_numpy(pixels), (tokens,), ids, f"the captions {captions[:3]}")
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
-        """Return the loss; equal pictures and captions are no negatives of one another."""
+        """Return the loss; equal images and captions are no negatives of one another."""
         loss: torch.Tensor = self._loss(*outputs, self.model.network.logit_scale.exp(), *keys, gather=not validation)
         return loss
 
@@ -114,6 +114,6 @@ def _split(count: int, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
     held_out = round(count * share)
     if count - held_out < 2 or (share and held_out < 2):
         raise InvalidInput(
-            f"val_split must leave two pictures on each side. Got {share:g} of {count} pictures. Choose another share."
+            f"val_split must leave two images on each side. Got {share:g} of {count} images. Choose another share."
         )
     return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -16,7 +16,7 @@ SIGLIP_BIAS = -10.0
 class PairLoss(nn.Module, ABC):
     """A loss over the pairs of a batch, of which each may be shared by several processes.
 
-    Pairs with the same picture or the same caption are no negatives of one another. Where processes share a batch,
+    Pairs with the same image or the same caption are no negatives of one another. Where processes share a batch,
     each one scores its own pairs against everyone's, and gradients flow back to all of them: the mean of the
     processes' losses is the loss of the whole batch, and the mean of their gradients, which DistributedDataParallel
     takes, is its gradient.
@@ -38,7 +38,7 @@ class PairLoss(nn.Module, ABC):
             image: (batch, dim), L2-normalised; `batch` is the same in every process.
             text: the same.
             logit_scale: () factor of the cosine, above 0: exp of the network's `logit_scale`.
-            image_ids: (batch,) int64, equal for equal pictures; None: all differ.
+            image_ids: (batch,) int64, equal for equal images; None: all differ.
             text_ids: (batch,) int64, equal for equal captions; None: all differ.
             gather: False scores this process's pairs among themselves, as in validation by one process alone.
         """
@@ -72,7 +72,7 @@ class PairLoss(nn.Module, ABC):
 
 
 class CLIPLoss(PairLoss):
-    """Symmetric InfoNCE, in nats: each picture must find its caption among the batch's, each caption its picture.
+    """Symmetric InfoNCE, in nats: each image must find its caption among the batch's, each caption its image.
 
     Radford et al., arXiv:2103.00020; the mean of both directions.
 
@@ -111,7 +111,7 @@ class CLIPLoss(PairLoss):
 
 
 class SigLIPLoss(PairLoss):
-    """Sigmoid loss: is this caption this picture's, yes or no, for each combination in the batch.
+    """Sigmoid loss: is this caption this image's, yes or no, for each combination in the batch.
 
     Zhai et al., arXiv:2303.15343, algorithm 1: the sum over combinations by the count of pairs. In tuning it collapses
     easily.
@@ -150,7 +150,7 @@ def _false_negatives(
     own: torch.Tensor,
     others: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor | None:
-    """Return (batch, all) bool, true where another pair has this one's picture or caption; None without ids."""
+    """Return (batch, all) bool, true where another pair has this one's image or caption; None without ids."""
     same = [ids[:, None] == others(ids)[None, :] for ids in (image_ids, text_ids) if ids is not None]
     if not same:
         return None

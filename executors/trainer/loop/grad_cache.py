@@ -27,7 +27,7 @@ def cached_backward(
     whose output for a pair depends on that pair alone: batch norms in training take each chunk's own statistics, twice.
 
     Args:
-        encode: chunk -> embeddings, (rows, dim) each, of pictures and texts for example; called twice for each chunk,
+        encode: chunk -> embeddings, (rows, dim) each, of images and texts for example; called twice for each chunk,
             so it must draw no random numbers but torch's. Autocast may be on inside of it or around this call.
         chunks: the batch, in any parts; at least one.
         loss_of: the same embeddings of the whole batch, (batch, dim) each -> () loss. It may gather over processes,

@@ -1,4 +1,4 @@
-"""A model of pictures and labelled pictures, as a task."""
+"""A model of images and labelled images, as a task."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
 
-class PictureNetwork(nn.Module):
+class ImageNetwork(nn.Module):
     """The network, and the loss where that has weights of its own.
 
     Args:
-        network: pictures -> embeddings.
+        network: images -> embeddings.
         loss: of embeddings and labels.
     """
 
@@ -35,26 +35,26 @@ class PictureNetwork(nn.Module):
         self.loss = loss
 
     def forward(self, images: torch.Tensor) -> Outputs:
-        """Return the embeddings of (batch, 3, size, size) pictures, of any length."""
+        """Return the embeddings of (batch, 3, size, size) images, of any length."""
         return (self.network(images).float(),)
 
 
 class ImageTask(Task):
-    """A metric loss over labelled pictures.
+    """A metric loss over labelled images.
 
     Args:
         model: tuned in place.
-        data: at least two pictures of two labels.
+        data: at least two images of two labels.
         config: loss, miner, sampler, val_split, optimizer, seed.
-        batch_size: pictures a step, at most.
+        batch_size: images a step, at most.
 
     Raises:
-        InvalidInput: the data has no two pictures of a label where the loss compares pictures, or val_split leaves
+        InvalidInput: the data has no two images of a label where the loss compares images, or val_split leaves
             fewer than two labels on a side.
     """
 
     model: ImageModel
-    unit = "pictures"
+    unit = "images"
 
     def __init__(self, model: ImageModel, data: ImageData, config: RunConfig, batch_size: int) -> None:
         self.model = model
@@ -66,11 +66,11 @@ class ImageTask(Task):
         self._labels = data.labels[self._rows]
         if by_label and np.bincount(self._labels).max() < 2:
             raise InvalidInput(
-                f"train_data must hold labels with two or more pictures for {metric.loss}. Got {len(self._labels)} "
-                f"pictures, each of its own label. Check finetuner_label."
+                f"train_data must hold labels with two or more images for {metric.loss}. Got {len(self._labels)} "
+                f"images, each of its own label. Check finetuner_label."
             )
         self._loss = MetricLoss(metric, len(data.names), model.dim).to(model.device)
-        self.network = PictureNetwork(model.network, self._loss)
+        self.network = ImageNetwork(model.network, self._loss)
         self.batch_size = size = min(batch_size, len(self._labels))
         if metric.samples_classes:
             self.steps_per_epoch = class_batch_count(self._labels, size, metric.num_items_per_class)
@@ -79,8 +79,8 @@ class ImageTask(Task):
         self._held_out = data.plan(held_out, size, None, None)
 
     def summary(self) -> str:
-        """Return the numbers of pictures and labels, and the loss."""
-        return f"{len(self._labels)} pictures of {len(np.unique(self._labels))} labels, {self._metric.loss}"
+        """Return the numbers of images and labels, and the loss."""
+        return f"{len(self._labels)} images of {len(np.unique(self._labels))} labels, {self._metric.loss}"
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
         """Return the network's optimizer, and that of the loss's weights where it has some."""
@@ -96,16 +96,16 @@ class ImageTask(Task):
         return made
 
     def plan(self, generator: np.random.Generator) -> Sequence[np.ndarray]:
-        """Draw which pictures stand in which batch."""
+        """Draw which images stand in which batch."""
         together = self._metric.num_items_per_class if self._metric.samples_classes else None
         return self._data.plan(self._rows, self.batch_size, together, generator)
 
     def held_out(self) -> Sequence[np.ndarray]:
-        """Return the held-out pictures, those of a label side by side."""
+        """Return the held-out images, those of a label side by side."""
         return self._held_out
 
     def fetch(self, planned: np.ndarray, process: int = 0, processes: int = 1) -> Batch:
-        """Return pictures and labels."""
+        """Return images and labels."""
         pixels, labels = self._data.fetch(share(planned, process, processes))
         described = f"the labels {[self._data.names[label] for label in labels[:3]]}"
         return Batch(torch.from_numpy(pixels), (), (torch.from_numpy(labels),), described)
@@ -123,7 +123,7 @@ class ImageTask(Task):
 
 
 def _split(data: ImageData, config: RunConfig, *, by_label: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows to train on and those held out, the latter by label; whole labels, or pictures of any."""
+    """Return the rows to train on and those held out, the latter by label; whole labels, or images of any."""
     share = config.val_split
     if not share:
         return np.arange(len(data)), np.empty(0, dtype=np.int64)
@@ -137,7 +137,7 @@ def _split(data: ImageData, config: RunConfig, *, by_label: bool) -> tuple[np.nd
     if min(len(np.unique(data.labels[side])) for side in (held_out, ~held_out)) < 2:
         raise InvalidInput(
             f"val_split must leave two labels on each side. Got {share:g} of {len(data.names)} labels, "
-            f"{len(data)} pictures. Choose another share."
+            f"{len(data)} images. Choose another share."
         )
     rows = np.flatnonzero(held_out)
     return np.flatnonzero(~held_out), rows[np.argsort(data.labels[rows], kind="stable")]

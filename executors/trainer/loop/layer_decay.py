@@ -25,7 +25,7 @@ def depths(network: nn.Module) -> dict[str, int]:
     """Return the depth of each parameter in its tower, by name, 0 for what lies above all layers.
 
     Args:
-        network: a CLIP of open_clip, a model of pictures, or any other, all of which is at depth 0; wrapped by peft,
+        network: a CLIP of open_clip, a model of images, or any other, all of which is at depth 0; wrapped by peft,
             torch.compile or DistributedDataParallel or not.
     """
     names = [name for name, _ in network.named_parameters()]

@@ -22,7 +22,7 @@ class Batch:
     pixels: torch.Tensor
     """(batch, 3, size, size) uint8"""
     inputs: tuple[torch.Tensor, ...]
-    """What the network takes beside the pictures, each (batch, ...)."""
+    """What the network takes beside the images, each (batch, ...)."""
     keys: tuple[torch.Tensor, ...]
     """What the loss takes beside the network's outputs, each (batch,) int64."""
     described: str
@@ -48,7 +48,7 @@ class Task(ABC):
     model: Model
     """Tuned in place."""
     network: nn.Module
-    """(batch, 3, size, size) float32 pictures and `Batch.inputs` -> `Outputs`; holds all that is trained."""
+    """(batch, 3, size, size) float32 images and `Batch.inputs` -> `Outputs`; holds all that is trained."""
     unit: str
     """What a batch is made of, in the plural."""
     batch_size: int

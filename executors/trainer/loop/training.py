@@ -220,7 +220,7 @@ class Training:
         )
 
     def _on_device(self, batch: Batch) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-        """Return what the network takes, the pictures normalised, and what the loss takes beside its outputs."""
+        """Return what the network takes, the images normalised, and what the loss takes beside its outputs."""
         images = normalised(batch.pixels.to(self._device, non_blocking=True), self._mean, self._std)
         inputs, keys = (tuple(tensor.to(self._device) for tensor in side) for side in (batch.inputs, batch.keys))
         return (images, *inputs), keys

@@ -35,7 +35,7 @@ START_SECONDS = 180
 OURS = "open-finetuner"
 
 Ask = Callable[[Sequence[Any]], Awaitable[np.ndarray]]
-"""One request: texts, or pictures as JPEG files -> (documents, dim) float32."""
+"""One request: texts, or images as JPEG files -> (documents, dim) float32."""
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def test_examples_are_shown_as_tables_on_a_terminal(published: Path, capsys: pyt
         run.display_examples(k=0)
 
 
-def test_examples_are_pictures_in_a_notebook() -> None:
+def test_examples_are_images_in_a_notebook() -> None:
     page = examples.as_html(EXAMPLES, 5)
     assert page.count(f'<img src="{PIXEL}"') == 2
     assert page.count("solid green") == 1

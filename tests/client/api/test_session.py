@@ -115,7 +115,7 @@ def test_a_flow_without_http_leaves_the_environment_alone(answered: None, caplog
 UNSUPPORTED: list[tuple[str, Any]] = [
     ("public", True),
 ]
-FOR_PICTURES: list[tuple[str, Any]] = [
+FOR_IMAGES: list[tuple[str, Any]] = [
     ("model_options", {"pooler": "GeM"}),
     ("miner", "TripletMarginMiner"),
     ("freeze", True),
@@ -126,9 +126,9 @@ FOR_PICTURES: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), FOR_PICTURES, ids=lambda value: str(value)[:20])
-def test_what_is_for_pictures_is_refused_for_a_clip(name: str, value: Any) -> None:
-    with pytest.raises(InvalidInput, match=f"{name} is for models of pictures. Got .* for clip-mini"):
+@pytest.mark.parametrize(("name", "value"), FOR_IMAGES, ids=lambda value: str(value)[:20])
+def test_what_is_for_images_is_refused_for_a_clip(name: str, value: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"{name} is for models of images. Got .* for clip-mini"):
         finetuner.fit("clip-mini", "pairs", loss="CLIPLoss", **{name: value})
 
 

@@ -100,7 +100,7 @@ def test_what_is_pushed_is_pulled(room: Room, jpeg: Jpeg, monkeypatch: pytest.Mo
     assert [document.tags for document in pulled] == [document.tags for document in pairs]
 
 
-def test_local_pictures_travel_inside(room: Room, jpeg: Jpeg, tmp_path: Path) -> None:
+def test_local_images_travel_inside(room: Room, jpeg: Jpeg, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
     pair = Document(chunks=[Document(text="a"), Document(uri=str(tmp_path / "a.jpg"))])
     push_documents(room, "colours", DocumentArray([pair]))
@@ -112,13 +112,13 @@ def test_local_pictures_travel_inside(room: Room, jpeg: Jpeg, tmp_path: Path) ->
     ("broken", "expected"),
     [
         (Document(id="b", chunks=[Document(text="a")]), r"document 2 \(b\): pair must have two chunks"),
-        (make_pair("a", b"no picture"), r"document 2 \(.*\): image must be a picture file"),
+        (make_pair("a", b"no image"), r"document 2 \(.*\): image must be an image file"),
         (
             Document(id="b", chunks=[Document(text="a"), Document(uri="/no/such")]),
             r"document 2 \(b\): uri must be a readable",
         ),
     ],
-    ids=["one side", "no picture", "no file"],
+    ids=["one side", "no image", "no file"],
 )
 def test_a_broken_pair_ends_the_push_and_no_dataset_is_made(
     room: Room, jpeg: Jpeg, broken: Document, expected: str, monkeypatch: pytest.MonkeyPatch
@@ -156,14 +156,14 @@ def test_a_push_that_broke_off_sends_the_rest(room: Room, monkeypatch: pytest.Mo
 def test_files_that_change_while_they_are_sent_make_no_dataset(
     room: Room, jpeg: Jpeg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = iter([jpeg(0), jpeg(1)])
-    monkeypatch.setattr("finetuner.api.upload.read_local", lambda uri: next(pictures))
+    images = iter([jpeg(0), jpeg(1)])
+    monkeypatch.setattr("finetuner.api.upload.read_local", lambda uri: next(images))
     with pytest.raises(InvalidInput, match="Got another: files have changed"):
         push_documents(room, "colours", DocumentArray([Document(uri="/a.jpg")]))
     assert room.datasets.all() == []
 
 
-def test_labelled_pictures_behind_paths_travel_inside(room: Room, jpeg: Jpeg, tmp_path: Path) -> None:
+def test_labelled_images_behind_paths_travel_inside(room: Room, jpeg: Jpeg, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
     given = Document(uri=str(tmp_path / "a.jpg"), tags={"finetuner_label": "a"})
     made = push_documents(room, "colours", DocumentArray([given]))
@@ -171,8 +171,8 @@ def test_labelled_pictures_behind_paths_travel_inside(room: Room, jpeg: Jpeg, tm
     assert (pulled.blob, pulled.uri, pulled.tags) == (jpeg(0), given.uri, given.tags)
     assert not given.blob
     assert made["kind"] == "labelled"
-    (tmp_path / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(InvalidDocument, match=r"document 0 \(.*\): image must be a picture file"):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(InvalidDocument, match=r"document 0 \(.*\): image must be an image file"):
         push_documents(room, "colours", DocumentArray([given]))
 
 

@@ -14,13 +14,13 @@ import torch
 
 from finetuner.artifacts.manifest import Manifest
 from finetuner.artifacts.publish import publish_artifact
-from finetuner.catalogue import Picture, fashion
+from finetuner.catalogue import CatalogueImage, fashion
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS
 from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.folder import Workspace
 
-PICTURES = list(fashion("test", items=12))
+IMAGES = list(fashion("test", items=12))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,40 +33,40 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Picture]:
-    """Twelve garments, two pictures each, side by side."""
-    return PICTURES
+def images() -> list[CatalogueImage]:
+    """Twelve garments, two images each, side by side."""
+    return IMAGES
 
 
-def karpathy_image(number: int, picture: Picture, split: str, below: str = "") -> dict[str, Any]:
+def karpathy_image(number: int, image: CatalogueImage, split: str, below: str = "") -> dict[str, Any]:
     """One image as Karpathy's files describe it, with an English and a German caption."""
     sentences = [
         {"tokens": caption.lower().split(), "raw": f" {caption}", "imgid": number, "sentid": 2 * number + position}
-        for position, caption in enumerate(picture.captions.values())
+        for position, caption in enumerate(image.captions.values())
     ]
-    image = {
+    entry = {
         "sentids": [sentence["sentid"] for sentence in sentences],
         "imgid": number,
         "sentences": sentences,
         "split": split,
-        "filename": f"{picture.name}.jpg",
+        "filename": f"{image.name}.jpg",
     }
-    return image | ({"filepath": below, "cocoid": 100 + number} if below else {})
+    return entry | ({"filepath": below, "cocoid": 100 + number} if below else {})
 
 
 @pytest.fixture
 def karpathy(tmp_path: Path) -> Callable[..., Path]:
-    """Return the maker of a set: its file's name, folder of pictures, and (split, filepath) of one picture each."""
+    """Return the maker of a set: its file's name, folder of images, and (split, filepath) of one image each."""
 
     def make(name: str, folder: str, *places: tuple[str, str]) -> Path:
         root = tmp_path / name
-        images = []
-        for number, ((split, below), picture) in enumerate(zip(places, PICTURES, strict=False)):
-            images.append(karpathy_image(number, picture, split, below))
-            path = root / folder / below / f"{picture.name}.jpg"
+        entries = []
+        for number, ((split, below), image) in enumerate(zip(places, IMAGES, strict=False)):
+            entries.append(karpathy_image(number, image, split, below))
+            path = root / folder / below / f"{image.name}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture.jpeg)
-        (root / f"dataset_{name}.json").write_text(json.dumps({"images": images, "dataset": name}))
+            path.write_bytes(image.jpeg)
+        (root / f"dataset_{name}.json").write_text(json.dumps({"images": entries, "dataset": name}))
         return root
 
     return make
@@ -74,7 +74,7 @@ def karpathy(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def flickr8k(karpathy: Callable[..., Path]) -> Path:
-    """Eight pictures to train on, four to validate on, twelve to test on."""
+    """Eight images to train on, four to validate on, twelve to test on."""
     splits = ["train"] * 8 + ["val"] * 4 + ["test"] * 12
     return karpathy("flickr8k", "Flicker8k_Dataset", *((split, "") for split in splits))
 
@@ -85,7 +85,7 @@ def fashion12k(tmp_path: Path) -> Path:
     root = tmp_path / "fashion12k"
     (root / "data").mkdir(parents=True)
     kind = pa.schema([("text", pa.string()), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])
-    for split, part in (("train", PICTURES[:16]), ("test", PICTURES[16:])):
+    for split, part in (("train", IMAGES[:16]), ("test", IMAGES[16:])):
         rows = [{"text": one.captions["de"], "image": {"bytes": one.jpeg, "path": f"{one.name}.jpg"}} for one in part]
         path = root / "data" / f"{split}-00000-of-00001-4c3f5333e9df536a.parquet"
         pq.write_table(pa.Table.from_pylist(rows, schema=kind), path)
@@ -94,13 +94,13 @@ def fashion12k(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ukbench(tmp_path: Path) -> Path:
-    """Three objects to train on and three to test on; the two pictures of a garment stand in for four."""
+    """Three objects to train on and three to test on; the two images of a garment stand in for four."""
     root = tmp_path / "ukbench" / "full"
     root.mkdir(parents=True)
-    for number, picture in enumerate(PICTURES[:12]):
+    for number, image in enumerate(IMAGES[:12]):
         for start, first in ((0, 0), (1_000, 12)):
             (root / f"ukbench{start + number:05d}.jpg").write_bytes(
-                PICTURES[first + number].jpeg if start else picture.jpeg
+                IMAGES[first + number].jpeg if start else image.jpeg
             )
     return root.parent
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from finetuner.artifacts.archive import zip_artifact
 from finetuner.artifacts.manifest import MANIFEST, sealed
 from finetuner.benchmark.benchmark import Benchmark
-from finetuner.catalogue import Picture
+from finetuner.catalogue import CatalogueImage
 from finetuner.cli.main import app
 from finetuner.contract.environment import STAND_INS
 from finetuner.documents.images import decode
@@ -44,12 +44,12 @@ def naive_scores(relevance: list[list[bool]], limit: int) -> dict[str, float]:
     }
 
 
-def naive_pairs(pictures: list[Picture], languages: tuple[str, ...]) -> dict[str, float]:
-    """Every caption against every picture, and back, one after the other."""
+def naive_pairs(images: list[CatalogueImage], languages: tuple[str, ...]) -> dict[str, float]:
+    """Every caption against every image, and back, one after the other."""
     model = load_row(find_backbone("clip-mini"))
-    owner = [number for number in range(len(pictures)) for _ in languages]
-    text = model.encode_texts([one.captions[language] for one in pictures for language in languages]).astype(np.float64)
-    vision = [model.encode_images([decode(one.jpeg)])[0].astype(np.float64) for one in pictures]
+    owner = [number for number in range(len(images)) for _ in languages]
+    text = model.encode_texts([one.captions[language] for one in images for language in languages]).astype(np.float64)
+    vision = [model.encode_images([decode(one.jpeg)])[0].astype(np.float64) for one in images]
     forward = [
         [row == owner[query] for row in sorted(range(len(vision)), key=lambda row: -float(text[query] @ vision[row]))]
         for query in range(len(text))
@@ -65,32 +65,34 @@ def naive_pairs(pictures: list[Picture], languages: tuple[str, ...]) -> dict[str
     return scores
 
 
-def test_zero_shot_figures_are_those_of_a_plain_loop(flickr8k: Path, pictures: list[Picture], tmp_path: Path) -> None:
+def test_zero_shot_figures_are_those_of_a_plain_loop(
+    flickr8k: Path, images: list[CatalogueImage], tmp_path: Path
+) -> None:
     output = tmp_path / "out"
     printed = run("flickr8k", str(flickr8k), "--model", "clip-mini", "--output", str(output))
     (row,) = rows(output)
-    expected = naive_pairs(pictures[12:], ("en", "de"))
+    expected = naive_pairs(images[12:], ("en", "de"))
     assert {name: row["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-6)
-    assert (row["pictures"], row["texts"], row["published_pictures"], row["limit"]) == (12, 24, 1000, 20)
+    assert (row["images"], row["texts"], row["published_images"], row["limit"]) == (12, 24, 1000, 20)
     assert (row["set"], row["split"], row["model"], row["stage"]) == ("flickr8k", "test", "clip-mini", "zero-shot")
     assert str(output / "benchmark.md") in printed
     assert 0 < expected["text_to_image_recall_at_1"] < 1
 
 
 def test_fashion12k_figures_are_those_of_a_plain_loop(
-    fashion12k: Path, pictures: list[Picture], tmp_path: Path
+    fashion12k: Path, images: list[CatalogueImage], tmp_path: Path
 ) -> None:
     run("fashion12k", str(fashion12k), "--model", "clip-mini", "--output", str(tmp_path))
-    expected = naive_pairs(pictures[16:], ("de",))
+    expected = naive_pairs(images[16:], ("de",))
     assert {name: rows(tmp_path)[0]["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
 def test_ukbench_figures_are_those_of_a_plain_loop(
-    ukbench: Path, pictures: list[Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ukbench: Path, images: list[CatalogueImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(STAND_INS, "resnet50=resnet-mini-random")
     run("ukbench", str(ukbench), "--model", "resnet50", "--output", str(tmp_path))
-    vectors = load_row(find_backbone("resnet50")).encode_images([decode(one.jpeg) for one in pictures[12:]])
+    vectors = load_row(find_backbone("resnet50")).encode_images([decode(one.jpeg) for one in images[12:]])
     index = [number for number in range(12) if number % 4]
     relevance = [
         [row // 4 == query // 4 for row in sorted(index, key=lambda row: -float(vectors[query] @ vectors[row]))]
@@ -99,7 +101,7 @@ def test_ukbench_figures_are_those_of_a_plain_loop(
     (row,) = rows(tmp_path)
     expected = naive_scores(relevance, 3)
     assert {name: row["metrics"][name] for name in expected} == pytest.approx(expected)
-    assert (row["model"], row["pictures"], row["texts"], row["limit"]) == ("resnet-mini-random", 12, 0, 3)
+    assert (row["model"], row["images"], row["texts"], row["limit"]) == ("resnet-mini-random", 12, 0, 3)
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
@@ -175,7 +177,7 @@ def test_nothing_is_written_where_something_is_wrong(flickr8k: Path, tmp_path: P
         CliRunner().invoke(app, ["benchmark", *arguments, "--device", "gpu"], catch_exceptions=False)
     next((flickr8k / "Flicker8k_Dataset").iterdir()).unlink()
     for path in sorted((flickr8k / "Flicker8k_Dataset").iterdir()):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     with pytest.raises(InvalidDocument, match=r"Got 12 that cannot be used"):
         run(*arguments)
     assert not output.exists()
@@ -206,16 +208,16 @@ def test_another_file_is_not_overwritten(flickr8k: Path, tmp_path: Path, content
     assert (tmp_path / "benchmark.json").read_text() == content
 
 
-def test_skipped_entries_show_in_the_count(flickr8k: Path, pictures: list[Picture], tmp_path: Path) -> None:
-    (flickr8k / "Flicker8k_Dataset" / f"{pictures[-1].name}.jpg").unlink()
+def test_skipped_entries_show_in_the_count(flickr8k: Path, images: list[CatalogueImage], tmp_path: Path) -> None:
+    (flickr8k / "Flicker8k_Dataset" / f"{images[-1].name}.jpg").unlink()
     arguments = ["flickr8k", str(flickr8k), "--model", "clip-mini", "--output", str(tmp_path)]
     with pytest.warns(UserWarning, match="left out 1 entries"):
         run(*arguments, "--on-error", "skip")
-    assert (rows(tmp_path)[0]["pictures"], rows(tmp_path)[0]["texts"]) == (11, 22)
+    assert (rows(tmp_path)[0]["images"], rows(tmp_path)[0]["texts"]) == (11, 22)
     assert rows(tmp_path)[0]["command"].endswith("--on-error skip")
 
 
 def test_coco_is_scored_from_filepaths(karpathy: Callable[..., Path], tmp_path: Path) -> None:
     root = karpathy("coco", ".", *[("test", "val2014")] * 4, ("restval", "val2014"))
     run("coco", str(root), "--model", "clip-mini", "--output", str(tmp_path))
-    assert (rows(tmp_path)[0]["pictures"], rows(tmp_path)[0]["texts"]) == (4, 8)
+    assert (rows(tmp_path)[0]["images"], rows(tmp_path)[0]["texts"]) == (4, 8)

@@ -99,8 +99,8 @@ def test_plural_garments_take_no_article_and_german_plural_endings() -> None:
 
 
 def test_captions_are_tidy_sentences() -> None:
-    for picture in fashion("test", items=40):
-        for caption in picture.captions.values():
+    for image in fashion("test", items=40):
+        for caption in image.captions.values():
             assert caption[0].isupper(), caption
             assert not re.search(r"  | ,|[ ,]$", caption), caption
             assert not re.search(r"\ba [aeio]", caption), caption
@@ -117,8 +117,8 @@ def test_the_shapes_never_name_a_garment() -> None:
     garments += [word for words in GERMAN.values() for word, _ in words]
     garments += [word for word, _ in GERMAN_COMPOUNDS.values()] + ["sleeve", "ärmel", "collar", "kragen"]
     named = re.compile("|".join(rf"\b{re.escape(word.lower())}" for word in garments))
-    for picture in shapes(200):
-        for caption in picture.captions.values():
+    for image in shapes(200):
+        for caption in image.captions.values():
             assert not named.search(caption.lower()), caption
 
 

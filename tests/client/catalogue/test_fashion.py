@@ -1,4 +1,4 @@
-"""The fashion catalogue: the same for the same seed, split by item, real pictures, honest errors."""
+"""The fashion catalogue: the same for the same seed, split by item, real images, honest errors."""
 
 import io
 import subprocess
@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetuner.catalogue import Picture, fashion
+from finetuner.catalogue import CatalogueImage, fashion
 from finetuner.catalogue.designs import GARMENTS, SPLITS, designs, split_of
 from finetuner.catalogue.drawing.canvas import Canvas, Pose
 from finetuner.catalogue.drawing.garments import parts
 from finetuner.catalogue.drawing.occlusions import BEHIND, IN_FRONT, occlude
 from finetuner.catalogue.drawing.photograph import SIDE
 from finetuner.catalogue.drawing.pieces import Cut
-from finetuner.catalogue.fashion import ITEMS, PICTURES_PER_ITEM
+from finetuner.catalogue.fashion import IMAGES_PER_ITEM, ITEMS
 
 FINGERPRINT = """
 import hashlib
 from finetuner.catalogue import fashion
 digest = hashlib.sha256()
 for split in {splits}:
-    for picture in fashion(split, items=3):
+    for image in fashion(split, items=3):
         if split == "test":
-            digest.update(picture.name.encode() + picture.jpeg + repr(dict(picture.captions)).encode())
+            digest.update(image.name.encode() + image.jpeg + repr(dict(image.captions)).encode())
 print(digest.hexdigest())
 """
 
@@ -43,13 +43,13 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process_and_order() -> None:
     assert fingerprint(("test",), "1") == fingerprint(("train", "validation", "test"), "2")
 
 
-def test_another_seed_gives_other_pictures() -> None:
+def test_another_seed_gives_other_images() -> None:
     first, other = next(fashion("test")), next(fashion("test", seed=1))
     assert first.jpeg != other.jpeg
 
 
 def test_asking_for_more_items_does_not_change_the_first() -> None:
-    assert list(fashion("validation", items=2)) == list(fashion("validation", items=5))[: 2 * PICTURES_PER_ITEM]
+    assert list(fashion("validation", items=2)) == list(fashion("validation", items=5))[: 2 * IMAGES_PER_ITEM]
 
 
 def test_no_design_is_in_two_splits_or_twice_in_one() -> None:
@@ -69,32 +69,32 @@ def test_a_design_keeps_its_split_under_every_seed() -> None:
 
 
 def test_items_have_the_ids_of_their_split() -> None:
-    items = {split: {picture.item for picture in fashion(split, items=8)} for split in SPLITS}
+    items = {split: {image.item for image in fashion(split, items=8)} for split in SPLITS}
     assert sum(len(ids) for ids in items.values()) == len(set.union(*items.values())) == 24
 
 
-def test_every_item_has_two_different_pictures_with_stable_names() -> None:
-    pictures = list(fashion("validation", items=4))
-    assert [picture.name for picture in pictures[:2]] == [f"{pictures[0].item}-1", f"{pictures[0].item}-2"]
-    for first, second in zip(pictures[::2], pictures[1::2], strict=True):
+def test_every_item_has_two_different_images_with_stable_names() -> None:
+    images = list(fashion("validation", items=4))
+    assert [image.name for image in images[:2]] == [f"{images[0].item}-1", f"{images[0].item}-2"]
+    for first, second in zip(images[::2], images[1::2], strict=True):
         assert first.item == second.item
         assert first.jpeg != second.jpeg
 
 
-def test_pictures_are_small_rgb_jpegs_with_something_on_them() -> None:
-    for picture in fashion("test", items=10):
-        image = Image.open(io.BytesIO(picture.jpeg))
+def test_images_are_small_rgb_jpegs_with_something_on_them() -> None:
+    for image in fashion("test", items=10):
+        image = Image.open(io.BytesIO(image.jpeg))
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (SIDE, SIDE))
-        assert len(picture.jpeg) < 12_000
+        assert len(image.jpeg) < 12_000
         assert np.asarray(image, dtype=np.float32).std() > 5
 
 
-def test_a_picture_is_frozen_and_captioned_in_both_languages() -> None:
-    picture = next(fashion("train"))
-    assert isinstance(picture, Picture)
-    assert set(picture.captions) == {"en", "de"}
+def test_an_image_is_frozen_and_captioned_in_both_languages() -> None:
+    image = next(fashion("train"))
+    assert isinstance(image, CatalogueImage)
+    assert set(image.captions) == {"en", "de"}
     with pytest.raises(AttributeError):
-        picture.item = "other"  # type: ignore[misc]
+        image.item = "other"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("split", ["", "Train", "dev"])
@@ -110,7 +110,7 @@ def test_too_few_or_too_many_items_are_an_error_at_once(items: int) -> None:
 
 
 @pytest.mark.parametrize("garment", GARMENTS)
-def test_every_garment_is_cut_from_fabric_within_the_picture(garment: str) -> None:
+def test_every_garment_is_cut_from_fabric_within_the_image(garment: str) -> None:
     choices = GARMENTS[garment]
     for sleeve in choices.sleeve:
         for length in choices.length:

@@ -123,7 +123,7 @@ def test_a_monitor_that_nobody_reports_is_refused_with_what_to_do(
     [
         ([SEED], False, [PREFIX]),
         ([EvaluationCallback("pairs")], False, [PREFIX]),
-        ([EvaluationCallback("pictures", model="clip-vision")], True, ["clip-vision_"]),
+        ([EvaluationCallback("images", model="clip-vision")], True, ["clip-vision_"]),
         ([SEED, WiSEFTCallback(), SEED, SEED], False, [PREFIX, f"2_{PREFIX}", f"3_{PREFIX}"]),
         ([SEED], True, [f"2_{PREFIX}"]),
         ([EvaluationCallback("q", caption="de"), EvaluationCallback("q", caption="en")], False, ["de_", "en_"]),
@@ -154,7 +154,7 @@ def test_the_towers_of_both_sides(models: dict[str, Any], towers: tuple[str, str
     assert search_towers(EvaluationCallback("queries", **models), TOWERS) == towers
 
 
-def test_a_model_of_pictures_searches_pictures_and_names_its_metrics() -> None:
+def test_a_model_of_images_searches_images_and_names_its_metrics() -> None:
     callback = EvaluationCallback("queries", "index", limit=3)
     assert search_towers(callback, ("resnet50",)) == ("resnet50", "resnet50")
     assert metric_prefixes([callback], ("resnet50",), has_eval_data=False) == ["resnet50_"]

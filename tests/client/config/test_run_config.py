@@ -158,7 +158,7 @@ def test_a_memory_must_hold_a_batch() -> None:
     fields = {"model": "resnet-base", "loss": "TripletMarginLoss", "batch_size": 30}
     for size, processes, batch in ((29, 1, 30), (31, 4, 32)):
         given = {"loss_options": {"memory_size": size}, "training_options": {"num_processes": processes}}
-        with pytest.raises(InvalidInput, match=f"must be at least a batch, {batch} pictures. Got {size}. Raise it"):
+        with pytest.raises(InvalidInput, match=f"must be at least a batch, {batch} images. Got {size}. Raise it"):
             RunConfig.from_dict(GOOD | fields | given)
     for size in (0, 30, 64.0):  # a float, as it arrives through protobuf
         config = RunConfig.from_dict(GOOD | fields | {"loss_options": {"memory_size": size}})

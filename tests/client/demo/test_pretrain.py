@@ -26,7 +26,7 @@ def test_a_few_steps_write_a_loadable_repeatable_model(tmp_path: Path, monkeypat
     assert type(model) is open_clip.CLIP
 
 
-def test_pictures_are_moved_and_normalised_only() -> None:
+def test_images_are_moved_and_normalised_only() -> None:
     plain = torch.full((2, 3, SIDE, SIDE), 255, dtype=torch.uint8)
     moved = pretrain._shifted(plain, Random(0))
     assert moved.shape == plain.shape

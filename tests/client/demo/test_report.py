@@ -19,7 +19,7 @@ SUMMARY: dict[str, Any] = {
     "artifact_id": "0123456789abcdef01234567",
     "model": "clip-mini",
     "train_pairs": 10,
-    "test_pictures": 4,
+    "test_images": 4,
     "chance_recall_at_5": 0.125,
     "languages": {"en": {"before": 0.25, "after": 0.75}, "de": {"before": 0.2, "after": 0.6}},
     "seconds": {"fit": 12.4, "total": 20.0},

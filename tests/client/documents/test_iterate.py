@@ -26,7 +26,7 @@ def test_the_first_wrong_document_is_named_after_the_good_ones() -> None:
         next(found)
 
 
-def test_pairs_and_labelled_pictures_are_read_no_sooner_than_asked_for() -> None:
+def test_pairs_and_labelled_images_are_read_no_sooner_than_asked_for() -> None:
     read: list[int] = []
 
     def documents(document: Document) -> Iterator[Document]:

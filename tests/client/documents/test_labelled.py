@@ -1,4 +1,4 @@
-"""Labelled pictures in documents."""
+"""Labelled images in documents."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import pytest
 from docarray import Document
 
 from finetuner.documents.images import decode
-from finetuner.documents.labelled import LabelledPicture, read_label, read_labelled
+from finetuner.documents.labelled import LabelledImage, read_label, read_labelled
 from finetuner.exceptions import InvalidDocument
 
 TENSOR = np.full((4, 5, 3), 7, dtype=np.uint8)
 
 
-def test_pictures_come_as_blob_tensor_or_data_uri() -> None:
+def test_images_come_as_blob_tensor_or_data_uri() -> None:
     blob = Document(blob=b"bytes", tags={"finetuner_label": "a"})
     tensor = Document(tensor=TENSOR, tags={"finetuner_label": 3})
     uri = Document(uri="data:image/png;base64,Ynl0ZXM=", tags={"finetuner_label": 0})
     first, second, third = read_labelled([blob, tensor, uri])
-    assert first == LabelledPicture(b"bytes", "a")
+    assert first == LabelledImage(b"bytes", "a")
     assert second.label == "3"
     np.testing.assert_array_equal(np.asarray(decode(second.image)), TENSOR)
-    assert third == LabelledPicture(b"bytes", "0")
+    assert third == LabelledImage(b"bytes", "0")
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def test_labels_survive_protobuf() -> None:
         (Document(blob=b"x", tags={"finetuner_label": ""}), "must have the tag"),
         (Document(text="a shirt", tags={"finetuner_label": "a"}), "Got a text"),
         (Document(chunks=[Document(), Document()], tags={"finetuner_label": "a"}), "Got 2 chunks"),
-        (Document(uri="picture.jpg", tags={"finetuner_label": "a"}), "blob or tensor"),
+        (Document(uri="image.jpg", tags={"finetuner_label": "a"}), "blob or tensor"),
         (Document(tags={"finetuner_label": "a"}), "blob or tensor"),
         (Document(tensor=np.zeros(3), tags={"finetuner_label": "a"}), "tensor must be"),
     ],
 )
-def test_what_is_no_labelled_picture_is_named(document: Document, message: str) -> None:
+def test_what_is_no_labelled_image_is_named(document: Document, message: str) -> None:
     good = Document(blob=b"x", tags={"finetuner_label": "a"})
     with pytest.raises(InvalidDocument, match=rf"document 1 \({document.id}\): .*{message}"):
         read_labelled([good, document])

@@ -16,7 +16,7 @@ from finetuner.documents.uris import read_local
 from finetuner.exceptions import InvalidDocument
 
 TEXT = Document(text="a red dress", modality="text")
-PICTURE = Document(blob=b"picture", modality="image")
+IMAGE = Document(blob=b"image", modality="image")
 
 
 def refuse(uri: str) -> bytes:
@@ -43,8 +43,8 @@ def test_the_sides_are_known_by_modality_or_by_content(chunks: list[Document]) -
 
 def test_tags_of_a_side_count_where_the_parent_has_none() -> None:
     text = Document(text="a", tags={"finetuner_label": "of the text", "language": "en"})
-    assert read_pair(Document(chunks=[text, PICTURE])) == Pair("a", b"picture", "of the text", "en")
-    parent = Document(chunks=[text, PICTURE], tags={"finetuner_label": "of the parent"})
+    assert read_pair(Document(chunks=[text, IMAGE])) == Pair("a", b"image", "of the text", "en")
+    parent = Document(chunks=[text, IMAGE], tags={"finetuner_label": "of the parent"})
     assert read_pair(parent).label == "of the parent"
 
 
@@ -54,8 +54,8 @@ def test_relevance_goes_by_label(label: Any, key: str) -> None:
 
 
 @pytest.mark.parametrize("tags", [{}, {"finetuner_label": ""}, {"finetuner_label": None, "language": None}])
-def test_relevance_goes_by_picture_where_there_is_no_label(tags: dict[str, Any]) -> None:
-    pairs = [read_pair(make_pair(text, picture, tags)) for text, picture in (("a", b"x"), ("b", b"x"), ("a", b"y"))]
+def test_relevance_goes_by_image_where_there_is_no_label(tags: dict[str, Any]) -> None:
+    pairs = [read_pair(make_pair(text, image, tags)) for text, image in (("a", b"x"), ("b", b"x"), ("a", b"y"))]
     assert pairs[0].relevance_key == pairs[1].relevance_key != pairs[2].relevance_key
     assert pairs[0].language == ""
 
@@ -65,13 +65,13 @@ def test_relevance_goes_by_picture_where_there_is_no_label(tags: dict[str, Any])
     [
         ([], "one text and one image. Got 0 text and 0 image"),
         ([TEXT], "Got 1 text and 0 image"),
-        ([PICTURE], "Got 0 text and 1 image"),
-        ([TEXT, Document(text="b"), PICTURE], "Got 2 text and 1 image"),
-        ([TEXT, PICTURE, Document(blob=b"y")], "Got 1 text and 2 image"),
-        ([Document(text="", modality="text"), PICTURE], "caption. Got an empty text"),
-        ([Document(text=" \n", modality="text"), PICTURE], "caption. Got an empty text"),
+        ([IMAGE], "Got 0 text and 1 image"),
+        ([TEXT, Document(text="b"), IMAGE], "Got 2 text and 1 image"),
+        ([TEXT, IMAGE, Document(blob=b"y")], "Got 1 text and 2 image"),
+        ([Document(text="", modality="text"), IMAGE], "caption. Got an empty text"),
+        ([Document(text=" \n", modality="text"), IMAGE], "caption. Got an empty text"),
         ([TEXT, Document(modality="image")], "image side with blob, tensor or uri. Got none"),
-        ([TEXT, Document(uri="/a/picture.jpg")], "must carry its picture as blob"),
+        ([TEXT, Document(uri="/a/image.jpg")], "must carry its image as blob"),
     ],
 )
 def test_a_broken_pair_is_refused_with_its_position(chunks: list[Document], expected: str) -> None:
@@ -81,8 +81,8 @@ def test_a_broken_pair_is_refused_with_its_position(chunks: list[Document], expe
     assert str(caught.value).startswith("document 1 (broken): pair must")
 
 
-def test_a_picture_behind_a_path_travels_inside(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
-    path = tmp_path / "picture.jpg"
+def test_an_image_behind_a_path_travels_inside(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+    path = tmp_path / "image.jpg"
     path.write_bytes(jpeg(1))
     document = Document(chunks=[TEXT, Document(uri=str(path), tags={"shop": "x"})], tags={"finetuner_label": "l"})
     done = packed(document, read_local)
@@ -103,7 +103,7 @@ def test_a_uri_is_read_once(jpeg: Callable[[int], bytes]) -> None:
     assert read == ["http://x/y.jpg"]
 
 
-def test_a_stored_pair_may_hold_its_picture_as_tensor() -> None:
+def test_a_stored_pair_may_hold_its_image_as_tensor() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     pair = read_pair(Document(chunks=[TEXT, Document(tensor=pixels)]))
     assert np.array_equal(np.asarray(decode(pair.image)), pixels)
@@ -111,10 +111,10 @@ def test_a_stored_pair_may_hold_its_picture_as_tensor() -> None:
         read_pairs([Document(id="x", chunks=[TEXT, Document(tensor=np.ones(2))])])
 
 
-def test_a_picture_need_not_be_decoded_twice() -> None:
-    with pytest.raises(InvalidDocument, match="image must be a picture file"):
-        packed(Document(chunks=[TEXT, PICTURE]), refuse)
-    assert packed(Document(chunks=[TEXT, PICTURE]), refuse, check=False).chunks[1].blob == b"picture"
+def test_an_image_need_not_be_decoded_twice() -> None:
+    with pytest.raises(InvalidDocument, match="image must be an image file"):
+        packed(Document(chunks=[TEXT, IMAGE]), refuse)
+    assert packed(Document(chunks=[TEXT, IMAGE]), refuse, check=False).chunks[1].blob == b"image"
 
 
 def test_a_tensor_travels_as_png() -> None:
@@ -124,8 +124,8 @@ def test_a_tensor_travels_as_png() -> None:
 
 
 @pytest.mark.parametrize(
-    "picture", [Document(blob=b"no picture"), Document(tensor=np.zeros((3, 3))), Document(uri="data:,x")]
+    "image", [Document(blob=b"no image"), Document(tensor=np.zeros((3, 3))), Document(uri="data:,x")]
 )
-def test_what_cannot_be_decoded_is_not_packed(picture: Document) -> None:
+def test_what_cannot_be_decoded_is_not_packed(image: Document) -> None:
     with pytest.raises(InvalidDocument, match="must be"):
-        packed(Document(chunks=[TEXT, picture]), refuse)
+        packed(Document(chunks=[TEXT, image]), refuse)

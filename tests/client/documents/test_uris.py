@@ -32,14 +32,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def picture(self) -> None:
+    def image(self) -> None:
         self.answer(200, f"{self.path} of {self.headers['Host']}".encode())
 
     def missing(self) -> None:
         self.answer(404)
 
     def redirect(self) -> None:
-        self.answer(302, Location="/picture")
+        self.answer(302, Location="/image")
 
     def circle(self) -> None:
         self.answer(302, Location="/circle")
@@ -102,12 +102,10 @@ def server() -> Iterator[str]:
 
 def test_a_web_address_is_read(server: str) -> None:
     host = server.removeprefix("http://")
-    assert read_any_host(f"{server}/picture?a=b") == f"/picture?a=b of {host}".encode()
-    assert read_local(f"{server}/picture/ä b") == f"/picture/%C3%A4%20b of {host}".encode()
-    assert read_any_host(f"{server}/redirect") == f"/picture of {host}".encode()
-    assert (
-        read_any_host(server.replace("http://", "http://user:secret@") + "/picture") == f"/picture of {host}".encode()
-    )
+    assert read_any_host(f"{server}/image?a=b") == f"/image?a=b of {host}".encode()
+    assert read_local(f"{server}/image/ä b") == f"/image/%C3%A4%20b of {host}".encode()
+    assert read_any_host(f"{server}/redirect") == f"/image of {host}".encode()
+    assert read_any_host(server.replace("http://", "http://user:secret@") + "/image") == f"/image of {host}".encode()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +170,7 @@ def test_a_slow_server_is_given_up_at_the_deadline(server: str, path: str, monke
 def test_a_server_fetches_from_no_private_address(server: str, host: str) -> None:
     port = server.rpartition(":")[2]
     with pytest.raises(ForbiddenUri, match="must be a public address. Got"):
-        read_public(f"http://{host}:{port}/picture")
+        read_public(f"http://{host}:{port}/image")
 
 
 def test_a_redirect_to_a_private_address_is_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +211,7 @@ def test_a_server_refuses_everything_but_the_web(uri: str) -> None:
 
 
 def test_a_client_reads_its_own_files(tmp_path: Path) -> None:
-    path = tmp_path / "a picture ä.jpg"
+    path = tmp_path / "an image ä.jpg"
     path.write_bytes(b"content")
     assert read_local(str(path)) == read_local(path.as_uri()) == b"content"
 

@@ -35,27 +35,27 @@ Jpeg = Callable[[int], bytes]
 
 
 def random_pairs(
-    jpeg: Jpeg, count: int, pictures: int, *, labels: int = 0, languages: tuple[str, ...] = ("",)
+    jpeg: Jpeg, count: int, images: int, *, labels: int = 0, languages: tuple[str, ...] = ("",)
 ) -> list[Pair]:
-    """Return pairs whose label, if any, depends on the picture alone."""
+    """Return pairs whose label, if any, depends on the image alone."""
     generator = random.Random(count)
     pairs = []
     for number in range(count):
-        picture = number if number < pictures else generator.randrange(pictures)
+        image = number if number < images else generator.randrange(images)
         text = " ".join(generator.sample(WORDS, 4))
-        label = f"item {picture % labels}" if labels else ""
-        pairs.append(Pair(text, jpeg(picture), label, languages[number % len(languages)]))
+        label = f"item {image % labels}" if labels else ""
+        pairs.append(Pair(text, jpeg(image), label, languages[number % len(languages)]))
     return pairs
 
 
 def naive(model: Clip, pairs: list[Pair], limit: int) -> dict[str, float]:
-    """Score by comparing every text with every picture, one after the other."""
-    pictures: list[Pair] = []
+    """Score by comparing every text with every image, one after the other."""
+    images: list[Pair] = []
     for pair in pairs:
-        if pair.image not in [other.image for other in pictures]:
-            pictures.append(pair)
+        if pair.image not in [other.image for other in images]:
+            images.append(pair)
     text = [vector.astype(np.float64) for vector in model.encode_texts([pair.text for pair in pairs])]
-    vision = [model.encode_images([decode(pair.image)])[0].astype(np.float64) for pair in pictures]
+    vision = [model.encode_images([decode(pair.image)])[0].astype(np.float64) for pair in images]
 
     def relevant(a: Pair, b: Pair) -> bool:
         return a.label == b.label if a.label else a.image == b.image
@@ -65,21 +65,21 @@ def naive(model: Clip, pairs: list[Pair], limit: int) -> dict[str, float]:
         return sorted(allowed, key=lambda other: -float(own @ others[other]))
 
     scores: dict[str, float] = {}
-    everything = list(range(len(pictures)))
+    everything = list(range(len(images)))
     rows = [
-        [relevant(pair, pictures[row]) for row in ranked(number, True, everything)] for number, pair in enumerate(pairs)
+        [relevant(pair, images[row]) for row in ranked(number, True, everything)] for number, pair in enumerate(pairs)
     ]
     for metric in (*NINE, *TEXTBOOK):
         values = [metric(row[:limit], sum(row)) for row in rows]
         scores[PREFIX + metric.__name__] = sum(values) / len(values)
     for language in ["", *sorted({pair.language for pair in pairs} - {""})]:
         own = [number for number, pair in enumerate(pairs) if language in ("", pair.language)]
-        described = [row for row in everything if any(relevant(pairs[number], pictures[row]) for number in own)]
+        described = [row for row in everything if any(relevant(pairs[number], images[row]) for number in own)]
         for k in (1, 5, 10):
             found = [any(rows[number][:k]) for number in own]
             scores[text_to_image(k, language)] = sum(found) / len(found)
             found = [
-                any(relevant(pairs[text], pictures[row]) for text in ranked(row, False, own)[:k]) for row in described
+                any(relevant(pairs[text], images[row]) for text in ranked(row, False, own)[:k]) for row in described
             ]
             scores[image_to_text(k, language)] = sum(found) / len(found)
     return scores
@@ -89,7 +89,7 @@ def naive(model: Clip, pairs: list[Pair], limit: int) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("labels", "languages"),
     [(0, ("",)), (7, ("",)), (0, ("en", "de")), (7, ("en", "en", "de"))],
-    ids=["captions of a picture", "labels", "captions in two languages", "labels and two languages"],
+    ids=["captions of an image", "labels", "captions in two languages", "labels and two languages"],
 )
 def test_equals_a_plain_loop(mini: Clip, jpeg: Jpeg, labels: int, languages: tuple[str, ...], limit: int) -> None:
     pairs = random_pairs(jpeg, 26, 12, labels=labels, languages=languages)
@@ -97,20 +97,20 @@ def test_equals_a_plain_loop(mini: Clip, jpeg: Jpeg, labels: int, languages: tup
     assert found == {name: pytest.approx(value) for name, value in expected.items()}
 
 
-def test_a_picture_described_in_one_language_only_does_not_count_against_the_other(mini: Clip, jpeg: Jpeg) -> None:
+def test_an_image_described_in_one_language_only_does_not_count_against_the_other(mini: Clip, jpeg: Jpeg) -> None:
     pairs = [Pair("a red dress", jpeg(0), "", "en"), Pair("ein rotes Kleid", jpeg(1), "", "de")]
     found = evaluate_pairs(mini, pairs)
     assert found[image_to_text(1, "en")] == found[image_to_text(1, "de")] == 1.0
 
 
-def test_a_broken_picture_is_left_out_with_its_texts(mini: Clip, jpeg: Jpeg) -> None:
+def test_a_broken_image_is_left_out_with_its_texts(mini: Clip, jpeg: Jpeg) -> None:
     good = random_pairs(jpeg, 12, 6)
     broken = [Pair("a broken one", jpeg(99)[:200], "", ""), Pair("the same again", jpeg(99)[:200], "", "")]
     assert evaluate_pairs(mini, [*good[:5], *broken, *good[5:]]) == evaluate_pairs(mini, good)
 
 
-def test_no_pair_and_no_good_picture_are_refused(mini: Clip) -> None:
+def test_no_pair_and_no_good_image_are_refused(mini: Clip) -> None:
     with pytest.raises(InvalidInput, match="at least one pair. Got none"):
         evaluate_pairs(mini, [])
-    with pytest.raises(InvalidInput, match="at least one picture that can be decoded. Got none"):
-        evaluate_pairs(mini, [Pair("a text", b"no picture")])
+    with pytest.raises(InvalidInput, match="at least one image that can be decoded. Got none"):
+        evaluate_pairs(mini, [Pair("a text", b"no image")])

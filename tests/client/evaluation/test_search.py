@@ -33,7 +33,7 @@ def texts(count: int, labels: int) -> DocumentArray:
     )
 
 
-def pictures(jpeg: Jpeg, count: int, labels: int) -> DocumentArray:
+def images(jpeg: Jpeg, count: int, labels: int) -> DocumentArray:
     return DocumentArray(
         Document(blob=jpeg(number), tags={"finetuner_label": f"item {number % labels}"}) for number in range(count)
     )
@@ -68,8 +68,8 @@ def naive(model: Clip, queries: DocumentArray, index: DocumentArray, options: Ev
 
 
 @pytest.mark.parametrize("limit", [3, 20])
-def test_texts_that_search_pictures_equal_a_plain_loop(mini: Clip, jpeg: Jpeg, limit: int) -> None:
-    queries, index = texts(9, 4), pictures(jpeg, 14, 5)
+def test_texts_that_search_images_equal_a_plain_loop(mini: Clip, jpeg: Jpeg, limit: int) -> None:
+    queries, index = texts(9, 4), images(jpeg, 14, 5)
     options = EvaluationCallback("", limit=limit, batch_size=4, num_workers=2)
     found, examples = evaluate_search(mini, read_search_data(options, TOWERS, queries, index))
     assert found == pytest.approx(naive(mini, queries, index, options))
@@ -77,12 +77,12 @@ def test_texts_that_search_pictures_equal_a_plain_loop(mini: Clip, jpeg: Jpeg, l
 
 
 @pytest.mark.parametrize("exclude_self", [True, False])
-def test_pictures_that_search_themselves_equal_a_plain_loop(mini: Clip, jpeg: Jpeg, exclude_self: bool) -> None:
-    documents = pictures(jpeg, 12, 4)
+def test_images_that_search_themselves_equal_a_plain_loop(mini: Clip, jpeg: Jpeg, exclude_self: bool) -> None:
+    documents = images(jpeg, 12, 4)
     options = EvaluationCallback("", model="clip-vision", exclude_self=exclude_self, limit=5)
     found, _ = evaluate_search(mini, read_search_data(options, TOWERS, documents, None))
     assert found == pytest.approx(naive(mini, documents, documents, options))
-    assert (found["hit_at_k"] == 1) is not exclude_self, "every picture finds itself"
+    assert (found["hit_at_k"] == 1) is not exclude_self, "every image finds itself"
 
 
 def test_pairs_score_as_evaluate_pairs_does(mini: Clip, jpeg: Jpeg) -> None:
@@ -92,15 +92,15 @@ def test_pairs_score_as_evaluate_pairs_does(mini: Clip, jpeg: Jpeg) -> None:
     assert found == pytest.approx({name: expected[PREFIX + name] for name in found})
 
 
-def test_pictures_that_search_texts(mini: Clip, jpeg: Jpeg) -> None:
-    queries, index = pictures(jpeg, 8, 4), texts(9, 4)
+def test_images_that_search_texts(mini: Clip, jpeg: Jpeg) -> None:
+    queries, index = images(jpeg, 8, 4), texts(9, 4)
     options = EvaluationCallback("", model="clip-vision", index_model="clip-text", limit=4)
     found, _ = evaluate_search(mini, read_search_data(options, TOWERS, queries, index))
     assert found == pytest.approx(naive(mini, queries, index, options))
 
 
 def test_a_sample_of_the_queries_is_always_the_same(mini: Clip, jpeg: Jpeg) -> None:
-    queries, index = texts(9, 4), pictures(jpeg, 8, 4)
+    queries, index = texts(9, 4), images(jpeg, 8, 4)
     options = EvaluationCallback("", query_sample_size=3)
     data = read_search_data(options, TOWERS, queries, index)
     assert len(data.queries) == 3
@@ -109,7 +109,7 @@ def test_a_sample_of_the_queries_is_always_the_same(mini: Clip, jpeg: Jpeg) -> N
 
 
 def test_examples_hold_what_the_first_queries_found(mini: Clip, jpeg: Jpeg) -> None:
-    queries, index = texts(9, 4), pictures(jpeg, 8, 4)
+    queries, index = texts(9, 4), images(jpeg, 8, 4)
     options = EvaluationCallback("", gather_examples=True, num_example_queries=2, limit=3)
     data = read_search_data(options, TOWERS, queries, index)
     _, examples = evaluate_search(mini, data)
@@ -124,7 +124,7 @@ def test_examples_hold_what_the_first_queries_found(mini: Clip, jpeg: Jpeg) -> N
 def test_equal_queries_are_told_apart_in_examples(mini: Clip, jpeg: Jpeg) -> None:
     twice = [Document(text="a red dress", tags={"finetuner_label": 1}) for _ in range(2)]
     options = EvaluationCallback("", gather_examples=True)
-    _, examples = evaluate_search(mini, read_search_data(options, TOWERS, twice, pictures(jpeg, 3, 3)))
+    _, examples = evaluate_search(mini, read_search_data(options, TOWERS, twice, images(jpeg, 3, 3)))
     assert list(examples) == ["a red dress", f"a red dress ({twice[1].id})"]
 
 
@@ -132,9 +132,9 @@ def test_equal_queries_are_told_apart_in_examples(mini: Clip, jpeg: Jpeg) -> Non
     ("options", "queries", "message"),
     [
         ({}, [Document(text="a")], r"query_data: document 0 .*text must have the tag 'finetuner_label'"),
-        ({}, [Document(blob=b"x")], r"must be a text for clip-text. Got a picture. Set the .* to 'clip-vision'"),
-        ({"model": "clip-vision"}, [Document(text="a")], r"must be a picture for clip-vision. Got a text"),
-        ({"model": "clip-vision"}, [Document(uri="a.png")], r"picture must be carried as blob, tensor or data URI"),
+        ({}, [Document(blob=b"x")], r"must be a text for clip-text. Got an image. Set the .* to 'clip-vision'"),
+        ({"model": "clip-vision"}, [Document(text="a")], r"must be an image for clip-vision. Got a text"),
+        ({"model": "clip-vision"}, [Document(uri="a.png")], r"image must be carried as blob, tensor or data URI"),
         ({}, [Document(chunks=[Document(text="a")])], r"document 0 .*pair must have two chunks"),
     ],
 )
@@ -145,14 +145,14 @@ def test_a_document_that_cannot_be_a_query_is_named(
         read_search_data(EvaluationCallback("", **options), TOWERS, queries, None)
 
 
-def test_no_document_and_no_good_picture_are_refused(jpeg: Jpeg) -> None:
+def test_no_document_and_no_good_image_are_refused(jpeg: Jpeg) -> None:
     with pytest.raises(InvalidInput, match="query_data must hold at least one document that clip-text can encode"):
         read_search_data(EvaluationCallback(""), TOWERS, [], None)
     with pytest.raises(InvalidInput, match="index_data must hold at least one document that clip-vision can encode"):
-        read_search_data(EvaluationCallback(""), TOWERS, texts(2, 1), [Document(blob=b"no picture")])
+        read_search_data(EvaluationCallback(""), TOWERS, texts(2, 1), [Document(blob=b"no image")])
 
 
-def test_a_picture_may_be_a_tensor_or_a_data_uri(mini: Clip) -> None:
+def test_an_image_may_be_a_tensor_or_a_data_uri(mini: Clip) -> None:
     tensor = np.zeros((32, 32, 3), dtype=np.uint8)
     index = [Document(tensor=tensor, tags={"finetuner_label": "item 0"})]
     index.append(Document(blob=b"broken", tags={"finetuner_label": "item 0"}))
@@ -161,12 +161,12 @@ def test_a_picture_may_be_a_tensor_or_a_data_uri(mini: Clip) -> None:
     assert evaluate_search(mini, data)[0]["hit_at_k"] == 1
 
 
-def test_a_model_of_pictures_searches_pictures(jpeg: Jpeg) -> None:
+def test_a_model_of_images_searches_images(jpeg: Jpeg) -> None:
     preprocess = ImagePreprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     model = build(ImageModelConfig("resnet18", preprocess), "random", "resnet18")
-    queries, index = pictures(jpeg, 4, 4), pictures(jpeg, 8, 4)
+    queries, index = images(jpeg, 4, 4), images(jpeg, 8, 4)
     options = EvaluationCallback("", limit=1)
     found, _ = evaluate_search(model, read_search_data(options, model.towers, queries, index))
-    assert found["precision_at_k"] == 1, "each query is among the pictures itself"
-    with pytest.raises(InvalidDocument, match="must be a picture for resnet18. Got a text. Choose other data"):
+    assert found["precision_at_k"] == 1, "each query is among the images itself"
+    with pytest.raises(InvalidDocument, match="must be an image for resnet18. Got a text. Choose other data"):
         read_search_data(options, model.towers, texts(2, 1), index)

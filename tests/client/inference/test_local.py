@@ -58,7 +58,7 @@ def test_documents_keep_their_identity(vision: InferenceModel, jpeg: Jpeg) -> No
     assert [document.tags["finetuner_artifact"] for document in documents] == ["clip-mini"] * 2
 
 
-def test_one_broken_picture_carries_its_error_and_the_rest_are_embedded(vision: InferenceModel, jpeg: Jpeg) -> None:
+def test_one_broken_image_carries_its_error_and_the_rest_are_embedded(vision: InferenceModel, jpeg: Jpeg) -> None:
     documents = DocumentArray([Document(blob=blob) for blob in (jpeg(0), b"broken", jpeg(1)[:300], jpeg(2))])
     documents[1].embedding = np.ones(3)
     with pytest.warns(UserWarning, match=r"2 of 4 documents are not.*first is document 1: image must be") as seen:
@@ -84,8 +84,8 @@ def test_an_item_that_cannot_be_encoded_is_named(
     text: InferenceModel, vision: InferenceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("text.jpg").write_text("no picture")
-    with pytest.raises(InvalidDocument, match=r"item 0 \('text.jpg'\): image must be a picture file"):
+    Path("text.jpg").write_text("no image")
+    with pytest.raises(InvalidDocument, match=r"item 0 \('text.jpg'\): image must be an image file"):
         encode(vision, ["text.jpg"])
     with pytest.raises(InvalidDocument, match=r"item 0 \('/no/such.jpg'\): uri must be a readable file"):
         encode(vision, ["/no/such.jpg"])
@@ -99,7 +99,7 @@ def test_on_error_says_what_becomes_of_errors(
     def documents() -> DocumentArray:
         return DocumentArray([Document(blob=jpeg(0)), Document(blob=b"broken")])
 
-    with pytest.raises(InvalidDocument, match="document 1: image must be a picture file"):
+    with pytest.raises(InvalidDocument, match="document 1: image must be an image file"):
         encode(vision, documents(), on_error="raise")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

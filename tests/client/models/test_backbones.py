@@ -66,7 +66,7 @@ def test_the_multilingual_row_has_its_descriptor(name: str) -> None:
         ("vit_tiny_patch16_224", "vit_tiny_patch16_224", "augreg_in21k_ft_in1k"),
     ],
 )
-def test_timms_names_make_a_row_of_pictures(name: str, architecture: str, tag: str) -> None:
+def test_timms_names_make_a_row_of_images(name: str, architecture: str, tag: str) -> None:
     row = find_backbone(name)
     assert (row.name, row.architecture, row.pretrained, row.task) == (name, architecture, tag, IMAGE_TASK)
     assert find_backbone(row.name) == row

@@ -40,47 +40,45 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(jpeg: Callable[[int], bytes]) -> list[Image.Image]:
+def images(jpeg: Callable[[int], bytes]) -> list[Image.Image]:
     sizes = [(80, 80), (31, 200), (333, 90)]
     return [Image.open(io.BytesIO(jpeg(number))).convert("RGB").resize(size) for number, size in enumerate(sizes)]
 
 
 def assert_equals_open_clip(
-    ours: Clip, network: torch.nn.Module, tokenizer: Callable[[list[str]], torch.Tensor], pictures: list[Image.Image]
+    ours: Clip, network: torch.nn.Module, tokenizer: Callable[[list[str]], torch.Tensor], images: list[Image.Image]
 ) -> None:
     network.eval()
     preprocess = image_transform_v2(PreprocessCfg(**network.visual.preprocess_cfg), is_train=False)
     with torch.inference_mode():
         texts = network.encode_text(tokenizer(TEXTS), normalize=True).numpy()
-        vision = network.encode_image(
-            torch.stack([preprocess(picture) for picture in pictures]), normalize=True
-        ).numpy()
+        vision = network.encode_image(torch.stack([preprocess(image) for image in images]), normalize=True).numpy()
     # Batches of another size than open_clip's, and with short texts alone, so that trimming has something to trim.
     for batch_size in (1, 2, 32):
         assert np.abs(ours.encode_texts(TEXTS, batch_size) - texts).max() < 1e-5
-        assert np.abs(ours.encode_images(pictures, batch_size) - vision).max() < 1e-5
+        assert np.abs(ours.encode_images(images, batch_size) - vision).max() < 1e-5
     assert ours.encode_texts(TEXTS).dtype == np.float32
     assert texts.shape == (len(TEXTS), ours.dim)
 
 
-def test_clip_mini_equals_open_clip(mini: Clip, mini_row: Backbone, pictures: list[Image.Image]) -> None:
+def test_clip_mini_equals_open_clip(mini: Clip, mini_row: Backbone, images: list[Image.Image]) -> None:
     assert mini_row.folder is not None
     network = open_clip.create_model(f"local-dir:{mini_row.folder}")
     tokenizer = BytePairTokenizer(mini_row.folder / "tokenizer.json", network.context_length)
-    assert_equals_open_clip(mini, network, tokenizer, pictures)
+    assert_equals_open_clip(mini, network, tokenizer, images)
 
 
-def test_a_checkpoint_file_equals_open_clip(checkpoint: Path, pictures: list[Image.Image]) -> None:
+def test_a_checkpoint_file_equals_open_clip(checkpoint: Path, images: list[Image.Image]) -> None:
     ours = load_backbone(find_backbone(f"{SMALL}::{checkpoint}"))
     network = open_clip.create_model(SMALL, pretrained=str(checkpoint))
-    assert_equals_open_clip(ours, network, open_clip.get_tokenizer(SMALL), pictures)
+    assert_equals_open_clip(ours, network, open_clip.get_tokenizer(SMALL), images)
 
 
 def test_nothing_to_encode_is_an_empty_array(mini: Clip) -> None:
     assert mini.encode_texts([]).shape == mini.encode_images([]).shape == (0, mini.dim)
 
 
-def test_towers_round_trip_to_the_bit(mini: Clip, tmp_path: Path, pictures: list[Image.Image]) -> None:
+def test_towers_round_trip_to_the_bit(mini: Clip, tmp_path: Path, images: list[Image.Image]) -> None:
     save_towers(mini, tmp_path / "models")
     again = load_towers(tmp_path / "models", "again")
     before, after = mini.network.state_dict(), again.network.state_dict()
@@ -88,18 +86,18 @@ def test_towers_round_trip_to_the_bit(mini: Clip, tmp_path: Path, pictures: list
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert again.preprocess_config == mini.preprocess_config
     assert np.array_equal(again.encode_texts(TEXTS), mini.encode_texts(TEXTS))
-    assert np.array_equal(again.encode_images(pictures), mini.encode_images(pictures))
+    assert np.array_equal(again.encode_images(images), mini.encode_images(images))
 
 
 def test_one_tower_encodes_the_same_and_refuses_the_other(
-    mini: Clip, tmp_path: Path, pictures: list[Image.Image]
+    mini: Clip, tmp_path: Path, images: list[Image.Image]
 ) -> None:
     save_towers(mini, tmp_path / "models")
     text, vision = (load_towers(tmp_path / "models", "one", towers=(tower,)) for tower in TOWERS)
     assert np.array_equal(text.encode_texts(TEXTS), mini.encode_texts(TEXTS))
-    assert np.array_equal(vision.encode_images(pictures), mini.encode_images(pictures))
+    assert np.array_equal(vision.encode_images(images), mini.encode_images(images))
     with pytest.raises(InvalidInput, match=f"holds {TEXT} only. Got input for {VISION}"):
-        text.encode_images(pictures)
+        text.encode_images(images)
     with pytest.raises(InvalidInput, match=f"holds {VISION} only. Got input for {TEXT}"):
         vision.encode_texts(TEXTS)
     parameters = [sum(p.numel() for p in model.network.parameters()) for model in (text, vision, mini)]

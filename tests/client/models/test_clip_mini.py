@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from finetuner.catalogue import Picture, fashion, shapes
+from finetuner.catalogue import CatalogueImage, fashion, shapes
 from finetuner.demo.figures import text_to_image_recall
 from finetuner.metrics import hit_by_chance
 from finetuner.models import clip_mini
@@ -24,13 +24,13 @@ def model() -> open_clip.CLIP:
 
 
 @pytest.fixture(scope="module")
-def unseen_shapes() -> list[Picture]:
+def unseen_shapes() -> list[CatalogueImage]:
     """The first of the card's held-out shapes: of another seed than those of the training."""
     return list(shapes(400, seed=FIGURES["seed"] + 1))
 
 
 @pytest.fixture(scope="module")
-def garments() -> list[Picture]:
+def garments() -> list[CatalogueImage]:
     return list(fashion("test"))
 
 
@@ -57,14 +57,14 @@ def test_the_embedding_of_a_text_does_not_depend_on_its_neighbours(model: open_c
     assert torch.allclose(together.norm(dim=1), torch.ones(3), atol=1e-5)
 
 
-def test_it_finds_unseen_shapes_as_its_card_says(unseen_shapes: list[Picture]) -> None:
+def test_it_finds_unseen_shapes_as_its_card_says(unseen_shapes: list[CatalogueImage]) -> None:
     found = text_to_image_recall(FOLDER, unseen_shapes)
     for language in ("en", "de"):
-        # The card's figure is among 1,000; among fewer pictures a query finds its own more often.
+        # The card's figure is among 1,000; among fewer images a query finds its own more often.
         assert FIGURES[f"shapes_{language}_r5"] - 0.02 <= found[language, 5] <= 1.0
 
 
-def test_untuned_it_finds_garments_five_times_better_than_chance(garments: list[Picture]) -> None:
+def test_untuned_it_finds_garments_five_times_better_than_chance(garments: list[CatalogueImage]) -> None:
     found = text_to_image_recall(FOLDER, garments)
     for language in ("en", "de"):
         assert found[language, 5] == pytest.approx(FIGURES[f"fashion_{language}_r5"], abs=0.02)

@@ -1,4 +1,4 @@
-"""Models of pictures alone: pooling, head, preprocessing, and what is saved and loaded."""
+"""Models of images alone: pooling, head, preprocessing, and what is saved and loaded."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ TAGGED = replace(RANDOM, name="resnet-base", architecture="resnet50", pretrained
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
-    return [decode(picture.jpeg) for picture in fashion("train", items=2)]
+def images() -> list[Image.Image]:
+    return [decode(image.jpeg) for image in fashion("train", items=2)]
 
 
 @pytest.fixture
@@ -72,14 +72,14 @@ def test_gem_of_one_is_the_average_and_its_exponent_is_learnt() -> None:
     assert pooling.p.grad.item() != 0
 
 
-def test_embeddings_are_timms_features_normalised(model: ImageModel, pictures: list[Image.Image]) -> None:
+def test_embeddings_are_timms_features_normalised(model: ImageModel, images: list[Image.Image]) -> None:
     reference = timm.create_model("test_resnet", num_classes=0).eval()
     reference.load_state_dict(model.network.features.state_dict())
     with torch.inference_mode():
-        expected = torch.nn.functional.normalize(reference(torch.stack([model.preprocess(p) for p in pictures])))
-    found = model.encode_images(pictures, batch_size=3)
+        expected = torch.nn.functional.normalize(reference(torch.stack([model.preprocess(p) for p in images])))
+    found = model.encode_images(images, batch_size=3)
     assert found.dtype == np.float32
-    assert found.shape == (4, 96) == (len(pictures), model.dim)
+    assert found.shape == (4, 96) == (len(images), model.dim)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
     assert model.encode_images([]).shape == (0, 96)
 
@@ -95,10 +95,10 @@ def test_preprocessing_is_that_of_the_pretrained_weights() -> None:
     ("output_dim", "freeze", "dim"), [(None, False, 96), (16, False, 16), (16, True, 16), (None, True, 96)]
 )
 def test_heads_and_freezing(
-    model: ImageModel, pictures: list[Image.Image], output_dim: int | None, freeze: bool, dim: int
+    model: ImageModel, images: list[Image.Image], output_dim: int | None, freeze: bool, dim: int
 ) -> None:
     with_head(model, output_dim, freeze=freeze)
-    assert model.encode_images(pictures).shape == (4, dim)
+    assert model.encode_images(images).shape == (4, dim)
     assert model.dim == model.network.dim == dim
     kinds = [type(layer).__name__ for layer in model.network.head.children()]
     assert kinds == (["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"] if output_dim or freeze else [])
@@ -122,7 +122,7 @@ def test_a_head_is_kept_and_not_replaced(model: ImageModel) -> None:
 @pytest.mark.parametrize("options", [{}, {"pooler": "GeM", "pooler_options": {"p": 2.4, "eps": 1e-5}}])
 @pytest.mark.parametrize("output_dim", [None, 16])
 def test_what_is_saved_is_loaded_bit_for_bit(
-    tmp_path: Path, pictures: list[Image.Image], options: dict[str, Any], output_dim: int | None
+    tmp_path: Path, images: list[Image.Image], options: dict[str, Any], output_dim: int | None
 ) -> None:
     model = load_image_backbone(RANDOM, model_options=options)
     with_head(model, output_dim, freeze=False)
@@ -134,7 +134,7 @@ def test_what_is_saved_is_loaded_bit_for_bit(
     assert (again.model_id, again.config, again.towers) == ("an artifact", model.config, ("test_resnet",))
     own = model.network.state_dict()
     assert all(torch.equal(value, own[key]) for key, value in again.network.state_dict().items())
-    np.testing.assert_array_equal(again.encode_images(pictures), model.encode_images(pictures))
+    np.testing.assert_array_equal(again.encode_images(images), model.encode_images(images))
 
 
 def test_what_was_damaged_is_refused(tmp_path: Path, model: ImageModel) -> None:
@@ -235,7 +235,7 @@ def test_documents_are_encoded(model: ImageModel) -> None:
     assert documents[0].tags["finetuner_artifact"] == "resnet-mini-random"
     np.testing.assert_array_equal(documents[0].embedding, model.encode_images([decode(first.jpeg)])[0])
     assert documents[1].embedding is None
-    with pytest.raises(InvalidInput, match="encodes pictures only. Got 1 texts"):
+    with pytest.raises(InvalidInput, match="encodes images only. Got 1 texts"):
         model.encode_texts(["a shirt"])
 
 
@@ -311,7 +311,7 @@ def test_a_network_of_several_maps_is_refused() -> None:
 
 @pytest.mark.parametrize("architecture", ["test_vit", "test_convnext", "levit_128s"])
 def test_any_timm_network_is_loaded_saved_and_loaded(
-    tmp_path: Path, pictures: list[Image.Image], architecture: str
+    tmp_path: Path, images: list[Image.Image], architecture: str
 ) -> None:
     folder = tmp_path / "weights"
     (folder / architecture).mkdir(parents=True)
@@ -323,7 +323,7 @@ def test_any_timm_network_is_loaded_saved_and_loaded(
     assert all(torch.equal(value, trained.state_dict()[key]) for key, value in own.items())
     save_model(model, tmp_path / "models")
     again = load_model(tmp_path / "models", "x")
-    np.testing.assert_array_equal(again.encode_images(pictures), model.encode_images(pictures))
+    np.testing.assert_array_equal(again.encode_images(images), model.encode_images(images))
 
 
 @pytest.mark.parametrize("architecture", ["resnet50", "efficientnet_b0", "test_efficientnet"])

@@ -16,7 +16,7 @@ from finetuner.models.pixels import batched, cropped, normalised
 SIZES = [(1, 1), (64, 40), (300, 200), (7, 99), (224, 224)]
 
 
-@pytest.fixture(params=["clip", "pictures"])
+@pytest.fixture(params=["clip", "images"])
 def model(request: pytest.FixtureRequest) -> Model:
     if request.param == "clip":
         return load_backbone(find_backbone("clip-mini"))
@@ -24,13 +24,13 @@ def model(request: pytest.FixtureRequest) -> Model:
     return build(ImageModelConfig("resnet18", preprocess, output_dim=8), "x", "resnet18")
 
 
-def picture(size: tuple[int, int]) -> Image.Image:
+def image(size: tuple[int, int]) -> Image.Image:
     generator = np.random.default_rng(sum(size))
     return Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 def test_both_steps_together_are_the_preprocessing(model: Model) -> None:
-    images = [picture(size) for size in SIZES]
+    images = [image(size) for size in SIZES]
     pixels = [torch.from_numpy(cropped(model.preprocess, image).copy()) for image in images]
     assert {value.dtype for value in pixels} == {torch.uint8}
     expected = torch.stack([model.preprocess(image) for image in images])
@@ -38,8 +38,8 @@ def test_both_steps_together_are_the_preprocessing(model: Model) -> None:
     np.testing.assert_allclose(model.encode_pixels(pixels), model.encode_images(images), atol=1e-5)
 
 
-def test_preprocessed_pictures_stay_as_they_are(model: Model) -> None:
-    ready = [model.preprocess(picture(size)) for size in SIZES[:2]]
+def test_preprocessed_images_stay_as_they_are(model: Model) -> None:
+    ready = [model.preprocess(image(size)) for size in SIZES[:2]]
     assert torch.equal(batched(ready, model.preprocess, "cpu"), torch.stack(ready))
 
 

@@ -41,7 +41,7 @@ def no_network() -> Any:
     """Let the hub's clients raise instead of waiting, as HF_HUB_OFFLINE=1 does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
-        # A small tower of pictures in place of ViT-B-32; all else is open_clip's own architecture.
+        # A small tower of images in place of ViT-B-32; all else is open_clip's own architecture.
         config = open_clip.get_model_config(ARCHITECTURE)
         patch.setitem(open_clip.factory._MODEL_CONFIGS, ARCHITECTURE, config | {"vision_cfg": VISION_CFG})
         yield
@@ -91,22 +91,22 @@ def model(weights: Path) -> Clip:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     generator = np.random.default_rng(1)
     return [Image.fromarray(generator.integers(0, 256, (40, 56, 3), dtype=np.uint8)) for _ in range(3)]
 
 
-def test_embeddings_equal_open_clips(model: Clip, weights: Path, pictures: list[Image.Image]) -> None:
+def test_embeddings_equal_open_clips(model: Clip, weights: Path, images: list[Image.Image]) -> None:
     network = reference(weights)
     tokens = HFTokenizer(str(weights / ARCHITECTURE), 77)(TEXTS)
     assert torch.equal(model.tokenizer(TEXTS), tokens)
     with torch.inference_mode():
         texts = network.encode_text(tokens, normalize=True).numpy()
-        pixels = torch.stack([model.preprocess(picture) for picture in pictures])
+        pixels = torch.stack([model.preprocess(image) for image in images])
         vision = network.encode_image(pixels, normalize=True).numpy()
     for batch_size in (1, 2, 32):
         assert np.abs(model.encode_texts(TEXTS, batch_size) - texts).max() < 1e-5
-        assert np.abs(model.encode_images(pictures, batch_size) - vision).max() < 1e-5
+        assert np.abs(model.encode_images(images, batch_size) - vision).max() < 1e-5
     assert model.dim == 512
 
 
@@ -121,7 +121,7 @@ def test_a_path_and_the_environments_folder_are_the_same_weights(
         assert again.preprocess_config == model.preprocess_config
 
 
-def test_towers_round_trip_to_the_bit(model: Clip, tmp_path: Path, pictures: list[Image.Image]) -> None:
+def test_towers_round_trip_to_the_bit(model: Clip, tmp_path: Path, images: list[Image.Image]) -> None:
     save_towers(model, tmp_path / "one")
     save_towers(load_towers(tmp_path / "one", "x"), tmp_path / "two")
     names = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
@@ -136,10 +136,10 @@ def test_towers_round_trip_to_the_bit(model: Clip, tmp_path: Path, pictures: lis
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert np.array_equal(again.encode_texts(TEXTS), model.encode_texts(TEXTS))
-    assert np.array_equal(again.encode_images(pictures), model.encode_images(pictures))
+    assert np.array_equal(again.encode_images(images), model.encode_images(images))
 
 
-def test_get_model_takes_an_artifact_of_it(model: Clip, tmp_path: Path, pictures: list[Image.Image]) -> None:
+def test_get_model_takes_an_artifact_of_it(model: Clip, tmp_path: Path, images: list[Image.Image]) -> None:
     described = replace(manifest(), backbone="clip-base-multi", output_dim=512)
     folder = publish_artifact(Workspace(tmp_path), model, described, {"model": "clip-base-multi"}, to_onnx=True)
     assert {"models/config.json", "models/tokenizer.json"} < set(verify_artifact(folder).files)
@@ -149,7 +149,7 @@ def test_get_model_takes_an_artifact_of_it(model: Clip, tmp_path: Path, pictures
     onnx = {tower: finetuner.get_model(str(folder), select_model=tower, is_onnx=True, device="cpu") for tower in TOWERS}
     assert np.abs(onnx[TEXT].clip.encode_texts(TEXTS) - model.encode_texts(TEXTS)).max() < 1e-4
     assert onnx[TEXT].clip._cut(model.tokenizer(["", "a red dress"]).numpy()).shape[1] < 77
-    assert np.abs(onnx[VISION].clip.encode_images(pictures) - model.encode_images(pictures)).max() < 1e-4
+    assert np.abs(onnx[VISION].clip.encode_images(images) - model.encode_images(images)).max() < 1e-4
 
 
 def test_both_towers_are_trained(weights: Path, model: Clip) -> None:

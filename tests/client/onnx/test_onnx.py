@@ -79,7 +79,7 @@ def damaged(with_onnx: Path, tmp_path: Path) -> Callable[[bytes], Path]:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     generator = np.random.default_rng(1)
     return [Image.fromarray(generator.integers(0, 256, (40, 56, 3), dtype=np.uint8)) for _ in range(5)]
 
@@ -122,11 +122,11 @@ def largest_difference(torch_model: Encoder, onnx: Encoder, tower: str, items: l
 @pytest.mark.parametrize("tower", TOWERS)
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_clip_mini_is_the_same_in_batches_of_any_size(
-    with_onnx: Path, mini: Clip, pictures: list[Image.Image], tower: str, count: int
+    with_onnx: Path, mini: Clip, images: list[Image.Image], tower: str, count: int
 ) -> None:
     onnx = load_onnx_artifact(with_onnx, tower)
     assert onnx.dim == mini.dim
-    items = (TEXTS if tower == TEXT else pictures)[:count]
+    items = (TEXTS if tower == TEXT else images)[:count]
     assert largest_difference(mini, onnx, tower, items) < 1e-4
     empty = onnx.encode_texts([]) if tower == TEXT else onnx.encode_images([])
     assert empty.shape == (0, mini.dim)
@@ -159,7 +159,7 @@ def test_other_text_towers(make: Callable[[], Clip], lengths: list[int]) -> None
     ("name", "options"),
     [("resnet50::random", {}), ("efficientnet_b0::random", {"pooler": "GeM"})],
 )
-def test_models_of_pictures(tmp_path: Path, pictures: list[Image.Image], name: str, options: dict[str, str]) -> None:
+def test_models_of_images(tmp_path: Path, images: list[Image.Image], name: str, options: dict[str, str]) -> None:
     model = load_image_backbone(find_backbone(name), model_options=options)
     assert max(export_onnx(model, tmp_path).values()) < 1e-4
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.onnx")] == [
@@ -168,13 +168,11 @@ def test_models_of_pictures(tmp_path: Path, pictures: list[Image.Image], name: s
     assert model.network.training is False
 
 
-def test_an_artifact_of_pictures_is_loaded(
-    tmp_path: Path, pictures: list[Image.Image], random_mini: ImageModel
-) -> None:
+def test_an_artifact_of_images_is_loaded(tmp_path: Path, images: list[Image.Image], random_mini: ImageModel) -> None:
     described = replace(manifest(), towers=list(random_mini.towers), output_dim=random_mini.dim)
     folder = publish_artifact(Workspace(tmp_path), random_mini, described, {}, to_onnx=True)
     onnx = finetuner.get_model(str(folder), is_onnx=True, device="cpu").clip
-    assert largest_difference(random_mini, onnx, random_mini.towers[0], pictures) < 1e-4
+    assert largest_difference(random_mini, onnx, random_mini.towers[0], images) < 1e-4
 
 
 @pytest.fixture
@@ -233,11 +231,11 @@ def test_a_model_of_another_size(with_onnx: Path) -> None:
         open_session(with_onnx / "models" / TEXT / ONNX_FILE, TOKENS, 64)
 
 
-def test_a_tower_takes_its_own_kind_of_input_only(with_onnx: Path, pictures: list[Image.Image]) -> None:
+def test_a_tower_takes_its_own_kind_of_input_only(with_onnx: Path, images: list[Image.Image]) -> None:
     with pytest.raises(InvalidInput, match="holds clip-vision only. Got tokens"):
         load_onnx_artifact(with_onnx, VISION).encode_texts(["a red dress"])
     with pytest.raises(InvalidInput, match="holds clip-text only. Got pixels"):
-        load_onnx_artifact(with_onnx, TEXT).encode_images(pictures)
+        load_onnx_artifact(with_onnx, TEXT).encode_images(images)
 
 
 @pytest.mark.parametrize("device", ["tpu", "cpux", "cuda:x", "cpu:", "tensorrt"])
@@ -291,8 +289,8 @@ def test_wrong_options(given: Any) -> None:
         SessionOptions.read(given)
 
 
-def test_int8_is_nearly_the_same_in_fewer_bytes(with_onnx: Path, mini: Clip, pictures: list[Image.Image]) -> None:
-    for tower, items in ((TEXT, TEXTS), (VISION, pictures)):
+def test_int8_is_nearly_the_same_in_fewer_bytes(with_onnx: Path, mini: Clip, images: list[Image.Image]) -> None:
+    for tower, items in ((TEXT, TEXTS), (VISION, images)):
         exact, int8 = (load_onnx_artifact(with_onnx, tower, int8=int8) for int8 in (False, True))
         assert int8.bytes < 0.6 * exact.bytes
         assert 1e-5 < largest_difference(mini, int8, tower, items) < 0.1
@@ -303,7 +301,7 @@ def test_int8_costs_recall_on_pairs_or_else_an_angle(
     with_onnx: Path, mini: Clip, jpeg: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, vision = (load_onnx_artifact(with_onnx, tower, int8=True) for tower in TOWERS)
-    pairs = [Pair(f"picture {row}", jpeg(row)) for row in range(6)]
+    pairs = [Pair(f"image {row}", jpeg(row)) for row in range(6)]
     lines = cost_of_int8(mini, text, vision, pairs, (), [])
     assert re.fullmatch(
         r"int8 on 6 texts of evaluation data: text_to_image_recall_at_5 [01]\.\d{4} -> [01]\.\d{4}, "

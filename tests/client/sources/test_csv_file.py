@@ -21,7 +21,7 @@ LINES = 100_000
 
 @pytest.fixture
 def shop(tmp_path: Path, jpeg: Callable[[int], bytes]) -> Path:
-    """Return a folder with pictures 0.jpg to 3.jpg."""
+    """Return a folder with images 0.jpg to 3.jpg."""
     for number in range(4):
         (tmp_path / f"{number}.jpg").write_bytes(jpeg(number))
     return tmp_path
@@ -48,7 +48,7 @@ def rows(text: str, **options: Any) -> list[tuple[int, list[str]]]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory, jpeg: Callable[[int], bytes]) -> Path:
-    """Return a CSV file of LINES pairs over four pictures, three of them bad, each in its own way."""
+    """Return a CSV file of LINES pairs over four images, three of them bad, each in its own way."""
     folder = tmp_path_factory.mktemp("large")
     for number in range(4):
         (folder / f"{number}.jpg").write_bytes(jpeg(number))
@@ -65,7 +65,7 @@ def test_one_error_names_the_three_bad_lines_of_a_large_file(large: Path) -> Non
         csv_documents(large, CSVOptions(), task="text-to-image", on_error="raise")
     message = str(caught.value)
     assert "Got 3 that cannot be used" in message
-    assert "line 777: picture must be a file or a URI. Got 'missing.jpg'" in message
+    assert "line 777: image must be a file or a URI. Got 'missing.jpg'" in message
     assert "line 50001: row must have 2 columns" in message
     assert "line 99999: row must have no empty column" in message
     assert message.count("\n  line ") == 3
@@ -82,17 +82,17 @@ def test_skip_leaves_the_three_out_with_one_warning(large: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", ["a,0.jpg\nb,1.jpg\n", "0.jpg,a\n1.jpg,b\n", "\ufeffa,0.jpg\r\n\r\nb,1.jpg\r\n,\r\n"])
-def test_text_and_picture_stand_in_either_order(shop: Path, jpeg: Callable[[int], bytes], lines: str) -> None:
+def test_text_and_image_stand_in_either_order(shop: Path, jpeg: Callable[[int], bytes], lines: str) -> None:
     pairs = [read_pair(document) for document in read(write(shop, lines))]
     assert pairs == [Pair("a", jpeg(0)), Pair("b", jpeg(1))]
 
 
 def test_a_mix_of_orders_is_named_by_its_line(shop: Path) -> None:
     path = write(shop, "a,0.jpg\nb,1.jpg\n2.jpg,c\nd,3.jpg\n")
-    with pytest.raises(InvalidDocument, match="line 3: row must be text, picture as the first rows are") as caught:
+    with pytest.raises(InvalidDocument, match="line 3: row must be text, image as the first rows are") as caught:
         read(path)
     assert str(caught.value).count("\n  line ") == 1
-    with pytest.raises(InvalidDocument, match="line 2: row must be picture, text"):
+    with pytest.raises(InvalidDocument, match="line 2: row must be image, text"):
         read(write(shop, "0.jpg,a\nb,1.jpg\n"))
 
 
@@ -167,7 +167,7 @@ def test_labels(shop: Path, jpeg: Callable[[int], bytes]) -> None:
         read(path, is_labeled=True)
 
 
-def test_pairs_of_pictures_with_one_first_column_have_one_label(shop: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_pairs_of_images_with_one_first_column_have_one_label(shop: Path, jpeg: Callable[[int], bytes]) -> None:
     documents = read(write(shop, "0.jpg,1.jpg\n0.jpg,2.jpg\n3.jpg,1.jpg\n"), task="image-to-image")
     found = [(document.tags["finetuner_label"], document.blob) for document in documents]
     numbers = [("0.jpg", 0), ("0.jpg", 1), ("0.jpg", 2), ("3.jpg", 3), ("3.jpg", 1)]
@@ -233,7 +233,7 @@ def test_size_and_sampling_rate(shop: Path) -> None:
         assert len(texts(write(shop, "bad\n" + "a,0.jpg\n" * 9), size=3, on_error="skip")) == 3
 
 
-def test_pictures_may_be_uris(shop: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_images_may_be_uris(shop: Path, jpeg: Callable[[int], bytes]) -> None:
     data = "data:image/jpeg;base64," + base64.b64encode(jpeg(5)).decode()
     path = write(shop, f'a,"{data}"\nb,{(shop / "1.jpg").as_uri()}\nc,{shop / "2.jpg"}\n')
     assert [read_pair(document).image for document in read(path)] == [jpeg(5), jpeg(1), jpeg(2)]

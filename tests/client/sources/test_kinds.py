@@ -25,10 +25,10 @@ from finetuner.sources.kinds import documents_from, is_source, neither
 def data(tmp_path: Path, jpeg: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the working directory, with one source of each kind."""
     for number in range(3):
-        (tmp_path / f"pictures/class{number}").mkdir(parents=True)
-        (tmp_path / f"pictures/class{number}/x.jpg").write_bytes(jpeg(number))
-        (tmp_path / f"pictures/class{number}/x.txt").write_text(f"folder {number}")
-        (tmp_path / f"{number}.csv").write_text(f"csv {number},pictures/class{number}/x.jpg\n")
+        (tmp_path / f"images/class{number}").mkdir(parents=True)
+        (tmp_path / f"images/class{number}/x.jpg").write_bytes(jpeg(number))
+        (tmp_path / f"images/class{number}/x.txt").write_text(f"folder {number}")
+        (tmp_path / f"{number}.csv").write_text(f"csv {number},images/class{number}/x.jpg\n")
         table = pa.table({"text": [f"parquet {number}"], "image": [jpeg(number)]})
         pyarrow.parquet.write_table(table, tmp_path / f"{number}.parquet")
         with tarfile.open(tmp_path / f"shard-{number:03}.tar", "w") as archive:
@@ -50,11 +50,11 @@ def texts(source: Any, **options: Any) -> list[str]:
         ("0.csv", ["csv 0"]),
         (["1.csv", Path("0.csv")], ["csv 1", "csv 0"]),
         ("*.csv", ["csv 0", "csv 1", "csv 2"]),
-        ("pictures", ["folder 0", "folder 1", "folder 2"]),
-        (["pictures/class1", "pictures/class0"], ["folder 1", "folder 0"]),
-        ("pictures/**/*.jpg", ["folder 0", "folder 1", "folder 2"]),
-        ("pictures/class2/*", ["folder 2"]),
-        ("pictures/class2/x.jpg", ["folder 2"]),
+        ("images", ["folder 0", "folder 1", "folder 2"]),
+        (["images/class1", "images/class0"], ["folder 1", "folder 0"]),
+        ("images/**/*.jpg", ["folder 0", "folder 1", "folder 2"]),
+        ("images/class2/*", ["folder 2"]),
+        ("images/class2/x.jpg", ["folder 2"]),
         ("{2,0}.parquet", ["parquet 2", "parquet 0"]),
         (Path("1.parquet"), ["parquet 1"]),
         ("shard-{000..002}.tar", ["tar 0", "tar 1", "tar 2"]),
@@ -91,7 +91,7 @@ def test_a_path_that_is_not_there_is_neither_file_nor_dataset(data: Path, name: 
 
 
 def test_an_existing_folder_goes_before_a_dataset_of_its_name(data: Path) -> None:
-    assert is_source("pictures")
+    assert is_source("images")
     assert not is_source("paintings")
     assert "'paintings', which is neither" in str(neither("paintings"))
 
@@ -102,7 +102,7 @@ def test_an_existing_folder_goes_before_a_dataset_of_its_name(data: Path) -> Non
         ("0.csv", {"task": "text-to-text"}, "task of local data must be one of text-to-image, image-to-image"),
         ("0.csv", {"on_error": "ignore"}, "on_error must be one of raise, skip. Got 'ignore'"),
         ("0.csv", {"csv_options": {"size": 3}}, "csv_options must be finetuner CSVOptions"),
-        ("pictures", {"csv_options": CSVOptions()}, "csv_options are for CSV files. Got them with 'pictures' .folder"),
+        ("images", {"csv_options": CSVOptions()}, "csv_options are for CSV files. Got them with 'images' .folder"),
         (["0.csv", "0.parquet"], {}, r"one kind. Got CSV \('0.csv'\), parquet \('0.parquet'\)"),
         (["0.csv", "1.csv"], {"csv_options": CSVOptions(size=1)}, "CSVOptions.size is for one CSV file. Got 2"),
         ("https://example.com/x.csv", {}, "data must be local. Got 'https://example.com/x.csv'"),
@@ -120,12 +120,12 @@ def test_what_cannot_be_read_is_refused_at_the_call(data: Path, source: Any, opt
 
 
 def test_options_reach_the_reader(data: Path) -> None:
-    Path("all.csv").write_text("a;pictures/class0/x.jpg\nbad\nc;pictures/class1/x.jpg\nd;pictures/class2/x.jpg\n")
+    Path("all.csv").write_text("a;images/class0/x.jpg\nbad\nc;images/class1/x.jpg\nd;images/class2/x.jpg\n")
     with pytest.raises(InvalidDocument, match="line 2"):
         documents_from("all.csv", task="text-to-image")
     with pytest.warns(UserWarning, match="line 2"):
         assert texts("all.csv", csv_options=CSVOptions(size=2), on_error="skip") == ["a", "c"]
-    documents = documents_from("pictures", task="image-to-image")
+    documents = documents_from("images", task="image-to-image")
     assert [document.tags["finetuner_label"] for document in documents] == ["class0", "class1", "class2"]
 
 

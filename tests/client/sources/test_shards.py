@@ -43,7 +43,7 @@ def from_tar(*paths: Path, task: str = "text-to-image", on_error: str = "raise")
 
 
 @pytest.mark.parametrize("text", ["text", "caption"])
-def test_parquet_with_binary_pictures(tmp_path: Path, jpeg: Callable[[int], bytes], text: str) -> None:
+def test_parquet_with_binary_images(tmp_path: Path, jpeg: Callable[[int], bytes], text: str) -> None:
     columns = {text: [" a", "b", "c"], "image": [jpeg(0), jpeg(1), jpeg(2)], "label": [7, None, 9], "other": [1, 2, 3]}
     documents = from_parquet(parquet(tmp_path / "a.parquet", {**columns, "score": [0.5, None, 1]}))
     assert [read_pair(document) for document in documents] == [
@@ -55,9 +55,9 @@ def test_parquet_with_binary_pictures(tmp_path: Path, jpeg: Callable[[int], byte
 
 
 def test_parquet_as_hugging_face_writes_it(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
-    pictures = [{"bytes": jpeg(0), "path": "/etc/passwd"}, {"bytes": jpeg(1), "path": None}]
+    images = [{"bytes": jpeg(0), "path": "/etc/passwd"}, {"bytes": jpeg(1), "path": None}]
     paths = [
-        parquet(tmp_path / f"{n}.parquet", {"image": [pictures[n]], "text": ["a"], "language": ["de"]}) for n in (1, 0)
+        parquet(tmp_path / f"{n}.parquet", {"image": [images[n]], "text": ["a"], "language": ["de"]}) for n in (1, 0)
     ]
     assert [read_pair(document) for document in from_parquet(*paths)] == [
         Pair("a", jpeg(1), language="de"),
@@ -74,7 +74,7 @@ def test_parquet_with_labels(tmp_path: Path, jpeg: Callable[[int], bytes]) -> No
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        ({"picture": [b"x"], "text": ["a"]}, "must have a column image or .*Got picture, text in"),
+        ({"image": [b"x"], "text": ["a"]}, "must have a column image or .*Got image, text in"),
         ({"image": [b"x"], "title": ["a"]}, "must have a column text or caption. Got image, title"),
         ({"image": ["x.jpg"], "text": ["a"]}, "column image must be binary or a struct of bytes and path. Got string"),
         ({"image": [{"path": "x.jpg"}], "text": ["a"]}, "Got struct<path: string>"),
@@ -93,12 +93,12 @@ def test_labels_are_needed_where_there_is_no_text(tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
-    pictures = [{"bytes": blob, "path": "x"} for blob in (jpeg(0), None, b"no picture", jpeg(1), jpeg(2))]
-    path = parquet(tmp_path / "a.parquet", {"image": pictures, "text": ["a", "b", "c", None, "e"]})
+    images = [{"bytes": blob, "path": "x"} for blob in (jpeg(0), None, b"no image", jpeg(1), jpeg(2))]
+    path = parquet(tmp_path / "a.parquet", {"image": images, "text": ["a", "b", "c", None, "e"]})
     with pytest.raises(InvalidDocument, match="Got 3 that") as caught:
         from_parquet(path)
-    assert "row 1: sample must hold its picture's bytes. Got none. Add them; paths are not read." in str(caught.value)
-    assert "row 2: image must be a picture file" in str(caught.value)
+    assert "row 1: sample must hold its image's bytes. Got none. Add them; paths are not read." in str(caught.value)
+    assert "row 2: image must be an image file" in str(caught.value)
     assert "row 3: sample must have a text. Got None" in str(caught.value)
     with pytest.warns(UserWarning, match="left out 3"):
         documents = from_parquet(path, on_error="skip")
@@ -143,7 +143,7 @@ def test_webdataset_classes(tmp_path: Path, jpeg: Callable[[int], bytes]) -> Non
 def test_bad_samples_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
     members = [
         *[("a.jpg", jpeg(0)), ("a.txt", b"good")],
-        *[("b.txt", b"no picture")],
+        *[("b.txt", b"no image")],
         *[("c.jpg", jpeg(0)), ("c.png", jpeg(0)), ("c.txt", b"two")],
         *[("d.jpg", jpeg(0))],
         *[("e.jpg", jpeg(0)), ("e.json", b"{")],
@@ -157,14 +157,14 @@ def test_bad_samples_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) -> 
     with pytest.raises(InvalidDocument, match="Got 9 that") as caught:
         from_tar(path)
     for name, reason in {
-        "b": "one picture. Got 0: txt",
-        "c": "one picture. Got 2: jpg, png, txt",
+        "b": "one image. Got 0: txt",
+        "c": "one image. Got 2: jpg, png, txt",
         "d": "must have a text. Got None",
         "e": "json well formed",
         "f": "json well formed",
         "g": "text must be UTF-8",
         "h": "score must be a number. Got 'high'",
-        "i": "picture's bytes",
+        "i": "image's bytes",
         "j": "json must be an object",
     }.items():
         (line,) = [line for line in str(caught.value).splitlines() if f"0.tar '{name}': " in line]

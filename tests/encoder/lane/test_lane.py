@@ -135,14 +135,14 @@ def test_a_pass_never_mixes_models(start: Start, workspace: Workspace, gate: Gat
     np.testing.assert_allclose(odd, tuned.encode_texts(TEXTS[1::2]), atol=1e-5)
 
 
-def test_a_single_picture_passes_a_request_of_many(
-    start: Start, workspace: Workspace, gate: Gate, pictures: list[bytes]
+def test_a_single_image_passes_a_request_of_many(
+    start: Start, workspace: Workspace, gate: Gate, images: list[bytes]
 ) -> None:
     room = start(VisionEncoder, workspace, batch_size=4)
 
     async def both() -> int:
-        many = await gate.hold(room, DocumentArray([Document(blob=pictures[row % 6]) for row in range(80)]))
-        single = asyncio.create_task(send(room, DocumentArray([Document(blob=pictures[0])])))
+        many = await gate.hold(room, DocumentArray([Document(blob=images[row % 6]) for row in range(80)]))
+        single = asyncio.create_task(send(room, DocumentArray([Document(blob=images[0])])))
         while room._lane._waiting != 81:
             await asyncio.sleep(0.001)
         gate.opened.set()
@@ -227,13 +227,13 @@ def test_a_caller_who_goes_away_leaves_nothing_behind(start: Start, workspace: W
 
 
 def test_servers_that_do_not_answer_hold_up_nobody_else(
-    start: Start, workspace: Workspace, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+    start: Start, workspace: Workspace, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = threading.Event()
 
     def read_slowly(uri: str) -> bytes:
         assert answer.wait(200)
-        return pictures[0]
+        return images[0]
 
     monkeypatch.setattr("executors.encoder.encoder_room.read_public", read_slowly)
     room = start(VisionEncoder, workspace, workers=1, fetchers=1)
@@ -241,7 +241,7 @@ def test_servers_that_do_not_answer_hold_up_nobody_else(
     async def both() -> tuple[DocumentArray, DocumentArray]:
         remote = DocumentArray([Document(uri="http://slow/") for _ in range(3)])
         slow = asyncio.create_task(send(room, remote))
-        quick = await send(room, DocumentArray([Document(blob=pictures[0])]))
+        quick = await send(room, DocumentArray([Document(blob=images[0])]))
         answer.set()
         await slow
         return remote, quick
@@ -289,12 +289,12 @@ def test_every_engine_gives_nearly_the_same_vectors(
     assert (found.embeddings * clip_mini.encode_texts(TEXTS)).sum(axis=1).min() > 0.999
 
 
-def test_bf16_pictures_are_nearly_the_same(
-    start: Start, workspace: Workspace, clip_mini: Clip, pictures: list[bytes]
+def test_bf16_images_are_nearly_the_same(
+    start: Start, workspace: Workspace, clip_mini: Clip, images: list[bytes]
 ) -> None:
-    docs = DocumentArray([Document(blob=blob) for blob in pictures])
+    docs = DocumentArray([Document(blob=blob) for blob in images])
     asyncio.run(send(start(VisionEncoder, workspace, precision="bf16"), docs))
-    expected = clip_mini.encode_images([decode(blob) for blob in pictures])
+    expected = clip_mini.encode_images([decode(blob) for blob in images])
     assert (docs.embeddings * expected).sum(axis=1).min() > 0.999
 
 
@@ -325,10 +325,10 @@ def test_an_artifact_without_int8_is_refused_by_its_name(start: Start, workspace
 
 
 def test_draft_decodes_large_jpegs_coarsely_and_small_ones_as_they_are(
-    start: Start, workspace: Workspace, clip_mini: Clip, pictures: list[bytes]
+    start: Start, workspace: Workspace, clip_mini: Clip, images: list[bytes]
 ) -> None:
-    enlarged = [decode(blob).resize((1000, 750), Image.Resampling.BICUBIC) for blob in pictures]
-    blobs = [*pictures]
+    enlarged = [decode(blob).resize((1000, 750), Image.Resampling.BICUBIC) for blob in images]
+    blobs = [*images]
     for image in enlarged:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=90)
@@ -347,12 +347,12 @@ def test_bf16_is_not_fp32(clip_mini: Clip) -> None:
     assert 1e-5 < difference < 0.05
 
 
-def test_bf16_of_a_vision_transformer_on_a_cpu_halves_its_weights(clip_mini: Clip, pictures: list[bytes]) -> None:
+def test_bf16_of_a_vision_transformer_on_a_cpu_halves_its_weights(clip_mini: Clip, images: list[bytes]) -> None:
     runners = [
         Runner(load_backbone(find_backbone("clip-mini")), VISION, EngineSettings(precision=precision))
         for precision in ("fp32", "bf16")
     ]
-    items = [runners[0].prepare(Document(blob=blob), bytes) for blob in pictures]
+    items = [runners[0].prepare(Document(blob=blob), bytes) for blob in images]
     difference = np.abs(runners[0].run(items) - runners[1].run(items)).max()
     assert 1e-5 < difference < 0.05
     text = sum(value.nbytes for name, value in clip_mini.network.state_dict().items() if "visual." not in name)

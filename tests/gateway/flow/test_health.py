@@ -13,7 +13,7 @@ import pytest
 from docarray import Document, DocumentArray
 from jina.types.request.data import DataRequest
 
-from executors.gateway.flow.health import Ask, Health, picture
+from executors.gateway.flow.health import Ask, Health, image
 from executors.gateway.flow.rooms import _answering
 from finetuner.contract.wire import ARTIFACT_TAG, mark_error
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
@@ -41,9 +41,9 @@ def test_a_broken_encoder_is_named_with_its_reason_and_the_other_is_not(locked_d
     assert state["encoders"]["text"]["dim"] == 4
 
 
-def test_the_canary_picture_is_a_small_png() -> None:
-    assert picture().startswith(b"\x89PNG")
-    assert len(picture()) < 2000
+def test_the_canary_image_is_a_small_png() -> None:
+    assert image().startswith(b"\x89PNG")
+    assert len(image()) < 2000
 
 
 def answering(change: Callable[[Document], Any]) -> Ask:

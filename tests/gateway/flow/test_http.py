@@ -20,7 +20,7 @@ from tests.gateway.conftest import TOKEN, Door
 
 
 def test_documents_go_through_the_rooms_and_come_back_as_json(door: Door) -> None:
-    blob = base64.b64encode(b"\x00picture").decode()
+    blob = base64.b64encode(b"\x00image").decode()
     answer = httpx.post(f"{door.http}/encode", json={"data": [{"id": "a", "text": "dress"}, {"blob": blob}]}).json()
     first, second = answer["data"]
     assert (first["id"], first["text"], first["embedding"]) == ("a", "dress", [0.5] * 4)
@@ -187,7 +187,7 @@ def test_a_senders_own_error_tag_is_no_fault_of_ours() -> None:
 
 def test_where_all_documents_fail_the_status_says_so(locked_door: Door) -> None:
     headers = {"authorization": f"token {TOKEN}"}
-    bad, good = {"blob": base64.b64encode(b"picture").decode()}, {"text": "dress"}
+    bad, good = {"blob": base64.b64encode(b"image").decode()}, {"text": "dress"}
     answer = httpx.post(f"{locked_door.http}/encode", json={"data": [bad, bad]}, headers=headers)
     assert answer.status_code == 422
     assert [document["tags"]["finetuner_error"]["status"] for document in answer.json()["data"]] == [422, 422]

@@ -40,7 +40,7 @@ TEXT = {"text": "dress"}
             "queries[0].chunks[0].weight must be less",
         ),
         ("embeddings", {"input": [[1, 2]]}, "not token ids"),
-        ("embeddings", {"input": []}, "must be 1 to 2048 texts and pictures"),
+        ("embeddings", {"input": []}, "must be 1 to 2048 texts and images"),
         ("embeddings", {"input": "a", "dimensions": 5}, "dimensions is no field of this request"),
         ("evaluate", {"data": "../x"}, "data: string does not match regex"),
     ],

@@ -29,11 +29,11 @@ def room(tmp_path: Path) -> Iterator[Indexer]:
 
 @pytest.fixture
 def pair(encoded: MakeDocument) -> MakeDocument:
-    """A picture and its caption, as the encoders answer them."""
+    """An image and its caption, as the encoders answer them."""
 
-    def make(document_id: str, picture: Any, caption: Any, weights: tuple[float, float] = (1, 1)) -> Document:
+    def make(document_id: str, image: Any, caption: Any, weights: tuple[float, float] = (1, 1)) -> Document:
         parts = [
-            encoded(f"{document_id}-picture", picture, blob=b"jpeg", weight=weights[0]),
+            encoded(f"{document_id}-image", image, blob=b"jpeg", weight=weights[0]),
             encoded(f"{document_id}-caption", caption, text="a red dress", weight=weights[1]),
         ]
         return Document(id=document_id, chunks=parts, tags={"price": 5})
@@ -90,7 +90,7 @@ def test_bad_parts(
 def test_pairs_are_found_by_both_parts_and_come_back_whole(room: Indexer, pair: MakeDocument) -> None:
     broken = pair("broken", X, Y)
     wire.mark_error(broken.chunks[0], EmptyDocument("no content"))
-    documents = [pair("both", X, Y), pair("picture", X, Y, (9, 1)), pair("caption", X, Y, (1, 9)), broken]
+    documents = [pair("both", X, Y), pair("image", X, Y, (9, 1)), pair("caption", X, Y, (1, 9)), broken]
     answer = room.index(docs=DocumentArray(documents))
     assert [type(wire.error_of(document)).__name__ for document in answer] == ["NoneType"] * 3 + ["EmptyDocument"]
     assert not any(document.chunks for document in answer[:3]), "the sender has the content"
@@ -98,11 +98,11 @@ def test_pairs_are_found_by_both_parts_and_come_back_whole(room: Indexer, pair: 
     query = DocumentArray([Document(id="q", embedding=np.array(X), tags={wire.ARTIFACT_TAG: "model-a"})])
     (found,) = DocumentArray.from_protobuf(room.search(docs=query).to_protobuf())
     cosines = {match.id: match.scores["cosine"].value for match in found.matches}
-    assert cosines == pytest.approx({"picture": 9 / 82**0.5, "both": 0.5**0.5, "caption": 1 / 82**0.5}, abs=1e-6)
-    picture, caption = found.matches["both"].chunks
-    assert (picture.blob, caption.text, picture.embedding) == (b"jpeg", "a red dress", None)
-    assert wire.ARTIFACT_TAG not in picture.tags
-    assert found.matches["picture"].chunks[0].weight == 9
+    assert cosines == pytest.approx({"image": 9 / 82**0.5, "both": 0.5**0.5, "caption": 1 / 82**0.5}, abs=1e-6)
+    image, caption = found.matches["both"].chunks
+    assert (image.blob, caption.text, image.embedding) == (b"jpeg", "a red dress", None)
+    assert wire.ARTIFACT_TAG not in image.tags
+    assert found.matches["image"].chunks[0].weight == 9
     assert found.matches["both"].tags["price"] == 5
 
 

@@ -1,4 +1,4 @@
-"""Matches with small pictures, for result grids."""
+"""Matches with small images, for result grids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def room(tmp_path: Path) -> Iterator[Indexer]:
     made.close()
 
 
-def picture(width: int, height: int, colour: tuple[int, int, int] = (200, 30, 60), kind: str = "PNG") -> bytes:
+def image(width: int, height: int, colour: tuple[int, int, int] = (200, 30, 60), kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (width, height), colour).save(file, kind)
     return file.getvalue()
@@ -44,12 +44,12 @@ def size_of(blob: bytes) -> tuple[int, int]:
         return image.size
 
 
-def test_every_kind_of_picture_becomes_a_small_jpeg(room: Indexer, encoded: MakeDocument) -> None:
-    large = picture(1024, 512)
+def test_every_kind_of_image_becomes_a_small_jpeg(room: Indexer, encoded: MakeDocument) -> None:
+    large = image(1024, 512)
     parts = [Document(blob=large), Document(text="its caption")]
     documents = [
         encoded("blob", [1, 0], blob=large, mime_type="image/png", tags={"price": 5}),
-        encoded("small", [1, 0], blob=picture(20, 10)),
+        encoded("small", [1, 0], blob=image(20, 10)),
         encoded("tensor", [1, 0], tensor=np.zeros((600, 300, 3), np.uint8)),
         encoded("data", [1, 0], uri=f"data:image/png;base64,{base64.b64encode(large).decode()}"),
         encoded("pair", [1, 0], chunks=parts),
@@ -75,7 +75,7 @@ def test_every_kind_of_picture_becomes_a_small_jpeg(room: Indexer, encoded: Make
     assert whole["blob"].blob == large, "the content stays"
 
 
-def test_search_has_them_too_and_a_changed_picture_another(room: Indexer, encoded: MakeDocument) -> None:
+def test_search_has_them_too_and_a_changed_image_another(room: Indexer, encoded: MakeDocument) -> None:
     def colour() -> tuple[int, ...]:
         query = DocumentArray([encoded("q", [1, 0])])
         answer = room.search(docs=query, parameters={"thumbnails": True})
@@ -85,9 +85,9 @@ def test_search_has_them_too_and_a_changed_picture_another(room: Indexer, encode
             return image.convert("RGB").getpixel((0, 0))  # type: ignore[return-value]
 
     for made in [(200, 30, 60), (10, 220, 90)]:
-        room.index(docs=DocumentArray([encoded("d", [1, 0], blob=picture(300, 300, made))]))
+        room.index(docs=DocumentArray([encoded("d", [1, 0], blob=image(300, 300, made))]))
         assert colour() == pytest.approx(made, abs=6)
-    assert room._index.documents._one("SELECT count(*) FROM previews") == 1, "the old one went with its picture"
+    assert room._index.documents._one("SELECT count(*) FROM previews") == 1, "the old one went with its image"
 
 
 def test_without_content_there_are_none(room: Indexer, encoded: MakeDocument) -> None:

@@ -69,14 +69,14 @@ def test_get_reads_what_is_there_and_not_much_past_the_bound(tmp_path: Path) -> 
 
 def test_equal_contents_are_kept_once(tmp_path: Path) -> None:
     store = Documents(tmp_path / "documents.sqlite")
-    picture = bytes(range(256)) * 400
-    store.put([pack(Document(id=f"d{i}", blob=picture, tags={"n": i})) for i in range(20)], live=True)
+    image = bytes(range(256)) * 400
+    store.put([pack(Document(id=f"d{i}", blob=image, tags={"n": i})) for i in range(20)], live=True)
     count = "SELECT count(*) FROM contents"
     assert store._one(count) == 1
     store.put([pack(Document(id="d0", blob=b"another"))], live=True)
     assert store._one(count) == 2
     store.delete([f"d{i}" for i in range(1, 19)])
-    assert unpack(store.get(["d19"], content=True)["d19"]).blob == picture
+    assert unpack(store.get(["d19"], content=True)["d19"]).blob == image
     store.delete(["d19"])
     assert store._one(count) == 1
     store.close()

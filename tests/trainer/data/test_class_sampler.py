@@ -1,4 +1,4 @@
-"""Which pictures stand in which batch."""
+"""Which images stand in which batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def one_pass(batch_size: int, items: int, seed: int = 0, labels: np.ndarray = LA
 
 @pytest.mark.parametrize(("batch_size", "items"), [(16, 4), (8, 4), (8, 2), (10, 3), (4, 4), (1000, 4)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_pass_holds_every_picture_with_another_of_its_label(batch_size: int, items: int, seed: int) -> None:
+def test_a_pass_holds_every_image_with_another_of_its_label(batch_size: int, items: int, seed: int) -> None:
     batches = one_pass(batch_size, items, seed)
     assert len(batches) == class_batch_count(LABELS, batch_size, items)
     assert max(map(len, batches)) <= batch_size
@@ -54,7 +54,7 @@ def test_a_batch_has_room_for_two_labels() -> None:
 
 
 @pytest.mark.parametrize(("count", "batch_size", "sizes"), [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (2, 8, [2])])
-def test_random_batches_hold_each_picture_once(count: int, batch_size: int, sizes: list[int]) -> None:
+def test_random_batches_hold_each_image_once(count: int, batch_size: int, sizes: list[int]) -> None:
     batches = list(random_batches(count, batch_size, np.random.default_rng(0)))
     assert [len(batch) for batch in batches] == sizes
     assert random_batch_count(count, batch_size) == len(sizes)

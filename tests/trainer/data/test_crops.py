@@ -1,4 +1,4 @@
-"""Random crops: inside the picture, of the picture's shape, the same everywhere for one generator."""
+"""Random crops: inside the image, of the image's shape, the same everywhere for one generator."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def coordinates(count: int, size: int) -> torch.Tensor:
-    """Pictures whose first channel is x and second y, both in (-1, 1), at the pixels' centres."""
+    """Images whose first channel is x and second y, both in (-1, 1), at the pixels' centres."""
     axis = (2 * torch.arange(size) + 1) / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return torch.stack([x, y, torch.zeros_like(x)]).expand(count, 3, size, size).contiguous()
 
 
-def test_a_crop_of_the_whole_is_the_picture() -> None:
+def test_a_crop_of_the_whole_is_the_image() -> None:
     images = torch.rand(5, 3, 32, 32, generator=generator())
     cropped = random_crops(images, generator(), scale=(1.0, 1.0))
     assert cropped.shape == images.shape
@@ -45,7 +45,7 @@ def test_windows_stay_inside_and_have_the_area_asked_for(scale: tuple[float, flo
     assert side.max() - side.min() > (high - low) * 0.8
 
 
-def test_each_picture_has_its_own_window_and_a_seed_repeats_them() -> None:
+def test_each_image_has_its_own_window_and_a_seed_repeats_them() -> None:
     images = coordinates(8, 32)
     first = random_crops(images, generator(3), (0.9, 1.0))
     assert torch.equal(first, random_crops(images, generator(3), (0.9, 1.0)))
@@ -53,7 +53,7 @@ def test_each_picture_has_its_own_window_and_a_seed_repeats_them() -> None:
     assert len({first[row].sum().item() for row in range(8)}) == 8
 
 
-def test_every_second_picture_is_mirrored() -> None:
+def test_every_second_image_is_mirrored() -> None:
     images = torch.rand(200, 3, 4, 4, generator=generator())
     flipped = augment(images, generator(), crop_scale=(1.0, 1.0), flips=True)
     mirrored = [not torch.equal(old, new) for old, new in zip(images, flipped, strict=True)]

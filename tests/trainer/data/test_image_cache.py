@@ -1,4 +1,4 @@
-"""Files of decoded pictures: found again, bounded, and never half there."""
+"""Files of decoded images: found again, bounded, and never half there."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.trainer.data import picture_cache
-from executors.trainer.data.picture_cache import PictureCache
+from executors.trainer.data import image_cache
+from executors.trainer.data.image_cache import ImageCache
 from finetuner.exceptions import FinetunerError
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
 
 SHAPE = (3, 4, 5)
 ABOUT = {"texts": [["ä"], ["b", "c"]]}
-PICTURE = 3 * 4 * 5
-FILE = 128 + 2 * PICTURE
+IMAGE = 3 * 4 * 5
+FILE = 128 + 2 * IMAGE
 KILLED = """
 import os, signal, sys, numpy
 from pathlib import Path
-from executors.trainer.data.picture_cache import PictureCache
-file = PictureCache(Path(sys.argv[1]), 10**6).new("a", (3, 4, 5))
+from executors.trainer.data.image_cache import ImageCache
+file = ImageCache(Path(sys.argv[1]), 10**6).new("a", (3, 4, 5))
 file.add(numpy.zeros((3, 4, 5), numpy.uint8))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -38,7 +38,7 @@ def rows(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (2, *SHAPE), dtype=np.uint8)
 
 
-def write(cache: PictureCache, name: str, seed: int = 0) -> np.ndarray:
+def write(cache: ImageCache, name: str, seed: int = 0) -> np.ndarray:
     with cache.new(name, SHAPE) as file:
         for row in rows(seed):
             file.add(row)
@@ -50,10 +50,10 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_finished_file_is_found_with_what_belongs_to_it(tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path / "pixels", 10**6)
+    cache = ImageCache(tmp_path / "pixels", 10**6)
     assert cache.find("a") is None
     written = write(cache, "a")
-    found = PictureCache(tmp_path / "pixels", 10**6).find("a")
+    found = ImageCache(tmp_path / "pixels", 10**6).find("a")
     assert found is not None
     pixels, about = found
     assert np.array_equal(written, rows())
@@ -107,7 +107,7 @@ def a_list(path: Path) -> None:
 def test_a_damaged_file_is_not_taken_and_is_replaced(
     suffix: str, damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = PictureCache(tmp_path, 10**6)
+    cache = ImageCache(tmp_path, 10**6)
     write(cache, "a")
     damage(cache.path("a").with_suffix(suffix))
     with caplog.at_level(logging.WARNING, "finetuner"):
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_not_taken_and_is_replaced(
 
 
 def test_pixels_of_another_file_are_not_taken(tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path, 10**6)
+    cache = ImageCache(tmp_path, 10**6)
     write(cache, "a")
     write(cache, "b", seed=1)
     os.replace(cache.path("b"), cache.path("a"))
@@ -128,9 +128,9 @@ def test_pixels_of_another_file_are_not_taken(tmp_path: Path) -> None:
 
 
 def test_the_least_recently_used_file_makes_room(tmp_path: Path) -> None:
-    write(PictureCache(tmp_path, 10**6), "size")
+    write(ImageCache(tmp_path, 10**6), "size")
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
-    cache = PictureCache(tmp_path, 3 * size)
+    cache = ImageCache(tmp_path, 3 * size)
     mapped = write(cache, "b", seed=1)
     write(cache, "c", seed=2)
     for age, name in enumerate(("size", "b", "c")):
@@ -145,7 +145,7 @@ def test_the_least_recently_used_file_makes_room(tmp_path: Path) -> None:
 def test_a_file_above_the_limit_serves_its_own_run_alone(
     limit: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pixels = write(PictureCache(tmp_path, limit), "a")
+    pixels = write(ImageCache(tmp_path, limit), "a")
     assert np.array_equal(pixels, rows())
     assert names(tmp_path) == []
     assert caplog.text.count("serve this run alone") == 1
@@ -155,7 +155,7 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
     subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path)], check=False)
     (left,) = names(tmp_path)
     assert left.startswith(".")
-    cache = PictureCache(tmp_path, 10**6)
+    cache = ImageCache(tmp_path, 10**6)
     assert cache.find("a") is None
     with cache.new("b", SHAPE) as living:
         living.add(rows()[0])
@@ -167,14 +167,14 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
 
 
 def test_an_unfinished_file_leaves_nothing(tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path, 10**6)
+    cache = ImageCache(tmp_path, 10**6)
     with cache.new("a", SHAPE) as file:
         file.add(rows()[0])
     assert names(tmp_path) == []
 
 
-def test_no_picture_is_an_empty_array_and_no_file(tmp_path: Path) -> None:
-    with PictureCache(tmp_path, 10**6).new("a", SHAPE) as file:
+def test_no_image_is_an_empty_array_and_no_file(tmp_path: Path) -> None:
+    with ImageCache(tmp_path, 10**6).new("a", SHAPE) as file:
         assert file.finish({}).shape == (0, *SHAPE)
     assert names(tmp_path) == []
 
@@ -196,9 +196,9 @@ class FullDisk:
 
 
 def test_a_full_disk_loses_other_files_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = PictureCache(tmp_path, 10**6)
+    cache = ImageCache(tmp_path, 10**6)
     write(cache, "a")
-    monkeypatch.setattr(picture_cache.os, "write", FullDisk(tmp_path, FILE + PICTURE, 0))
+    monkeypatch.setattr(image_cache.os, "write", FullDisk(tmp_path, FILE + IMAGE, 0))
     write(cache, "b", seed=1)
     monkeypatch.undo()
     found = cache.find("b")
@@ -210,23 +210,23 @@ def test_a_full_disk_loses_other_files_first(tmp_path: Path, monkeypatch: pytest
 def test_a_disk_that_stays_full_is_left_for_a_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = PictureCache(tmp_path, 10**6)
-    monkeypatch.setattr(picture_cache.os, "write", FullDisk(tmp_path, FILE - 7, 10**6))
+    cache = ImageCache(tmp_path, 10**6)
+    monkeypatch.setattr(image_cache.os, "write", FullDisk(tmp_path, FILE - 7, 10**6))
     assert np.array_equal(write(cache, "a"), rows())
     assert names(tmp_path) == []
     assert "no space is left on the disk of the workspace" in caplog.text
 
 
 def test_no_room_anywhere_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_cache.os, "write", FullDisk(tmp_path, FILE - 7, FILE - 7))
-    with pytest.raises(FinetunerError, match="decoded pictures must find room on disk"):
-        write(PictureCache(tmp_path, 10**6), "a")
+    monkeypatch.setattr(image_cache.os, "write", FullDisk(tmp_path, FILE - 7, FILE - 7))
+    with pytest.raises(FinetunerError, match="decoded images must find room on disk"):
+        write(ImageCache(tmp_path, 10**6), "a")
     assert names(tmp_path) == []
 
 
-def test_with_the_last_name_of_a_dataset_its_decoded_pictures_go(tmp_path: Path, pairs: list[Document]) -> None:
+def test_with_the_last_name_of_a_dataset_its_decoded_images_go(tmp_path: Path, pairs: list[Document]) -> None:
     workspace = Workspace(tmp_path)
-    datasets, cache = Datasets(workspace), PictureCache(workspace.pixels, 10**6)
+    datasets, cache = Datasets(workspace), ImageCache(workspace.pixels, 10**6)
     for name in ("one", "two"):
         datasets.add_part(name, 0, DocumentArray(pairs[:2]))
         version = datasets.commit(name, name, 2).version

@@ -1,4 +1,4 @@
-"""Labelled pictures, decoded once."""
+"""Labelled images, decoded once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from executors.trainer.data.image_cache import ImageCache
 from executors.trainer.data.image_data import ImageData, prepare_images
-from executors.trainer.data.picture_cache import PictureCache
 from finetuner.catalogue import fashion
 from finetuner.documents.images import decode
-from finetuner.documents.labelled import LabelledPicture
+from finetuner.documents.labelled import LabelledImage
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbones import Backbone
 from finetuner.models.image_model import ImageModel
@@ -29,46 +29,44 @@ def model() -> ImageModel:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[LabelledPicture]:
-    return [LabelledPicture(picture.jpeg, picture.item) for picture in fashion("train", items=3)]
+def images() -> list[LabelledImage]:
+    return [LabelledImage(image.jpeg, image.item) for image in fashion("train", items=3)]
 
 
 def test_pixels_are_what_the_model_sees_at_inference(
-    model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path
+    model: ImageModel, images: list[LabelledImage], tmp_path: Path
 ) -> None:
-    data = prepare_images(pictures, model, PictureCache(tmp_path, 10**9), VERSION, 0)
+    data = prepare_images(images, model, ImageCache(tmp_path, 10**9), VERSION, 0)
     config = model.preprocess_config
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
-    expected = torch.stack([model.preprocess(decode(picture.image)) for picture in pictures])
-    torch.testing.assert_close(
-        normalised(torch.from_numpy(data.fetch(np.arange(len(pictures)))[0]), mean, std), expected
-    )
+    expected = torch.stack([model.preprocess(decode(image.image)) for image in images])
+    torch.testing.assert_close(normalised(torch.from_numpy(data.fetch(np.arange(len(images)))[0]), mean, std), expected)
     assert data.pixels.dtype == np.uint8
 
 
-def test_labels_are_numbered_by_name(model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path) -> None:
-    data = prepare_images(pictures[::-1], model, PictureCache(tmp_path, 10**9), VERSION, 2)
-    assert list(data.names) == sorted({picture.label for picture in pictures})
-    assert [data.names[label] for label in data.labels] == [picture.label for picture in pictures[::-1]]
+def test_labels_are_numbered_by_name(model: ImageModel, images: list[LabelledImage], tmp_path: Path) -> None:
+    data = prepare_images(images[::-1], model, ImageCache(tmp_path, 10**9), VERSION, 2)
+    assert list(data.names) == sorted({image.label for image in images})
+    assert [data.names[label] for label in data.labels] == [image.label for image in images[::-1]]
 
 
-def test_a_broken_picture_is_left_out_with_a_warning(
-    model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_broken_image_is_left_out_with_a_warning(
+    model: ImageModel, images: list[LabelledImage], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = prepare_images(pictures, model, PictureCache(tmp_path, 0), VERSION, 2)
-    broken = LabelledPicture(pictures[0].image[:500], "of no other")
+    whole = prepare_images(images, model, ImageCache(tmp_path, 0), VERSION, 2)
+    broken = LabelledImage(images[0].image[:500], "of no other")
     with caplog.at_level(logging.WARNING, "finetuner"):
-        data = prepare_images([pictures[0], broken, *pictures[1:]], model, PictureCache(tmp_path, 10**9), VERSION, 2)
+        data = prepare_images([images[0], broken, *images[1:]], model, ImageCache(tmp_path, 10**9), VERSION, 2)
     assert "of no other" in caplog.text
-    assert "1 of 7 pictures cannot be decoded" in caplog.text
+    assert "1 of 7 images cannot be decoded" in caplog.text
     np.testing.assert_array_equal(data.pixels, whole.pixels)
     np.testing.assert_array_equal(data.labels, whole.labels)
     assert data.names == whole.names
 
 
-def test_a_later_run_decodes_nothing(model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path) -> None:
-    cache = PictureCache(tmp_path, 10**9)
-    again = [*pictures, pictures[0]]  # the same picture twice is two rows
+def test_a_later_run_decodes_nothing(model: ImageModel, images: list[LabelledImage], tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 10**9)
+    again = [*images, images[0]]  # the same image twice is two rows
     first, second = (prepare_images(given, model, cache, VERSION, 2) for given in (again, []))
     assert len(second) == 7
     np.testing.assert_array_equal(first.pixels, second.pixels)
@@ -77,12 +75,12 @@ def test_a_later_run_decodes_nothing(model: ImageModel, pictures: list[LabelledP
 
 
 def numbered(labels: list[int]) -> ImageData:
-    """Pictures whose pixels say their row."""
+    """Images whose pixels say their row."""
     pixels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8)
     return ImageData(pixels, np.array(labels), [str(label) for label in range(max(labels) + 1)])
 
 
-def test_a_pass_of_any_pictures_takes_each_of_the_rows_once() -> None:
+def test_a_pass_of_any_images_takes_each_of_the_rows_once() -> None:
     data, rows = numbered([0, 1] * 6), np.array([1, 2, 4, 7, 9, 11])
     plan = data.plan(rows, 4, None, np.random.default_rng(0))
     assert sorted(np.concatenate(plan).tolist()) == rows.tolist()
@@ -102,9 +100,9 @@ def test_a_pass_by_label_has_others_of_the_label_in_the_batch() -> None:
     )
 
 
-@pytest.mark.parametrize(("rows", "found"), [([], "0 of 0"), ([0], "1 of 1"), ([0, 1], "2 of 2 pictures, 1 labels")])
+@pytest.mark.parametrize(("rows", "found"), [([], "0 of 0"), ([0], "1 of 1"), ([0, 1], "2 of 2 images, 1 labels")])
 def test_too_little_is_refused(
-    model: ImageModel, pictures: list[LabelledPicture], tmp_path: Path, rows: list[int], found: str
+    model: ImageModel, images: list[LabelledImage], tmp_path: Path, rows: list[int], found: str
 ) -> None:
-    with pytest.raises(InvalidInput, match=f"two pictures of two labels .* Got {found}"):
-        prepare_images([pictures[row] for row in rows], model, PictureCache(tmp_path, 10**9), VERSION, 1)
+    with pytest.raises(InvalidInput, match=f"two images of two labels .* Got {found}"):
+        prepare_images([images[row] for row in rows], model, ImageCache(tmp_path, 10**9), VERSION, 1)

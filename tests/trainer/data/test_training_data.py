@@ -1,4 +1,4 @@
-"""Decoded pictures with their captions, and the passes over them."""
+"""Decoded images with their captions, and the passes over them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 import torch
 from docarray import Document
 
-from executors.trainer.data.decoded_pictures import WAITING, Picture, decode_pictures
-from executors.trainer.data.picture_cache import PictureCache
+from executors.trainer.data.decoded_images import WAITING, SourceImage, decode_images
+from executors.trainer.data.image_cache import ImageCache
 from executors.trainer.data.training_data import TrainingData, prepare
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair, read_pairs
@@ -27,7 +27,7 @@ VERSION = "a" * 64
 
 
 def numbered(count: int, captions: int = 1) -> TrainingData:
-    """Pictures whose pixels and captions both say their row."""
+    """Images whose pixels and captions both say their row."""
     pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8)
     return TrainingData(pixels, [[f"{row} {caption}" for caption in range(captions)] for row in range(count)])
 
@@ -38,12 +38,12 @@ def one_pass(data: TrainingData, batch_size: int, seed: int | None) -> list[tupl
     return [(pixels[:, 0, 0, 0].tolist(), captions) for pixels, captions in batches]
 
 
-def test_captions_of_one_picture_are_one_row(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
+def test_captions_of_one_image_are_one_row(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
     first, second = read_pairs(pairs[:2])
     data = prepare(
         [first, second, Pair("the same in other words", first.image)],
         clip_mini,
-        PictureCache(tmp_path, 10**9),
+        ImageCache(tmp_path, 10**9),
         VERSION,
         2,
     )
@@ -55,7 +55,7 @@ def test_captions_of_one_picture_are_one_row(clip_mini: Clip, pairs: list[Docume
 
 def test_pixels_are_what_the_model_sees_at_inference(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
     found = read_pairs(pairs[:4])
-    data = prepare(found, clip_mini, PictureCache(tmp_path, 10**9), VERSION, 0)
+    data = prepare(found, clip_mini, ImageCache(tmp_path, 10**9), VERSION, 0)
     config = clip_mini.preprocess_config
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
     expected = torch.stack([clip_mini.preprocess(decode(pair.image)) for pair in found])
@@ -68,25 +68,25 @@ def test_a_later_run_reads_and_decodes_nothing(
     clip_mini: Clip, pairs: list[Document], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = read_pairs(pairs[:3])
-    found = [Pair("broken", b"no picture"), *good, Pair("again", good[0].image)]
-    first = prepare(found, clip_mini, PictureCache(tmp_path, 10**9), VERSION, 2)
+    found = [Pair("broken", b"no image"), *good, Pair("again", good[0].image)]
+    first = prepare(found, clip_mini, ImageCache(tmp_path, 10**9), VERSION, 2)
 
     def none() -> Iterator[Pair]:
         raise AssertionError("read again")
         yield
 
     with caplog.at_level(logging.INFO, "finetuner"):
-        second = prepare(none(), clip_mini, PictureCache(tmp_path, 10**9), VERSION, 2)
+        second = prepare(none(), clip_mini, ImageCache(tmp_path, 10**9), VERSION, 2)
     assert np.array_equal(first.pixels, second.pixels)
     assert first.captions == second.captions == [[good[0].text, "again"], [good[1].text], [good[2].text]]
-    assert "1 of 4 pictures cannot be decoded and are left out" in caplog.text
-    assert "Found 3 pictures decoded by an earlier run" in caplog.text
+    assert "1 of 4 images cannot be decoded and are left out" in caplog.text
+    assert "Found 3 images decoded by an earlier run" in caplog.text
 
 
 def test_other_data_or_another_preprocessing_is_decoded_anew(
     clip_mini: Clip, pairs: list[Document], tmp_path: Path
 ) -> None:
-    found, cache = read_pairs(pairs[:4]), PictureCache(tmp_path, 10**9)
+    found, cache = read_pairs(pairs[:4]), ImageCache(tmp_path, 10**9)
     assert len(prepare(found[:3], clip_mini, cache, VERSION, 2)) == 3
     assert len(prepare(found, clip_mini, cache, "b" * 64, 2)) == 4
     clip_mini.preprocess_config = replace(clip_mini.preprocess_config, interpolation="bilinear")
@@ -96,52 +96,52 @@ def test_other_data_or_another_preprocessing_is_decoded_anew(
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_only_a_few_picture_files_are_in_memory(
+def test_only_a_few_image_files_are_in_memory(
     threads: int, clip_mini: Clip, pairs: list[Document], tmp_path: Path
 ) -> None:
-    blobs, alive, most = [pair.image for pair in read_pairs(pairs)], weakref.WeakSet[Picture](), 0
+    blobs, alive, most = [pair.image for pair in read_pairs(pairs)], weakref.WeakSet[SourceImage](), 0
 
-    def read() -> Iterator[Picture]:
+    def read() -> Iterator[SourceImage]:
         nonlocal most
         for number in range(60):
-            picture = Picture(str(number), str(number), blobs[number % len(blobs)])
-            alive.add(picture)
+            image = SourceImage(str(number), str(number), blobs[number % len(blobs)])
+            alive.add(image)
             most = max(most, len(alive))
-            yield picture
+            yield image
 
-    decoded = decode_pictures(read(), clip_mini, PictureCache(tmp_path, 10**9), VERSION, threads)
+    decoded = decode_images(read(), clip_mini, ImageCache(tmp_path, 10**9), VERSION, threads)
     assert decoded.texts == [[str(number)] for number in range(60)]
     assert most <= WAITING * threads + 2
 
 
-def test_a_broken_picture_is_left_out_with_a_warning(
+def test_a_broken_image_is_left_out_with_a_warning(
     clip_mini: Clip, pairs: list[Document], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = read_pairs(pairs[:4])
     broken = Pair("a broken one", good[0].image[:500])
-    whole = prepare(good, clip_mini, PictureCache(tmp_path, 0), VERSION, 2)
+    whole = prepare(good, clip_mini, ImageCache(tmp_path, 0), VERSION, 2)
     with caplog.at_level(logging.WARNING, "finetuner"):
-        data = prepare([good[0], broken, *good[1:]], clip_mini, PictureCache(tmp_path, 10**9), VERSION, 2)
+        data = prepare([good[0], broken, *good[1:]], clip_mini, ImageCache(tmp_path, 10**9), VERSION, 2)
     assert np.array_equal(data.pixels, whole.pixels)
     assert data.captions == whole.captions
-    assert "Picture of 'a broken one' left out: image must be a picture file" in caplog.text
-    assert "1 of 5 pictures cannot be decoded and are left out" in caplog.text
+    assert "Image of 'a broken one' left out: image must be an image file" in caplog.text
+    assert "1 of 5 images cannot be decoded and are left out" in caplog.text
 
 
 @pytest.mark.parametrize("good", [0, 1])
-def test_fewer_than_two_good_pictures_are_refused(
+def test_fewer_than_two_good_images_are_refused(
     good: int, clip_mini: Clip, pairs: list[Document], tmp_path: Path
 ) -> None:
-    found = [*read_pairs(pairs[:good]), Pair("one", b"no picture"), Pair("two", b"none either")]
-    message = rf"two pictures that can be decoded. Got {good} of {good + 2} pictures \(image must be a picture file"
+    found = [*read_pairs(pairs[:good]), Pair("one", b"no image"), Pair("two", b"none either")]
+    message = rf"two images that can be decoded. Got {good} of {good + 2} images \(image must be an image file"
     with pytest.raises(InvalidInput, match=message):
-        prepare(found, clip_mini, PictureCache(tmp_path, 10**9), VERSION, 2)
+        prepare(found, clip_mini, ImageCache(tmp_path, 10**9), VERSION, 2)
 
 
 @pytest.mark.parametrize(
     ("count", "batch_size", "sizes"), [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (2, 8, [2]), (1, 4, [])]
 )
-def test_a_pass_takes_every_picture_once_but_a_rest_of_one(count: int, batch_size: int, sizes: list[int]) -> None:
+def test_a_pass_takes_every_image_once_but_a_rest_of_one(count: int, batch_size: int, sizes: list[int]) -> None:
     batches = one_pass(numbered(count), batch_size, seed=1)
     assert [len(rows) for rows, _ in batches] == sizes
     seen = [row for rows, _ in batches for row in rows]
@@ -165,7 +165,7 @@ def test_order_depends_on_the_generator_alone() -> None:
 
 def test_only_the_rows_asked_for_are_taken() -> None:
     (plan,) = numbered(10).plan(np.array([2, 5, 7]), 8, np.random.default_rng(0))
-    assert sorted(plan.picture_ids.tolist()) == [2, 5, 7]
+    assert sorted(plan.image_ids.tolist()) == [2, 5, 7]
     assert sorted(numbered(10).fetch(plan)[0][:, 0, 0, 0].tolist()) == [2, 5, 7]
 
 

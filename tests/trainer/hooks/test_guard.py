@@ -54,6 +54,6 @@ def test_a_run_that_goes_on_keeps_the_score_from_before(guard: list[Pair], clip_
     assert scores.metrics == {}
 
 
-def test_models_of_pictures_have_no_guard() -> None:
+def test_models_of_images_have_no_guard() -> None:
     with pytest.raises(InvalidInput, match="guard_data must be empty for resnet"):
         RunConfig(model="resnet50", train_data="data", loss="TripletMarginLoss", guard_data="other")

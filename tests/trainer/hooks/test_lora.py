@@ -214,7 +214,7 @@ def test_other_towers_are_adapted_and_merge(vision: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["resnet10t", "efficientnet_b0"])
-def test_a_backbone_of_pictures_is_adapted_and_its_head_trained(architecture: str) -> None:
+def test_a_backbone_of_images_is_adapted_and_its_head_trained(architecture: str) -> None:
     network = ImageNetwork(architecture, Average(), 8)
     names = set(network.state_dict())
     adapters = adapters_in(network)

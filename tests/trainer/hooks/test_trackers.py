@@ -187,7 +187,7 @@ def test_mlflow_goes_where_the_trainer_says(work: Work, tmp_path: Path, monkeypa
 
 
 def test_a_run_that_fails_has_failed_in_the_trackers_too(work: Work, trainer: Trainer, push: Push) -> None:
-    push(trainer, "broken", [make_pair(f"caption {number}", b"no picture %d" % number) for number in range(3)])
+    push(trainer, "broken", [make_pair(f"caption {number}", b"no image %d" % number) for number in range(3)])
     code, folder = work(train_data="broken", callbacks=entries(*(kind() for kind in KINDS)))
     assert code == 1
     assert [record.exit.exit_code for record in wandb_records(folder) if record.HasField("exit")] == [1]

@@ -1,4 +1,4 @@
-"""Training a model of pictures in this process: it learns, its seeds, and that every option does something."""
+"""Training a model of images in this process: it learns, its seeds, and that every option does something."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import torch
 from docarray import Document
 
+from executors.trainer.data.image_cache import ImageCache
 from executors.trainer.data.image_data import ImageData, prepare_images
-from executors.trainer.data.picture_cache import PictureCache
 from executors.trainer.hooks.hook import Hook, Progress
 from executors.trainer.loop import image_task, training
 from executors.trainer.loop.image_task import ImageTask
@@ -47,14 +47,12 @@ def known() -> Iterator[None]:
 
 
 def documents(items: int) -> list[Document]:
-    return [
-        Document(blob=picture.jpeg, tags={"finetuner_label": picture.item}) for picture in fashion("train", items=items)
-    ]
+    return [Document(blob=image.jpeg, tags={"finetuner_label": image.item}) for image in fashion("train", items=items)]
 
 
 @pytest.fixture(scope="module")
 def small() -> ImageData:
-    """16 pictures of 4 labels, 32 x 32, a colour a label and noise."""
+    """16 images of 4 labels, 32 x 32, a colour a label and noise."""
     generator = np.random.default_rng(0)
     colours = generator.integers(60, 190, (4, 1, 3, 1, 1))
     pixels = colours + generator.integers(-60, 60, (4, 4, 3, 32, 32))
@@ -103,7 +101,7 @@ def test_training_raises_the_retrieval_metrics(tmp_path: Path) -> None:
     model = load_image_backbone(RANDOM)
     search = read_search_data(options, model.towers, found, None)
     before = evaluate_search(model, search)[0]
-    data = prepare_images(read_labelled(found), model, PictureCache(tmp_path, 0), "", 2)
+    data = prepare_images(read_labelled(found), model, ImageCache(tmp_path, 0), "", 2)
     reports, model = tuned(
         data, MetricConfig("NTXentLoss"), learning_rate=3e-3, batch_size=20, epochs=16, scheduler="cosine"
     )
@@ -232,7 +230,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(small: ImageData) -> None:
 
 def test_data_that_a_loss_cannot_learn_from_is_refused(small: ImageData) -> None:
     alone = ImageData(small.pixels[:4], np.arange(4), "abcd")
-    with pytest.raises(InvalidInput, match="two or more pictures for TripletMarginLoss. Got 4 pictures"):
+    with pytest.raises(InvalidInput, match="two or more images for TripletMarginLoss. Got 4 images"):
         tuned(alone)
     tuned(alone, MetricConfig("ArcFaceLoss"))
     with pytest.raises(InvalidInput, match="val_split must leave two labels on each side. Got 0.1 of 4 labels"):

@@ -87,7 +87,7 @@ def test_networks_of_timm(architecture: str, stem: str, last: str, layers: int |
         assert found[stem] == layers + 1
 
 
-def test_models_of_pictures_and_wrappers() -> None:
+def test_models_of_images_and_wrappers() -> None:
     network = ImageNetwork("test_resnet", GeM(), output_dim=4)
     found = depths(network)
     assert layered(found, "head.") + layered(found, "pooling.") == [0, 0]

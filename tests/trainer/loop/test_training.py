@@ -63,7 +63,7 @@ def usual(blobs_of_colour: TrainingData) -> tuple[list[dict[str, Any]], Clip]:
 
 
 def embedded(model: Clip, data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
-    """Every picture, and its first caption: (pictures, dim) float64 each."""
+    """Every image, and its first caption: (images, dim) float64 each."""
     config = model.preprocess_config
     mean, std = (torch.tensor(values)[:, None, None] for values in (config.mean, config.std))
     vision = model.encode_pixels([(torch.tensor(pixels) / 255 - mean) / std for pixels in data.pixels])
@@ -198,16 +198,16 @@ def test_validation_is_reported_once_an_epoch(
     assert with_validation == [3, 6, 9]
     assert f"val_loss {reports[-1]['val_loss']:.4f}" in caplog.text
     assert (
-        "Finetuning: 6 pictures, CLIPLoss, 3 epochs of 3 steps of 2 pairs, Adam, learning rate 0.0005, fp32"
+        "Finetuning: 6 images, CLIPLoss, 3 epochs of 3 steps of 2 pairs, Adam, learning rate 0.0005, fp32"
         in caplog.text
     )
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.9, 0.99])
-def test_a_split_that_leaves_less_than_two_pictures_is_refused(share: float, blobs_of_colour: TrainingData) -> None:
+def test_a_split_that_leaves_less_than_two_images_is_refused(share: float, blobs_of_colour: TrainingData) -> None:
     if share == 0.05:  # rounds to none of eight
         assert round(8 * share) == 0
-    with pytest.raises(InvalidInput, match=f"val_split must leave two pictures on each side. Got {share:g} of 8"):
+    with pytest.raises(InvalidInput, match=f"val_split must leave two images on each side. Got {share:g} of 8"):
         tuned(blobs_of_colour, val_split=share)
 
 

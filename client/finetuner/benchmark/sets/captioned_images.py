@@ -1,4 +1,4 @@
-"""Pictures that a set's captions name: below one folder or refused, and read as they are needed."""
+"""Images that a set's captions name: below one folder or refused, and read as they are needed."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 from ...contract.wire import LABEL_TAG
 from ...documents.pairs import make_pair
 from ...exceptions import InvalidDocument, InvalidInput
-from ...sources.local_images import LocalPictures
+from ...sources.local_images import LocalImages
 
 if TYPE_CHECKING:
     from docarray import Document
 
 
 @dataclass(frozen=True)
-class CaptionedPicture:
-    """One picture and what is said about it."""
+class CaptionedImage:
+    """One image and what is said about it."""
 
     name: str
-    """Of its file, relative to the pictures' folder, as POSIX path."""
+    """Of its file, relative to the images' folder, as POSIX path."""
     captions: tuple[str, ...]
     """At least one."""
     label: str = ""
-    """Pictures of one label are relevant to each other's captions; '' where the picture stands for itself."""
+    """Images of one label are relevant to each other's captions; '' where the image stands for itself."""
 
 
-def pictures_folder(folder: Path, names: Iterable[str]) -> Path:
+def images_folder(folder: Path, names: Iterable[str]) -> Path:
     """Return the first of several folders that is there.
 
     Args:
@@ -44,11 +44,11 @@ def pictures_folder(folder: Path, names: Iterable[str]) -> Path:
         if candidate.is_dir():
             return candidate
     places = " or ".join(repr(str(candidate)) for candidate in candidates)
-    raise InvalidInput(f"pictures must lie in {places}. Got no such folder. Unpack them there.")
+    raise InvalidInput(f"images must lie in {places}. Got no such folder. Unpack them there.")
 
 
-class CaptionedPictures:
-    """Turns captioned pictures into pairs; memory does not grow with their number.
+class CaptionedImages:
+    """Turns captioned images into pairs; memory does not grow with their number.
 
     Args:
         root: folder that names start from. A name that leads out of it is refused.
@@ -56,37 +56,37 @@ class CaptionedPictures:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._reader = LocalPictures()
+        self._reader = LocalImages()
 
-    def check(self, picture: CaptionedPicture) -> tuple[Document, ...]:
-        """Look at a picture without reading it whole; returns no document.
+    def check(self, image: CaptionedImage) -> tuple[Document, ...]:
+        """Look at an image without reading it whole; returns no document.
 
         Raises:
-            InvalidDocument: a name that leads out of the folder, no file, or one that does not begin like a picture.
+            InvalidDocument: a name that leads out of the folder, no file, or one that does not begin like an image.
         """
-        path = self._path(picture.name)
+        path = self._path(image.name)
         if not os.path.isfile(path):  # noqa: PTH113 (False, never raises)
             raise InvalidDocument(
-                f"caption {picture.captions[0]!r:.80} must have its picture. Got no file {path!r}. Put it there."
+                f"caption {image.captions[0]!r:.80} must have its image. Got no file {path!r}. Put it there."
             )
         self._reader.check(path)
         return ()
 
-    def pairs(self, picture: CaptionedPicture) -> list[Document]:
+    def pairs(self, image: CaptionedImage) -> list[Document]:
         """Return one pair for each caption.
 
         Raises:
-            InvalidDocument: as `check`, or a picture that cannot be decoded.
+            InvalidDocument: as `check`, or an image that cannot be decoded.
         """
-        self.check(picture)
-        blob = self._reader.read(self._path(picture.name))
-        tags = {LABEL_TAG: picture.label} if picture.label else {}
-        return [make_pair(caption, blob, tags) for caption in picture.captions]
+        self.check(image)
+        blob = self._reader.read(self._path(image.name))
+        tags = {LABEL_TAG: image.label} if image.label else {}
+        return [make_pair(caption, blob, tags) for caption in image.captions]
 
     def _path(self, name: str) -> str:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
-            raise InvalidDocument(f"picture must lie below {str(self._root)!r}. Got {name!r:.120}. Correct the file.")
+            raise InvalidDocument(f"image must lie below {str(self._root)!r}. Got {name!r:.120}. Correct the file.")
         return str(self._root / pure)
 
 

@@ -33,7 +33,7 @@ def fashion12k_documents(folder: Path, split: str, on_error: str) -> Iterator[Do
 
     Raises:
         InvalidInput: no file of the split, one of its shards is missing, or a file without these columns.
-        InvalidDocument: rows without text or picture.
+        InvalidDocument: rows without text or image.
     """
     patterns = (f"data/{split}-*.parquet", f"{split}-*.parquet", f"default/{split}/*.parquet")
     paths = next((found for pattern in patterns if (found := sorted(folder.glob(pattern)))), [])

@@ -1,7 +1,7 @@
 """The fashion captioning dataset (FACAD; Yang et al., ECCV 2020), in its JSON list of items.
 
 `meta_all_129927.json` is a list of {'id', 'images': [{'color', '0': URL, '1': URL, ...}], 'title', 'description',
-'detail_info', 'categoryid', 'category', 'attr', 'attrid'}. Its makers hand out addresses, not pictures, and say to drop
+'detail_info', 'categoryid', 'category', 'attr', 'attrid'}. Its makers hand out addresses, not images, and say to drop
 what follows '.jpeg' in them; "sometimes the description is no longer available, we can retrieve it from the
 'detail_info' part". Read in the README of xuewyang/Fashion_Captioning and its issue 2, November 2026.
 
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ...exceptions import InvalidDocument
 from ...sources.rejects import checked_then_used
-from .captioned_images import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
+from .captioned_images import CaptionedImage, CaptionedImages, images_folder, items_of
 from .json_file import read_json
 
 if TYPE_CHECKING:
@@ -27,37 +27,37 @@ if TYPE_CHECKING:
 
 FILE = "meta_all_129927.json"
 FOLDER = "images"
-FIRST = "0"  # of a colour's pictures; the others show the same garment from other sides
+FIRST = "0"  # of a colour's images; the others show the same garment from other sides
 KEPT = frozenset({"id", "images", "color", FIRST, "description", "detail_info"})
 
 
 def fashion_captioning_documents(folder: Path, split: str, on_error: str) -> Iterator[Document]:
-    """Return the pairs of a split: the first picture of each colour with its item's description, labelled by item.
+    """Return the pairs of a split: the first image of each colour with its item's description, labelled by item.
 
     Args:
-        folder: holds FILE, and in `images/` the pictures under the last part of their address, such as
+        folder: holds FILE, and in `images/` the images under the last part of their address, such as
             `58d1a13f-b6b6-4e68-b2ff-3a3af47c422e.jpeg`.
         split: 'train', 'val' or 'test'.
         on_error: 'raise' names every bad entry in one error, at this call; 'skip' leaves them out with a warning,
-            as it must be where the shop has taken pictures away.
+            as it must be where the shop has taken images away.
 
     Raises:
-        InvalidInput: no JSON file, no folder of pictures, or no item in the split.
-        InvalidDocument: an item without caption, a caption without its picture, a picture that is none.
+        InvalidInput: no JSON file, no folder of images, or no item in the split.
+        InvalidDocument: an item without caption, a caption without its image, an image that is none.
     """
     content = read_json(folder / FILE, KEPT)
-    pictures = CaptionedPictures(pictures_folder(folder, [FOLDER]))
+    images = CaptionedImages(images_folder(folder, [FOLDER]))
 
-    def entries() -> Iterator[tuple[str, CaptionedPicture | InvalidDocument]]:
+    def entries() -> Iterator[tuple[str, CaptionedImage | InvalidDocument]]:
         for position, item in items_of(content, FILE):
             if isinstance(item, InvalidDocument):
                 yield f"entry {position}", item
             elif split_of(item.get("id")) == split:
-                for number, picture in enumerate(_pictures(item)):
-                    yield f"item {item.get('id')!r:.40}, colour {number}", picture
+                for number, image in enumerate(_images(item)):
+                    yield f"item {item.get('id')!r:.40}, colour {number}", image
 
     source = f"{FILE}, split {split!r},"
-    return checked_then_used(entries, pictures.check, pictures.pairs, source=source, on_error=on_error)
+    return checked_then_used(entries, images.check, images.pairs, source=source, on_error=on_error)
 
 
 def split_of(item_id: object) -> str:
@@ -66,7 +66,7 @@ def split_of(item_id: object) -> str:
     return {0: "test", 1: "val"}.get(number, "train")
 
 
-def _pictures(item: dict[str, Any]) -> Iterator[CaptionedPicture | InvalidDocument]:
+def _images(item: dict[str, Any]) -> Iterator[CaptionedImage | InvalidDocument]:
     caption, colours = _caption(item), item.get("images")
     if not caption:
         yield InvalidDocument("item must have a 'description' or a 'detail_info' with one. Got none. Leave it out.")
@@ -77,9 +77,9 @@ def _pictures(item: dict[str, Any]) -> Iterator[CaptionedPicture | InvalidDocume
         address = colour.get(FIRST) if isinstance(colour, dict) else None
         name = _file_name(address) if isinstance(address, str) else ""
         if name:
-            yield CaptionedPicture(name, (caption,), str(item.get("id")))
+            yield CaptionedImage(name, (caption,), str(item.get("id")))
         else:
-            yield InvalidDocument(f"caption {caption!r:.80} must have its picture. Got {address!r:.60} as its address.")
+            yield InvalidDocument(f"caption {caption!r:.80} must have its image. Got {address!r:.60} as its address.")
 
 
 def _caption(item: dict[str, Any]) -> str:

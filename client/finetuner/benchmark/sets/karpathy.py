@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...exceptions import InvalidDocument, InvalidInput
 from ...sources.rejects import checked_then_used
-from .captioned_images import CaptionedPicture, CaptionedPictures, items_of, pictures_folder
+from .captioned_images import CaptionedImage, CaptionedImages, images_folder, items_of
 from .json_file import read_json
 
 if TYPE_CHECKING:
@@ -29,35 +29,35 @@ TRAINED_ON = ("train", "restval")
 def karpathy_documents(
     folder: Path, split: str, on_error: str, *, file: str, folders: tuple[str, ...]
 ) -> Iterator[Document]:
-    """Return the pairs of a split, all captions of a picture one after the other.
+    """Return the pairs of a split, all captions of an image one after the other.
 
     Args:
-        folder: holds the JSON file, and the pictures in one of `folders`, below 'filepath' where there is one.
+        folder: holds the JSON file, and the images in one of `folders`, below 'filepath' where there is one.
         split: 'train', 'val' or 'test'.
         on_error: 'raise' names every bad entry in one error, at this call; 'skip' leaves them out with a warning.
         file: name of the JSON file.
-        folders: names of folders of pictures; the first that is there counts.
+        folders: names of folders of images; the first that is there counts.
 
     Raises:
-        InvalidInput: no JSON file, no folder of pictures, or no picture in the split.
-        InvalidDocument: a caption without its picture, a name that leads out of the folder, a picture that is none.
+        InvalidInput: no JSON file, no folder of images, or no image in the split.
+        InvalidDocument: a caption without its image, a name that leads out of the folder, an image that is none.
     """
     content = read_json(folder / file, KEPT)
     if not isinstance(content, dict) or "images" not in content:
         raise InvalidInput(f"{file} must be an object with 'images', as Karpathy's are. Got another. Fetch it again.")
-    pictures = CaptionedPictures(pictures_folder(folder, folders))
+    images = CaptionedImages(images_folder(folder, folders))
     wanted = TRAINED_ON if split == "train" else (split,)
 
-    def entries() -> Iterator[tuple[str, CaptionedPicture | InvalidDocument]]:
+    def entries() -> Iterator[tuple[str, CaptionedImage | InvalidDocument]]:
         for position, image in items_of(content["images"], f"'images' of {file}"):
             if isinstance(image, InvalidDocument) or image.get("split") in wanted:
-                yield f"images[{position}]", image if isinstance(image, InvalidDocument) else _picture(image)
+                yield f"images[{position}]", image if isinstance(image, InvalidDocument) else _image(image)
 
     source = f"{file}, split {split!r},"
-    return checked_then_used(entries, pictures.check, pictures.pairs, source=source, on_error=on_error)
+    return checked_then_used(entries, images.check, images.pairs, source=source, on_error=on_error)
 
 
-def _picture(image: dict[str, Any]) -> CaptionedPicture | InvalidDocument:
+def _image(image: dict[str, Any]) -> CaptionedImage | InvalidDocument:
     name, below, sentences = image.get("filename"), image.get("filepath", ""), image.get("sentences")
     if not isinstance(name, str) or not name or not isinstance(below, str):
         return InvalidDocument(f"image must have a 'filename'. Got {name!r:.60}. Correct it.")
@@ -65,4 +65,4 @@ def _picture(image: dict[str, Any]) -> CaptionedPicture | InvalidDocument:
     texts = tuple(caption.strip() for caption in captions if isinstance(caption, str) and caption.strip())
     if not texts or len(texts) != len(sentences or ()):
         return InvalidDocument(f"image {name!r:.80} must have 'sentences' with a 'raw' caption each. Got another list.")
-    return CaptionedPicture(f"{below}/{name}" if below else name, texts)
+    return CaptionedImage(f"{below}/{name}" if below else name, texts)

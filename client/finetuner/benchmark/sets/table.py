@@ -1,4 +1,4 @@
-"""The sets as rows: what each is for, how it is read, and how many pictures its splits have."""
+"""The sets as rows: what each is for, how it is read, and how many images its splits have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from docarray import Document
 
 CLIP_RECIPE = {"loss": "CLIPLoss", "optimizer": "AdamW", "scheduler": "cosine"}
-PICTURE_RECIPE = {"loss": "TripletMarginLoss"}
+IMAGE_RECIPE = {"loss": "TripletMarginLoss"}
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class BenchmarkSet:
     title: str
     """What people read."""
     documents: Callable[[Path, str, str], Iterator[Document]]
-    """(folder, split, on_error) -> pairs, or labelled pictures, read as they are asked for."""
-    pictures: Mapping[str, int]
-    """Split to score on -> its pictures as published; 0 where nobody has counted them."""
+    """(folder, split, on_error) -> pairs, or labelled images, read as they are asked for."""
+    images: Mapping[str, int]
+    """Split to score on -> its images as published; 0 where nobody has counted them."""
     task: str = "text-to-image"
     """'text-to-image' or 'image-to-image'; of the models that it is for."""
     limit: int = 20
@@ -42,10 +42,8 @@ class BenchmarkSet:
     """What `fit` is given besides model and data, where the caller does not say otherwise."""
 
 
-def _karpathy(name: str, title: str, pictures: Mapping[str, int], *folders: str) -> BenchmarkSet:
-    return BenchmarkSet(
-        name, title, partial(karpathy_documents, file=f"dataset_{name}.json", folders=folders), pictures
-    )
+def _karpathy(name: str, title: str, images: Mapping[str, int], *folders: str) -> BenchmarkSet:
+    return BenchmarkSet(name, title, partial(karpathy_documents, file=f"dataset_{name}.json", folders=folders), images)
 
 
 SETS = (
@@ -63,7 +61,7 @@ SETS = (
         {"test": 1_000},
         task="image-to-image",
         limit=3,
-        training=PICTURE_RECIPE,
+        training=IMAGE_RECIPE,
     ),
 )
 

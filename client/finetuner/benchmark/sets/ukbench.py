@@ -1,8 +1,8 @@
-"""UKBench (Nister and Stewenius, CVPR 2006): four pictures of each object, side by side by number.
+"""UKBench (Nister and Stewenius, CVPR 2006): four images of each object, side by side by number.
 
-archive.org/download/ukbench/ukbench.zip holds `full/ukbench00000.jpg` to `full/ukbench10199.jpg`; pictures 4n to 4n + 3
-show object n. There is no official split: here, as in the old tutorial, training takes the first 1,000 pictures and
-the test the second 1,000; the first picture of each object searches the others. The names were checked in the
+archive.org/download/ukbench/ukbench.zip holds `full/ukbench00000.jpg` to `full/ukbench10199.jpg`; images 4n to 4n + 3
+show object n. There is no official split: here, as in the old tutorial, training takes the first 1,000 images and
+the test the second 1,000; the first image of each object searches the others. The names were checked in the
 tutorial and in documents of public repositories, November 2026.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ...contract.wire import LABEL_TAG
 from ...exceptions import InvalidDocument, InvalidInput
-from ...sources.local_images import LocalPictures
+from ...sources.local_images import LocalImages
 from ...sources.rejects import checked_then_used
 
 if TYPE_CHECKING:
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 NAME = re.compile(r"ukbench(\d{5})\.jpg")
 GROUP = 4
 SPLITS = {"train": range(1_000), "test": range(1_000, 2_000)}
-"""Split -> numbers of its pictures."""
+"""Split -> numbers of its images."""
 
 
 def ukbench_documents(folder: Path, split: str, on_error: str) -> Iterator[Document]:
-    """Return the pictures of a split in the order of their numbers, labelled by object.
+    """Return the images of a split in the order of their numbers, labelled by object.
 
     Args:
-        folder: holds the pictures, in it or in its folder `full`.
+        folder: holds the images, in it or in its folder `full`.
         split: 'train' or 'test'.
-        on_error: 'raise' names every object with bad pictures in one error, at this call; 'skip' leaves those objects
+        on_error: 'raise' names every object with bad images in one error, at this call; 'skip' leaves those objects
             out with a warning.
 
     Raises:
-        InvalidInput: no picture of the split.
-        InvalidDocument: an object of which not all four pictures are there, or one is no picture.
+        InvalidInput: no image of the split.
+        InvalidDocument: an object of which not all four images are there, or one is no image.
     """
     root = folder / "full" if (folder / "full").is_dir() else folder
     numbers = [int(match[1]) for path in root.glob("ukbench*.jpg") if (match := NAME.fullmatch(path.name))]
     groups = sorted({number // GROUP for number in numbers if number in SPLITS[split]})
     if not groups:
         first = root / f"ukbench{SPLITS[split].start:05d}.jpg"
-        raise InvalidInput(f"split {split!r} must begin with {str(first)!r}. Got none of its pictures. Put them there.")
-    reader = LocalPictures()
+        raise InvalidInput(f"split {split!r} must begin with {str(first)!r}. Got none of its images. Put them there.")
+    reader = LocalImages()
 
     def check(group: int) -> tuple[Document, ...]:
         for path in _paths(root, group):
             if not path.is_file():
-                raise InvalidDocument(f"object must have {GROUP} pictures. Got no file {str(path)!r}. Put it there.")
+                raise InvalidDocument(f"object must have {GROUP} images. Got no file {str(path)!r}. Put it there.")
             reader.check(str(path))
         return ()
 

@@ -1,4 +1,4 @@
-"""Where pictures are drawn: a placed unit square whose points and textures follow one pose."""
+"""Where images are drawn: a placed unit square whose points and textures follow one pose."""
 
 import math
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ OVERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a drawing stands in the picture: unit coordinates (-1 to 1, y down) to fractions of the side."""
+    """Where a drawing stands in the image: unit coordinates (-1 to 1, y down) to fractions of the side."""
 
     angle: float = 0.0
     """Rotation in radians, clockwise."""
     scale: float = 0.5
-    """Length of one unit as a fraction of the picture's side."""
+    """Length of one unit as a fraction of the image's side."""
     centre: Point = (0.5, 0.5)
     """Where the unit square's middle stands, as fractions of the side."""
     mirrored: bool = False
@@ -30,7 +30,7 @@ class Pose:
 
 
 class Canvas:
-    """An RGB picture under construction, drawn `OVERSAMPLING` times larger than it ends up."""
+    """An RGB image under construction, drawn `OVERSAMPLING` times larger than it ends up."""
 
     def __init__(self, background: Image.Image, pose: Pose) -> None:
         self.image = background
@@ -85,7 +85,7 @@ class Canvas:
         ImageDraw.Draw(self.image).ellipse((x - r, y - r, x + r, y + r), fill=colour)
 
     def finished(self) -> Image.Image:
-        """The picture at its final size."""
+        """The image at its final size."""
         return self.image.reduce(OVERSAMPLING)
 
 

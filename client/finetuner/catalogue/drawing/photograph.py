@@ -1,4 +1,4 @@
-"""A picture of one garment as somebody might have taken it: pose, ground, things in the way, light, JPEG."""
+"""An image of one garment as somebody might have taken it: pose, ground, things in the way, light, JPEG."""
 
 from random import Random
 
@@ -16,13 +16,13 @@ from finetuner.catalogue.drawing.pieces import Cut, Part
 from finetuner.catalogue.image import encode_jpeg
 
 SIDE = 120
-"""Width and height of a picture in pixels."""
+"""Width and height of an image in pixels."""
 
 
 def photograph(design: Design, ground: str, make: Random, look: Random) -> bytes:
-    """One picture of the design before a ground of the named colour, as an RGB JPEG file.
+    """One image of the design before a ground of the named colour, as an RGB JPEG file.
 
-    ``make`` decides what belongs to the item and ``look`` what belongs to this picture.
+    ``make`` decides what belongs to the item and ``look`` what belongs to this image.
     """
     side = SIDE * OVERSAMPLING
     swing = look.uniform(0.1, 0.6)
@@ -53,7 +53,7 @@ def _sew(canvas: Canvas, pieces: list[Part], pattern: str, cloth: RGB, accent: R
     x, y = canvas.grid()
     period, tilt = make.uniform(0.24, 0.38), make.choice((0.0, 0.0, 0.0, make.uniform(-0.25, 0.25)))
     surface = texture(pattern, cloth, accent, x, y, period, tilt)
-    # Soft folds: two slow waves, different in every picture, as cloth never hangs twice the same way.
+    # Soft folds: two slow waves, different in every image, as cloth never hangs twice the same way.
     waves = 0.07 * np.sin(7 * x + 2.5 * y + look.uniform(0, 6))
     waves += 0.05 * np.sin(5 * y - 3 * x + look.uniform(0, 6))
     fabric = image_of(surface * (1.0 + waves)[..., None])
@@ -90,7 +90,7 @@ def _drop_shadow(canvas: Canvas, pieces: list[Part], look: Random) -> None:
 
 
 def _lit(image: Image.Image, look: Random) -> Image.Image:
-    """The picture under another light: brighter or darker, warmer or cooler."""
+    """The image under another light: brighter or darker, warmer or cooler."""
     brightness, warmth = look.uniform(0.84, 1.12), look.uniform(-0.05, 0.05)
     gains = np.array([1 + warmth, 1.0, 1 - warmth], dtype=np.float32) * brightness
     return image_of(np.asarray(image, dtype=np.float32) * gains)

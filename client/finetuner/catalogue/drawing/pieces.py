@@ -20,7 +20,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Cut:
-    """What of a design decides its shape, and how it happens to hang in one picture."""
+    """What of a design decides its shape, and how it happens to hang in one image."""
 
     garment: str
     sleeve: str
@@ -28,7 +28,7 @@ class Cut:
     fit: str
     neck: str
     swing: float
-    """How far the sleeves or legs spread, radians; differs from picture to picture."""
+    """How far the sleeves or legs spread, radians; differs from image to image."""
 
 
 SHOULDER_Y = -0.72

@@ -1,4 +1,4 @@
-"""English and German sentences about a picture of a garment, as shops and their customers write them."""
+"""English and German sentences about an image of a garment, as shops and their customers write them."""
 
 from dataclasses import dataclass
 from random import Random

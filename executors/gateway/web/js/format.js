@@ -61,7 +61,7 @@ export function metricName(name) {
   return name.replaceAll("_", " ").replace("/", " / ");
 }
 
-/** The metric that stands for a run: recall at 5 from text to pictures, or the next best; undefined without any. */
+/** The metric that stands for a run: recall at 5 from text to images, or the next best; undefined without any. */
 export function headline(metrics) {
   const names = Object.keys(metrics?.after ?? metrics?.before ?? {}).filter((name) => !name.startsWith("guard_"));
   const wanted = [/^text_to_image_recall_at_5$/, /recall_at_5/, /recall/, /^map|average_precision/];

@@ -1,10 +1,10 @@
-// One dataset: its pictures with their captions, page by page.
+// One dataset: its images with their captions, page by page.
 
 import { get } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
 import { ago, bytes, number } from "../js/format.js";
 import { crumbs, facts, tags } from "../js/parts.js";
-import { picture } from "../js/pictures.js";
+import { imageOf } from "../js/images.js";
 import { remember } from "../js/router.js";
 
 const PAGE = 24;
@@ -52,17 +52,17 @@ export default {
   },
 };
 
-/** A document, or a pair as its picture with its caption. */
+/** A document, or a pair as its image with its caption. */
 function card(document) {
   const parts = document.chunks?.length ? document.chunks : [document];
   const texts = parts.map((part) => part.text).filter(Boolean);
-  const pictures = parts.filter((part) => part.blob);
+  const images = parts.filter((part) => part.blob);
   return h(
     "li.card",
     {},
-    pictures.map((part) => picture(part.blob, texts[0] ?? "")),
+    images.map((part) => imageOf(part.blob, texts[0] ?? "")),
     texts.map((text) => h("p", {}, text)),
-    !pictures.length && !texts.length && h("p.faint", {}, document.uri ?? document.id),
+    !images.length && !texts.length && h("p.faint", {}, document.uri ?? document.id),
     tags(document),
   );
 }

@@ -3,7 +3,7 @@
 import { h } from "../js/dom.js";
 import { metricName, number } from "../js/format.js";
 import { delta, table } from "../js/parts.js";
-import { picture } from "../js/pictures.js";
+import { imageOf } from "../js/images.js";
 
 const FIRST = 6; // metrics that are seen at once
 const MAIN = /^(text_to_image|image_to_text)_recall_at_\d+$/;
@@ -74,7 +74,7 @@ function shown(match) {
   return h(
     "figure",
     {},
-    match.image ? picture(match.image, name) : h("span.nothing", {}, name),
+    match.image ? imageOf(match.image, name) : h("span.nothing", {}, name),
     match.image && h("figcaption", {}, name),
     match.relevant && h("span.check", { role: "img", "aria-label": "right" }, "✓"),
   );

@@ -1,4 +1,4 @@
-// Search by words or by a picture, with one model or with two side by side.
+// Search by words or by an image, with one model or with two side by side.
 
 import { ask, get } from "../js/api.js";
 import { announce, h, swap } from "../js/dom.js";

@@ -1,12 +1,12 @@
-// What to search for: words, or a picture that is dropped, pasted or chosen.
+// What to search for: words, or an image that is dropped, pasted or chosen.
 
 import { h, swap } from "../js/dom.js";
-import { picture, readPicture } from "../js/pictures.js";
+import { imageOf, readImage } from "../js/images.js";
 
 const MOST_BYTES = 8e6;
 
 /** Return {element, value()}; `value()` is {text} or {blob: base64}, null where nothing is asked. */
-export function queryField(text, onPicture) {
+export function queryField(text, onImage) {
   let blob = null;
   const words = h("input", {
     type: "search",
@@ -33,10 +33,10 @@ export function queryField(text, onPicture) {
       {},
       h("button.primary", { type: "submit" }, "Search"),
       file,
-      h("label.button", { for: "file" }, "Choose a picture"),
+      h("label.button", { for: "file" }, "Choose an image"),
     ),
     shown,
-    h("p.faint.hint", {}, "Or drop a picture anywhere here, or paste one."),
+    h("p.faint.hint", {}, "Or drop an image anywhere here, or paste one."),
     wrong,
   );
 
@@ -48,9 +48,9 @@ export function queryField(text, onPicture) {
     words.value = "";
     swap(
       shown,
-      picture(blob, "The picture to search for"),
+      imageOf(blob, "The image to search for"),
       h("span", {}, name),
-      h("button.quiet", { type: "button", onclick: () => (drop(null), words.focus()) }, "Remove the picture"),
+      h("button.quiet", { type: "button", onclick: () => (drop(null), words.focus()) }, "Remove the image"),
     );
     return undefined;
   }
@@ -59,8 +59,8 @@ export function queryField(text, onPicture) {
     if (!chosen) return;
     swap(wrong);
     try {
-      drop(await readPicture(chosen, MOST_BYTES), chosen.name);
-      onPicture();
+      drop(await readImage(chosen, MOST_BYTES), chosen.name);
+      onImage();
     } catch (error) {
       swap(wrong, error.message);
     }

@@ -2,7 +2,7 @@
 
 import { h } from "../js/dom.js";
 import { tags } from "../js/parts.js";
-import { picture } from "../js/pictures.js";
+import { imageOf } from "../js/images.js";
 
 /** One grid for `left`, or two; each is an answer of /v1/search: {artifact, matches} or {error}. */
 export function results(left, right, nameOf) {
@@ -32,7 +32,7 @@ function card(match, at, others) {
   return h(
     "li.card",
     { "data-id": match.id },
-    match.blob ? picture(match.blob, match.text || match.id) : h("p", {}, match.text || match.uri || match.id),
+    match.blob ? imageOf(match.blob, match.text || match.id) : h("p", {}, match.text || match.uri || match.id),
     h(
       "p.score",
       {},

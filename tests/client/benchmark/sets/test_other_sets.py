@@ -10,7 +10,7 @@ import pytest
 
 from finetuner.benchmark.sets import find_set
 from finetuner.benchmark.sets.fashion_captioning import split_of
-from finetuner.catalogue import Picture
+from finetuner.catalogue import CatalogueImage
 from finetuner.documents.labelled import read_labelled
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
@@ -20,8 +20,8 @@ def pairs(name: str, folder: Path, split: str, on_error: str = "raise") -> list[
     return list(map(read_pair, find_set(name).documents(folder, split, on_error)))
 
 
-def test_fashion12k_has_one_pair_a_row(fashion12k: Path, pictures: list[Picture]) -> None:
-    for split, part in (("train", pictures[:16]), ("test", pictures[16:])):
+def test_fashion12k_has_one_pair_a_row(fashion12k: Path, images: list[CatalogueImage]) -> None:
+    for split, part in (("train", images[:16]), ("test", images[16:])):
         assert pairs("fashion12k", fashion12k, split) == [Pair(one.captions["de"], one.jpeg) for one in part]
 
 
@@ -45,21 +45,21 @@ def test_fashion12k_names_a_missing_file_or_shard(fashion12k: Path) -> None:
 
 
 class Facad:
-    """A made `meta_all_129927.json` with its pictures: two colours an item, two pictures a colour."""
+    """A made `meta_all_129927.json` with its images: two colours an item, two images a colour."""
 
-    def __init__(self, root: Path, pictures: list[Picture]) -> None:
+    def __init__(self, root: Path, images: list[CatalogueImage]) -> None:
         self.root = root
         (root / "images").mkdir(parents=True)
         self.items: list[dict[str, Any]] = []
-        for number in range(0, len(pictures), 2):
+        for number in range(0, len(images), 2):
             colours = []
-            for picture in pictures[number : number + 2]:
-                (root / "images" / f"{picture.name}.jpeg").write_bytes(picture.jpeg)
+            for image in images[number : number + 2]:
+                (root / "images" / f"{image.name}.jpeg").write_bytes(image.jpeg)
                 colours.append(
                     {
                         "color": "Gold",
-                        "0": f"https://n.nordstrommedia.com/id/sr3/{picture.name}.jpeg?crop=pad&w=60&h=90",
-                        "1": f"https://n.nordstrommedia.com/id/sr3/{picture.name}-back.jpeg?crop=pad&w=60&h=90",
+                        "0": f"https://n.nordstrommedia.com/id/sr3/{image.name}.jpeg?crop=pad&w=60&h=90",
+                        "1": f"https://n.nordstrommedia.com/id/sr3/{image.name}-back.jpeg?crop=pad&w=60&h=90",
                     }
                 )
             self.items.append(
@@ -67,7 +67,7 @@ class Facad:
                     "id": number,
                     "images": colours,
                     "title": "a title",
-                    "description": pictures[number].captions["en"],
+                    "description": images[number].captions["en"],
                     "detail_info": "DETAILS & CARE\nFrom the details.\nImported",
                     "categoryid": 30,
                     "category": "dress",
@@ -82,16 +82,16 @@ class Facad:
 
 
 @pytest.fixture
-def facad(tmp_path: Path, pictures: list[Picture]) -> Facad:
-    return Facad(tmp_path / "facad", pictures)
+def facad(tmp_path: Path, images: list[CatalogueImage]) -> Facad:
+    return Facad(tmp_path / "facad", images)
 
 
-def test_fashion_captioning_has_a_pair_for_each_colour(facad: Facad, pictures: list[Picture]) -> None:
+def test_fashion_captioning_has_a_pair_for_each_colour(facad: Facad, images: list[CatalogueImage]) -> None:
     expected = [
-        Pair(pictures[number].captions["en"], picture.jpeg, label=str(number))
-        for number in range(0, len(pictures), 2)
+        Pair(images[number].captions["en"], image.jpeg, label=str(number))
+        for number in range(0, len(images), 2)
         if split_of(number) == "train"
-        for picture in pictures[number : number + 2]
+        for image in images[number : number + 2]
     ]
     assert facad.pairs("train") == expected
     assert expected
@@ -122,15 +122,15 @@ def test_fashion_captioning_takes_the_details_where_the_description_is_gone(faca
     [
         (
             [{"color": "Gold", "0": "https://x/sr3/gone.jpeg?w=60"}],
-            r"must have its picture. Got no file '.*/gone.jpeg'",
+            r"must have its image. Got no file '.*/gone.jpeg'",
         ),
-        ([{"color": "Gold"}], r"must have its picture. Got None as its address"),
-        ([{"color": "Gold", "0": "http://["}], r"must have its picture. Got 'http://\['"),
-        ([], r"must have its picture. Got None as its address"),
-        ([{"color": "Gold", "0": "https://x/.."}], r"picture must lie below '.*/images'. Got '..'"),
+        ([{"color": "Gold"}], r"must have its image. Got None as its address"),
+        ([{"color": "Gold", "0": "http://["}], r"must have its image. Got 'http://\['"),
+        ([], r"must have its image. Got None as its address"),
+        ([{"color": "Gold", "0": "https://x/.."}], r"image must lie below '.*/images'. Got '..'"),
     ],
 )
-def test_fashion_captioning_names_a_caption_without_picture(facad: Facad, colours: list[Any], message: str) -> None:
+def test_fashion_captioning_names_a_caption_without_image(facad: Facad, colours: list[Any], message: str) -> None:
     item = next(item for item in facad.items if split_of(item["id"]) == "train")
     whole = facad.pairs("train")
     item["images"] = colours
@@ -140,17 +140,17 @@ def test_fashion_captioning_names_a_caption_without_picture(facad: Facad, colour
         assert facad.pairs("train", "skip") == [pair for pair in whole if pair.label != str(item["id"])]
 
 
-def test_ukbench_labels_four_pictures_alike(ukbench: Path, pictures: list[Picture]) -> None:
-    for split, first, part in (("train", 0, pictures[:12]), ("test", 250, pictures[12:])):
+def test_ukbench_labels_four_images_alike(ukbench: Path, images: list[CatalogueImage]) -> None:
+    for split, first, part in (("train", 0, images[:12]), ("test", 250, images[12:])):
         found = read_labelled(find_set("ukbench").documents(ukbench, split, "raise"))
-        assert [picture.image for picture in found] == [picture.jpeg for picture in part]
-        assert [picture.label for picture in found] == [str(first + number // 4) for number in range(12)]
+        assert [image.image for image in found] == [image.jpeg for image in part]
+        assert [image.label for image in found] == [str(first + number // 4) for number in range(12)]
 
 
 def test_ukbench_names_what_is_missing(ukbench: Path, tmp_path: Path) -> None:
     documents = find_set("ukbench").documents
     (ukbench / "full" / "ukbench01006.jpg").unlink()
-    with pytest.raises(InvalidDocument, match=r"object 251: object must have 4 pictures. Got no file '.*01006.jpg'"):
+    with pytest.raises(InvalidDocument, match=r"object 251: object must have 4 images. Got no file '.*01006.jpg'"):
         documents(ukbench, "test", "raise")
     with pytest.warns(UserWarning, match="left out 1 entries"):
         assert [one.label for one in read_labelled(documents(ukbench, "test", "skip"))] == ["250"] * 4 + ["252"] * 4

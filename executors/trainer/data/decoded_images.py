@@ -1,4 +1,4 @@
-"""Pictures decoded once, one after the other, into a file that later runs find again."""
+"""Images decoded once, one after the other, into a file that later runs find again."""
 
 from __future__ import annotations
 
@@ -20,55 +20,55 @@ from finetuner.exceptions import InvalidDocument
 from finetuner.models.model_kinds import Model
 from finetuner.models.pixels import cropped
 
-from .picture_cache import PictureCache
+from .image_cache import ImageCache
 
-WAITING = 4  # pictures a thread: so many files are in memory
-LOGGED = 10  # broken pictures that get a line of their own
+WAITING = 4  # images a thread: so many files are in memory
+LOGGED = 10  # broken images that get a line of their own
 NOT_OF_PIXELS = ("mean", "std")
 
 log = logging.getLogger("finetuner")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture with one of its texts."""
+class SourceImage:
+    """One image with one of its texts."""
 
     key: str
-    """Pictures of one key are the same one."""
+    """Images of one key are the same one."""
     text: str
     """Caption or label."""
     blob: bytes
-    """The picture's file."""
+    """The image's file."""
 
 
 @dataclass(frozen=True)
-class DecodedPictures:
+class DecodedImages:
     """Those that can be decoded, in the order in which they came first."""
 
     pixels: np.ndarray
-    """(pictures, 3, height, width) uint8, memory-mapped, read-only."""
+    """(images, 3, height, width) uint8, memory-mapped, read-only."""
     texts: list[list[str]]
-    """Of each picture, at least one, in order."""
+    """Of each image, at least one, in order."""
     broken: int
     """How many cannot be decoded."""
     reason: str
     """Why the first of those cannot; '' where there is none."""
 
     def __str__(self) -> str:
-        found = f"{len(self.texts)} of {len(self.texts) + self.broken} pictures"
+        found = f"{len(self.texts)} of {len(self.texts) + self.broken} images"
         return f"{found} ({self.reason.rstrip('.')})" if self.broken else found
 
 
-def decode_pictures(
-    pictures: Iterable[Picture], model: Model, cache: PictureCache, version: str, threads: int
-) -> DecodedPictures:
-    """Decode every picture, or find what an earlier run decoded; broken ones are left out with a warning.
+def decode_images(
+    images: Iterable[SourceImage], model: Model, cache: ImageCache, version: str, threads: int
+) -> DecodedImages:
+    """Decode every image, or find what an earlier run decoded; broken ones are left out with a warning.
 
     Args:
-        pictures: read one by one, and not at all where the cache has them.
-        model: says how pictures are resized and cropped.
+        images: read one by one, and not at all where the cache has them.
+        model: says how images are resized and cropped.
         cache: keeps the pixels.
-        version: content hash of the dataset, whose pictures these all are.
+        version: content hash of the dataset, whose images these all are.
         threads: that decode.
 
     Raises:
@@ -78,52 +78,54 @@ def decode_pictures(
     found = cache.find(name)
     if found is None:
         started = time.perf_counter()
-        decoded = _decode_all(pictures, model, cache, name, threads)
-        log.info("Decoded %d pictures in %.1f s", len(decoded.texts), time.perf_counter() - started)
+        decoded = _decode_all(images, model, cache, name, threads)
+        log.info("Decoded %d images in %.1f s", len(decoded.texts), time.perf_counter() - started)
     else:
         pixels, about = found
-        decoded = DecodedPictures(pixels, **about)
-        log.info("Found %d pictures decoded by an earlier run", len(decoded.texts))
+        decoded = DecodedImages(pixels, **about)
+        log.info("Found %d images decoded by an earlier run", len(decoded.texts))
     if decoded.broken:
         count = len(decoded.texts) + decoded.broken
-        log.warning("%d of %d pictures cannot be decoded and are left out", decoded.broken, count)
+        log.warning("%d of %d images cannot be decoded and are left out", decoded.broken, count)
     return decoded
 
 
 def _decode_all(
-    pictures: Iterable[Picture], model: Model, cache: PictureCache, name: str, threads: int
-) -> DecodedPictures:
+    images: Iterable[SourceImage], model: Model, cache: ImageCache, name: str, threads: int
+) -> DecodedImages:
     texts: dict[str, list[str]] = {}
     broken: dict[str, str] = {}
     with cache.new(name, (3, *_size(model))) as file:
-        for picture, pixels in _decoded(_new(pictures, texts), model, max(threads, 1)):
+        for image, pixels in _decoded(_new(images, texts), model, max(threads, 1)):
             try:
                 file.add(pixels.result())
             except InvalidDocument as error:
-                broken[picture.key] = str(error)
+                broken[image.key] = str(error)
                 if len(broken) <= LOGGED:
-                    log.warning("Picture of %r left out: %s", picture.text[:60], error)
+                    log.warning("Image of %r left out: %s", image.text[:60], error)
         good = [found for key, found in texts.items() if key not in broken]
         about: dict[str, Any] = {"texts": good, "broken": len(broken), "reason": next(iter(broken.values()), "")}
-        return DecodedPictures(file.finish(about), **about)
+        return DecodedImages(file.finish(about), **about)
 
 
-def _new(pictures: Iterable[Picture], texts: dict[str, list[str]]) -> Iterator[Picture]:
-    """Yield each picture once; collect the texts of all."""
-    for picture in pictures:
-        if picture.key in texts:
-            texts[picture.key].append(picture.text)
+def _new(images: Iterable[SourceImage], texts: dict[str, list[str]]) -> Iterator[SourceImage]:
+    """Yield each image once; collect the texts of all."""
+    for image in images:
+        if image.key in texts:
+            texts[image.key].append(image.text)
         else:
-            texts[picture.key] = [picture.text]
-            yield picture
+            texts[image.key] = [image.text]
+            yield image
 
 
-def _decoded(pictures: Iterable[Picture], model: Model, threads: int) -> Iterator[tuple[Picture, Future[np.ndarray]]]:
-    """Yield pictures in order, with their pixels; only so many are in memory at a time."""
-    waiting: deque[tuple[Picture, Future[np.ndarray]]] = deque()
+def _decoded(
+    images: Iterable[SourceImage], model: Model, threads: int
+) -> Iterator[tuple[SourceImage, Future[np.ndarray]]]:
+    """Yield images in order, with their pixels; only so many are in memory at a time."""
+    waiting: deque[tuple[SourceImage, Future[np.ndarray]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for picture in pictures:
-            waiting.append((picture, pool.submit(_pixels_of, model, picture.blob)))
+        for image in images:
+            waiting.append((image, pool.submit(_pixels_of, model, image.blob)))
             if len(waiting) >= WAITING * threads:
                 yield waiting.popleft()
         yield from waiting

@@ -19,7 +19,7 @@ from finetuner.flow.running_flow import RunningFlow
 
 from .conftest import RESNET
 
-PICTURES = list(fashion("train", items=12))
+IMAGES = list(fashion("train", items=12))
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def labelled() -> DocumentArray:
-    return DocumentArray(Document(blob=picture.jpeg, tags={LABEL_TAG: picture.item}) for picture in PICTURES)
+    return DocumentArray(Document(blob=image.jpeg, tags={LABEL_TAG: image.item}) for image in IMAGES)
 
 
 def test_a_resnet_is_tuned_published_and_encodes(tmp_path: Path) -> None:
@@ -51,16 +51,16 @@ def test_a_resnet_is_tuned_published_and_encodes(tmp_path: Path) -> None:
     assert any(name.endswith("_precision_at_k") for name in metrics["after"])
     assert len(run.loss_curve()) > 0
     model = finetuner.get_model(run.artifact_id)
-    (tmp_path / "picture.jpg").write_bytes(PICTURES[0].jpeg)
-    vectors = finetuner.encode(model, [str(tmp_path / "picture.jpg")])
+    (tmp_path / "image.jpg").write_bytes(IMAGES[0].jpeg)
+    vectors = finetuner.encode(model, [str(tmp_path / "image.jpg")])
     assert vectors.shape == (1, model.dim)
     assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-5)
-    zero_shot = finetuner.encode(finetuner.build_model("resnet50"), [str(tmp_path / "picture.jpg")])
+    zero_shot = finetuner.encode(finetuner.build_model("resnet50"), [str(tmp_path / "image.jpg")])
     assert np.abs(zero_shot - vectors).max() > 1e-4, "tuning changed the model"
-    pictures = labelled()
-    finetuner.index(pictures, artifact=run.artifact_id)
-    found = finetuner.search(Document(blob=PICTURES[0].jpeg), limit=1, artifact=run.artifact_id)
-    assert found[0].matches[0].id == pictures[0].id
+    images = labelled()
+    finetuner.index(images, artifact=run.artifact_id)
+    found = finetuner.search(Document(blob=IMAGES[0].jpeg), limit=1, artifact=run.artifact_id)
+    assert found[0].matches[0].id == images[0].id
 
 
 def test_a_head_of_another_size_a_frozen_backbone_and_onnx() -> None:
@@ -73,7 +73,7 @@ def test_a_head_of_another_size_a_frozen_backbone_and_onnx() -> None:
         finetuner.encode(finetuner.get_model(run.artifact_id, device="cpu", is_onnx=is_onnx), labelled()).embeddings
         for is_onnx in (False, True)
     )
-    assert by_torch.shape == (len(PICTURES), 16)
+    assert by_torch.shape == (len(IMAGES), 16)
     assert np.abs(by_torch - by_onnx).max() < 1e-4
 
 
@@ -88,5 +88,5 @@ def test_what_is_for_the_other_kind_of_model_is_refused() -> None:
         with pytest.raises(InvalidInput, match=message):
             finetuner.fit("resnet50", labelled(), **({"loss": "TripletMarginLoss"} | changed))
     for changed in ({"miner": "TripletMarginMiner"}, {"freeze": True}, {"output_dim": 8}, {"num_items_per_class": 2}):
-        with pytest.raises(InvalidInput, match="is for models of pictures"):
+        with pytest.raises(InvalidInput, match="is for models of images"):
             finetuner.fit("clip-mini", "pairs", loss="CLIPLoss", **changed)

@@ -1,6 +1,6 @@
-"""Decoded pictures on disk, for all runs: a file is whole or not there, and all together are bounded in bytes.
+"""Decoded images on disk, for all runs: a file is whole or not there, and all together are bounded in bytes.
 
-<name>.npy     pixels, (pictures, 3, height, width) uint8; its time of change is when it was last used
+<name>.npy     pixels, (images, 3, height, width) uint8; its time of change is when it was last used
 <name>.json    what belongs to them, and the SHA-256 of both
 .<hex>.npy     one that is being written, locked by its writer
 """
@@ -32,7 +32,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 log = logging.getLogger("finetuner")
 
 
-class PictureCache:
+class ImageCache:
     """The files of one folder; processes may share it.
 
     Args:
@@ -63,22 +63,22 @@ class PictureCache:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            log.warning("Decoded pictures in %s are damaged (%s): the pictures are decoded again", path, error)
+            log.warning("Decoded images in %s are damaged (%s): the images are decoded again", path, error)
             return None
 
-    def new(self, name: str, shape: tuple[int, ...]) -> PictureFile:
+    def new(self, name: str, shape: tuple[int, ...]) -> ImageFile:
         """Return a new file, which is found once it is finished; what killed runs left is removed.
 
         Args:
             name: letters, digits and '-'; a file of that name is replaced.
-            shape: of one picture.
+            shape: of one image.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob(".*"):
             with suppress(OSError), open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where its writer lives
                 path.unlink()
-        return PictureFile(self, name, shape)
+        return ImageFile(self, name, shape)
 
     def path(self, name: str) -> Path:
         """Return where a file's pixels lie."""
@@ -107,7 +107,7 @@ class PictureCache:
         if not entries:
             return False
         _, size, path = min(entries)
-        log.info("Removing decoded pictures that were not used for longest, %.2f GB: %s", size / 1e9, path.name)
+        log.info("Removing decoded images that were not used for longest, %.2f GB: %s", size / 1e9, path.name)
         path.with_suffix(".json").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         return True
@@ -122,16 +122,16 @@ class PictureCache:
         return found
 
 
-class PictureFile:
-    """A file that grows by pictures, with one writer; leave its `with` block and an unfinished one is gone.
+class ImageFile:
+    """A file that grows by images, with one writer; leave its `with` block and an unfinished one is gone.
 
     Args:
         cache: that it is for.
-        name: see `PictureCache.new`.
-        shape: of one picture.
+        name: see `ImageCache.new`.
+        shape: of one image.
     """
 
-    def __init__(self, cache: PictureCache, name: str, shape: tuple[int, ...]) -> None:
+    def __init__(self, cache: ImageCache, name: str, shape: tuple[int, ...]) -> None:
         self._cache = cache
         self._path = cache.path(name)
         self._shape = shape
@@ -144,7 +144,7 @@ class PictureFile:
         self._size = 0
         self._write(_header((0, *shape)))
 
-    def __enter__(self) -> PictureFile:
+    def __enter__(self) -> ImageFile:
         return self
 
     def __exit__(
@@ -154,7 +154,7 @@ class PictureFile:
         self._file.close()
 
     def add(self, pixels: np.ndarray) -> None:
-        """Write one more picture.
+        """Write one more image.
 
         Args:
             pixels: of the file's shape, uint8.
@@ -176,7 +176,7 @@ class PictureFile:
             about: what belongs to the pixels, as JSON holds it.
 
         Returns:
-            (pictures, ...) uint8, memory-mapped.
+            (images, ...) uint8, memory-mapped.
         """
         shape = (self._count, *self._shape)
         if not self._count:
@@ -196,7 +196,7 @@ class PictureFile:
 
     def _write(self, content: bytes) -> None:
         if self._kept and not self._cache.make_room(self._size, len(content)):
-            self._do_not_keep("they are larger than the cache may be, see picture_cache_gb")
+            self._do_not_keep("they are larger than the cache may be, see image_cache_gb")
         self._size += len(content)
         self._put(content)
 
@@ -219,7 +219,7 @@ class PictureFile:
         """
         if self._moved:
             raise FinetunerError(
-                f"decoded pictures must find room on disk. Got more than {self._size / 1e9:.2f} GB, and no space left "
+                f"decoded images must find room on disk. Got more than {self._size / 1e9:.2f} GB, and no space left "
                 f"in {self._cache.folder} and {tempfile.gettempdir()}. Free some, or choose a smaller dataset."
             )
         self._moved = True
@@ -232,13 +232,13 @@ class PictureFile:
                 self._put(part)
 
     def _do_not_keep(self, reason: str) -> None:
-        log.warning("The decoded pictures serve this run alone: %s", reason)
+        log.warning("The decoded images serve this run alone: %s", reason)
         self._kept = False
         self._temporary.unlink(missing_ok=True)
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """Return what a .npy file of uint8 begins with; as long for any number of pictures."""
+    """Return what a .npy file of uint8 begins with; as long for any number of images."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         buffer, {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
