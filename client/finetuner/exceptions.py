@@ -24,7 +24,7 @@ FinetunerError
 ├── FinetunerServerError               the Flow failed in a way that is not the caller's fault
 ├── RunInProgressError                 asked for a result before the run ended
 │   └── RunPreparingError              asked for logs before the run started
-├── RunFailedError                     asked for the result of a run that failed or was cancelled
+├── RunFailedError                     asked for the result of a run that failed or was canceled
 ├── CorruptedArtifact                  files that are missing or differ from the manifest
 │   ├── CorruptedMetadata
 │   └── CorruptedONNXModel
@@ -172,7 +172,7 @@ class RunPreparingError(RunInProgressError):
 
 
 class RunFailedError(FinetunerError):
-    """The run failed or was cancelled, so there is no result."""
+    """The run failed or was canceled, so there is no result."""
 
 
 class CorruptedArtifact(FinetunerError):

@@ -10,7 +10,7 @@ from docarray import Document, DocumentArray
 
 from executors.encoder.lane.answer import Answerer
 from executors.encoder.lane.lane import Lane
-from executors.encoder.lane.metrics import Measures
+from executors.encoder.lane.metrics import LaneMetrics
 from executors.encoder.lane.runner import Runner
 from executors.encoder.lane.served_models import ServedModels, ServedSettings
 from executors.encoder.lane.settings import EngineSettings, LaneSettings
@@ -85,8 +85,8 @@ class EncoderRoom(Room):
 
             torch.set_num_threads(threads)
         read_uri = read_any_host if flag("private_uris", private_uris) else read_public
-        measures = Measures(self.registry)
-        source = Models(self.place, default=backbone, device=device, towers=(self.tower,))
+        metrics = LaneMetrics(self.registry)
+        source = Models(self.shared_workspace, default=backbone, device=device, towers=(self.tower,))
         session = SessionOptions.read(engine_settings.session_options, threads)
         if engine == "onnx":
             providers(device)
@@ -101,11 +101,11 @@ class EncoderRoom(Room):
             source.resolve,
             load,
             served,
-            measures,
+            metrics,
             lambda text: self.logger.error(text),
         )
-        self._lane = Lane(lane, read_uri, measures)
-        self._answerer = Answerer(self, self._lane, measures)
+        self._lane = Lane(lane, read_uri, metrics)
+        self._answerer = Answerer(self, self._lane, metrics)
 
     def close(self) -> None:
         """End the threads."""
@@ -178,7 +178,7 @@ class EncoderRoom(Room):
             given.flag(DROP, False)
             reference = model_id or _reference(given)
             follows = reference == LIVE and endpoint in (wire.INDEX, wire.SEARCH)
-            if follows and await asyncio.to_thread(self.place.artifact_of, SEARCHED) is not None:
+            if follows and await asyncio.to_thread(self.shared_workspace.artifact_of, SEARCHED) is not None:
                 reference = SEARCHED  # what the index has vectors of
             # what is indexed is for the model that searches from now on, so it waits for that one
             return await self._models.get(reference, current=endpoint == wire.INDEX)

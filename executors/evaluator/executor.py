@@ -28,8 +28,8 @@ class Evaluator(Room):
 
     def __init__(self, device: str = "cpu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._models = Models(self.place, device=device, capacity=1)
-        self._datasets = Datasets(self.place)
+        self._models = Models(self.shared_workspace, device=device, capacity=1)
+        self._datasets = Datasets(self.shared_workspace)
 
     @control(wire.EVALUATE, "model", "data", "limit")
     def evaluate(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from docarray import DocumentArray
 
 from executors.encoder.lane.answer import Answerer
 from executors.encoder.lane.lane import Lane
-from executors.encoder.lane.metrics import Measures
+from executors.encoder.lane.metrics import LaneMetrics
 from executors.encoder.lane.runner import Runner
 from executors.encoder.lane.settings import EngineSettings, LaneSettings
 from executors.finetuner_executor.threads import set_threads
@@ -95,9 +95,9 @@ class FinetunerExecutor(MeasuredExecutor):
                 artifact = folder
             models = _models(artifact, select_model, options)
         self._runners = [_runner(model) for model in models]
-        measures = Measures(self.registry)
-        lane = Lane(lane_settings, read_uri, measures)
-        self._lane, self._answerer = lane, Answerer(self, lane, measures)
+        metrics = LaneMetrics(self.registry)
+        lane = Lane(lane_settings, read_uri, metrics)
+        self._lane, self._answerer = lane, Answerer(self, lane, metrics)
 
     def close(self) -> None:
         """End the threads."""

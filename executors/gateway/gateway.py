@@ -16,7 +16,7 @@ from jina.serve.runtimes.servers.http import FastAPIBaseServer
 from executors.room.collector import freeze_modules
 from executors.room.drain import DRAIN_SECONDS, stop_taking
 from executors.room.lifeline import end_with_parent
-from executors.room.room import refuse_strange
+from executors.room.room import refuse_unknown
 from finetuner.contract.checks import number
 from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
@@ -68,7 +68,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        refuse_strange(type(self), self.runtime_args.uses_with or {}, JINAS)
+        refuse_unknown(type(self), self.runtime_args.uses_with or {}, JINAS)
         end_with_parent()
         freeze_modules()
         self._request_handler.access = Access(
@@ -106,7 +106,7 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
 
     def __init__(self, *, req_handler: Handler, **kwargs: Any) -> None:
         # Jina's constructor asks for the interceptors, so the check must be there before
-        self._check = GrpcCheck(req_handler.access, req_handler.measures)
+        self._check = GrpcCheck(req_handler.access, req_handler.metrics)
         options = {**(kwargs.pop("grpc_server_options", None) or {}), **MESSAGE_LIMITS}
         super().__init__(req_handler=req_handler, grpc_server_options=options, **kwargs)
 

@@ -40,14 +40,14 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
         responses=failures(),
     )
     app.add_middleware(Bounded)
-    app.add_middleware(HttpCheck, access=access, measures=handler.measures)  # the last one comes first
+    app.add_middleware(HttpCheck, access=access, metrics=handler.metrics)  # the last one comes first
     health = Health(rooms.ask, rooms.states, health_timeout)
 
     @app.get("/healthz", summary="Encode a canary text and image")
     async def healthz() -> JSONResponse:
         state = await health.check()
         for encoder, found in state["encoders"].items():
-            handler.measures.canary.labels(encoder).set("error" not in found)
+            handler.metrics.canary.labels(encoder).set("error" not in found)
         return JSONResponse(state, 503 if state["status"] == "unavailable" else 200)
 
     @app.get("/dry_run", summary="Send an empty document through every room; jina.Client.is_flow_ready asks")
@@ -73,10 +73,10 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
             answer = await asyncio.to_thread(write_response, response)
         except Exception as error:
             refusal = failure(handler, path, error)
-            handler.measures.answered("http", path, outcome(refusal.status_code))
+            handler.metrics.answered("http", path, outcome(refusal.status_code))
             return refusal
         status = response_status(response)
-        handler.measures.answered("http", path, outcome(status))
+        handler.metrics.answered("http", path, outcome(status))
         # jina.Client, which sends to /post, would throw an answer with another status away
         return Response(answer, 200 if endpoint == "post" else status, media_type="application/json")
 

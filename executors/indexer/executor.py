@@ -80,7 +80,7 @@ class Indexer(Room):
         self._settings = IndexSettings(
             index, quantise, encoder, backbone, reindex_share, reindex_tolerance, min_free_mb
         )
-        self._live = Live(self.place)
+        self._live = Live(self.shared_workspace)
         self._open()
         self._indexed = Counter(
             "finetuner_indexed_documents", "Documents indexed or indexed again", registry=self.registry
@@ -93,9 +93,12 @@ class Indexer(Room):
 
     def _open(self) -> None:
         settings, log = self._settings, self.logger.warning
-        encoders = settings.encoders(self.place.root)
+        encoders = settings.encoders(self.shared_workspace.root)
         self._index = Index(
-            self.place.index, settings.engine(), int(settings.min_free_mb), before=(finish_restore, finish_move)
+            self.shared_workspace.index,
+            settings.engine(),
+            int(settings.min_free_mb),
+            before=(finish_restore, finish_move),
         )
         self._graphs = Graphs(self._index.collections, log, spare=int(settings.min_free_mb) * 2**20)
         self._reindex = Reindex(
@@ -209,13 +212,13 @@ class Indexer(Room):
     @control(INDEX_BACKUP, "name", beside=True)
     def backup(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
         """Write a consistent copy to `backups/<name>` of the workspace; answer what is in it."""
-        return backup(self._index, self.place.root / BACKUPS, parameters["name"], self._live.searched)
+        return backup(self._index, self.shared_workspace.root / BACKUPS, parameters["name"], self._live.searched)
 
     @control(INDEX_VERIFY, "name", beside=True)
     def verify(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
         """Check the index, or the backup called `name`; answer its counts."""
         name = parameters.get("name")
-        return check_backup(self.place.root / BACKUPS, name) if name else verify_index(self._index)
+        return check_backup(self.shared_workspace.root / BACKUPS, name) if name else verify_index(self._index)
 
     @control(INDEX_RESTORE, "name")
     def restore(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
@@ -224,7 +227,7 @@ class Indexer(Room):
             raise InvalidInput(
                 f"`index` must be {EDGE!r} to restore a backup. Got {self._settings.index!r}. Set it back."
             )
-        manifest = stage_restore(self.place.root / BACKUPS, parameters["name"], self.place.index)
+        manifest = stage_restore(self.shared_workspace.root / BACKUPS, parameters["name"], self.shared_workspace.index)
         self._close_index()
         self._open()
         if manifest["searched"]:
@@ -262,7 +265,7 @@ class Indexer(Room):
 
     def _means_live(self, reference: object) -> bool:
         """Whether what was encoded by `reference`, which encoders have checked, belongs to what `live` searches."""
-        meant = self.place.artifact_of(str(reference)) or reference
+        meant = self.shared_workspace.artifact_of(str(reference)) or reference
         return reference == LIVE or meant == (self._live.searched or self._live.promoted or self._settings.backbone)
 
     def _artifact(self, reference: str) -> str:
@@ -276,7 +279,7 @@ class Indexer(Room):
                     "for which nothing was indexed. Name one."
                 )
             return meant
-        return self.place.artifact_of(reference) or reference
+        return self.shared_workspace.artifact_of(reference) or reference
 
     def _show_counts(self) -> None:
         for artifact, collection in self._index.collections.all().items():

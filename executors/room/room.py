@@ -35,7 +35,7 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
     """Base of our executors: counts and times what it answers, and ends with the Flow that started it."""
 
     def __init__(self, **kwargs: Any) -> None:
-        refuse_strange(type(self), kwargs, set(signature(Executor).parameters))
+        refuse_unknown(type(self), kwargs, set(signature(Executor).parameters))
         super().__init__(**kwargs)
         end_with_parent()
         if hasattr(self.runtime_args, "shard_id"):  # Jina serves it; else it is an object in another process
@@ -89,7 +89,7 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
         return FinetunerServerError(f"{endpoint} failed in {type(self).__name__}: {error!r}. See its log.")
 
 
-def refuse_strange(room: type, given: Iterable[str], others: Iterable[str]) -> None:
+def refuse_unknown(room: type, given: Iterable[str], others: Iterable[str]) -> None:
     """Refuse settings that a room does not have; Jina would take them and say nothing.
 
     Args:
@@ -101,9 +101,9 @@ def refuse_strange(room: type, given: Iterable[str], others: Iterable[str]) -> N
         InvalidInput: with the settings that there are.
     """
     known = settings_of(room)
-    if strange := sorted(set(given) - known - set(others)):
+    if unknown := sorted(set(given) - known - set(others)):
         raise InvalidInput(
-            f"uses_with of {room.__name__} must be of {', '.join(sorted(known))}. Got {', '.join(strange)}. Correct "
+            f"uses_with of {room.__name__} must be of {', '.join(sorted(known))}. Got {', '.join(unknown)}. Correct "
             "the Flow's YAML, or what was given by --set."
         )
 
@@ -128,7 +128,7 @@ class Room(MeasuredExecutor):
 
     def __init__(self, workspace_url: str = "workspace", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.place = Workspace(workspace_url)
+        self.shared_workspace = Workspace(workspace_url)
 
 
 def bound(*endpoints: str) -> Callable[[Method], Method]:

@@ -58,15 +58,15 @@ class Trainer(Room):
         self, threads: int = 0, checkpoint_seconds: float = 600, image_cache_gb: float = 20, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self._store = RunStore(URL.create("sqlite", database=str(self.place.runs_database)))
-        self._datasets = Datasets(self.place)
-        self._models = Models(self.place)
+        self._store = RunStore(URL.create("sqlite", database=str(self.shared_workspace.runs_database)))
+        self._datasets = Datasets(self.shared_workspace)
+        self._models = Models(self.shared_workspace)
         self._supervisor = Supervisor(
-            self.place,
+            self.shared_workspace,
             self._store,
             {"threads": threads, "checkpoint_seconds": checkpoint_seconds, "image_cache_gb": image_cache_gb},
         )
-        self._uploads = ArtifactUploads(self.place, self._store)
+        self._uploads = ArtifactUploads(self.shared_workspace, self._store)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
         for status in (CREATED, STARTED, FINISHED, FAILED, CANCELED):
             runs.labels(status).set_function(partial(self._store.count, status))
@@ -80,7 +80,7 @@ class Trainer(Room):
     def fit(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Record a run and answer at once; `config` holds the fields of RunConfig."""
         config = RunConfig.from_dict(parameters["config"])
-        check_row_weights(find_backbone(config.model), weights_folder(self.place))
+        check_row_weights(find_backbone(config.model), weights_folder(self.shared_workspace))
         data = {
             use: self._checked_data(f"{use}_data", name, config)
             for use, name in (("train", config.train_data), ("eval", config.eval_data), ("guard", config.guard_data))
@@ -249,9 +249,9 @@ class Trainer(Room):
     def list_artifacts(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
         """Describe every published artifact, oldest first, with the aliases that point to it."""
         aliases: dict[str, list[str]] = {}
-        for alias, target in self.place.aliases.all():
+        for alias, target in self.shared_workspace.aliases.all():
             aliases.setdefault(target["artifact"], []).append(alias)
-        folders = [path for path in self.place.artifacts.glob("*") if ARTIFACT_ID.fullmatch(path.name)]
+        folders = [path for path in self.shared_workspace.artifacts.glob("*") if ARTIFACT_ID.fullmatch(path.name)]
         manifests = []
         for folder in folders:
             try:
@@ -267,7 +267,7 @@ class Trainer(Room):
         artifact_id = self._models.resolve(parameters.text("artifact"))
         if not ARTIFACT_ID.fullmatch(artifact_id):
             raise ArtifactNotFound(f"artifact must be published by a run. Got {artifact_id!r}, a backbone.")
-        folder = self.place.artifacts / artifact_id
+        folder = self.shared_workspace.artifacts / artifact_id
         name = parameters.text("file", "")
         if not name:
             return {"manifest": (folder / MANIFEST).read_text()}
@@ -304,7 +304,7 @@ class Trainer(Room):
         if alias == SEARCHED:
             raise InvalidInput(f"alias must not be {alias!r}, which follows {LIVE!r} by itself. Promote {LIVE!r}.")
         target = self._models.resolve(parameters.text("artifact"))
-        self.place.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
+        self.shared_workspace.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
         return {"alias": alias, "artifact": target}
 
     def _checked_data(self, field: str, name: str, config: RunConfig) -> str:
@@ -322,7 +322,7 @@ class Trainer(Room):
         """Return the artifact id that `model_artifact` means now, '' where it means the backbone itself."""
         start, backbone = self._models.resolve(config.model_artifact), find_backbone(config.model).name
         tuned = bool(ARTIFACT_ID.fullmatch(start))
-        origin = read_manifest(self.place.artifacts / start).backbone if tuned else start
+        origin = read_manifest(self.shared_workspace.artifacts / start).backbone if tuned else start
         if origin != backbone:
             raise InvalidInput(
                 f"model must be the backbone of model_artifact {config.model_artifact!r}, which is {origin}. "

@@ -118,8 +118,8 @@ SPAWNED = """
 import sys
 from docarray import Document, DocumentArray
 from jina import Flow
-from finetuner.connection import Connection
-from finetuner.hub_executor import map_names
+from finetuner.transport.connection import Connection
+from finetuner.api.hub_executor import map_names
 
 if __name__ == "__main__":
     map_names(Connection("grpc://127.0.0.1:9"))

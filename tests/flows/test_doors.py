@@ -30,7 +30,7 @@ from jina.types.request.data import DataRequest
 from starlette.routing import BaseRoute, Mount, Route
 
 from executors.gateway.access.access import Access
-from executors.gateway.access.metrics import Measures
+from executors.gateway.access.metrics import GatewayMetrics
 from executors.gateway.flow.handler import Handler
 from executors.gateway.http_app import build_app
 from finetuner.flow.running_flow import RunningFlow
@@ -99,7 +99,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
 
 def app() -> FastAPI:
     handler = Handler.__new__(Handler)  # as far as the routes need it
-    handler.measures = Measures(None)
+    handler.metrics = GatewayMetrics(None)
     return build_app(handler, Access(None))
 
 

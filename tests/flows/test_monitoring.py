@@ -14,10 +14,10 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from executors.encoder.lane.metrics import Measures as LaneMeasures
+from executors.encoder.lane.metrics import LaneMetrics
 from executors.encoder.lane.served_models import ServedModels, ServedSettings
 from executors.encoder.lane.settings import LaneSettings
-from executors.gateway.access.metrics import Measures as GatewayMeasures
+from executors.gateway.access.metrics import GatewayMetrics
 from executors.gateway.flow.failures import outcome
 from executors.indexer.executor import Indexer
 from executors.trainer.executor import Trainer
@@ -77,14 +77,14 @@ class Exported:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     """The rooms' registries, after one of each of what alerts are about."""
     gateway, lane = CollectorRegistry(), CollectorRegistry()
-    GatewayMeasures(gateway).answered("http", SEARCH, outcome(500))
-    measures = LaneMeasures(lane)
-    measures.refused(ResourceExhausted("the queue is full"))
+    GatewayMetrics(gateway).answered("http", SEARCH, outcome(500))
+    metrics = LaneMetrics(lane)
+    metrics.refused(ResourceExhausted("the queue is full"))
 
     def load(_: str) -> Any:
         raise CorruptedArtifact("not what its manifest says")
 
-    ServedModels(lambda _: "an id", load, ServedSettings(), measures, lambda _: None).close()
+    ServedModels(lambda _: "an id", load, ServedSettings(), metrics, lambda _: None).close()
     place = str(tmp_path_factory.mktemp("workspace"))
     trainer, indexer = Trainer(workspace_url=place), Indexer(workspace_url=place)
     indexer.count_documents(INDEX, 1, 1)

@@ -87,5 +87,5 @@ def _tag(each: Object, image: Object) -> None:
 
 
 def _only(known: set[str], found: Object, folder: Path) -> None:
-    if strange := sorted(set(found) - known):
-        raise ValueError(f"{folder} must have no more than {', '.join(sorted(known))}. Got {', '.join(strange)}.")
+    if unknown := sorted(set(found) - known):
+        raise ValueError(f"{folder} must have no more than {', '.join(sorted(known))}. Got {', '.join(unknown)}.")

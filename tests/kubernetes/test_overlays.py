@@ -6,7 +6,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from executors.encoder.lane.metrics import Measures
+from executors.encoder.lane.metrics import LaneMetrics
 from finetuner.flow.standalone import named_values
 from tests.room_commands import options_of
 
@@ -59,7 +59,7 @@ def test_nodes_can_be_emptied(overlay: list[Object]) -> None:
 
 def test_autoscalers_ask_for_a_metric_of_what_they_scale(overlay: list[Object]) -> None:
     registry = CollectorRegistry()
-    Measures(registry)
+    LaneMetrics(registry)
     gauges = {family.name for family in registry.collect() if family.type == "gauge"}
     for name, spec in autoscalers(overlay).items():
         assert name in ENCODERS, "which have those metrics"

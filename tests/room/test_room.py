@@ -133,7 +133,7 @@ def test_metrics_go_to_jinas_registry_where_there_is_one(tmp_path: Path) -> None
 
 def test_rooms_share_a_workspace_given_as_folder_or_url(tmp_path: Path) -> None:
     rooms = [Desk(workspace_url=url) for url in (str(tmp_path / "w"), f"file://{tmp_path}/w")]
-    assert rooms[0].place.root == rooms[1].place.root == tmp_path / "w"
+    assert rooms[0].shared_workspace.root == rooms[1].shared_workspace.root == tmp_path / "w"
     with pytest.raises(InvalidInput, match="workspace must be a folder or a file:// URL. Got 's3://bucket'"):
         Desk(workspace_url="s3://bucket")
 

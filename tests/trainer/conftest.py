@@ -187,12 +187,12 @@ def work(
     def work(**fields: Any) -> tuple[int, RunFolder]:
         config = {"model": "clip-mini", "train_data": "pairs", "epochs": 1, "batch_size": 8, "device": "cpu", **fields}
         run = ask(trainer.fit, config=config)
-        folder = RunFolder(trainer.place.run(run["artifact_id"]))
+        folder = RunFolder(trainer.shared_workspace.run(run["artifact_id"]))
         folder.path.mkdir(parents=True)
         data = trainer._store.get(run["name"], "default").data
         request = {"config": run["config"], "artifact_id": run["artifact_id"], "data": data}
         settings = {"threads": 0, "checkpoint_seconds": 600, "image_cache_gb": 1}
-        folder.write("request", request | settings | {"workspace": str(trainer.place.root)})
+        folder.write("request", request | settings | {"workspace": str(trainer.shared_workspace.root)})
         return main(str(folder.path)), folder
 
     yield work

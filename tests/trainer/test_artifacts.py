@@ -22,12 +22,12 @@ def published(trainer: Trainer, clip_mini: Clip) -> Trainer:
     """A trainer with two artifacts, of which the second was made first by its name."""
     for artifact_id, day in ((NEW, "2026-02-02"), (OLD, "2026-01-01")):
         manifest = Manifest(artifact_id, f"run-{day}", "clip-mini", clip_mini.dim, [*TOWERS], {}, {}, day, "0")
-        publish_artifact(trainer.place, clip_mini, manifest, {})
+        publish_artifact(trainer.shared_workspace, clip_mini, manifest, {})
     return trainer
 
 
 def test_artifacts_are_listed_oldest_first_with_their_aliases(published: Trainer, ask: Ask) -> None:
-    (published.place.artifacts / ".new-half").mkdir()
+    (published.shared_workspace.artifacts / ".new-half").mkdir()
     ask(published.promote, artifact=NEW)
     ask(published.promote, artifact=NEW, alias="spring")
     listed = ask(published.list_artifacts)
@@ -37,7 +37,7 @@ def test_artifacts_are_listed_oldest_first_with_their_aliases(published: Trainer
 
 
 def test_a_damaged_manifest_does_not_hide_the_others(published: Trainer, ask: Ask) -> None:
-    (published.place.artifacts / OLD / MANIFEST).write_text("{")
+    (published.shared_workspace.artifacts / OLD / MANIFEST).write_text("{")
     assert [entry["artifact_id"] for entry in ask(published.list_artifacts)] == [NEW]
 
 
@@ -48,14 +48,14 @@ def test_an_empty_workspace_lists_nothing(trainer: Trainer, ask: Ask) -> None:
 def test_promote_moves_an_alias_forth_and_back(published: Trainer, ask: Ask) -> None:
     for target in (OLD, NEW, OLD, "clip-mini"):
         assert ask(published.promote, artifact=target) == {"alias": "live", "artifact": target}
-        assert (published.place.aliases.get("live") or {})["artifact"] == target
+        assert (published.shared_workspace.aliases.get("live") or {})["artifact"] == target
 
 
 def test_an_alias_of_an_alias_points_to_the_artifact(published: Trainer, ask: Ask) -> None:
     ask(published.promote, artifact=OLD, alias="candidate")
     assert ask(published.promote, artifact="candidate")["artifact"] == OLD
     ask(published.promote, artifact=NEW, alias="candidate")
-    assert (published.place.aliases.get("live") or {})["artifact"] == OLD
+    assert (published.shared_workspace.aliases.get("live") or {})["artifact"] == OLD
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_wrong_promotion_is_refused_and_changes_nothing(
 ) -> None:
     with pytest.raises(error, match=message):
         ask(published.promote, **parameters)
-    assert list(published.place.aliases.all()) == []
+    assert list(published.shared_workspace.aliases.all()) == []
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def searchable(trainer: Trainer, push: Push, pairs: list[Document]) -> tuple[lis
 
 
 def model_of(trainer: Trainer, folder: RunFolder) -> Any:
-    return load_artifact(trainer.place.artifacts / folder.path.name)
+    return load_artifact(trainer.shared_workspace.artifacts / folder.path.name)
 
 
 def test_an_evaluation_callback_scores_before_during_and_after(
@@ -75,7 +75,7 @@ def test_an_evaluation_callback_scores_before_during_and_after(
     lines = [json.loads(line) for line in answer["evaluations"].splitlines()]
     assert [(line["epoch"], line["step"]) for line in lines] == [(1, 3), (2, 6)]
     assert lines[-1]["metrics"] == scores["after"], "the weights of the last epoch are those that are published"
-    assert verify_artifact(trainer.place.artifacts / folder.path.name).metrics == scores
+    assert verify_artifact(trainer.shared_workspace.artifacts / folder.path.name).metrics == scores
     messages = [record.message for record in caplog.records]
     heads = ["before fine-tuning:", "after epoch 1, step 3:", "after epoch 2, step 6:", "after fine-tuning:"]
     assert [message for message in messages if message in heads] == heads
@@ -88,7 +88,7 @@ def test_the_manifest_says_which_data_was_searched(
 ) -> None:
     _, folder = work(callbacks=entries(SEED))
     versions = {dataset["name"]: dataset["version"] for dataset in ask(trainer.list_datasets)}
-    manifest = read_manifest(trainer.place.artifacts / folder.path.name)
+    manifest = read_manifest(trainer.shared_workspace.artifacts / folder.path.name)
     assert manifest.data == {
         "train": versions["pairs"], "query_data_0": versions["query"], "index_data_0": versions["index"],
     }  # fmt: skip
@@ -134,7 +134,7 @@ def test_examples_go_into_folder_artifact_and_answer(
         stage: [query.text for query in searchable[0][:2]] for stage in ("before", "after")
     }
     assert all(len(matches) == 3 for found in answer.values() for matches in found.values())
-    published = trainer.place.artifacts / folder.path.name
+    published = trainer.shared_workspace.artifacts / folder.path.name
     assert "example-results.yml" in verify_artifact(published).files
     assert yaml.safe_load((published / "example-results.yml").read_text()) == answer
 
@@ -152,7 +152,7 @@ def test_an_interval_of_steps_evaluates_besides_and_changes_no_weights(
     folders = [work(epochs=2, callbacks=found)[1] for found in (entries(often), [])]
     lines = [json.loads(line)["step"] for line in folders[0].evaluations.read_text().splitlines()]
     assert lines == [2, 3, 4, 6, 6]  # steps 2, 4, 6 and the ends of both epochs
-    files = [read_manifest(trainer.place.artifacts / folder.path.name).files for folder in folders]
+    files = [read_manifest(trainer.shared_workspace.artifacts / folder.path.name).files for folder in folders]
     name = "models/clip-vision/weights.safetensors"
     assert files[0][name] == files[1][name]
 

@@ -92,7 +92,7 @@ def test_an_empty_part_and_a_path_as_name_are_refused(trainer: Trainer, ask: Ask
     ask(trainer.push, DocumentArray(pairs[:1]), upload="../../up", part=0)
     with pytest.raises(InvalidInput, match=r"dataset name must be 1 to 128 letters.*Got '\.\./\.\./up'"):
         ask(trainer.push, upload="../../up", name="../../up", commit=1)
-    assert {path.name for path in trainer.place.root.parent.iterdir()} == {"workspace"}
+    assert {path.name for path in trainer.shared_workspace.root.parent.iterdir()} == {"workspace"}
 
 
 @pytest.mark.parametrize("endpoint", ["pull", "delete_dataset"])
@@ -111,7 +111,7 @@ def test_a_dataset_is_not_deleted_while_a_run_needs_it(trainer: Trainer, ask: As
     ask(trainer.cancel_run, name="reader")
     assert ask(trainer.delete_dataset, name="pairs")["name"] == "pairs"
     assert [entry["name"] for entry in ask(trainer.list_datasets)] == ["scores"]
-    assert len(list(trainer.place.datasets.glob("*/part-*.parquet"))) == 2
+    assert len(list(trainer.shared_workspace.datasets.glob("*/part-*.parquet"))) == 2
 
 
 def test_a_run_reads_the_data_of_its_creation(trainer: Trainer, ask: Ask, push: Callable[..., Any]) -> None:
@@ -119,7 +119,7 @@ def test_a_run_reads_the_data_of_its_creation(trainer: Trainer, ask: Ask, push: 
     ask(trainer.fit, config={"model": "clip-mini", "train_data": "pairs", "run_name": "reader"})
     after = push(trainer, "pairs", [make_pair("new", b"image")])
     assert after["version"] != before["version"]
-    assert (trainer.place.datasets / before["version"]).is_dir()
+    assert (trainer.shared_workspace.datasets / before["version"]).is_dir()
 
 
 def test_a_name_may_be_used_twice_for_one_content(

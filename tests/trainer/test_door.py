@@ -188,7 +188,7 @@ def test_a_workspace_has_one_trainer(trainer: Trainer, trainer_at: Callable[...,
         pytest.raises(
             InvalidInput, match="workspace must have one trainer. Got .*Stop it, or choose another workspace"
         ),
-        trainer_at(trainer.place.root),
+        trainer_at(trainer.shared_workspace.root),
     ):
         pass
 

@@ -78,7 +78,7 @@ def done(
 
 
 def folder_of(done: Done, run: dict[str, Any]) -> Path:
-    return done.trainer.place.artifacts / run["artifact_id"]
+    return done.trainer.shared_workspace.artifacts / run["artifact_id"]
 
 
 def log_of(done: Done, ask: Ask) -> str:
@@ -195,14 +195,14 @@ def test_logs_by_offset_give_the_whole_text_in_pieces(done: Done, ask: Ask, monk
 
 
 def test_a_run_folder_keeps_no_pixels(done: Done) -> None:
-    left = {path.name for path in done.trainer.place.run(done.first["artifact_id"]).iterdir()}
+    left = {path.name for path in done.trainer.shared_workspace.run(done.first["artifact_id"]).iterdir()}
     lines = {"metrics.jsonl", "history.jsonl"}
     assert left == {"request.json", "process.json", "log.txt", "scores.json", "outcome.json"} | lines
 
 
 def test_a_run_that_has_ended_can_be_forgotten_and_its_name_used_again(done: Done, ask: Ask, still_queue: None) -> None:
     ask(done.trainer.cancel_run, name="second")
-    assert ask(done.trainer.get_run, name="second")["status"] == "FINISHED", "a run that has ended is not cancelled"
+    assert ask(done.trainer.get_run, name="second")["status"] == "FINISHED", "a run that has ended is not canceled"
     assert ask(done.trainer.delete_run, name="second")["name"] == "second"
     assert [run["name"] for run in ask(done.trainer.list_runs)] == ["first"]
     assert verify_artifact(folder_of(done, done.second)).run_name == "second", "the artifact stays"

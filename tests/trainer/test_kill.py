@@ -54,7 +54,7 @@ def started(trainer: Trainer, run: dict[str, Any]) -> None:
 
 def publish_result(trainer: Trainer, run: dict[str, Any], model: Clip) -> None:
     manifest = Manifest(run["artifact_id"], "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026-01-01", "0")
-    publish_artifact(trainer.place, model, manifest, {})
+    publish_artifact(trainer.shared_workspace, model, manifest, {})
 
 
 def test_a_killed_trainer_does_not_kill_the_result(
@@ -79,7 +79,7 @@ def test_a_killed_trainer_does_not_kill_the_result(
     with trainer_at(tmp_path) as trainer:
         ended = wait_for_end(trainer, "run")
         assert (ended["status"], ended["details"]) == ("FINISHED", "Training finished")
-        assert verify_artifact(trainer.place.artifacts / run["artifact_id"]).run_name == "run"
+        assert verify_artifact(trainer.shared_workspace.artifacts / run["artifact_id"]).run_name == "run"
         assert ask(trainer.logs_of_run, name="run")["text"].count("Starting run") == 1
     assert workers_in(tmp_path) == []
 
@@ -125,7 +125,7 @@ def test_an_orderly_close_puts_the_run_back_and_the_next_trainer_finishes_it(
             assert (waiting["status"], waiting["details"]) == ("CREATED", "Run submitted and awaits execution again")
     with trainer_at(tmp_path) as trainer:
         assert wait_for_end(trainer, "run")["status"] == "FINISHED"
-        assert verify_artifact(trainer.place.artifacts / run["artifact_id"])
+        assert verify_artifact(trainer.shared_workspace.artifacts / run["artifact_id"])
         steps = ask(trainer.metrics_of_run, name="run")["steps"]
         assert len(steps.splitlines()) == 6, "nothing of the first attempt is left"
 

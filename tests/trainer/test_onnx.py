@@ -22,7 +22,7 @@ TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln"]
 def test_the_artifact_holds_what_was_tuned(work: Work, trainer: Trainer, caplog: pytest.LogCaptureFixture) -> None:
     code, folder = work(to_onnx=True)
     assert code == 0
-    published = trainer.place.artifacts / folder.path.name
+    published = trainer.shared_workspace.artifacts / folder.path.name
     files = verify_artifact(published).files
     for tower in TOWERS:
         file = published / "models" / tower / "model.onnx"
@@ -40,7 +40,7 @@ def test_int8_too_with_what_it_costs_on_the_evaluation_data(
 ) -> None:
     code, folder = work(to_onnx="int8", eval_data="pairs")
     assert code == 0
-    published = trainer.place.artifacts / folder.path.name
+    published = trainer.shared_workspace.artifacts / folder.path.name
     assert {f"models/{tower}/model-int8.onnx" for tower in TOWERS} < set(verify_artifact(published).files)
     found = re.search(
         r"int8 on (\d+) texts of evaluation data: text_to_image_recall_at_5 ([\d.]+) -> [\d.]+", caplog.text
@@ -53,7 +53,9 @@ def test_int8_too_with_what_it_costs_on_the_evaluation_data(
 
 def test_without_it_there_is_no_file(work: Work, trainer: Trainer) -> None:
     _, folder = work()
-    assert not [name for name in verify_artifact(trainer.place.artifacts / folder.path.name).files if "onnx" in name]
+    assert not [
+        name for name in verify_artifact(trainer.shared_workspace.artifacts / folder.path.name).files if "onnx" in name
+    ]
 
 
 def test_a_difference_from_torch_fails_the_run(work: Work, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +64,4 @@ def test_a_difference_from_torch_fails_the_run(work: Work, trainer: Trainer, mon
     outcome = folder.read("outcome") or {}
     assert (code, outcome["status"]) == (1, "FAILED")
     assert outcome["details"].startswith("clip-text in ONNX must differ from torch by at most 0. Got")
-    assert not list(trainer.place.artifacts.iterdir())
+    assert not list(trainer.shared_workspace.artifacts.iterdir())

@@ -16,14 +16,14 @@ Ask = Callable[..., Any]
 CONFIG = {"model": "clip-mini", "train_data": "pairs", "device": "cpu", "batch_size": 8, "epochs": 1}
 
 
-def test_a_waiting_run_is_cancelled_and_then_forgotten(trainer: Trainer, ask: Ask) -> None:
+def test_a_waiting_run_is_canceled_and_then_forgotten(trainer: Trainer, ask: Ask) -> None:
     ask(trainer.fit, config={**CONFIG, "run_name": "waiting"})
     with pytest.raises(InvalidInput, match="run must have ended. Got 'waiting', which is CREATED. Cancel it first"):
         ask(trainer.delete_run, name="waiting")
     run = ask(trainer.cancel_run, name="waiting")
     assert (run["status"], run["details"], run["started_at"]) == ("CANCELED", "Canceled before it started", None)
     assert ask(trainer.cancel_run, name="waiting") == run, "once more changes nothing"
-    folder = trainer.place.run(run["artifact_id"])
+    folder = trainer.shared_workspace.run(run["artifact_id"])
     folder.mkdir(parents=True)
     assert ask(trainer.delete_run, name="waiting")["name"] == "waiting"
     assert not folder.exists()
@@ -32,7 +32,7 @@ def test_a_waiting_run_is_cancelled_and_then_forgotten(trainer: Trainer, ask: As
     ask(trainer.fit, config={**CONFIG, "run_name": "waiting"})
 
 
-def test_a_running_run_is_cancelled_and_the_next_starts(
+def test_a_running_run_is_canceled_and_the_next_starts(
     tmp_path: Path,
     trainer_at: Callable[..., Any],
     push: Callable[..., Any],
@@ -55,8 +55,8 @@ def test_a_running_run_is_cancelled_and_the_next_starts(
         assert (run["status"], run["details"]) == ("CANCELED", "Canceled")
         assert workers_in(tmp_path) == []
         assert "Epoch 1/10000" in ask(trainer.logs_of_run, name="endless")["text"]
-        assert not list(trainer.place.artifacts.glob("*"))
-        assert not (trainer.place.run(run["artifact_id"]) / "pixels.npy").exists()
+        assert not list(trainer.shared_workspace.artifacts.glob("*"))
+        assert not (trainer.shared_workspace.run(run["artifact_id"]) / "pixels.npy").exists()
         wait_until(lambda: ask(trainer.get_run, name="next")["status"] == "STARTED", "the start of the next run")
         assert ask(trainer.get_run, name="endless")["status"] == "CANCELED"
         ask(trainer.cancel_run, name="next")

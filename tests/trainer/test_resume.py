@@ -174,7 +174,7 @@ def killed_and_resumed(
 ) -> bool:
     """Start a run, kill its worker a while after the first checkpoint, resume; return whether it was under way."""
     run = ask(trainer.fit, config=FIT | {"run_name": name})
-    checkpoint = trainer.place.run(run["artifact_id"]) / "checkpoint.pt"
+    checkpoint = trainer.shared_workspace.run(run["artifact_id"]) / "checkpoint.pt"
     wait_until(
         lambda: checkpoint.exists() or ask(trainer.status_of_run, name=name)["status"] == "FINISHED", "a checkpoint"
     )
@@ -189,7 +189,7 @@ def killed_and_resumed(
 
 
 def weights_of(trainer: Trainer, run: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    models = trainer.place.artifacts / run["artifact_id"] / "models"
+    models = trainer.shared_workspace.artifacts / run["artifact_id"] / "models"
     return {
         f"{file.parent.name}/{name}": value
         for file in sorted(models.rglob("*.safetensors"))
@@ -230,7 +230,7 @@ def kills(
                 assert [line[: line.index('"learning_rate')] for line in again] == [
                     line[: line.index('"learning_rate')] for line in steps
                 ]
-                assert not (trainer.place.run(run["artifact_id"]) / "checkpoint.pt").exists()
+                assert not (trainer.shared_workspace.run(run["artifact_id"]) / "checkpoint.pt").exists()
             assert killed, "no run was killed in time"
         finally:
             trainer.close()
@@ -262,7 +262,7 @@ def test_a_new_run_goes_on_from_an_old_ones_checkpoint(
         push(trainer, "pairs", pairs)
         push(trainer, "others", pairs[:10])
         old = ask(trainer.fit, config=FIT | {"run_name": "old", "epochs": 10_000})
-        checkpoint = trainer.place.run(old["artifact_id"]) / "checkpoint.pt"
+        checkpoint = trainer.shared_workspace.run(old["artifact_id"]) / "checkpoint.pt"
         wait_until(checkpoint.exists, "the first epoch's checkpoint")
         with pytest.raises(InvalidInput, match="run must have ended. Got 'old'"):
             ask(trainer.fit, config=FIT | {"resume_from": "old"})

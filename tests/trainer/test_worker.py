@@ -25,14 +25,14 @@ def test_without_evaluation_data_there_are_no_scores(work: Work, trainer: Traine
     assert code == 0
     assert folder.read("outcome") == {"status": "FINISHED", "details": "Training finished"}
     assert folder.read("scores") is None
-    assert verify_artifact(trainer.place.artifacts / folder.path.name).metrics == {}
+    assert verify_artifact(trainer.shared_workspace.artifacts / folder.path.name).metrics == {}
 
 
 def test_a_run_goes_on_from_an_artifact_and_its_manifest_says_which(work: Work, trainer: Trainer, ask: Ask) -> None:
     first = work()[1].path.name
     ask(trainer.promote, artifact=first)
     second = work(model_artifact="live")[1].path.name
-    manifests = [verify_artifact(trainer.place.artifacts / artifact_id) for artifact_id in (first, second)]
+    manifests = [verify_artifact(trainer.shared_workspace.artifacts / artifact_id) for artifact_id in (first, second)]
     assert [manifest.parent for manifest in manifests] == ["clip-mini", first]
     name = "models/clip-text/weights.safetensors"
     assert manifests[0].files[name]["sha256"] != manifests[1].files[name]["sha256"]
@@ -57,7 +57,7 @@ def test_a_dataset_of_broken_images_fails_with_the_reason(
     assert (code, outcome["status"]) == (1, "FAILED")
     assert outcome["details"].startswith("train_data must hold at least two images that can be decoded. Got 0 of 3")
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [outcome["details"]]
-    assert not list(trainer.place.artifacts.glob("*"))
+    assert not list(trainer.shared_workspace.artifacts.glob("*"))
 
 
 def test_evaluation_data_of_broken_images_fails_before_training(
@@ -90,7 +90,7 @@ def test_every_error_becomes_the_outcome(
     assert code == 1
     assert folder.read("outcome") == {"status": "FAILED", "details": details}
     assert ("Traceback" in caplog.text) is not isinstance(error, FinetunerError)
-    assert not list(trainer.place.artifacts.glob("*"))
+    assert not list(trainer.shared_workspace.artifacts.glob("*"))
     assert [path.name for path in folder.path.iterdir() if path.suffix == ".npy"] == []
 
 
@@ -105,4 +105,4 @@ def test_documents_of_a_pair_are_loaded_with_all_their_captions(
 
 
 def test_the_folder_of_a_run_is_where_the_trainer_looks(trainer: Trainer, tmp_path: Path) -> None:
-    assert trainer.place.run("a" * 24) == tmp_path / "workspace" / "runs" / ("a" * 24)
+    assert trainer.shared_workspace.run("a" * 24) == tmp_path / "workspace" / "runs" / ("a" * 24)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ..contract.environment import HTTP
 from ..exceptions import FlowUnreachable, InvalidInput
 from ..transport.connection import Connection
-from ..transport.probes import http_side, knock
+from ..transport.probes import http_side, probe
 
 ADDRESS, TOKEN, HINT = "JINA_HUBBLE_REGISTRY", "JINA_AUTH_TOKEN", "SHOW_HUBBLE_HINT"
 NO_TOKEN = "this-flow-asks-for-none"  # DocArray sends nothing without a token
@@ -66,6 +66,6 @@ def _asked(connection: Connection) -> str:
     if connection.host.startswith("http"):
         return http_side(connection, {})
     try:
-        return http_side(connection, knock(connection) or {})
+        return http_side(connection, probe(connection) or {})
     except FlowUnreachable:
         return ""

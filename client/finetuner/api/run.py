@@ -111,7 +111,7 @@ class Run:
             The final status.
 
         Raises:
-            RunFailedError: it failed or was cancelled; the message has the reason.
+            RunFailedError: it failed or was canceled; the message has the reason.
         """
         with bar(f"Training {self.name}", 100) as advance:
             shown = 0

@@ -14,7 +14,7 @@ from ..api.hub import users_token
 from ..contract.environment import CA, HOST, HTTP, HTTP_PORT, TOKEN
 from ..exceptions import FinetunerError, FlowUnreachable
 from ..transport.connection import Connection
-from ..transport.probes import Addresses, get, http_side, knock, lives, running
+from ..transport.probes import Addresses, get, http_side, lives, probe, running
 from ..workspace.tokens import TokenFile, digest_of
 from .finding import Finding, failed, ok, warning
 
@@ -65,7 +65,7 @@ def _is_flow(address: str) -> bool:
     with suppress(FinetunerError):
         if address.startswith("http"):
             return "status" in get(address, "/healthz")[1]
-        said = knock(Connection(address))
+        said = probe(Connection(address))
         return said is None or HTTP_PORT in said
     return False
 
@@ -92,7 +92,7 @@ def flow(root: Path, host: str | None = None, token: str | None = None) -> Itera
     over_grpc = not connection.host.startswith("http")
     answers: dict[str, dict[str, str] | None] = {}
     try:
-        answers = {shown: knock(Connection(address, shown)) for shown in dict.fromkeys(("", secret))}
+        answers = {shown: probe(Connection(address, shown)) for shown in dict.fromkeys(("", secret))}
         if over_grpc:
             yield ok("Flow, gRPC", f"{connection.host} answers")
     except FlowUnreachable as error:

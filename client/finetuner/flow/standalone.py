@@ -103,8 +103,8 @@ def standing_alone(flow: Path, name: str, where: Standing) -> dict[str, Any]:
     rooms = {GATEWAY: content["gateway"]} | {room["name"]: room for room in content["executors"]}
     if name not in rooms:
         raise InvalidInput(f"room must be one of {', '.join(rooms)}, which {flow.name} has. Got {name!r}.")
-    if strange := sorted(set(where.addresses) - set(rooms)):
-        raise InvalidInput(f"addresses must be of {', '.join(rooms)}. Got one of {', '.join(strange)}.")
+    if unknown := sorted(set(where.addresses) - set(rooms)):
+        raise InvalidInput(f"addresses must be of {', '.join(rooms)}. Got one of {', '.join(unknown)}.")
     for other, room in rooms.items():
         host, port = where.address(other)
         if other != GATEWAY:

@@ -42,7 +42,7 @@ def csv_documents(
         on_error: 'raise' or 'skip'.
 
     Returns:
-        `text-to-image`: pairs, see `finetuner.pairs`; `image-to-image`: images with the tag `finetuner_label`,
+        `text-to-image`: pairs, see `finetuner.documents.pairs`; `image-to-image`: images with the tag `finetuner_label`,
         or, with scores, parents of two images. Scores are in the tag `finetuner_score`.
 
     Raises:

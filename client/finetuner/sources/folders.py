@@ -41,7 +41,7 @@ def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str
         on_error: 'raise' or 'skip'.
 
     Returns:
-        Pairs, see `finetuner.pairs`, or images as blobs with the tag `finetuner_label`.
+        Pairs, see `finetuner.documents.pairs`, or images as blobs with the tag `finetuner_label`.
 
     Raises:
         InvalidDocument: missing labels or captions and files that are no images, all named in one error at this

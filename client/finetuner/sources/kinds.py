@@ -72,7 +72,7 @@ def documents_from(
         on_error: 'raise' names every bad entry in one error; 'skip' leaves them out with one warning.
 
     Returns:
-        `text-to-image`: pairs, see `finetuner.pairs`. `image-to-image`: images with the tag `finetuner_label`.
+        `text-to-image`: pairs, see `finetuner.documents.pairs`. `image-to-image`: images with the tag `finetuner_label`.
         Scores are in the tag `finetuner_score`. Images are blobs, unless CSVOptions says otherwise.
 
     Raises:

@@ -44,7 +44,7 @@ def parquet_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_
         on_error: 'raise' or 'skip'.
 
     Returns:
-        Pairs, see `finetuner.pairs`, or images as blobs; tags `finetuner_label`, `finetuner_score`, `language`.
+        Pairs, see `finetuner.documents.pairs`, or images as blobs; tags `finetuner_label`, `finetuner_score`, `language`.
 
     Raises:
         InvalidInput: no parquet file, or one without these columns, at this call; no rows.

@@ -52,7 +52,7 @@ def lives(pid: int) -> bool:
     return True
 
 
-def knock(connection: Connection) -> dict[str, str] | None:
+def probe(connection: Connection) -> dict[str, str] | None:
     """Return what the gateway says of itself, which needs no room; None where it asks for another token.
 
     Raises:

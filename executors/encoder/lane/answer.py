@@ -9,7 +9,7 @@ from executors.room.room import MeasuredExecutor
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 
 from .lane import FindRunner, Lane
-from .metrics import Measures
+from .metrics import LaneMetrics
 from .runner import Runner
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ class Answerer:
     Args:
         executor: whose endpoints these are.
         lane: of that executor.
-        measures: counts.
+        metrics: counts.
     """
 
-    def __init__(self, executor: MeasuredExecutor, lane: Lane, measures: Measures) -> None:
+    def __init__(self, executor: MeasuredExecutor, lane: Lane, metrics: LaneMetrics) -> None:
         self._executor = executor
         self._lane = lane
-        self._measures = measures
+        self._metrics = metrics
 
     async def encode(self, endpoint: str, documents: Sequence[Document], find_runner: FindRunner) -> None:
         """Set `embedding`, (dim,) float32, and the `finetuner_artifact` tag, or the `finetuner_error` tag.
@@ -68,11 +68,11 @@ class Answerer:
                 if id(result) not in reasons:  # one failure of many documents is one line of the log
                     reasons[id(result)] = self._executor.failed(endpoint, result)
                 mark_error(document, reasons[id(result)])
-                self._measures.refused(reasons[id(result)])
+                self._metrics.refused(reasons[id(result)])
             else:
                 document.embedding = result
                 document.tags[ARTIFACT_TAG] = found[0].model_id
                 answered += 1
         if answered:
-            self._measures.answered(found[0].model_id, answered)
+            self._metrics.answered(found[0].model_id, answered)
         self._executor.count_documents(endpoint, answered, len(documents) - answered)

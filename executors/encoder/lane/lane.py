@@ -17,7 +17,7 @@ import numpy as np
 from finetuner.documents.images import UriReader, is_text
 from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
 
-from .metrics import Measures
+from .metrics import LaneMetrics
 from .settings import LaneSettings
 from .ticket import Entry, Ticket, Turns
 
@@ -40,20 +40,20 @@ class Lane:
     Args:
         settings: sizes and times.
         read_uri: fetches images.
-        measures: counts and times.
+        metrics: counts and times.
     """
 
-    def __init__(self, settings: LaneSettings, read_uri: UriReader, measures: Measures) -> None:
+    def __init__(self, settings: LaneSettings, read_uri: UriReader, metrics: LaneMetrics) -> None:
         self._settings = settings
         self._read_uri = read_uri
-        self._measures = measures
+        self._metrics = metrics
         self._lock = Lock()
         self._fetchable, self._preparable, self._batchable = (Condition(self._lock) for _ in range(3))
         self._to_fetch, self._to_prepare, self._ready = Turns(), Turns(), Turns()
         self._preparing = 0
         self._waiting = 0
         self._closed = False
-        measures.waiting.set_function(lambda: self._waiting)
+        metrics.waiting.set_function(lambda: self._waiting)
         works = [self._infer] + [self._prepare] * settings.decoders + [self._fetch] * settings.fetchers
         self._threads = [Thread(target=work, name=f"lane{work.__name__}", daemon=True) for work in works]
         for thread in self._threads:
@@ -156,7 +156,7 @@ class Lane:
                 self._finish(entry, error.with_traceback(None) if isinstance(error, FinetunerError) else error)
                 continue
             finally:
-                self._measures.fetch.observe(time.perf_counter() - started)
+                self._metrics.fetch.observe(time.perf_counter() - started)
             with self._lock:
                 if not entry.ticket.closed:
                     self._to_prepare.put(entry)
@@ -193,7 +193,7 @@ class Lane:
         except Exception as error:  # a fault of ours: the log gets it whole
             return error
         finally:
-            self._measures.decode.observe(time.perf_counter() - started)
+            self._metrics.decode.observe(time.perf_counter() - started)
         return None
 
     def _infer(self) -> None:
@@ -235,8 +235,8 @@ class Lane:
     def _run(self, runner: Runner, batch: list[Entry]) -> None:
         started = time.perf_counter()
         for entry in batch:
-            self._measures.wait.observe(started - entry.since)
-        self._measures.batch.observe(len(batch))
+            self._metrics.wait.observe(started - entry.since)
+        self._metrics.batch.observe(len(batch))
         try:
             vectors = runner.run([entry.item for entry in batch])
             finite: Any = np.isfinite(vectors).all(axis=1)
@@ -245,7 +245,7 @@ class Lane:
                 self._finish(entry, error)
             return
         finally:
-            self._measures.inference.observe(time.perf_counter() - started)
+            self._metrics.inference.observe(time.perf_counter() - started)
         for entry, vector, is_finite in zip(batch, vectors, finite, strict=True):
             self._finish(entry, vector if is_finite else _no_vector(runner))
 

@@ -10,7 +10,7 @@ MOST_ARTIFACTS = 50  # with a label of their own, so that whoever names artifact
 OTHER = "other"
 
 
-class Measures:
+class LaneMetrics:
     """The metrics of one lane.
 
     Args:

@@ -19,7 +19,7 @@ from finetuner.artifacts.registry import LIVE
 from finetuner.contract.checks import number, whole
 from finetuner.exceptions import FinetunerError
 
-from .metrics import Measures
+from .metrics import LaneMetrics
 from .runner import Runner
 
 LOOK_SECONDS = 0.2  # how often aliases are looked at
@@ -70,7 +70,7 @@ class ServedModels:
         resolve: an artifact id, alias or backbone -> the model id that it means now.
         load: a model id -> that model, on its device.
         settings: as above.
-        measures: counts and times.
+        metrics: counts and times.
         log: told what could not be loaded.
     """
 
@@ -79,13 +79,13 @@ class ServedModels:
         resolve: Callable[[str], str],
         load: Callable[[str], Runner],
         settings: ServedSettings,
-        measures: Measures,
+        metrics: LaneMetrics,
         log: Callable[[str], None],
     ) -> None:
         self._resolve = resolve
         self._load_runner = load
         self._settings = settings
-        self._measures = measures
+        self._metrics = metrics
         self._log = log
         self._lock = Lock()
         self._loaded: OrderedDict[str, Runner] = OrderedDict()
@@ -94,8 +94,8 @@ class ServedModels:
         self._aliases = {LIVE: _Alias()}
         self._loader = ThreadPoolExecutor(1, "model-loader")
         self._closed = Event()
-        measures.models.set_function(lambda: len(self._loaded))
-        measures.model_bytes.set_function(lambda: sum(runner.bytes for runner in list(self._loaded.values())))
+        metrics.models.set_function(lambda: len(self._loaded))
+        metrics.model_bytes.set_function(lambda: sum(runner.bytes for runner in list(self._loaded.values())))
         with suppress(FinetunerError):  # in the log; up all the same, so that another artifact can be promoted
             self._choose(LIVE)[0].result()  # the first request finds it loaded
         self._watcher = Thread(target=self._watch, name="alias-watcher", daemon=True)
@@ -175,16 +175,16 @@ class ServedModels:
             runner = self._load_runner(model_id)
             runner.check()
         except Exception as error:
-            self._measures.loads.labels("error").inc()
-            self._measures.refused(error)
+            self._metrics.loads.labels("error").inc()
+            self._metrics.refused(error)
             self._log(f"{model_id} cannot be loaded: {error}")
             with self._lock:
                 self._failed[model_id] = (time.monotonic(), self._loading.pop(model_id))
                 while len(self._failed) > WATCHED_ALIASES:
                     del self._failed[next(iter(self._failed))]
             raise
-        self._measures.load.observe(time.perf_counter() - started)
-        self._measures.loads.labels("ok").inc()
+        self._metrics.load.observe(time.perf_counter() - started)
+        self._metrics.loads.labels("ok").inc()
         with self._lock:
             self._loaded[model_id] = runner
             self._failed.pop(model_id, None)

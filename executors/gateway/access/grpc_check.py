@@ -12,7 +12,7 @@ from finetuner.workspace.tokens import Role
 
 from . import roles
 from .access import Access, Entry, TooFast
-from .metrics import Measures
+from .metrics import GatewayMetrics
 
 CODES = {
     422: grpc.StatusCode.INVALID_ARGUMENT,
@@ -53,12 +53,12 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
 
     Args:
         access: who may enter.
-        measures: counts refusals.
+        metrics: counts refusals.
     """
 
-    def __init__(self, access: Access, measures: Measures) -> None:
+    def __init__(self, access: Access, metrics: GatewayMetrics) -> None:
         self._access = access
-        self._measures = measures
+        self._metrics = metrics
 
     async def intercept_service(
         self,
@@ -75,7 +75,7 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
             self._check(method, needed, dict(handler_call_details.invocation_metadata or ()))
         except FinetunerError as error:
             if error.status == 401:
-                self._measures.refused("grpc")
+                self._metrics.refused("grpc")
             return _refuser(handler, error)
         return handler
 

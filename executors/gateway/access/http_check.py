@@ -17,7 +17,7 @@ from finetuner.workspace.tokens import is_loopback
 
 from . import roles
 from .access import Access, Entry, TooFast
-from .metrics import Measures
+from .metrics import GatewayMetrics
 
 HUB_STATUS = {401: 40103, 403: 40301, 429: 50001}  # what hub clients look for in the body of a refusal
 # These read their body piece by piece, and know themselves how much is too much.
@@ -33,13 +33,13 @@ class HttpCheck:
     Args:
         app: what is behind the door.
         access: who may enter.
-        measures: counts refusals.
+        metrics: counts refusals.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, measures: Measures) -> None:
+    def __init__(self, app: ASGIApp, access: Access, metrics: GatewayMetrics) -> None:
         self._app = app
         self._access = access
-        self._measures = measures
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -80,9 +80,9 @@ class HttpCheck:
 
     def _count(self, path: str, error: FinetunerError) -> None:
         if error.status == 401:
-            self._measures.refused("http")
+            self._metrics.refused("http")
         else:
-            self._measures.answered("http", path, "refused")
+            self._metrics.answered("http", path, "refused")
 
 
 def _close(entry: Entry | None, status: int) -> None:

@@ -10,7 +10,7 @@ from finetuner.contract import wire
 ENDPOINTS = frozenset(value for value in vars(wire).values() if isinstance(value, str) and value.startswith("/"))
 
 
-class Measures:
+class GatewayMetrics:
     """Counters of the gateway.
 
     Args:

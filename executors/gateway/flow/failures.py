@@ -30,7 +30,7 @@ def failure(handler: Handler, what: str, error: Exception) -> JSONResponse:
 
 
 def outcome(status: int) -> str:
-    """Return how `Measures` calls an answer of this status."""
+    """Return how `GatewayMetrics` calls an answer of this status."""
     if status < 400:
         return "ok"
     return "refused" if status < 500 else "failed"

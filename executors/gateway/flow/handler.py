@@ -23,7 +23,7 @@ from finetuner.exceptions import FinetunerError
 from ..access.access import Access, Entry
 from ..access.entries import Entries
 from ..access.grpc_check import enter, refuse
-from ..access.metrics import Measures
+from ..access.metrics import GatewayMetrics
 from .clip_client import read_path, sort_routes
 from .documents import response_status
 from .shortcut import pass_encoders
@@ -40,7 +40,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
     def __init__(self, *, args: Any, metrics_registry: Any = None, **kwargs: Any) -> None:
         super().__init__(args=args, metrics_registry=metrics_registry, **kwargs)
         weigh_unwritten()
-        self.measures = Measures(metrics_registry)
+        self.metrics = GatewayMetrics(metrics_registry)
         self._asked_at = -math.inf
 
     async def stream(
@@ -69,11 +69,11 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                 answered = True
                 yield response
             if refusal is not None:
-                self.measures.answered("grpc", endpoint, "refused")
+                self.metrics.answered("grpc", endpoint, "refused")
                 await refuse(context, refusal)
         except Exception:
             if not answered and refusal is None:
-                self.measures.answered("grpc", endpoint, "failed")
+                self.metrics.answered("grpc", endpoint, "failed")
             raise
         finally:
             entries.close_left()
@@ -84,7 +84,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         try:
             entry, status = await self._admit(request, context), lambda: 500
         except FinetunerError as error:
-            self.measures.answered("grpc", request.header.exec_endpoint, "refused")
+            self.metrics.answered("grpc", request.header.exec_endpoint, "refused")
             await refuse(context, error)
         try:
             response = await super().process_single_data(request, context)
@@ -159,7 +159,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         # where a room does not answer, Jina ends the stream with an empty response
         unanswered = not response.header.exec_endpoint
         failed = unanswered or response.header.status.code == jina_pb2.StatusProto.ERROR
-        self.measures.answered("grpc", response.header.exec_endpoint or endpoint, "failed" if failed else "ok")
+        self.metrics.answered("grpc", response.header.exec_endpoint or endpoint, "failed" if failed else "ok")
         return lambda: 500 if failed else response_status(response)
 
     Call = stream

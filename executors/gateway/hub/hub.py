@@ -70,7 +70,7 @@ def _answering(handler: Handler, name: str, method: Answer) -> Callable[[Request
             data = await method(request)
         except Exception as error:
             return _refusal(handler, name, error)
-        handler.measures.answered("http", f"{HUB}{name}", "ok")
+        handler.metrics.answered("http", f"{HUB}{name}", "ok")
         return JSONResponse({"code": 200, "status": 20000, **data})
 
     return answer
@@ -91,7 +91,7 @@ def _refusal(handler: Handler, name: str, error: Exception) -> Response:
         case _:
             handler.logger.error(f"{name} failed in the gateway", exc_info=error)
             code, status = 500, FAILED
-    handler.measures.answered("http", f"{HUB}{name}", "refused" if code < 500 else "failed")
+    handler.metrics.answered("http", f"{HUB}{name}", "refused" if code < 500 else "failed")
     message = str(error) if code != 500 or isinstance(error, FinetunerServerError) else f"{name} failed: {error!r}"
     message = error.detail if isinstance(error, HTTPException) else message
     # `readableMessage` is what DocumentArray.push shows, `message` what hubble's client shows

@@ -91,7 +91,7 @@ class RestRoute(APIRoute):
                 response = failure(handler, self.path_format, InvalidInput(_sentence(error)))
             except Exception as error:
                 response = failure(handler, self.path_format, error)
-            handler.measures.answered("http", self.path_format, outcome(response.status_code), known=True)
+            handler.metrics.answered("http", self.path_format, outcome(response.status_code), known=True)
             return response
 
         return answered

@@ -1,6 +1,6 @@
 """What the indexer asks of an engine, and nothing more: adapters are thin, and one contract test runs on each.
 
-Filters reach an engine as `Filter`: Qdrant's JSON form over payload paths, made by `executors.indexer.filters`. There
+Filters reach an engine as `Filter`: Qdrant's JSON form over payload paths, made by `executors.indexer.retrieval.filters`. There
 is no alias among the calls: what `live` searches is one pointer in the workspace, flipped there for every engine.
 """
 

@@ -121,7 +121,7 @@ class StopEarly(Hook):
 
 
 class KeepCheckpoints(Hook):
-    """Keeps the models of the last epochs, each in the layout that `finetuner.model_kinds.load_model` reads.
+    """Keeps the models of the last epochs, each in the layout that `finetuner.models.model_kinds.load_model` reads.
 
     Args:
         folder: gets `epoch-0001/`, `epoch-0002/`, ...

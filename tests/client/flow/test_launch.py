@@ -248,7 +248,7 @@ def test_ctrl_c_while_it_starts_leaves_no_process(
 def parent(small_flow: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A script with a RunningFlow that is up, and its mark."""
     script = (
-        "import sys, time; from pathlib import Path; from finetuner.running_flow import RunningFlow\n"
+        "import sys, time; from pathlib import Path; from finetuner.flow.running_flow import RunningFlow\n"
         f"with RunningFlow({str(tmp_path / 'workspace')!r}, flow=Path({str(small_flow)!r})) as flow:\n"
         "    print(flow._mark, flush=True); time.sleep(600)"
     )

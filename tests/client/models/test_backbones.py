@@ -81,7 +81,7 @@ def test_weights_that_timm_does_not_have(name: str) -> None:
 
 def test_only_names_that_timm_alone_can_know_import_it() -> None:
     code = (
-        "import sys; from finetuner.backbones import find_backbone\n"
+        "import sys; from finetuner.models.backbones import find_backbone\n"
         "for name in ('resnet50', 'clip-base-multi', 'ViT-B-32::openai'): find_backbone(name)\n"
         "assert not {'timm', 'torch', 'open_clip'} & set(sys.modules), 'imported'"
     )

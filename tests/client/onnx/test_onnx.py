@@ -321,7 +321,7 @@ def test_quantising_says_nothing_to_the_root_logger(with_onnx: Path, tmp_path: P
     code = f"""
 import logging
 from pathlib import Path
-from finetuner.onnx_int8 import quantise
+from finetuner.onnx.int8 import quantise
 quantise(Path({str(with_onnx / "models" / TEXT / ONNX_FILE)!r}), Path({str(tmp_path)!r}) / "int8.onnx")
 assert not logging.getLogger().handlers
 """

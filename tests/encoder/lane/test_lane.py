@@ -15,7 +15,7 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 from executors.encoder.encoder_room import EncoderRoom
-from executors.encoder.lane.metrics import MOST_ARTIFACTS, OTHER, Measures
+from executors.encoder.lane.metrics import MOST_ARTIFACTS, OTHER, LaneMetrics
 from executors.encoder.lane.runner import Runner
 from executors.encoder.lane.settings import EngineSettings
 from executors.encoder.lane.ticket import Entry, Ticket, Turns
@@ -384,7 +384,7 @@ def test_the_number_of_artifacts_in_the_metrics_is_bounded(workspace: Workspace)
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry()
-    measures = Measures(registry)
+    metrics = LaneMetrics(registry)
     for number in range(MOST_ARTIFACTS + 5):
-        measures.answered(f"{number:024x}", 1)
+        metrics.answered(f"{number:024x}", 1)
     assert registry.get_sample_value("finetuner_artifact_documents_total", {"artifact": OTHER}) == 5

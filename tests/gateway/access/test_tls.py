@@ -29,7 +29,7 @@ import sys
 import finetuner
 for host in sys.argv[1:3]:
     finetuner.login(host=host, token=sys.argv[3])
-    print("token" in finetuner.session.connection().call("/runs/list"))
+    print("token" in finetuner.api.session.connection().call("/runs/list"))
 """
 
 

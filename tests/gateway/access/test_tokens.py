@@ -25,7 +25,7 @@ from executors.gateway.access.access import ANYBODY, Access, Caller
 from executors.gateway.access.audit import Audit
 from executors.gateway.access.grpc_check import GrpcCheck
 from executors.gateway.access.http_check import Bounded, HttpCheck
-from executors.gateway.access.metrics import Measures
+from executors.gateway.access.metrics import GatewayMetrics
 from executors.gateway.access.rate import Rate
 from finetuner.exceptions import Forbidden, InvalidInput, Unauthorized
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, rooms_secret
@@ -125,7 +125,7 @@ async def echo(request: Request) -> PlainTextResponse:
 
 def app_of(access: Access) -> ASGIApp:
     routes = [Route("/{path:path}", echo, methods=["GET", "POST"])]
-    return HttpCheck(Bounded(Starlette(routes=routes)), access, Measures(None))
+    return HttpCheck(Bounded(Starlette(routes=routes)), access, GatewayMetrics(None))
 
 
 def ask(access: Access, *calls: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> list[httpx.Response]:
@@ -156,7 +156,7 @@ def test_grpc_says_when_to_come_back() -> None:
             return jina_pb2.JinaInfoProto()
 
     async def run() -> grpc.aio.AioRpcError:
-        server = grpc.aio.server(interceptors=[GrpcCheck(Access(SECRET, rate_limit=0.01), Measures(None))])
+        server = grpc.aio.server(interceptors=[GrpcCheck(Access(SECRET, rate_limit=0.01), GatewayMetrics(None))])
         jina_pb2_grpc.add_JinaInfoRPCServicer_to_server(Info(), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from jina.types.request.data import DataRequest
 
 import finetuner
-from executors.gateway.access.metrics import Measures
+from executors.gateway.access.metrics import GatewayMetrics
 from executors.gateway.artifacts import routes as artifact_transfer
 from executors.gateway.flow.rooms import Rooms
 from executors.gateway.hub.hub import hub_routes
@@ -49,7 +49,7 @@ class Handler:
 
     trainer: Trainer
     http: str
-    measures: Measures = field(default_factory=lambda: Measures(None))
+    metrics: GatewayMetrics = field(default_factory=lambda: GatewayMetrics(None))
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("test"))
     parts: list[int] = field(default_factory=list)
 
@@ -72,13 +72,15 @@ class Handler:
         return answer
 
     def folder(self, artifact_id: str) -> Path:
-        return self.trainer.place.artifacts / artifact_id
+        return self.trainer.shared_workspace.artifacts / artifact_id
 
     @property
     def left(self) -> list[str]:
         """What lies among the artifacts, uploads included."""
-        found = self.trainer.place.artifacts.rglob("*")
-        return sorted(path.relative_to(self.trainer.place.artifacts).as_posix() for path in found if path.is_file())
+        found = self.trainer.shared_workspace.artifacts.rglob("*")
+        return sorted(
+            path.relative_to(self.trainer.shared_workspace.artifacts).as_posix() for path in found if path.is_file()
+        )
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ def test_what_comes_down_goes_up_and_is_the_same_model(handler: Handler, tmp_pat
     manifest = Manifest(
         ONE, "tuned", "clip-mini", model.dim, [*TOWERS], {"after": {"recall": 0.5}}, {}, "2026-01-01", "0"
     )
-    publish_artifact(handler.trainer.place, model, manifest, {})
+    publish_artifact(handler.trainer.shared_workspace, model, manifest, {})
     wire.read_reply(handler.trainer.promote(parameters={"artifact": ONE})[0])
     down = get(handler, "live")
     assert down.headers["content-disposition"] == 'attachment; filename="tuned.zip"'
@@ -199,7 +201,7 @@ def refused(handler: Handler, content: bytes, expected: str) -> None:
     assert answer.status_code == 422, answer.text
     with pytest.raises(AssertionError, match=expected):
         raise AssertionError(answer.json()["detail"])
-    assert str(handler.trainer.place.root) not in answer.json()["detail"]
+    assert str(handler.trainer.shared_workspace.root) not in answer.json()["detail"]
     assert handler.left == []
 
 
@@ -320,7 +322,7 @@ def test_uploads_that_nobody_goes_on_with_are_swept(
     monkeypatch.setattr(artifact_uploads, "FORGOTTEN", -1.0)
     uploads.add("three", 0, part)
     assert len(handler.left) == 1
-    artifact_uploads.ArtifactUploads(handler.trainer.place, handler.trainer._store)
+    artifact_uploads.ArtifactUploads(handler.trainer.shared_workspace, handler.trainer._store)
     assert handler.left == [], "a trainer that starts knows that nobody goes on"
 
 

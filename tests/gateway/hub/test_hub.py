@@ -27,7 +27,7 @@ from hubble.excepts import AuthenticationRequiredError
 from jina.types.request.data import DataRequest
 
 from executors.gateway.access.access import Access
-from executors.gateway.access.metrics import Measures
+from executors.gateway.access.metrics import GatewayMetrics
 from executors.gateway.http_app import build_app
 from executors.gateway.hub import form as hub_form
 from executors.gateway.hub import links as hub_links
@@ -54,7 +54,7 @@ class Rooms:
     """A gateway's handler whose only room is a workspace's datasets, without a Flow between."""
 
     datasets: Datasets
-    measures: Measures = field(default_factory=lambda: Measures(None))
+    metrics: GatewayMetrics = field(default_factory=lambda: GatewayMetrics(None))
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("test"))
     parts: list[int] = field(default_factory=list)
     http: str = ""

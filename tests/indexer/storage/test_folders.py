@@ -132,7 +132,7 @@ def test_a_second_index_on_the_folder_is_refused(tmp_path: Path) -> None:
 
 OPENER = """
 import sys, pathlib
-from executors.indexer.folder_lock import FolderLock
+from executors.indexer.storage.locks import FolderLock
 FolderLock(pathlib.Path(sys.argv[1]))
 """
 

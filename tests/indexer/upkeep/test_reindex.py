@@ -32,9 +32,9 @@ class Going:
     """A workspace whose index follows promotions."""
 
     def __init__(self, root: Path, encode: Encode = encode, tolerance: float = 0.01) -> None:
-        self.place = Workspace(root)
-        self.index = Index(self.place.index)
-        self.live = Live(self.place)
+        self.shared_workspace = Workspace(root)
+        self.index = Index(self.shared_workspace.index)
+        self.live = Live(self.shared_workspace)
         self.said: list[str] = []
         self.reindex = Reindex(self.index, self.live, encode, 1.0, tolerance, self.said.append)
 
@@ -45,7 +45,7 @@ class Going:
 
     def promote(self, artifact: str) -> None:
         """As the trainer does."""
-        self.place.aliases.set(LIVE, {"artifact": artifact, "promoted_at": time.time()})
+        self.shared_workspace.aliases.set(LIVE, {"artifact": artifact, "promoted_at": time.time()})
         self.reindex._look.set()
 
     def wait_for(self, state: str) -> dict[str, Any]:
@@ -284,9 +284,9 @@ def test_the_room_says_where_live_is_and_drops_what_is_not_in_use(room: Indexer)
 
     room.index(docs=DocumentArray([encoded_text("a", "a", "old")]))
     room.index(docs=DocumentArray([encoded_text("b", "b", "tried")]), parameters={"artifact": "tried"})
-    assert room.place.aliases.get(SEARCHED) is not None
+    assert room.shared_workspace.aliases.get(SEARCHED) is not None
     assert [document.id for document in room.filter()] == ["a"]
-    room.place.aliases.set(LIVE, {"artifact": "new", "promoted_at": time.time()})
+    room.shared_workspace.aliases.set(LIVE, {"artifact": "new", "promoted_at": time.time()})
     status = reply(room.status())
     assert (status["searched"], status["promoted"], status["reindex"]["state"]) == ("old", "new", "RUNNING")
     for used in ("old", "new", "live"):

@@ -70,7 +70,7 @@ def test_the_defaults_are_the_librarys(name: str) -> None:
 
 
 def test_the_names_come_without_torch() -> None:
-    code = "import sys, finetuner.metric_config, finetuner.model_kinds; sys.exit('torch' in sys.modules)"
+    code = "import sys, finetuner.config.metric_config, finetuner.models.model_kinds; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

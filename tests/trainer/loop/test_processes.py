@@ -54,7 +54,7 @@ def test_two_processes_give_the_losses_of_one(
         for name in ("loss", "val_loss", "learning_rate"):
             values = [[math.nan if step[name] is None else step[name] for step in run] for run in (found, expected)]
             np.testing.assert_allclose(*values, rtol=1e-3)
-        manifests = [verify_artifact(trainer.place.artifacts / run["artifact_id"]) for run in (one, two)]
+        manifests = [verify_artifact(trainer.shared_workspace.artifacts / run["artifact_id"]) for run in (one, two)]
         before = [manifest.metrics["before"] for manifest in manifests]
         assert before[1] == pytest.approx(before[0])
         assert ask(trainer.logs_of_run, name="two")["text"].count("Starting run") == 1
@@ -77,7 +77,7 @@ def test_two_processes_can_be_canceled_and_go_on(
         push(trainer, "pairs", pairs)
         options = {"num_processes": 2}
         run = ask(trainer.fit, config=FIT | {"run_name": "long", "epochs": 10_000, "training_options": options})
-        wait_until((trainer.place.run(run["artifact_id"]) / "checkpoint.pt").exists, "a checkpoint")
+        wait_until((trainer.shared_workspace.run(run["artifact_id"]) / "checkpoint.pt").exists, "a checkpoint")
         assert len(workers_in(tmp_path)) == 3, "the launcher and its two"
         assert ask(trainer.cancel_run, name="long")["status"] == "CANCELED"
         wait_until(lambda: not workers_in(tmp_path), "the end of all processes")
@@ -103,7 +103,7 @@ def test_two_processes_that_go_on_know_the_scores_from_before(
         push(trainer, "pairs", pairs)
         changes = {"run_name": "guarded", "guard_data": "pairs", "epochs": 30, "training_options": {"num_processes": 2}}
         run = ask(trainer.fit, config=FIT | changes)
-        wait_until((trainer.place.run(run["artifact_id"]) / "checkpoint.pt").exists, "a checkpoint")
+        wait_until((trainer.shared_workspace.run(run["artifact_id"]) / "checkpoint.pt").exists, "a checkpoint")
         assert ask(trainer.cancel_run, name="guarded")["status"] == "CANCELED"
         ask(trainer.resume_run, name="guarded")
         ended = wait_for_end(trainer, "guarded")
