@@ -1,4 +1,4 @@
-"""Writes what of base/ follows from flows/finetuner.yml: `make manifests`.
+"""Generates the manifests in base/ that derive from flows/finetuner.yml: `make manifests`.
 
 A room added to the Flow gets a file here, with the defaults of `Needs` until it has a line in `NEEDS`. What a file
 holds has its reasons in this one. namespace.yaml, network.yaml and workspace.yaml follow from no room, and are written
@@ -22,17 +22,17 @@ Object = dict[str, Any]
 BASE = Path(__file__).parent / "base"
 BY_HAND = ("namespace.yaml", "network.yaml", "workspace.yaml")
 HEADER = """\
-# Written by flows/kubernetes/generate.py from flows/finetuner.yml: `make manifests`. The reasons stand there.
+# Written by flows/kubernetes/generate.py from flows/finetuner.yml: `make manifests`. See the reasons there.
 """
 NAME = "finetuner"
-INDEXER = "indexer"  # the one room with a disk of its own
+INDEXER = "indexer"  # the only room with its own disk
 IMAGE = "open-finetuner:latest"
-PULL = "IfNotPresent"  # of `latest` Always is the default, which finds no image that was only loaded into a node
+PULL = "IfNotPresent"  # `latest` defaults to Always, which does not find an image loaded into a node
 WORKSPACE = "/workspace"
-USER = 10001  # the image's
+USER = 10001  # of the image
 GRPC_PORT, HTTP_PORT = Standing().gateway_ports
 H2C = "kubernetes.io/h2c"  # gRPC without TLS
-# For images by address, weights and trackers. Of private networks there is nothing that a caller may have read.
+# For images by URL, weights and trackers. Private networks are excluded: callers must not read from them.
 PUBLIC = {
     "cidr": "0.0.0.0/0",
     "except": ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"],
@@ -41,25 +41,25 @@ PUBLIC = {
 
 @dataclass(frozen=True)
 class Needs:
-    """What a room needs beside what the Flow says."""
+    """The resources of a room; the Flow YAML has its settings."""
 
     cpu: str = "250m"
-    """Cores that it is promised."""
+    """Requested cores."""
     memory: str = "1Gi"
-    """That it is promised."""
+    """Requested memory."""
     most: str = "6Gi"
-    """Memory past which it is ended; a large model takes gigabytes."""
+    """Memory limit; a large model takes gigabytes."""
     single: bool = False
-    """Whether it holds a lock of the workspace, so that a second one would not start."""
+    """Whether the room locks its part of the workspace, so that a second one cannot start."""
     outside: bool = False
-    """Whether it fetches images or weights."""
+    """Whether the room fetches images or weights."""
     grace: int = 30
-    """Seconds to stop in; a room finishes its requests in 6."""
+    """Seconds for a stop; a room finishes its requests in 6 s."""
 
 
 NEEDS = {
     GATEWAY: Needs(memory="512Mi", most="2Gi"),
-    # A run writes its checkpoint in 60 s.
+    # A run writes its checkpoint within 60 s.
     "trainer": Needs(cpu="2", memory="4Gi", most="12Gi", single=True, outside=True, grace=120),
     "evaluator": Needs(outside=True),
     "text_encoder": Needs(cpu="1", memory="2Gi", outside=True),
@@ -88,27 +88,27 @@ def written(flow: Path) -> dict[str, str]:
 
 
 def service(room: str) -> str:
-    """Return the name under which others find a room, also that of all its objects."""
+    """Return a room's service name, which all its objects have."""
     return Standing().address(room)[0]
 
 
 def objects(room: str, replicas: int) -> list[Object]:
-    """Return what Kubernetes is told of a room."""
+    """Return the Kubernetes objects of a room."""
     return [workload(room, replicas), own_service(room), disruption_budget(room), network_policy(room)]
 
 
 def workload(room: str, replicas: int) -> Object:
-    """Return what keeps a room's pods: a StatefulSet, which never starts a second one, where there may be one only."""
+    """Return a room's workload: a Deployment, or a StatefulSet for a single room, which never starts a second pod."""
     needs = NEEDS.get(room, Needs())
     spec: Object = {"replicas": 1 if needs.single else replicas, "selector": {"matchLabels": labels(room)}}
     if needs.single:
         spec |= {"serviceName": service(room), "updateStrategy": {"type": "RollingUpdate"}}
-    else:  # the new one answers before the old one goes
+    else:  # the new pod is ready before the old one stops
         rolling = {"maxSurge": 1, "maxUnavailable": 0}
         spec |= {"strategy": {"type": "RollingUpdate", "rollingUpdate": rolling}}
     spec["template"] = {
         "metadata": {
-            # By the labels `job` and `room`, which Prometheus' usual job for pods takes over, monitoring/ works here.
+            # Prometheus' usual job for pods copies the labels `job` and `room`, which monitoring/ needs.
             "labels": labels(room) | {"job": NAME, "room": room},
             "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)},
         },
@@ -125,7 +125,7 @@ def workload(room: str, replicas: int) -> Object:
 
 
 def pod(room: str, needs: Needs) -> Object:
-    """Return a room's pod, as the `restricted` standard has it."""
+    """Return a room's pod, compliant with the `restricted` standard."""
     container: Object = {
         "name": service(room),
         "image": IMAGE,
@@ -137,9 +137,9 @@ def pod(room: str, needs: Needs) -> Object:
     container |= {
         "ports": [{"name": name, "containerPort": port} for name, port in ports(room).items()],
         **probes(GRPC_PORT if room == GATEWAY else PORT),
-        # Who sends requests here has heard that it goes before it takes no more.
+        # Callers learn of the stop before the room refuses requests.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", "3"]}}},
-        # Cores without a limit: what is idle may be used, and a room that is held back answers its probes late.
+        # No limit of cores: idle cores may be used, and a throttled room answers its probes late.
         "resources": {"requests": {"cpu": needs.cpu, "memory": needs.memory}, "limits": {"memory": needs.most}},
         "securityContext": locked_in(),
         "volumeMounts": mounts(room),
@@ -153,7 +153,7 @@ def pod(room: str, needs: Needs) -> Object:
             "runAsUser": USER,
             "runAsGroup": USER,
             "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",  # else each start goes through every file of the workspace
+            "fsGroupChangePolicy": "OnRootMismatch",  # else each start changes every file of the workspace
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
@@ -163,17 +163,17 @@ def pod(room: str, needs: Needs) -> Object:
         "containers": [container],
         "volumes": [
             {"name": "workspace", "persistentVolumeClaim": {"claimName": "workspace"}},
-            # $HOME is here, and so are weights that are downloaded, which weights/ in the workspace would save.
+            # $HOME is here, with downloaded weights; weights/ in the workspace avoids the downloads.
             {"name": "tmp", "emptyDir": {"sizeLimit": "10Gi"}},
         ],
     }
 
 
 def environment(room: str) -> list[Object]:
-    """Return what comes from Secrets; the image sets the rest."""
+    """Return the variables from Secrets; the image sets the others."""
     if room == GATEWAY:
         return [{"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": "finetuner-token", "key": "token"}}}]
-    if room == INDEXER:  # here and not where a Qdrant server is, since an index is moved to it before
+    if room == INDEXER:  # in the base, because an index moves to a Qdrant server before the overlay is applied
         key = {"name": "finetuner-qdrant", "key": "api-key", "optional": True}
         return [{"name": "QDRANT_API_KEY", "valueFrom": {"secretKeyRef": key}}]
     return []
@@ -187,7 +187,7 @@ def ports(room: str) -> dict[str, int]:
 
 
 def probes(port: int) -> Object:
-    """Return probes by gRPC's health service, which is free; each `exec` would start Python.
+    """Return probes of gRPC's health service, which cost nothing; each `exec` would start Python.
 
     The gateway's is not /healthz, also at its start: that one fails while an encoder cannot load its model, and then
     somebody must promote another, through the gateway.
@@ -198,24 +198,24 @@ def probes(port: int) -> Object:
         return {"grpc": {"port": port}, **seconds, "failureThreshold": failures}
 
     return {
-        "startupProbe": probe(5, 60, 5),  # five minutes: models of gigabytes are loaded first
+        "startupProbe": probe(5, 60, 5),  # five minutes: large models load first
         "readinessProbe": probe(5, 6, 5),
-        "livenessProbe": probe(20, 6, 10),  # two minutes: a room that computes answers late
+        "livenessProbe": probe(20, 6, 10),  # two minutes: a busy room answers late
     }
 
 
 def mounts(room: str) -> list[Object]:
-    """Return where a room may write."""
+    """Return the volumes and mounts of a room."""
     found: list[Object] = [{"name": "workspace", "mountPath": WORKSPACE}, {"name": "tmp", "mountPath": "/tmp"}]
     if room == INDEXER:
-        # The index maps files into memory, so it is on a disk of its own, wherever the workspace is; in a folder
-        # there, since a file system's lost+found is no collection.
+        # The index maps files into memory, so it has its own disk, independent of the workspace. It lies in a
+        # subfolder, because a file system's lost+found is not a collection.
         found.append({"name": "index", "mountPath": f"{WORKSPACE}/index", "subPath": "index"})
     return found
 
 
 def index_folder() -> Object:
-    """Return what makes the folder under the mount of the index: the runtime's would be root's, or fail on NFS."""
+    """Return the container that creates the index folder: the runtime would create it as root, or fail on NFS."""
     return {
         "name": "index-folder",
         "image": IMAGE,
@@ -228,7 +228,7 @@ def index_folder() -> Object:
 
 
 def locked_in() -> Object:
-    """Return what a container may not."""
+    """Return the security context of a container."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -237,7 +237,7 @@ def locked_in() -> Object:
 
 
 def own_service(room: str) -> Object:
-    """Return a room's name and ports; an executor's name has each pod's address, among which the gateway chooses."""
+    """Return a room's Service. The name of an executor resolves to all pods, and the gateway chooses among them."""
     protocols = {"grpc": H2C, "http": "http", "metrics": "http"}
     spec: Object = {"type": "ClusterIP"} if room == GATEWAY else {"clusterIP": "None"}
     return made(
@@ -256,22 +256,22 @@ def own_service(room: str) -> Object:
 
 
 def disruption_budget(room: str) -> Object:
-    """Return one that lets a node be emptied also where a room has one pod; `minAvailable: 1` would not, for ever."""
+    """Return a budget that allows draining a node even for a room with one pod; `minAvailable: 1` would block it."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": labels(room)}}
     return made("policy/v1", "PodDisruptionBudget", room, spec)
 
 
 def network_policy(room: str) -> Object:
-    """Return who reaches a room and whom it reaches, beside DNS and metrics: a room trusts whoever reaches it."""
+    """Return a room's allowed traffic besides DNS and metrics: requests to a room need no token."""
     gateway = [{"podSelector": {"matchLabels": labels(GATEWAY)}}]
     rooms = [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": NAME}}}]
     spec: Object = {"podSelector": {"matchLabels": labels(room)}, "policyTypes": ["Ingress", "Egress"]}
-    if room == GATEWAY:  # from everywhere: it asks for a token
+    if room == GATEWAY:  # from everywhere: the gateway requires a token
         spec |= {"ingress": [{"ports": listening(GRPC_PORT, HTTP_PORT)}]}
         spec |= {"egress": [{"to": rooms, "ports": listening(PORT)}]}
     else:
         spec |= {"ingress": [{"from": gateway, "ports": listening(PORT)}]}
-    if room == INDEXER:  # it encodes again by the gateway
+    if room == INDEXER:  # a re-index encodes through the gateway
         spec |= {"egress": [{"to": gateway, "ports": listening(GRPC_PORT)}]}
     if NEEDS.get(room, Needs()).outside:
         spec |= {"egress": [{"to": [{"ipBlock": PUBLIC}], "ports": listening(80, 443)}]}
@@ -284,7 +284,7 @@ def listening(*numbers: int) -> list[Object]:
 
 
 def labels(room: str) -> dict[str, str]:
-    """Return what a room's objects carry, and its pods are found by."""
+    """Return the labels of a room's objects, which select its pods."""
     return {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": service(room)}
 
 
@@ -295,7 +295,7 @@ def made(version: str, kind: str, room: str, spec: Object) -> Object:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Block style with indented lists, as yamllint has it, and no anchors."""
+    """Block style with indented lists, as yamllint requires, without anchors."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
@@ -305,12 +305,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def in_yaml(document: Object) -> str:
-    """Return a document as text, in its own order."""
+    """Return a document as text, in its order."""
     return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=120))
 
 
 def main(folder: Path = BASE) -> None:
-    """Write the files, and remove those of rooms that the Flow has no more."""
+    """Write the files, and remove the files of removed rooms."""
     files = written(flow_file())
     for old in folder.glob("*.yaml"):
         if old.name not in (*files, *BY_HAND):
