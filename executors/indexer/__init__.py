@@ -1,1 +1,1 @@
-"""The room that keeps documents with their vectors and searches them."""
+"""The indexer room: stores documents with their vectors and searches them; imports `executors.room` and `finetuner`."""

@@ -1,4 +1,4 @@
-"""The Indexer: `/index`, `/search`, `/filter`, `/delete`, `/status`, and what keeps the index well."""
+"""The Indexer's endpoints: index, search, filter, delete, status, and upkeep of the index."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ from finetuner.exceptions import FinetunerError, InvalidInput, NotFound
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
 MAX_OFFSET = 100_000
-# What of a document an answer shows.
+# Parameters that choose the content of a match.
 SHOWN = ("return_content", "thumbnails")
 BACKUPS = "backups"
-# What the sender has in its hands anyway, and the bulk of a document: not sent back.
+# The bulk of a document. The sender already has it, so the answer leaves it out.
 PAYLOAD = ("blob", "tensor", "chunks", "embedding")
 
 
 class Indexer(Room):
-    """Documents with embeddings in, search out.
+    """Stores documents with embeddings and searches them.
 
     Args:
         workspace_url: folder (or file:// URL) that all rooms of a Flow share; the index is in its `index/`.
@@ -61,7 +61,7 @@ class Indexer(Room):
         kwargs: of `Room`.
 
     Raises:
-        InvalidInput: a setting that cannot be, or another process has this workspace's index open.
+        InvalidInput: an invalid setting, or another process has this workspace's index open.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Indexer(Room):
             self.shared_workspace.index,
             settings.engine(),
             int(settings.min_free_mb),
-            before=(finish_restore, finish_move),
+            steps=(finish_restore, finish_move),
         )
         self._graphs = Graphs(self._index.collections, log, spare=int(settings.min_free_mb) * 2**20)
         self._reindex = Reindex(
@@ -108,7 +108,7 @@ class Indexer(Room):
 
     @control(INDEX, "artifact")
     def index(self, parameters: Parameters, docs: DocumentArray) -> DocumentArray:
-        """Store documents with embedding and artifact tag; answer them without payload, once on disk."""
+        """Store documents with embedding and artifact tag. Return them without payload, once they are on disk."""
         live = self._means_live(parameters.get("artifact") or parameters.get("model_name") or LIVE)
         arrived = [document for document in docs if ERROR_TAG not in document.tags]
         errors = self._index.upsert(arrived, live)
@@ -124,10 +124,10 @@ class Indexer(Room):
         self._show_counts()
         return docs
 
-    # `artifact` is the encoders' parameter: the same request passes through them first.
+    # The encoders read `artifact`: the same request passes through them first.
     @control(SEARCH, "artifact", "limit", "offset", "filter", "score_threshold", "exact", *SHOWN)
     def search(self, parameters: Parameters, docs: DocumentArray) -> DocumentArray:
-        """Fill each query's matches, best first, from the documents of the query's own artifact."""
+        """Fill each query's matches, best first, from the documents of the query's artifact."""
         options = SearchOptions(
             limit=parameters.whole("limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
             offset=parameters.whole("offset", 0, 0, MAX_OFFSET),
@@ -137,22 +137,22 @@ class Indexer(Room):
         )
         matches = self._matches(parameters)
         answer = Answer(docs)
-        arrived = [place for place, query in enumerate(docs) if ERROR_TAG not in query.tags]
-        hits = self._index.search([docs[place] for place in arrived], options)
-        for place, found in zip(arrived, hits, strict=True):
-            query = docs[place]
+        arrived = [position for position, query in enumerate(docs) if ERROR_TAG not in query.tags]
+        hits = self._index.search([docs[position] for position in arrived], options)
+        for position, found in zip(arrived, hits, strict=True):
+            query = docs[position]
             if isinstance(found, FinetunerError):
                 mark_error(query, found)
             else:
-                answer.found[place] = matches.of(query, artifact_of(query), found)
-        answered = sum(ERROR_TAG not in docs[place].tags for place in arrived)
+                answer.found[position] = matches.of(query, artifact_of(query), found)
+        answered = sum(ERROR_TAG not in docs[position].tags for position in arrived)
         self.count_documents(SEARCH, answered, len(docs) - answered)
         self._searches.inc(answered)
         return answer
 
     @control(FILTER, "artifact", "filter", "limit", "offset", *SHOWN)
     def filter(self, parameters: Parameters, _docs: DocumentArray) -> DocumentArray:
-        """Answer the documents of an artifact that pass a filter, in an order that stays the same."""
+        """Return an artifact's documents that pass a filter, in a stable order."""
         limit = parameters.whole("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         offset = parameters.whole("offset", 0, 0, MAX_OFFSET)
         matches = self._matches(parameters)
@@ -162,12 +162,12 @@ class Indexer(Room):
 
     @control(DELETE, "ids", "filter")
     def delete(self, parameters: Parameters, docs: DocumentArray) -> dict[str, int]:
-        """Delete by `ids`, the ids of documents sent, and `filter`; answer {"deleted": how many}."""
+        """Delete by `ids`, by the ids of the documents sent, and by `filter`. Return {"deleted": count}."""
         ids = parameters.get("ids")
         condition = self._filter(parameters)
         if ids is None and not docs and condition is None:
             raise InvalidInput(
-                "documents to delete must be named. Got neither `ids` nor documents nor a `filter` with a condition. "
+                "a delete request must name documents. Got no `ids`, no documents and no `filter` with a condition. "
                 "Pass `ids`, a list of strings."
             )
         if ids is not None and not (isinstance(ids, list) and all(isinstance(entry, str) for entry in ids)):
@@ -178,7 +178,7 @@ class Indexer(Room):
 
     @control(STATUS)
     def status(self, _parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
-        """Answer what `Index.status` does, `searched`, `promoted` and `reindex`, the state of the last one."""
+        """Return `Index.status` with the searched and promoted artifacts, the last re-index and all problems."""
         self._show_counts()
         return self._index.status() | {
             "searched": self._live.searched,
@@ -190,39 +190,39 @@ class Indexer(Room):
 
     @control(REINDEX_CANCEL)
     def cancel_reindex(self, _parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
-        """End the re-index that is under way; answer its state."""
+        """Cancel the running re-index. Return its state."""
         return self._reindex.cancel()
 
     @control(COLLECTIONS_DROP, "artifact")
     def drop_collection(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
-        """Forget the vectors of one artifact, which is not searched by `live` and not on its way there."""
+        """Delete the vectors of one artifact. Refuse the artifact that `live` searches or is moving to."""
         artifact = self._artifact(parameters.text("artifact"))
         job = self._live.wanted()
         if artifact == self._live.searched or (job is not None and artifact == job.artifact):
             raise InvalidInput(
-                f"a collection must not be in use to be dropped. Got {artifact!r}, which `live` searches or is about "
-                "to. Promote another artifact first, or cancel the re-index."
+                f"a dropped collection must not be in use. Got {artifact!r}, which `live` searches or will search. "
+                "Promote another artifact first, or cancel the re-index."
             )
         self._index.drop(artifact)
-        with suppress(KeyError):  # made by a re-index, and not shown yet
+        with suppress(KeyError):  # a re-index made the collection, and no metric shows it yet
             self._vectors.remove(artifact)
         self._show_counts()
         return {"artifact": artifact}
 
     @control(INDEX_BACKUP, "name", beside=True)
     def backup(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
-        """Write a consistent copy to `backups/<name>` of the workspace; answer what is in it."""
+        """Write a consistent copy to `backups/<name>` in the workspace. Return its manifest."""
         return backup(self._index, self.shared_workspace.root / BACKUPS, parameters["name"], self._live.searched)
 
     @control(INDEX_VERIFY, "name", beside=True)
     def verify(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
-        """Check the index, or the backup called `name`; answer its counts."""
+        """Check the index, or the backup called `name`. Return its counts."""
         name = parameters.get("name")
         return check_backup(self.shared_workspace.root / BACKUPS, name) if name else verify_index(self._index)
 
     @control(INDEX_RESTORE, "name")
     def restore(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
-        """Put a backup in the place of the index; `live` searches what it searched then."""
+        """Replace the index by a backup. `live` searches the artifact it searched when the backup was made."""
         if self._settings.index != EDGE:
             raise InvalidInput(
                 f"`index` must be {EDGE!r} to restore a backup. Got {self._settings.index!r}. Set it back."
@@ -237,7 +237,7 @@ class Indexer(Room):
 
     @control(INDEX_MOVE, "url")
     def move(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
-        """Copy the vectors to the Qdrant server at `url`, compare, and search there from then on."""
+        """Copy the vectors to the Qdrant server at `url`, compare both sides, then search there."""
         settings = replace(self._settings, index=checked_url("url", parameters["url"]))
         copied = copy_to_engine(self._index, settings.engine())
         self._settings = settings
@@ -246,7 +246,7 @@ class Indexer(Room):
         return {"index": settings.index, "vectors": copied}
 
     def close(self) -> None:
-        """Close the index, so that another process may open it."""
+        """Close the index. Another process may open it afterwards."""
         self._close_index()
         super().close()
 
@@ -264,19 +264,19 @@ class Indexer(Room):
         return self._index.filter(parameters.get("filter"))
 
     def _means_live(self, reference: object) -> bool:
-        """Whether what was encoded by `reference`, which encoders have checked, belongs to what `live` searches."""
+        """Return whether `reference`, which the encoders have checked, is the artifact that `live` searches."""
         meant = self.shared_workspace.artifact_of(str(reference)) or reference
         return reference == LIVE or meant == (self._live.searched or self._live.promoted or self._settings.backbone)
 
     def _artifact(self, reference: str) -> str:
-        """Return the artifact whose collection a reference means; for `live` the one that is searched."""
+        """Return the artifact of a reference's collection; for `live`, the searched one."""
         if reference == LIVE:
             have = list(self._index.counts())
             meant = self._live.searched or self._live.promoted or (have[0] if len(have) == 1 else "")
             if not meant:
                 raise NotFound(
-                    f"`artifact` must be one that has a collection ({', '.join(have) or 'there is none'}). Got 'live', "
-                    "for which nothing was indexed. Name one."
+                    f"`artifact` must have a collection. Got 'live', which has none. Name one of: "
+                    f"{', '.join(have) or 'none'}, or index documents first."
                 )
             return meant
         return self.shared_workspace.artifact_of(reference) or reference

@@ -32,44 +32,44 @@ from executors.indexer.storage.locks import FolderLock
 from executors.indexer.storage.packing import PackedDocument, pack
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, NotFound, ResourceExhausted
 
-Before = Sequence[Callable[[Path], None]]
-# Documents whose ids a filter's answer is read in.
+Steps = Sequence[Callable[[Path], None]]
+# Ids that one scroll reads.
 PAGE = 1000
-# Bytes that must be free to delete something, which often is how room is made.
+# Free bytes that a delete needs. Deleting is often the way to make room.
 DELETE_FREE = 4 * 2**20
 
 
 class Index:
     """Documents and their vectors, each vector only among those of the same artifact.
 
-    Any number of threads may search; writes queue up behind one another. What a call returned from is on
-    disk. A document is written before its vectors and deleted after them, so no vector lacks its document.
+    Any number of threads may search. Writes run one after another, and each is on disk when its call returns.
+    A document is written before its vectors and deleted after them, so no vector lacks its document.
 
     Args:
-        folder: made where it is not there yet.
-        engine: keeps the vectors; by default the embedded one.
-        min_free_mb: MiB that must be free on the disk for a write. The engine writes through memory, where a full
-            disk ends the process.
-        before: what is done to the folder once it is locked, before anything is opened.
+        folder: of the index; created if missing.
+        engine: stores the vectors; the embedded engine by default.
+        min_free_mb: free MiB that a write needs. The engine maps its files into memory, so a full disk would end the
+            process.
+        steps: run on the folder after it is locked and before any file is opened.
 
     Attributes:
         documents: the contents.
         collections: the vectors.
-        fields: what filters may name.
-        writing: held while something is written; whoever holds it may write several things.
+        fields: the tag fields that filters may name.
+        writing: lock of all writes. Hold it to combine several writes.
 
     Raises:
-        InvalidInput: another process has the folder open, or another engine has its vectors.
-        FinetunerServerError: a collection that the engine cannot open.
+        InvalidInput: another process has the folder open, or the vectors are in another engine.
+        FinetunerServerError: the engine cannot open a collection.
     """
 
-    def __init__(self, folder: Path, engine: Engine | None = None, min_free_mb: int = 256, before: Before = ()) -> None:
+    def __init__(self, folder: Path, engine: Engine | None = None, min_free_mb: int = 256, steps: Steps = ()) -> None:
         self._folder = folder
         self._min_free = min_free_mb * 2**20
         self.writing = threading.RLock()
         with ExitStack() as opened:
             opened.callback(FolderLock(folder).release)
-            for finish in before:
+            for finish in steps:
                 finish(folder)
             self.documents = Documents(folder / "documents.sqlite")
             opened.callback(self.documents.close)
@@ -122,12 +122,12 @@ class Index:
         return answers
 
     def store(self, artifact: str, points: Sequence[Point], versions: Mapping[str, int]) -> None:
-        """Store vectors of documents that are there, and remember of which version they are.
+        """Store vectors of known documents, with the version that they were made from.
 
         Args:
-            artifact: that made them.
-            points: one per id; none is fine.
-            versions: by id; those of other ids are passed over.
+            artifact: the one that made the vectors.
+            points: one per id; may be empty.
+            versions: by id; other ids are ignored.
         """
         if not points:
             return
@@ -138,12 +138,12 @@ class Index:
         """Find the documents nearest to each query among those of the query's artifact.
 
         Args:
-            queries: documents with an embedding and its artifact's tag, or of such parts.
-            options: what is asked of all of them.
+            queries: documents with an embedding and its artifact's tag, or with such parts.
+            options: apply to every query.
 
         Returns:
-            Per query: its hits, best first, or what is wrong with it: InvalidDocument, NotFound where the artifact has
-            no collection, or what an encoder found wrong with a part.
+            Per query: its hits, best first, or its error: InvalidDocument, NotFound for an artifact without a
+            collection, or an encoder's error for a part.
         """
         answers: list[list[Hit] | FinetunerError] = [[] for _ in queries]
         positions: dict[str, list[int]] = defaultdict(list)
@@ -159,22 +159,22 @@ class Index:
                 continue
             positions[artifact].append(position)
             vectors[artifact].append(vector)
-        for artifact, places in positions.items():
+        for artifact, rows in positions.items():
             found = self.collection(artifact).search(np.stack(vectors[artifact]), options)
-            for position, hits in zip(places, found, strict=True):
+            for position, hits in zip(rows, found, strict=True):
                 answers[position] = hits
         return answers
 
     def filter(self, given: object) -> Filter | None:
-        """Return what users filter by as engines take it, None where it lets everything pass.
+        """Return a user's filter in the engines' form, or None if every document passes.
 
         Raises:
-            InvalidInput: as `parse_filter`.
+            InvalidInput: see `parse_filter`.
         """
         return parse_filter(given, self.fields)
 
     def find(self, artifact: str, condition: Filter | None, limit: int, offset: int = 0) -> list[str]:
-        """Return the ids of an artifact's documents that pass a filter, in an order that stays the same.
+        """Return the ids of an artifact's documents that pass a filter, in a stable order.
 
         Raises:
             NotFound: the artifact has no collection.
@@ -189,11 +189,11 @@ class Index:
         return ids[offset:wanted]
 
     def delete(self, ids: Iterable[str], condition: Filter | None = None) -> int:
-        """Forget documents and their vectors of every artifact; return how many documents were there.
+        """Delete documents and their vectors of every artifact. Return the number of deleted documents.
 
         Args:
-            ids: of documents; those that are not there are passed over.
-            condition: documents that pass it go, too.
+            ids: of documents; unknown ids are ignored.
+            condition: also delete documents that pass this filter.
 
         Raises:
             ResourceExhausted: the disk is full; nothing is deleted.
@@ -208,7 +208,7 @@ class Index:
             return deleted + self._delete(sorted(set(ids)))
 
     def take_out(self, artifact: str, ids: Sequence[str]) -> None:
-        """Forget vectors of an artifact; their documents wait for new ones.
+        """Delete vectors of an artifact. Their documents wait for new ones.
 
         Raises:
             ResourceExhausted: the disk is full.
@@ -218,10 +218,10 @@ class Index:
             self.documents.unmark(artifact, ids)
 
     def drop(self, artifact: str) -> None:
-        """Forget an artifact's collection; the documents stay.
+        """Delete an artifact's collection. The documents stay.
 
         Raises:
-            NotFound: it has none.
+            NotFound: the artifact has no collection.
         """
         with self.writing:
             self.collection(artifact)
@@ -232,7 +232,7 @@ class Index:
         """Return an artifact's vectors.
 
         Raises:
-            NotFound: it has no collection; the message says which have one.
+            NotFound: no such collection; the message lists all artifacts with one.
         """
         try:
             return self.collections[artifact]
@@ -246,7 +246,7 @@ class Index:
     def status(self) -> dict[str, Any]:
         """Return `collections` (artifact, dim, count, indexed of each), `documents`, `bytes` and `engine`.
 
-        `indexed` is how many vectors are in the graph, `bytes` what the index takes on this machine's disk.
+        `indexed` counts the vectors in the graph. `bytes` is the size of the index on this machine's disk.
         """
         collections = []
         for artifact, collection in self.collections.all().items():
@@ -262,7 +262,7 @@ class Index:
         }
 
     def close(self) -> None:
-        """Close every file and let others open the folder. A second call does nothing."""
+        """Close every file and release the folder. A second call does nothing."""
         with self.writing:
             self._opened.close()
 
@@ -280,7 +280,7 @@ class Index:
         self.documents.mark(artifact, {point.id: versions[point.id] for point in points})
 
     def _know(self, rows: Iterable[PackedDocument]) -> None:
-        """Remember fields that are new, and give them an index in every collection."""
+        """Record new fields and index them in every collection."""
         new = self.fields.new(field for row in rows for field in row.fields)
         if new:
             self.documents.add_fields(new)
@@ -294,12 +294,12 @@ class Index:
 
     @contextmanager
     def _written(self, least: int) -> Iterator[None]:
-        """Around a whole request that writes: see that `least` bytes are free first, and name what the disk refuses."""
+        """Check that at least `least` bytes are free, and translate errors of the disk during the block."""
         free = shutil.disk_usage(self._folder).free
         if free < least:
             raise ResourceExhausted(
-                f"the index must have {least >> 20} MiB free on its disk to be written. Got {free >> 20}. "
-                "Nothing of this request is done. Make room, drop a collection, or lower `min_free_mb`."
+                f"the disk of the index must have {least >> 20} MiB free for a write. Got {free >> 20}. "
+                "The request changed nothing. Make room, drop a collection, or lower `min_free_mb`."
             )
         try:
             yield
@@ -308,7 +308,7 @@ class Index:
         except (sqlite3.Error, OSError) as error:
             raise FinetunerServerError(
                 f"the index must be able to write to {str(self._folder)!r}. Got: {error}. "
-                "The request is not acknowledged: send it again once the disk is well. What was there before is."
+                "The request is not acknowledged. Repair the disk and send it again. Earlier documents are safe."
             ) from error
 
     def _check_dim(self, artifact: str, vector: NDArray[np.float32], arriving: dict[str, NDArray[np.float32]]) -> None:
@@ -318,7 +318,7 @@ class Index:
             dim = len(next(iter(arriving.values()), vector))
         if len(vector) != dim:
             raise InvalidDocument(
-                f"embedding must have shape ({dim},), as the others of artifact {artifact!r} have. "
+                f"embedding must have shape ({dim},), as all others of artifact {artifact!r}. "
                 f"Got {vector.shape}. Encode the document with that artifact."
             )
 
@@ -337,8 +337,8 @@ def _bytes_on_disk(folder: Path) -> int:
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                # blocks, not lengths: the engine's files are longer than what is in them
+                # count blocks, not lengths: the engine's files are sparse
                 total += (Path(parent) / name).lstat().st_blocks * 512
-            except FileNotFoundError:  # the engine drops a log segment while we look
+            except FileNotFoundError:  # the engine has dropped a log segment meanwhile
                 continue
     return total

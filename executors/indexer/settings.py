@@ -1,4 +1,4 @@
-"""What `uses_with` sets for the indexer, checked."""
+"""The indexer's settings."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ EDGE = "edge"
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """Where vectors are kept, and how a promotion is followed.
+    """Storage of the vectors, and the pace of a re-index.
 
     Raises:
-        InvalidInput, NoSuchModel: when made with a value that is not allowed.
+        InvalidInput, NoSuchModel: a value is not allowed.
     """
 
     index: str = EDGE
-    """'edge', Qdrant's engine in this process, or a server's URL such as 'https://host:6333'."""
+    """'edge' for Qdrant's engine in this process, or a server's URL such as 'https://host:6333'."""
     quantise: bool = False
-    """Also keep int8 vectors, which the graph is searched with: faster to build, four times less memory."""
+    """Also keep int8 vectors and search the graph with them: faster to build, four times less memory."""
     encoder: str = ""
-    """The gateway's address, such as 'grpc://127.0.0.1:51000', by which everything is encoded again."""
+    """The gateway's address, such as 'grpc://127.0.0.1:51000'. A re-index encodes documents through it."""
     backbone: str = "clip-mini"
-    """What `live` means to the encoders until something is promoted; as their setting of that name."""
+    """The model behind `live` until an artifact is promoted; the encoders have the same setting."""
     reindex_share: float = 0.5
-    """Share of the time that a re-index may keep the encoders busy, 0.01 to 1."""
+    """Share of the time that a re-index may use the encoders, 0.01 to 1."""
     reindex_tolerance: float = 0.01
-    """Share of the documents that a re-index may leave out because they cannot be encoded, 0 to 1."""
+    """Share of documents that a re-index may leave out because the model cannot encode them, 0 to 1."""
     min_free_mb: int = 256
-    """MiB that must be free on the disk for a write, 0 to 1,000,000."""
+    """Free MiB that a write needs, 0 to 1,000,000."""
 
     def __post_init__(self) -> None:
         flag("quantise", self.quantise)
@@ -53,11 +53,11 @@ class IndexSettings:
             checked_url("index", self.index)
 
     def engine(self) -> Engine:
-        """Return what keeps the vectors."""
+        """Return the engine that stores the vectors."""
         return EdgeEngine(self.quantise) if self.index == EDGE else server(self.index, self.quantise)
 
     def encoders(self, root: Path) -> Encoders | NoEncoders:
-        """Return what encodes; `root` is the workspace's folder, where the gateway's token for rooms lies."""
+        """Return the client of the encoders. The workspace folder `root` holds the rooms' token."""
         if not self.encoder:
             return NoEncoders()
         return Encoders(self.encoder, os.environ.get(TOKEN) or rooms_secret(root))
@@ -67,7 +67,7 @@ def checked_url(name: str, value: object) -> str:
     """Return a Qdrant server's URL.
 
     Raises:
-        InvalidInput: none, or one with a path or a password in it.
+        InvalidInput: not a URL, or a URL with a path or a password.
     """
     parts = urlsplit(value) if isinstance(value, str) else None
     plain = parts and parts.hostname and parts.path in ("", "/") and not parts.query and "@" not in parts.netloc
@@ -75,12 +75,12 @@ def checked_url(name: str, value: object) -> str:
         return str(value).rstrip("/")
     raise InvalidInput(
         f"{name} must be {EDGE!r} or a Qdrant server's URL like https://host:6333. Got {value!r}. "
-        "Its key comes from $QDRANT_API_KEY."
+        "Put its key into $QDRANT_API_KEY."
     )
 
 
 def server(url: str, quantise: bool) -> Engine:
-    """Return a server's engine; its client is imported here, since most indexes need none."""
+    """Return the engine of a server. The import is here because most indexes need no client."""
     from executors.indexer.engines.server import ServerEngine
 
     return ServerEngine(checked_url("index", url), quantise)

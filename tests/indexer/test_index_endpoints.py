@@ -191,7 +191,7 @@ def test_matches_that_no_message_carries(
     wide, narrow = searched(filled, docs=docs, parameters={"limit": 20})
     assert len(wide.matches) == 20
     assert len(narrow.matches) == 0
-    assert "must weigh 10000 bytes at most" in str(wire.error_of(narrow))
+    assert "must take 10000 bytes at most" in str(wire.error_of(narrow))
     assert "`return_content` to false" in str(wire.error_of(narrow))
 
 
@@ -288,12 +288,12 @@ def test_a_disk_that_is_nearly_full(room: Indexer, encoded: MakeDocument, monkey
     room.index(docs=DocumentArray([encoded("kept", [1, 0])]))
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5 * 2**20))
     answer = room.index(docs=DocumentArray([encoded("new", [1, 0]), encoded("newer", [1, 0])]))
-    with pytest.raises(ResourceExhausted, match="256 MiB free on its disk to be written. Got 5. Nothing of this"):
+    with pytest.raises(ResourceExhausted, match="256 MiB free for a write. Got 5. The request changed nothing"):
         wire.read_reply(answer[0])
     assert room.filter()[:, "id"] == ["kept"]
     assert wire.read_reply(room.delete(parameters={"ids": ["kept"]})[0]) == {"deleted": 1}, "to make room"
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * 2**20))
-    with pytest.raises(ResourceExhausted, match="4 MiB free on its disk to be written. Got 3."):
+    with pytest.raises(ResourceExhausted, match="4 MiB free for a write. Got 3."):
         wire.read_reply(room.delete(parameters={"ids": ["kept"]})[0])
 
 

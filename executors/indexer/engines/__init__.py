@@ -1,1 +1,1 @@
-"""Where vectors are kept: one small interface, Qdrant's engine in this process or on a server behind it."""
+"""Engines: one interface for vectors, with Qdrant embedded or on a server; imports `finetuner` only."""

@@ -1,4 +1,4 @@
-"""Builds a shard's graph in a process of its own, at the lowest priority.
+"""Builds a shard's graph in a separate process at the lowest priority.
 
 python -m executors.indexer.engines.build_graph SHARD
 """
@@ -21,10 +21,10 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class GraphBuild:
-    """The process, seen from the one that started it.
+    """Starts the process and waits for it.
 
     Args:
-        shard: folder of a shard that nobody has open.
+        shard: folder of a shard that no process has open.
     """
 
     def __init__(self, shard: Path) -> None:
@@ -32,29 +32,29 @@ class GraphBuild:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def wait(self) -> None:
-        """Return when the graph is there.
+        """Return when the graph is built.
 
         Raises:
-            FinetunerServerError: the process did not end well.
+            FinetunerServerError: the process failed.
         """
         _, printed = self._process.communicate()
         if self._process.returncode != 0:
             last = (printed.strip().splitlines() or ["nothing printed"])[-1]
             raise FinetunerServerError(
-                f"building the graph must end with 0. Got {self._process.returncode}: {last}. "
-                "Searches go on without it; see memory and disk."
+                f"the graph's build must end with exit code 0. Got {self._process.returncode}: {last}. "
+                "Searches work without the graph. Check memory and disk."
             )
 
     def stop(self) -> None:
-        """End the process; `wait` raises then."""
+        """Stop the process; `wait` then raises."""
         self._process.kill()
 
 
 def build(shard: Path, parent: int) -> None:
-    """Build what is missing of the shard's graph; end with the process `parent`."""
+    """Complete the shard's graph. End when the process `parent` ends."""
     os.nice(NICE)
     if sys.platform == "linux":
-        # The engine keeps Python's lock for minutes, so no thread here could watch the parent.
+        # The engine holds Python's lock for minutes, so no thread here could watch the parent.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return

@@ -1,10 +1,10 @@
-"""Qdrant's own engine inside this process: files in the collection's folder, and no server.
+"""Qdrant's embedded engine: files in the collection's folder, no server.
 
-    <folder>/edge.json      which shard counts
+    <folder>/edge.json      names the current shard
     <folder>/shard-<hex>/   the engine's files
 
-Every call of the engine keeps Python's lock, so the graph, minutes of work, is built by another process on a copy.
-What is written meanwhile is carried over, and then `edge.json` is replaced: a kill leaves the one shard or the other.
+Every call of the engine holds Python's lock, so another process builds the graph on a copy, which takes minutes. Points
+written meanwhile are copied over. Then `edge.json` is replaced: a kill leaves either the old shard or the new one.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ from finetuner.workspace.folder import write_atomically
 
 CURRENT = "edge.json"
 ONLY_ID = ["id"]
-# Points that a damaged file left without payload; deleted by the id ''.
+# Points that have lost their payload to a damaged file. The id '' deletes them.
 NAMELESS = qdrant.Filter(must=[qdrant.IsEmptyCondition("id")])
-# Points that are carried over at once, and that may be left for the moment in which writes wait.
+# Points copied at once, and the maximum copied while writes wait.
 CARRIED = 256
 
 
 class EdgeEngine:
-    """Makes and opens collections in folders.
+    """Creates and opens collections in folders.
 
     Args:
-        quantise: also keep int8 vectors, which the graph is searched with; the full ones rank what it finds.
+        quantise: also keep int8 vectors and search the graph with them; the full vectors rank the hits.
     """
 
     name = "edge"
@@ -62,18 +62,18 @@ class EdgeEngine:
         self._quantise = quantise
 
     def create(self, folder: Path, name: str, dim: int) -> None:
-        """As `Engine.create`; the name is not needed."""
+        """As `Engine.create`; the name is not used."""
         shard = folder / f"shard-{uuid.uuid4().hex}"
         shard.mkdir(parents=True)
         qdrant.EdgeShard.create(str(shard), self._config(dim)).close()
         write_atomically(folder / CURRENT, json.dumps({"shard": shard.name}).encode())
 
     def open(self, folder: Path, name: str, dim: int) -> EdgeCollection:
-        """As `Engine.open`; the engine raises bare exceptions, which the caller names."""
+        """As `Engine.open`; the engine raises bare exceptions, which the caller translates."""
         return EdgeCollection(folder, dim, self._config(dim), self._quantise)
 
     def drop(self, name: str) -> None:
-        """Everything is in the folder."""
+        """Do nothing: everything is in the folder."""
 
     def _config(self, dim: int) -> qdrant.EdgeConfig:
         int8 = qdrant.ScalarQuantizationConfig(qdrant.ScalarType.Int8, always_ram=True) if self._quantise else None
@@ -96,11 +96,11 @@ class EdgeCollection:
         self._quantise = quantise
         self._writing = threading.Lock()
         self._fields: dict[str, str] = {}
-        # ids written since the graph's copy was made, while one is being built
+        # ids written since the copy was made, while a graph is being built
         self._changed: set[str] | None = None
         self._build: GraphBuild | None = None
         current = Path(json.loads((folder / CURRENT).read_bytes())["shard"]).name
-        for left in folder.glob("shard-*"):  # a copy whose graph was never finished, or the one that it replaced
+        for left in folder.glob("shard-*"):  # a copy with an unfinished graph, or a replaced shard
             if left.name != current:
                 shutil.rmtree(left)
         self._shard_folder = folder / current
@@ -111,7 +111,7 @@ class EdgeCollection:
 
     def upsert(self, points: Sequence[Point]) -> None:
         """As `Collection.upsert`."""
-        with self._writing, self._named():
+        with self._writing, self._translated():
             _upsert(self._shard, points)
             if self._changed is not None:
                 self._changed.update(point.id for point in points)
@@ -119,19 +119,19 @@ class EdgeCollection:
     def delete(self, ids: Iterable[str]) -> None:
         """As `Collection.delete`."""
         named = list(ids)
-        with self._writing, self._named():
+        with self._writing, self._translated():
             _delete(self._shard, named)
             if self._changed is not None:
                 self._changed.update(named)
 
     def get(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """As `Collection.get`."""
-        with self._named():
+        with self._translated():
             return {point.id: point.vector for point in _read(self._shard, ids)}
 
     def search(self, vectors: NDArray[np.float32], options: SearchOptions) -> list[list[Hit]]:
         """As `Collection.search`."""
-        exact = options.exact or self._shard.info().points_count < EXACT_BELOW  # counting one by one takes 5 ms
+        exact = options.exact or self._shard.info().points_count < EXACT_BELOW  # counting points takes 5 ms
         rescored = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
         params = qdrant.SearchParams(exact=exact, hnsw_ef=GRAPH_EF, quantization=rescored if self._quantise else None)
         condition = None if options.filter is None else edge_filter(options.filter)
@@ -147,7 +147,7 @@ class EdgeCollection:
             )
             for vector in vectors.tolist()
         ]
-        with self._named():
+        with self._translated():
             found = self._shard.query_batch(qdrant.QueryBatchRequest(requests))
         return [[Hit(_id(point.payload), point.score) for point in points] for points in found]
 
@@ -156,7 +156,7 @@ class EdgeCollection:
     ) -> tuple[list[Point], str | None]:
         """As `Collection.scroll`."""
         passing = None if condition is None else edge_filter(condition)
-        with self._named():
+        with self._translated():
             records, following = self._shard.scroll(
                 qdrant.ScrollRequest(offset=after, limit=limit, filter=passing, with_payload=True, with_vector=vectors)
             )
@@ -165,12 +165,12 @@ class EdgeCollection:
     def count(self, condition: Filter | None = None) -> int:
         """As `Collection.count`."""
         passing = None if condition is None else edge_filter(condition)
-        with self._named():
+        with self._translated():
             return self._shard.count(qdrant.CountRequest(filter=passing))
 
     def index_field(self, path: str, kind: str) -> None:
         """As `Collection.index_field`."""
-        with self._writing, self._named():
+        with self._writing, self._translated():
             self._fields[path] = kind
             _index_field(self._shard, path, kind)
 
@@ -180,11 +180,11 @@ class EdgeCollection:
         return GraphState(info.points_count, min(info.indexed_vectors_count, info.points_count))
 
     def optimise(self, spare: int = 0) -> None:
-        """As `Collection.optimise`; writes wait while the files are copied, nothing else does.
+        """As `Collection.optimise`; only writes wait, and only while the files are copied.
 
         Raises:
-            ResourceExhausted: the disk has no room for a copy and the graph beside what is to stay free.
-            FinetunerServerError: the process that builds did not end well.
+            ResourceExhausted: the disk has no room for the copy, the graph and the spare bytes.
+            FinetunerServerError: the build failed.
         """
         copy = self._folder / f"shard-{uuid.uuid4().hex}"
         try:
@@ -228,25 +228,25 @@ class EdgeCollection:
         if free < needed:
             raise ResourceExhausted(
                 f"the disk must have {needed >> 20} MiB free for a graph, which is built on a copy. Got {free >> 20}. "
-                "Searches go on without it. Make room, or drop a collection."
+                "Searches work without the graph. Make room, or drop a collection."
             )
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name what the engine raises, which is bare `Exception`."""
+    def _translated(self) -> Iterator[None]:
+        """Translate the engine's errors, which are bare `Exception`."""
         try:
             yield
         except Exception as error:
             if type(error) is not Exception:
                 raise
             raise FinetunerServerError(
-                f"the engine's files in {str(self._folder)!r} must be whole, and their disk have room. Got: {error}. "
-                "See to the disk and start again. Where that does not help restore a backup, or move that folder away: "
-                "documents of `live` are encoded again then."
+                f"the engine's files in {str(self._folder)!r} must be intact, on a disk with free space. Got: {error}. "
+                "Check the disk and restart. If that does not help, restore a backup or move that folder away: "
+                "the indexer then encodes documents of `live` again."
             ) from error
 
     def _carry_over(self, copy: Path) -> None:
-        """Let the finished copy take over, with what was written since it was made."""
+        """Copy the points written since the copy was made, then switch to the copy."""
         fresh = qdrant.EdgeShard.load(str(copy), self._config)
         while True:
             with self._writing:
@@ -257,7 +257,7 @@ class EdgeCollection:
                     for path, kind in self._fields.items():
                         _index_field(fresh, path, kind)
                     write_atomically(self._folder / CURRENT, json.dumps({"shard": copy.name}).encode())
-                    # searches that are under way keep the old shard until they end
+                    # running searches keep the old shard until they end
                     self._shard, old, self._shard_folder = fresh, self._shard_folder, copy
             if last:
                 shutil.rmtree(old, ignore_errors=True)
@@ -277,7 +277,7 @@ class EdgeCollection:
 def _upsert(shard: qdrant.EdgeShard, points: Iterable[Point]) -> None:
     stored = [qdrant.Point(point_id(point.id), point.vector.tolist(), point.payload) for point in points]
     shard.update(qdrant.UpdateOperation.upsert_points(stored))
-    # without it a kill loses acknowledged writes: 17 of 21,593 when it was measured
+    # without this flush a kill loses acknowledged writes: 17 of 21,593 in a measurement
     shard.flush()
 
 
@@ -285,7 +285,7 @@ def _delete(shard: qdrant.EdgeShard, ids: Collection[str]) -> None:
     if "" in ids:
         shard.update(qdrant.UpdateOperation.delete_points_by_filter(NAMELESS))
         shard.flush()
-    # A flush costs tens of milliseconds even with nothing to write, and every collection is asked.
+    # A flush takes tens of milliseconds even without changes, and a delete reaches every collection.
     held = shard.retrieve([point_id(document_id) for document_id in ids], with_payload=False, with_vector=False)
     if held:
         shard.update(qdrant.UpdateOperation.delete_points([record.id for record in held]))
@@ -299,13 +299,13 @@ def _read(shard: qdrant.EdgeShard, ids: Iterable[str]) -> list[Point]:
 
 def _point(record: qdrant.Record) -> Point:
     payload = record.payload or {}
-    # a damaged file of vectors reads as a mapping without any
+    # a damaged vector file reads as an empty mapping
     vector = np.asarray(record.vector if isinstance(record.vector, list) else (), dtype=np.float32)
     return Point(_id(payload), vector, payload.get("tags") or {})
 
 
 def _id(payload: Mapping[str, Any] | None) -> str:
-    """Return the document's id; '', which no document has, where a damaged file lost it: see `NAMELESS`."""
+    """Return the document's id, or '' if a damaged file has lost it; see `NAMELESS`. No document has the id ''."""
     return str((payload or {}).get("id", ""))
 
 

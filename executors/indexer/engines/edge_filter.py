@@ -1,4 +1,4 @@
-"""A filter in Qdrant's JSON form -> the objects of the embedded engine."""
+"""Turns a filter in Qdrant's JSON form into the embedded engine's objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from executors.indexer.engines.engine import Filter
 
 
 def edge_filter(form: Filter) -> qdrant.Filter:
-    """Return the engine's filter; `form` was checked where it came in."""
+    """Return the engine's filter. `parse_filter` has checked `form`."""
     least = form.get("min_should")
     return qdrant.Filter(
         must=_conditions(form, "must"),

@@ -1,4 +1,4 @@
-"""A Qdrant server or cluster, through qdrant-client: sharding, replication and snapshots are its own."""
+"""A Qdrant server or cluster through qdrant-client. The server does sharding, replication and snapshots."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ from finetuner.exceptions import FinetunerServerError
 API_KEY = "QDRANT_API_KEY"
 SECONDS = 60
 ONLY_ID = ["id"]
-# Points a request; a server refuses more than 32 MB.
+# Points per request; a server refuses more than 32 MB.
 UPSERTED = 1000
 
 
 class ServerEngine:
-    """Makes and opens collections on a server.
+    """Creates and opens collections on a server.
 
     Args:
-        url: such as 'https://host:6333'; the key, where one is needed, comes from $QDRANT_API_KEY.
-        quantise: also keep int8 vectors in memory; the full ones rank what they find.
-        client: used in place of a new one.
+        url: such as 'https://host:6333'; $QDRANT_API_KEY has the key, if the server needs one.
+        quantise: also keep int8 vectors in memory and search with them; the full vectors rank the hits.
+        client: an existing client to use.
     """
 
     def __init__(self, url: str, quantise: bool = False, client: QdrantClient | None = None) -> None:
         self.name = url
         self._quantise = quantise
-        with asked(url):
+        with translated(url):
             self._client = client or QdrantClient(
                 url=url, api_key=os.environ.get(API_KEY), timeout=SECONDS, check_compatibility=False
             )
 
     def create(self, folder: Path, name: str, dim: int) -> None:
-        """As `Engine.create`; nothing is in the folder."""
+        """As `Engine.create`; the folder stays empty."""
         folder.mkdir(parents=True)
         int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
-        with asked(self.name):
+        with translated(self.name):
             self._client.create_collection(
                 name,
                 vectors_config=models.VectorParams(size=dim, distance=models.Distance.COSINE),
@@ -68,16 +68,16 @@ class ServerEngine:
 
     def open(self, folder: Path, name: str, dim: int) -> ServerCollection:
         """As `Engine.open`."""
-        with asked(self.name):
+        with translated(self.name):
             if not self._client.collection_exists(name):
                 raise FinetunerServerError(
-                    f"the server {self.name} must have collection {name!r}. Got none of that name. Restore it there."
+                    f"the server {self.name} must have collection {name!r}. Got none. Restore it on the server."
                 )
         return ServerCollection(self._client, self.name, name, dim, self._quantise)
 
     def drop(self, name: str) -> None:
         """As `Engine.drop`."""
-        with asked(self.name):
+        with translated(self.name):
             if self._client.collection_exists(name):
                 self._client.delete_collection(name)
 
@@ -101,20 +101,20 @@ class ServerCollection:
             models.PointStruct(id=point_id(point.id), vector=point.vector.tolist(), payload=point.payload)
             for point in points
         ]
-        with asked(self._url):
+        with translated(self._url):
             for start in range(0, len(stored), UPSERTED):
                 self._client.upsert(self._name, stored[start : start + UPSERTED], wait=True)
 
     def delete(self, ids: Iterable[str]) -> None:
         """As `Collection.delete`."""
         points: list[Any] = [point_id(document_id) for document_id in ids]
-        with asked(self._url):
+        with translated(self._url):
             self._client.delete(self._name, points_selector=points, wait=True)
 
     def get(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """As `Collection.get`."""
         points = [point_id(document_id) for document_id in ids]
-        with asked(self._url):
+        with translated(self._url):
             records = self._client.retrieve(self._name, points, with_payload=ONLY_ID, with_vectors=True)
         return {point.id: point.vector for point in map(_point, records)}
 
@@ -136,7 +136,7 @@ class ServerCollection:
             )
             for vector in vectors.tolist()
         ]
-        with asked(self._url):
+        with translated(self._url):
             found = self._client.query_batch_points(self._name, requests)
         return [[Hit((point.payload or {})["id"], point.score) for point in answer.points] for answer in found]
 
@@ -145,7 +145,7 @@ class ServerCollection:
     ) -> tuple[list[Point], str | None]:
         """As `Collection.scroll`."""
         passing = None if condition is None else _filter(condition)
-        with asked(self._url):
+        with translated(self._url):
             records, following = self._client.scroll(
                 self._name, scroll_filter=passing, limit=limit, offset=after, with_payload=True, with_vectors=vectors
             )
@@ -154,46 +154,46 @@ class ServerCollection:
     def count(self, condition: Filter | None = None) -> int:
         """As `Collection.count`."""
         passing = None if condition is None else _filter(condition)
-        with asked(self._url):
+        with translated(self._url):
             return self._client.count(self._name, count_filter=passing, exact=True).count
 
     def index_field(self, path: str, kind: str) -> None:
         """As `Collection.index_field`."""
         schema = models.PayloadSchemaType.FLOAT if kind == NUMBER else models.PayloadSchemaType.KEYWORD
-        with asked(self._url):
+        with translated(self._url):
             self._client.create_payload_index(self._name, path, field_schema=schema, wait=True)
 
     def graph(self) -> GraphState:
         """As `Collection.graph`."""
-        with asked(self._url):
+        with translated(self._url):
             info = self._client.get_collection(self._name)
         vectors = info.points_count or 0
         return GraphState(vectors, min(info.indexed_vectors_count or 0, vectors))
 
     def optimise(self, spare: int = 0) -> None:
-        """Servers do this by themselves."""
+        """Do nothing: the server builds graphs itself."""
 
     def copy_to(self, folder: Path) -> None:
-        """Nothing is on this machine; the server has snapshots."""
+        """Not supported: no files are on this machine. Use the server's snapshots."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """There is nothing to end."""
+        """Do nothing: `optimise` never runs here."""
 
     def close(self) -> None:
-        """The engine's connection serves all collections, and ends with the process."""
+        """Do nothing: all collections share the engine's connection, which ends with the process."""
 
     def _few(self) -> bool:
-        with asked(self._url):  # an estimate, without looking at every point
+        with translated(self._url):  # an estimate; an exact count reads every point
             return self._client.count(self._name, exact=False).count < EXACT_BELOW
 
 
 @contextmanager
-def asked(url: str) -> Iterator[None]:
-    """Turn what the client raises into our sentence.
+def translated(url: str) -> Iterator[None]:
+    """Translate the client's errors.
 
     Raises:
-        FinetunerServerError: the server is not there, or refused.
+        FinetunerServerError: the server does not answer, or refuses.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The Flow's encoders, as the re-index asks them: through the gateway, like everybody else."""
+"""A client of the Flow's encoders for the re-index. It uses the gateway, as every client does."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from finetuner.transport.connection import Connection
 
 
 class Encoders:
-    """Encodes by an artifact, at the Flow's own door.
+    """Encodes documents with an artifact through the gateway.
 
     Args:
-        address: the gateway's, such as 'grpc://127.0.0.1:51000'.
-        token: what to show there.
+        address: of the gateway, such as 'grpc://127.0.0.1:51000'.
+        token: of the gateway.
 
     Raises:
-        InvalidInput: an address of another form.
+        InvalidInput: the address has another form.
     """
 
     def __init__(self, address: str, token: str) -> None:
         self._flow = Connection(address, token)
 
     def __call__(self, artifact: str, documents: Sequence[Document]) -> list[Document]:
-        """Return the documents, in order, with embedding and tag, or with their error.
+        """Return the documents in order, each with embedding and tag or with its error.
 
         Raises:
-            FinetunerError: no answer, or one that is not of this artifact.
+            FinetunerError: no answer, or embeddings of another artifact.
         """
         asked = DocumentArray(Document(document, copy=True) for document in documents)
         for number, document in enumerate(asked):
-            document.id = str(number)  # ids may be anything; numbers survive every transport
+            document.id = str(number)  # an id may hold any text; a number survives every transport
             document.tags.clear()
             document.embedding = None
         answered = {document.id: document for document in self._flow.post(wire.ENCODE, asked, {"artifact": artifact})}
@@ -49,7 +49,7 @@ class Encoders:
 
 
 class NoEncoders:
-    """In their place where no address is set: says so."""
+    """Refuses to encode: the setting `encoder` has no address."""
 
     def __call__(self, artifact: str, documents: Sequence[Document]) -> list[Document]:
         """Raise FinetunerError."""

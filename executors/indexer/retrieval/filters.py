@@ -1,11 +1,11 @@
-"""What users filter by -> Qdrant's JSON form over payload paths, checked.
+"""Parses and checks users' filters. The result is Qdrant's JSON form over payload paths.
 
-Two forms are taken, as a mapping or as its JSON text:
+A filter comes in one of two forms, as a mapping or as its JSON text:
 
 * DocArray's query: `{"price": {"$lt": 50}, "$or": [{"colour": "red"}, {"colour": {"$in": ["blue", "green"]}}]}`
 * Qdrant's filter: `{"must": [{"key": "price", "range": {"lt": 50}}], "must_not": [...], "should": [...]}`
 
-Numbers are compared by ranges, since tags carry floats.
+Numbers are compared by ranges, because tags hold floats.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ ID = "id"
 
 
 def parse_filter(given: object, known: KnownFields) -> Filter | None:
-    """Return the filter for an engine, None where it lets everything pass.
+    """Return the filter for an engine, or None if every document passes.
 
     Args:
-        given: a mapping or JSON text in one of the two forms; None and {} are no filter.
-        known: the fields that documents have.
+        given: a mapping or JSON text in one of the two forms; None and {} mean no filter.
+        known: the fields of the documents.
 
     Raises:
-        InvalidInput: not JSON, an operator or field that is not there, or a value of another type.
+        InvalidInput: not JSON, an unknown operator or field, or a value of another type.
     """
     if given is None:
         return None
@@ -155,7 +155,7 @@ class _Reader:
             return self._any(name, _list("any", operand))
         return self._except(name, _list("except", operand))
 
-    # what both come to
+    # shared by both forms
 
     def _equal(self, name: str, value: object) -> dict[str, Any]:
         if name == ID:

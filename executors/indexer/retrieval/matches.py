@@ -1,4 +1,4 @@
-"""Hits become matches: the documents as they were indexed, with their score."""
+"""Turns hits into matches: the indexed documents with their scores."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from finetuner.contract.wire import ARTIFACT_TAG, MAX_MESSAGE_BYTES, MAX_REQUEST
 from finetuner.exceptions import InvalidInput
 
 SCORE = "cosine"
-# The queries travel back beside their matches. Past this, gRPC would refuse the whole answer.
+# The answer also carries the queries. gRPC refuses a larger answer as a whole.
 REPLY_BYTES = MAX_MESSAGE_BYTES - MAX_REQUEST_BYTES
-# What a score and the artifact's tag add to a match, and then some.
+# Upper bound of the bytes that a score and the artifact's tag add to a match.
 OVERHEAD_BYTES = 256
 
 
 class Answer(DocumentArrayInMemory):  # type: ignore[misc]  # docarray is not typed
-    """Queries whose matches are messages already, and join them on the way out.
+    """Queries with their matches as protobuf messages, which join the queries when the answer is serialised.
 
-    A `Document` made of each match, only to become the same message again, costs several times the search.
+    Making a `Document` of each match and serialising it again costs several times the search.
 
     Attributes:
-        found: the matches of each query, by its place.
+        found: the matches of each query, by position.
     """
 
     def __init__(self, queries: Iterable[Document]) -> None:
@@ -44,13 +44,13 @@ class Answer(DocumentArrayInMemory):  # type: ignore[misc]  # docarray is not ty
 
 
 class Matches:
-    """Makes the matches of one request's queries, within what one message can carry.
+    """Makes the matches for one request, within the size of one message.
 
     Args:
-        documents: where the content is.
-        content: whether matches carry it, or id, tags and scores alone.
-        thumbnails: whether small JPEGs take the place of images.
-        allowed: bytes that all matches of the request may weigh together.
+        documents: the stored documents.
+        content: whether matches carry content, or only id, tags and scores.
+        thumbnails: whether small JPEGs replace the images.
+        allowed: maximum bytes of all matches of the request.
 
     Raises:
         InvalidInput: thumbnails without content.
@@ -70,8 +70,8 @@ class Matches:
     def of(self, query: Document, artifact: str, hits: Sequence[Hit]) -> list[DocumentProto]:
         """Return the query's matches, best first: `scores['cosine'].value` is the cosine similarity.
 
-        A document that was deleted since it was found is left out. Matches that the query came with go. Where the
-        message has no room for all of them, the query carries the error and there are none.
+        A document that was deleted after the search is left out. The query's own matches are removed. If the message
+        has no room for all matches, the query gets an error and no matches.
         """
         query.pop("matches")
         try:
@@ -85,12 +85,12 @@ class Matches:
                 match = DocumentProto.FromString(packed[hit.id])
                 match.tags.fields[ARTIFACT_TAG].string_value = artifact
                 match.scores[SCORE].value = hit.score
-                match.adjacency = query.adjacency + 1  # as DocArray has it
+                match.adjacency = query.adjacency + 1  # as DocArray sets it
                 matches.append(match)
         return matches
 
     def documents(self, ids: Sequence[str]) -> DocumentArray:
-        """Return documents as they were indexed; those that are gone are left out.
+        """Return documents as they were indexed. Deleted documents are left out.
 
         Raises:
             InvalidInput: the message has no room for all of them.
@@ -111,6 +111,6 @@ class Matches:
 
     def _too_large(self) -> InvalidInput:
         return InvalidInput(
-            f"the matches of one request must weigh {self._allowed} bytes at most. Got more. "
+            f"the matches of one request must take {self._allowed} bytes at most. Got more. "
             "Lower `limit`, send fewer queries a request, ask for `thumbnails`, or set `return_content` to false."
         )

@@ -1,4 +1,4 @@
-"""What a result grid shows of a document: everything but its images, and small JPEGs in their place."""
+"""Previews for result grids: documents with small JPEGs instead of their images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from finetuner.documents.thumbnails import shrink
 
 
 def preview(content: bytes) -> bytes:
-    """Return a packed document with its images as `shrink` makes them.
+    """Return a packed document whose images are small JPEGs.
 
     Args:
-        content: of `PackedDocument`.
+        content: see `PackedDocument`.
     """
     document = unpack(content)
     shrink(document)
     message = document.to_protobuf()
-    message.ClearField("id")  # DocArray makes one up where there is none
+    message.ClearField("id")  # DocArray generated this id
     small: bytes = message.SerializeToString()
     return small

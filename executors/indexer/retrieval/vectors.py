@@ -1,4 +1,4 @@
-"""What a document must carry when it arrives here: a vector, and which artifact made it."""
+"""Reads and checks a document's vector and its artifact; joins the vectors of several parts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.documents.parts import has_content
 from finetuner.exceptions import InvalidDocument
 
-# What a Qdrant server takes; the embedded engine has no bound of its own.
+# Limit of a Qdrant server; the embedded engine has no limit.
 MAX_DIM = 65536
-# Length of a weighted sum of unit vectors that is rounding, not a direction.
+# A shorter weighted sum of unit vectors is a rounding error, not a direction.
 CANCELED = 1e-6
 
 
@@ -22,15 +22,15 @@ def artifact_of(document: Document) -> str:
     """Return the id of the artifact that made the document's embedding.
 
     Raises:
-        InvalidDocument: no such tag, or not a string. A vector without provenance is never compared.
+        InvalidDocument: the tag is missing or no string. A vector without provenance is never compared.
     """
     artifact = document.tags.get(ARTIFACT_TAG)
     if isinstance(artifact, str) and artifact:
         return artifact
     got = "no such tag" if artifact is None else repr(artifact)
     raise InvalidDocument(
-        f"an embedding must come with the tag {ARTIFACT_TAG!r}, the id of the artifact that made it. "
-        f"Got {got}. Let the Flow's encoders make the embedding, or set the tag beside your own."
+        f"an embedding must have the tag {ARTIFACT_TAG!r} with the id of its artifact. "
+        f"Got {got}. Let the Flow's encoders make the embedding, or set the tag yourself."
     )
 
 
@@ -38,17 +38,17 @@ def vector_of(document: Document) -> NDArray[np.float32]:
     """Return the document's embedding, (dim,) float32, L2-normalised.
 
     Raises:
-        InvalidDocument: no embedding, not one vector of numbers, NaN or infinity in it, or all zeros.
+        InvalidDocument: no embedding, not one vector of numbers, or one with NaN, infinity or zeros only.
     """
     if document.embedding is None:
         kind = document.content_type or ("uri" if document.uri else None)
-        got = f"{kind} that no encoder of this Flow took" if kind else "neither content nor embedding"
+        got = f"{kind} that no encoder of this Flow accepted" if kind else "neither content nor embedding"
         raise InvalidDocument(
-            f"a document must have content that an encoder takes, or an embedding. Got {got}. "
+            f"a document must have content that an encoder accepts, or an embedding. Got {got}. "
             "Send text, an image, or an embedding with its artifact's tag."
         )
     try:
-        # float64, so that 1e300 and 1e-30 are scaled below and not lost to float32 here
+        # float64 keeps 1e300 and 1e-30 until they are scaled below; float32 would lose them
         vector: NDArray[np.float64] = np.asarray(document.embedding, dtype=np.float64)
     except (TypeError, ValueError):
         kind = type(document.embedding).__name__
@@ -68,7 +68,7 @@ def vector_of(document: Document) -> NDArray[np.float32]:
     largest = np.abs(vector).max()
     if largest == 0:
         raise InvalidDocument(
-            "embedding must have a direction. Got a zero vector, which has no cosine with anything. "
+            "embedding must have a direction. Got a zero vector, which has no cosine similarity. "
             "Check the model that made it."
         )
     vector = vector / largest
@@ -76,17 +76,18 @@ def vector_of(document: Document) -> NDArray[np.float32]:
 
 
 def join_parts(document: Document) -> None:
-    """Give a document of parts their vector, the direction of sum(weight * vector), and their artifact's tag.
+    """Set a document's embedding to the direction of its parts' sum(weight * vector), and copy their artifact tag.
 
-    A search then ranks documents by the weighted sum of the similarities with their parts, and finds each once. The
-    `weight` of a part is any number; 0, which DocArray cannot tell from none, counts as 1. A negative one turns a query
-    away from its part. A document with an embedding or content of its own stays as it is.
+    A search then ranks documents by the weighted sum of the similarities with their parts, and finds each document
+    once. The `weight` of a part is any number. DocArray cannot distinguish 0 from a missing weight, so both count
+    as 1. A negative weight turns a query away from its part. A document with its own embedding or content does not
+    change.
 
     Args:
-        document: its parts have come by the encoders; changed in place.
+        document: with encoded parts; changed in place.
 
     Raises:
-        FinetunerError: of the first part that has one.
+        FinetunerError: the first error of a part.
         InvalidDocument: a part without vector or tag, parts of several artifacts, or weights that cancel out.
     """
     if document.embedding is not None or not document.chunks or has_content(document):

@@ -1,0 +1,1 @@
+"""Stores documents and collections on disk; imports the engines' interface and `finetuner`."""

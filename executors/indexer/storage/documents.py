@@ -1,13 +1,7 @@
-"""The documents' content, in one SQLite file, and which version of it each artifact's vectors were made from.
+"""Stores documents: their content, their versions, and the versions that each artifact has encoded.
 
-    documents   version, id, live, tags, hash     the version grows with every write
-    contents    hash, content                     equal contents are kept once
-    previews    hash, preview                     the same with small images, where they were asked for
-    encoded     id, artifact, version, error      whose vector is of which version; or why there is none
-    fields      name, path, kind                  what filters may name
-
-Contents are kept so that matches come back with what was indexed, and so that a new artifact can encode everything
-again. One content per id, shared by all collections.
+Matches return the stored content, and a re-index encodes it with a new artifact. Each id has one content, shared by all
+collections.
 """
 
 from __future__ import annotations
@@ -22,24 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from executors.indexer.storage.database import open_database
 from executors.indexer.storage.fields import Field
 from executors.indexer.storage.packing import PackedDocument
-from finetuner.exceptions import FinetunerServerError
-from finetuner.workspace.folder import sync_folder
 
-LAYOUT = 2
-TABLES = """
-CREATE TABLE IF NOT EXISTS documents (
-    version INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, live INTEGER NOT NULL, tags BLOB NOT NULL,
-    hash BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS documents_by_hash ON documents (hash);
-CREATE TABLE IF NOT EXISTS contents (hash BLOB PRIMARY KEY, content BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS previews (hash BLOB PRIMARY KEY, preview BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS encoded (
-    id TEXT, artifact TEXT, version INTEGER NOT NULL, error TEXT, PRIMARY KEY (id, artifact)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS fields (name TEXT, path TEXT, kind TEXT, PRIMARY KEY (name, kind)) WITHOUT ROWID;
-"""
-# Documents of `live` whose present version has neither a vector of the artifact nor a reason.
+# Documents of `live` whose current version has neither a vector of the artifact nor an error.
 PENDING = """
 FROM documents AS d LEFT JOIN encoded AS e ON e.artifact = ? AND e.id = d.id
 WHERE d.live AND d.version > ? AND (e.version IS NULL OR e.version != d.version)
@@ -53,12 +34,12 @@ class StoredDocument:
     version: int
     id: str
     packed: bytes
-    """For `unpack`."""
+    """Input of `unpack`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an artifact is with the documents of `live`."""
+    """Counts of an artifact's re-index over the documents of `live`."""
 
     documents: int
     done: int
@@ -66,50 +47,28 @@ class Progress:
 
 
 class Documents:
-    """The store. Safe to use from several threads; every change is on disk when its call returns.
+    """The store. Threads may share it. Every change is on disk when its call returns.
 
     Args:
-        file: SQLite file, made where it is not there yet.
+        file: SQLite file, created if missing; see `open_database`.
 
     Raises:
-        FinetunerServerError: a file that SQLite cannot read, or of another layout.
+        FinetunerServerError: SQLite cannot read the file, or it has another layout.
     """
 
     def __init__(self, file: Path) -> None:
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(file, check_same_thread=False)
-        try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            layout = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if tables and layout != LAYOUT:
-                raise FinetunerServerError(
-                    f"{str(file)!r} must have layout {LAYOUT}. Got {layout}. Move the folder away and index again."
-                )
-            self._connection.executescript(TABLES)
-            self._connection.execute(f"PRAGMA user_version = {LAYOUT}")
-            self._connection.commit()
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            raise FinetunerServerError(
-                f"{str(file)!r} must be a whole SQLite file, and its disk have room. Got: {error}. "
-                "Make room, or restore the index from a backup."
-            ) from error
-        except FinetunerServerError:
-            self._connection.close()
-            raise
-        sync_folder(file.parent)
+        self._connection = open_database(file)
 
     def __len__(self) -> int:
         return int(self._one("SELECT count(*) FROM documents"))
 
     def put(self, documents: Iterable[PackedDocument], live: bool) -> dict[str, int]:
-        """Store documents, each in the place of the one with its id.
+        """Store documents. Each replaces the document with its id.
 
         Args:
             documents: no id twice.
-            live: whether they are for `live`; one that was stays so.
+            live: whether they belong to `live`. A document of `live` stays one.
 
         Returns:
             The new version of each id.
@@ -132,12 +91,12 @@ class Documents:
         return versions
 
     def get(self, ids: Sequence[str], content: bool, most_bytes: float = math.inf) -> dict[str, bytes]:
-        """Return the documents that are there, for `unpack`: whole, or id and tags alone.
+        """Return the known documents, packed: whole, or only id and tags.
 
         Args:
             ids: no id twice.
-            content: whether whole.
-            most_bytes: no more are read once those that were weigh more than this.
+            content: whether to return whole documents.
+            most_bytes: reading stops after this many bytes.
         """
         query = "SELECT id, tags, content FROM documents JOIN contents USING (hash)"
         if not content:
@@ -156,16 +115,16 @@ class Documents:
     def get_small(
         self, ids: Sequence[str], small: Callable[[bytes], bytes], most_bytes: float = math.inf
     ) -> dict[str, bytes]:
-        """Return the documents that are there, for `unpack`, with a preview for content.
+        """Return the known documents, packed, with a preview instead of the content.
 
         Args:
             ids: no id twice.
-            small: makes the preview of a content; that of each is made once and kept.
-            most_bytes: as of `get`.
+            small: makes the preview of a content. Each preview is made once and stored.
+            most_bytes: as for `get`.
         """
         found: dict[str, bytes] = {}
         made: dict[bytes, bytes] = {}
-        for document_id in ids:  # one at a time: the contents of all may be larger than the memory
+        for document_id in ids:  # one at a time: all contents together may not fit into memory
             with self._lock:
                 row = self._connection.execute(
                     "SELECT tags, hash, preview, iif(preview IS NULL, content, NULL) FROM documents "
@@ -182,7 +141,11 @@ class Documents:
             if most_bytes < 0:
                 break
         if made:
-            with suppress(sqlite3.OperationalError), self._lock, self._connection as database:  # a full disk keeps none
+            with (
+                suppress(sqlite3.OperationalError),
+                self._lock,
+                self._connection as database,
+            ):  # a full disk stores none
                 database.executemany(
                     "INSERT OR IGNORE INTO previews "
                     "SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM contents WHERE hash = ?1)",
@@ -191,7 +154,7 @@ class Documents:
         return found
 
     def versions(self, ids: Iterable[str]) -> dict[str, int]:
-        """Return the present version of each id that is there."""
+        """Return the current version of each known id."""
         found = {}
         with self._lock:
             for document_id in ids:
@@ -201,7 +164,7 @@ class Documents:
         return found
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Forget documents; return how many were there."""
+        """Delete documents. Return the number of deleted ones."""
         deleted, hashes = 0, []
         with self._lock, self._connection as database:
             for document_id in ids:
@@ -213,7 +176,7 @@ class Documents:
         return deleted
 
     def mark(self, artifact: str, versions: Mapping[str, int], errors: Mapping[str, str] | None = None) -> None:
-        """Remember that the artifact has these versions' vectors, or, where there is an error, why it has not."""
+        """Record the versions that the artifact has vectors of, or the error of each version that it cannot encode."""
         rows = [(key, artifact, version, (errors or {}).get(key)) for key, version in versions.items()]
         with self._lock, self._connection as database:
             database.executemany("INSERT OR REPLACE INTO encoded VALUES (?, ?, ?, ?)", rows)
@@ -222,10 +185,10 @@ class Documents:
         """Return documents of `live` that wait for a vector of an artifact, oldest version first.
 
         Args:
-            artifact: its id.
-            after: only later versions than this one.
-            limit: most documents.
-            most_bytes: most bytes; one document may be larger.
+            artifact: id of the artifact.
+            after: return only later versions.
+            limit: maximum number of documents.
+            most_bytes: maximum bytes; a single document may be larger.
         """
         found: list[StoredDocument] = []
         left = most_bytes
@@ -246,7 +209,7 @@ class Documents:
         return found
 
     def progress(self, artifact: str) -> Progress:
-        """Return how far an artifact is with the documents of `live`."""
+        """Return the counts of an artifact's re-index."""
         documents = int(self._one("SELECT count(*) FROM documents WHERE live"))
         waiting = int(self._one(f"SELECT count(*) {PENDING}", artifact, 0))
         left_out = int(
@@ -259,7 +222,7 @@ class Documents:
         return Progress(documents, documents - waiting - left_out, left_out)
 
     def first_error(self, artifact: str) -> str:
-        """Return why the first document that an artifact left out was left out; '' where there is none."""
+        """Return the error of the first document that the artifact cannot encode, or ''."""
         return str(
             self._one(
                 "SELECT coalesce(min(id || ': ' || error), '') FROM encoded WHERE artifact = ? AND error IS NOT NULL",
@@ -268,7 +231,7 @@ class Documents:
         )
 
     def make_live(self, artifact: str) -> None:
-        """Let `live` have, from now on, every document that the artifact has."""
+        """Make every document with a vector of the artifact a document of `live`."""
         with self._lock, self._connection as database:
             database.execute(
                 "UPDATE documents SET live = 1 WHERE NOT live AND id IN "
@@ -277,13 +240,13 @@ class Documents:
             )
 
     def forget(self, artifact: str, only_errors: bool = False) -> None:
-        """Forget what is known of an artifact's vectors, or only why some are missing."""
+        """Delete an artifact's record of encoded versions, or only its errors."""
         which = " AND error IS NOT NULL" if only_errors else ""
         with self._lock, self._connection as database:
             database.execute(f"DELETE FROM encoded WHERE artifact = ?{which}", (artifact,))
 
     def missing(self, artifact: str, ids: Sequence[str]) -> list[str]:
-        """Return which ids are no document that the artifact has a vector of."""
+        """Return the ids without a document or without a vector of the artifact."""
         with self._lock:
             return [
                 document_id
@@ -296,26 +259,26 @@ class Documents:
             ]
 
     def artifacts(self) -> list[str]:
-        """Return the artifacts that have a vector of a document."""
+        """Return the artifacts with at least one vector."""
         with self._lock:
             query = "SELECT DISTINCT artifact FROM encoded WHERE error IS NULL"
             return [row[0] for row in self._connection.execute(query)]
 
     def unmark(self, artifact: str, ids: Iterable[str]) -> None:
-        """Forget that the artifact has vectors of these documents."""
+        """Record that the artifact has no vectors of these documents."""
         with self._lock, self._connection as database:
             database.executemany(
                 "DELETE FROM encoded WHERE id = ? AND artifact = ?", [(document_id, artifact) for document_id in ids]
             )
 
     def encoded_ids(self, artifact: str, after: str, limit: int) -> list[str]:
-        """Return the next ids, in order, that the artifact has a vector of."""
+        """Return the next ids, in order, of documents with a vector of the artifact."""
         query = "SELECT id FROM encoded WHERE artifact = ? AND error IS NULL AND id > ? ORDER BY id LIMIT ?"
         with self._lock:
             return [row[0] for row in self._connection.execute(query, (artifact, after, limit))]
 
     def add_fields(self, fields: Iterable[Field]) -> None:
-        """Remember fields."""
+        """Record fields."""
         rows = [(field.name, field.path, field.kind) for field in fields]
         with self._lock, self._connection as database:
             database.executemany("INSERT OR IGNORE INTO fields VALUES (?, ?, ?)", rows)
@@ -326,11 +289,11 @@ class Documents:
             return [Field(*row) for row in self._connection.execute("SELECT name, path, kind FROM fields")]
 
     def check(self) -> str:
-        """Return 'ok', or what SQLite finds damaged."""
+        """Return 'ok', or the damage that SQLite finds."""
         return str(self._one("PRAGMA integrity_check(1)"))
 
     def copy_to(self, file: Path) -> None:
-        """Write a consistent copy of the whole file, while others read and write."""
+        """Write a consistent copy of the file while other threads read and write."""
         target = sqlite3.connect(file)
         with self._lock:
             self._connection.backup(target)

@@ -1,7 +1,7 @@
-"""Which tags filters may name, and how engines see them.
+"""Fields: the tags that filters may name, and their form in the engines.
 
-A tag's field is called by its keys, joined by dots: {"size": {"eu": 42}} has the field `size.eu`. The engines keep it
-under `tags.size.eu`. Texts, numbers and booleans count, alone or in lists, where one that fits is enough.
+A field is named by its keys, joined by dots: {"size": {"eu": 42}} has the field `size.eu`, which engines store as
+`tags.size.eu`. Texts, numbers and booleans are fields, alone or in lists. A list matches if one element matches.
 """
 
 from __future__ import annotations
@@ -16,60 +16,60 @@ from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
 from finetuner.exceptions import InvalidDocument
 
 BOOLEAN = "boolean"
-# Of one document's tags as JSON: an engine reads them for each filter.
+# Limit of one document's tags as JSON: an engine reads them for each filter.
 MAX_TAGS_BYTES = 64 * 1024
-# Fields that are remembered; past it their names and types are no longer checked.
+# Fields that are recorded. Names and types of further fields are not checked.
 MAX_FIELDS = 1000
-# The first of them have an index of their own in each collection; filters on the others read the tags.
+# The first fields have an index in each collection. Filters on the others read the tags.
 INDEXED_FIELDS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field, with one kind of value; a field of two kinds is there twice."""
+    """One field with one kind of value. A field with two kinds has two entries."""
 
     name: str
-    """As filters name it: 'size.eu'."""
+    """Name in filters: 'size.eu'."""
     path: str
-    """As engines name it: 'tags.size.eu'."""
+    """Name in engines: 'tags.size.eu'."""
     kind: str
     """TEXT, NUMBER or BOOLEAN."""
 
     @property
     def stored(self) -> str:
-        """The kind that the engine sees: booleans are the texts 'true' and 'false'."""
+        """The engine's kind: booleans are stored as the texts 'true' and 'false'."""
         return NUMBER if self.kind == NUMBER else TEXT
 
 
 def filterable(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an engine keeps of a document's tags.
+    """Return a document's tags as engines store them.
 
-    Booleans become texts: the embedded engine takes True for 1 when it compares, and finds nothing.
+    Booleans become texts: the embedded engine compares True as 1 and finds nothing.
 
     Raises:
-        InvalidDocument: more than 64 KiB as JSON.
+        InvalidDocument: the tags take more than 64 KiB as JSON.
     """
     kept = {key: _plain(value) for key, value in tags.items() if key not in (ARTIFACT_TAG, ERROR_TAG)}
     size = len(json.dumps(kept, ensure_ascii=False).encode())
     if size > MAX_TAGS_BYTES:
         raise InvalidDocument(
-            f"a document's tags must take {MAX_TAGS_BYTES} bytes at most as JSON. Got {size}, of {len(kept)} tags. "
-            "Keep in tags what searches are filtered by, and the rest in `text` or a chunk."
+            f"a document's tags must take {MAX_TAGS_BYTES} bytes at most as JSON. Got {size} in {len(kept)} tags. "
+            "Keep only tags that filters use; put the rest into `text` or a chunk."
         )
     return kept
 
 
 def fields_of(tags: Mapping[str, Any]) -> Iterator[Field]:
-    """Yield the fields of a document's tags as they came, booleans still booleans."""
+    """Yield the fields of a document's original tags; booleans keep their kind."""
     for key, value in tags.items():
-        if key not in (ARTIFACT_TAG, ERROR_TAG) and _sayable(key):
+        if key not in (ARTIFACT_TAG, ERROR_TAG) and _has_path(key):
             yield from _fields(key, path_of(key), value)
 
 
 def _fields(name: str, path: str, value: Any) -> Iterator[Field]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if _sayable(key):
+            if _has_path(key):
                 yield from _fields(f"{name}.{key}", f"{path}.{_quoted(key)}", inner)
     elif isinstance(value, str | bool | int | float):
         yield Field(name, path, _kind(value))
@@ -85,12 +85,12 @@ def _kind(value: str | bool | float) -> str:
 
 
 def path_of(*keys: str) -> str:
-    """Return the engine's path of a tag, given its keys from the outside in."""
+    """Return the engine's path of a tag; the outermost key comes first."""
     return ".".join(("tags", *map(_quoted, keys)))
 
 
-def _sayable(key: str) -> bool:
-    """Whether a path of the engine can name a key."""
+def _has_path(key: str) -> bool:
+    """Return whether an engine's path can contain the key."""
     return bool(key) and '"' not in key
 
 

@@ -1,10 +1,10 @@
-"""The folders of an index, one collection each.
+"""Collections on disk: one folder each.
 
     <hash of artifact>/collection.json    artifact, dim, distance, engine, name
-    <hash of artifact>/                   beside it, what the engine keeps on this machine
+    <hash of artifact>/                   beside it, the engine's files on this machine
 
-Folders are called by the hash, because an id from outside never becomes a path. A collection is found whole or not at
-all: it is made under another name and renamed, and it goes by the same way.
+The hash names the folder, because an id from outside never becomes a path. A collection exists whole or not at all:
+it is created under a temporary name and renamed, and deleted the same way.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Collections:
 
     Args:
         folder: of the index.
-        engine: that keeps the vectors.
+        engine: stores the vectors.
 
     Raises:
-        InvalidInput: a collection of another engine.
-        FinetunerServerError: one that the engine cannot open.
+        InvalidInput: a collection belongs to another engine.
+        FinetunerServerError: the engine cannot open a collection.
     """
 
     def __init__(self, folder: Path, engine: Engine) -> None:
@@ -61,11 +61,11 @@ class Collections:
         return dict(sorted(self._opened.copy().items()))
 
     def create(self, artifact: str, dim: int, fields: Mapping[str, str]) -> Collection:
-        """Make an empty collection, with an index of each field; killed half-way it leaves a `.new-*` folder.
+        """Create an empty collection with an index for each field. A kill leaves a `.new-*` folder behind.
 
         Args:
-            artifact: id of the artifact whose vectors it takes; has none yet.
-            dim: their length, 1 to 65536.
+            artifact: id of the artifact; it has no collection yet.
+            dim: length of the vectors, 1 to 65536.
             fields: path -> kind.
         """
         temporary = temporary_folder(self._folder)
@@ -84,20 +84,20 @@ class Collections:
         return collection
 
     def drop(self, artifact: str) -> None:
-        """Forget a collection and its files."""
+        """Delete a collection and its files."""
         folder = self.folder_of(artifact)
         collection = self._opened.pop(artifact)
         name = self.describe(folder)["name"]
-        remove(folder)  # from here on it is not there any more, also after a kill
+        remove(folder)  # after this line the collection is gone, even after a kill
         collection.close()
         self.engine.drop(name)
 
     def folder_of(self, artifact: str) -> Path:
-        """Return where a collection is."""
+        """Return the folder of an artifact's collection."""
         return self._folder / hashlib.sha256(artifact.encode()).hexdigest()
 
     def describe(self, folder: Path) -> dict[str, Any]:
-        """Return what stands in a collection's description."""
+        """Return a collection's description."""
         described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_bytes())
         return described
 
@@ -113,22 +113,22 @@ class Collections:
             artifact, engine = str(described["artifact"]), described["engine"]
             if engine != self.engine.name:
                 raise InvalidInput(
-                    f"`index` must be {engine!r}, where the vectors of {artifact!r} are. Got {self.engine.name!r}. "
-                    "Set it back, or start once with it and move them: finetuner index move URL."
+                    f"`index` must be {engine!r}, which has the vectors of {artifact!r}. Got {self.engine.name!r}. "
+                    "Set it back, or start with it once and move the vectors: finetuner index move URL."
                 )
             collection = self.engine.open(folder, described["name"], int(described["dim"]))
         except (FinetunerError, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # the embedded engine raises bare `Exception`, and panics that are none
+        except BaseException as error:  # the embedded engine raises bare `Exception`, and panics as BaseException
             raise FinetunerServerError(
                 f"collection {str(folder)!r} must hold {DESCRIPTION} and the engine's files. Got: {error}. "
-                "Restore the folder from a backup, or move it away: documents of `live` are encoded again then."
+                "Restore the folder from a backup, or move it away: the indexer then encodes documents of `live` again."
             ) from error
         self._opened[artifact] = collection
         return collection
 
     def _sweep(self, half: Path) -> None:
-        """Remove what a kill left of a collection that was being made or dropped."""
+        """Remove a collection that was half created or half dropped when the process was killed."""
         for description in (half / "making.json", half / DESCRIPTION):
             if description.exists():
                 described = json.loads(description.read_bytes())

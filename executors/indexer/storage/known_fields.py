@@ -1,4 +1,4 @@
-"""The fields that documents have or had, as filters need them."""
+"""The fields of all documents, past and present, for checking filters."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from executors.indexer.storage.fields import INDEXED_FIELDS, MAX_FIELDS, Field, path_of
 from finetuner.exceptions import InvalidInput
 
-# Names that an error lists.
+# Names in an error message.
 LISTED = 20
 
 
 class KnownFields:
-    """The first 1,000 fields; where there are more, names and types of the others are not checked."""
+    """The first 1,000 fields. Names and types of further fields are not checked."""
 
     def __init__(self, fields: Iterable[Field] = ()) -> None:
         self._fields: dict[tuple[str, str], Field] = {}
@@ -22,19 +22,19 @@ class KnownFields:
         self.add(fields)
 
     def new(self, fields: Iterable[Field]) -> list[Field]:
-        """Return those that are not known yet, as many as there is room for."""
+        """Return the unknown fields, up to the limit."""
         found = {(field.name, field.kind): field for field in fields if (field.name, field.kind) not in self._fields}
         return list(found.values())[: max(MAX_FIELDS - len(self._fields), 0)]
 
     def add(self, fields: Iterable[Field]) -> None:
-        """Know these as well."""
+        """Add fields."""
         for field in fields:
             self._fields[field.name, field.kind] = field
             self._kinds[field.name].add(field.kind)
 
     @property
     def indexed(self) -> dict[str, str]:
-        """Paths with an index of their own, and what it holds; the first kind of a field counts."""
+        """Path -> kind of the fields that have an index. The first kind of a field counts."""
         paths: dict[str, str] = {}
         for field in self._fields.values():
             paths.setdefault(field.path, field.stored)
@@ -44,15 +44,15 @@ class KnownFields:
         """Return the engine's path of a field.
 
         Raises:
-            InvalidInput: no document has it.
+            InvalidInput: no document has the field.
         """
         return self._of(name)[0].path
 
     def require(self, name: str, kind: str, value: object) -> Field:
-        """Return a field that holds values of a kind.
+        """Return a field with values of a kind.
 
         Raises:
-            InvalidInput: no document has it, or with values of another kind only.
+            InvalidInput: no document has the field, or only with values of another kind.
         """
         fields = self._of(name)
         for field in fields:
@@ -62,7 +62,7 @@ class KnownFields:
             return fields[0]
         held = " and ".join(sorted(field.kind for field in fields))
         raise InvalidInput(
-            f"filter on {name!r} must compare with a {held}, which is what documents have there. "
+            f"filter on {name!r} must compare with a {held}, the type of that tag in the documents. "
             f"Got the {kind} {str(value)[:80]!r}. Change the value."
         )
 

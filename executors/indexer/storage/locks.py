@@ -1,4 +1,4 @@
-"""One process per index folder."""
+"""A lock that allows one process per index folder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from finetuner.exceptions import InvalidInput
 
 
 class FolderLock:
-    """Holds a folder for this object alone until `release`; the kernel lets go when the process dies.
+    """Locks a folder until `release`. The kernel releases the lock when the process dies.
 
     Args:
-        folder: made where it is not there yet.
+        folder: created if missing.
 
     Raises:
-        InvalidInput: someone else holds the folder.
+        InvalidInput: another process holds the lock.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,13 +29,13 @@ class FolderLock:
             os.close(self._descriptor)
             raise InvalidInput(
                 f"index folder must be open in one process only. Got {str(folder)!r}, which process {holder} "
-                "has open. Stop that process, or give this one a workspace of its own; run one indexer "
+                "has open. Stop that process, or give this one its own workspace. Run one indexer "
                 "replica per workspace."
             ) from None
-        # Who holds it, for the sentence above. The lock itself is the kernel's: a stale number does no harm.
+        # The process id is for the message above only. The kernel owns the lock, so a stale id does no harm.
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        """Let others have the folder. The file stays: removing it would race with whoever opens it next."""
+        """Release the lock. The file stays: removing it would race with the next process that opens it."""
         os.close(self._descriptor)

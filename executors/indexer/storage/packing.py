@@ -1,4 +1,4 @@
-"""A document as it is stored: without its vector, and with what filters look at."""
+"""Packs documents for storage: without vectors, with the tags that filters read."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from executors.indexer.storage.fields import Field, fields_of, filterable
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import InvalidDocument
 
-# Not content: a vector lives in the collection of its artifact, and the rest is some search's outcome.
+# Not content: the vector is in its artifact's collection, and the others are results of searches.
 NOT_CONTENT = ("embedding", "matches", "scores", "evaluations")
 
 
 @dataclass(frozen=True, slots=True)
 class PackedDocument:
-    """One document as it is stored.
+    """One stored document.
 
-    `tags` is the protobuf message with id and tags alone, `content` the one with everything else. A message
-    may be cut anywhere between its fields, so `tags + content` is the whole document again.
+    `tags` is a protobuf message with id and tags only, `content` one with everything else. Protobuf messages of one
+    type can be concatenated, so `tags + content` is the whole document.
     """
 
     id: str
     tags: bytes
     content: bytes
     filterable: Mapping[str, Any]
-    """What engines keep of the tags."""
+    """The tags as engines store them."""
     fields: Sequence[Field]
-    """What filters may name from now on."""
+    """The fields that filters may name."""
 
 
 def pack(document: Document) -> PackedDocument:
-    """Return the document as it is stored; the argument stays as it is.
+    """Return the stored form of a document. The argument does not change.
 
     Raises:
-        InvalidDocument: an empty id, tags that are too large, or something in it that protobuf cannot hold.
+        InvalidDocument: an empty id, too large tags, or a value that protobuf cannot hold.
     """
     if not document.id:
         raise InvalidDocument("a document must have an id. Got an empty one. Set it or leave it to DocArray.")
@@ -46,18 +46,18 @@ def pack(document: Document) -> PackedDocument:
         for part in (message, *message.chunks):
             for field in NOT_CONTENT:
                 part.ClearField(field)
-            # Which artifact a vector is of is the collection's to say; one document may be in several.
+            # The collection records the artifact of a vector; one document may be in several collections.
             part.tags.fields.pop(ARTIFACT_TAG, None)
         light = type(message)(id=message.id, tags=message.tags)
         message.ClearField("id")
         message.ClearField("tags")
         stored = light.SerializeToString()
-        # a NaN tag can be written but not read: better refused once than failing every search that finds it
+        # Protobuf writes a NaN tag but cannot read it. Refuse it now, or every search that finds it fails.
         tags = unpack(stored).tags
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidDocument(
-            f"a document must be what protobuf can hold. Got {error}. Tags take strings, finite numbers, "
-            "booleans, lists and mappings of these."
+            f"protobuf must be able to hold the document. Got {error}. Use strings, finite numbers, booleans, lists "
+            "and mappings of these in tags."
         ) from error
     return PackedDocument(document.id, stored, message.SerializeToString(), filterable(tags), [*fields_of(tags)])
 

@@ -1,9 +1,9 @@
-"""Copies of a whole index, and the way back.
+"""Backup and restore of a whole index.
 
-    <workspace>/backups/<name>/manifest.json    counts, what `live` searches, and size and SHA-256 of each file
-    <workspace>/backups/<name>/                 beside it, the index as it was at one moment
+    <workspace>/backups/<name>/manifest.json    counts, the searched artifact, size and SHA-256 of each file
+    <workspace>/backups/<name>/                 beside it, the index at one moment
 
-A backup is there whole or not at all. A restore that is killed is finished when the index is opened next.
+A backup exists whole or not at all. The next opening of the index finishes a restore that was killed.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInp
 from finetuner.workspace.folder import publish_folder, temporary_folder, write_atomically
 
 MANIFEST = "manifest.json"
-# What a restore has still to do: 'remove' what is there, then 'move' what was staged.
+# The next step of a restore: 'remove' the old files, then 'move' the staged ones.
 MARKER = "restore.json"
 KEPT = ("lock", MARKER)
 
 
 def backup(index: Index, folder: Path, name: object, searched: str) -> dict[str, Any]:
-    """Write a backup; writes to the index wait for as long as its files are copied, searches go on.
+    """Write a backup. Writes to the index wait while its files are copied; searches continue.
 
     Args:
         index: open.
         folder: of all backups.
-        name: of this one.
-        searched: what `live` searches.
+        name: of the new backup.
+        searched: the artifact that `live` searches.
 
     Returns:
-        Its manifest, without the files.
+        The manifest without the files.
 
     Raises:
         AlreadyExists: the name is taken.
-        InvalidInput: no name, or the vectors are on a server.
+        InvalidInput: the name is invalid, or the vectors are on a server.
     """
     final = folder / checked_name(name, "backup")
     if final.exists():
-        raise AlreadyExists(f"backup must have a new name. Got {name!r}, which is there. Choose another.")
+        raise AlreadyExists(f"backup must have a new name. Got {name!r}, which exists. Choose another.")
     if index.collections.engine.name != EdgeEngine.name:
         raise InvalidInput(
-            f"a backup must have the vectors on this machine. Got them on {index.collections.engine.name}. Take a "
+            f"a backup needs the vectors on this machine. Got them on {index.collections.engine.name}. Take a "
             "snapshot there, and keep index/documents.sqlite with it."
         )
     with _temporary(folder) as temporary:
@@ -72,45 +72,45 @@ def backup(index: Index, folder: Path, name: object, searched: str) -> dict[str,
 
 
 def check_backup(folder: Path, name: object, whole: bool = True) -> dict[str, Any]:
-    """Compare every file with its checksum, and, with `whole`, open a copy and compare documents and vectors.
+    """Compare every file with its checksum. With `whole`, also open a copy and compare documents and vectors.
 
     Returns:
-        The manifest, without the files.
+        The manifest without the files.
 
     Raises:
         NotFound: no such backup.
-        FinetunerServerError: something is missing or differs.
+        FinetunerServerError: a file is missing or differs.
     """
-    place = folder / checked_name(name, "backup")
-    if not (place / MANIFEST).is_file():
+    backup_folder = folder / checked_name(name, "backup")
+    if not (backup_folder / MANIFEST).is_file():
         have = ", ".join(sorted(entry.parent.name for entry in folder.glob(f"[!.]*/{MANIFEST}"))) or "none"
         raise NotFound(f"backup must be one of: {have}. Got {name!r}. See backups/ in the workspace.")
-    manifest: dict[str, Any] = json.loads((place / MANIFEST).read_bytes())
+    manifest: dict[str, Any] = json.loads((backup_folder / MANIFEST).read_bytes())
     files = manifest.pop("files")
-    found = {str(file.relative_to(place)) for file in _files(place)} - {MANIFEST}
+    found = {str(file.relative_to(backup_folder)) for file in _files(backup_folder)} - {MANIFEST}
     if found != set(files):
-        raise _damaged(name, sorted(found ^ set(files))[0], "is not what the manifest lists")
+        raise _damaged(name, sorted(found ^ set(files))[0], "differs from the manifest's list")
     for file, expected in files.items():
-        if _checksum(place / file) != expected:
+        if _checksum(backup_folder / file) != expected:
             raise _damaged(name, file, "differs from its checksum")
     if whole:
         with _temporary(folder) as temporary:
-            shutil.copytree(place, temporary, dirs_exist_ok=True)
+            shutil.copytree(backup_folder, temporary, dirs_exist_ok=True)
             index = Index(temporary, min_free_mb=0)
             try:
                 counted = verify_index(index)
             finally:
                 index.close()
         if counted != {"documents": manifest["documents"], "vectors": manifest["collections"]}:
-            raise _damaged(name, "what is in it", f"is {counted}, not what the manifest says")
+            raise _damaged(name, "its content", f"is {counted}, unlike the manifest")
     return manifest
 
 
 def stage_restore(backups: Path, name: object, index_folder: Path) -> dict[str, Any]:
-    """Check a backup and copy it beside the index; `finish_restore` puts it in its place, now or at the next start.
+    """Check a backup and copy it beside the index. `finish_restore` then replaces the index, now or at the next start.
 
     Raises:
-        NotFound, FinetunerServerError: as `check_backup`.
+        NotFound, FinetunerServerError: see `check_backup`.
     """
     manifest = check_backup(backups, name, whole=False)
     staged = index_folder / f".restore-{uuid.uuid4().hex}"
@@ -123,7 +123,7 @@ def stage_restore(backups: Path, name: object, index_folder: Path) -> dict[str, 
 
 
 def finish_restore(folder: Path) -> None:
-    """Do what is left of a restore of a closed index; nothing where none was begun."""
+    """Finish the restore of a closed index. Do nothing if no restore was started."""
     marker = folder / MARKER
     if not marker.exists():
         for left in folder.glob(".restore-*"):
@@ -160,4 +160,4 @@ def _checksum(file: Path) -> list[Any]:
 
 
 def _damaged(name: object, file: str, how: str) -> FinetunerServerError:
-    return FinetunerServerError(f"backup {name!r} must be whole. Got {file}, which {how}. Use another backup.")
+    return FinetunerServerError(f"backup {name!r} must be intact. Got {file}, which {how}. Use another backup.")

@@ -1,4 +1,4 @@
-"""Builds graphs in the background, where there are enough vectors to be worth one."""
+"""Builds graphs in the background for collections with enough vectors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from executors.indexer.engines.engine import EXACT_BELOW, Collection
 from executors.indexer.storage.folders import Collections
 
 LOOK_SECONDS = 5.0
-# A collection that keeps growing waits until so much of it, beside the graph, is compared one by one ...
+# A growing collection gets a new graph when its vectors outside the graph reach this share of those inside.
 GROWN = 0.5
-# ... and one at rest this long is built at once.
+# A collection without writes for this long gets its graph at once.
 REST_SECONDS = 30.0
 RETRY_SECONDS = 600.0
 
 
 class Graphs:
-    """Looks at the collections in a thread of its own, until `close`.
+    """Checks the collections in its own thread until `close`.
 
     Args:
-        collections: as they come and go.
-        log: told what does not go on.
+        collections: of the index; collections may come and go.
+        log: receives failures.
         spare: bytes that a build leaves free on the disk.
     """
 
@@ -34,14 +34,14 @@ class Graphs:
         self._seen: dict[str, tuple[int, float]] = {}
         self._failed: dict[str, float] = {}
         self.building = ""
-        """The artifact whose graph is being built now, '' where none is."""
+        """The artifact whose graph is being built, or ''."""
         self.problems: dict[str, str] = {}
-        """Why a graph was not built, a sentence by artifact."""
+        """Artifact -> the reason why its graph was not built."""
         self._thread = threading.Thread(target=self._run, name="graphs", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, and what it has under way."""
+        """Stop the thread and a running build."""
         self._closed.set()
         building = self._collections.all().get(self.building)
         if building is not None:

@@ -1,6 +1,6 @@
-"""What `live` searches: one pointer in the workspace, and where it is to go next.
+"""The artifact that `live` searches, and the re-index that moves it.
 
-`aliases/` holds two of them. `live` is set by a promotion. `search` is set here alone: encoders take it for the
+`aliases/` has two pointers. A promotion sets `live`. Only this module sets `search`. Encoders use `search` for the
 queries and documents of `live`, so both stay with the old artifact until every document has a vector of the new one.
 """
 
@@ -18,62 +18,62 @@ RUNNING, FINISHED, FAILED, CANCELED = "RUNNING", "FINISHED", "FAILED", "CANCELED
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The re-index that a promotion asked for."""
+    """The re-index of one promotion."""
 
     artifact: str
-    """That everything is encoded with."""
+    """The artifact that encodes every document."""
     source: str
-    """That searches are answered with meanwhile."""
+    """The artifact that answers searches meanwhile."""
     promoted_at: float
-    """Seconds since the epoch; a later promotion of the same artifact is another job."""
+    """Seconds since the epoch. A later promotion of the same artifact is another job."""
     state: str = RUNNING
     started_at: float = 0.0
     """Seconds since the epoch."""
     error: str = ""
-    """Why it does not go on, or failed."""
+    """Reason of a pause or failure."""
 
 
 class Live:
-    """The pointers, and the job as it stands in `<index>/reindex.json`.
+    """The pointers, and the job in `<index>/reindex.json`.
 
     Args:
-        place: the workspace.
+        workspace: with the aliases and the index.
     """
 
-    def __init__(self, place: Workspace) -> None:
-        self._place = place
-        self._file = place.index / "reindex.json"
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._file = workspace.index / "reindex.json"
 
     @property
     def searched(self) -> str:
-        """The artifact that `live` searches; '' where nothing was indexed for it."""
-        return self._place.artifact_of(SEARCHED) or ""
+        """The artifact that `live` searches, or '' before anything is indexed for it."""
+        return self._workspace.artifact_of(SEARCHED) or ""
 
     @property
     def promoted(self) -> str:
-        """The artifact that was promoted last, '' where none was."""
-        return self._place.artifact_of(LIVE) or ""
+        """The artifact that was promoted last, or ''."""
+        return self._workspace.artifact_of(LIVE) or ""
 
     def search_with(self, artifact: str) -> None:
-        """Let `live` search another artifact from now on, all at once."""
-        self._place.aliases.set(SEARCHED, {"artifact": artifact, "since": time.time()})
+        """Make `live` search another artifact, in one step."""
+        self._workspace.aliases.set(SEARCHED, {"artifact": artifact, "since": time.time()})
 
     def job(self) -> Job | None:
-        """Return the last job, None where there never was one."""
+        """Return the last job, or None."""
         try:
             return Job(**json.loads(self._file.read_bytes()))
         except FileNotFoundError:
             return None
 
     def note(self, job: Job, state: str, error: str = "") -> Job:
-        """Write down how far a job is, and return it so."""
+        """Record a job's state and return the updated job."""
         noted = replace(job, state=state, error=error)
         write_atomically(self._file, json.dumps(asdict(noted)).encode())
         return noted
 
     def wanted(self) -> Job | None:
-        """Return the job that is to be done now, None where `live` is searched already or the job has ended."""
-        target, source = self._place.aliases.get(LIVE), self.searched
+        """Return the pending job, or None if `live` is searched already or the job has ended."""
+        target, source = self._workspace.aliases.get(LIVE), self.searched
         if target is None or not source:
             return None
         artifact, promoted_at = str(target["artifact"]), float(target.get("promoted_at", 0))

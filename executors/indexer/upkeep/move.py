@@ -1,4 +1,4 @@
-"""From the embedded engine to a server: copy, compare, and then switch, all collections at once."""
+"""Moves an index from the embedded engine to a server: copies, compares, then switches all collections at once."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ TOLERANCE = 1e-4
 
 
 def copy_to_engine(index: Index, engine: Engine) -> dict[str, int]:
-    """Copy every collection and compare counts and sampled vectors; writes wait, searches go on.
+    """Copy every collection and compare counts and sampled vectors. Writes wait; searches continue.
 
-    Nothing changes for the index until `finish_move` is called, or the index is opened next; what was copied to a
-    server before something failed is dropped there.
+    The index changes only when `finish_move` runs, at the latest at the next opening. After a failure the copies on
+    the server are dropped.
 
     Returns:
-        How many vectors each artifact has.
+        The number of vectors of each artifact.
 
     Raises:
-        InvalidInput: they are there already.
-        FinetunerServerError: the engine refuses, or has something else than was sent.
+        InvalidInput: the vectors are in this engine already.
+        FinetunerServerError: the engine refuses, or its copy differs.
     """
     if engine.name == index.collections.engine.name:
-        raise InvalidInput(f"the index must move to another engine. Got {engine.name!r}, where it is.")
+        raise InvalidInput(
+            f"the index must move to another engine. Got {engine.name!r}, the current one. Name another URL."
+        )
     copied: dict[str, int] = {}
     descriptions: dict[str, dict[str, Any]] = {}
     scratch = temporary_folder(index.collections.folder_of("").parent)
@@ -64,7 +66,7 @@ def copy_to_engine(index: Index, engine: Engine) -> dict[str, int]:
 
 
 def finish_move(folder: Path) -> None:
-    """Let the descriptions of a closed index name the server, and remove the files; nothing where none moves."""
+    """Finish the move of a closed index: its descriptions name the server, its local vectors go. Else do nothing."""
     marker = folder / MARKER
     if not marker.exists():
         return
@@ -87,9 +89,9 @@ def _copy(source: Collection, target: Collection) -> int:
         if after is None:
             break
     if (got := len(target)) != seen:
-        raise FinetunerServerError(f"the copy must have {seen} vectors. Got {got}. Nothing was changed; try again.")
+        raise FinetunerServerError(f"the copy must have {seen} vectors. Got {got}. Nothing was changed. Try again.")
     kept = target.get([point.id for point in samples])
     for point in samples:
         if point.id not in kept or np.abs(kept[point.id] - point.vector).max() > TOLERANCE:
-            raise FinetunerServerError(f"the copy must have the vector of {point.id!r}. It differs. Try again.")
+            raise FinetunerServerError(f"the copy must have the same vector of {point.id!r}. Got another. Try again.")
     return seen

@@ -1,8 +1,8 @@
-"""Going live: every document is encoded again by the promoted artifact, and then `live` searches that one.
+"""Re-index: encodes every document with the promoted artifact, then lets `live` search that artifact.
 
-Progress is what is on disk: which versions of documents have a vector in the new collection. So a kill at any moment
-costs one batch. What is written meanwhile has a newer version, and its turn comes; the last few documents are done
-while writes wait, and in the same moment the pointer moves.
+Progress is on disk: the document versions with a vector in the new collection. A kill at any moment costs one batch.
+A document written meanwhile has a newer version and is encoded later. The last few documents are encoded while writes
+wait, and the pointer moves before writes continue.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ Encode = Callable[[str, Sequence[Document]], list[Document]]
 BATCH = 32
 LOOK_SECONDS = 0.5
 RETRY_SECONDS = 2.0
-CATCH_UP_SECONDS = 10.0  # an acknowledged write is found, unless the encoders take longer than this
-# No use to try again: the artifact itself cannot be served.
+CATCH_UP_SECONDS = 10.0  # searches find an acknowledged write, unless the encoders take longer
+# The artifact itself cannot be served, so a retry is useless.
 FINAL = (NotFound, CorruptedArtifact, KeysMismatchError)
 
 
 class Reindex:
-    """Does what promotions ask for, in a thread of its own, until `close`.
+    """Runs the re-index of each promotion in its own thread until `close`.
 
     Args:
         index: with the documents.
         live: the pointers.
-        encode: an artifact and documents -> the documents with embedding, or with their error.
-        share: of the time that is spent encoding, in (0, 1]; the rest is left to live traffic.
-        tolerance: share of the documents that may be left out, because they cannot be encoded, before it fails.
-        log: told what does not go on.
+        encode: (artifact, documents) -> the documents, each with embedding or error.
+        share: of the time that is spent encoding, in (0, 1]; the rest is for live traffic.
+        tolerance: share of the documents that may fail to encode before the re-index fails, in [0, 1].
+        log: receives failures.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Reindex:
         self._closed = threading.Event()
         self._noting = threading.Lock()
         self._look = threading.Event()
-        self._behind = True  # something may have been written that the searched artifact has no vector of
+        self._behind = True  # the searched artifact may lack vectors of written documents
         self._caught_up = threading.Event()
         self._waiting_for = ""
         self._rate = 0.0
@@ -73,9 +73,9 @@ class Reindex:
         self._thread.start()
 
     def written(self, artifacts: set[str]) -> None:
-        """Be told of which artifacts documents were just written for `live`; return when searches find them.
+        """Take note of documents just written for `live` with these artifacts. Return when searches find them.
 
-        Documents that left the encoders before a flip and arrive after it wait here until they are encoded again.
+        Documents that were encoded before a flip and arrive after it wait here until they are encoded again.
         """
         with self._index.writing:
             searched = self._live.searched
@@ -91,13 +91,13 @@ class Reindex:
             self._caught_up.wait(CATCH_UP_SECONDS)
 
     def look_again(self) -> None:
-        """Be told that documents which had a vector wait for one."""
+        """Take note of documents that have lost their vector."""
         self._behind = True
         self._look.set()
 
     def status(self) -> dict[str, Any] | None:
         """Return the last job: artifact, source, state, documents, done, left_out, eta_seconds, error."""
-        with self._noting:  # what is searched already must not be said to be on its way
+        with self._noting:  # never report a finished job as running
             job = self._live.wanted() or self._live.job()
         if job is None:
             return None
@@ -112,20 +112,20 @@ class Reindex:
         }  # fmt: skip
 
     def cancel(self) -> dict[str, Any]:
-        """End the job that is under way; `live` goes on searching what it searches, until the next promotion.
+        """Cancel the running job. `live` keeps its artifact until the next promotion.
 
         Raises:
-            InvalidInput: there is none.
+            InvalidInput: no job is running.
         """
         with self._noting:
             job = self._live.wanted()
             if job is None:
-                raise InvalidInput("a re-index must be under way to be canceled. Got none. See /status.")
+                raise InvalidInput("a re-index must be running to be canceled. Got none. See /status.")
             self._live.note(job, CANCELED)
         return self.status() or {}
 
     def close(self) -> None:
-        """End the thread; the job goes on with the next indexer of this workspace."""
+        """Stop the thread. The next indexer of this workspace continues the job."""
         self._closed.set()
         self._look.set()
         self._thread.join()
@@ -133,10 +133,10 @@ class Reindex:
     def _run(self) -> None:
         while not self._closed.is_set():
             try:
-                self._do_what_is_wanted()
+                self._work()
                 self._waiting_for = ""
                 pause = LOOK_SECONDS
-            except Exception as error:  # the Flow is not up yet, or too busy: the next look tries again
+            except Exception as error:  # the Flow is not up yet or too busy; the next round tries again
                 if str(error) != self._waiting_for:
                     self._log(f"the re-index waits: {error}")
                 self._waiting_for = str(error)
@@ -144,7 +144,7 @@ class Reindex:
             self._look.wait(pause)
             self._look.clear()
 
-    def _do_what_is_wanted(self) -> None:
+    def _work(self) -> None:
         job = self._live.wanted()
         if job is None:
             searched = self._live.searched
@@ -173,14 +173,14 @@ class Reindex:
         return wanted is not None and (wanted.artifact, wanted.promoted_at) == (job.artifact, job.promoted_at)
 
     def _follow(self, artifact: str, wanted: Callable[[], bool], job: Job | None = None) -> None:
-        """Encode what waits for an artifact until nothing does; then flip, where there is a job."""
+        """Encode all documents that wait for an artifact; then flip, if this is for a job."""
         after, began, done = 0, time.monotonic(), 0
         documents = self._index.documents
         while not self._closed.is_set() and wanted():
             started = time.monotonic()
             batch = documents.pending(artifact, after, BATCH, MAX_REQUEST_BYTES)
             if len(batch) < BATCH and sum(len(stored.packed) for stored in batch) < MAX_REQUEST_BYTES // 2:
-                with self._index.writing:  # few are left: writes wait for them, so that none comes after
+                with self._index.writing:  # few are left: writes wait, so no document can come after them
                     batch = documents.pending(artifact, after, BATCH, MAX_REQUEST_BYTES)
                     self._encode_batch(artifact, batch)
                     if not documents.pending(artifact, after, 1, 0):
@@ -195,7 +195,7 @@ class Reindex:
             self._closed.wait((time.monotonic() - started) * (1 / self._share - 1))
 
     def _encode_batch(self, artifact: str, batch: Sequence[StoredDocument]) -> None:
-        """Store the vectors of one batch; what was written or deleted meanwhile is passed over."""
+        """Store the vectors of one batch. Skip documents that were written or deleted meanwhile."""
         documents = [unpack(stored.packed) for stored in batch]
         parts = [part for document in documents for part in parts_of(document) if has_content(part)]
         for part, answer in zip(parts, self._encode(artifact, parts) if parts else [], strict=True):
@@ -211,7 +211,7 @@ class Reindex:
                 if (error := error_of(document)) is not None:
                     raise error
                 if not has_content(document) and not document.chunks:
-                    raise InvalidInput("it has no content that could be encoded again")
+                    raise InvalidInput("it has no content to encode again")
                 join_parts(document)
                 vectors[document.id] = vector_of(document)
             except InvalidInput as unusable:
@@ -233,7 +233,7 @@ class Reindex:
                 self._index.documents.mark(artifact, left_out, errors)
 
     def _flip(self, job: Job) -> None:
-        """Let `live` search the job's artifact, unless too much is missing; writes wait."""
+        """Let `live` search the job's artifact, unless too many vectors are missing. Writes wait."""
         documents = self._index.documents
         progress = documents.progress(job.artifact)
         if progress.left_out > self._tolerance * progress.documents:
@@ -241,12 +241,12 @@ class Reindex:
                 job,
                 FAILED,
                 f"{progress.left_out} of {progress.documents} documents cannot be encoded by {job.artifact!r}; the "
-                f"first is {documents.first_error(job.artifact)} Delete them, or raise `reindex_tolerance`, and "
+                f"first is {documents.first_error(job.artifact)} Delete them or raise `reindex_tolerance`, then "
                 "promote again.",
             )
             return
         with self._noting:
-            if not self._is_wanted(job):  # canceled, or something else was promoted, in this very moment
+            if not self._is_wanted(job):  # canceled or replaced by another promotion meanwhile
                 return
             documents.make_live(job.artifact)
             self._live.search_with(job.artifact)

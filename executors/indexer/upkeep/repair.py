@@ -1,7 +1,7 @@
-"""Looks through all vectors once after opening, because an index with a damaged file may open all the same.
+"""Checks all vectors once after opening, because the engine opens some damaged files without an error.
 
-Files of vectors that were cut or overwritten read as zeros, and those of ids as fewer points or as points of before.
-What is found wrong is taken out, and its documents wait for a new vector; so those of `live` are encoded again.
+Damaged vector files read as zeros; damaged id files as missing or outdated points. The repair removes each damaged
+vector. Its document then waits for a new one, and documents of `live` are encoded again.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from executors.indexer.index import Index
 from executors.indexer.upkeep.verify import lone_vectors, lost_vectors
 from finetuner.exceptions import NotFound
 
-# Of the time that is spent looking; the rest is left to live traffic.
+# Share of the time spent on checking; the rest is for live traffic.
 SHARE = 0.1
-ENCODED_AGAIN = "Documents of `live` are encoded again; for others see a backup."
+ENCODED_AGAIN = "Documents of `live` are encoded again. Restore others from a backup."
 
 
 class Repair:
-    """Repairs every collection once, in a thread of its own, until `close`.
+    """Repairs every collection once, in its own thread, until `close`.
 
     Args:
         index: just opened.
-        waiting: called when documents wait for a vector again.
-        log: told what is found.
+        waiting: called when documents wait for a new vector.
+        log: receives findings.
     """
 
     def __init__(self, index: Index, waiting: Callable[[], None], log: Callable[[str], None]) -> None:
@@ -35,22 +35,22 @@ class Repair:
         self._log = log
         self._closed = threading.Event()
         self.problems: list[str] = []
-        """What was found, a sentence each."""
+        """One sentence for each finding."""
         self._thread = threading.Thread(target=self._run, name="repair", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; what it did not come to is looked at after the next opening."""
+        """Stop the thread. The next opening starts a new check."""
         self._closed.set()
         self._thread.join()
 
     def _run(self) -> None:
-        with self._named("collections that are gone"):
+        with self._reported("lost collections"):
             for artifact in forget_lost_collections(self._index):
-                self._report(f"the collection of {artifact!r} is gone. {ENCODED_AGAIN}")
+                self._report(f"the collection of {artifact!r} is lost. {ENCODED_AGAIN}")
                 self._waiting()
         for artifact in self._index.collections.all():
-            with self._named(f"vectors of {artifact!r}"):
+            with self._reported(f"vectors of {artifact!r}"):
                 self._repair(artifact)
 
     def _repair(self, artifact: str) -> None:
@@ -67,13 +67,13 @@ class Repair:
                 self._waiting()
 
     @contextmanager
-    def _named(self, what: str) -> Iterator[None]:
+    def _reported(self, subject: str) -> Iterator[None]:
         try:
             yield
-        except NotFound:  # dropped meanwhile
+        except NotFound:  # the collection was dropped meanwhile
             pass
         except Exception as error:
-            self._report(f"{what} could not all be looked at: {error}")
+            self._report(f"the check of {subject} failed: {error}")
 
     def _report(self, problem: str) -> None:
         self.problems.append(problem)
@@ -81,7 +81,7 @@ class Repair:
 
 
 def forget_lost_collections(index: Index) -> list[str]:
-    """Let documents of collections whose folder is gone wait for a vector; return the artifacts."""
+    """Record that documents of collections without a folder have no vector. Return the artifacts."""
     with index.writing:
         lost = [artifact for artifact in index.documents.artifacts() if artifact not in index.collections]
         for artifact in lost:
@@ -90,10 +90,10 @@ def forget_lost_collections(index: Index) -> list[str]:
 
 
 def repair(index: Index, artifact: str) -> Iterator[int]:
-    """Take out vectors that are damaged or that no document has, page by page; others write in between.
+    """Remove damaged vectors and vectors without a document, page by page. Writes run between pages.
 
     Yields:
-        How many documents of the page have lost their vector.
+        The number of documents of the page that have lost their vector.
 
     Raises:
         NotFound: the collection was dropped.

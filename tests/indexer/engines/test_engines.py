@@ -295,7 +295,7 @@ def test_a_graph_that_is_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     while building.is_alive():
         collection.stop()
         building.join(0.01)
-    assert "building the graph must end with 0. Got -9" in str(failures[0])
+    assert "the graph's build must end with exit code 0. Got -9" in str(failures[0])
     assert len(list((tmp_path / "one").glob("shard-*"))) == 1
     assert len(collection) == 3000
     collection.close()

@@ -171,8 +171,8 @@ def test_what_cannot_be_read_is_named(place: Workspace, name: str, damage: Calla
     index = Index(place.index)
     repairing = Repair(index, lambda: None, print)
     wait_until(lambda: bool(repairing.problems), "a problem")
-    assert repairing.problems[0].startswith("vectors of 'new' could not all be looked at: the engine's files in")
-    assert "must be whole, and their disk have room. Got: Service runtime error" in repairing.problems[0]
+    assert repairing.problems[0].startswith("the check of vectors of 'new' failed: the engine's files in")
+    assert "must be intact, on a disk with free space. Got: Service runtime error" in repairing.problems[0]
     for ask in (lambda: verify_index(index), lambda: search(index, COUNT)):
         with pytest.raises(FinetunerServerError, match="restore a backup, or move that folder away"):
             ask()

@@ -244,5 +244,5 @@ def test_a_bad_document_is_named_and_its_neighbours_are_stored(
 
 def test_content_that_no_encoder_took(index: Index, encoded: MakeDocument) -> None:
     errors = index.upsert([encoded("t", None, None, text="hello"), encoded("u", None, None, uri="a.glb")])
-    assert "Got text that no encoder of this Flow took" in str(errors[0])
-    assert "Got uri that no encoder of this Flow took" in str(errors[1])
+    assert "Got text that no encoder of this Flow accepted" in str(errors[0])
+    assert "Got uri that no encoder of this Flow accepted" in str(errors[1])

@@ -79,7 +79,7 @@ def test_a_backup_taken_while_others_write_restores_one_moment(open_room: Callab
     assert reply(room.verify(parameters={"name": "first"})) == made
     write(room, ["after"])
     reply(room.delete(parameters={"ids": TEXTS[:10]}))
-    with pytest.raises(AlreadyExists, match="Got 'first', which is there"):
+    with pytest.raises(AlreadyExists, match="Got 'first', which exists"):
         reply(room.backup(parameters={"name": "first"}))
 
     assert reply(room.restore(parameters={"name": "first"})) == made
@@ -95,8 +95,8 @@ def test_a_backup_taken_while_others_write_restores_one_moment(open_room: Callab
     ("damage", "message"),
     [
         (lambda file: file.write_bytes(file.read_bytes()[:-1]), "documents.sqlite, which differs from its checksum"),
-        (lambda file: file.unlink(), "documents.sqlite, which is not what the manifest lists"),
-        (lambda file: file.with_name("more").touch(), "more, which is not what the manifest lists"),
+        (lambda file: file.unlink(), "documents.sqlite, which differs from the manifest's list"),
+        (lambda file: file.with_name("more").touch(), "more, which differs from the manifest's list"),
     ],
     ids=["truncated", "gone", "more"],
 )
@@ -107,9 +107,9 @@ def test_a_damaged_backup_is_not_restored(
     write(room)
     reply(room.backup(parameters={"name": "b"}))
     damage(tmp_path / "backups" / "b" / "documents.sqlite")
-    for asked in (room.verify, room.restore):
-        with pytest.raises(FinetunerServerError, match=f"'b' must be whole. Got {message}"):
-            reply(asked(parameters={"name": "b"}))
+    for check in (room.verify, room.restore):
+        with pytest.raises(FinetunerServerError, match=f"'b' must be intact. Got {message}"):
+            reply(check(parameters={"name": "b"}))
     assert found(room, TEXTS[3]) == [TEXTS[3]], "the index is as it was"
 
 
@@ -164,7 +164,9 @@ def test_verify_finds_what_is_missing(open_room: Callable[..., Indexer]) -> None
     with pytest.raises(FinetunerServerError, match="'old' must have a vector of length 1 of '.*'. It is lost or dam"):
         reply(room.verify())
     vectors.upsert([Point(TEXTS[7], vector), Point("stray", vector)])
-    with pytest.raises(FinetunerServerError, match="every vector of 'old' must have its document. 'stray' has none"):
+    with pytest.raises(
+        FinetunerServerError, match="every vector of 'old' must have its document. That of 'stray' has none"
+    ):
         reply(room.verify())
 
 
@@ -191,12 +193,12 @@ def test_moving_to_a_server(open_room: Callable[..., Indexer], tmp_path: Path, s
     write(room, ["after"])
     assert reply(room.verify()) == {"documents": 61, "vectors": {"old": 61}}
     assert [document.id for document in room.filter(parameters={"filter": {"length": 5}})] == ["after"]
-    with pytest.raises(InvalidInput, match="must have the vectors on this machine. Got them on http://memory"):
+    with pytest.raises(InvalidInput, match="needs the vectors on this machine. Got them on http://memory"):
         reply(room.backup(parameters={"name": "b"}))
     with pytest.raises(InvalidInput, match="must move to another engine"):
         reply(room.move(parameters={"url": URL}))
     room.close()
-    with pytest.raises(InvalidInput, match=f"`index` must be '{URL}', where the vectors of 'old' are. Got 'edge'"):
+    with pytest.raises(InvalidInput, match=f"`index` must be '{URL}', which has the vectors of 'old'. Got 'edge'"):
         Indexer(workspace_url=str(tmp_path))
     room = open_room(index=URL)
     assert found(room, "after") == ["after"]
