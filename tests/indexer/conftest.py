@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from docarray import Document
+from docarray import Document, DocumentArray
+from jina import Executor
 from numpy.typing import ArrayLike
 
+from executors.indexer.executor import Indexer
 from executors.indexer.index import Index
 from finetuner.contract.wire import ARTIFACT_TAG
+
+MakeDocument = Callable[..., Document]
+CONFIG = Path(__file__).parents[2] / "executors" / "indexer" / "config.yml"
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +42,27 @@ def index(tmp_path: Path) -> Iterator[Index]:
     opened = Index(tmp_path / "index")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Indexer]:
+    made = Executor.load_config(str(CONFIG), uses_with={"workspace_url": str(tmp_path)})
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, encoded: MakeDocument) -> Iterator[Indexer]:
+    """Thirty images, for tests that only read."""
+    made = Indexer(workspace_url=str(tmp_path_factory.mktemp("filled")))
+    vectors = np.random.default_rng(0).normal(size=(30, 8))
+    made.index(
+        docs=DocumentArray(
+            [
+                encoded(f"d{i}", vector, blob=bytes([i]) * 100, mime_type="image/png", tags={"number": i})
+                for i, vector in enumerate(vectors)
+            ]
+        )
+    )
+    yield made
+    made.close()

@@ -214,9 +214,9 @@ def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     ("embedding", "artifact", "message"),
     [
         (None, "a", "Got neither content nor embedding. Send text"),
-        ([1.0, 2.0], None, "with the tag 'finetuner_artifact'.* Got no such tag"),
-        ([1.0, 2.0], "", "with the tag 'finetuner_artifact'.* Got ''"),
-        ([1.0, 2.0, 3.0], "a", r"must have shape \(2,\), as the others of artifact 'a' have. Got \(3,\)"),
+        ([1.0, 2.0], None, "have the tag 'finetuner_artifact'.* Got no such tag"),
+        ([1.0, 2.0], "", "have the tag 'finetuner_artifact'.* Got ''"),
+        ([1.0, 2.0, 3.0], "a", r"must have shape \(2,\), as all others of artifact 'a'. Got \(3,\)"),
         ([1.0, float("nan")], "a", "must be finite. Got nan at position 1"),
         ([float("-inf"), 1.0], "a", "must be finite. Got -inf at position 0"),
         ([0.0, 0.0], "a", "Got a zero vector"),

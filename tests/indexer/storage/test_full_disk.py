@@ -95,8 +95,8 @@ def test_writes_are_refused_before_anything_breaks(disk: Disk) -> None:
         lines.append(writer.stdout.readline())
         assert lines[-1], "the writer has died"
     assert lines[1] == "+0\n"
-    assert lines[-2].startswith(f"!ResourceExhausted: the index must have {least} MiB free on its disk to be written.")
-    assert "Nothing of this request is done. Make room" in lines[-2]
+    assert lines[-2].startswith(f"!ResourceExhausted: the disk of the index must have {least} MiB free for a write.")
+    assert "The request changed nothing. Make room" in lines[-2]
     assert "0-3" in lines[-1], "searches go on"
     room.unlink()
     after, _ = writer.communicate("\n", timeout=250)

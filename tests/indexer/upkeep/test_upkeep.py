@@ -161,7 +161,7 @@ def test_verify_finds_what_is_missing(open_room: Callable[..., Indexer]) -> None
     write(room)
     vectors, vector = room._index.collection("old"), vector_of_text("old", TEXTS[7])
     vectors.delete([TEXTS[7]])
-    with pytest.raises(FinetunerServerError, match="'old' must have a vector of length 1 of '.*'. It is lost or dam"):
+    with pytest.raises(FinetunerServerError, match="'old' must have a vector of length 1 for '.*'. It is lost or dam"):
         reply(room.verify())
     vectors.upsert([Point(TEXTS[7], vector), Point("stray", vector)])
     with pytest.raises(
