@@ -10,7 +10,7 @@ import typer
 from executors.evaluator.executor import Evaluator
 from executors.gateway.gateway import FinetunerGateway
 from executors.indexer.executor import Indexer
-from executors.room.room import settings_of
+from executors.room.settings import default_settings
 from executors.text_encoder.executor import TextEncoder
 from executors.trainer.executor import Trainer
 from executors.vision_encoder.executor import VisionEncoder
@@ -34,5 +34,5 @@ def options_of(arguments: Sequence[str]) -> dict[str, Any]:
 def settings_given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of the room that is started, which must be some that it has."""
     settings = named_values("--set", options["set_"] or [])
-    assert settings.keys() <= settings_of(CLASSES[options["name"]]), options
+    assert settings.keys() <= default_settings(CLASSES[options["name"]]).keys(), options
     return settings

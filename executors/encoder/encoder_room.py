@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from docarray import Document, DocumentArray
@@ -12,13 +13,12 @@ from executors.encoder.lane.answer import Answerer
 from executors.encoder.lane.lane import Lane
 from executors.encoder.lane.metrics import LaneMetrics
 from executors.encoder.lane.runner import Runner
-from executors.encoder.lane.served_models import ServedModels, ServedSettings
-from executors.encoder.lane.settings import EngineSettings, LaneSettings
+from executors.encoder.lane.served_models import ServedModels
 from executors.encoder.ranking import model_before, rank
+from executors.encoder.settings import EncoderSettings
 from executors.room.room import ENCODER_PARAMETERS, Room, bound
 from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
-from finetuner.contract.checks import flag, whole
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.documents.images import is_text
@@ -34,78 +34,46 @@ DROP = "drop_image_content"  # an answer without the images that came
 
 
 class EncoderRoom(Room):
-    """Documents of one kind -> embeddings, by the artifact that the request names or the `live` one.
+    """Documents of one kind -> embeddings, by the artifact that the request names or by the `live` one.
 
     Args:
-        backbone: the model behind `live` until an artifact is promoted.
-        device: torch's name of a device; with engine onnx see `onnx_session.providers`.
-        threads: CPU threads of a forward pass; 0 leaves it to the engine.
-        private_uris: whether images may be fetched from private addresses.
-        batch_size: of `LaneSettings`, and so are max_wait_ms, queue_size, deadline, workers and fetchers.
-        engine: of `EngineSettings`, and so are precision, compile, session_options and draft.
-        models: of `ServedSettings`, and so are models_mb, switch_wait and switch_limit.
-        kwargs: of `Room`.
+        kwargs: the settings, and Jina's own arguments.
 
     Raises:
-        InvalidInput, NoSuchModel: a setting that cannot be.
+        InvalidInput, NoSuchModel: a setting that is not allowed.
     """
 
     tower: ClassVar[str]
+    settings: EncoderSettings
 
-    def __init__(
-        self,
-        backbone: str = "clip-mini",
-        device: str = "cpu",
-        threads: int = 0,
-        private_uris: bool = False,
-        batch_size: int = LaneSettings.batch_size,
-        max_wait_ms: float = LaneSettings.max_wait_ms,
-        queue_size: int = LaneSettings.queue_size,
-        deadline: float = LaneSettings.deadline,
-        workers: int = LaneSettings.workers,
-        fetchers: int = LaneSettings.fetchers,
-        engine: str = EngineSettings.engine,
-        precision: str = EngineSettings.precision,
-        compile: bool = EngineSettings.compile,  # noqa: A002  # as everybody calls it
-        session_options: Mapping[str, Any] | None = None,
-        draft: int = EngineSettings.draft,
-        models: int = ServedSettings.models,
-        models_mb: int = ServedSettings.models_mb,
-        switch_wait: float = ServedSettings.switch_wait,
-        switch_limit: float = ServedSettings.switch_limit,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        lane = LaneSettings(batch_size, max_wait_ms, queue_size, deadline, workers, fetchers)
-        options = {} if session_options is None else session_options
-        engine_settings = EngineSettings(engine, precision, compile, options, draft)
-        served = ServedSettings(models, models_mb, switch_wait, switch_limit)
-        if whole("threads", threads, 0, 1024):
+        settings = self.settings
+        if settings.threads:
             import torch
 
-            torch.set_num_threads(threads)
-        read_uri = read_any_host if flag("private_uris", private_uris) else read_public
+            torch.set_num_threads(settings.threads)
+        if settings.engine.engine == "onnx":
+            providers(settings.device)
         metrics = LaneMetrics(self.registry)
-        source = Models(self.shared_workspace, default=backbone, device=device, towers=(self.tower,))
-        session = SessionOptions.read(engine_settings.session_options, threads)
-        if engine == "onnx":
-            providers(device)
-
-        def load(model_id: str) -> Runner:
-            if engine == "onnx":
-                onnx = source.load_onnx(model_id, int8=precision == "int8", session_options=session)
-                return Runner(onnx, self.tower, engine_settings)
-            return Runner(source.load(model_id), self.tower, engine_settings)
-
+        source = Models(self.shared_workspace, default=settings.backbone, device=settings.device, towers=(self.tower,))
         self._models = ServedModels(
             source.resolve,
-            load,
-            served,
+            partial(self._load, source),
+            settings.served,
             metrics,
             lambda text: self.logger.error(text),
         )
-        self._lane = Lane(lane, read_uri, metrics)
+        self._lane = Lane(settings.lane, read_any_host if settings.private_uris else read_public, metrics)
         self._answerer = Answerer(self, self._lane, metrics)
+
+    def _load(self, source: Models, model_id: str) -> Runner:
+        settings = self.settings.engine
+        if settings.engine == "torch":
+            return Runner(source.load(model_id), self.tower, settings)
+        session = SessionOptions.read(settings.options, self.settings.threads)
+        onnx = source.load_onnx(model_id, int8=settings.precision == "int8", session_options=session)
+        return Runner(onnx, self.tower, settings)
 
     def close(self) -> None:
         """End the threads."""

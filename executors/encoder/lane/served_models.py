@@ -16,39 +16,15 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
 from finetuner.artifacts.registry import LIVE
-from finetuner.contract.checks import number, whole
 from finetuner.exceptions import FinetunerError
 
 from .metrics import LaneMetrics
 from .runner import Runner
+from .settings import ServedSettings
 
 LOOK_SECONDS = 0.2  # how often aliases are looked at
 RETRY_SECONDS = 10.0  # until a model that could not be loaded is tried again
 WATCHED_ALIASES = 16
-
-
-@dataclass(frozen=True)
-class ServedSettings:
-    """What stays loaded, and how long a promotion may take.
-
-    Raises:
-        InvalidInput: when made with a value that is not allowed.
-    """
-
-    models: int = 2
-    """How many stay loaded, 1 to 100; while one is loaded there is one more."""
-    models_mb: int = 0
-    """MiB that their weights may take together, the last used one always stays; 0 sets no bound."""
-    switch_wait: float = 1.0
-    """Seconds that requests by alias wait for a newly promoted model before the one before it answers, 0 to 60."""
-    switch_limit: float = 60.0
-    """Seconds that it answers for the new one at most, 0 to 3600; then requests wait."""
-
-    def __post_init__(self) -> None:
-        whole("models", self.models, 1, 100)
-        whole("models_mb", self.models_mb, 0, 10_000_000)
-        number("switch_wait", self.switch_wait, 0, 60)
-        number("switch_limit", self.switch_limit, 0, 3600)
 
 
 @dataclass
