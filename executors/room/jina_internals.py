@@ -56,7 +56,6 @@ def name_settings(room: type[Any], defaults: Mapping[str, Any]) -> None:
         defaults: of each setting, by name.
     """
     if "__init__" not in vars(room):
-
         inherited = room.__init__
 
         @wraps(inherited)
