@@ -53,7 +53,7 @@ class Evaluator(Room):
 
     @control(wire.EVALUATE, "model", "data", "limit")
     def evaluate(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return {'model', 'data', 'documents', 'metrics'} of an artifact id, alias or backbone on a dataset.
+        """Return {'model', 'data', 'documents', 'metrics'} of `model`, an artifact id, alias or backbone, on `data`.
 
         `limit` is the k of the nine metrics, 1 to 1000.
         """

@@ -1,4 +1,4 @@
-"""One tuned artifact as an executor of any Flow; under this name it stood on Jina's hub."""
+"""One tuned artifact as an executor of any Flow, with the name that it had on Jina's hub."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class FinetunerExecutor(MeasuredExecutor):
-    """Documents -> embeddings, (dim,) float32, L2-normalised, and the artifact's id in the `finetuner_artifact` tag.
+    """Sets `embedding`, (dim,) float32, L2-normalised, and the artifact's id in the `finetuner_artifact` tag.
 
     Args:
         kwargs: the settings, and Jina's own arguments.
@@ -61,16 +61,16 @@ class FinetunerExecutor(MeasuredExecutor):
         self._answerer = Answerer(self, self._lane, metrics)
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._lane.close()
 
     @bound(wire.ENCODE)
     async def encode(self, docs: DocumentArray, **_: Any) -> None:
-        """Encode every document; one that no tower can encode gets a `finetuner_error` tag instead."""
+        """Encode every document. A document that no tower can encode gets a `finetuner_error` tag."""
         await asyncio.gather(*(self._encode(runner, docs) for runner in self._runners))
 
     async def _encode(self, runner: Runner, documents: DocumentArray) -> None:
-        """Encode the documents of a model's kind; the only model refuses the others."""
+        """Encode the documents of a model's kind. A single model refuses all others."""
 
         async def find_runner() -> Runner:
             return runner

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetuner.contract.checks import flag, text, whole
+from executors.encoder.lane.settings import LaneSettings
+from finetuner.contract.checks import flag, text
 from finetuner.exceptions import InvalidInput
 
 MAX_THREADS = 1024
@@ -48,7 +49,7 @@ class ExecutorSettings:
         if not self.artifact:
             raise InvalidInput("artifact must be an artifact id, an alias, a folder or a zip. Got none. Set uses_with.")
         text("artifact", self.artifact)
-        whole("batch_size", self.batch_size, 1, 4096)
+        LaneSettings(batch_size=self.batch_size)
         text("device", self.device)
         flag("is_onnx", self.is_onnx)
         if self.logging_level not in LEVELS:
@@ -74,7 +75,7 @@ class ExecutorSettings:
                 f"{', '.join(given)} must be left out with is_onnx: ONNX Runtime has threads of its own. "
                 f"Got {', '.join(str(value) for value in given.values())}."
             )
-        if len({given.get(name, self.threads) for name in names[:2]}) == 2:
+        if self.intra_op_num_threads not in (None, self.threads):
             raise InvalidInput(
                 f"omp_num_threads and intra_op_num_threads must be equal: both are the threads of one operation. "
                 f"Got {self.omp_num_threads} and {self.intra_op_num_threads}. Leave one out."
