@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Any, TypeVar
+from typing import Any
 
 from jina import Executor
 from jina.serve.runtimes.servers import BaseServer
@@ -30,7 +30,6 @@ from jina.serve.runtimes.worker.request_handling import WorkerRequestHandler
 from jina.types.mixin import ProtoTypeMixin
 from jina.types.request.data import DataRequest
 
-Method = TypeVar("Method", bound=Callable[..., Any])
 ProcessData = Callable[..., Awaitable[DataRequest]]
 
 EXECUTOR_ARGUMENTS = frozenset(signature(Executor).parameters) - {"kwargs"}
@@ -62,10 +61,10 @@ def name_settings(room: type[Any], defaults: Mapping[str, Any]) -> None:
         def construct(self: Any, **kwargs: Any) -> None:
             inherited(self, **kwargs)
 
-        room.__init__ = construct  # type: ignore[method-assign]
+        room.__init__ = construct
     settings = [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in defaults.items()]
     first, last = Parameter("self", Parameter.POSITIONAL_OR_KEYWORD), Parameter("kwargs", Parameter.VAR_KEYWORD)
-    room.__init__.__signature__ = Signature([first, *settings, last])  # type: ignore[misc]
+    room.__init__.__signature__ = Signature([first, *settings, last])
 
 
 def hide_annotations(method: Callable[..., Any]) -> None:
