@@ -1,4 +1,4 @@
-"""What deployments run: `finetuner room ...`, read by the real command line, for rooms that have these settings."""
+"""Reads the `finetuner room ...` commands of deployments with the real command line, and checks their settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from executors.evaluator.executor import Evaluator
 from executors.gateway.gateway import FinetunerGateway
 from executors.indexer.executor import Indexer
-from executors.room.room import settings_of
+from executors.room.settings import default_settings
 from executors.text_encoder.executor import TextEncoder
 from executors.trainer.executor import Trainer
 from executors.vision_encoder.executor import VisionEncoder
@@ -24,7 +24,7 @@ CLASSES: dict[str, type] = {
 
 
 def options_of(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return what the command line reads from its arguments, without carrying anything out."""
+    """Return the options of a command, without running it."""
     name, *others = arguments
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     found: dict[str, Any] = command.make_context(name, others).params
@@ -32,7 +32,7 @@ def options_of(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def settings_given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of the room that is started, which must be some that it has."""
+    """Return the settings given to a room. It must have all of them."""
     settings = named_values("--set", options["set_"] or [])
-    assert settings.keys() <= settings_of(CLASSES[options["name"]]), options
+    assert settings.keys() <= default_settings(CLASSES[options["name"]]).keys(), options
     return settings

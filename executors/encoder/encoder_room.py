@@ -1,9 +1,10 @@
-"""What both encoder rooms share: one piece of code, two configurations."""
+"""The encoder room: base of the text encoder and the vision encoder."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from docarray import Document, DocumentArray
@@ -12,13 +13,12 @@ from executors.encoder.lane.answer import Answerer
 from executors.encoder.lane.lane import Lane
 from executors.encoder.lane.metrics import LaneMetrics
 from executors.encoder.lane.runner import Runner
-from executors.encoder.lane.served_models import ServedModels, ServedSettings
-from executors.encoder.lane.settings import EngineSettings, LaneSettings
-from executors.encoder.ranking import model_before, rank
+from executors.encoder.lane.served_models import ServedModels
+from executors.encoder.ranking import previous_model, rank
+from executors.encoder.settings import EncoderSettings
 from executors.room.room import ENCODER_PARAMETERS, Room, bound
 from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
-from finetuner.contract.checks import flag, whole
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.documents.images import is_text
@@ -28,131 +28,100 @@ from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import TEXT
 from finetuner.onnx.session import SessionOptions, providers
 
-# Every room of a chain gets the same parameters, so these are no mistake of the caller's.
+# Every room of a chain gets the same parameters, so encoders accept those of the indexer.
 INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails")
-DROP = "drop_image_content"  # an answer without the images that came
+DROP = "drop_image_content"  # leaves the images out of the answer
 
 
 class EncoderRoom(Room):
-    """Documents of one kind -> embeddings, by the artifact that the request names or the `live` one.
+    """Sets the embeddings of documents of one kind, with the requested model or the one of `live`.
 
     Args:
-        backbone: the model behind `live` until an artifact is promoted.
-        device: torch's name of a device; with engine onnx see `onnx_session.providers`.
-        threads: CPU threads of a forward pass; 0 leaves it to the engine.
-        private_uris: whether images may be fetched from private addresses.
-        batch_size: of `LaneSettings`, and so are max_wait_ms, queue_size, deadline, workers and fetchers.
-        engine: of `EngineSettings`, and so are precision, compile, session_options and draft.
-        models: of `ServedSettings`, and so are models_mb, switch_wait and switch_limit.
-        kwargs: of `Room`.
+        kwargs: the settings, and Jina's own arguments.
 
     Raises:
-        InvalidInput, NoSuchModel: a setting that cannot be.
+        InvalidInput, NoSuchModel: a setting that is not allowed.
     """
 
     tower: ClassVar[str]
+    """TEXT or VISION."""
+    settings: EncoderSettings
 
-    def __init__(
-        self,
-        backbone: str = "clip-mini",
-        device: str = "cpu",
-        threads: int = 0,
-        private_uris: bool = False,
-        batch_size: int = LaneSettings.batch_size,
-        max_wait_ms: float = LaneSettings.max_wait_ms,
-        queue_size: int = LaneSettings.queue_size,
-        deadline: float = LaneSettings.deadline,
-        workers: int = LaneSettings.workers,
-        fetchers: int = LaneSettings.fetchers,
-        engine: str = EngineSettings.engine,
-        precision: str = EngineSettings.precision,
-        compile: bool = EngineSettings.compile,  # noqa: A002  # as everybody calls it
-        session_options: Mapping[str, Any] | None = None,
-        draft: int = EngineSettings.draft,
-        models: int = ServedSettings.models,
-        models_mb: int = ServedSettings.models_mb,
-        switch_wait: float = ServedSettings.switch_wait,
-        switch_limit: float = ServedSettings.switch_limit,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        lane = LaneSettings(batch_size, max_wait_ms, queue_size, deadline, workers, fetchers)
-        options = {} if session_options is None else session_options
-        engine_settings = EngineSettings(engine, precision, compile, options, draft)
-        served = ServedSettings(models, models_mb, switch_wait, switch_limit)
-        if whole("threads", threads, 0, 1024):
+        settings = self.settings
+        if settings.threads:
             import torch
 
-            torch.set_num_threads(threads)
-        read_uri = read_any_host if flag("private_uris", private_uris) else read_public
+            torch.set_num_threads(settings.threads)
+        if settings.engine.engine == "onnx":
+            providers(settings.device)
         metrics = LaneMetrics(self.registry)
-        source = Models(self.shared_workspace, default=backbone, device=device, towers=(self.tower,))
-        session = SessionOptions.read(engine_settings.session_options, threads)
-        if engine == "onnx":
-            providers(device)
-
-        def load(model_id: str) -> Runner:
-            if engine == "onnx":
-                onnx = source.load_onnx(model_id, int8=precision == "int8", session_options=session)
-                return Runner(onnx, self.tower, engine_settings)
-            return Runner(source.load(model_id), self.tower, engine_settings)
-
+        source = Models(self.shared_workspace, default=settings.backbone, device=settings.device, towers=(self.tower,))
         self._models = ServedModels(
             source.resolve,
-            load,
-            served,
+            partial(self._load, source),
+            settings.served,
             metrics,
             lambda text: self.logger.error(text),
         )
-        self._lane = Lane(lane, read_uri, metrics)
+        self._lane = Lane(settings.lane, read_any_host if settings.private_uris else read_public, metrics)
         self._answerer = Answerer(self, self._lane, metrics)
 
+    def _load(self, source: Models, model_id: str) -> Runner:
+        settings = self.settings.engine
+        if settings.engine == "torch":
+            return Runner(source.load(model_id), self.tower, settings)
+        session = SessionOptions.read(settings.options, self.settings.threads)
+        onnx = source.load_onnx(model_id, int8=settings.precision == "int8", session_options=session)
+        return Runner(onnx, self.tower, settings)
+
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._lane.close()
         self._models.close()
 
     @bound(wire.ENCODE)
     async def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
-        """Encode every document of this room's kind; `artifact` names the model."""
+        """Encode every document of this room's kind. `artifact` names the model."""
         await self._answer(wire.ENCODE, docs, parameters)
 
     @bound(wire.ANY)
     async def encode_any(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
-        """Encode as `/encode` does; a document without content passes through, as clip-client's `profile` has it."""
+        """Encode as `/encode` does. A document without content stays unchanged, as clip-client's `profile` expects."""
         full = [document for document in docs if document.uri or document.content is not None]
         await self._answer(wire.ANY, full, parameters)
 
     @bound(wire.INDEX)
     async def encode_new(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
-        """Encode the documents that have no embedding yet, on their way to the indexer."""
+        """Encode documents without an embedding before the indexer stores them."""
         await self._answer_parts(wire.INDEX, docs, parameters)
 
     @bound(wire.SEARCH)
     async def encode_queries(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
-        """Encode the queries that have no embedding yet, on their way to the indexer."""
+        """Encode queries without an embedding before the indexer searches with them."""
         await self._answer_parts(wire.SEARCH, docs, parameters)
 
     @bound(wire.RANK)
     async def rank(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
-        """Encode documents and their matches; sort the matches of those that have all their embeddings now."""
+        """Encode documents and their matches, then sort the matches of each fully encoded document."""
         parts = [part for document in docs for part in (document, *document.matches)]
-        await self._answer(wire.RANK, parts, parameters, model_id=model_before(docs))
+        await self._answer(wire.RANK, parts, parameters, model_id=previous_model(docs))
         await asyncio.to_thread(rank, docs, self.tower == TEXT)
 
     async def _answer_parts(self, endpoint: str, docs: DocumentArray, parameters: dict[str, Any]) -> None:
-        """Encode what has no embedding yet; of documents of several parts, the parts.
+        """Encode documents without an embedding. If a document has parts, encode its parts.
 
-        Where the room before has encoded a part, its model is used, whatever has been promoted since.
+        If the previous room has encoded parts, their model is used, even after a promotion in between.
         """
         missing = [document for document in docs if document.embedding is None]
         whole = [document for document in missing if parts_of(document)[0] is document]
         parts = [part for document in missing for part in parts_of(document) if part is not document]
-        before = {part.tags.get(ARTIFACT_TAG) for part in parts if part.embedding is not None}
+        models = {part.tags.get(ARTIFACT_TAG) for part in parts if part.embedding is not None}
         waiting = [part for part in parts if part.embedding is None]
         await asyncio.gather(
             self._answer(endpoint, whole, parameters, INDEXER_PARAMETERS),
-            self._answer(endpoint, waiting, parameters, INDEXER_PARAMETERS, before.pop() if len(before) == 1 else None),
+            self._answer(endpoint, waiting, parameters, INDEXER_PARAMETERS, models.pop() if len(models) == 1 else None),
         )
 
     async def _answer(
@@ -166,11 +135,11 @@ class EncoderRoom(Room):
         """Encode the documents of this room's kind.
 
         Args:
-            endpoint: for metrics and log.
-            docs: of any kind.
-            parameters: as they came; what is wrong with them is the error of each document.
-            names: parameters that another room reads.
-            model_id: the model to use, whatever the parameters name.
+            endpoint: name for the metrics and the log.
+            docs: documents of any kind.
+            parameters: parameters of the request, unchecked. A wrong parameter is the error of each document.
+            names: parameters of other rooms.
+            model_id: model that overrides the parameters.
         """
 
         async def find_runner() -> Runner:
@@ -179,23 +148,23 @@ class EncoderRoom(Room):
             reference = model_id or _reference(given)
             follows = reference == LIVE and endpoint in (wire.INDEX, wire.SEARCH)
             if follows and await asyncio.to_thread(self.shared_workspace.artifact_of, SEARCHED) is not None:
-                reference = SEARCHED  # what the index has vectors of
-            # what is indexed is for the model that searches from now on, so it waits for that one
+                reference = SEARCHED  # the model of the index
+            # new documents are for the promoted model, so they wait until it is loaded
             return await self._models.get(reference, current=endpoint == wire.INDEX)
 
         mine = [document for document in docs if is_text(document) == (self.tower == TEXT)]
         if mine:
             await self._answerer.encode(endpoint, mine, find_runner)
-        if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer keeps images, and sends none back
+        if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer stores images and returns none
             for document in mine:
                 document.pop("blob", "tensor")
 
 
 def _reference(given: Parameters) -> str:
-    """Return the model that a request names, by our word for it or by clip-client's.
+    """Return the model that a request names by `artifact`, or by clip-client's `model_name`; `live` by default.
 
     Raises:
-        InvalidInput: two models, or one that is no string.
+        InvalidInput: two different models, or a name that is not a string.
     """
     named = {given.text(name) for name in ("artifact", "model_name") if given.get(name) is not None}
     if len(named) > 1:

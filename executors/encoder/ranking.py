@@ -1,7 +1,7 @@
-"""`/rank` as clip-as-service has it: a document's matches, sorted by the softmax of their cosines with it.
+"""Ranks the matches of a document for `/rank`, as clip-as-service does: by the softmax of cosine similarities.
 
-A text with images needs both encoder rooms, in whichever order. The first leaves the id of its model on the document,
-so that the second uses the same one, and ranks. What the caller sent as embeddings is never used.
+A text with images needs both encoder rooms, in either order. The first room tags the document with the id of its
+model. The second room uses the same model, and ranks. Embeddings in the request are never used.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from finetuner.documents.images import is_text
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
 
 SCORE, COSINE = "clip_score", "clip_score_cosine"
-LOGIT_SCALE = 100.0  # that of clip-server, for every model
-BEFORE_TAG = "finetuner_rank"  # on its way between two rooms, the model that the first has used; '' where it failed
+LOGIT_SCALE = 100.0  # as in clip-server, for every model
+PREVIOUS_TAG = "finetuner_rank"  # between two rooms: model id of the first, or '' if it failed
 
 
-def model_before(documents: Iterable[Document]) -> str | None:
-    """Return the id of the model that the room before used for a request, None where there was no such room."""
-    return next((str(document.tags[BEFORE_TAG]) for document in documents if document.tags.get(BEFORE_TAG)), None)
+def previous_model(documents: Iterable[Document]) -> str | None:
+    """Return the id of the model that the previous room used for a request, or None without such a room."""
+    return next((str(document.tags[PREVIOUS_TAG]) for document in documents if document.tags.get(PREVIOUS_TAG)), None)
 
 
 def rank(documents: Iterable[Document], reads_texts: bool) -> None:
-    """Sort the matches of those documents for which this is the last room.
+    """Sort the matches of the documents that no further room encodes.
 
-    `clip_score` of a match is the softmax over the document's matches of `LOGIT_SCALE` times the cosine, 0 to 1;
+    `clip_score` of a match is the softmax over the document's matches of `LOGIT_SCALE` times the cosine, 0 to 1.
     `clip_score_cosine` is the cosine, -1 to 1. Matches with an error come last and have no score.
 
     Args:
-        documents: with matches, encoded as far as this room encodes; changed in place. One without matches gets the
-            error tag.
-        reads_texts: whether this room encodes texts; otherwise it encodes everything else.
+        documents: documents with matches, after this room has encoded its kind; changed in place. A document without
+            matches gets the error tag.
+        reads_texts: whether this room encodes texts; otherwise it encodes all other documents.
     """
     for document in documents:
         parts = (document, *document.matches)
         kinds = {is_text(part) for part in parts}
         if reads_texts not in kinds:
             continue
-        if len(kinds) == 2 and BEFORE_TAG not in document.tags:
+        if len(kinds) == 2 and PREVIOUS_TAG not in document.tags:
             mine = (part for part in parts if is_text(part) == reads_texts)
-            document.tags[BEFORE_TAG] = next(filter(None, (part.tags.get(ARTIFACT_TAG) for part in mine)), "")
+            document.tags[PREVIOUS_TAG] = next(filter(None, (part.tags.get(ARTIFACT_TAG) for part in mine)), "")
             continue
-        document.tags.pop(BEFORE_TAG, None)
+        document.tags.pop(PREVIOUS_TAG, None)
         _rank(document)
 
 
@@ -69,6 +69,6 @@ def _rank(document: Document) -> None:
         for match, cosine, weight in zip(good, cosines, weights / weights.sum(), strict=True):
             match.scores[SCORE].value, match.scores[SCORE].op_name = float(weight), "softmax"
             match.scores[COSINE].value, match.scores[COSINE].op_name = float(cosine), "cosine"
-            match.embedding = None  # as clip-server does: it has served
+            match.embedding = None  # as clip-server does
         good.sort(key=lambda match: -match.scores[COSINE].value)
     document.matches = good + bad

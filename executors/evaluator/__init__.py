@@ -1,0 +1,1 @@
+"""The evaluator room, which scores models on datasets; imports executors.room and finetuner."""

@@ -1,14 +1,17 @@
-"""The evaluator room: scores any artifact or backbone on a named dataset."""
+"""The evaluator room: scores an artifact or backbone on a dataset of pairs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from docarray import DocumentArray
 
 from executors.room.room import Room, control
+from executors.room.settings import RoomSettings
 from finetuner.artifacts.registry import LIVE, Models
 from finetuner.contract import wire
+from finetuner.contract.checks import text
 from finetuner.contract.parameters import Parameters
 from finetuner.documents.pairs import read_pairs
 from finetuner.evaluation.pairs import LIMIT, evaluate_pairs
@@ -18,22 +21,39 @@ from finetuner.models.onednn import prefer_onednn
 from finetuner.workspace.datasets import Datasets
 
 
-class Evaluator(Room):
-    """Scores models.
+@dataclass(frozen=True)
+class EvaluatorSettings(RoomSettings):
+    """Settings of the evaluator.
 
-    Args:
-        device: torch's name of a device.
-        kwargs: of `Room`.
+    Raises:
+        InvalidInput: a value that is not allowed.
     """
 
-    def __init__(self, device: str = "cpu", **kwargs: Any) -> None:
+    device: str = "cpu"
+    """Device by torch's name."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        text("device", self.device)
+
+
+class Evaluator(Room):
+    """Scores models on datasets of pairs.
+
+    Args:
+        kwargs: the settings, and Jina's own arguments.
+    """
+
+    settings: EvaluatorSettings
+
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._models = Models(self.shared_workspace, device=device, capacity=1)
+        self._models = Models(self.shared_workspace, device=self.settings.device, capacity=1)
         self._datasets = Datasets(self.shared_workspace)
 
     @control(wire.EVALUATE, "model", "data", "limit")
     def evaluate(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return {'model', 'data', 'documents', 'metrics'} of an artifact id, alias or backbone on a dataset.
+        """Return {'model', 'data', 'documents', 'metrics'} of `model`, an artifact id, alias or backbone, on `data`.
 
         `limit` is the k of the nine metrics, 1 to 1000.
         """

@@ -1,0 +1,1 @@
+"""FinetunerExecutor, one artifact in any Flow; imports executors.encoder, executors.room and finetuner."""

@@ -1,4 +1,4 @@
-"""How many CPU threads a model may use, and why it is sometimes one."""
+"""Sets the number of CPU threads that torch computes with."""
 
 from __future__ import annotations
 
@@ -7,46 +7,24 @@ import sys
 
 from finetuner.exceptions import InvalidInput
 
-MOST = 1024
 
+def set_threads(threads: int | None, operations: int | None) -> bool:
+    """Set torch's threads; None leaves a number to torch.
 
-def set_threads(*, omp: int | None, intra_op: int | None, inter_op: int | None, is_onnx: bool) -> str:
-    """Tell torch how many threads to use; None leaves a number to torch.
-
-    A process that was forked after torch had been imported uses one: the threads of torch's OpenMP are not forked
-    with it, and the first computation that wants them waits for ever.
+    A process forked from one that has imported torch computes with one thread. The threads of OpenMP are not forked,
+    and the first computation that needs them would wait forever.
 
     Args:
-        omp: OpenMP threads of one operation.
-        intra_op: the same, by torch's own name; both may be given where they are equal.
-        inter_op: operations at a time.
-        is_onnx: whether the model runs in ONNX Runtime, which has threads of its own.
+        threads: CPU threads of one operation.
+        operations: operations that run at a time.
 
     Returns:
-        What the log should say, '' for nothing.
+        Whether the process computes with one thread because it was forked.
 
     Raises:
-        InvalidInput: a number that is none or cannot be, or two that differ.
+        InvalidInput: more than one thread in such a process.
     """
-    given = {"omp_num_threads": omp, "intra_op_num_threads": intra_op, "inter_op_num_threads": inter_op}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name, value in given.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
-            raise InvalidInput(f"{name} must be 1 to {MOST}. Got {value!r}. Leave it out for torch's own choice.")
-    if is_onnx:
-        if given:
-            raise InvalidInput(
-                f"{', '.join(given)} must be left out with is_onnx: ONNX Runtime has threads of its own. "
-                f"Got {', '.join(str(value) for value in given.values())}."
-            )
-        return ""
-    if omp is not None and intra_op is not None and omp != intra_op:
-        raise InvalidInput(
-            f"omp_num_threads and intra_op_num_threads must be equal: both are the threads of one operation. "
-            f"Got {omp} and {intra_op}. Leave one out."
-        )
     forked = _forked_with_torch()
-    threads = omp or intra_op
     if forked and threads not in (None, 1):
         raise InvalidInput(
             f"omp_num_threads must be 1 in a process forked from one that uses torch. Got {threads}. "
@@ -56,9 +34,9 @@ def set_threads(*, omp: int | None, intra_op: int | None, inter_op: int | None, 
 
     if forked or threads:
         torch.set_num_threads(threads or 1)
-    if inter_op is not None and inter_op != torch.get_num_interop_threads():
-        torch.set_num_interop_threads(inter_op)  # once in a process, and before torch computes anything
-    return "" if not forked else "one CPU thread: this process was forked from one that uses torch"
+    if operations is not None and operations != torch.get_num_interop_threads():
+        torch.set_num_interop_threads(operations)  # torch allows it once, before its first computation
+    return forked
 
 
 def _forked_with_torch() -> bool:

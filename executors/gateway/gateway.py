@@ -14,10 +14,9 @@ from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.servers.http import FastAPIBaseServer
 
 from executors.room.collector import freeze_modules
-from executors.room.drain import DRAIN_SECONDS, stop_taking
+from executors.room.drain import DRAIN_SECONDS, drain
 from executors.room.lifeline import end_with_parent
-from executors.room.room import refuse_unknown
-from finetuner.contract.checks import number
+from executors.room.settings import default_settings, read_settings
 from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.workspace.folder import Workspace
@@ -25,8 +24,8 @@ from finetuner.workspace.folder import Workspace
 from .access.access import Access
 from .access.grpc_check import GrpcCheck
 from .flow.handler import Handler
-from .flow.health import TIMEOUT
 from .http_app import build_app
+from .settings import GatewaySettings
 
 # Jina's default is no limit.
 MESSAGE_LIMITS = {
@@ -36,10 +35,10 @@ MESSAGE_LIMITS = {
 
 
 # What Jina adds to a gateway's `uses_with`.
-JINAS = (
+JINAS = {
     "title", "description", "no_debug_endpoints", "no_crud_endpoints", "expose_endpoints", "expose_graphql_endpoint",
     "cors",
-)  # fmt: skip
+}  # fmt: skip
 ROOMS_PORT = 2  # among the ports: after gRPC and HTTP
 
 
@@ -49,36 +48,30 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
     Of its ports, a third one is for the rooms: gRPC on loopback without TLS, whose certificate is for another name.
 
     Args:
-        token: an admin's, which callers send as `authorization: token <t>`; by default $FINETUNER_TOKEN.
-        workspace_url: folder (or file:// URL) that all rooms of a Flow share, with the tokens and the audit log.
-            Without one there is neither.
-        rate_limit: requests a second that each token may send, and twice as many at once; 0 for no limit.
-        health_timeout: seconds that an encoder has to answer `GET /healthz`.
+        kwargs: the settings, and Jina's own arguments.
 
     Raises:
         InvalidInput: a value that cannot be, and an address that other machines reach while there is no token.
     """
 
-    def __init__(
-        self,
-        token: str | None = None,
-        workspace_url: str | None = None,
-        rate_limit: float = 0,
-        health_timeout: float = TIMEOUT,
-        **kwargs: Any,
-    ) -> None:
+    settings: GatewaySettings
+
+    def __init__(self, **kwargs: Any) -> None:
+        given = {name: kwargs.pop(name) for name in default_settings(type(self)).keys() & kwargs.keys()}
         super().__init__(**kwargs)
-        refuse_unknown(type(self), self.runtime_args.uses_with or {}, JINAS)
+        asked = (self.runtime_args.uses_with or {}) | given
+        self.settings = read_settings(type(self), {name: asked[name] for name in asked.keys() - JINAS})
         end_with_parent()
         freeze_modules()
+        settings = self.settings
         self._request_handler.access = Access(
-            token if token is not None else os.environ.get(TOKEN) or None,
-            None if workspace_url is None else Workspace(workspace_url).root,
-            number("rate_limit", rate_limit, 0, 1e6),
+            settings.token if settings.token is not None else os.environ.get(TOKEN) or None,
+            None if settings.workspace_url is None else Workspace(settings.workspace_url).root,
+            float(settings.rate_limit),
             self.runtime_args.host,
         )
         self.servers = [
-            HttpSide(health_timeout, **server)
+            HttpSide(settings.health_timeout, **server)
             if server["runtime_args"]["protocol"] == ProtocolType.HTTP
             else GrpcSide(**(_for_rooms(server) if place == ROOMS_PORT else server))
             for place, server in enumerate(self._server_kwargs)
@@ -116,7 +109,7 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
 
     async def shutdown(self) -> None:
         """Finish what is under way; the way to the rooms is the gateway's to close."""
-        await stop_taking(self)
+        await drain(self)
 
 
 class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed

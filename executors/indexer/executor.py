@@ -52,34 +52,19 @@ PAYLOAD = ("blob", "tensor", "chunks", "embedding")
 
 
 class Indexer(Room):
-    """Stores documents with embeddings and searches them.
+    """Stores documents with embeddings and searches them. The index is in `index/` of the workspace.
 
     Args:
-        workspace_url: folder (or file:// URL) that all rooms of a Flow share; the index is in its `index/`.
-        index: of `IndexSettings`, and so are quantise, encoder, backbone, reindex_share, reindex_tolerance and
-            min_free_mb.
-        kwargs: of `Room`.
+        kwargs: the settings, and Jina's own arguments.
 
     Raises:
         InvalidInput: an invalid setting, or another process has this workspace's index open.
     """
 
-    def __init__(
-        self,
-        workspace_url: str = "workspace",
-        index: str = IndexSettings.index,
-        quantise: bool = IndexSettings.quantise,
-        encoder: str = IndexSettings.encoder,
-        backbone: str = IndexSettings.backbone,
-        reindex_share: float = IndexSettings.reindex_share,
-        reindex_tolerance: float = IndexSettings.reindex_tolerance,
-        min_free_mb: int = IndexSettings.min_free_mb,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(workspace_url, **kwargs)
-        self._settings = IndexSettings(
-            index, quantise, encoder, backbone, reindex_share, reindex_tolerance, min_free_mb
-        )
+    settings: IndexSettings
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._live = Live(self.shared_workspace)
         self._open()
         self._indexed = Counter(
@@ -92,7 +77,7 @@ class Indexer(Room):
         self._show_counts()
 
     def _open(self) -> None:
-        settings, log = self._settings, self.logger.warning
+        settings, log = self.settings, self.logger.warning
         encoders = settings.encoders(self.shared_workspace.root)
         self._index = Index(
             self.shared_workspace.index,
@@ -223,9 +208,9 @@ class Indexer(Room):
     @control(INDEX_RESTORE, "name")
     def restore(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
         """Replace the index by a backup. `live` searches the artifact it searched when the backup was made."""
-        if self._settings.index != EDGE:
+        if self.settings.index != EDGE:
             raise InvalidInput(
-                f"`index` must be {EDGE!r} to restore a backup. Got {self._settings.index!r}. Set it back."
+                f"`index` must be {EDGE!r} to restore a backup. Got {self.settings.index!r}. Set it back."
             )
         manifest = stage_restore(self.shared_workspace.root / BACKUPS, parameters["name"], self.shared_workspace.index)
         self._close_index()
@@ -238,9 +223,9 @@ class Indexer(Room):
     @control(INDEX_MOVE, "url")
     def move(self, parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
         """Copy the vectors to the Qdrant server at `url`, compare both sides, then search there."""
-        settings = replace(self._settings, index=checked_url("url", parameters["url"]))
+        settings = replace(self.settings, index=checked_url("url", parameters["url"]))
         copied = copy_to_engine(self._index, settings.engine())
-        self._settings = settings
+        self.settings = settings
         self._close_index()
         self._open()
         return {"index": settings.index, "vectors": copied}
@@ -266,7 +251,7 @@ class Indexer(Room):
     def _means_live(self, reference: object) -> bool:
         """Return whether `reference`, which the encoders have checked, is the artifact that `live` searches."""
         meant = self.shared_workspace.artifact_of(str(reference)) or reference
-        return reference == LIVE or meant == (self._live.searched or self._live.promoted or self._settings.backbone)
+        return reference == LIVE or meant == (self._live.searched or self._live.promoted or self.settings.backbone)
 
     def _artifact(self, reference: str) -> str:
         """Return the artifact of a reference's collection; for `live`, the searched one."""

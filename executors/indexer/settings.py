@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from executors.indexer.engines.edge import EdgeEngine
 from executors.indexer.engines.engine import Engine
 from executors.indexer.retrieval.encoders import Encoders, NoEncoders
+from executors.room.settings import RoomSettings
 from finetuner.contract.checks import flag, number, text, whole
 from finetuner.contract.environment import TOKEN
 from finetuner.exceptions import InvalidInput
@@ -20,7 +21,7 @@ EDGE = "edge"
 
 
 @dataclass(frozen=True)
-class IndexSettings:
+class IndexSettings(RoomSettings):
     """Storage of the vectors, and the pace of a re-index.
 
     Raises:
@@ -43,6 +44,7 @@ class IndexSettings:
     """Free MiB that a write needs, 0 to 1,000,000."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         flag("quantise", self.quantise)
         text("encoder", self.encoder)
         find_backbone(self.backbone)

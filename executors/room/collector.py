@@ -1,4 +1,4 @@
-"""Documents that are done leave the memory soon."""
+"""Makes Python's garbage collector free answered documents soon."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import gc
 
 
 def freeze_modules() -> None:
-    """Take what is loaded now out of Python's collector. For a process that is a room and nothing else.
+    """Exclude all objects that exist now from garbage collection. Only for a process that serves one room.
 
-    A DocArray document refers to itself, so that only the collector frees it, with the 10 MB that somebody put into
-    it. Old objects are looked through when a quarter as many have come: beside half a million of Jina's and torch's
-    that is seldom, beside none of them it is often, and quick.
+    A DocArray document refers to itself, so only the collector frees it, with its content of up to 10 MB. A full
+    collection waits until the number of new objects reaches a quarter of the old ones. Beside half a million objects
+    of Jina and torch that happens seldom. Without them it happens often and takes little time.
 
-    Nothing is collected first: a room may be forked from any process, and freeing what gRPC had left there was seen
-    never to end.
+    Nothing is collected first. A room may be forked from any process, and freeing gRPC's objects of that process was
+    seen to hang.
     """
     gc.freeze()

@@ -1,4 +1,4 @@
-"""No room outlives the Flow that it belongs to."""
+"""Ends a room with the Flow that it belongs to."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import threading
 
 
 def end_with_parent() -> None:
-    """End this process with the one that started the Flow, also where that one is killed and can tell nobody.
+    """End this process when the process that started the Flow ends, even if that process is killed.
 
-    Left alone, Jina's gateway keeps its ports and a core busy, and rooms keep their locks. A room that was started
-    by itself, as in Kubernetes, has no such parent, and nothing happens.
+    Otherwise Jina's gateway would keep its ports and a busy core, and rooms would keep their locks. A room that was
+    started alone, as in Kubernetes, has no such parent, and the call does nothing.
     """
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -1,6 +1,6 @@
-"""Jina's messages: none is read by pickle, whatever door it came by, and none is written only to know its size.
+"""Refuses pickles in Jina's messages, and counts the bytes of a message without serializing it.
 
-Documents that come as `docs_bytes` would be unpickled, which runs the sender's code.
+Jina unpickles documents that arrive as `docs_bytes`, which runs the sender's code.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from functools import cache
 from typing import Any
 
 import grpc
-from jina.serve.runtimes.worker.request_handling import WorkerRequestHandler
-from jina.types.mixin import ProtoTypeMixin
 from jina.types.request.data import DataRequest
 
+from executors.room.jina_internals import ProcessData, replace_nbytes, wrap_process_data
 from finetuner.exceptions import InvalidInput
 
 
 def refuse_pickle(request: DataRequest) -> None:
-    """Refuse a request whose documents came as a pickle.
+    """Refuse a request whose documents are a pickle.
 
     Raises:
-        InvalidInput: it is one.
+        InvalidInput: the documents are in `docs_bytes`.
     """
     if request.proto_with_data.data.WhichOneof("documents") == "docs_bytes":
         raise InvalidInput(
@@ -31,10 +30,15 @@ def refuse_pickle(request: DataRequest) -> None:
 
 @cache
 def guard_room() -> None:
-    """Refuse pickles in the room that Jina serves in this process: its port may be open to more than the gateway."""
-    answer = WorkerRequestHandler.process_data
+    """Refuse pickles in the room that Jina serves in this process.
 
-    async def checked(handler: WorkerRequestHandler, requests: list[DataRequest], context: Any, **options: Any) -> Any:
+    The gateway refuses them as well, but the room's port may be open to others.
+    """
+    wrap_process_data(_checked)
+
+
+def _checked(answer: ProcessData) -> ProcessData:
+    async def checked(handler: Any, requests: list[DataRequest], context: Any, **options: Any) -> DataRequest:
         try:
             for request in requests:
                 refuse_pickle(request)
@@ -42,9 +46,10 @@ def guard_room() -> None:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return await answer(handler, requests, context, **options)
 
-    WorkerRequestHandler.process_data = checked
+    return checked
 
 
-def weigh_unwritten() -> None:
-    """Let Jina count the bytes of each message, for its metrics, without writing it once more."""
-    ProtoTypeMixin.nbytes = property(lambda message: message.proto.ByteSize())
+@cache
+def count_without_serializing() -> None:
+    """Let Jina's metrics read the size of a message without serializing the message again."""
+    replace_nbytes(lambda message: int(message.proto.ByteSize()))

@@ -1,0 +1,1 @@
+"""The text encoder room; imports executors.encoder, executors.room and finetuner."""

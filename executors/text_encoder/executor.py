@@ -1,4 +1,4 @@
-"""The CLIP text encoder room."""
+"""The text encoder room."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from finetuner.models.clip import TEXT
 
 
 class TextEncoder(EncoderRoom):
-    """Documents with text -> embeddings of the text tower; other documents pass through."""
+    """Sets the embeddings of documents with text, by the text tower. Other documents stay unchanged."""
 
     tower = TEXT

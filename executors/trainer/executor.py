@@ -35,6 +35,7 @@ from .hooks.tracker_checks import check_loggers
 from .resume import require_same
 from .run_folder import RunFolder
 from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
+from .settings import TrainerSettings
 from .supervisor import Supervisor
 
 LOG_BYTES = 256 * 1024
@@ -45,18 +46,15 @@ KINDS = {
 
 
 class Trainer(Room):
-    """Records runs, carries them out one after the other, and keeps what they read and make.
+    """Records runs, trains them one after the other, and keeps their datasets and artifacts.
 
     Args:
-        threads: CPU threads of a training process; 0 leaves it to torch.
-        checkpoint_seconds: between two checkpoints of a run, beside those at the end of each epoch.
-        image_cache_gb: GB of decoded images that stay for later runs, the least recently used go first; 0 is none.
-        kwargs: of `Room`.
+        kwargs: the settings, and Jina's own arguments.
     """
 
-    def __init__(
-        self, threads: int = 0, checkpoint_seconds: float = 600, image_cache_gb: float = 20, **kwargs: Any
-    ) -> None:
+    settings: TrainerSettings
+
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._store = RunStore(URL.create("sqlite", database=str(self.shared_workspace.runs_database)))
         self._datasets = Datasets(self.shared_workspace)
@@ -64,7 +62,11 @@ class Trainer(Room):
         self._supervisor = Supervisor(
             self.shared_workspace,
             self._store,
-            {"threads": threads, "checkpoint_seconds": checkpoint_seconds, "image_cache_gb": image_cache_gb},
+            {
+                "threads": self.settings.threads,
+                "checkpoint_seconds": self.settings.checkpoint_seconds,
+                "image_cache_gb": self.settings.image_cache_gb,
+            },
         )
         self._uploads = ArtifactUploads(self.shared_workspace, self._store)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)

@@ -1,0 +1,1 @@
+"""The vision encoder room; imports executors.encoder, executors.room and finetuner."""

@@ -7,9 +7,9 @@ from finetuner.models.clip import VISION
 
 
 class VisionEncoder(EncoderRoom):
-    """Documents with blob, tensor or uri -> embeddings of the vision tower; texts pass through.
+    """Sets the embeddings of documents with blob, tensor or uri, by the vision tower. Texts stay unchanged.
 
-    A document with no content at all gets its error here.
+    A document without any content gets its error here.
     """
 
     tower = VISION

@@ -1,4 +1,4 @@
-"""Two encoder rooms on one workspace with one tuned artifact, and the models themselves to compare with."""
+"""Two encoder rooms on one workspace with a tuned artifact, and the models to compare them with."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def workspace(
     tmp_path_factory: pytest.TempPathFactory, publish_tuned: Callable[[Workspace, str, int], None]
 ) -> Workspace:
     """A workspace with the artifact TUNED, for tests that promote nothing."""
-    place = Workspace(tmp_path_factory.mktemp("workspace"))
-    publish_tuned(place, TUNED, 0)
-    place.aliases.set("candidate", {"artifact": TUNED})
-    return place
+    folder = Workspace(tmp_path_factory.mktemp("workspace"))
+    publish_tuned(folder, TUNED, 0)
+    folder.aliases.set("candidate", {"artifact": TUNED})
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Documents of several parts on their way to the index: each room encodes its parts, both with one model."""
+"""Documents of several parts before indexing: each room encodes its parts, and both use one model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/rank of both rooms, in either order, with one model; bad input stays on its own document."""
+"""`/rank` of both rooms, in either order, with one model. An error stays on its own document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from docarray import Document, DocumentArray
 
 from executors.encoder.encoder_room import EncoderRoom
-from executors.encoder.ranking import BEFORE_TAG, COSINE, SCORE
+from executors.encoder.ranking import COSINE, PREVIOUS_TAG, SCORE
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
@@ -25,12 +25,12 @@ TEXTS = ["a red dress", "a blue shirt", "shoes"]
 
 
 def rank(rooms: Sequence[EncoderRoom], documents: list[Document], between: Callable[[], object] = int) -> DocumentArray:
-    """Send documents through the rooms; `between` happens after the first."""
+    """Send documents through the rooms. `between` runs after the first room."""
     found = DocumentArray(documents)
     asyncio.run(rooms[0].rank(docs=found, parameters={}))
     between()
     for room in rooms[1:]:
-        found = DocumentArray.from_protobuf(found.to_protobuf())  # as it travels
+        found = DocumentArray.from_protobuf(found.to_protobuf())  # as between two processes
         asyncio.run(room.rank(docs=found, parameters={}))
     return found
 
@@ -59,7 +59,7 @@ def test_the_order_of_the_rooms_makes_no_difference(
         found = [match.scores[COSINE].value for match in document.matches]
         np.testing.assert_allclose(found, expected[order], atol=1e-5)
         assert sum(match.scores[SCORE].value for match in document.matches) == pytest.approx(1)
-        assert BEFORE_TAG not in document.tags
+        assert PREVIOUS_TAG not in document.tags
 
 
 def test_a_promotion_between_the_rooms_mixes_no_models(

@@ -1,4 +1,4 @@
-"""/evaluate of backbones, artifacts and aliases on named data."""
+"""`/evaluate` of backbones, artifacts and aliases on datasets."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_limit_is_the_k_of_the_nine_metrics(room: Evaluator, clip_mini: Clip, pa
     assert metrics["clip-text-to-clip-vision_hit_at_k"] <= metrics["text_to_image_recall_at_5"]
 
 
-def test_there_are_nine_metrics_the_textbooks_and_recalls_both_ways_for_each_language(room: Evaluator) -> None:
+def test_metrics_are_the_nine_the_textbook_ones_and_recalls_both_ways_for_each_language(room: Evaluator) -> None:
     metrics = ask(room, data="test")["metrics"]
     assert sum(name.startswith("clip-text-to-clip-vision_") for name in metrics) == 9 + 3
     assert sum(name.startswith("clip-text-to-clip-vision_textbook_") for name in metrics) == 3

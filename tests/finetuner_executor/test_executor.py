@@ -1,4 +1,4 @@
-"""/encode of one artifact against the models themselves; every parameter has an effect or is refused."""
+"""`/encode` of one artifact, compared with the models themselves. Every setting has an effect or is refused."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def test_a_bad_document_carries_its_error(both: FinetunerExecutor, bad: dict[str
     assert message in str(error_of(found[1]))
 
 
-def test_private_addresses_are_for_the_operator_to_allow(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_addresses_are_read_if_the_operator_allows_it(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unreachable = Document(uri="http://127.0.0.1:9/a.jpg")
     allowed = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-vision", private_uris=True)
     assert "must be reachable" in str(error_of(encoded(allowed, unreachable)[0]))
@@ -95,7 +97,7 @@ def test_private_addresses_are_for_the_operator_to_allow(clip_folder: Path, monk
     assert "must be reachable" in str(error_of(encoded(allowed, unreachable)[0]))
 
 
-def test_a_fault_of_the_model_is_on_every_document(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_model_is_on_every_document(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     executor = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-text")
 
     def fail(*_: Any, **__: Any) -> None:
@@ -106,7 +108,7 @@ def test_a_fault_of_the_model_is_on_every_document(clip_folder: Path, monkeypatc
     assert {type(error_of(document)) for document in found} == {FinetunerServerError}
 
 
-def test_batch_size_is_the_documents_of_a_pass(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_size_bounds_the_documents_of_a_forward_pass(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     executor = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-text", batch_size=2)
     passes, run = [], executor._runners[0].run
 
@@ -119,7 +121,7 @@ def test_batch_size_is_the_documents_of_a_pass(clip_folder: Path, monkeypatch: p
     assert passes == [2, 1]
 
 
-def test_the_log_has_the_level_asked_for(clip_folder: Path) -> None:
+def test_the_log_has_the_requested_level(clip_folder: Path) -> None:
     executor = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-text", logging_level="ERROR")
     assert executor.logger.logger.level == logging.ERROR
 
@@ -138,10 +140,13 @@ def test_the_log_has_the_level_asked_for(clip_folder: Path) -> None:
         ({"logging_level": "LOUD"}, InvalidInput, "one of DEBUG"),
         ({"omp_num_threads": 0}, InvalidInput, "omp_num_threads must be 1 to"),
         ({"inter_op_num_threads": "two"}, InvalidInput, "inter_op_num_threads must be 1 to"),
-        ({"omp_num_threads": 1, "intra_op_num_threads": 2}, InvalidInput, "must be equal"),
+        ({"omp_num_threads": 1, "intra_op_num_threads": 2}, InvalidInput, "must be equal.* Got 1 and 2"),
+        ({"artifact": 12345}, InvalidInput, "artifact must be a string. Got 12345"),
+        ({"private_uris": "no"}, InvalidInput, "private_uris must be True or False. Got 'no'"),
+        ({"artefact": "a"}, InvalidInput, "uses_with of FinetunerExecutor must be of artifact, .*Got artefact"),
     ],
 )
-def test_wrong_parameters_are_refused_at_the_start(
+def test_wrong_settings_are_refused_at_the_start(
     options: dict[str, Any], error: type[Exception], message: str, clip_folder: Path, unused_port: int
 ) -> None:
     given = {"artifact": str(clip_folder), "host": f"127.0.0.1:{unused_port}", **options}
@@ -152,7 +157,7 @@ def test_wrong_parameters_are_refused_at_the_start(
 THREADS = """
 import sys
 from executors.finetuner_executor.threads import set_threads
-set_threads({arguments}, is_onnx=False)
+set_threads({arguments})
 import torch
 print(torch.get_num_threads(), torch.get_num_interop_threads())
 """
@@ -160,7 +165,7 @@ print(torch.get_num_threads(), torch.get_num_interop_threads())
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [("omp=3, intra_op=None, inter_op=2", "3 2"), ("omp=None, intra_op=4, inter_op=None", "4 ")],
+    [("threads=3, operations=2", "3 2"), ("threads=4, operations=None", "4 ")],
 )
 def test_threads(arguments: str, expected: str) -> None:
     code = THREADS.format(arguments=arguments)
@@ -172,12 +177,12 @@ FORKED = """
 import multiprocessing, torch
 from executors.finetuner_executor.threads import set_threads
 torch.set_num_threads(2)
-(torch.randn(500, 500) @ torch.randn(500, 500)).sum()  # starts OpenMP's threads, which no fork has
+(torch.randn(500, 500) @ torch.randn(500, 500)).sum()  # starts OpenMP's threads, which a fork does not copy
 def room():
-    print(set_threads(omp=None, intra_op=None, inter_op=None, is_onnx=False))
+    print(set_threads(None, None))
     print(torch.softmax(torch.randn(2000, 2000), 1).sum().item() > 0, torch.get_num_threads())
     try:
-        set_threads(omp=2, intra_op=None, inter_op=None, is_onnx=False)
+        set_threads(2, None)
     except Exception as error:
         print(error, flush=True)
 process = multiprocessing.get_context("fork").Process(target=room)
@@ -189,11 +194,11 @@ process.kill()
 
 def test_a_process_forked_from_one_with_torch_computes_with_one_thread() -> None:
     found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=250)
-    note, computed, refused = found.stdout.splitlines()
-    assert note.startswith("one CPU thread")
+    forked, computed, refused = found.stdout.splitlines()
+    assert forked == "True"
     assert computed == "True 1"
     assert "JINA_MP_START_METHOD=spawn" in refused
 
 
-def test_nothing_asked_leaves_torch_alone() -> None:
-    assert set_threads(omp=None, intra_op=None, inter_op=None, is_onnx=False) == ""
+def test_without_a_number_torch_keeps_its_own() -> None:
+    assert set_threads(None, None) is False

@@ -1,4 +1,4 @@
-"""The name on Jina's hub leads to our executor, once the script has logged in."""
+"""After login, the name on Jina's hub resolves to our executor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("forkable")
 
 @pytest.fixture(autouse=True)
 def logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `login` does, as far as names go; the environment is as before afterwards."""
+    """Map the names as `login` does, and restore the environment after the test."""
     monkeypatch.setenv(LOGGED_IN, "")
     map_names(Connection(HOST))
 
@@ -51,11 +51,11 @@ def test_every_form_of_the_name(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["jinaai://finetuner/Other", "jinaai://else/FinetunerExecutor", "BaseExecutor", str(CONFIG)]
 )
-def test_other_names_are_jinas(name: str) -> None:
+def test_other_names_stay_unchanged(name: str) -> None:
     assert uses_of(name) == name
 
 
-def test_without_login_jina_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_login_jina_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(LOGGED_IN)
     assert uses_of(NAMES[0]) == NAMES[0]
     assert uses_of(NAMES[1]) == f"docker {NAMES[1]}"
@@ -68,7 +68,7 @@ def test_a_second_login_adds_nothing() -> None:
     assert flow_of(None, None).host == "grpc://127.0.0.1:10"
 
 
-def test_a_wheel_without_executors_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_wheel_without_executors_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub_executor, "CONFIG", tmp_path / "config.yml")
     with pytest.raises(InvalidInput, match="the wheel holds the client, not the executors"):
         Flow().add(uses=NAMES[0])
@@ -129,7 +129,7 @@ if __name__ == "__main__":
 """
 
 
-def test_rooms_that_are_spawned(clip_folder: Path, tmp_path: Path) -> None:
+def test_spawned_rooms(clip_folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SPAWNED)
     environment = {**os.environ, "JINA_MP_START_METHOD": "spawn"}

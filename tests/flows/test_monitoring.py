@@ -15,8 +15,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from executors.encoder.lane.metrics import LaneMetrics
-from executors.encoder.lane.served_models import ServedModels, ServedSettings
-from executors.encoder.lane.settings import LaneSettings
+from executors.encoder.lane.served_models import ServedModels
+from executors.encoder.lane.settings import LaneSettings, ServedSettings
 from executors.gateway.access.metrics import GatewayMetrics
 from executors.gateway.flow.failures import outcome
 from executors.indexer.executor import Indexer

@@ -1,4 +1,4 @@
-"""What every room has: metrics that move, parameters that are read or refused, errors that are answered."""
+"""Base of every room: answers, checked parameters, errors, metrics and the workspace."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_an_answer_is_one_json_document(desk: Desk) -> None:
     assert desk.answer.__doc__ == "Answer a question."
 
 
-def test_a_setting_that_the_room_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"uses_with of Desk must be of workspace_url\. Got workspaces\."):
         Desk(workspace_url=str(tmp_path), workspaces="elsewhere")
 
 
-def test_documents_are_sent_as_they_are(desk: Desk) -> None:
+def test_documents_are_sent_unchanged(desk: Desk) -> None:
     docs = DocumentArray([Document(text="a"), Document(text="b")])
     assert desk.answer(docs=docs, parameters={"question": "documents"}) == docs
     assert len(desk.answer(docs=DocumentArray(), parameters={"question": "documents"})) == 0
@@ -79,7 +79,7 @@ def test_a_wrong_parameter_is_refused(parameters: dict[str, Any], message: str, 
     assert requests_of(desk, "error") == 1
 
 
-def test_an_error_of_ours_is_answered_and_not_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_expected_error_is_answered_and_not_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(RunNotFound, match="^no such run$"):
         read_reply(desk.answer(parameters={"question": "ours"})[0])
     assert caplog.text == ""
@@ -95,7 +95,7 @@ def test_an_error_of_ours_is_answered_and_not_logged(desk: Desk, caplog: pytest.
 def test_an_unexpected_error_becomes_the_servers_with_a_traceback_in_the_log(
     question: str, message: str, desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logger = desk.logger.logger  # Jina's own, which tells its parents nothing
+    logger = desk.logger.logger  # Jina's logger does not propagate
     logger.addHandler(caplog.handler)
     try:
         (answer,) = desk.answer(parameters={"question": question})
@@ -108,7 +108,7 @@ def test_an_unexpected_error_becomes_the_servers_with_a_traceback_in_the_log(
     assert record.exc_info is not None
     assert "Traceback" in caplog.text
     assert "/answer failed" in caplog.text
-    assert read_reply(desk.answer()[0])["times"] == 1, "the room goes on"
+    assert read_reply(desk.answer()[0])["times"] == 1, "the room still answers"
 
 
 def test_the_metrics_move_with_each_request(desk: Desk) -> None:
@@ -124,7 +124,7 @@ def test_the_metrics_move_with_each_request(desk: Desk) -> None:
     assert 'finetuner_request_seconds_count{endpoint="/answer"} 4.0' in text
 
 
-def test_metrics_go_to_jinas_registry_where_there_is_one(tmp_path: Path) -> None:
+def test_metrics_go_to_jinas_registry_if_there_is_one(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     desk = Desk(workspace_url=str(tmp_path), runtime_args={"metrics_registry": registry, "name": "desk"})
     desk.answer()
@@ -144,7 +144,7 @@ def test_an_error_leaves_no_embedding(desk: Desk) -> None:
     assert answer.embedding is None
 
 
-def test_only_a_room_that_jina_serves_takes_what_is_loaded_out_of_the_collector(tmp_path: Path) -> None:
+def test_only_a_served_room_excludes_loaded_objects_from_collection(tmp_path: Path) -> None:
     assert gc.get_freeze_count() == 0
     Room(workspace_url=str(tmp_path))
     assert gc.get_freeze_count() == 0
@@ -155,7 +155,7 @@ def test_only_a_room_that_jina_serves_takes_what_is_loaded_out_of_the_collector(
         gc.unfreeze()
 
 
-def test_what_the_forking_process_left_is_never_freed_in_a_room() -> None:
+def test_a_room_never_frees_garbage_of_the_process_that_forked_it() -> None:
     parent = os.getpid()
 
     class Left:

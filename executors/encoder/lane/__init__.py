@@ -1,0 +1,1 @@
+"""Queue, batches and models that turn documents into embeddings; imports executors.room and finetuner."""

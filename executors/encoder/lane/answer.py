@@ -1,4 +1,4 @@
-"""A request's documents through a lane: each gets its vector with the model's id, or its error."""
+"""Writes the results of a lane into documents: an embedding with the model's id, or an error."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Answerer:
-    """Writes what a lane finds into the documents, and counts it.
+    """Encodes the documents of a request with a lane, writes the results into them, and counts them.
 
     Args:
-        executor: whose endpoints these are.
-        lane: of that executor.
-        metrics: counts.
+        executor: executor that serves the endpoints.
+        lane: lane of that executor.
+        metrics: metrics of that lane.
     """
 
     def __init__(self, executor: MeasuredExecutor, lane: Lane, metrics: LaneMetrics) -> None:
@@ -35,9 +35,9 @@ class Answerer:
         """Set `embedding`, (dim,) float32, and the `finetuner_artifact` tag, or the `finetuner_error` tag.
 
         Args:
-            endpoint: for the metrics and the log.
-            documents: all for the runner's tower; the error tag of an earlier attempt is taken off.
-            find_runner: may have to load the model; where it raises, that is the error of each document.
+            endpoint: name for the metrics and the log.
+            documents: documents for the runner's tower. The error tag of an earlier attempt is removed.
+            find_runner: returns the model, once it is loaded. Its exception is the error of each document.
         """
         found: list[Runner] = []
 
@@ -65,7 +65,7 @@ class Answerer:
         for document, result in zip(documents, results, strict=True):
             document.tags.pop(ERROR_TAG, None)
             if isinstance(result, Exception):
-                if id(result) not in reasons:  # one failure of many documents is one line of the log
+                if id(result) not in reasons:  # one failure of many documents is one line in the log
                     reasons[id(result)] = self._executor.failed(endpoint, result)
                 mark_error(document, reasons[id(result)])
                 self._metrics.refused(reasons[id(result)])

@@ -1,7 +1,7 @@
-"""Documents to vectors across requests: bounded queue -> decoding threads -> micro-batches -> one inference thread.
+"""Encodes documents of many requests: bounded queue -> decoding threads -> micro-batches -> one inference thread.
 
-Requests take turns, document by document, at both stages: a single image passes a request of hundreds. A batch never
-mixes models. Texts are put together by length, since a batch costs what its longest text costs.
+Requests take turns, document by document, at both stages, so a single image overtakes a request of hundreds. A batch
+never mixes models. Texts are sorted by length, since the longest text sets the cost of a batch.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from .runner import Runner
 
-READY_BATCHES = 4  # so many batches are prepared ahead; more would only fill the memory
-SORTED_BATCHES = 4  # so many batches of texts are sorted by length together
-PREPARING_SECONDS = 0.25  # a batch that is not full waits so long for documents that are being prepared
-CLOSE_SECONDS = 2.0  # for what the threads are doing; one that fetches may take longer, and does no harm
+READY_BATCHES = 4  # batches prepared ahead; more would only fill the memory
+SORTED_BATCHES = 4  # batches of texts sorted by length together
+PREPARING_SECONDS = 0.25  # wait of a partial batch for documents in preparation
+CLOSE_SECONDS = 2.0  # wait for the threads; a fetching thread may take longer, without harm
 
 FindRunner = Callable[[], Awaitable["Runner"]]
 
@@ -38,9 +38,9 @@ class Lane:
     """A lane and its threads, until `close`.
 
     Args:
-        settings: sizes and times.
-        read_uri: fetches images.
-        metrics: counts and times.
+        settings: queue, batches and threads.
+        read_uri: function that fetches an image.
+        metrics: metrics of this lane.
     """
 
     def __init__(self, settings: LaneSettings, read_uri: UriReader, metrics: LaneMetrics) -> None:
@@ -60,16 +60,16 @@ class Lane:
             thread.start()
 
     async def encode(self, documents: Sequence[Document], find_runner: FindRunner) -> list[np.ndarray | Exception]:
-        """Return each document's vector, (dim,) float32 and L2-normalised, or its error, in order.
+        """Return the embedding of each document, (dim,) float32, L2-normalised, or its error, in order.
 
-        Never waits longer than the deadline, whatever hangs.
+        Never waits longer than the deadline, even if a thread hangs.
 
         Args:
-            documents: all for the runner's tower; not changed.
-            find_runner: may have to load the model.
+            documents: documents for the runner's tower; not changed.
+            find_runner: returns the model, once it is loaded.
 
         Raises:
-            FinetunerError: what `find_runner` raises.
+            FinetunerError: an error of `find_runner`.
         """
         admitted = self._admit(len(documents))
         ticket = Ticket(documents[:admitted])
@@ -92,17 +92,17 @@ class Lane:
         return results + [full] * (len(documents) - admitted)
 
     def close(self) -> None:
-        """End the threads; what is waiting gets no answer."""
+        """Stop the threads. Waiting documents get no result."""
         with self._lock:
             self._closed = True
             for condition in (self._fetchable, self._preparable, self._batchable):
                 condition.notify_all()
         deadline = time.monotonic() + CLOSE_SECONDS
-        for thread in self._threads:  # one that is inside torch when Python ends would abort the process
+        for thread in self._threads:  # a thread inside torch at Python's exit would abort the process
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _admit(self, documents: int) -> int:
-        """Take as many places as there are, and return their number."""
+        """Admit as many documents as the queue has room for, and return their number."""
         with self._lock:
             admitted = min(documents, self._settings.queue_size - self._waiting)
             self._waiting += admitted
@@ -119,7 +119,7 @@ class Lane:
             self._preparable.notify(len(self._to_prepare))
 
     def _drop(self, ticket: Ticket) -> None:
-        """Forget a ticket: what is left of it is not computed any more."""
+        """Remove a ticket. Its remaining documents are not computed."""
         with self._lock:
             for turns in (self._to_fetch, self._to_prepare, self._ready):
                 turns.drop(ticket)
@@ -128,7 +128,7 @@ class Lane:
             self._preparable.notify_all()
 
     def _finish(self, entry: Entry, result: np.ndarray | Exception) -> None:
-        """Note a document's result; the last one answers the request."""
+        """Store a document's result. The last result completes the request."""
         ticket = entry.ticket
         with self._lock:
             if ticket.closed:
@@ -142,7 +142,7 @@ class Lane:
             ticket.done.set_result(None)
 
     def _fetch(self) -> None:
-        """Fetch images, until the lane is closed."""
+        """Fetch images until the lane is closed."""
         while True:
             with self._lock:
                 self._fetchable.wait_for(lambda: self._closed or len(self._to_fetch))
@@ -163,7 +163,7 @@ class Lane:
                     self._preparable.notify()
 
     def _prepare(self) -> None:
-        """Turn documents into pixels or tokens, until the lane is closed."""
+        """Turn documents into pixels or tokens until the lane is closed."""
         ahead = READY_BATCHES * self._settings.batch_size
         while True:
             with self._lock:
@@ -189,15 +189,15 @@ class Lane:
         try:
             entry.item = entry.runner.prepare(entry.document, lambda _: entry.blob or b"")
         except FinetunerError as error:
-            return error.with_traceback(None)  # its frames hold the document, in a circle that would be freed late
-        except Exception as error:  # a fault of ours: the log gets it whole
+            return error.with_traceback(None)  # its frames refer to the document in a cycle, which is freed late
+        except Exception as error:  # unexpected: it is logged with its traceback
             return error
         finally:
             self._metrics.decode.observe(time.perf_counter() - started)
         return None
 
     def _infer(self) -> None:
-        """Run batches, until the lane is closed."""
+        """Run batches until the lane is closed."""
         size = self._settings.batch_size
         while entries := self._next_entries():
             runner = entries[0].runner
@@ -208,7 +208,7 @@ class Lane:
                     self._run(runner, batch)
 
     def _next_entries(self) -> list[Entry]:
-        """Wait for a batch, full or as full as it gets in time; of texts several. None when the lane is closed."""
+        """Wait for a batch, full or partial, or for several batches of texts. Return [] once the lane is closed."""
         size = self._settings.batch_size
         with self._lock:
             while not self._closed:
@@ -222,7 +222,7 @@ class Lane:
         return []
 
     def _seconds_to_wait(self, size: int) -> float | None:
-        """Return how long the next batch may still wait to become fuller; None where there is none."""
+        """Return the seconds that the next batch may still wait to fill up, or None without a ready entry."""
         if not len(self._ready):
             return None
         entry = self._ready.next

@@ -1,4 +1,4 @@
-"""What a lane counts and times; each name stands in README.md."""
+"""Prometheus metrics of a lane; flows/README.md lists every name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-MOST_ARTIFACTS = 50  # with a label of their own, so that whoever names artifacts cannot fill the memory
+MOST_ARTIFACTS = 50  # with their own label; callers who name many artifacts cannot fill the memory
 OTHER = "other"
 
 
@@ -14,7 +14,7 @@ class LaneMetrics:
     """The metrics of one lane.
 
     Args:
-        registry: they are registered there, once.
+        registry: registry of the room. It takes the metrics of one lane only.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -29,7 +29,7 @@ class LaneMetrics:
         self.inference = seconds("finetuner_inference_seconds", "A forward pass")
         self.load = seconds("finetuner_model_load_seconds", "Loading a model, warm-up and canary included")
         self.loads = Counter("finetuner_model_loads", "Models loaded, by outcome", ["outcome"], registry=registry)
-        for outcome in ("ok", "error"):  # a counter that starts at 0 shows its first event
+        for outcome in ("ok", "error"):  # a counter must exist at 0 for its first event to show
             self.loads.labels(outcome)
         self.models = Gauge("finetuner_models_loaded", "Models in memory", registry=registry)
         self.model_bytes = Gauge("finetuner_model_bytes", "Their weights", registry=registry)
@@ -40,11 +40,11 @@ class LaneMetrics:
         self._named: set[str] = set()
 
     def answered(self, artifact: str, documents: int) -> None:
-        """Count documents that a model has answered; models past `MOST_ARTIFACTS` are counted together."""
+        """Count documents by their model. Models past `MOST_ARTIFACTS` are counted together."""
         if artifact not in self._named and len(self._named) < MOST_ARTIFACTS:
             self._named.add(artifact)
         self._artifacts.labels(artifact if artifact in self._named else OTHER).inc(documents)
 
     def refused(self, error: Exception) -> None:
-        """Count a document that got `error`."""
+        """Count one document by the class of its error."""
         self._errors.labels(type(error).__name__).inc()

@@ -1,4 +1,4 @@
-"""A loaded model as a lane uses it: a document becomes an item, items become vectors."""
+"""Runs a loaded model for a lane: turns documents into items, and items into embeddings."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Runner:
     """One tower of a model.
 
     Args:
-        model: in memory, on its device.
-        tower: 'clip-text'; anything else takes images.
-        settings: how a pass is computed.
+        model: loaded model, on its device.
+        tower: 'clip-text' for texts; any other value for images.
+        settings: precision, compilation and draft decoding of a forward pass.
 
     Raises:
-        InvalidInput: a precision that the device does not have.
+        InvalidInput: a precision that the device does not support.
     """
 
     def __init__(self, model: Clip | ImageModel | OnnxModel, tower: str, settings: EngineSettings) -> None:
@@ -79,22 +79,22 @@ class Runner:
         return torch.from_numpy(np.ascontiguousarray(pixels))
 
     def length(self, item: Any) -> int:
-        """Return the number of tokens without padding, which repeats at the end; of an image 0."""
+        """Return the number of tokens without the padding at the end, or 0 for an image."""
         if not self.reads_texts:
             return 0
         tokens = item.numpy()
         return int((tokens != tokens[-1]).nonzero()[0].max(initial=-1)) + 2
 
     def run(self, items: Sequence[Any]) -> np.ndarray:
-        """Return (items, dim) float32, L2-normalised, in one pass."""
+        """Return embeddings, (items, dim) float32, L2-normalised, from one forward pass."""
         with self._precision():
             return self._encode(items, batch_size=len(items))
 
     def check(self) -> None:
-        """Warm up, and encode a canary: a text, or a grey ramp.
+        """Warm up by encoding a canary: a text, or a grey ramp.
 
         Raises:
-            FinetunerServerError: no vector of the right size and length 1.
+            FinetunerServerError: the embedding has the wrong size, or its norm is not 1.
         """
         ramp = np.linspace(0, 255, 32, dtype=np.uint8)
         canary = Document(text="a canary") if self.reads_texts else Document(tensor=np.tile(ramp, (32, 1)))
@@ -107,7 +107,7 @@ class Runner:
 
 
 def _with_precision(model: Clip | ImageModel, tower: str, name: str) -> Callable[[], AbstractContextManager[Any]]:
-    """Bring a model to a precision, in place; return what a pass runs in."""
+    """Convert a model to a precision in place. Return the factory of the context for each forward pass."""
     if name == "fp32":
         return nullcontext
     import torch
@@ -122,11 +122,11 @@ def _with_precision(model: Clip | ImageModel, tower: str, name: str) -> Callable
             raise InvalidInput(f"precision must be fp32 on {torch.cuda.get_device_name()}. Got bf16, which it lacks.")
     else:
         multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        has_bf16 = kind == "cpu" and multiplies and isinstance(visual, VisionTransformer)  # the others gain nothing
+        has_bf16 = kind == "cpu" and multiplies and isinstance(visual, VisionTransformer)  # others are not faster
     if name == "auto" and not has_bf16:
         return nullcontext
     if kind == "cpu" and isinstance(visual, VisionTransformer):
-        # Autocast keeps attention from its fast path, and without it bf16 takes four times as long.
+        # Autocast would disable the fast path of attention, and bf16 would take four times as long.
         convert_weights_to_lp(visual, torch.bfloat16)
         visual.register_forward_pre_hook(lambda _, pixels: (pixels[0].to(torch.bfloat16),))
         return nullcontext

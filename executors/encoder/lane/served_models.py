@@ -1,7 +1,7 @@
-"""The models that a room serves: loaded beside the old ones, tried, and only then used.
+"""Keeps the models of a room in memory: loads a new model beside the old ones, checks it, and then switches.
 
-Whoever names an id waits for that model. Whoever names an alias is answered by the model that the alias meant before
-until the new one is ready; where the new one is damaged, that one goes on.
+A request by id waits for that model. A request by alias gets the previous model of the alias until the new one is
+ready. If the new one is damaged, the previous one keeps answering.
 """
 
 from __future__ import annotations
@@ -16,62 +16,38 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
 from finetuner.artifacts.registry import LIVE
-from finetuner.contract.checks import number, whole
 from finetuner.exceptions import FinetunerError
 
 from .metrics import LaneMetrics
 from .runner import Runner
+from .settings import ServedSettings
 
-LOOK_SECONDS = 0.2  # how often aliases are looked at
-RETRY_SECONDS = 10.0  # until a model that could not be loaded is tried again
+LOOK_SECONDS = 0.2  # between two checks of the aliases
+RETRY_SECONDS = 10.0  # before a model that failed to load is tried again
 WATCHED_ALIASES = 16
-
-
-@dataclass(frozen=True)
-class ServedSettings:
-    """What stays loaded, and how long a promotion may take.
-
-    Raises:
-        InvalidInput: when made with a value that is not allowed.
-    """
-
-    models: int = 2
-    """How many stay loaded, 1 to 100; while one is loaded there is one more."""
-    models_mb: int = 0
-    """MiB that their weights may take together, the last used one always stays; 0 sets no bound."""
-    switch_wait: float = 1.0
-    """Seconds that requests by alias wait for a newly promoted model before the one before it answers, 0 to 60."""
-    switch_limit: float = 60.0
-    """Seconds that it answers for the new one at most, 0 to 3600; then requests wait."""
-
-    def __post_init__(self) -> None:
-        whole("models", self.models, 1, 100)
-        whole("models_mb", self.models_mb, 0, 10_000_000)
-        number("switch_wait", self.switch_wait, 0, 60)
-        number("switch_limit", self.switch_limit, 0, 3600)
 
 
 @dataclass
 class _Alias:
-    """What an alias means."""
+    """An alias, its target, and the model that answers for it."""
 
     answering: Runner | None = None
-    """Its model of the last request or look."""
+    """Loaded model that answered last."""
     target: str = ""
-    """The model id that it points to now."""
+    """Model id that the alias points to."""
     since: float = 0.0
-    """When it was seen to point there."""
+    """Time of the first check that saw this target, by `time.monotonic`."""
 
 
 class ServedModels:
-    """Loads models in a thread of its own and keeps the last used ones, until `close`.
+    """Loads models in a separate thread and keeps the last used ones, until `close`.
 
     Args:
-        resolve: an artifact id, alias or backbone -> the model id that it means now.
-        load: a model id -> that model, on its device.
-        settings: as above.
-        metrics: counts and times.
-        log: told what could not be loaded.
+        resolve: function from an artifact id, alias or backbone to its current model id.
+        load: function from a model id to the model, on its device.
+        settings: number of models, and duration of a promotion.
+        metrics: metrics of the lane.
+        log: function that gets a message about each model that failed to load.
     """
 
     def __init__(
@@ -96,33 +72,33 @@ class ServedModels:
         self._closed = Event()
         metrics.models.set_function(lambda: len(self._loaded))
         metrics.model_bytes.set_function(lambda: sum(runner.bytes for runner in list(self._loaded.values())))
-        with suppress(FinetunerError):  # in the log; up all the same, so that another artifact can be promoted
-            self._choose(LIVE)[0].result()  # the first request finds it loaded
+        with suppress(FinetunerError):  # it is logged; the room starts, so another artifact can be promoted
+            self._choose(LIVE)[0].result()  # before the first request
         self._watcher = Thread(target=self._watch, name="alias-watcher", daemon=True)
         self._watcher.start()
 
     async def get(self, reference: str = LIVE, *, current: bool = False) -> Runner:
-        """Return the model that a reference means now.
+        """Return the current model of a reference.
 
         Args:
-            reference: an artifact id, alias or backbone.
-            current: wait for what an alias points to, even where the model before it could answer.
+            reference: artifact id, alias or backbone.
+            current: whether to wait for the model that an alias points to, even if the previous model could answer.
 
         Raises:
             ArtifactNotFound, CorruptedArtifact, KeysMismatchError, NoSuchModel
         """
-        wanted, before, patience = await asyncio.to_thread(self._choose, reference)
-        if before is None or (current and not wanted.done()):
+        wanted, previous, patience = await asyncio.to_thread(self._choose, reference)
+        if previous is None or (current and not wanted.done()):
             patience = None
         waiting = asyncio.wrap_future(wanted)
         waiting.add_done_callback(_seen)
         try:
             async with asyncio.timeout(patience):
-                return await asyncio.shield(waiting)  # the load goes on, whoever gives up waiting
+                return await asyncio.shield(waiting)  # a caller that stops waiting does not stop the load
         except Exception:
-            if before is None:
+            if previous is None:
                 raise
-            return before
+            return previous
 
     @property
     def loaded(self) -> list[str]:
@@ -130,7 +106,7 @@ class ServedModels:
         return list(self._loaded)
 
     def close(self) -> None:
-        """Load nothing more."""
+        """Stop loading, and forget all models."""
         self._closed.set()
         self._loader.shutdown(wait=False, cancel_futures=True)
         with self._lock:
@@ -138,7 +114,7 @@ class ServedModels:
             self._aliases.clear()
 
     def _choose(self, reference: str) -> tuple[Future[Runner], Runner | None, float | None]:
-        """Return the model wanted, the one that may answer until then, and the seconds to wait for the former."""
+        """Return the requested model, the model that may answer until it is loaded, and the seconds to wait for it."""
         model_id = self._resolve(reference)
         with self._lock:
             wanted = self._wanted(model_id)
@@ -156,7 +132,7 @@ class ServedModels:
             return wanted, None, None
 
     def _wanted(self, model_id: str) -> Future[Runner]:
-        """Return the model that is loaded, that is being loaded, or whose loading starts here."""
+        """Return a model that is loaded or loading, or start to load it. The caller holds the lock."""
         if model_id in self._loaded:
             self._loaded.move_to_end(model_id)
             found: Future[Runner] = Future()
@@ -196,7 +172,7 @@ class ServedModels:
         return runner
 
     def _evict(self) -> None:
-        """Let go of models past the bounds, least recently used first; requests in flight finish on theirs."""
+        """Drop models past the bounds, least recently used first. Requests in progress keep theirs."""
         most = self._settings.models_mb * 2**20
         while len(self._loaded) > 1 and (
             len(self._loaded) > self._settings.models
@@ -208,17 +184,15 @@ class ServedModels:
                     alias.answering = None
 
     def _watch(self) -> None:
-        """Load what is promoted before somebody asks for it, until `close`."""
+        """Load promoted models before the first request for them, until `close`."""
         while not self._closed.wait(LOOK_SECONDS):
             for reference, alias in list(self._aliases.items()):
-                with suppress(
-                    FinetunerError, OSError, RuntimeError
-                ):  # an alias that is gone; the loader that is closed
+                with suppress(FinetunerError, OSError, RuntimeError):  # a deleted alias; a closed loader
                     if self._resolve(reference) != alias.target:
                         self._choose(reference)
 
 
 def _seen(waiting: asyncio.Future[Runner]) -> None:
-    """Take a failure that nobody waits for any more; it is in the log."""
+    """Retrieve an exception that no caller waits for; it is logged already."""
     if not waiting.cancelled():
         waiting.exception()

@@ -1,4 +1,4 @@
-"""One request on its way through a lane, and the order in which several take turns."""
+"""Requests in a lane, and the order in which they take turns."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Ticket:
-    """The documents that one request has in the lane; `done` ends when each has its vector or its error.
+    """The documents of one request in the lane. `done` completes once each has its embedding or its error.
 
     Args:
-        documents: admitted.
+        documents: the admitted documents.
     """
 
     def __init__(self, documents: Sequence[Document]) -> None:
@@ -36,22 +36,22 @@ class Entry:
 
     ticket: Ticket
     position: int
-    """In the ticket."""
+    """Index in the ticket."""
     runner: Runner
-    """That will encode it."""
+    """Model that encodes the document."""
     document: Document
     blob: bytes | None = None
-    """The image, where it was fetched by URI."""
+    """Content of the image, if it was fetched by URI."""
     item: Any = None
-    """What the runner has made of the document: pixels or tokens."""
+    """Pixels or tokens that the runner prepared."""
     since: float = field(default_factory=time.perf_counter)
-    """When it was admitted."""
+    """Time of admission, by `time.perf_counter`."""
     ready: float = 0.0
-    """When it was prepared."""
+    """Time of preparation, likewise."""
 
 
 class Turns:
-    """Entries in the order of their tickets' turns: each ticket in turn gives one. Guarded by its user's lock."""
+    """A round-robin queue of entries: each ticket in turn gives one. The caller holds the lock."""
 
     def __init__(self) -> None:
         self._lines: OrderedDict[Ticket, deque[Entry]] = OrderedDict()
@@ -61,12 +61,12 @@ class Turns:
         return self._counts.total()
 
     def count(self, runner: Runner) -> int:
-        """Return how many entries are for this runner."""
+        """Return the number of entries for a runner."""
         return self._counts[runner]
 
     @property
     def next(self) -> Entry:
-        """The entry whose turn it is; there must be one."""
+        """The entry whose turn it is. The queue must not be empty."""
         return next(iter(self._lines.values()))[0]
 
     def put(self, entry: Entry) -> None:
@@ -75,7 +75,7 @@ class Turns:
         self._counts[entry.runner] += 1
 
     def take(self, most: int) -> list[Entry]:
-        """Remove up to `most` entries, all for the runner whose turn it is, one a ticket and turn."""
+        """Remove up to `most` entries of the runner whose turn it is, one per ticket and turn."""
         taken: list[Entry] = []
         runner = self.next.runner
         tickets = deque(ticket for ticket, line in self._lines.items() if line[0].runner is runner)

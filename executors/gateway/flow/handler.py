@@ -16,7 +16,7 @@ from jina.proto import jina_pb2
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
 
-from executors.room.messages import refuse_pickle, weigh_unwritten
+from executors.room.messages import count_without_serializing, refuse_pickle
 from finetuner.contract.environment import HTTP_PORT
 from finetuner.exceptions import FinetunerError
 
@@ -39,7 +39,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
 
     def __init__(self, *, args: Any, metrics_registry: Any = None, **kwargs: Any) -> None:
         super().__init__(args=args, metrics_registry=metrics_registry, **kwargs)
-        weigh_unwritten()
+        count_without_serializing()
         self.metrics = GatewayMetrics(metrics_registry)
         self._asked_at = -math.inf
 

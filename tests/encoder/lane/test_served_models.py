@@ -1,4 +1,4 @@
-"""Models that change under load: loaded beside the old ones, tried, switched; damaged ones are refused."""
+"""Models that change under load: they are loaded beside the old ones, checked and switched, or refused."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def ask(room: EncoderRoom, endpoint: str = "encode", **parameters: Any) -> Docum
     return docs[0]
 
 
-def promote(place: Workspace, artifact_id: str) -> None:
-    place.aliases.set("live", {"artifact": artifact_id})
+def promote(workspace: Workspace, artifact_id: str) -> None:
+    workspace.aliases.set("live", {"artifact": artifact_id})
 
 
 @pytest.fixture
 def two(own_workspace: Workspace, publish_tuned: Publish) -> Workspace:
-    """A workspace with two artifacts, the first live."""
+    """A workspace with two artifacts. `live` points to the first."""
     for number, artifact_id in enumerate((FIRST, SECOND)):
         publish_tuned(own_workspace, artifact_id, number)
     promote(own_workspace, FIRST)
@@ -50,7 +50,7 @@ def two(own_workspace: Workspace, publish_tuned: Publish) -> Workspace:
 
 
 class SlowLoad:
-    """Keeps loading of one model waiting until `go` is set."""
+    """Delays the loading of one model until `go` is set."""
 
     def __init__(self, patch: pytest.MonkeyPatch, slow: str) -> None:
         self.go, self.begun, load = threading.Event(), threading.Event(), Models.load
@@ -94,7 +94,7 @@ def test_fifty_promotes_under_load_fail_no_request(start: Start, two: Workspace)
         np.testing.assert_allclose(document.embedding, expected[document.tags[ARTIFACT_TAG]], atol=1e-5)
 
 
-def test_while_a_promoted_model_loads_the_one_before_answers(
+def test_while_a_promoted_model_loads_the_previous_one_answers(
     start: Start, two: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = SlowLoad(monkeypatch, SECOND)
@@ -130,14 +130,14 @@ def test_past_the_limit_requests_wait_for_the_promoted_model(
     assert ask(room).tags[ARTIFACT_TAG] == SECOND
 
 
-def test_a_promoted_model_is_loaded_before_anybody_asks(start: Start, two: Workspace) -> None:
+def test_a_promoted_model_is_loaded_before_the_first_request(start: Start, two: Workspace) -> None:
     room = start(TextEncoder, two)
     promote(two, SECOND)
     wait_until(lambda: room._models.loaded == [FIRST, SECOND], "the promoted model")
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "models/clip-text/weights.safetensors", "metrics.yml"])
-def test_a_damaged_promoted_model_leaves_the_one_before_in_place(name: str, start: Start, two: Workspace) -> None:
+def test_after_a_damaged_promotion_the_previous_model_answers(name: str, start: Start, two: Workspace) -> None:
     room = start(TextEncoder, two)
     logged: list[str] = []
     room.logger.error = lambda message, **_: logged.append(message)
@@ -187,7 +187,7 @@ def test_the_last_used_models_stay_within_their_number_and_bytes(
     assert tiny._models.loaded == [SECOND], "one always stays"
 
 
-def test_every_byte_of_a_manifest_counts(two: Workspace) -> None:
+def test_every_changed_byte_of_a_manifest_is_detected(two: Workspace) -> None:
     path = two.artifacts / FIRST / MANIFEST
     good = path.read_bytes()
     assert verify_artifact(path.parent).artifact_id == FIRST

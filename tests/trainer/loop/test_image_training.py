@@ -118,7 +118,7 @@ def test_the_loss_falls(small: ImageData, name: str) -> None:
     assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
 
 
-def test_the_first_loss_is_that_of_the_model_before(small: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_loss_is_that_of_the_previous_model(small: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "augment", lambda images, *_, **__: images)
     reports, _ = tuned(small, batch_size=16)
     model = load_image_backbone(RANDOM)

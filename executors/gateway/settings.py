@@ -1,0 +1,32 @@
+"""The settings of the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetuner.contract.checks import number
+
+from .flow.health import TIMEOUT
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """Access and health.
+
+    Raises:
+        InvalidInput: a value that is not allowed.
+    """
+
+    token: str | None = None
+    """An admin's token, which callers send as `authorization: token <t>`. None takes $FINETUNER_TOKEN."""
+    workspace_url: str | None = None
+    """Folder, or file:// URL, that all rooms of a Flow share. It holds the tokens and the audit log.
+
+    None keeps neither."""
+    rate_limit: float = 0
+    """Requests per second of each token, 0 to 1e6, and twice as many at once. 0 sets no limit."""
+    health_timeout: float = TIMEOUT
+    """Seconds that an encoder has to answer `GET /healthz`."""
+
+    def __post_init__(self) -> None:
+        number("rate_limit", self.rate_limit, 0, 1e6)

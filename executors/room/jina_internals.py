@@ -1,0 +1,118 @@
+"""Every use that rooms make of Jina's private parts: each function replaces or satisfies one of them, and says why.
+
+The behaviour itself is in `drain`, `messages` and `room`; here is only the seam. `tests/room/test_jina_internals.py`
+has a test for each, which fails when another version of Jina changes the part or no longer needs the change.
+
+Other folders keep their own, since they are needed where this module must not be imported, or subclass Jina's servers:
+
+| seam | part of Jina | tests |
+|---|---|---|
+| `finetuner/flow/room_process.py` | `pods.run`, `start_http_server`: metrics on one address | `tests/client/flow` |
+| `finetuner/api/hub_executor.py` | `Deployment.__init__`: the hub's name of our executor | `tests/client/api` |
+| `executors/gateway/gateway.py` | the servers that `CompositeBaseServer` makes | `tests/gateway` |
+| `executors/gateway/flow/handler.py` | `GatewayRequestHandler` and the graph of rooms | `tests/gateway` |
+| `executors/gateway/flow/rooms.py` | the pool of connections to replicas | `tests/gateway` |
+
+The tests of each are in `test_jina_internals.py` of that folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Any
+
+from jina import Executor
+from jina.serve.runtimes.servers import BaseServer
+from jina.serve.runtimes.servers.grpc import GRPCServer
+from jina.serve.runtimes.worker.request_handling import WorkerRequestHandler
+from jina.types.mixin import ProtoTypeMixin
+from jina.types.request.data import DataRequest
+
+ProcessData = Callable[..., Awaitable[DataRequest]]
+
+EXECUTOR_ARGUMENTS = frozenset(signature(Executor).parameters) - {"kwargs"}
+"""Names that Jina passes to an executor's constructor beside `uses_with`."""
+
+
+def is_served(executor: Any) -> bool:
+    """Return whether Jina serves this executor in this process; otherwise a script or a test has made it.
+
+    Jina passes a `shard_id` in `runtime_args` to the executors that it serves.
+    """
+    return hasattr(executor.runtime_args, "shard_id")
+
+
+def name_settings(room: type[Any], defaults: Mapping[str, Any]) -> None:
+    """Name the settings in the signature of a room's constructor.
+
+    Jina's YAML parser logs a warning about each name in `uses_with` that no constructor's signature has. Ours take
+    `**kwargs`.
+
+    Args:
+        room: the class, while it is being made.
+        defaults: of each setting, by name.
+    """
+    if "__init__" not in vars(room):
+        inherited = room.__init__
+
+        @wraps(inherited)
+        def construct(self: Any, **kwargs: Any) -> None:
+            inherited(self, **kwargs)
+
+        room.__init__ = construct
+    settings = [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in defaults.items()]
+    first, last = Parameter("self", Parameter.POSITIONAL_OR_KEYWORD), Parameter("kwargs", Parameter.VAR_KEYWORD)
+    room.__init__.__signature__ = Signature([first, *settings, last])
+
+
+def hide_annotations(method: Callable[..., Any]) -> None:
+    """Remove the type hints of a method before it is bound to an endpoint.
+
+    Jina takes them for schemas of DocArray v2, and warns that it cannot read strings.
+    """
+    method.__annotations__.clear()
+
+
+def replace_shutdown(shutdown: Callable[[GRPCServer], Awaitable[None]]) -> None:
+    """Replace the way that gRPC servers of this process shut down.
+
+    Jina closes the executor while requests are in progress, and then breaks their connections.
+    """
+    own = wraps(GRPCServer.shutdown)(shutdown)
+    GRPCServer.shutdown = own
+
+
+async def stop_server(server: GRPCServer, seconds: float) -> None:
+    """Shut a gRPC server down, but for its request handler.
+
+    Args:
+        server: after `setup_server`.
+        seconds: for requests in progress; later ones are canceled.
+    """
+    await BaseServer.shutdown(server)
+    await server.health_servicer.enter_graceful_shutdown()
+    await server.server.stop(seconds)
+
+
+async def close_handler(server: GRPCServer) -> None:
+    """Close the executor behind a server."""
+    await server._request_handler.close()
+
+
+def wrap_process_data(wrap: Callable[[ProcessData], ProcessData]) -> None:
+    """Wrap the method that answers each request of a room in this process.
+
+    Jina has no hook before it reads the documents of a request, and it reads `docs_bytes` with pickle.
+    """
+    answer = WorkerRequestHandler.process_data
+    WorkerRequestHandler.process_data = wraps(answer)(wrap(answer))
+
+
+def replace_nbytes(count: Callable[[ProtoTypeMixin], int]) -> None:
+    """Replace the size of a message, which Jina's metrics ask for.
+
+    Jina serializes the whole message to count its bytes.
+    """
+    ProtoTypeMixin.nbytes = property(wraps(ProtoTypeMixin.nbytes.fget)(count))

@@ -1,0 +1,30 @@
+"""The settings of the trainer room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from executors.room.settings import RoomSettings
+from finetuner.contract.checks import number, whole
+
+
+@dataclass(frozen=True)
+class TrainerSettings(RoomSettings):
+    """Settings of the training processes.
+
+    Raises:
+        InvalidInput: a value that is not allowed.
+    """
+
+    threads: int = 0
+    """CPU threads of a training process, 0 to 1024. 0 leaves the number to torch."""
+    checkpoint_seconds: float = 600
+    """Seconds between two checkpoints of a run, 0 to 1e9. Each epoch ends with a checkpoint as well."""
+    image_cache_gb: float = 20
+    """GB of decoded images that stay for later runs, 0 to 1e6. The least recently used go first. 0 keeps none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("threads", self.threads, 0, 1024)
+        number("checkpoint_seconds", self.checkpoint_seconds, 0, 1e9)
+        number("image_cache_gb", self.image_cache_gb, 0, 1e6)

@@ -1,0 +1,122 @@
+"""Engines, precisions and the decoding of large JPEGs: the embeddings stay nearly the same."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from docarray import Document, DocumentArray
+from PIL import Image
+
+from executors.encoder.lane.runner import Runner
+from executors.encoder.lane.settings import EngineSettings
+from executors.text_encoder.executor import TextEncoder
+from executors.vision_encoder.executor import VisionEncoder
+from finetuner.contract.wire import error_of
+from finetuner.documents.images import decode
+from finetuner.exceptions import ArtifactNotFound
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import TEXT, VISION, Clip
+from finetuner.models.clip_files import load_backbone
+from finetuner.onnx.model import OnnxModel
+from finetuner.workspace.folder import Workspace
+from tests.encoder.conftest import TUNED, Start
+from tests.encoder.lane.gate import TEXTS, send, texts
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"precision": "auto"},
+        {"precision": "bf16"},
+        {"engine": "onnx", "session_options": {"allow_spinning": False}},
+        {"engine": "onnx", "precision": "int8"},
+    ],
+    ids=str,
+)
+def test_every_engine_gives_nearly_the_same_vectors(
+    engine: dict[str, str], start: Start, workspace: Workspace, clip_mini: Clip
+) -> None:
+    found = asyncio.run(send(start(TextEncoder, workspace, **engine), texts(TEXTS)))
+    assert (found.embeddings * clip_mini.encode_texts(TEXTS)).sum(axis=1).min() > 0.999
+
+
+def test_bf16_images_are_nearly_the_same(
+    start: Start, workspace: Workspace, clip_mini: Clip, images: list[bytes]
+) -> None:
+    docs = DocumentArray([Document(blob=blob) for blob in images])
+    asyncio.run(send(start(VisionEncoder, workspace, precision="bf16"), docs))
+    expected = clip_mini.encode_images([decode(blob) for blob in images])
+    assert (docs.embeddings * expected).sum(axis=1).min() > 0.999
+
+
+def test_threads_and_options_reach_onnx_runtime(
+    start: Start, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[Any] = []
+    made = OnnxModel.__init__
+
+    def remember(model: OnnxModel, session: Any, *rest: Any) -> None:
+        sessions.append(session)
+        made(model, session, *rest)
+
+    monkeypatch.setattr(OnnxModel, "__init__", remember)
+    start(TextEncoder, workspace, engine="onnx", threads=1, session_options={"graph_optimization_level": "extended"})
+    found = sessions[-1].get_session_options()
+    assert found.intra_op_num_threads == 1
+    assert found.graph_optimization_level.name == "ORT_ENABLE_EXTENDED"
+
+
+def test_an_artifact_without_int8_files_is_refused(start: Start, workspace: Workspace) -> None:
+    room = start(TextEncoder, workspace, engine="onnx", precision="int8")
+    documents = texts(["a red dress"])
+    asyncio.run(room.encode(documents, {"artifact": TUNED}))
+    error = error_of(documents[0])
+    assert type(error) is ArtifactNotFound
+    assert "model-int8.onnx for precision int8" in str(error)
+
+
+def test_draft_decodes_large_jpegs_coarsely_and_small_ones_exactly(
+    start: Start, workspace: Workspace, clip_mini: Clip, images: list[bytes]
+) -> None:
+    enlarged = [decode(blob).resize((1000, 750), Image.Resampling.BICUBIC) for blob in images]
+    blobs = [*images]
+    for image in enlarged:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=90)
+        blobs.append(file.getvalue())
+    docs = DocumentArray([Document(blob=blob) for blob in blobs])
+    asyncio.run(send(start(VisionEncoder, workspace, draft=4), docs))
+    differences = np.abs(docs.embeddings - clip_mini.encode_images([decode(blob) for blob in blobs])).max(axis=1)
+    assert differences[:6].max() < 1e-5
+    assert 1e-4 < differences[6:].min() < differences[6:].max() < 0.01
+
+
+def test_bf16_is_not_fp32(clip_mini: Clip) -> None:
+    runners = [Runner(clip_mini, TEXT, EngineSettings(precision=precision)) for precision in ("fp32", "bf16")]
+    items = [runners[0].prepare(Document(text=text), bytes) for text in TEXTS]
+    difference = np.abs(runners[0].run(items) - runners[1].run(items)).max()
+    assert 1e-5 < difference < 0.05
+
+
+def test_bf16_of_a_vision_transformer_on_a_cpu_halves_its_weights(clip_mini: Clip, images: list[bytes]) -> None:
+    runners = [
+        Runner(load_backbone(find_backbone("clip-mini")), VISION, EngineSettings(precision=precision))
+        for precision in ("fp32", "bf16")
+    ]
+    items = [runners[0].prepare(Document(blob=blob), bytes) for blob in images]
+    difference = np.abs(runners[0].run(items) - runners[1].run(items)).max()
+    assert 1e-5 < difference < 0.05
+    text = sum(value.nbytes for name, value in clip_mini.network.state_dict().items() if "visual." not in name)
+    assert runners[1].bytes - text < 0.55 * (runners[0].bytes - text)
+
+
+def test_compile_reaches_the_tower(clip_mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **_: compiled.append(module))
+    Runner(clip_mini, TEXT, EngineSettings(compile=True))
+    assert compiled == [clip_mini.network.transformer]
