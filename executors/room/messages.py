@@ -13,6 +13,7 @@ from jina.serve.runtimes.worker.request_handling import WorkerRequestHandler
 from jina.types.mixin import ProtoTypeMixin
 from jina.types.request.data import DataRequest
 
+from finetuner.contract.wire import ERROR_METADATA
 from finetuner.exceptions import InvalidInput
 
 
@@ -39,7 +40,8 @@ def guard_room() -> None:
             for request in requests:
                 refuse_pickle(request)
         except InvalidInput as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            metadata = ((ERROR_METADATA, type(error).__name__),)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error), metadata)
         return await answer(handler, requests, context, **options)
 
     WorkerRequestHandler.process_data = checked
