@@ -1,1 +1,1 @@
-"""The Flow's door: gRPC and HTTP side by side, one token, health that asks the models."""
+"""The gateway: gRPC and HTTP in front of the rooms; imports executors.room and finetuner, never another room."""

@@ -1,4 +1,4 @@
-"""The gateway: gRPC and HTTP on two ports of one process, with the same rooms behind both."""
+"""The gateway: gRPC and HTTP on two ports of one process, in front of the same rooms."""
 
 from __future__ import annotations
 
@@ -34,24 +34,25 @@ MESSAGE_LIMITS = {
 }
 
 
-# What Jina adds to a gateway's `uses_with`.
+# Settings that Jina adds to a gateway's `uses_with`.
 JINAS = {
     "title", "description", "no_debug_endpoints", "no_crud_endpoints", "expose_endpoints", "expose_graphql_endpoint",
     "cors",
 }  # fmt: skip
-ROOMS_PORT = 2  # among the ports: after gRPC and HTTP
+ROOMS_PORT = 2  # index in the list of ports, after gRPC and HTTP
 
 
 class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc]  # jina is not typed
-    """One door for every room.
+    """The gateway of a Flow.
 
-    Of its ports, a third one is for the rooms: gRPC on loopback without TLS, whose certificate is for another name.
+    A third port, if there is one, is for the rooms: gRPC on loopback without TLS. The certificate of the other ports
+    is for the machine's public name, which the rooms do not use.
 
     Args:
         kwargs: the settings, and Jina's own arguments.
 
     Raises:
-        InvalidInput: a value that cannot be, and an address that other machines reach while there is no token.
+        InvalidInput: an invalid setting, or an address that other machines reach although there is no token.
     """
 
     settings: GatewaySettings
@@ -73,17 +74,17 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         self.servers = [
             HttpSide(settings.health_timeout, **server)
             if server["runtime_args"]["protocol"] == ProtocolType.HTTP
-            else GrpcSide(**(_for_rooms(server) if place == ROOMS_PORT else server))
-            for place, server in enumerate(self._server_kwargs)
+            else GrpcSide(**(_for_rooms(server) if port == ROOMS_PORT else server))
+            for port, server in enumerate(self._server_kwargs)
         ]
 
     def _get_request_handler(self) -> Handler:
-        self.req_handler_cls = Handler  # Jina passes its own, without our bounds
+        self.req_handler_cls = Handler  # Jina passes its own class, without our checks
         handler: Handler = super()._get_request_handler()
         return handler
 
     async def shutdown(self) -> None:
-        """Finish what is under way at every port, and only then part from the rooms, which it needs."""
+        """Finish all open requests, then close the connections to the rooms."""
         await super().shutdown()
         await self._request_handler.close()
 
@@ -95,35 +96,35 @@ def _for_rooms(server: dict[str, Any]) -> dict[str, Any]:
 
 
 class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
-    """Jina's gRPC server behind the door, with bounded messages."""
+    """Jina's gRPC server with access control and bounded messages."""
 
     def __init__(self, *, req_handler: Handler, **kwargs: Any) -> None:
-        # Jina's constructor asks for the interceptors, so the check must be there before
+        # set first: Jina's constructor calls aio_tracing_server_interceptors
         self._check = GrpcCheck(req_handler.access, req_handler.metrics)
         options = {**(kwargs.pop("grpc_server_options", None) or {}), **MESSAGE_LIMITS}
         super().__init__(req_handler=req_handler, grpc_server_options=options, **kwargs)
 
     def aio_tracing_server_interceptors(self) -> list[grpc.aio.ServerInterceptor]:
-        """Return Jina's interceptors, if any, behind ours."""
+        """Return our interceptor, followed by Jina's."""
         return [self._check, *(super().aio_tracing_server_interceptors() or [])]
 
     async def shutdown(self) -> None:
-        """Finish what is under way; the way to the rooms is the gateway's to close."""
+        """Finish open requests. The gateway closes the connections to the rooms."""
         await drain(self)
 
 
 class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed
-    """The FastAPI app in Jina's uvicorn."""
+    """The FastAPI app in Jina's uvicorn server."""
 
     def __init__(self, health_timeout: float, **kwargs: Any) -> None:
         self._health_timeout = health_timeout
         super().__init__(**kwargs)
-        # a log that somebody follows has no end of its own
+        # a log stream has no end of its own
         self.uvicorn_kwargs.setdefault("timeout_graceful_shutdown", DRAIN_SECONDS)
-        # Jina asks `/` whether we live, and warns that it is ours; all that it asks for is a 200.
+        # Jina's health check asks `/` for a 200, and warns that this route is not its own.
         self.logger.logger.addFilter(lambda record: "used for health checks" not in record.getMessage())
 
     @property
     def app(self) -> FastAPI:
-        """The app; Jina asks once."""
+        """A new app; Jina reads this once."""
         return build_app(self._request_handler, self._request_handler.access, self._health_timeout)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from jina.types.request.data import DataRequest
+from starlette.exceptions import HTTPException
 
 from finetuner.version import __version__
 
 from .access import roles
 from .access.access import Access, Entry
 from .access.http_check import Bounded, HttpCheck
-from .artifacts import routes as artifact_transfer
 from .flow.clip_client import read_path
 from .flow.documents import read_request, response_status, write_response
 from .flow.failures import failure, outcome
@@ -22,15 +23,15 @@ from .flow.handler import Handler
 from .flow.health import TIMEOUT, Health
 from .flow.rooms import Rooms
 from .hub.hub import hub_routes
+from .pages import page_routes
 from .rest import mount
 from .rest.route import failures
-from .web import web_routes
 
 
 def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT) -> FastAPI:
     """Return the app that reaches the rooms through `handler`."""
     rooms = Rooms(handler)
-    # No /docs: FastAPI's page loads its scripts from a foreign server.
+    # No /docs: FastAPI's page loads its scripts from another server.
     app = FastAPI(
         title="Open Finetuner",
         version=__version__,
@@ -40,25 +41,25 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
         responses=failures(),
     )
     app.add_middleware(Bounded)
-    app.add_middleware(HttpCheck, access=access, metrics=handler.metrics)  # the last one comes first
+    app.add_middleware(HttpCheck, access=access, metrics=handler.metrics)  # the last one added runs first
+    _answer_errors(app, handler)
     health = Health(rooms.ask, rooms.states, health_timeout)
 
-    @app.get("/healthz", summary="Encode a canary text and image")
+    @app.get("/healthz", summary="Check health: encode a canary text and image")
     async def healthz() -> JSONResponse:
         state = await health.check()
         for encoder, found in state["encoders"].items():
             handler.metrics.canary.labels(encoder).set("error" not in found)
         return JSONResponse(state, 503 if state["status"] == "unavailable" else 200)
 
-    @app.get("/dry_run", summary="Send an empty document through every room; jina.Client.is_flow_ready asks")
+    @app.get("/dry_run", summary="Send an empty document through every room, for jina.Client.is_flow_ready")
     async def dry_run() -> dict[str, Any]:
         status = await handler.dry_run(None, None)
         return {"code": status.code, "description": status.description}
 
-    app.include_router(web_routes())
+    app.include_router(page_routes())
     app.include_router(hub_routes(handler, rooms))
     mount(app, handler, rooms)
-    app.include_router(artifact_transfer.routes)
 
     @app.post("/{endpoint:path}", summary="Send documents to an endpoint of the Flow")
     async def post(endpoint: str, request: Request) -> Response:
@@ -77,13 +78,26 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
             return refusal
         status = response_status(response)
         handler.metrics.answered("http", path, outcome(status))
-        # jina.Client, which sends to /post, would throw an answer with another status away
+        # jina.Client sends to /post, and drops an answer with another status
         return Response(answer, 200 if endpoint == "post" else status, media_type="application/json")
 
     return app
 
 
 def _require(entry: Entry, endpoint: str, asked: DataRequest) -> None:
-    """Refuse an endpoint beyond the caller's role; of /post the body alone says which it is."""
+    """Refuse an endpoint beyond the caller's role. For /post, only the body names the endpoint."""
     entry.endpoint, entry.documents = endpoint, len(asked.proto_with_data.data.docs.docs)
     entry.require(roles.of_endpoint(endpoint), endpoint)
+
+
+def _answer_errors(app: FastAPI, handler: Handler) -> None:
+    """Give the errors of the router itself, and unexpected ones, the same JSON body as all others."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.detail == HTTPStatus(error.status_code).phrase:
+            detail = f"No route takes {request.method} {request.url.path!r:.200}. See /docs."
+            error = HTTPException(error.status_code, detail, error.headers)
+        return failure(handler, request.url.path, error)
+
+    app.add_exception_handler(HTTPException, answer)
+    app.add_exception_handler(Exception, answer)

@@ -12,6 +12,7 @@ import grpc
 from jina.types.request.data import DataRequest
 
 from executors.room.jina_internals import ProcessData, replace_nbytes, wrap_process_data
+from finetuner.contract.wire import ERROR_METADATA
 from finetuner.exceptions import InvalidInput
 
 
@@ -43,7 +44,8 @@ def _checked(answer: ProcessData) -> ProcessData:
             for request in requests:
                 refuse_pickle(request)
         except InvalidInput as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            metadata = ((ERROR_METADATA, type(error).__name__),)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error), metadata)
         return await answer(handler, requests, context, **options)
 
     return checked

@@ -123,7 +123,7 @@ def test_clip_clients_credential_is_the_token(encode_flow: RunningFlow, monkeypa
 
     allowed = Client(encode_flow.host, credential={"Authorization": f"token {TOKEN}"})
     assert allowed.encode(TEXTS[:2]).shape == (2, 128)
-    with pytest.raises(BadServerFlow, match="asks for a token"):
+    with pytest.raises(BadServerFlow, match="needs a token"):
         Client(encode_flow.host).encode(TEXTS[:2])
 
 

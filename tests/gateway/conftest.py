@@ -1,4 +1,4 @@
-"""Two small Flows behind the real gateway: one open and healthy, one with a token and a broken encoder."""
+"""Two toy Flows behind the real gateway: one without a token, one with a token and a broken encoder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,8 +27,8 @@ TOKEN = "s3cret-t0ken"
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where a toy Flow listens."""
+class ToyFlow:
+    """The ports of a toy Flow."""
 
     grpc_port: int
     http: str
@@ -40,7 +41,13 @@ class Door:
 
 
 @contextmanager
-def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certificate | None = None) -> Iterator[Door]:
+def run_toy_flow(
+    folder: Path,
+    vision: str,
+    token: str | None,
+    certificate: Certificate | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Iterator[ToyFlow]:
     with held_ports(4) as (grpc_port, http_port, metrics_port, rooms_port), open(folder / "flow.log", "wb") as log:
         rooms = {"trainer": "ToyTrainer", "text_encoder": "ToyText", "vision_encoder": vision, "indexer": "ToyIndexer"}
         content = {
@@ -49,6 +56,7 @@ def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certific
             "with": {"prefetch": 4},
             "gateway": {
                 "uses": str(ROOT / "executors" / "gateway" / "config.yml"),
+                "uses_with": settings or {},
                 "protocol": ["grpc", "http"],
                 "port": [grpc_port, http_port],
                 "host": "127.0.0.1",
@@ -77,7 +85,7 @@ def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certific
         if token is not None:
             environment["FINETUNER_TOKEN"] = token
         scheme = "http" if certificate is None else "https"
-        door = Door(grpc_port, f"{scheme}://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}", rooms_port)
+        flow = ToyFlow(grpc_port, f"{scheme}://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}", rooms_port)
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
             env=environment,
@@ -87,11 +95,11 @@ def toy_flow(folder: Path, vision: str, token: str | None, certificate: Certific
         )
         try:
             deadline = time.monotonic() + 200
-            while not _answers(door.http):
+            while not _answers(flow.http):
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"the toy Flow did not start:\n{(folder / 'flow.log').read_text()[-3000:]}")
                 time.sleep(0.1)
-            yield door
+            yield flow
         finally:
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
@@ -110,14 +118,14 @@ def _answers(http: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """An open Flow whose encoders work."""
-    with toy_flow(tmp_path_factory.mktemp("open"), "ToyVision", None) as running:
+def open_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyFlow]:
+    """A Flow without a token, whose encoders work."""
+    with run_toy_flow(tmp_path_factory.mktemp("open"), "ToyVision", None) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def locked_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def locked_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyFlow]:
     """A Flow with a token, whose vision encoder answers with an error."""
-    with toy_flow(tmp_path_factory.mktemp("locked"), "BrokenVision", TOKEN) as running:
+    with run_toy_flow(tmp_path_factory.mktemp("locked"), "BrokenVision", TOKEN) as running:
         yield running

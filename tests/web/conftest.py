@@ -35,7 +35,7 @@ class Site:
     http: str
     workspace: Path
     images: list[bytes]
-    """What is indexed, by the number in its id."""
+    """The indexed images, by the number in their ids."""
 
     def post(self, path: str, body: object) -> httpx.Response:
         """Ask the REST API as the owner of the token."""
@@ -81,15 +81,15 @@ def _pairs(split: str, items: int) -> DocumentArray:
 
 @dataclass
 class Visit:
-    """A browser tab, what went wrong in it, and where its images go."""
+    """A browser tab, its console errors, and the folder for screenshots."""
 
     page: Page
     site: Site
     shots: Path
     problems: list[str] = field(default_factory=list)
-    """What the console said."""
+    """Errors and warnings of the console."""
     allowed: str = "(?!)"
-    """Problems that this test makes on purpose."""
+    """Pattern of the problems that this test causes on purpose."""
 
     def go(self, address: str) -> None:
         """Open a page of the site, such as '#/runs'."""
@@ -100,10 +100,10 @@ class Visit:
         self.page.screenshot(path=self.shots / f"{name}.png", full_page=True)
 
     def log_in(self) -> None:
-        """Give this tab the token, as the login page does; that page asks for nothing by itself."""
+        """Give this tab the token, as the login page does. That page sends no request by itself."""
         self.go("#/login")
         self.page.evaluate("token => sessionStorage.setItem('finetuner-token', token)", TOKEN)
-        self.page.reload()  # which shows the button to log out
+        self.page.reload()  # shows the button to log out
 
 
 @pytest.fixture(scope="package")  # not longer: an asyncio loop is running in this thread meanwhile
@@ -116,7 +116,7 @@ def browser(site: Site, chromium: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def shots() -> Path:
-    """Where people find the screenshots of the last run of these tests."""
+    """The folder with the screenshots of the last run of these tests."""
     folder = Path(__file__).with_name("screenshots")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -125,13 +125,13 @@ def shots() -> Path:
 
 @dataclass(frozen=True)
 class Watched:
-    """A run, and what a browser that stayed on its page saw of it."""
+    """A run as a browser saw it that stayed on its page."""
 
     artifact_id: str
     points: list[int]
-    """How long the loss curve was at each look, while the page said `training`, and at the end."""
+    """Points of the loss curve at each look during training, and at the end."""
     end: dict[str, str]
-    """What the page said at its end, without a reload."""
+    """Texts of the page at the end, without a reload."""
     problems: list[str]
 
 
@@ -176,7 +176,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def stranger(context: BrowserContext, site: Site, shots: Path) -> Iterator[Visit]:
+def visitor(context: BrowserContext, site: Site, shots: Path) -> Iterator[Visit]:
     """A tab without a token."""
     visit = visit_with(context, site, shots)
     yield visit
@@ -184,10 +184,10 @@ def stranger(context: BrowserContext, site: Site, shots: Path) -> Iterator[Visit
 
 
 @pytest.fixture
-def visit(stranger: Visit) -> Visit:
+def visit(visitor: Visit) -> Visit:
     """A tab that has logged in."""
-    stranger.log_in()
-    return stranger
+    visitor.log_in()
+    return visitor
 
 
 def visit_with(context: BrowserContext, site: Site, shots: Path) -> Visit:
@@ -196,14 +196,14 @@ def visit_with(context: BrowserContext, site: Site, shots: Path) -> Visit:
     context.set_default_timeout(PATIENCE)
     visit = Visit(context.new_page(), site, shots)
 
-    def said(message: ConsoleMessage) -> None:
+    def log(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             visit.problems.append(f"{message.text} {message.location['url']}")
 
     def failed(error: Error) -> None:
         visit.problems.append(str(error))
 
-    visit.page.on("console", said)
+    visit.page.on("console", log)
     visit.page.on("pageerror", failed)
     visit.page.on("dialog", lambda dialog: failed(Error(f"a dialog: {dialog.message}")))
     return visit

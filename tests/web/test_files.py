@@ -10,13 +10,13 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from executors.gateway.access.roles import of_page
-from executors.gateway.web import FOLDER, HEADERS, PAGES, POLICY, read_files, web_routes
+from executors.gateway.pages import FOLDER, HEADERS, PAGES, POLICY, page_routes, read_files
 
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
     app = FastAPI(docs_url=None)
-    app.include_router(web_routes())
+    app.include_router(page_routes())
     return TestClient(app)
 
 

@@ -1,4 +1,4 @@
-"""From a run that trains to what it changed: watching, comparing, searching with both models, going live."""
+"""A run from its first step to its promotion: progress, results, search with two models, and going live."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_two_models_are_searched_side_by_side(watched: Watched, visit: Visit) ->
     expect(grids).to_have_count(2)
 
 
-def test_an_artifact_tells_where_it_comes_from(watched: Watched, visit: Visit) -> None:
+def test_an_artifact_shows_its_lineage(watched: Watched, visit: Visit) -> None:
     visit.go("#/artifacts")
     visit.page.get_by_role("link", name=watched.artifact_id[:8]).click()
     lineage = visit.page.locator("section").filter(has=visit.page.get_by_role("heading", name="Lineage"))
@@ -90,7 +90,7 @@ def test_an_artifact_tells_where_it_comes_from(watched: Watched, visit: Visit) -
     assert download.value.path().read_bytes()[:2] == b"PK"
 
 
-def test_promoting_asks_first_and_says_what_the_server_refuses(watched: Watched, visit: Visit, site: Site) -> None:
+def test_promotion_asks_first_and_reports_a_refusal(watched: Watched, visit: Visit, site: Site) -> None:
     visit.go(f"#/artifacts/{watched.artifact_id}")
     page = visit.page
     promote = page.get_by_role("button", name="Promote to live")

@@ -1,4 +1,4 @@
-"""Searching by words and by an image: chosen, dropped, pasted."""
+"""Search by text and by an image: chosen, dropped, pasted."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ GIVE = """
 
 def give(page: Page, how: str, content: bytes, name: str = "image.jpg", kind: str = "image/jpeg") -> None:
     """Drop or paste a file on the search field, or choose it."""
-    page.get_by_label("Words").wait_for()
+    page.get_by_label("Text").wait_for()
     if how == "choose":
-        page.get_by_label("Choose an image").set_input_files({"name": name, "mimeType": kind, "buffer": content})
+        page.get_by_label("Choose image").set_input_files({"name": name, "mimeType": kind, "buffer": content})
     else:
         page.evaluate(GIVE, [how, base64.b64encode(content).decode(), name, kind])
 
 
-def test_words_find_images_with_scores(visit: Visit) -> None:
+def test_text_finds_images_with_scores(visit: Visit) -> None:
     visit.go("#/search")
     page = visit.page
-    page.get_by_label("Words").fill("a red dress")
+    page.get_by_label("Text").fill("a red dress")
     page.keyboard.press("Enter")
     cards = page.locator(".card")
     expect(cards).to_have_count(12)
@@ -41,20 +41,20 @@ def test_words_find_images_with_scores(visit: Visit) -> None:
     assert scores == sorted(scores, reverse=True)
     visit.shoot("search-words")
 
-    page.get_by_label("Filter, as JSON").fill('{"price": {"$lt": 3}}')
+    page.get_by_label("Filter (JSON)").fill('{"price": {"$lt": 3}}')
     page.get_by_role("button", name="Search").click()
     expect(cards).to_have_count(3)
     page.reload()
     expect(cards).to_have_count(3)
-    assert page.get_by_label("Words").input_value() == "a red dress"
+    assert page.get_by_label("Text").input_value() == "a red dress"
 
 
-def test_a_wrong_filter_is_said_here_or_by_the_server(visit: Visit) -> None:
+def test_a_wrong_filter_is_reported(visit: Visit) -> None:
     visit.go("#/search?q=dress&filter=price")
     problem = visit.page.locator("#problem")
     expect(problem).to_contain_text("must be a JSON object")
     visit.allowed = "422"
-    visit.page.get_by_label("Filter, as JSON").fill('{"price": {"$near": 3}}')
+    visit.page.get_by_label("Filter (JSON)").fill('{"price": {"$near": 3}}')
     visit.page.get_by_role("button", name="Search").click()
     expect(problem).to_contain_text("$near")
 
@@ -66,17 +66,17 @@ def test_an_image_finds_itself(visit: Visit, how: str) -> None:
     first = visit.page.locator(".card").first
     expect(first).to_have_attribute("data-id", "image-7")
     expect(first.locator(".score b")).to_have_text("1.000")
-    expect(visit.page.get_by_role("img", name="The image to search for")).to_be_visible()
+    expect(visit.page.get_by_role("img", name="Query image")).to_be_visible()
     visit.shoot(f"search-image-{how}")
-    visit.page.get_by_role("button", name="Remove the image").click()
-    expect(visit.page.get_by_role("img", name="The image to search for")).to_have_count(0)
+    visit.page.get_by_role("button", name="Remove image").click()
+    expect(visit.page.get_by_role("img", name="Query image")).to_have_count(0)
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [("page.html", b"<script>document.title = 'owned'</script>"), ("drawing.svg", b'<svg onload="alert(1)"></svg>')],
 )
-def test_what_is_no_image_is_refused_before_it_is_sent(visit: Visit, name: str, content: bytes) -> None:
+def test_a_file_that_is_no_image_is_not_sent(visit: Visit, name: str, content: bytes) -> None:
     visit.go("#/search")
     sent: list[str] = []
     visit.page.on("request", lambda request: sent.append(request.url))

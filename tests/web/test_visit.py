@@ -1,4 +1,4 @@
-"""The way in, a server that goes away, hostile names, keyboard, phone, and accessibility."""
+"""Login, a server that goes away, hostile names, keyboard, phone, and accessibility."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from playwright.sync_api import Browser, expect
 from .conftest import SCRIPT, TOKEN, Site, Visit, Watched, visit_with
 
 
-def test_a_token_opens_the_page_that_was_asked_for(stranger: Visit) -> None:
-    stranger.allowed = "401"
-    stranger.go("#/datasets/web-test")
-    page = stranger.page
+def test_a_token_opens_the_page_that_was_asked_for(visitor: Visit) -> None:
+    visitor.allowed = "401"
+    visitor.go("#/datasets/web-test")
+    page = visitor.page
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
-    stranger.shoot("login")
+    visitor.shoot("login")
     page.get_by_label("Token").fill("another-token")
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("alert").filter(has_text="token")).to_be_visible()
@@ -46,7 +46,7 @@ def test_a_dataset_shows_images_with_captions_page_by_page(visit: Visit) -> None
 
 
 @pytest.mark.parametrize("address", ["#/datasets/evil", "#/search?q=script", "#/runs/default/watched"])
-def test_what_is_stored_is_shown_as_text(visit: Visit, watched: Watched, address: str) -> None:
+def test_stored_values_are_shown_as_text(visit: Visit, watched: Watched, address: str) -> None:
     visit.go(address)
     expect(visit.page.get_by_text("<script>").first).to_be_visible()
     assert "owned" not in visit.page.title()
@@ -58,12 +58,14 @@ def test_an_address_with_markup_is_only_a_name(visit: Visit) -> None:
     visit.allowed = "404|405|422"
     visit.go(f"#/runs/default/{SCRIPT.replace('/', '%2F')}")
     expect(
-        visit.page.get_by_role("alert").filter(has_text="did not work").or_(visit.page.get_by_text("Not found"))
+        visit.page.get_by_role("alert")
+        .filter(has_text="Cannot show this page")
+        .or_(visit.page.get_by_text("Not found"))
     ).to_be_visible()
     assert "owned" not in visit.page.evaluate("document.title.replace(/<.*>/, '')")
 
 
-def test_a_server_that_is_gone_is_said_and_comes_back_by_itself(visit: Visit) -> None:
+def test_the_page_reports_a_server_that_is_gone_and_recovers(visit: Visit) -> None:
     visit.allowed = "ERR_INTERNET_DISCONNECTED"
     visit.go("#/runs")
     heading = visit.page.get_by_role("heading", name="Runs")
@@ -78,15 +80,15 @@ def test_a_server_that_is_gone_is_said_and_comes_back_by_itself(visit: Visit) ->
     expect(visit.page.get_by_role("link", name="web-train")).to_be_visible()
 
 
-def test_a_room_that_does_not_answer_is_said_too(visit: Visit) -> None:
+def test_the_page_reports_a_room_that_does_not_answer(visit: Visit) -> None:
     visit.allowed = "503"
-    away = {"status": 503, "json": {"detail": "the trainer does not answer"}}
+    away = {"status": 503, "json": {"detail": "the trainer does not answer", "type": "FlowUnreachable"}}
     visit.page.route("**/v1/runs*", lambda route: route.fulfill(**away))
     visit.go("#/runs")
     banner = visit.page.locator("#connection")
     expect(banner).to_contain_text("the trainer does not answer")
     visit.page.unroute("**/v1/runs*")
-    visit.page.get_by_role("button", name="Try now").click()
+    visit.page.get_by_role("button", name="Retry now").click()
     expect(banner).to_be_empty()
 
 
@@ -96,7 +98,7 @@ def test_the_keyboard_reaches_everything(visit: Visit) -> None:
     page.reload()  # the first key begins at the top
     expect(page.get_by_role("link", name="web-test")).to_be_visible()
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     reached = []
@@ -111,7 +113,7 @@ def test_the_keyboard_reaches_everything(visit: Visit) -> None:
 
 
 def addresses(watched: Watched) -> dict[str, tuple[str, str]]:
-    """Return each page's address, and what is there when it is complete."""
+    """Return the address of each page, and an element of the complete page."""
     return {
         "runs": ("#/runs", "table"),
         "run": ("#/runs/default/watched", "article.query img"),
@@ -131,7 +133,7 @@ def addresses(watched: Watched) -> dict[str, tuple[str, str]]:
 def test_every_page_is_accessible_and_fits(
     browser: Browser, site: Site, watched: Watched, visit: Visit, width: int, scheme: str
 ) -> None:
-    # axe is put into the page, which the page's own policy forbids
+    # the page's own policy forbids the injection of axe
     context = browser.new_context(
         viewport={"width": width, "height": 700}, color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True
     )
@@ -156,7 +158,7 @@ def test_the_api_page_describes_every_path(visit: Visit) -> None:
     visit.go("docs")
     page = visit.page
     expect(page.get_by_role("heading", name="REST API")).to_be_visible()
-    page.get_by_label("Show").fill("/v1/search")
+    page.get_by_label("Filter").fill("/v1/search")
     shown = page.locator("summary:visible")
     expect(shown).to_have_count(1)
     shown.click()

@@ -7,7 +7,7 @@ import os
 from urllib.parse import urlsplit
 
 from ..contract.environment import HTTP
-from ..exceptions import FlowUnreachable, InvalidInput
+from ..exceptions import FlowUnreachable, InvalidInput, ResourceExhausted
 from ..transport.connection import Connection
 from ..transport.probes import http_side, probe
 
@@ -67,5 +67,5 @@ def _asked(connection: Connection) -> str:
         return http_side(connection, {})
     try:
         return http_side(connection, probe(connection) or {})
-    except FlowUnreachable:
+    except (FlowUnreachable, ResourceExhausted):
         return ""

@@ -27,6 +27,9 @@ LABEL_TAG = "finetuner_label"
 SCORE_TAG = "finetuner_score"
 LANGUAGE_TAG = "language"
 
+# Key of gRPC's trailing metadata; its value is the exception's class, as `type` in the JSON body of an HTTP error.
+ERROR_METADATA = "finetuner-error"
+
 FIT = "/fit"
 RUNS_GET = "/runs/get"
 RUNS_LIST = "/runs/list"

@@ -1,0 +1,1 @@
+"""Connections from the client to a Flow, by gRPC and HTTP; imports contract and exceptions."""

@@ -1,42 +1,47 @@
-"""The way to a Flow: posts of DocumentArrays, with one kind of error on this side."""
+"""The client's connection to a Flow: posts DocumentArrays and raises exceptions of `finetuner.exceptions`."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
-import re
 import tempfile
 import warnings
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from ..contract import wire
 from ..contract.environment import CA
-from ..exceptions import FinetunerServerError, FlowUnreachable, Forbidden, InvalidInput, ResourceExhausted, Unauthorized
+from ..exceptions import FinetunerError, InvalidInput
+from .errors import free_channel, translated, unbound
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
+Result = TypeVar("Result")
+
 DEFAULT_HOST = "grpc://127.0.0.1:51000"
-SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}
-# Where gRPC, Python's ssl and requests (DocArray's push) look for theirs.
+SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}  # scheme -> TLS
+# Variables with the certificates that gRPC, Python's ssl and requests (for DocArray's push) trust.
 TRUSTED = ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-NO_TELEMETRY = {"JINA_OPTOUT_TELEMETRY": "1"}  # or Jina tells its makers of every client and Flow
+NO_TELEMETRY = {"JINA_OPTOUT_TELEMETRY": "1"}  # Jina reports every client and Flow to its makers otherwise
 
 
 class Connection:
-    """A Flow's address and token.
+    """The address and token of a Flow.
 
-    For TLS (grpcs, https), $FINETUNER_CA names a file of certificates to trust beside the machine's own: the variables
-    of TRUSTED are set, in this process. gRPC reads its one once, so it must be there before the first connection.
+    With TLS (grpcs, https), $FINETUNER_CA names a file of certificates to trust in addition to the machine's own. For
+    this, the variables in TRUSTED are set in this process. gRPC reads its variable once, at the first connection.
 
     Args:
-        host: 'grpc://HOST:PORT' (or grpcs, http, https), or 'HOST:PORT', which is gRPC.
+        host: 'grpc://HOST:PORT' (or grpcs, http, https). 'HOST:PORT' means gRPC.
         token: sent with each request; '' for none.
 
     Raises:
-        InvalidInput: an address of another form, or no file at $FINETUNER_CA.
+        InvalidInput: an invalid address, or a wrong file in $FINETUNER_CA.
     """
 
     def __init__(self, host: str = DEFAULT_HOST, token: str = "") -> None:
@@ -57,18 +62,23 @@ class Connection:
         return f"Connection({self.host!r})"
 
     def call(self, endpoint: str, **parameters: Any) -> Any:
-        """Ask a control endpoint and return its value.
+        """Call a control endpoint without documents and return its value.
 
         Raises:
-            FinetunerError: what the server says, or FlowUnreachable.
+            FinetunerError: see `post`, or an error of the class that the room named.
         """
         return self.send(endpoint, None, **parameters)
 
     def send(self, endpoint: str, documents: DocumentArray | None, **parameters: Any) -> Any:
-        """Send documents to a control endpoint and return its value."""
+        """Send documents to a control endpoint and return its value.
+
+        Raises:
+            NotFound: no room of the Flow binds the endpoint.
+            FinetunerError: see `post`, or an error of the class that the room named.
+        """
         answer = self.post(endpoint, documents, parameters)
         if not len(answer):
-            raise FinetunerServerError(f"the Flow at {self.host} has no room that answers {endpoint}. Check its YAML.")
+            raise unbound(endpoint, self.host)
         return wire.read_reply(answer[0])
 
     def post(
@@ -77,86 +87,84 @@ class Connection:
         """Post documents in one request and return the Flow's answer.
 
         Raises:
-            FlowUnreachable: nothing answers at the host.
-            Unauthorized: the Flow asks for another token.
-            FinetunerServerError: anything else that went wrong on the way.
+            FlowUnreachable: no Flow answers at the host, or one of its rooms is down.
+            Unauthorized: the Flow needs a token, or another one.
+            Forbidden: the token's role does not allow the request.
+            ResourceExhausted: too many requests per second.
+            FinetunerError: another error, of the class that the gateway named.
+        """
+        authorization = f"token {self.token}"
+        options: dict[str, Any] = {"request_size": -1, "parameters": parameters or None}
+        if self.host.startswith("http"):
+            options["headers"] = {"Authorization": authorization} if self.token else {}
+        else:
+            options["metadata"] = (("authorization", authorization),) if self.token else ()
+            options["stream"] = False  # a stream refused before its first request reports INTERNAL, without the reason
+        answer = _run(self._answer(endpoint, documents if documents is not None else [], options))
+        if isinstance(answer, FinetunerError):
+            raise answer
+        return answer
+
+    async def _answer(self, endpoint: str, documents: Any, options: dict[str, Any]) -> DocumentArray | FinetunerError:
+        """Return the Flow's answer, or the exception to raise.
+
+        The error is read here, because Python may replace its context when it leaves the event loop. Jina's exception
+        keeps gRPC's error there.
         """
         from docarray import DocumentArray
 
-        secret = f"token {self.token}"
-        options: dict[str, Any] = {"request_size": -1, "parameters": parameters or None}
-        if self.host.startswith("http"):
-            options["headers"] = {"Authorization": secret} if self.token else {}
-        else:
-            options["metadata"] = (("authorization", secret),) if self.token else ()
-            options["stream"] = False  # a stream that is refused before its request was sent says INTERNAL, not why
+        answer = DocumentArray()
         try:
-            answer = self._client.post(endpoint, documents if documents is not None else [], **options)
+            async for part in self._client.post(endpoint, documents, **options):
+                answer.extend(part)
         except Exception as error:
-            _let_go(error)
-            raise self._translated(endpoint, error) from error
-        return answer if answer is not None else DocumentArray()
+            free_channel(error)
+            raised = translated(error, endpoint, self.host)
+            raised.__cause__ = error
+            return raised
+        return answer
 
     @functools.cached_property
     def _client(self) -> Any:
-        """Jina's client: making one takes milliseconds.
+        """Jina's asynchronous client, kept because making one takes milliseconds.
 
-        It opens a connection for each request. One that stays open hangs what is forked from this process, rooms too.
+        The client opens a connection for each request. An open connection would hang processes that are forked from
+        this one, such as rooms.
         """
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
+            warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina imports it
             import jina
         os.environ.update(NO_TELEMETRY)
         parts = urlsplit(self.host)
         protocol = "http" if parts.scheme.startswith("http") else "grpc"
-        client = jina.Client(host=parts.hostname, port=parts.port, protocol=protocol, tls=SCHEMES[parts.scheme])
-        client.logger.logger.disabled = True  # what it would log is raised by `post`
+        secure = SCHEMES[parts.scheme]
+        client = jina.Client(host=parts.hostname, port=parts.port, protocol=protocol, tls=secure, asyncio=True)
+        client.logger.logger.disabled = True  # `post` raises the errors that it would log
         return client
 
-    def _translated(self, endpoint: str, error: Exception) -> Exception:
-        text = " ".join(str(error).split())
-        answer = error.args[0] if error.args else None  # jina's HTTP client keeps the body and loses the status
-        detail = str(answer.get("detail", "")) if isinstance(error, ValueError) and isinstance(answer, dict) else ""
-        refused = re.search(r"gRPC error: StatusCode\.(\w+) (.+?)( None| trailing_metadata=.*)?$", text)
-        code, said = (refused[1], refused[2]) if refused else ("", detail or text)
-        if code == "PERMISSION_DENIED" or detail.startswith("role must"):
-            return Forbidden(said)
-        if "requests of a token must be fewer" in said:
-            return ResourceExhausted(said)
-        if code == "UNAUTHENTICATED" or "token" in detail:
-            return Unauthorized(f"token must be the one that the Flow at {self.host} asks for. Got another or none.")
-        if room := re.search(r"Communication error with deployment (\w+)", said):
-            return FlowUnreachable(
-                f"{room[1]} must answer {endpoint} in the Flow at {self.host}. It is down. It is started again: try "
-                "later, and see /healthz."
-            )
-        if "CERTIFICATE_VERIFY_FAILED" in said:
-            return FlowUnreachable(
-                f"the certificate of {self.host} must be of that name and from a known authority. It is not. "
-                f"Set {CA} to a file with the certificate, or with its authority's."
-            )
-        if code == "UNAVAILABLE" or (isinstance(error, ConnectionError) and not code) or "Cannot connect" in said:
-            return FlowUnreachable(
-                f"a Flow must answer at {self.host}. None does. Start one with `finetuner up`, or pass host=..."
-            )
-        return FinetunerServerError(f"{endpoint} failed at {self.host}: {said[:500]}")
 
+def _run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of a coroutine. In a thread that already runs an event loop, as a notebook does, start another.
 
-def _let_go(error: BaseException | None) -> None:
-    """Free gRPC's channel, which the frames of an error hold as long as somebody holds the error.
-
-    A process that is forked while there is a channel, as a Flow's rooms are, waits for a thread that it does not have.
+    Jina's own client would start such a thread too, but lose the exception in it.
     """
-    while error is not None and error.__traceback__ is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 @functools.cache
 def _trust(file: str) -> Any:
-    """Trust a file's certificates beside those that are trusted already, in this process; return what must be kept."""
+    """Trust the certificates of a file in this process, beside those already trusted.
+
+    Returns:
+        The temporary file with all of them. It exists as long as this object.
+    """
     import certifi
-    from aiohttp import connector  # which jina uses, and which has looked for its certificates when it was imported
+    from aiohttp import connector  # used by jina; it has loaded its certificates at import
 
     try:
         own = Path(file).read_bytes()
@@ -164,7 +172,7 @@ def _trust(file: str) -> Any:
     except OSError as error:  # ssl's errors too
         raise InvalidInput(f"${CA} must be a file of certificates, PEM. Got {file}: {error.strerror}.") from None
     others = Path(os.environ.get("SSL_CERT_FILE") or certifi.where()).read_bytes()
-    bundle = tempfile.NamedTemporaryFile(suffix=".pem")  # noqa: SIM115  # it is there as long as this process
+    bundle = tempfile.NamedTemporaryFile(suffix=".pem")  # noqa: SIM115  # needed until this process ends
     bundle.write(others + b"\n" + own)
     bundle.flush()
     os.environ.update(dict.fromkeys(TRUSTED, bundle.name))

@@ -1,4 +1,4 @@
-"""What a Flow answers to short questions, which ask its rooms for no work: by gRPC, by HTTP, and in `flow.json`."""
+"""Probes of a Flow: its status by gRPC and HTTP, and `flow.json` in its workspace. No room does any work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..contract.environment import HTTP_PORT
-from ..exceptions import FlowUnreachable, Forbidden, InvalidInput
+from ..contract.wire import ERROR_METADATA
+from ..exceptions import FlowUnreachable, InvalidInput, by_name
 from .connection import SCHEMES, Connection
 
 SECONDS = 10.0  # for each answer
@@ -21,20 +22,20 @@ ANSWER_BYTES = 2**16
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a Flow can be reached; `flow.json` in the workspace while it is up."""
+    """The addresses of a Flow, stored as `flow.json` in its workspace while it is up."""
 
     pid: int
-    """The process that started the rooms."""
+    """Process that started the rooms."""
     grpc: str
-    """Such as 'grpc://127.0.0.1:51000', for `login(host=...)` and `jina.Client(host=...)`; with TLS 'grpcs://...'."""
+    """'grpc://HOST:PORT', or 'grpcs://...' with TLS, for `login(host=...)` and `jina.Client(host=...)`."""
     http: str
-    """Such as 'http://127.0.0.1:51001'; with TLS 'https://...'."""
+    """'http://HOST:PORT', or 'https://...' with TLS."""
     metrics: dict[str, str]
-    """Prometheus URL by room, the gateway's included; those of several replicas as 'room/0', 'room/1'."""
+    """Prometheus URL by room, the gateway included; those of several replicas as 'room/0', 'room/1'."""
 
 
 def running(root: Path) -> Addresses | None:
-    """Return what `flow.json` of a workspace says, None where it is not there or says nothing."""
+    """Return the addresses in `flow.json` of a workspace, None for a missing or invalid file."""
     try:
         return Addresses(**json.loads((root / "flow.json").read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -42,32 +43,34 @@ def running(root: Path) -> Addresses | None:
 
 
 def lives(pid: int) -> bool:
-    """Return whether a process of this machine, or of this container, is there."""
+    """Return whether a process of this machine, or of this container, exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # it belongs to another user
         pass
     return True
 
 
 def probe(connection: Connection) -> dict[str, str] | None:
-    """Return what the gateway says of itself, which needs no room; None where it asks for another token.
+    """Return the environment that the gateway reports by gRPC, {} over HTTP, or None if it needs another token.
 
     Raises:
         FlowUnreachable: no answer.
-        Forbidden: it has no token, and answers its own machine alone.
+        FinetunerError: the gateway refused the request for another reason than its token; the class that it named.
     """
     if connection.host.startswith("http"):
         status, content = get(connection.host, "/openapi.json", connection.token)
-        if status == 403:
-            raise Forbidden(str(content.get("detail")))
-        return None if status == 401 else {}
+        if status == 401:
+            return None
+        if "type" in content:
+            raise by_name(str(content["type"]))(str(content.get("detail")))
+        return {}
     import grpc
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina's own import of it
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina imports it
         from jina.proto import jina_pb2, jina_pb2_grpc
 
     parts = urlsplit(connection.host)
@@ -83,27 +86,34 @@ def probe(connection: Connection) -> dict[str, str] | None:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 return None
-            said = " ".join((error.details() or "").rpartition("last error: ")[2].split())[:300]
-            raise FlowUnreachable(f"{connection.host} does not answer: {error.code().name}, {said}") from None
+            reason = " ".join((error.details() or "").rpartition("last error: ")[2].split())[:300]
+            if name := dict(error.trailing_metadata() or ()).get(ERROR_METADATA):
+                raise by_name(name)(reason) from None
+            raise FlowUnreachable(f"{connection.host} does not answer: {error.code().name}, {reason}") from None
     return dict(info.envs)
 
 
-def http_side(connection: Connection, said: dict[str, str]) -> str:
-    """Return the address of the Flow's HTTP side, '' where neither the connection nor what the gateway said has it."""
+def http_side(connection: Connection, reported: dict[str, str]) -> str:
+    """Return the address of the Flow's HTTP side, '' if not known.
+
+    Args:
+        connection: to the Flow.
+        reported: from `probe`; holds the HTTP port.
+    """
     parts = urlsplit(connection.host)
     if parts.scheme.startswith("http"):
         return f"{parts.scheme}://{parts.netloc}"
-    port = said.get(HTTP_PORT, "")
+    port = reported.get(HTTP_PORT, "")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"http{'s' if SCHEMES[parts.scheme] else ''}://{host}:{port}" if port else ""
 
 
 def get(address: str, path: str, token: str = "") -> tuple[int, dict[str, Any]]:
-    """Return the status and JSON object of an answer, {} where it is none; neither proxy nor redirect is followed.
+    """Return the status and the JSON object of an answer, {} for other content. Uses no proxy, follows no redirect.
 
     Raises:
         FlowUnreachable: no answer.
-        InvalidInput: an address that is none.
+        InvalidInput: an invalid address.
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:

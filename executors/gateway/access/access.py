@@ -1,7 +1,7 @@
-"""Who may enter, and how far: the same rules for gRPC and HTTP.
+"""Access control: the same tokens, roles and limits for gRPC and HTTP.
 
-Without a token everybody may enter who reaches the port, which is then one of this machine alone. From the first token
-on nobody enters without, not even when the last one is revoked or its file is gone.
+A Flow without any token admits every request that reaches its port; the gateway then listens on loopback only. As
+soon as there is a token, every request needs one. That holds when the last token is revoked or its file is gone.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from finetuner.exceptions import FinetunerError, Forbidden, InvalidInput, Resour
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, Token, TokenFile, digest_of, is_loopback, rooms_secret
 
 from .audit import Audit
-from .rate import Rate
+from .rate import TokenBuckets
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who has sent a request."""
+    """The sender of a request."""
 
     name: str
-    """Its token's; '' where the Flow has none."""
+    """Name of its token; '' in a Flow without tokens."""
     role: Role
 
 
 ANYBODY = Caller("", Role.ADMIN)
 
 
-class TooFast(ResourceExhausted):
-    """More requests a second than a token may send.
+class RateLimited(ResourceExhausted):
+    """A token has sent more requests per second than it may.
 
     Args:
         message: one line.
-        wait: seconds until the next one may pass.
+        wait: seconds until the next request passes.
     """
 
     def __init__(self, message: str, wait: float) -> None:
@@ -48,17 +48,17 @@ class TooFast(ResourceExhausted):
 
 
 class Access:
-    """The tokens that open the door, read again when their file changes.
+    """The valid tokens of a Flow. Their file is read again when it changes.
 
     Args:
-        secret: an admin's token, by the environment or the YAML; visible ASCII characters.
-        root: the workspace's folder; None for a Flow without one, which knows `secret` alone.
-        rate_limit: requests a second for each token; 0 for no limit.
-        host: address that the gateway listens on.
+        secret: an admin token from the environment or the YAML; visible ASCII characters.
+        root: the workspace folder with the token file; None for a Flow that only has `secret`.
+        rate_limit: requests per second for each token; 0 for no limit.
+        host: address on which the gateway listens.
 
     Raises:
-        InvalidInput: a secret that a header cannot carry or that YAML has turned into a number, and an address that
-            other machines reach while there is no token.
+        InvalidInput: a secret that no header can hold, a secret that YAML has turned into a number, or a host that
+            other machines reach although there is no token.
     """
 
     def __init__(
@@ -66,72 +66,78 @@ class Access:
     ) -> None:
         self.audit = Audit(root)
         self._log = JinaLogger("access")
-        self._rate = Rate(rate_limit)
+        self._buckets = TokenBuckets(rate_limit)
         self._file = None if root is None else TokenFile(root)
-        self._seen: tuple[int, ...] | None = None
-        self._filed: list[Token] = []
+        self._version: tuple[int, ...] | None = None
+        self._from_file: list[Token] = []
         self._fixed: list[Token] = []
         if root is not None:
-            with suppress(OSError):  # a folder that this Flow only reads, which has no indexer then
+            with suppress(OSError):  # a read-only workspace; such a Flow has no indexer, which needs this token
                 self._fixed.append(Token(ROOMS, Role.READ, digest_of(rooms_secret(root).encode())))
         if secret is not None:
             self._fixed.append(Token(ENVIRONMENT, Role.ADMIN, digest_of(_checked(secret))))
         self._locked = secret is not None
         if not self.locked and not is_loopback(host):
             raise InvalidInput(
-                f"host must be 127.0.0.1 while there is no token, or everybody may enter. Got {host}. "
+                f"host must be 127.0.0.1 in a Flow without a token, or everybody could use it. Got {host}. "
                 "Make a token with `finetuner token create NAME --role admin`, or set FINETUNER_TOKEN."
             )
 
     @property
     def locked(self) -> bool:
-        """Whether a token is asked for."""
-        self._read()
+        """Whether requests need a token."""
+        self._read_file()
         return self._locked
 
-    def enter(self, header: str | bytes | None, transport: str, request: str = "") -> Entry:
-        """Let a request in.
+    def admit(self, header: str | bytes | None, transport: str, request: str = "") -> Entry:
+        """Admit a request, and count it against its token's rate limit.
 
         Args:
-            header: what came as `authorization`.
+            header: the value of `authorization`.
             transport: 'grpc' or 'http'.
-            request: of HTTP, its method and path, for the audit log.
+            request: method and path of an HTTP request, for the audit log.
 
         Raises:
-            Unauthorized: no token, or none that is valid.
-            TooFast: more requests than a token may send.
+            Unauthorized: no token, or an invalid one.
+            RateLimited: the token has used up its requests.
         """
         caller = self.caller(header)
-        if caller.name != ROOMS and (wait := self._rate.wait(caller.name)):
-            raise TooFast(f"requests of a token must be fewer a second. Try again in {wait:.1f} s.", wait)
+        if caller.name != ROOMS and (wait := self._buckets.wait(caller.name)):
+            raise RateLimited(
+                f"A token may send a limited number of requests per second. Got one more. Try again in {wait:.1f} s.",
+                wait,
+            )
         return Entry(self, caller, transport, request)
 
     def caller(self, header: str | bytes | None) -> Caller:
-        """Return who shows this `authorization` header.
+        """Return the owner of the token in an `authorization` header.
 
         Raises:
-            Unauthorized: no token, or none that is valid.
+            Unauthorized: no token, or an invalid one.
         """
         if not self.locked:
             return ANYBODY
         if header is None:
             raise Unauthorized(
-                "This Flow asks for a token. Got none. Send the header `authorization: token <your token>`."
+                "A request to this Flow needs a token. Got none. Pass token=... to finetuner.login, or send the header "
+                "`authorization: token <your token>`."
             )
         scheme, _, secret = (header if isinstance(header, bytes) else header.encode()).strip().partition(b" ")
         if scheme.lower() not in (b"token", b"bearer"):
             raise Unauthorized("The header must read `authorization: token <your token>`. Got another form.")
-        shown = digest_of(secret.strip())
-        # compare_digest takes the same time wherever the first difference is, so that nobody can guess by letters
-        found = [token for token in (*self._fixed, *self._filed) if hmac.compare_digest(token.digest, shown)]
+        digest = digest_of(secret.strip())
+        # compare_digest takes the same time for every wrong digest, so its timing leaks nothing
+        found = [token for token in (*self._fixed, *self._from_file) if hmac.compare_digest(token.digest, digest)]
         if not found:
-            raise Unauthorized("The token must be one of this Flow's. Got another. Ask its owner for one.")
+            raise Unauthorized("The token must belong to this Flow. Got another one. Ask the Flow's owner for a token.")
         if (state := found[0].state(time.time())) != "valid":
-            raise Unauthorized(f"The token must be valid. Got {found[0].name!r}, which is {state}. Ask for a new one.")
+            raise Unauthorized(
+                f"The token must be valid. Got {found[0].name!r}, which is {state}. Ask the Flow's owner for a new one."
+            )
         return Caller(found[0].name, found[0].role)
 
     def record(self, entry: Entry, status: int) -> None:
-        """Write an entry into the audit log; where that fails, the gateway's own log says so."""
+        """Write an entry into the audit log. A failure to do so goes to the gateway's log."""
         try:
             self.audit.write(
                 token=entry.caller.name,
@@ -143,58 +149,62 @@ class Access:
                 status=status,
             )
         except OSError as error:
-            self._log.error(f"the audit log cannot be written: {error}")
+            self._log.error(f"Cannot write the audit log: {error}")
 
-    def _read(self) -> None:
-        """Read the file again where it has changed."""
+    def _read_file(self) -> None:
+        """Read the token file if it has changed."""
         if self._file is None:
             return
         try:
             found = self._file.path.stat()
-            seen = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+            version = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
         except FileNotFoundError:
-            seen = None
-        if seen == self._seen:
+            version = None
+        if version == self._version:
             return
-        self._seen = seen
+        self._version = version
         try:
-            self._filed = self._file.read()
-            self._locked = self._locked or bool(self._filed)
-        except (FinetunerError, OSError) as error:  # then nobody enters by the file
-            self._log.error(f"the tokens cannot be read: {error}")
-            self._filed, self._locked = [], True
+            self._from_file = self._file.read()
+            self._locked = self._locked or bool(self._from_file)
+        except (FinetunerError, OSError) as error:  # from here on, no token of the file is valid
+            self._log.error(f"Cannot read the tokens: {error}")
+            self._from_file, self._locked = [], True
 
 
 @dataclass
 class Entry:
-    """One request that has come in."""
+    """An admitted request."""
 
     access: Access
     caller: Caller
     transport: str
     request: str
-    """Of HTTP, its method and path."""
+    """Method and path of an HTTP request."""
     endpoint: str = ""
-    """Of the Flow, where it is known."""
+    """Endpoint of the Flow, '' if not known."""
     documents: int | None = None
-    """How many it holds, where that is known."""
+    """Number of documents, None if not known."""
     needed: Role = field(default=Role.READ, init=False)
 
-    def require(self, role: Role, what: str) -> None:
-        """Refuse a caller whose role is less than `role`.
+    def require(self, role: Role, request: str) -> None:
+        """Refuse a caller whose role is below `role`.
+
+        Args:
+            role: the lowest sufficient role.
+            request: for the message of the error.
 
         Raises:
-            Forbidden: with `what` in its message.
+            Forbidden
         """
         self.needed = max(self.needed, role)
         if self.caller.role < role:
             raise Forbidden(
-                f"role must be {role} for {what!r:.80}. Got {self.caller.role}, of the token {self.caller.name!r}. "
+                f"role must be {role} for {request!r:.80}. Got {self.caller.role}, of the token {self.caller.name!r}. "
                 "Ask the Flow's owner for another token."
             )
 
     def close(self, status: Callable[[], int]) -> None:
-        """Write down what needed more than `read`, with how it ended as HTTP has it."""
+        """Write a request that needed more than `read` into the audit log, with its HTTP status."""
         if self.needed > Role.READ:
             self.access.record(self, status())
 
@@ -203,7 +213,7 @@ def _checked(secret: object) -> bytes:
     if not (isinstance(secret, str) and secret and all("!" <= letter <= "~" for letter in secret)):
         raise InvalidInput(
             "The gateway's token must be one or more visible ASCII characters without spaces. "
-            f"Got {type(secret).__name__} of another kind. Choose another token; set it by the environment "
-            "variable FINETUNER_TOKEN, since Jina turns digits in YAML into numbers."
+            f"Got an unsuitable {type(secret).__name__}. Choose another token, and set it with the environment "
+            "variable FINETUNER_TOKEN: Jina turns digits in YAML into numbers."
         )
     return secret.encode()

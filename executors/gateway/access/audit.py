@@ -1,11 +1,11 @@
-"""Who has changed what: a line of JSON for each request that needs `write` or `admin`, refused ones too.
+"""The audit log: one line of JSON for each request that needs `write` or `admin`, refused ones included.
 
     {"time": "2026-11-21T06:45:30.123+00:00", "token": "ci", "role": "write", "transport": "http",
      "request": "POST /post", "endpoint": "/index", "documents": 3, "status": 200}
 
-No secrets, no content, no query strings. `token` is empty where the Flow has none, `request` over gRPC, `endpoint`
-where the path of `request` says it all; `documents` is null where the number is not known. A call of gRPC has the
-status that HTTP would give it.
+The log holds no secrets, no content and no query strings. `token` is empty in a Flow without tokens. `request` is
+empty for gRPC. `endpoint` is empty if the path in `request` already names it. `documents` is null if the number is
+not known. A gRPC call has the status that HTTP would give it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any
 from finetuner.workspace.tokens import PRIVATE
 
 MAX_BYTES = 16 * 2**20
-KEPT = 4  # older files: audit.jsonl.1 is the newest of them
+KEPT = 4  # older files; audit.jsonl.1 is the newest of them
 MAX_TEXT = 200  # characters of a path
 
 
 class Audit:
-    """The log of a workspace; several Flows may write into one.
+    """The audit log of a workspace. Several Flows may write into it.
 
     Args:
-        root: the workspace's folder; None keeps no log.
+        root: the workspace folder; None for no log.
     """
 
     def __init__(self, root: Path | None) -> None:
@@ -38,13 +38,13 @@ class Audit:
         """Append one line.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the line cannot be written.
         """
         if self._file is None:
             return
         short = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in fields.items()}
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **short})
-        # opened each time, so that another Flow's rotation is seen; one write of an appending file is one piece
+        # Opening the file for each line follows a rotation by another Flow. One write with O_APPEND is atomic.
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
         try:
             os.write(descriptor, f"{line}\n".encode())

@@ -1,4 +1,4 @@
-"""The requests of one gRPC stream that wait for their answers, which may come in another order."""
+"""Unanswered requests of one gRPC stream, whose answers may come in another order."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from .access import Entry
 
 
 class Entries:
-    """Entries by request id; callers may use an id twice, or none."""
+    """Entries by request id. A caller may use an id twice, or send none."""
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, deque[Entry]] = defaultdict(deque)
 
     def add(self, request: DataRequest, entry: Entry | None) -> None:
-        """Remember an entry until its request is answered."""
+        """Keep an entry until its request is answered."""
         if entry is not None:
             self._waiting[request.header.request_id].append(entry)
 
     def close(self, response: DataRequest, status: Callable[[], int]) -> None:
-        """Close the entry that this answers; an answer that says nothing of its request leaves it to `close_left`."""
+        """Close the entry of a response. A response without a known id leaves its entry to `close_left`."""
         waiting = self._waiting.get(response.header.request_id)
         if waiting:
             waiting.popleft().close(status)
 
     def close_left(self) -> None:
-        """Close what is not answered when the stream ends."""
+        """Close the entries without an answer, at the end of the stream."""
         for waiting in self._waiting.values():
             for entry in waiting:
                 entry.close(lambda: 500)

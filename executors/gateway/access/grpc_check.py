@@ -1,9 +1,8 @@
-"""gRPC's side of the door: calls without a token end before their method is reached."""
+"""Access control for gRPC: calls without a valid token end before they reach their method."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NoReturn
 
 import grpc
 
@@ -11,33 +10,20 @@ from finetuner.exceptions import FinetunerError
 from finetuner.workspace.tokens import Role
 
 from . import roles
-from .access import Access, Entry, TooFast
+from .access import Access, Entry
+from .errors import abort
 from .metrics import GatewayMetrics
 
-CODES = {
-    422: grpc.StatusCode.INVALID_ARGUMENT,
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
 
+def admit(access: Access, context: grpc.aio.ServicerContext, endpoint: str, documents: int) -> Entry:
+    """Admit one message of a call.
 
-async def refuse(context: grpc.aio.ServicerContext, error: FinetunerError) -> NoReturn:
-    """End a call with what stands against it."""
-    after = (("retry-after", f"{error.wait:.1f}"),) if isinstance(error, TooFast) else ()
-    await context.abort(CODES[error.status], str(error), after)
-    raise AssertionError("abort raises")
-
-
-def enter(access: Access, context: grpc.aio.ServicerContext, endpoint: str, documents: int) -> Entry:
-    """Let one message of a call in.
-
-    A call may live for hours, so each message is asked for its token, and counts as a request.
+    A call may stay open for hours. Each of its messages needs a valid token and counts as one request.
 
     Raises:
-        FinetunerError: what stands against it.
+        FinetunerError: the message is refused.
     """
-    entry = access.enter(dict(context.invocation_metadata() or ()).get("authorization"), "grpc")
+    entry = access.admit(dict(context.invocation_metadata() or ()).get("authorization"), "grpc")
     entry.endpoint, entry.documents = endpoint, documents
     try:
         entry.require(roles.of_endpoint(endpoint), endpoint)
@@ -49,10 +35,10 @@ def enter(access: Access, context: grpc.aio.ServicerContext, endpoint: str, docu
 
 
 class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is not typed
-    """Refuse calls without a token as UNAUTHENTICATED, and those beyond its role as PERMISSION_DENIED.
+    """Interceptor that refuses calls without a valid token (UNAUTHENTICATED) or a sufficient role (PERMISSION_DENIED).
 
     Args:
-        access: who may enter.
+        access: the valid tokens.
         metrics: counts refusals.
     """
 
@@ -65,7 +51,7 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
-        """Return the method's own handler, or one that refuses and is of the same kind."""
+        """Return the method's own handler, or a handler of the same kind that refuses the call."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         needed = roles.of_method(method)
@@ -82,18 +68,18 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
     def _check(self, method: str, needed: Role, metadata: Mapping[str, str]) -> None:
         header = metadata.get("authorization")
         if method in roles.DATA_METHODS:
-            self._access.caller(header)  # what counts is the message, which is not here yet
+            self._access.caller(header)  # `admit` checks and counts each message when it arrives
         else:
-            self._access.enter(header, "grpc").require(needed, method)
+            self._access.admit(header, "grpc").require(needed, method)
 
 
 def _refuser(handler: grpc.RpcMethodHandler, error: FinetunerError) -> grpc.RpcMethodHandler:
     async def refuse_one(_: object, context: grpc.aio.ServicerContext) -> None:
-        await refuse(context, error)
+        await abort(context, error)
 
     async def refuse_stream(_: object, context: grpc.aio.ServicerContext) -> object:
-        await refuse(context, error)
-        yield  # never reached; makes this a generator, as gRPC expects of a method that streams its answer
+        await abort(context, error)
+        yield  # not reached; makes this a generator, which gRPC expects of a method with a response stream
 
     if handler.request_streaming:
         kind = (

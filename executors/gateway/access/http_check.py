@@ -1,4 +1,4 @@
-"""HTTP's side of the door: requests without a token end before their body is read, and bodies have an end."""
+"""Access control for HTTP: requests without a valid token end before their body is read, and bodies are bounded."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from finetuner.exceptions import FinetunerError, Forbidden
 from finetuner.workspace.tokens import is_loopback
 
 from . import roles
-from .access import Access, Entry, TooFast
+from .access import Access, Entry, RateLimited
+from .errors import error_body
 from .metrics import GatewayMetrics
 
-HUB_STATUS = {401: 40103, 403: 40301, 429: 50001}  # what hub clients look for in the body of a refusal
-# These read their body piece by piece, and know themselves how much is too much.
+HUB_STATUS = {401: 40103, 403: 40301, 429: 50001}  # hub clients read this number from the body
+# These routes read their body in pieces, and bound it themselves.
 STREAMED = frozenset({f"{roles.HUB}artifact.upload", "/v1/artifacts"})
 BODY_SECONDS = 60.0
 
 
 class HttpCheck:
-    """Refuse requests without a token as 401, beyond its role as 403, and too many of them as 429. ASGI middleware.
+    """ASGI middleware that refuses requests without a token (401), with too small a role (403), or too many (429).
 
-    Routes find the request's `Entry` in `request.state.entry`. WebSockets are refused: there is none here.
+    Routes find the request's `Entry` in `request.state.entry`. WebSockets are refused: the gateway has none.
 
     Args:
-        app: what is behind the door.
-        access: who may enter.
+        app: the app behind this middleware.
+        access: the valid tokens.
         metrics: counts refusals.
     """
 
@@ -57,8 +58,8 @@ class HttpCheck:
         entry, status = None, 500
         try:
             if not self._access.locked:
-                _refuse_strangers(headers)
-            entry = self._access.enter(headers.get("authorization"), "http", f"{method} {path}")
+                _refuse_foreign_pages(headers)
+            entry = self._access.admit(headers.get("authorization"), "http", f"{method} {path}")
             entry.require(needed, f"{method} {path}")
         except FinetunerError as error:
             self._count(path, error)
@@ -91,21 +92,24 @@ def _close(entry: Entry | None, status: int) -> None:
 
 
 def _refusal(path: str, error: FinetunerError) -> JSONResponse:
-    reason = str(error)
-    content: dict[str, object] = {"detail": reason}
+    content: dict[str, object] = {**error_body(error)}
     if path.startswith(roles.HUB):
+        reason = content["detail"]
         status = HUB_STATUS[error.status]
         content |= {"code": error.status, "status": status, "message": reason, "readableMessage": reason}
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
-    if isinstance(error, TooFast):
+    if isinstance(error, RateLimited):
         headers["Retry-After"] = str(math.ceil(error.wait))
     return JSONResponse(content, error.status, headers=headers)
 
 
-def _refuse_strangers(headers: Headers) -> None:
-    """Refuse what a foreign web page makes a browser of this machine send, while there is no token.
+def _refuse_foreign_pages(headers: Headers) -> None:
+    """Refuse a request that a foreign web page makes a browser of this machine send, in a Flow without a token.
 
-    A browser names the page in `Origin`; a page whose own name was turned to 127.0.0.1 stands in `Host`.
+    A browser names the page in `Origin`. After DNS rebinding, the name of the page stands in `Host`.
+
+    Raises:
+        Forbidden
     """
     host, origin = headers.get("host", ""), headers.get("origin")
     try:
@@ -115,23 +119,23 @@ def _refuse_strangers(headers: Headers) -> None:
     except ValueError:
         pass
     raise Forbidden(
-        "Without a token this Flow answers its own machine alone, and no other site's pages. Got a request by "
+        "A Flow without a token answers only its own machine, and no page of another site. Got a request to "
         f"{host!r:.80} from {origin!r:.80}. Make a token with `finetuner token create NAME`."
     )
 
 
 class Bounded:
-    """Let a body have MAX_MESSAGE_BYTES, whatever route reads it, and not come slower than it may. ASGI middleware.
+    """ASGI middleware that bounds the size of each body and the wait for its next piece.
 
     Args:
-        app: what is behind.
+        app: the app behind this middleware.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with a bounded body; reading too much of it raises HTTPException."""
+        """Pass the request on. Reading its body raises HTTPException past MAX_MESSAGE_BYTES or BODY_SECONDS."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -140,19 +144,18 @@ class Bounded:
 
         async def bounded() -> Message:
             nonlocal left, more
-            if not more:  # the caller waits for its answer
+            if not more:  # the body is complete, and the caller waits for its answer
                 return await receive()
             try:
                 async with asyncio.timeout(BODY_SECONDS):
                     message = await receive()
             except TimeoutError:
-                raise _cut(
-                    408, f"A body must keep coming. Nothing came for {BODY_SECONDS:g} s. Send it again."
-                ) from None
+                text = f"A body must arrive without a pause of {BODY_SECONDS:g} s. Got a longer one. Send it again."
+                raise _cut(408, text) from None
             more = bool(message.get("more_body"))
             left -= len(message.get("body", b""))
             if left < 0:
-                text = f"A body may have {MAX_MESSAGE_BYTES} bytes. Got more. Send fewer documents in a request."
+                text = f"A body may have {MAX_MESSAGE_BYTES} bytes. Got more. Send fewer documents per request."
                 raise _cut(413, text)
             return message
 
@@ -160,4 +163,4 @@ class Bounded:
 
 
 def _cut(status: int, detail: str) -> HTTPException:
-    return HTTPException(status, detail, headers={"Connection": "close"})  # the rest of the body is not read
+    return HTTPException(status, detail, headers={"Connection": "close"})  # the rest of the body stays unread

@@ -1,4 +1,4 @@
-"""What the gateway counts for Prometheus; Jina serves it on the gateway's monitoring port."""
+"""The gateway's Prometheus metrics; Jina serves them on the gateway's monitoring port."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from finetuner.contract import wire
 
-# A label must not grow with what callers invent, so every path that the contract does not name is "other".
+# Callers must not be able to add label values, so every path outside the contract counts as "other".
 ENDPOINTS = frozenset(value for value in vars(wire).values() if isinstance(value, str) and value.startswith("/"))
 
 
@@ -14,7 +14,7 @@ class GatewayMetrics:
     """Counters of the gateway.
 
     Args:
-        registry: Jina's registry for this process; None (monitoring is off) counts into a private one.
+        registry: Jina's registry of this process; None, if monitoring is off, for a private one.
     """
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
@@ -26,16 +26,16 @@ class GatewayMetrics:
             registry=registry,
         )
         self._refused = Counter(
-            "finetuner_gateway_refused", "Calls without the right token", ["protocol"], registry=registry
+            "finetuner_gateway_refused", "Calls without a valid token", ["protocol"], registry=registry
         )
         self.canary = Gauge(
             "finetuner_gateway_canary",
-            "1 where the last canary came back, 0 where not; health checks send them",
+            "1 if the last canary came back, else 0; health checks send canaries",
             ["encoder"],
             registry=registry,
         )
         for protocol in ("grpc", "http"):
-            self._refused.labels(protocol)  # a counter that starts at 0 can be alerted on
+            self._refused.labels(protocol)  # an alert needs a counter that starts at 0
 
     def answered(self, protocol: str, endpoint: str, outcome: str, *, known: bool = False) -> None:
         """Count one request.
@@ -44,11 +44,11 @@ class GatewayMetrics:
             protocol: 'grpc' or 'http'.
             endpoint: its path.
             outcome: 'ok', 'refused' (the caller's fault) or 'failed'.
-            known: whether the path is one of few, also where the contract does not name it.
+            known: whether the path is one of a fixed set, although the contract does not name it.
         """
         label = endpoint if known or endpoint in ENDPOINTS else "other"
         self._requests.labels(protocol, label, outcome).inc()
 
     def refused(self, protocol: str) -> None:
-        """Count one call without the right token."""
+        """Count one call without a valid token."""
         self._refused.labels(protocol).inc()

@@ -1,6 +1,6 @@
-"""What each request needs: one table for the Flow's endpoints, one for HTTP, one for gRPC's methods.
+"""The role that each request needs: tables for the Flow's endpoints, HTTP paths and gRPC methods.
 
-What is in no table needs `admin`, so that nothing new is open by oversight.
+A request outside all tables needs `admin`, so nothing new is open by oversight.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import re
 from finetuner.contract import wire
 from finetuner.workspace.tokens import Role
 
-from ..hub.links import DOWNLOADS
-
 READ, WRITE, ADMIN = Role.READ, Role.WRITE, Role.ADMIN
 HUB = "/v2/rpc/"
+DOWNLOADS = "/v2/download/"
 
 ENDPOINTS: dict[str, Role] = {
     **dict.fromkeys((wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.FILTER, wire.STATUS), READ),
@@ -29,10 +28,10 @@ ENDPOINTS: dict[str, Role] = {
     wire.COLLECTIONS_DROP: ADMIN,
 }
 
-# Of every method but GET and HEAD, which read; with another one than POST nothing reads. Paths that are not here are
-# endpoints of the Flow.
+# For POST. GET and HEAD need `read`; every other method needs at least `write`. A POST to a path outside this table
+# goes to an endpoint of the Flow.
 PATHS: tuple[tuple[str, Role], ...] = (
-    (r"/post", READ),  # the body names the endpoint; what that one needs is asked for when the body has been read
+    (r"/post", READ),  # the body names the endpoint, whose role is checked once the body has been read
     (r"/v1/(encode|search|embeddings|index/filter)", READ),
     (r"/v1/(index|index/delete|evaluate|artifacts)", WRITE),
     (r"/v1/(datasets/[^/]+|artifacts/[^/]+/promote)", WRITE),
@@ -42,11 +41,11 @@ PATHS: tuple[tuple[str, Role], ...] = (
     (rf"{HUB}artifact\.(upload|delete|update)", WRITE),
 )
 
-# What a probe needs before it knows a token, what holds no data, and addresses whose signature is their permission.
+# Open without a token: health checks, pages that hold no data, and signed downloads.
 OPEN_PAGES = frozenset({"/", "/docs", "/healthz", "/dry_run"})
 OPEN_FOLDERS = ("/ui/", DOWNLOADS)
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/jina.JinaGatewayDryRunRPC/")
-# Each message names its endpoint.
+# Each message of these methods names its own endpoint.
 DATA_METHODS = frozenset({"/jina.JinaRPC/Call", "/jina.JinaSingleDataRequestRPC/process_single_data"})
 READ_SERVICES = (
     "/jina.JinaInfoRPC/",
@@ -56,12 +55,12 @@ READ_SERVICES = (
 
 
 def of_endpoint(endpoint: str) -> Role:
-    """Return what an endpoint of the Flow needs, over either protocol."""
+    """Return the role that an endpoint of the Flow needs, over either protocol."""
     return ENDPOINTS.get(endpoint, ADMIN)
 
 
 def of_page(method: str, path: str) -> Role | None:
-    """Return what an HTTP request needs, None where it is open."""
+    """Return the role that an HTTP request needs, None for an open one."""
     if method in ("GET", "HEAD"):
         return None if path in OPEN_PAGES or path.startswith(OPEN_FOLDERS) else READ
     for pattern, role in PATHS:
@@ -69,14 +68,17 @@ def of_page(method: str, path: str) -> Role | None:
             return role if method == "POST" else max(role, WRITE)
     if method != "POST":
         return ADMIN
-    for endpoint in (wire.ENCODE, wire.RANK):  # /encode/MODEL, as clip_client.read_path takes it
+    for endpoint in (wire.ENCODE, wire.RANK):  # /encode/MODEL, see flow/clip_client.py
         if path.startswith(f"{endpoint}/"):
             return of_endpoint(endpoint)
     return of_endpoint(path)
 
 
 def of_method(method: str) -> Role | None:
-    """Return what a gRPC method needs, None where it is open; of DATA_METHODS the least that a message may need."""
+    """Return the role that a gRPC method needs, None for an open one.
+
+    For DATA_METHODS it is the lowest role that a message may need.
+    """
     if method.startswith(OPEN_SERVICES):
         return None
     return READ if method in DATA_METHODS or method.startswith(READ_SERVICES) else ADMIN

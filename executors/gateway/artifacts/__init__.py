@@ -1,0 +1,1 @@
+"""Artifacts as zips, streamed in and out; imports flow."""

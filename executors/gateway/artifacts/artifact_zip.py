@@ -1,6 +1,6 @@
-"""Artifacts through the gateway as zips, a piece at a time: to and from the room that keeps them.
+"""Artifacts as zips, streamed in pieces between a caller and the trainer, which stores artifacts.
 
-A zip that comes is checked there, when it is whole; here nothing of it is read.
+The trainer checks an uploaded zip once it is complete. The gateway does not read it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from finetuner.contract import wire
 from finetuner.contract.wire import ERROR_TAG
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
 
+from ..flow.body import drain
 from ..flow.rooms import Rooms
-from ..hub.transfer import drain
 from .zip_stream import ZipStream, zip_size
 
 ZIP = "application/zip"
@@ -34,36 +34,36 @@ class ArtifactZip:
     """An artifact as the zip that `save_artifact` writes."""
 
     content: str
-    """Of its manifest file."""
+    """Text of its manifest file."""
     manifest: Manifest
 
     @property
     def files(self) -> list[tuple[str, int]]:
-        """Name in the zip, and size, of each file."""
+        """Name in the zip and size in bytes of each file."""
         sizes = {MANIFEST: len(self.content.encode())}
         sizes |= {name: entry["size"] for name, entry in self.manifest.files.items()}
         return [(f"{self.manifest.run_name}/{name}", size) for name, size in sizes.items()]
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of the response that holds it."""
+        """Headers of a response with the zip."""
         return {
             "Content-Length": str(zip_size(self.files)),
             "Content-Disposition": f'attachment; filename="{self.manifest.run_name}.zip"',
         }
 
     def response(self, rooms: Rooms, method: str) -> Response:
-        """Return the answer to GET, or its headers alone to HEAD."""
+        """Return the answer to GET, or only its headers for HEAD."""
         if method == "HEAD":
             return Response(headers=self.headers, media_type=ZIP)
-        return StreamingResponse(give_zip(rooms, self), headers=self.headers, media_type=ZIP)
+        return StreamingResponse(download_zip(rooms, self), headers=self.headers, media_type=ZIP)
 
 
 async def find_zip(rooms: Rooms, reference: str) -> ArtifactZip:
-    """Return what an artifact's zip will be.
+    """Return the description of an artifact's zip.
 
     Args:
-        rooms: of the Flow.
+        rooms: the Flow's rooms.
         reference: id or alias.
 
     Raises:
@@ -73,11 +73,11 @@ async def find_zip(rooms: Rooms, reference: str) -> ArtifactZip:
     return ArtifactZip(content, parse_manifest(content, "the Flow"))
 
 
-async def give_zip(rooms: Rooms, artifact: ArtifactZip) -> AsyncIterator[bytes]:
+async def download_zip(rooms: Rooms, artifact: ArtifactZip) -> AsyncIterator[bytes]:
     """Yield an artifact's zip.
 
     Raises:
-        FinetunerServerError: a file has another size now; the caller sees a download that ends early.
+        FinetunerServerError: the size of a file has changed; the caller's download ends early.
     """
     stream, top = ZipStream(), f"{artifact.manifest.run_name}/"
     for name, size in artifact.files:
@@ -98,18 +98,18 @@ async def _pieces(rooms: Rooms, artifact_id: str, file: str, size: int) -> Async
         piece: bytes = message.blob
         offset += len(piece)
         if ERROR_TAG in message.tags.fields or not piece or offset > size:
-            raise FinetunerServerError(f"{file} of artifact {artifact_id} ends after {offset} of {size} bytes")
+            raise FinetunerServerError(f"{file} of artifact {artifact_id} must have {size} bytes. Got {offset}")
         yield piece
 
 
-async def take_zip(rooms: Rooms, body: AsyncIterator[bytes]) -> dict[str, Any]:
-    """Pass a zip on to the room that keeps artifacts, as it arrives, and let it be published.
+async def upload_zip(rooms: Rooms, body: AsyncIterator[bytes]) -> dict[str, Any]:
+    """Send a zip to the trainer as it arrives, and publish it.
 
     Returns:
         The artifact's manifest.
 
     Raises:
-        FinetunerError: whatever is wrong with it; what has been passed on is forgotten then.
+        FinetunerError: the upload or the artifact is invalid. The trainer drops the upload.
     """
     upload, held, offset = uuid.uuid4().hex, bytearray(), 0
 
@@ -129,16 +129,16 @@ async def take_zip(rooms: Rooms, body: AsyncIterator[bytes]) -> dict[str, Any]:
             await send()
         manifest: dict[str, Any] = await rooms.call(wire.ARTIFACTS_PUSH, upload=upload, commit=offset)
         return manifest
-    except BaseException as error:  # also a caller that hangs up, which ends this task
+    except BaseException as error:  # including the cancellation of this task when the caller hangs up
         await asyncio.shield(_forget(rooms, upload))
         if isinstance(error, FinetunerError):
             await drain(body)
-        if isinstance(error, ClientDisconnect):  # answered for the log alone
-            raise InvalidInput("artifact must be whole. Its caller has hung up. Upload it again.") from None
+        if isinstance(error, ClientDisconnect):  # nobody reads this answer; it goes to the log
+            raise InvalidInput("artifact must be complete. The caller hung up. Upload it again.") from None
         raise
 
 
 async def _forget(rooms: Rooms, upload: str) -> None:
-    """Remove what has arrived; where the room does not answer, it does so itself later."""
+    """Drop an unfinished upload. If the trainer does not answer, it drops the upload later by itself."""
     with suppress(Exception):
         await rooms.call(wire.ARTIFACTS_PUSH, upload=upload, abort=True)

@@ -1,7 +1,7 @@
-"""A zip written while it is sent: nothing of it is held, and its size is known before.
+"""Writes a zip while it is sent: no content is held in memory, and the size is known in advance.
 
-Files are stored as they are, weights do not compress. A file's CRC-32 is known only behind it, so it stands there
-(APPNOTE.TXT 4.3.9); sizes are of zip64 (4.5.3), whatever they are, so that every file has headers of one length.
+Files are stored uncompressed, since weights do not compress. A file's CRC-32 is known only at its end, so it follows
+the content (APPNOTE.TXT 4.3.9). Every file has zip64 sizes (4.5.3), whatever its size, so all headers have one length.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ import zlib
 from collections.abc import Iterable
 
 VERSION = 45  # the first one with zip64
-FLAGS = 0x0808  # CRC and sizes behind the content; names in UTF-8
-DATE = (1 << 5) | 1  # 1980-01-01: the same artifact is the same zip
+FLAGS = 0x0808  # CRC and sizes follow the content; names in UTF-8
+DATE = (1 << 5) | 1  # 1980-01-01, so the same artifact always gives the same zip
 ATTRIBUTES = 0o100644 << 16
-UNIX, FULL16, FULL32 = 3, 0xFFFF, 0xFFFFFFFF  # a field that is full is in zip64's place
+UNIX, FULL16, FULL32 = 3, 0xFFFF, 0xFFFFFFFF  # a full field: zip64 holds the value
 
 LOCAL = struct.Struct("<4s5HL2L2H")
 LOCAL_SIZES = struct.Struct("<2H2Q")
-BEHIND = struct.Struct("<4sL2Q")
+DESCRIPTOR = struct.Struct("<4sL2Q")
 CENTRAL = struct.Struct("<4s4B4HL2L5H2L")
 CENTRAL_SIZES = struct.Struct("<2H3Q")
-END = struct.Struct("<4sQ2H2L4Q4sLQL4s4H2LH")  # zip64's end, where it is, and the old end
+END = struct.Struct("<4sQ2H2L4Q4sLQL4s4H2LH")  # the end record of zip64, its locator, and the old end record
 
-PER_FILE = LOCAL.size + LOCAL_SIZES.size + BEHIND.size + CENTRAL.size + CENTRAL_SIZES.size
+PER_FILE = LOCAL.size + LOCAL_SIZES.size + DESCRIPTOR.size + CENTRAL.size + CENTRAL_SIZES.size
 
 
 def zip_size(files: Iterable[tuple[str, int]]) -> int:
-    """Return the bytes of a zip of files, each given by its name and size."""
+    """Return the size in bytes of a zip of files, given by name and size."""
     return END.size + sum(PER_FILE + 2 * len(name.encode()) + size for name, size in files)
 
 
 class ZipStream:
-    """Writes a zip: for each file `begin`, its pieces by `piece`, `end`; then `finish`. All return bytes to send."""
+    """Writer of one zip. Call `begin`, `piece` and `end` for each file, then `finish`; each returns bytes to send."""
 
     def __init__(self) -> None:
         self._sent = self._size = self._crc = self._start = self._count = 0
@@ -40,7 +40,7 @@ class ZipStream:
         self._list = bytearray()
 
     def begin(self, name: str) -> bytes:
-        """Start a file; its name has slashes."""
+        """Start a file. Its name is a POSIX path."""
         self._name, self._start, self._size, self._crc = name.encode(), self._sent, 0, 0
         header = LOCAL.pack(
             b"PK\x03\x04", VERSION, FLAGS, 0, 0, DATE, 0, FULL32, FULL32, len(self._name), LOCAL_SIZES.size
@@ -48,7 +48,7 @@ class ZipStream:
         return self._counted(header + self._name + LOCAL_SIZES.pack(1, LOCAL_SIZES.size - 4, 0, 0))
 
     def piece(self, content: bytes) -> bytes:
-        """Return the next bytes of the file, as they are."""
+        """Add the next bytes of the file; return them unchanged."""
         self._crc = zlib.crc32(content, self._crc)
         self._size += len(content)
         return self._counted(content)
@@ -62,7 +62,7 @@ class ZipStream:
         )  # fmt: skip
         self._list += self._name + sizes
         self._count += 1
-        return self._counted(BEHIND.pack(b"PK\x07\x08", self._crc, self._size, self._size))
+        return self._counted(DESCRIPTOR.pack(b"PK\x07\x08", self._crc, self._size, self._size))
 
     def finish(self) -> bytes:
         """End the zip with the list of its files."""

@@ -1,0 +1,1 @@
+"""Requests on their way through the Flow, and its health; imports access."""

@@ -1,4 +1,4 @@
-"""What clip-as-service's client does in its own way: it names a model in the path, and reads times from the routes."""
+"""Support for clip-as-service's client, which names a model in the path and reads times from the routes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def read_path(request: DataRequest) -> None:
 
 
 def sort_routes(response: DataRequest) -> None:
-    """Put the room that took longest behind the gateway in the routes of `/`.
+    """Sort the rooms in the routes of an answer of `/`: the slowest comes first, after the gateway.
 
-    `Client.profile` takes the second route for the model's time, whichever of our two encoders has run.
+    `Client.profile` reports the second route as the model's time. Either of our two encoders may have run.
     """
     if response.header.exec_endpoint == ANY:
         rooms = sorted(response.routes[1:], key=_nanoseconds, reverse=True)

@@ -1,4 +1,4 @@
-"""Documents between JSON and Jina's requests, in the shape that jina.Client(protocol='http') speaks.
+"""Documents between JSON and Jina's requests, in the form that jina.Client(protocol='http') uses.
 
 {"data": [{"text": ...}, {"blob": base64}, {"uri": ...}], "parameters": {...}}
 {"header": {...}, "parameters": {...}, "data": [{"id": ..., "embedding": [...], "tags": {...}}]}
@@ -17,10 +17,10 @@ from jina.types.request.data import DataRequest
 from finetuner.contract.wire import ERROR_TAG
 from finetuner.exceptions import FinetunerError, InvalidInput
 
-from .json_body import parse_json
+from .body import parse_json
 
 FIELDS = (*PydanticDocument.__fields__, "_metadata")
-CONTENTS = ("text", "blob", "tensor")  # a document has one; of two DocArray would keep the last, and say nothing
+CONTENTS = ("text", "blob", "tensor")  # a document has one of them; DocArray would silently drop the first of two
 
 
 def read_request(body: bytes, endpoint: str) -> DataRequest:
@@ -28,10 +28,10 @@ def read_request(body: bytes, endpoint: str) -> DataRequest:
 
     Args:
         body: UTF-8 JSON.
-        endpoint: path such as '/encode'; of the path '/post' the body names the endpoint.
+        endpoint: path such as '/encode'; for '/post', the body names the endpoint.
 
     Raises:
-        InvalidInput: no JSON, another shape, or a document that cannot be read.
+        InvalidInput: not JSON, another structure, or a document that cannot be read.
     """
     content = parse_json(body) if body.strip() else {}
     if not isinstance(content, dict):
@@ -47,8 +47,8 @@ def read_request(body: bytes, endpoint: str) -> DataRequest:
         request.data.docs = _documents(content)
     except InvalidInput:
         raise
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # what protobuf cannot carry
-        raise InvalidInput(f"The body holds a value that cannot be sent on: {error}.") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # protobuf cannot carry the value
+        raise InvalidInput(f"The body must hold values that protobuf can carry. Got another: {error}.") from None
     return request
 
 
@@ -70,7 +70,7 @@ def _parameters(content: dict[str, Any]) -> dict[str, Any]:
 
 def _documents(content: dict[str, Any]) -> DocumentArray:
     data = content.get("data")
-    if isinstance(data, dict):  # {"docs": [...]}, an older form that Jina still takes
+    if isinstance(data, dict):  # {"docs": [...]}, an older form that Jina still accepts
         data = data.get("docs")
     if data is None:
         return DocumentArray()
@@ -84,12 +84,12 @@ def _document(number: int, fields: Any) -> Document:
         raise InvalidInput(f'data[{number}] must be an object such as {{"text": ...}}. Got {fields!r:.60}.')
     if unknown := [name for name in fields if name not in FIELDS]:
         raise InvalidInput(
-            f"data[{number}] has a field {unknown[0]!r:.60}. Expected text, blob (base64), uri, tags, id, or "
-            f"another of {', '.join(FIELDS)}."
+            f"data[{number}] must have only the fields text, blob (base64), uri, tags, id, or another of "
+            f"{', '.join(FIELDS)}. Got {unknown[0]!r:.60}. Leave it out."
         )
     if len(given := [name for name in CONTENTS if fields.get(name)]) > 1:
         raise InvalidInput(
-            f"data[{number}] must have one of {', '.join(CONTENTS)}. Got {' and '.join(given)}. Send two."
+            f"data[{number}] must have one of {', '.join(CONTENTS)}. Got {' and '.join(given)}. Send two documents."
         )
     if isinstance(blob := fields.get("blob"), str):
         try:
@@ -100,17 +100,17 @@ def _document(number: int, fields: Any) -> Document:
         return Document.from_dict(fields)
     except (ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise InvalidInput(f"data[{number}] is no document: {reason:.300}.") from None
+        raise InvalidInput(f"data[{number}] must be a document. Got: {reason:.300}.") from None
 
 
 def write_response(response: DataRequest) -> bytes:
-    """Return the JSON that answers `response`'s request.
+    """Return a response as JSON.
 
     Raises:
-        ValueError: an infinite number or NaN, which JSON has no word for.
+        ValueError: NaN or an infinite number, which JSON cannot hold.
     """
     for document in response.proto_with_data.data.docs.docs:
-        # otherwise a vector that a room wrote as a torch tensor would need torch here
+        # a vector that a room wrote as a torch tensor would need torch here
         for name in ("embedding", "tensor"):
             if document.HasField(name):
                 getattr(document, name).cls_name = "numpy"
@@ -125,7 +125,7 @@ def write_response(response: DataRequest) -> bytes:
 
 
 def response_status(response: DataRequest) -> int:
-    """Return 200, or where every document carries an error, the HTTP status of theirs; of several the highest."""
+    """Return the highest status of the documents' errors if every document has one, else 200."""
     documents = response.proto_with_data.data.docs.docs
     if not documents or not all(ERROR_TAG in document.tags for document in documents):
         return 200
@@ -133,8 +133,8 @@ def response_status(response: DataRequest) -> int:
 
 
 def _status(tag: Any) -> int:
-    """Return the status in an error tag; the tag may be the sender's own, with whatever in it."""
-    status = tag["status"] if hasattr(tag, "fields") and "status" in tag else None  # a protobuf Struct, or a value
+    """Return the status in an error tag, 500 for a tag that is not ours: senders may set the same tag."""
+    status = tag["status"] if hasattr(tag, "fields") and "status" in tag else None  # Struct or plain value
     return int(status) if isinstance(status, float) and 400 <= status < 600 else FinetunerError.status
 
 

@@ -1,36 +1,54 @@
-"""Exceptions as answers: `{"detail": sentence}` with the status that the exception's class has."""
+"""Exceptions as HTTP answers: `{"detail": sentence, "type": class}` with the exception's status."""
 
 from __future__ import annotations
 
-from fastapi import HTTPException
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from finetuner.exceptions import FinetunerError, FinetunerServerError
 
+from ..access.errors import class_of, error_body, status_of
 from .handler import Handler
 
 
-def failure(handler: Handler, what: str, error: Exception) -> JSONResponse:
-    """Return the answer for an error; what we did not expect goes to the log, whole.
+class Refusal(NamedTuple):
+    """The parts of an error's HTTP answer."""
+
+    status: int
+    body: dict[str, str]
+    headers: Mapping[str, str] | None = None
+
+
+def refusal(handler: Handler, action: str, error: Exception) -> Refusal:
+    """Return the answer for an error. An unexpected error also goes to the log, with its traceback.
 
     Args:
         handler: has the log.
-        what: failed, for the log and the caller.
+        action: the part of the gateway that failed, for the log and the caller.
         error: of any kind.
     """
     match error:
-        case HTTPException():
-            return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
-        case FinetunerServerError():
-            return JSONResponse({"detail": str(error)}, error.code)
+        case HTTPException():  # also FastAPI's, which is a subclass
+            known = class_of(error.status_code)(str(error.detail))
+            return Refusal(error.status_code, error_body(known), error.headers)
         case FinetunerError():
-            return JSONResponse({"detail": str(error)}, error.status)
-    handler.logger.error(f"{what} failed in the gateway", exc_info=error)
-    return JSONResponse({"detail": f"{what} failed in the gateway: {error!r}. See its log."}, 500)
+            return Refusal(status_of(error), error_body(error))
+    handler.logger.error(f"{action} failed in the gateway", exc_info=error)
+    unexpected = FinetunerServerError(f"{action} failed in the gateway: {error!r}. See the gateway's log.")
+    return Refusal(500, error_body(unexpected))
+
+
+def failure(handler: Handler, action: str, error: Exception) -> JSONResponse:
+    """Return the JSON response for an error, see `refusal`."""
+    status, body, headers = refusal(handler, action, error)
+    return JSONResponse(body, status, headers=headers)
 
 
 def outcome(status: int) -> str:
-    """Return how `GatewayMetrics` calls an answer of this status."""
+    """Return the outcome of an answer, as `GatewayMetrics` counts it."""
     if status < 400:
         return "ok"
     return "refused" if status < 500 else "failed"

@@ -1,7 +1,7 @@
-"""Health that runs the models: a text and an image go through the encoders, and vectors must come back.
+"""Health checks that run the models: a text and an image go through the encoders, and embeddings must come back.
 
-A socket that answers says little: a server whose inference thread hangs still has one. Of the other rooms, and of each
-replica, it says whether they are up.
+An open socket proves little: a server whose inference thread hangs still has one. Other rooms, and each replica, only
+have to answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ States = Callable[[], Awaitable[dict[str, dict[str, int]]]]
 
 @cache
 def image() -> bytes:
-    """Return a small PNG: a colour gradient, 32 x 32."""
+    """Return a small PNG: a colour gradient of 32 x 32 pixels."""
     ramp = np.linspace(0, 255, 32, dtype=np.uint8)
     pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], np.uint8(128)), axis=-1)  # (32, 32, 3)
     file = io.BytesIO()
@@ -42,8 +42,8 @@ class Health:
 
     Args:
         ask: sends a request through the Flow.
-        states: replicas by room, how many there are and how many are `up`.
-        timeout: seconds that an encoder has.
+        states: returns for each room the number of `replicas`, and the number of those that are `up`.
+        timeout: seconds in which an encoder must answer.
     """
 
     def __init__(self, ask: Ask, states: States, timeout: float = TIMEOUT) -> None:
@@ -55,11 +55,11 @@ class Health:
     async def check(self) -> dict[str, Any]:
         """Return `{"status": "ok", "encoders": {...}, "rooms": {...}}`.
 
-        With a `detail`, status is 'unavailable' where an encoder does not encode, and 'degraded' where the encoders
-        do, but another room or a replica is down.
+        The status is 'unavailable' if an encoder does not encode, and 'degraded' if only another room or a replica is
+        down. Both come with a `detail`.
 
-        Probes that come while one is running get that one's answer: health needs no token, so it must not
-        be a way to keep the models busy.
+        Calls during a check share its result. Health needs no token, so callers must not be able to keep the models
+        busy.
         """
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._check())
@@ -87,7 +87,7 @@ class Health:
         started = time.perf_counter()
         request = DataRequest()
         request.header.exec_endpoint = ENCODE
-        request.header.target_executor = f"^{room}$"  # so that a dead neighbour is not blamed on this one
+        request.header.target_executor = f"^{room}$"  # a neighbour that is down must not count against this room
         request.data.docs = DocumentArray([document()])
         try:
             response = await asyncio.wait_for(self._ask(request), self._timeout)
@@ -101,10 +101,10 @@ class Health:
 
 
 def _vector(documents: DocumentArray) -> tuple[np.ndarray[Any, Any], object]:
-    """Return the canary's vector and the artifact that made it.
+    """Return the canary's embedding, (dim,), and the artifact that made it.
 
     Raises:
-        FinetunerError: no vector, one with NaN or infinity, or the document's own error.
+        FinetunerError: no embedding, one with NaN or infinity, or the document's own error.
     """
     if len(documents) != 1:
         raise FinetunerServerError(f"expected one document back, got {len(documents)}")

@@ -1,4 +1,4 @@
-"""Asking the rooms from inside the gateway: a request through the Flow, and a control endpoint's value."""
+"""Requests from the gateway to the rooms: whole requests, and single values of control endpoints."""
 
 from __future__ import annotations
 
@@ -8,22 +8,14 @@ from typing import Any
 
 import grpc
 from docarray import Document
-from jina.excepts import InternalNetworkError
 from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.wire import read_reply
-from finetuner.exceptions import FinetunerServerError, NotFound
+from finetuner.exceptions import FinetunerServerError, FlowUnreachable, NotFound
 
 from .handler import Handler
-
-# What Jina says about a room that did not answer, as HTTP statuses.
-STATUSES = {
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.NOT_FOUND: 503,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 413,
-}
+from .outages import connections_of, outage
 
 REPLICA_SECONDS = 10.0  # a room that computes with all its threads answers late
 ENDPOINT_SECONDS = 10.0
@@ -33,38 +25,44 @@ class Rooms:
     """The rooms behind the gateway.
 
     Args:
-        handler: Jina's way to them.
+        handler: Jina's request handler, which holds the connections.
     """
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
 
     async def require(self, endpoint: str) -> None:
-        """Refuse an endpoint that no room binds: Jina would skip every room and send the documents back as they came.
+        """Refuse an endpoint that no room binds. Jina would skip every room and return the documents unchanged.
 
         Raises:
-            NotFound: with the endpoints that there are.
-            FinetunerServerError: a room does not say which it has.
+            NotFound: the message lists the endpoints of the Flow.
+            FlowUnreachable: a room did not list its endpoints.
         """
         try:
             found = await asyncio.wait_for(self._handler.endpoint_discovery(), ENDPOINT_SECONDS)
-        except (TimeoutError, InternalNetworkError):
-            raise FinetunerServerError("a room of the Flow does not say its endpoints", "is it up?", 503) from None
+        except (TimeoutError, grpc.aio.AioRpcError):
+            raise FlowUnreachable(
+                f"every room of the Flow must list its endpoints within {ENDPOINT_SECONDS:g} s. One did not. "
+                "Try later, and see /healthz."
+            ) from None
         known = sorted(name for name in found.endpoints if name.startswith("/"))
         if endpoint not in known:
-            raise NotFound(f"No room of this Flow has the endpoint {endpoint!r}. It has: {', '.join(known)}.")
+            raise NotFound(
+                f"endpoint must be one that a room of this Flow binds: {', '.join(known)}. Got {endpoint!r}."
+            )
 
     async def ask(self, request: DataRequest) -> DataRequest:
         """Send a request through the Flow.
 
         Raises:
-            FinetunerServerError: a room did not answer, or failed in a way that is not a document's.
+            FlowUnreachable: a room is down.
+            FinetunerServerError: a room failed, other than on single documents.
         """
+        endpoint = request.header.exec_endpoint
         try:
             response = await self._handler.process_single_data(request)
-        except InternalNetworkError as error:
-            code = STATUSES.get(error.code(), 500)
-            raise FinetunerServerError("a room of the Flow did not answer", error.details() or "", code) from None
+        except grpc.aio.AioRpcError as error:
+            raise outage(error, self._handler.streamer, endpoint) from None
         status = response.header.status
         if status.code == jina_pb2.StatusProto.ERROR:
             room = status.exception.executor or "a room of the Flow"
@@ -72,7 +70,7 @@ class Rooms:
         return response
 
     async def post(self, endpoint: str, messages: Iterable[Any] = (), **parameters: Any) -> list[Any]:
-        """Send documents, as protobuf messages, to an endpoint; return its answer likewise."""
+        """Send documents, as protobuf messages, to an endpoint and return its answer as messages."""
         request = DataRequest()
         request.header.exec_endpoint = endpoint
         request.parameters = parameters
@@ -88,33 +86,30 @@ class Rooms:
         """
         answer = await self.post(endpoint, messages, **parameters)
         if not answer:
-            raise NotFound(f"endpoint must be one that a room of this Flow binds. Got {endpoint!r}. Check its YAML.")
+            raise NotFound(
+                f"endpoint must be one that a room of this Flow binds. Got {endpoint!r}. Check the Flow's YAML."
+            )
         return read_reply(Document.from_protobuf(answer[0]))
 
     async def states(self) -> dict[str, dict[str, int]]:
-        """Return for each room how many replicas it has, and how many of them are `up`: they answer."""
-        connections = self._handler.streamer._connection_pool._connections
-        found = {
-            node.name: connections.get_replicas(node.name, head=True)
-            for node in self._handler.streamer.topology_graph.all_nodes
-        }
-        rooms = {name: replicas for name, replicas in found.items() if replicas}  # the graph's end is no room
-        answering = await asyncio.gather(*(_answering(name, replicas) for name, replicas in rooms.items()))
-        return {name: {"up": sum(each), "replicas": len(each)} for name, each in zip(rooms, answering, strict=True)}
+        """Return for each room the number of its `replicas`, and the number of those that are `up`."""
+        rooms = connections_of(self._handler.streamer)
+        answers = await asyncio.gather(*(_answering(name, replicas) for name, replicas in rooms.items()))
+        return {name: {"up": sum(each), "replicas": len(each)} for name, each in zip(rooms, answers, strict=True)}
 
 
 async def _answering(name: str, replicas: Any) -> list[bool]:
-    """Ask each replica of a room, in Jina's list of them, whether it answers."""
+    """Return for each replica of a room, in Jina's list of connections, whether it answers."""
 
     async def answers(number: int) -> bool:
-        for _ in range(2):  # a connection that nobody has used for minutes may be closed
+        for _ in range(2):  # an idle connection may have been closed
             replica = replicas.get_all_connections()[number]
             try:
                 await asyncio.wait_for(replica.send_discover_endpoint(), REPLICA_SECONDS)
             except TimeoutError:
                 return False
             except grpc.aio.AioRpcError:
-                await replicas.reset_connection(replica.address, name)  # this one would wait before it connects again
+                await replicas.reset_connection(replica.address, name)  # a failed one would wait before it reconnects
             else:
                 return True
         return False

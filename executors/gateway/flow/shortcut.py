@@ -1,4 +1,4 @@
-"""Past the encoders, for requests that have nothing for them."""
+"""Routing past the encoders, for requests whose documents already have embeddings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from finetuner.contract.wire import ENCODE, INDEX, SEARCH
 
 
 def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> None:
-    """Send a request to `/index` or `/search` whose documents all have embeddings past the encoders.
+    """Send a request to `/index` or `/search` past the encoders if all its documents have embeddings.
 
-    They would read and write every document to change none. An encoder is a room that binds `/encode`. Nothing
-    changes where the caller has named rooms, or where encoders alone bind the endpoint.
+    The encoders would read and write every document without a change. An encoder is a room that binds `/encode`. The
+    request stays as it is if the caller has named rooms, or if only encoders bind the endpoint.
 
     Args:
-        request: its header's `target_executor` is set, Jina's pattern of the rooms to visit.
-        rooms: the endpoints of each.
+        request: its header's `target_executor` is set to Jina's pattern of the rooms to visit.
+        rooms: the endpoints of each room.
     """
     endpoint = request.header.exec_endpoint
     if endpoint not in (INDEX, SEARCH) or request.header.target_executor:

@@ -1,0 +1,1 @@
+"""The hub that DocumentArray.push and pull use; imports access, flow and artifacts."""

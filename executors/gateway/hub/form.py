@@ -1,4 +1,4 @@
-"""Forms as hub clients send them: multipart whose file is read while it arrives, or small fields alone."""
+"""Forms of hub clients: multipart forms, whose file is read while it arrives, and small fields."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from finetuner.exceptions import InvalidInput
 
 MAX_FIELD_BYTES = 2**20
 MAX_FIELDS = 32
-PIECE_BYTES = 16 * 2**10  # gzip makes at most a thousand times as much of it, which then lies in memory
+PIECE_BYTES = 16 * 2**10  # gzip expands a piece to at most 1,000 times its size, which is held in memory
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
-    """Return the query's fields and the body's, which is JSON or URL-encoded.
+    """Return the fields of the query and of the body, which is JSON or URL-encoded.
 
     Raises:
         InvalidInput: another kind of body, or more than MAX_FIELD_BYTES.
@@ -29,7 +29,7 @@ async def read_fields(request: Request) -> dict[str, Any]:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_FIELD_BYTES:
-            raise InvalidInput(f"body must have at most {MAX_FIELD_BYTES} bytes. Got more. Leave something out.")
+            raise InvalidInput(f"body must have at most {MAX_FIELD_BYTES} bytes. Got more. Send fewer fields.")
     fields: dict[str, Any] = dict(request.query_params)
     try:
         if request.headers.get("content-type", "").startswith("application/json"):
@@ -45,13 +45,13 @@ async def read_fields(request: Request) -> dict[str, Any]:
 
 
 class Multipart:
-    """A multipart form whose part `file` is handed on piece by piece.
+    """A multipart form whose part `file` is read piece by piece.
 
     Args:
         content_type: the request's header.
 
     Raises:
-        InvalidInput: no multipart form; from its methods also a malformed one, or one that is cut off.
+        InvalidInput: not a multipart form. Its methods raise it for a malformed or incomplete form.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -62,7 +62,7 @@ class Multipart:
                 f"Use DocumentArray.push."
             )
         self.fields: dict[str, str] = {}
-        """The other parts, as far as they have arrived; `file` may come before them."""
+        """The parts received so far, without `file`, which may come first."""
         self._name = ""
         self._header = self._headers = b""
         self._value = bytearray()
@@ -82,7 +82,7 @@ class Multipart:
         )
 
     async def file_of(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the pieces of the part `file`; afterwards `fields` is complete."""
+        """Yield the part `file` in pieces. `fields` is complete afterwards."""
         try:
             async for chunk in body:
                 self._parser.write(chunk)
@@ -92,16 +92,16 @@ class Multipart:
                         yield piece[start : start + PIECE_BYTES]
         except MultipartParseError as error:
             raise InvalidInput(f"upload must be a well-formed multipart form. Got: {error}.") from None
-        except ClientDisconnect:  # answered for the log alone
-            raise InvalidInput("upload must be whole. Its caller has hung up. Push it again.") from None
+        except ClientDisconnect:  # nobody reads this answer; it goes to the log
+            raise InvalidInput("upload must be complete. The caller hung up. Push it again.") from None
         if not self._ended:
-            raise InvalidInput("upload must be whole, with the form's last boundary. It was cut off. Push it again.")
+            raise InvalidInput("upload must be complete, up to the form's last boundary. Got less. Push it again.")
 
     def _begin(self) -> None:
         self._name, self._header, self._headers, self._value = "", b"", b"", bytearray()
 
     def _on_header_name(self, data: bytes, start: int, end: int) -> None:
-        if self._headers:  # the value before is complete
+        if self._headers:  # the value of the previous header is complete
             self._header, self._headers = b"", b""
         self._header += data[start:end]
 
@@ -112,9 +112,9 @@ class Multipart:
 
     def _on_headers(self) -> None:
         if not self._name:
-            raise InvalidInput("each part of an upload must have a name. Got one without.")
+            raise InvalidInput("each part of an upload must have a name. Got a part without one. Name it.")
         if len(self.fields) >= MAX_FIELDS:
-            raise InvalidInput(f"upload must have at most {MAX_FIELDS} fields. Got more.")
+            raise InvalidInput(f"upload must have at most {MAX_FIELDS} fields. Got more. Send fewer.")
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._name == "file":

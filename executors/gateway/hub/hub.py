@@ -1,7 +1,7 @@
-"""The hub under /v2/rpc/, as DocArray v1 and jina-hubble-sdk speak it: `DocumentArray.push` and `pull` end here.
+"""The hub under /v2/rpc/, for `DocumentArray.push` and `pull` of DocArray v1 and for jina-hubble-sdk.
 
-A dataset is an artifact of type 'documentArray' whose id follows from its name; what a run has published is one of
-type 'model'. The workspace is the trainer's: everything here goes through its endpoints.
+A dataset is an artifact of type 'documentArray', with an id that is a hash of its name. A published artifact of a run
+has type 'model'. All data lives in the trainer's workspace, and is reached through the trainer's endpoints.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from finetuner.contract import wire
-from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
+from finetuner.exceptions import AlreadyExists, Forbidden, InvalidInput, NotFound
 
-from ..access.roles import HUB
+from ..access.roles import DOWNLOADS, HUB
 from ..artifacts.artifact_zip import find_zip
 from ..artifacts.zip_stream import zip_size
-from ..flow.failures import failure
+from ..flow.failures import failure, outcome, refusal
 from ..flow.handler import Handler
 from ..flow.rooms import Rooms
 from .form import read_fields
-from .links import DOWNLOADS, Download, Links
-from .transfer import forget, give, name_of, take
+from .links import Download, Links
+from .transfer import abort_upload, dataset_stream, name_of, store_parts
 
 DATASET, MODEL = "documentArray", "model"
-# jina-hubble-sdk looks up its exception class by this number, and fails on one that it does not know.
+# jina-hubble-sdk finds its exception class by `status`, and fails on an unknown number.
 MISSING, TAKEN, MALFORMED, TOO_LARGE, FAILED = 40403, 42202, 42203, 41301, 50001
 
 Answer = Callable[[Request], Awaitable[Any]]
@@ -77,90 +77,86 @@ def _answering(handler: Handler, name: str, method: Answer) -> Callable[[Request
 
 
 def _refusal(handler: Handler, name: str, error: Exception) -> Response:
+    code, body, _ = refusal(handler, name, error)
     match error:
         case NotFound():
-            code, status = 404, MISSING
+            status = MISSING
         case AlreadyExists():
-            code, status = 409, TAKEN
+            status = TAKEN
         case InvalidInput():
             code, status = 422, MALFORMED
-        case HTTPException():  # a body that is too large or does not come
-            code, status = error.status_code, TOO_LARGE
-        case FinetunerServerError():
-            code, status = error.code, TOO_LARGE if error.code == 413 else FAILED
         case _:
-            handler.logger.error(f"{name} failed in the gateway", exc_info=error)
-            code, status = 500, FAILED
-    handler.metrics.answered("http", f"{HUB}{name}", "refused" if code < 500 else "failed")
-    message = str(error) if code != 500 or isinstance(error, FinetunerServerError) else f"{name} failed: {error!r}"
-    message = error.detail if isinstance(error, HTTPException) else message
-    # `readableMessage` is what DocumentArray.push shows, `message` what hubble's client shows
-    content = {"code": code, "status": status, "message": message, "readableMessage": message, "detail": message}
+            status = TOO_LARGE if code in (408, 413) else FAILED
+    handler.metrics.answered("http", f"{HUB}{name}", outcome(code))
+    # DocumentArray.push shows `readableMessage`, hubble's client shows `message`
+    content = {**body, "code": code, "status": status, "message": body["detail"], "readableMessage": body["detail"]}
     return JSONResponse(content, code, headers={"Connection": "close"} if name == "artifact.upload" else None)
 
 
 class Hub:
-    """The hub's methods; each returns {'data': ...} and what else the answer holds."""
+    """The methods of the hub. Each returns the fields of its answer, such as {'data': ...}."""
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
         self._links = Links()
 
     async def whoami(self, request: Request) -> dict[str, Any]:
-        """Say who the token's owner is; there is one owner."""
+        """Return the account of the token. All tokens share one account."""
         return {"data": {"_id": "finetuner", "name": "finetuner", "nickname": "Open Finetuner"}}
 
     async def upload(self, request: Request) -> dict[str, Any]:
-        """Store a stream of documents as a dataset, whole or not at all."""
+        """Store a stream of documents as a dataset, completely or not at all."""
         content_type = request.headers.get("content-type", "")
-        fields, upload, count = await take(self._rooms, content_type, request.stream())
+        fields, upload, count = await store_parts(self._rooms, content_type, request.stream())
         try:
             name = (await self._dataset({"id": fields["id"]}))["name"] if fields.get("id") else name_of(fields)
             dataset = await self._rooms.call(wire.DATASETS_PUSH, upload=upload, name=name, commit=count)
         except BaseException:
-            await forget(self._rooms, upload)
+            await abort_upload(self._rooms, upload)
             raise
         return {"data": _described(dataset)}
 
     async def download_url(self, request: Request) -> dict[str, Any]:
-        """Return an address that gives a dataset or a published artifact for some minutes, without a token."""
+        """Return a signed URL of a dataset or a published artifact. It works for 10 minutes without a token."""
         fields = await read_fields(request)
         try:
             dataset = await self._dataset(fields)
         except NotFound:
             return await self._model_url(request, fields)
         if not dataset["stream_size"]:
-            raise InvalidInput(f"dataset {dataset['name']!r} was stored by an older version. Push it again.")
+            raise InvalidInput(
+                f"dataset must have a known size. Got {dataset['name']!r}, stored by an older version. Push it again."
+            )
         download = Download(dataset["version"], dataset["documents"], dataset["stream_size"])
-        return {"data": {"download": self._links.address(str(request.base_url), download), **_described(dataset)}}
+        return {"data": {"download": self._links.sign(str(request.base_url), download), **_described(dataset)}}
 
     async def _model_url(self, request: Request, fields: dict[str, Any]) -> dict[str, Any]:
         model = await self._entry(fields)
         download = Download(model["_id"], 0, zip_size((await find_zip(self._rooms, model["_id"])).files))
-        return {"data": {"download": self._links.address(str(request.base_url), download), **model}}
+        return {"data": {"download": self._links.sign(str(request.base_url), download), **model}}
 
     async def download(self, request: Request) -> Response:
-        """Give the dataset or artifact of a signed address."""
-        download = self._links.read(request.path_params["version"], request.query_params)
+        """Download the dataset or artifact of a signed URL."""
+        download = self._links.verify(request.path_params["version"], request.query_params)
         if download is None:
-            message = (
-                "This address is not of this server, or its time is over. Ask artifact.getDownloadUrl for another."
+            raise Forbidden(
+                "A download needs a valid URL signed by this server. Got a wrong or expired one. "
+                "Get a new one from artifact.getDownloadUrl."
             )
-            return JSONResponse({"detail": message}, 403)
         if not download.documents:
             return (await find_zip(self._rooms, download.version)).response(self._rooms, request.method)
         headers = {"Content-Length": str(download.size)}
         if request.method == "HEAD":
             return Response(headers=headers)
-        documents = give(self._rooms, download.version, download.documents)
-        return StreamingResponse(documents, media_type="application/octet-stream", headers=headers)
+        content = dataset_stream(self._rooms, download.version, download.documents)
+        return StreamingResponse(content, media_type="application/octet-stream", headers=headers)
 
     async def detail(self, request: Request) -> dict[str, Any]:
         """Describe a dataset or a published artifact."""
         return {"data": await self._entry(await read_fields(request))}
 
     async def list_all(self, request: Request) -> dict[str, Any]:
-        """Describe datasets and published artifacts, a page of them where `pageSize` is given."""
+        """Describe all datasets and published artifacts, or one page of them if `pageSize` is given."""
         fields = await read_fields(request)
         asked = fields.get("filter") or {}
         entries = await self._entries()
@@ -177,28 +173,28 @@ class Hub:
         return {"data": entries, "meta": {"total": total}}
 
     async def delete(self, request: Request) -> dict[str, Any]:
-        """Forget a dataset that no unfinished run reads."""
+        """Delete a dataset that no unfinished run uses."""
         dataset = await self._dataset(await read_fields(request))
         return {"data": _described(await self._rooms.call(wire.DATASETS_DELETE, name=dataset["name"]))}
 
     async def update(self, request: Request) -> dict[str, Any]:
-        """Give a dataset another name; its id changes with it."""
+        """Rename a dataset. Its id changes with its name."""
         fields = await read_fields(request)
         if unknown := sorted(set(fields) - {"id", "name"}):
-            raise InvalidInput(f"artifact.update changes the name alone. Got {', '.join(unknown)}. Leave it out.")
+            raise InvalidInput(f"artifact.update can only change the name. Got {', '.join(unknown)}. Leave it out.")
         dataset = await self._dataset({"id": fields.get("id")})
         name = fields.get("name")
         if not name or name == dataset["name"]:
             return {"data": _described(dataset)}
         if any(other["name"] == name for other in await self._rooms.call(wire.DATASETS_LIST)):
-            raise AlreadyExists(f"name must be new. Got {name!r}, which is a dataset. Delete that one first.")
+            raise AlreadyExists(f"name must be new. Got {name!r}, the name of another dataset. Delete that one first.")
         whole = {"name": name, "commit": dataset["documents"], "version": dataset["version"]}
         renamed = await self._rooms.call(wire.DATASETS_PUSH, upload=uuid.uuid4().hex, **whole)
         await self._rooms.call(wire.DATASETS_DELETE, name=dataset["name"])
         return {"data": _described(renamed)}
 
     async def package(self, request: Request) -> dict[str, Any]:
-        """Refuse: there is no executor here, whatever its name on Jina's hub."""
+        """Refuse: this hub holds no executors."""
         name = str((await read_fields(request)).get("id"))[:80]
         raise NotFound(
             f"uses must be jinaai://finetuner/FinetunerExecutor, which `finetuner.login` maps to ours, or the path of "
@@ -207,7 +203,7 @@ class Hub:
 
     async def _dataset(self, fields: dict[str, Any]) -> dict[str, Any]:
         if not fields.get("id") and not fields.get("name"):
-            raise InvalidInput("one of 'id' and 'name' must be given. Got neither.")
+            raise InvalidInput("A request must have an 'id' or a 'name'. Got neither. Add one.")
         if not fields.get("id"):
             (found,) = await self._rooms.call(wire.DATASETS_LIST, name=str(fields["name"]))
             return dict(found)
@@ -228,9 +224,9 @@ class Hub:
         return [*map(_described, datasets), *map(_described_model, artifacts)]
 
 
-def _missing(fields: dict[str, Any], what: str = "dataset") -> NotFound:
+def _missing(fields: dict[str, Any], kind: str = "dataset") -> NotFound:
     asked = fields.get("id") or fields.get("name")
-    return NotFound(f"a {what} of this Flow must be named. Got {str(asked)[:80]!r}. See artifact.list.")
+    return NotFound(f"'id' or 'name' must be of a {kind} of this Flow. Got {str(asked)[:80]!r}. See artifact.list.")
 
 
 def _whole(fields: dict[str, Any], name: str, default: int) -> int:

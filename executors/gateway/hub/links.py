@@ -1,4 +1,4 @@
-"""Signed addresses: whoever holds one may download one dataset or artifact, without a token, for a few minutes."""
+"""Signed URLs, each for the download of one dataset or artifact without a token, within a few minutes."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from ..access.roles import DOWNLOADS
+
 SECONDS = 600
-DOWNLOADS = "/v2/download/"
 
 
 @dataclass(frozen=True)
 class Download:
-    """What an address stands for."""
+    """The target of a signed URL."""
 
     version: str
     """A dataset's content hash, or an artifact's id."""
     documents: int
-    """How many the dataset has; 0 for an artifact."""
+    """Number of documents of the dataset; 0 for an artifact."""
     size: int
-    """Bytes of the stream, or of the artifact's zip."""
+    """Bytes of the dataset's stream, or of the artifact's zip."""
 
 
 class Links:
-    """Writes and reads addresses; the secret lives as long as this process."""
+    """Signs and verifies URLs, with a secret of this process. A restart invalidates all of them."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
-    def address(self, base: str, download: Download) -> str:
-        """Return the address of a download below `base`, such as 'http://127.0.0.1:51001'."""
+    def sign(self, base: str, download: Download) -> str:
+        """Return the signed URL of a download below `base`, such as 'http://127.0.0.1:51001'."""
         expires = int(time.time()) + SECONDS
         query = {"documents": download.documents, "size": download.size, "expires": expires}
         signed = {**query, "signature": self._signature(download, expires)}
         return f"{base.rstrip('/')}{DOWNLOADS}{download.version}?{urlencode(signed)}"
 
-    def read(self, version: str, query: Mapping[str, str]) -> Download | None:
-        """Return what an address stands for, None where its signature is wrong or its time is over."""
+    def verify(self, version: str, query: Mapping[str, str]) -> Download | None:
+        """Return the target of a signed URL, None if its signature is wrong or it has expired."""
         try:
             download = Download(version, int(query["documents"]), int(query["size"]))
             expires, given = int(query["expires"]), query["signature"]

@@ -1,4 +1,4 @@
-"""Datasets through the gateway, a part at a time: in from DocArray's stream, out as one."""
+"""Datasets through the gateway in bounded parts: from DocArray's stream into the trainer, and back."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from finetuner.contract import wire
 from finetuner.documents import stream
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, InvalidInput
 
+from ..flow.body import drain
 from ..flow.rooms import Rooms
 from .form import Multipart
 
-DRAIN_BYTES, DRAIN_SECONDS = 256 * 2**20, 20.0
 
-
-async def take(rooms: Rooms, content_type: str, body: AsyncIterator[bytes]) -> tuple[dict[str, str], str, int]:
-    """Pass an upload's documents on to the trainer as they arrive; it is not committed yet.
+async def store_parts(rooms: Rooms, content_type: str, body: AsyncIterator[bytes]) -> tuple[dict[str, str], str, int]:
+    """Send the documents of an upload to the trainer as they arrive. The caller commits the upload afterwards.
 
     Args:
-        rooms: of the Flow.
+        rooms: the Flow's rooms.
         content_type: of the request.
         body: of the request.
 
     Returns:
-        The form's other fields, the upload's id, and the number of documents.
+        The other fields of the form, the id of the upload, and the number of documents.
 
     Raises:
-        FinetunerError: a broken form, stream or document; what has been passed on is forgotten then.
+        FinetunerError: an invalid form, stream or document. The trainer drops the upload.
     """
     upload = uuid.uuid4().hex
     try:
@@ -50,15 +49,15 @@ async def take(rooms: Rooms, content_type: str, body: AsyncIterator[bytes]) -> t
         count = reader.finish()
         await rooms.call(wire.DATASETS_PUSH, batch, upload=upload, part=part, first=first)
         return form.fields, upload, count
-    except BaseException as error:  # also a caller that hangs up, which ends this task
-        await asyncio.shield(forget(rooms, upload))
+    except BaseException as error:  # including the cancellation of this task when the caller hangs up
+        await asyncio.shield(abort_upload(rooms, upload))
         if isinstance(error, FinetunerError):
             await drain(body)
         raise
 
 
-async def forget(rooms: Rooms, upload: str) -> None:
-    """Remove what has arrived of an upload; where the trainer does not answer, it does so itself after days."""
+async def abort_upload(rooms: Rooms, upload: str) -> None:
+    """Drop an unfinished upload. If the trainer does not answer, it drops the upload after days by itself."""
     with suppress(Exception):
         await rooms.call(wire.DATASETS_PUSH, upload=upload, abort=True)
 
@@ -76,37 +75,26 @@ def _messages(reader: stream.StreamReader, piece: bytes) -> list[tuple[Any, int]
     return found
 
 
-async def drain(body: AsyncIterator[bytes]) -> None:
-    """Read what the caller still sends, within bounds: one that is cut off while it writes never reads the answer."""
-    left = DRAIN_BYTES
-    with suppress(Exception):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            async for chunk in body:
-                left -= len(chunk)
-                if left < 0:
-                    return
-
-
-async def give(rooms: Rooms, version: str, documents: int) -> AsyncIterator[bytes]:
+async def dataset_stream(rooms: Rooms, version: str, documents: int) -> AsyncIterator[bytes]:
     """Yield a dataset as DocArray's stream.
 
     Args:
-        rooms: of the Flow.
-        version: the content's hash.
-        documents: how many it has.
+        rooms: the Flow's rooms.
+        version: hash of the content.
+        documents: number of documents.
 
     Raises:
-        FinetunerServerError: the trainer has other documents; the caller sees a download that ends early.
+        FinetunerServerError: the trainer returns fewer documents; the caller's download ends early.
     """
     yield stream.HEADER.pack(stream.VERSION, documents)
-    given = part = 0
-    while given < documents:
+    sent = part = 0
+    while sent < documents:
         messages = await rooms.post(wire.DATASETS_PULL, version=version, part=part)
         if not messages or _failed(messages[0]):
-            raise FinetunerServerError(f"dataset {version} ends after {given} of {documents} documents")
-        zeros = stream.padding(version) if not given else 0
+            raise FinetunerServerError(f"dataset {version} must have {documents} documents. Got {sent}")
+        zeros = stream.padding(version) if not sent else 0
         yield await asyncio.to_thread(_packed, messages, zeros)
-        given, part = given + len(messages), part + 1
+        sent, part = sent + len(messages), part + 1
 
 
 def _packed(messages: list[Any], zeros: int) -> bytes:
@@ -120,10 +108,10 @@ def _failed(message: Any) -> bool:
 
 
 def name_of(fields: dict[str, str]) -> str:
-    """Return the name in an upload's fields.
+    """Return the dataset's name from the fields of an upload.
 
     Raises:
-        InvalidInput: there is none.
+        InvalidInput: no name.
     """
     if not fields.get("name"):
         raise InvalidInput("upload must have a field 'name'. Got none. Use DocumentArray.push(name).")

@@ -1,4 +1,4 @@
-"""JSON answers: strict JSON, whatever a room has sent."""
+"""JSON answers without NaN and infinity, which strict JSON does not allow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import Response
 
 
 def answer(value: Any, status: int = 200) -> Response:
-    """Return a JSON response; NaN and infinities, which JSON has no words for, become null."""
+    """Return a JSON response. NaN and infinities become null."""
     try:
         text = json.dumps(value, allow_nan=False)
     except ValueError:

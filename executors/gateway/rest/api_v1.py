@@ -1,4 +1,4 @@
-"""Finetuner's old REST API: experiments and runs under /api/v1, as its published clients ask for them."""
+"""Finetuner's old REST API for its published clients: experiments and runs under /api/v1."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from executors.gateway.flow.rooms import Rooms
 from finetuner.api.run import ENDED
 from finetuner.contract import wire
 from finetuner.exceptions import ExperimentNotFound, InvalidInput
 
+from ..flow.rooms import Rooms
 from .answers import answer
 from .logstream import follow_log, read_log
 from .route import RoomsOf, failures, router
@@ -36,8 +36,8 @@ MAX_PAGE, MAX_SIZE = 10**9, 100
 
 ExperimentName = Annotated[str, Path(pattern=NAME, description=f"The experiment: {NAME_TEXT}.")]
 RunName = Annotated[str, Path(pattern=NAME, description=f"The run: {NAME_TEXT}.")]
-Page = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Which page, from 1.")]
-Size = Annotated[int, Query(ge=1, le=MAX_SIZE, description="Items a page.")]
+Page = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Page number, from 1.")]
+Size = Annotated[int, Query(ge=1, le=MAX_SIZE, description="Items per page.")]
 
 
 def _texts(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
@@ -47,10 +47,10 @@ def _texts(media_type: str, description: str) -> dict[int | str, dict[str, Any]]
 routes = router("Finetuner API", "/api/v1")
 
 
-@routes.post("/experiments/", summary="Make an experiment", response_model=Experiment)
+@routes.post("/experiments/", summary="Create an experiment", response_model=Experiment)
 @routes.post("/experiments", include_in_schema=False)
 async def create_experiment(form: ExperimentForm, rooms: RoomsOf) -> Response:
-    """Return the experiment of that name, made if it is not there yet."""
+    """Return the experiment of that name, created if it does not exist."""
     return answer(described_experiment(await rooms.call(wire.EXPERIMENTS_CREATE, name=form.name)))
 
 
@@ -65,7 +65,7 @@ async def list_experiments(rooms: RoomsOf, page: Page = 1, size: Size = 50) -> R
 @routes.delete("/experiments/", summary="Delete every experiment", response_model=list[Experiment])
 @routes.delete("/experiments", include_in_schema=False)
 async def delete_experiments(rooms: RoomsOf) -> Response:
-    """Forget every experiment with its runs, which must all have ended; artifacts stay."""
+    """Delete every experiment with its runs, which must all have ended. Artifacts stay."""
     found = await rooms.call(wire.EXPERIMENTS_LIST)
     _require_ended(await rooms.call(wire.RUNS_LIST))
     for experiment in found:
@@ -81,7 +81,7 @@ async def get_experiment(experiment: ExperimentName, rooms: RoomsOf) -> Response
 
 @routes.delete("/experiments/{experiment}", summary="Delete an experiment", response_model=Experiment)
 async def delete_experiment(experiment: ExperimentName, rooms: RoomsOf) -> Response:
-    """Forget an experiment with its runs, which must all have ended; artifacts stay."""
+    """Delete an experiment with its runs, which must all have ended. Artifacts stay."""
     found = await _experiment(rooms, experiment)
     await rooms.call(wire.EXPERIMENTS_DELETE, name=experiment)
     return answer(found)
@@ -89,14 +89,14 @@ async def delete_experiment(experiment: ExperimentName, rooms: RoomsOf) -> Respo
 
 @routes.post(
     "/experiments/{experiment}/runs",
-    summary="Start a run",
+    summary="Create a run",
     status_code=201,
     response_model=Run,
-    responses=failures(_409="The experiment has a run of that name."),
+    responses=failures(_409="The experiment already has a run of that name."),
 )
 @routes.post("/experiments/{experiment}/runs/", status_code=201, include_in_schema=False)
 async def create_run(experiment: ExperimentName, form: RunForm, rooms: RoomsOf) -> Response:
-    """Record a run, as `finetuner.fit` does; the Flow carries it out. Datasets are pushed before."""
+    """Create a run, as `finetuner.fit` does. The Flow starts it. Push its datasets first."""
     config = run_config(form, experiment)
     if "model" not in config:
         config["model"] = await _backbone(rooms, config.get("model_artifact", ""))
@@ -113,7 +113,7 @@ async def list_runs(experiment: ExperimentName, rooms: RoomsOf, page: Page = 1, 
     return answer(_page([described_run(run) for run in found], page, size))
 
 
-@routes.get("/runs/runs", include_in_schema=False)  # where the published client's list_runs without experiment asks
+@routes.get("/runs/runs", include_in_schema=False)  # the published client calls it for list_runs without an experiment
 async def list_all_runs(rooms: RoomsOf, page: Page = 1, size: Size = 50) -> Response:
     """Return one page of all runs, oldest first."""
     return answer(_page([described_run(run) for run in await rooms.call(wire.RUNS_LIST)], page, size))
@@ -122,7 +122,7 @@ async def list_all_runs(rooms: RoomsOf, page: Page = 1, size: Size = 50) -> Resp
 @routes.delete("/experiments/{experiment}/runs", summary="Delete an experiment's runs", response_model=list[Run])
 @routes.delete("/experiments/{experiment}/runs/", include_in_schema=False)
 async def delete_runs(experiment: ExperimentName, rooms: RoomsOf) -> Response:
-    """Forget every run of an experiment, which must all have ended; artifacts stay."""
+    """Delete every run of an experiment, which must all have ended. Artifacts stay."""
     found = await rooms.call(wire.RUNS_LIST, experiment=experiment)
     _require_ended(found)
     for run in found:
@@ -140,11 +140,11 @@ async def get_run(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> R
 
 @routes.delete("/experiments/{experiment}/runs/{run}", summary="Delete a run", response_model=Run)
 async def delete_run(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
-    """Forget a run that has ended, with its log; its artifact stays."""
+    """Delete a run that has ended, with its log. Its artifact stays."""
     return answer(described_run(await rooms.call(wire.RUNS_DELETE, name=run, experiment=experiment)))
 
 
-@routes.get("/experiments/{experiment}/runs/{run}/status", summary="How far a run is", response_model=RunStatus)
+@routes.get("/experiments/{experiment}/runs/{run}/status", summary="Get a run's status", response_model=RunStatus)
 async def get_status(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
     """Return a run's status."""
     return answer(await rooms.call(wire.RUNS_STATUS, name=run, experiment=experiment))
@@ -152,12 +152,12 @@ async def get_status(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -
 
 @routes.get(
     "/experiments/{experiment}/runs/{run}/logs",
-    summary="A run's log so far",
+    summary="Get a run's log",
     response_class=Response,
     responses=_texts("text/plain", "The log."),
 )
 async def get_logs(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
-    """Return the log as plain text, empty while the run waits."""
+    """Return the log written so far as plain text. It is empty until the run starts."""
     named = {"name": run, "experiment": experiment}
     first = await rooms.call(wire.RUNS_LOGS, **named, offset=0)
     return StreamingResponse(read_log(rooms, named, first), media_type="text/plain")
@@ -165,11 +165,11 @@ async def get_logs(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> 
 
 @routes.get(
     "/experiments/{experiment}/runs/{run}/logstream",
-    summary="A run's log as it grows",
+    summary="Follow a run's log",
     response_class=Response,
     responses={
         **_texts("text/event-stream", "The events."),
-        204: {"description": "The run has ended, and there is nothing after Last-Event-ID."},
+        204: {"description": "The run has ended, and its log ends at Last-Event-ID."},
     },
 )
 async def get_logstream(
@@ -178,30 +178,33 @@ async def get_logstream(
     request: Request,
     rooms: RoomsOf,
     last_event_id: Annotated[
-        int | None, Header(ge=0, le=MAX_OFFSET, description="`id` of the last event, to go on behind it.")
+        int | None,
+        Header(ge=0, le=MAX_OFFSET, description="`id` of the last event received; the stream resumes after it."),
     ] = None,
 ) -> Response:
-    """Send each line of the log as an event (`data: LINE`), from the beginning until the run ends."""
+    """Stream the log as server-sent events, one line each (`data: LINE`), until the run ends."""
     streams = request.app.state.streams
     streams.check()
     named, offset = {"name": run, "experiment": experiment}, last_event_id or 0
     page = await rooms.call(wire.RUNS_LOGS, **named, offset=offset)
     if last_event_id is not None and page["status"] in ENDED and page["offset"] == offset:
-        return Response(status_code=204)  # which ends a browser's trying again
+        return Response(status_code=204)  # tells a browser not to reconnect
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     events = follow_log(rooms, named, offset, streams)
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
-@routes.get("/experiments/{experiment}/runs/{run}/metrics", summary="Before and after", response_model=Scores)
+@routes.get("/experiments/{experiment}/runs/{run}/metrics", summary="Get a run's metrics", response_model=Scores)
 async def get_metrics(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
-    """Return the metrics before and after training; empty as long as, and where, there are none."""
+    """Return the metrics before and after training, empty if there are none yet."""
     return answer((await rooms.call(wire.RUNS_METRICS, name=run, experiment=experiment))["scores"])
 
 
-@routes.get("/experiments/{experiment}/runs/{run}/examples", summary="What queries found", response_model=Examples)
+@routes.get(
+    "/experiments/{experiment}/runs/{run}/examples", summary="Get a run's example queries", response_model=Examples
+)
 async def get_examples(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
-    """Return what example queries found before and after, where an EvaluationCallback gathered it."""
+    """Return the matches of example queries before and after training, if an EvaluationCallback gathered them."""
     return answer((await rooms.call(wire.RUNS_EXAMPLES, name=run, experiment=experiment))["examples"])
 
 
@@ -214,7 +217,7 @@ async def _experiment(rooms: Rooms, name: str) -> dict[str, Any]:
 
 
 async def _backbone(rooms: Rooms, artifact: str) -> str:
-    """Return the backbone of an artifact, which older clients name alone."""
+    """Return the backbone of an artifact. Older clients name only the artifact."""
     if not artifact:
         raise InvalidInput("config.model must have a name or an artifact. Got neither. Set name.")
     manifest = (await rooms.call(wire.ARTIFACTS_PULL, artifact=artifact))["manifest"]
@@ -224,7 +227,9 @@ async def _backbone(rooms: Rooms, artifact: str) -> str:
 def _require_ended(runs: list[dict[str, Any]]) -> None:
     for run in runs:
         if run["status"] not in ENDED:
-            raise InvalidInput(f"runs must have ended. Got {run['name']!r}, which is {run['status']}. Cancel it first.")
+            raise InvalidInput(
+                f"All runs must have ended. Got {run['name']!r}, which is {run['status']}. Cancel it first."
+            )
 
 
 def _page(items: list[dict[str, Any]], page: int, size: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Documents in bodies and answers of /v1."""
+"""Documents in the bodies and answers of /v1."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ CONTENTS = ("text", "blob", "uri")
 RESERVED = (ARTIFACT_TAG, ERROR_TAG)
 
 REFERENCE = "An artifact id (24 hex characters), an alias such as 'live', or a backbone."
-ARTIFACT = "The artifact or backbone that made the vector."
+ARTIFACT = "The artifact or backbone that made the embedding."
 
 
 class Part(Form):
-    """One part of a document of several, such as an image or its caption."""
+    """One part of a document with several parts, such as an image or its caption."""
 
     text: str | None = Field(None, description="A text.")
-    blob: str | None = Field(None, description="An image's file, base64.")
-    uri: str | None = Field(None, description="Where an image is: a public http(s) address, or a data: URI.")
+    blob: str | None = Field(None, description="An image file in base64.")
+    uri: str | None = Field(None, description="URI of an image: a public http(s) URL, or a data: URI.")
     weight: float | None = Field(
         None,
         ge=-MAX_WEIGHT,
         le=MAX_WEIGHT,
-        description="How much the part counts, 1 if left out; a negative one turns a query away from it.",
+        description="Weight of the part, 1 by default. A negative weight moves a query away from the part.",
     )
 
     @root_validator(skip_on_failure=True)
@@ -42,28 +42,31 @@ class Part(Form):
 
 
 class Document(Form):
-    """A text, an image, or several parts that share one vector."""
+    """A text, an image, or several parts that share one embedding."""
 
     id: str | None = Field(
-        None, min_length=1, max_length=MAX_ID, description="Chosen if left out; documents of one id replace each other."
+        None,
+        min_length=1,
+        max_length=MAX_ID,
+        description="Random by default. A document replaces an older one with the same id.",
     )
     text: str | None = Field(None, description="A text.")
-    blob: str | None = Field(None, description="An image's file, base64.")
-    uri: str | None = Field(None, description="Where an image is: a public http(s) address, or a data: URI.")
+    blob: str | None = Field(None, description="An image file in base64.")
+    uri: str | None = Field(None, description="URI of an image: a public http(s) URL, or a data: URI.")
     chunks: list[Part] | None = Field(
         None,
         min_items=1,
         max_items=MAX_CHUNKS,
-        description="In place of content: parts that share one vector.",
+        description="Instead of content: parts that share one embedding.",
     )
-    tags: dict[str, Any] = Field({}, description="What filters look at: strings, finite numbers, booleans.")
+    tags: dict[str, Any] = Field({}, description="Values for filters: strings, finite numbers, booleans.")
 
     @root_validator(skip_on_failure=True)
     def _one_content(cls, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N805  # a class method to pydantic
         _require_one(values, (*CONTENTS, "chunks"))
         for name in RESERVED:
             if name in values["tags"]:
-                raise ValueError(f"must not have the tag {name!r}, which the Flow writes itself. Leave it out")
+                raise ValueError(f"must not have the tag {name!r}, which only the Flow writes. Leave it out")
         return values
 
 
@@ -74,48 +77,48 @@ def _require_one(values: dict[str, Any], names: tuple[str, ...]) -> None:
 
 
 class DocumentError(Answer):
-    """Why one document could not be done; its neighbours are answered."""
+    """The error of one document. The other documents are answered."""
 
-    type: str = Field(..., description="The exception's class, see finetuner.exceptions.")
-    message: str = Field(..., description="One sentence: what was expected, what came, what to do.")
-    status: int = Field(..., description="What HTTP calls such an error, 422 for example.")
+    type: str = Field(..., description="Class of the exception, see finetuner.exceptions.")
+    message: str = Field(..., description="One line: the expected value, the given one, and the next step.")
+    status: int = Field(..., description="HTTP status of such an error, such as 422.")
 
 
 class Encoded(Answer):
-    """A document's vector, or its error."""
+    """A document's embedding, or its error."""
 
-    id: str = Field(..., description="Of the document.")
+    id: str = Field(..., description="Id of the document.")
     artifact: str | None = Field(None, description=ARTIFACT)
     embedding: list[float] | None = Field(None, description="`dim` numbers, L2-normalised.")
-    error: DocumentError | None = Field(None, description="In place of the other two.")
+    error: DocumentError | None = Field(None, description="Instead of the other two.")
 
 
 class FoundPart(Answer):
-    """One part of a document of several."""
+    """One part of a document with several parts."""
 
     text: str | None = Field(None, description="A text.")
-    blob: str | None = Field(None, description="An image's file, base64.")
-    uri: str | None = Field(None, description="Where an image is.")
-    mime_type: str | None = Field(None, description="Of the blob, as far as it is known.")
-    modality: str | None = Field(None, description="'text' or 'image', of pairs.")
-    weight: float | None = Field(None, description="How much the part counts.")
+    blob: str | None = Field(None, description="An image file in base64.")
+    uri: str | None = Field(None, description="URI of an image.")
+    mime_type: str | None = Field(None, description="Media type of the blob, if known.")
+    modality: str | None = Field(None, description="'text' or 'image', for pairs.")
+    weight: float | None = Field(None, description="Weight of the part.")
 
 
 class Found(FoundPart):
-    """A stored document. An image that was stored as an array has a blob with `thumbnails` only."""
+    """A stored document. An image stored as an array has a blob only with `thumbnails`."""
 
-    id: str = Field(..., description="Of the document.")
-    tags: dict[str, Any] = Field(..., description="Of the document; numbers are floats.")
+    id: str = Field(..., description="Id of the document.")
+    tags: dict[str, Any] = Field(..., description="Tags of the document; numbers are floats.")
     chunks: list[FoundPart] | None = Field(None, description="Its parts.")
 
 
 class Match(Found):
-    """A document that a query has found."""
+    """A document found by a query."""
 
     score: float = Field(..., description="Cosine similarity, in [-1, 1].")
 
 
 class Failed(Answer):
-    """All documents of a request have failed: the highest of their statuses, and the error of each."""
+    """The answer if every document of a request has failed. Its status is the highest of their statuses."""
 
     detail: str = Field(..., description="The first document's error.")

@@ -1,4 +1,4 @@
-"""Documents of /v1 to DocArray's messages, and back."""
+"""Conversion of /v1 documents to DocArray's protobuf messages and back."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from finetuner.exceptions import FinetunerServerError, InvalidInput, by_name
 from .document_forms import Document, Part
 
 Message = Any
-"""A DocumentProto, which has no types."""
+"""A DocumentProto, which is not typed."""
 
 
 def to_messages(documents: Sequence[Document], where: str = "documents") -> list[Message]:
-    """Return the messages of documents as they came.
+    """Return documents as messages.
 
     Args:
         documents: of a body.
-        where: the body's field, for error messages.
+        where: field of the body, for error messages.
 
     Raises:
         InvalidInput: a blob that is not base64.
@@ -36,10 +36,10 @@ def to_messages(documents: Sequence[Document], where: str = "documents") -> list
         message = DocumentProto(id=document.id or uuid.uuid4().hex)
         message.tags.update(document.tags)
         _fill(message, document, f"{where}[{number}]")
-        for place, part in enumerate(document.chunks or ()):
+        for index, part in enumerate(document.chunks or ()):
             chunk = message.chunks.add(id=uuid.uuid4().hex, parent_id=message.id, granularity=1)
-            chunk.weight = part.weight or 0.0  # 0 counts as 1
-            _fill(chunk, part, f"{where}[{number}].chunks[{place}]")
+            chunk.weight = part.weight or 0.0  # 0 means 1
+            _fill(chunk, part, f"{where}[{number}].chunks[{index}]")
         messages.append(message)
     return messages
 
@@ -57,17 +57,19 @@ def _fill(message: Message, content: Document | Part, where: str) -> None:
 
 
 def require_all(messages: Sequence[Message], asked: Sequence[Message]) -> None:
-    """Check that every document was answered.
+    """Check that the rooms have answered every document.
 
     Raises:
         FinetunerServerError
     """
     if len(messages) != len(asked):
-        raise FinetunerServerError(f"a room has answered {len(messages)} of {len(asked)} documents. See its log.")
+        raise FinetunerServerError(
+            f"The rooms must answer {len(asked)} documents. Got {len(messages)}. See their logs."
+        )
 
 
 def error_of(message: Message) -> dict[str, Any] | None:
-    """Return a document's error as {'type', 'message', 'status'}, None where it has none."""
+    """Return a document's error as {'type', 'message', 'status'}, None without one."""
     if ERROR_TAG not in message.tags.fields:
         return None
     error: dict[str, Any] = MessageToDict(message.tags.fields[ERROR_TAG].struct_value)
@@ -75,7 +77,7 @@ def error_of(message: Message) -> dict[str, Any] | None:
 
 
 def or_raise(messages: list[Message]) -> list[Message]:
-    """Return what a room has answered, documents or the one that says why there are none.
+    """Return the documents of a room's answer, or raise its error.
 
     Raises:
         FinetunerError: of the class that the room named.
@@ -86,7 +88,7 @@ def or_raise(messages: list[Message]) -> list[Message]:
 
 
 def artifact_of(message: Message) -> str:
-    """Return what made a document's vector."""
+    """Return the artifact or backbone that made a document's embedding."""
     return str(message.tags.fields[ARTIFACT_TAG].string_value)
 
 
@@ -94,11 +96,13 @@ def vector_of(message: Message) -> Any:
     """Return a document's embedding, (dim,) float32.
 
     Raises:
-        FinetunerServerError: it has none.
+        FinetunerServerError: no embedding.
     """
     if not message.HasField("embedding"):
-        raise FinetunerServerError(f"document {message.id!r} came back without a vector. Is its encoder in this Flow?")
-    message.embedding.cls_name = "numpy"  # else a vector that a room wrote as a torch tensor would need torch here
+        raise FinetunerServerError(
+            f"document {message.id!r} must have an embedding. Got none. Check that this Flow has an encoder for it."
+        )
+    message.embedding.cls_name = "numpy"  # a vector that a room wrote as a torch tensor would need torch here
     return read_ndarray(message.embedding)
 
 
@@ -138,6 +142,6 @@ def _content(message: Message) -> dict[str, Any]:
 
 
 def status_of(errors: Sequence[dict[str, Any] | None]) -> int:
-    """Return 200, or where every document has failed, the highest status of theirs."""
+    """Return the highest status of the errors if every document has failed, else 200."""
     failed = [error["status"] for error in errors if error is not None]
     return max(failed) if failed and len(failed) == len(errors) else 200

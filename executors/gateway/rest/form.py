@@ -1,4 +1,4 @@
-"""What every body and every answer of the REST API has in common."""
+"""Base classes for the bodies and answers of the REST API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic.fields import ModelField
 
 
 def _show_nulls(schema: dict[str, Any], model: type[BaseModel]) -> None:
-    """Say in a JSON schema which fields may be null; pydantic 1 does not."""
+    """Mark fields that may be null in a JSON schema; pydantic 1 does not."""
     for name, field in model.__fields__.items():
         if field.allow_none:
             described = schema["properties"][name]
@@ -19,26 +19,26 @@ def _show_nulls(schema: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 class Answer(BaseModel):
-    """An answer, as OpenAPI describes it."""
+    """Base of all answers. OpenAPI describes them."""
 
     class Config:
-        """Of pydantic."""
+        """Pydantic's settings."""
 
         schema_extra = staticmethod(_show_nulls)
 
 
 class Form(BaseModel):
-    """A body: fields that nobody reads are refused, and values are taken as they came."""
+    """Base of all bodies. It refuses unknown fields, and does not convert values."""
 
     class Config:
-        """Of pydantic."""
+        """Pydantic's settings."""
 
         extra = "forbid"
         schema_extra = staticmethod(_show_nulls)
 
     @validator("*", pre=True, each_item=True)
-    def _as_it_came(cls, value: Any, field: ModelField) -> Any:  # noqa: N805  # a class method to pydantic
-        """Refuse what pydantic 1 would turn into another type: "5", 5.7 and true are no whole numbers."""
+    def _unconverted(cls, value: Any, field: ModelField) -> Any:  # noqa: N805  # a class method to pydantic
+        """Refuse values that pydantic 1 would convert: "5", 5.7 and true are not whole numbers."""
         wanted = field.type_
         if value is None or not isclass(wanted):
             return value
@@ -60,6 +60,7 @@ def _require(right: bool, expected: str, value: Any) -> Any:
 
 
 class Failure(Answer):
-    """What went wrong."""
+    """An error."""
 
-    detail: str = Field(..., description="One sentence: what was expected, what came, what to do.")
+    detail: str = Field(..., description="One line: the expected value, the given one, and the next step.")
+    type: str = Field(..., description="Class of the exception, see finetuner.exceptions; 'InvalidInput' for example.")

@@ -1,4 +1,4 @@
-"""A run's log as it grows, as server-sent events: one `data:` line a log line."""
+"""A run's log as server-sent events, one event for each line."""
 
 from __future__ import annotations
 
@@ -8,34 +8,37 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from executors.gateway.flow.rooms import Rooms
 from finetuner.api.run import ENDED
 from finetuner.contract import wire
-from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
+from finetuner.exceptions import FinetunerError, FinetunerServerError, FlowUnreachable, ResourceExhausted
 
-INTERVAL = 0.5  # seconds between two looks at a log that has not grown
-KEEP_ALIVE = 15.0  # seconds without an event, after which a comment tells proxies that the stream lives
+from ..flow.rooms import Rooms
+
+INTERVAL = 0.5  # seconds between two requests for a log that has not grown
+KEEP_ALIVE = 15.0  # seconds without an event, then a comment keeps proxies from closing the stream
 MAX_STREAMS = 64
 
 
 class OpenStreams:
-    """Counts streams, each of which asks the trainer twice a second."""
+    """Counter of open log streams. Each of them asks the trainer twice a second."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def check(self) -> None:
-        """Refuse one more than MAX_STREAMS.
+        """Refuse a stream beyond MAX_STREAMS.
 
         Raises:
             ResourceExhausted
         """
         if self._count >= MAX_STREAMS:
-            raise ResourceExhausted(f"logs must be followed by at most {MAX_STREAMS} at once. Try again later.")
+            raise ResourceExhausted(
+                f"At most {MAX_STREAMS} log streams may be open at once. Got one more. Close one, or try later."
+            )
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Count one while the block runs."""
+        """Count one stream while the block runs."""
         self._count += 1
         try:
             yield
@@ -44,12 +47,12 @@ class OpenStreams:
 
 
 async def read_log(rooms: Rooms, run: Mapping[str, str], page: Mapping[str, Any]) -> AsyncIterator[str]:
-    """Yield a log as far as it is written.
+    """Yield the log written so far.
 
     Args:
-        rooms: of the Flow.
-        run: parameters that name it.
-        page: its first one.
+        rooms: the Flow's rooms.
+        run: parameters that name the run.
+        page: first page of the log.
     """
     offset = 0
     while page["offset"] > offset:
@@ -59,39 +62,39 @@ async def read_log(rooms: Rooms, run: Mapping[str, str], page: Mapping[str, Any]
 
 
 async def follow_log(rooms: Rooms, run: Mapping[str, str], offset: int, streams: OpenStreams) -> AsyncIterator[str]:
-    """Yield events until the run ends. Each `id:` is where to go on after a stream that broke.
+    """Yield events until the run ends. The `id:` of an event is the offset from which a broken stream resumes.
 
-    A trainer that restarts is waited for; a run that is deleted ends the stream.
+    The stream waits for a trainer that restarts. It ends if the run is deleted.
 
     Args:
-        rooms: of the Flow.
-        run: parameters that name it.
-        offset: bytes of the log that are passed over.
-        streams: counts this one.
+        rooms: the Flow's rooms.
+        run: parameters that name the run.
+        offset: bytes of the log to skip.
+        streams: counts this stream.
     """
     with streams.one():
-        spoken = time.monotonic()
+        last_event = time.monotonic()
         while True:
             try:
                 page = await rooms.call(wire.RUNS_LOGS, **run, offset=offset)
-            except FinetunerServerError:
+            except (FlowUnreachable, FinetunerServerError):
                 page = {"offset": offset, "status": ""}
             except FinetunerError:
                 return
             if page["offset"] > offset:
-                offset, spoken = page["offset"], time.monotonic()
+                offset, last_event = page["offset"], time.monotonic()
                 yield _events(page["text"], offset)
                 continue
             if page["status"] in ENDED:
                 return
-            if time.monotonic() > spoken + KEEP_ALIVE:
-                spoken = time.monotonic()
+            if time.monotonic() > last_event + KEEP_ALIVE:
+                last_event = time.monotonic()
                 yield ": waiting\n\n"
             await asyncio.sleep(INTERVAL)
 
 
 def _events(text: str, offset: int) -> str:
-    # splitlines, as the client does: a bare \r would end a line of the event, too
+    # splitlines, as in the client: a bare \r also ends a line of an event
     lines = [f"data: {line}" for line in text.splitlines()] or ["data: "]
     lines[-1] += f"\nid: {offset}"
     return "".join(f"{line}\n\n" for line in lines)

@@ -1,4 +1,4 @@
-"""What every REST route shares: a bounded body of strict JSON, errors as `{"detail"}`, and a count."""
+"""Base of all REST routes: bounded bodies of strict JSON, errors as `{"detail", "type"}`, and metrics."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
-from executors.gateway.flow.failures import failure, outcome
-from executors.gateway.flow.json_body import parse_json, read_body
-from executors.gateway.flow.rooms import Rooms
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
 
+from ..flow.body import parse_json, read_body
+from ..flow.failures import failure, outcome
+from ..flow.rooms import Rooms
 from .form import Failure
 
-MAX_CONTROL_BYTES = 2**20  # of a body without documents
+MAX_CONTROL_BYTES = 2**20  # for a body without documents
 SHOWN_FAULTS = 3
 
 _FAILURES = {
-    401: "No token, or one that is not valid.",
+    401: "No token, or an invalid one.",
     403: "The token's role does not allow it.",
-    404: "There is no such thing, or no room of this Flow does this.",
+    404: "The object does not exist, or no room of this Flow has the endpoint.",
     413: "The body is too large.",
-    422: "A wrong value; `detail` says what was expected and what came.",
-    429: "More is waiting than the Flow can do in time, or this token sends too much. Try again later.",
-    500: "The Flow has failed; its log says more.",
-    503: "A room of the Flow does not answer.",
+    422: "A wrong value. `detail` names the expected value and the given one.",
+    429: "A queue of the Flow is full, or the token has sent too many requests. Try again later.",
+    500: "The Flow has failed. See its log.",
+    503: "A room of the Flow is down.",
     504: "A room of the Flow was too slow.",
 }
 
@@ -39,17 +39,17 @@ def failures(**more: str) -> dict[int | str, dict[str, Any]]:
     """Return the error responses for OpenAPI.
 
     Args:
-        more: others by status, such as `_409="..."`.
+        more: further statuses, such as `_409="..."`.
     """
     described = _FAILURES | {int(status[1:]): text for status, text in more.items()}
     return {status: {"model": Failure, "description": text} for status, text in sorted(described.items())}
 
 
 class BoundedRequest(Request):
-    """A request whose body is bounded and, as JSON, strict.
+    """A request with a bounded body of strict JSON.
 
     Args:
-        request: as it came.
+        request: the original one.
         most: bytes that its body may have.
     """
 
@@ -64,12 +64,12 @@ class BoundedRequest(Request):
         return self._body
 
     async def json(self) -> Any:
-        """Return what the body holds, an object."""
+        """Return the JSON object in the body."""
         try:
             value = await asyncio.to_thread(parse_json, await self.body())
-        except InvalidInput as error:  # FastAPI lets none but this one through
+        except InvalidInput as error:  # FastAPI passes only HTTPException on
             raise HTTPException(422, str(error)) from None
-        if not isinstance(value, dict):  # pydantic 1 would take a list of pairs for one
+        if not isinstance(value, dict):  # pydantic 1 would accept a list of pairs
             raise HTTPException(422, f"The body must be an object. Got {type(value).__name__}.")
         return value
 
@@ -80,7 +80,7 @@ class RestRoute(APIRoute):
     most_bytes = MAX_CONTROL_BYTES
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the function that answers a request."""
         inner = super().get_route_handler()
 
         async def answered(request: Request) -> Response:
@@ -98,21 +98,21 @@ class RestRoute(APIRoute):
 
 
 class DocumentsRoute(RestRoute):
-    """A route that takes documents."""
+    """A route whose body may hold documents."""
 
     most_bytes = MAX_MESSAGE_BYTES
 
 
 def router(tag: str, prefix: str = "", *, documents: bool = False) -> APIRouter:
-    """Return a router of such routes.
+    """Return a router of RestRoute.
 
     Args:
-        tag: under which OpenAPI lists them.
-        prefix: of their paths.
-        documents: whether their bodies hold documents.
+        tag: group of its routes in OpenAPI.
+        prefix: of its paths.
+        documents: whether bodies hold documents, so DocumentsRoute is used.
     """
     kind = DocumentsRoute if documents else RestRoute
-    token = Depends(HTTPBearer(auto_error=False, description="The Flow's token, where it asks for one."))
+    token = Depends(HTTPBearer(auto_error=False, description="A token of the Flow, if it has any."))
     return APIRouter(prefix=prefix, tags=[tag], route_class=kind, dependencies=[token])
 
 
@@ -125,20 +125,20 @@ RoomsOf = Annotated[Rooms, Depends(_rooms)]
 
 
 def _sentence(error: RequestValidationError) -> str:
-    """Return the first faults of a request as sentences: what was expected, what came, what to do."""
+    """Return the first SHOWN_FAULTS faults of a request, each in the form of our error messages."""
     return " ".join(_fault(fault, error.body) for fault in error.errors()[:SHOWN_FAULTS])
 
 
 def _fault(fault: dict[str, Any], body: Any) -> str:
     source, *path = fault["loc"]
-    whole = "__root__" in path  # pydantic's word for a check of several fields
+    whole = "__root__" in path  # pydantic's name for a check of several fields
     path = [each for each in path if each != "__root__"]
     where = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in path).lstrip(".") or source
     match fault["type"]:
         case "value_error.missing":
             return f"{where} is required. Got none. Add it."
         case "value_error.extra":
-            return f"{where} is no field of this request. Leave it out."
+            return f"{where} is not a field of this request. Leave it out."
     reason = str(fault["msg"]).rstrip(".")
     for theirs, ours in (("ensure this value has", "must have"), ("ensure this value is", "must be")):
         reason = reason.replace(theirs, ours)
@@ -147,6 +147,6 @@ def _fault(fault: dict[str, Any], body: Any) -> str:
     for each in path:
         try:
             found = found[each]
-        except (TypeError, KeyError, IndexError):  # a parameter, or one of several types
+        except (TypeError, KeyError, IndexError):  # a parameter, or a union of types
             return sentence
     return sentence if whole or source != "body" else f"{sentence} Got {found!r:.60}."

@@ -1,4 +1,4 @@
-"""Bodies and answers of Finetuner's old API: what a client of /api/v1 sends and gets."""
+"""Bodies and answers of Finetuner's old API under /api/v1."""
 
 from __future__ import annotations
 
@@ -19,90 +19,94 @@ class ExperimentForm(Form):
     """A new experiment."""
 
     name: str = Field("default", regex=NAME, description=f"{NAME_TEXT}; one that exists is returned as it is.")
-    description: str | None = Field(None, max_length=0, description="Must be empty: an experiment has none here.")
+    description: str | None = Field(
+        None, max_length=0, description="Must be empty: experiments have no description here."
+    )
 
 
 class ModelForm(Form):
-    """What is tuned."""
+    """The model to tune."""
 
-    name: str | None = Field(
-        None, max_length=256, description="A backbone, or ARCH::TAG; may be left out where `artifact` is given."
-    )
-    artifact: str | None = Field(None, max_length=256, description="Artifact id or alias to go on from.")
-    freeze: bool | None = Field(None, description="Train nothing but the head; for models of images.")
-    output_dim: int | None = Field(
-        None, ge=1, le=65_536, description="Size of a new head's embeddings; for models of images."
-    )
-    options: dict[str, Any] | None = Field(None, description="`pooler` and `pooler_options`; for models of images.")
+    name: str | None = Field(None, max_length=256, description="A backbone, or ARCH::TAG. Optional with `artifact`.")
+    artifact: str | None = Field(None, max_length=256, description="Id or alias of the artifact to start from.")
+    freeze: bool | None = Field(None, description="Train only the head. For image models.")
+    output_dim: int | None = Field(None, ge=1, le=65_536, description="Embedding size of a new head. For image models.")
+    options: dict[str, Any] | None = Field(None, description="`pooler` and `pooler_options`. For image models.")
     to_onnx: bool | Literal["int8"] | None = Field(
-        None, description="Write each tower as ONNX, too; 'int8': once more with int8 weights."
+        None, description="Also export each tower to ONNX; 'int8' adds a copy with int8 weights."
     )
 
 
 class DataForm(Form):
-    """What it learns from."""
+    """The training and evaluation data."""
 
     train_data: str = Field(..., regex=NAME, description="Name of a dataset.")
-    eval_data: str | None = Field(None, max_length=128, description="Name of a dataset that scores a CLIP.")
+    eval_data: str | None = Field(None, max_length=128, description="Name of an evaluation dataset, for a CLIP model.")
     guard_data: str | None = Field(
-        None, max_length=128, description="Name of a dataset of what a CLIP can do already and must not forget."
+        None, max_length=128, description="Name of a dataset that measures forgetting, for a CLIP model."
     )
     val_split: float | None = Field(
-        None, ge=0, le=0.99, description="Share of the training images held out for a validation loss; 0."
+        None, ge=0, le=0.99, description="Share of the training images held out for the validation loss. Default 0."
     )
-    evaluate: bool | None = Field(
-        None, description="Older clients' word for scoring on `eval_data`, which is done wherever there is any."
-    )
-    num_workers: int | None = Field(None, ge=0, le=64, description="Threads that decode images; 4.")
-    sampler: str | None = Field(None, max_length=64, description="'auto', 'class' or 'random'; 'auto'.")
+    evaluate: bool | None = Field(None, description="For older clients. A run with `eval_data` is always evaluated.")
+    num_workers: int | None = Field(None, ge=0, le=64, description="Threads that decode images. Default 4.")
+    sampler: str | None = Field(None, max_length=64, description="'auto', 'class' or 'random'. Default 'auto'.")
     num_items_per_class: int | None = Field(
-        None, ge=1, le=65_536, description="Images of a label in a batch of the class sampler; 4."
+        None, ge=1, le=65_536, description="Images per label in a batch of the class sampler. Default 4."
     )
 
 
 class CallbackForm(Form):
-    """What a run does beside training."""
+    """A callback of a run."""
 
     name: str = Field(..., max_length=64, description="Class of `finetuner.callback`, such as EvaluationCallback.")
-    options: dict[str, Any] | None = Field(None, description="Its fields by name; data by the name of a dataset.")
+    options: dict[str, Any] | None = Field(
+        None, description="Fields of the class by name. Data is given as the name of a dataset."
+    )
 
 
 class HyperParametersForm(Form):
-    """How it learns."""
+    """Hyperparameters of the training."""
 
-    optimizer: str | None = Field(None, max_length=64, description="torch's name; 'Adam'.")
-    optimizer_options: dict[str, Any] | None = Field(None, description="torch's, and layer_wise_lr_decay.")
-    loss: str | None = Field(
-        None, max_length=64, description="'CLIPLoss' or 'SigLIPLoss' for a CLIP; 'TripletMarginLoss' if left out."
+    optimizer: str | None = Field(None, max_length=64, description="Name of a torch optimizer. Default 'Adam'.")
+    optimizer_options: dict[str, Any] | None = Field(
+        None, description="Arguments of the optimizer, and layer_wise_lr_decay."
     )
-    loss_options: dict[str, Any] | None = Field(None, description="Of the loss.")
-    loss_optimizer: str | None = Field(None, max_length=64, description="Of a loss with weights of its own.")
-    loss_optimizer_options: dict[str, Any] | None = Field(None, description="Of that optimizer.")
-    miner: str | None = Field(None, max_length=64, description="pytorch-metric-learning's name.")
-    miner_options: dict[str, Any] | None = Field(None, description="Of the miner.")
-    scheduler: str | None = Field(None, max_length=64, description="'linear', 'cosine', ...; constant if left out.")
+    loss: str | None = Field(
+        None, max_length=64, description="'CLIPLoss' or 'SigLIPLoss' for a CLIP model. Default 'TripletMarginLoss'."
+    )
+    loss_options: dict[str, Any] | None = Field(None, description="Arguments of the loss.")
+    loss_optimizer: str | None = Field(None, max_length=64, description="Optimizer for a loss with weights of its own.")
+    loss_optimizer_options: dict[str, Any] | None = Field(None, description="Arguments of that optimizer.")
+    miner: str | None = Field(None, max_length=64, description="Name of a miner of pytorch-metric-learning.")
+    miner_options: dict[str, Any] | None = Field(None, description="Arguments of the miner.")
+    scheduler: str | None = Field(None, max_length=64, description="'linear', 'cosine', ... Default constant.")
     scheduler_options: dict[str, Any] | None = Field(
         None, description="num_warmup_steps, num_training_steps, scheduler_step ('batch' or 'epoch')."
     )
-    batch_size: int | None = Field(None, ge=2, le=65_536, description="Pairs or images a step; the backbone's own.")
-    learning_rate: float | None = Field(None, gt=0, le=1, description="Peak; the backbone's own.")
-    epochs: int | None = Field(None, ge=1, le=10_000, description="Passes over the data; 5.")
+    batch_size: int | None = Field(
+        None, ge=2, le=65_536, description="Pairs or images per step. Default: the backbone's."
+    )
+    learning_rate: float | None = Field(None, gt=0, le=1, description="Peak learning rate. Default: the backbone's.")
+    epochs: int | None = Field(None, ge=1, le=10_000, description="Passes over the data. Default 5.")
 
 
 class ConfigForm(Form):
-    """What a run is asked to do; what is left out or null takes its default."""
+    """The configuration of a run. A missing or null field takes its default."""
 
     model: ModelForm
     data: DataForm
     callbacks: list[CallbackForm] | None = Field(None, max_items=MAX_CALLBACKS, description="See `finetuner.callback`.")
-    hyper_parameters: HyperParametersForm | None = Field(None, description="How it learns.")
-    public: bool | None = Field(None, description="Must be false: nothing here is for everybody.")
-    run_name: str | None = Field(None, max_length=128, description="As the body's `name`.")
-    experiment_name: str | None = Field(None, max_length=128, description="As the path's experiment.")
-    seed: int | None = Field(None, ge=0, le=2**32 - 1, description="Of weights, order and crops; 0.")
+    hyper_parameters: HyperParametersForm | None = Field(None, description="Hyperparameters of the training.")
+    public: bool | None = Field(None, description="Must be false: nothing here is public.")
+    run_name: str | None = Field(None, max_length=128, description="Same as the body's `name`.")
+    experiment_name: str | None = Field(None, max_length=128, description="Same as the path's experiment.")
+    seed: int | None = Field(None, ge=0, le=2**32 - 1, description="Seed of weights, order and crops. Default 0.")
     precision: str | None = Field(None, max_length=16, description="'auto', 'fp32', 'bf16' or 'fp16'.")
-    resume_from: str | None = Field(None, max_length=128, description="Ended run to go on from its last checkpoint.")
-    training_options: dict[str, Any] | None = Field(None, description="As `finetuner.fit` takes them.")
+    resume_from: str | None = Field(
+        None, max_length=128, description="Ended run whose last checkpoint this run resumes."
+    )
+    training_options: dict[str, Any] | None = Field(None, description="Training options of `finetuner.fit`.")
 
 
 class RunForm(Form):
@@ -110,15 +114,15 @@ class RunForm(Form):
 
     name: str = Field(..., regex=NAME, description=f"New in its experiment: {NAME_TEXT}.")
     config: ConfigForm
-    task: Literal["training"] = Field("training", description="Nothing else is done here.")
+    task: Literal["training"] = Field("training", description="The only task.")
     description: str | None = Field(None, max_length=MAX_TEXT, description="Free text.")
-    finetuner_version: str | None = Field(None, max_length=64, description="Of the client; read past.")
+    finetuner_version: str | None = Field(None, max_length=64, description="Version of the client; ignored.")
     device: Literal["cpu", "gpu", "cuda"] = Field("gpu", description="'gpu' falls back to the CPU with a warning.")
     cpus: int | None = Field(
-        None, ge=0, le=64, description="Threads that decode images, where `num_workers` is not given."
+        None, ge=0, le=64, description="Threads that decode images, if `num_workers` is not given."
     )
     gpus: int | None = Field(
-        None, ge=0, le=64, description="Processes that share each batch, one a GPU; 0 and 1 are one process."
+        None, ge=0, le=64, description="Processes that share each batch, one per GPU. 0 and 1 mean one process."
     )
 
 
@@ -126,19 +130,19 @@ class Experiment(Answer):
     """A group of runs."""
 
     name: str = Field(..., description=f"{NAME_TEXT}.")
-    status: Literal["ACTIVE"] = Field(..., description="There is no other.")
+    status: Literal["ACTIVE"] = Field(..., description="The only value.")
     created_at: str = Field(..., description="ISO 8601, UTC.")
-    description: str = Field(..., description="Empty.")
+    description: str = Field(..., description="Always empty.")
 
 
 class Run(Answer):
     """A run."""
 
     name: str = Field(..., description=f"Unique in its experiment: {NAME_TEXT}.")
-    config: dict[str, Any] = Field(..., description="As `POST` takes it, with every default filled in.")
+    config: dict[str, Any] = Field(..., description="Configuration as in `POST`, with all defaults.")
     created_at: str = Field(..., description="ISO 8601, UTC.")
     description: str = Field(..., description="Free text.")
-    task: Literal["training"] = Field(..., description="There is no other.")
+    task: Literal["training"] = Field(..., description="The only value.")
     artifact_id: str = Field(..., description="24 hex characters; published when the run has finished.")
 
 
@@ -146,44 +150,44 @@ class ExperimentPage(Answer):
     """One page of the experiments, oldest first."""
 
     items: list[Experiment]
-    total: int = Field(..., description="How many there are on all pages.")
-    page: int = Field(..., description="From 1.")
-    size: int = Field(..., description="Items a page.")
+    total: int = Field(..., description="Number of items on all pages.")
+    page: int = Field(..., description="Page number, from 1.")
+    size: int = Field(..., description="Items per page.")
 
 
 class RunPage(Answer):
     """One page of the runs, oldest first."""
 
     items: list[Run]
-    total: int = Field(..., description="How many there are on all pages.")
-    page: int = Field(..., description="From 1.")
-    size: int = Field(..., description="Items a page.")
+    total: int = Field(..., description="Number of items on all pages.")
+    page: int = Field(..., description="Page number, from 1.")
+    size: int = Field(..., description="Items per page.")
 
 
 class RunStatus(Answer):
-    """How far a run is."""
+    """The status of a run."""
 
     status: Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
-    details: str = Field(..., description="One line for people.")
+    details: str = Field(..., description="One line of explanation.")
 
 
 class Scores(Answer):
-    """Metrics before and after training, as far as they are known."""
+    """Metrics before and after training, if known."""
 
     before: dict[str, float] | None = Field(None, description="Name -> value.")
     after: dict[str, float] | None = Field(None, description="Name -> value.")
 
 
 class Match(Answer):
-    """What a query found."""
+    """A match of a query."""
 
-    match: str = Field(..., description="Its text, or its image's label or id.")
-    relevant: bool = Field(..., description="Whether it should be found.")
-    image: str = Field(..., description="A thumbnail as data URI, '' for a text.")
+    match: str = Field(..., description="Text of the match, or the label or id of its image.")
+    relevant: bool = Field(..., description="Whether the match is relevant to the query.")
+    image: str = Field(..., description="Thumbnail as a data URI, '' for a text.")
 
 
 class Examples(Answer):
-    """What example queries found, best first."""
+    """Matches of example queries, best first."""
 
     before: dict[str, list[Match]] | None = Field(None, description="Query -> matches.")
     after: dict[str, list[Match]] | None = Field(None, description="Query -> matches.")

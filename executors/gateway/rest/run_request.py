@@ -1,4 +1,4 @@
-"""The old API's nested configuration and our flat `RunConfig`, in both directions."""
+"""Conversion between the old API's nested configuration and our flat `RunConfig`."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ LOSS = "TripletMarginLoss"  # `finetuner.fit` has the same default
 
 
 def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
-    """Return the fields of RunConfig that a request asks for; those that it leaves out are left out.
+    """Return the fields of RunConfig that a request sets.
 
     Args:
         form: the body.
-        experiment: of the path.
+        experiment: name in the path.
 
     Raises:
-        InvalidInput: a name that contradicts itself, or something that this project does not do.
+        InvalidInput: names that contradict each other, or an unsupported setting.
     """
     config = form.config
     refuse_unsupported(public=(bool(config.public), False))
     _same("config.run_name", config.run_name, "name", form.name)
     _same("config.experiment_name", config.experiment_name, "the path's experiment", experiment)
     if config.data.evaluate and not config.data.eval_data:
-        raise InvalidInput("data.evaluate needs data.eval_data. Got true and none. Name a dataset, or leave it out.")
+        raise InvalidInput("data.evaluate needs data.eval_data. Got none. Name a dataset, or leave evaluate out.")
     model, hyper_parameters = config.model.dict(), config.hyper_parameters
     values = {ours: model[theirs] for theirs, ours in MODEL.items()}
     values |= {name: getattr(config.data, name) for name in DATA}
@@ -61,13 +61,13 @@ def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _same(what: str, value: str | None, other: str, expected: str) -> None:
+def _same(field: str, value: str | None, other: str, expected: str) -> None:
     if value not in (None, expected):
-        raise InvalidInput(f"{what} must be {other}, {expected!r}. Got {value!r}. Leave it out.")
+        raise InvalidInput(f"{field} must be {other}, {expected!r}. Got {value!r}. Leave it out.")
 
 
 def described_run(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the trainer says of a run as the old API has it."""
+    """Return the trainer's description of a run in the form of the old API."""
     config = run["config"]
     return {
         "name": run["name"],
@@ -89,7 +89,7 @@ def described_run(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def described_experiment(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the trainer says of an experiment as the old API has it."""
+    """Return the trainer's description of an experiment in the form of the old API."""
     made = iso(experiment["created_at"])
     return {"name": experiment["name"], "status": experiment["status"], "created_at": made, "description": ""}
 

@@ -1,4 +1,4 @@
-"""Encode, index and search documents: /v1/encode, /v1/search, /v1/index."""
+"""Routes that encode, index and search documents: /v1/encode, /v1/search, /v1/index."""
 
 from __future__ import annotations
 
@@ -33,128 +33,142 @@ MAX_LIMIT, MAX_OFFSET = 1000, 100_000
 MAX_IDS = 10_000
 FILTER = (
     'Conditions over tags: `{"price": {"$lt": 50}}` with $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $exists, $and, '
-    '$or, $not; or Qdrant\'s `{"must": [...]}`. null and `{}` let all pass.'
+    '$or, $not; or Qdrant\'s `{"must": [...]}`. null and `{}` accept every document.'
 )
-OFFSET = "Best ones that are passed over."
-CONTENT = "Whether to return content; else id and tags alone."
+OFFSET = "Number of best matches to skip."
+CONTENT = "Whether to return content, not only ids and tags."
 THUMBNAILS = "Return images as JPEGs of at most 256 pixels a side."
 
 
 class EncodeForm(Form):
     """Documents to encode."""
 
-    documents: list[Document] = Field(..., min_items=1, max_items=MAX_DOCUMENTS, description="In the answer's order.")
+    documents: list[Document] = Field(
+        ..., min_items=1, max_items=MAX_DOCUMENTS, description="The answer has the same order."
+    )
     artifact: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=REFERENCE)
 
 
 class EncodeAnswer(Answer):
-    """Their vectors."""
+    """The embeddings of the documents."""
 
     documents: list[Encoded]
-    detail: str | None = Field(None, description="The first error, where every document has one.")
+    detail: str | None = Field(None, description="The first error, if every document has one.")
 
 
 class SearchForm(Form):
     """Queries."""
 
-    queries: list[Document] = Field(..., min_items=1, max_items=MAX_QUERIES, description="In the answer's order.")
-    artifact: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=f"What to search. {REFERENCE}")
-    limit: int = Field(20, ge=1, le=MAX_LIMIT, description="Matches of a query.")
+    queries: list[Document] = Field(
+        ..., min_items=1, max_items=MAX_QUERIES, description="The answer has the same order."
+    )
+    artifact: str = Field(
+        LIVE, min_length=1, max_length=MAX_REFERENCE, description=f"Embeddings to search. {REFERENCE}"
+    )
+    limit: int = Field(20, ge=1, le=MAX_LIMIT, description="Matches per query.")
     offset: int = Field(0, ge=0, le=MAX_OFFSET, description=OFFSET)
     filter: dict[str, Any] | None = Field(None, description=FILTER)
     score_threshold: float | None = Field(None, ge=-1, le=1, description="Lowest cosine similarity of a match.")
-    exact: bool = Field(False, description="Compare with every vector, also where there is a graph.")
+    exact: bool = Field(False, description="Compare with every embedding, even if there is a graph.")
     return_content: bool = Field(True, description=CONTENT)
     thumbnails: bool = Field(False, description=THUMBNAILS)
 
 
 class QueryAnswer(Answer):
-    """What one query has found, or its error."""
+    """The matches of one query, or its error."""
 
-    id: str = Field(..., description="Of the query.")
+    id: str = Field(..., description="Id of the query.")
     artifact: str | None = Field(None, description=ARTIFACT)
     matches: list[Match] | None = Field(None, description="Best first.")
-    error: DocumentError | None = Field(None, description="In place of the other two.")
+    error: DocumentError | None = Field(None, description="Instead of the other two.")
 
 
 class SearchAnswer(Answer):
-    """What the queries have found."""
+    """The matches of all queries."""
 
     queries: list[QueryAnswer]
-    detail: str | None = Field(None, description="The first error, where every query has one.")
+    detail: str | None = Field(None, description="The first error, if every query has one.")
 
 
 class IndexForm(Form):
     """Documents to index."""
 
-    documents: list[Document] = Field(..., min_items=1, max_items=MAX_DOCUMENTS, description="In the answer's order.")
-    artifact: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=f"What encodes them. {REFERENCE}")
+    documents: list[Document] = Field(
+        ..., min_items=1, max_items=MAX_DOCUMENTS, description="The answer has the same order."
+    )
+    artifact: str = Field(
+        LIVE, min_length=1, max_length=MAX_REFERENCE, description=f"Model that encodes the documents. {REFERENCE}"
+    )
 
 
 class Indexed(Answer):
-    """A document that is indexed, or its error."""
+    """An indexed document, or its error."""
 
-    id: str = Field(..., description="Of the document.")
-    error: DocumentError | None = Field(None, description="Why it is not.")
+    id: str = Field(..., description="Id of the document.")
+    error: DocumentError | None = Field(None, description="Error of a document that is not indexed.")
 
 
 class IndexAnswer(Answer):
-    """What became of them; what is indexed is on disk."""
+    """The result for each document. Indexed documents are on disk."""
 
-    indexed: int = Field(..., description="How many documents are.")
+    indexed: int = Field(..., description="Number of indexed documents.")
     documents: list[Indexed]
-    detail: str | None = Field(None, description="The first error, where every document has one.")
+    detail: str | None = Field(None, description="The first error, if every document has one.")
 
 
 class Collection(Answer):
-    """The vectors of one artifact."""
+    """The embeddings of one artifact."""
 
     artifact: str = Field(..., description="The artifact or backbone.")
-    dim: int = Field(..., description="Numbers of a vector.")
-    count: int = Field(..., description="Vectors.")
-    indexed: int = Field(..., description="Vectors in the graph.")
+    dim: int = Field(..., description="Size of an embedding.")
+    count: int = Field(..., description="Number of embeddings.")
+    indexed: int = Field(..., description="Number of embeddings in the graph.")
 
 
 class IndexStatus(Answer):
-    """What the index holds."""
+    """The state of the index."""
 
-    documents: int = Field(..., description="How many.")
-    bytes: int = Field(..., description="On the index's disk.")
-    engine: str = Field(..., description="What searches.")
+    documents: int = Field(..., description="Number of documents.")
+    bytes: int = Field(..., description="Bytes on the index's disk.")
+    engine: str = Field(..., description="Search engine.")
     collections: list[Collection]
-    searched: str = Field(..., description="The artifact that 'live' searches, '' where nothing was indexed for it.")
-    promoted: str = Field(..., description="The artifact that was promoted last, '' where none was.")
-    building: str = Field(..., description="The artifact whose graph is being built, or ''.")
-    problems: list[str] = Field(..., description="What the index does worse than it should, a sentence each.")
-    reindex: dict[str, Any] | None = Field(None, description="How far the last re-index is.")
+    searched: str = Field(
+        ..., description="Artifact whose embeddings 'live' searches, '' if nothing is indexed for it."
+    )
+    promoted: str = Field(..., description="Artifact promoted last, '' if none was.")
+    building: str = Field(..., description="Artifact whose graph is being built, or ''.")
+    problems: list[str] = Field(
+        ..., description="Problems that slow the index down or harm its results, one sentence each."
+    )
+    reindex: dict[str, Any] | None = Field(None, description="Progress of the last re-index.")
 
 
 class DeleteForm(Form):
-    """Documents to delete; at least one of the two."""
+    """Documents to delete, by id, filter, or both."""
 
-    ids: list[str] | None = Field(None, min_items=1, max_items=MAX_IDS, description="Ids; unknown ones do no harm.")
-    filter: dict[str, Any] | None = Field(None, description=FILTER.replace("let all pass", "are no condition"))
+    ids: list[str] | None = Field(None, min_items=1, max_items=MAX_IDS, description="Ids; unknown ones are ignored.")
+    filter: dict[str, Any] | None = Field(None, description=FILTER.replace("accept every document", "are no condition"))
 
 
 class DeleteAnswer(Answer):
-    """What was deleted."""
+    """The result of a deletion."""
 
-    deleted: int = Field(..., description="How many documents.")
+    deleted: int = Field(..., description="Number of deleted documents.")
 
 
 class FilterForm(Form):
-    """Which documents to return."""
+    """A filter of documents."""
 
     filter: dict[str, Any] | None = Field(None, description=FILTER)
-    limit: int = Field(20, ge=1, le=MAX_LIMIT, description="Most documents.")
-    offset: int = Field(0, ge=0, le=MAX_OFFSET, description=OFFSET.replace("Best ones", "Documents"))
-    artifact: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=f"Indexed with. {REFERENCE}")
+    limit: int = Field(20, ge=1, le=MAX_LIMIT, description="Maximum number of documents.")
+    offset: int = Field(0, ge=0, le=MAX_OFFSET, description=OFFSET.replace("best matches", "documents"))
+    artifact: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=f"Model of the index. {REFERENCE}")
     return_content: bool = Field(True, description=CONTENT)
     thumbnails: bool = Field(False, description=THUMBNAILS)
 
 
 class FilterAnswer(Answer):
-    """Documents that pass."""
+    """Documents that pass a filter."""
 
     documents: list[Found]
 
@@ -162,9 +176,9 @@ class FilterAnswer(Answer):
 routes = router("Documents", "/v1", documents=True)
 
 
-@routes.post("/encode", summary="Documents to vectors", response_model=EncodeAnswer)
+@routes.post("/encode", summary="Encode documents", response_model=EncodeAnswer)
 async def encode(form: EncodeForm, rooms: RoomsOf) -> Response:
-    """Encode texts and images; documents of several parts are for index and search."""
+    """Encode texts and images. Documents with several parts are only for index and search."""
     await rooms.require(wire.ENCODE)
     asked = await asyncio.to_thread(documents.to_messages, form.documents)
     answered = await rooms.post(wire.ENCODE, asked, artifact=form.artifact)
@@ -172,19 +186,19 @@ async def encode(form: EncodeForm, rooms: RoomsOf) -> Response:
     return await asyncio.to_thread(_listed, "documents", answered, documents.encoded)
 
 
-@routes.post("/search", summary="Find the nearest documents", response_model=SearchAnswer)
+@routes.post("/search", summary="Search documents", response_model=SearchAnswer)
 async def search(form: SearchForm, rooms: RoomsOf) -> Response:
-    """Find the indexed documents that are nearest to each query."""
-    await rooms.require(wire.FILTER)  # which only an index binds: encoders alone bind /search as well
+    """Find the indexed documents nearest to each query."""
+    await rooms.require(wire.FILTER)  # only an index binds it; encoders bind /search too
     asked = await asyncio.to_thread(documents.to_messages, form.queries, "queries")
     answered = await rooms.post(wire.SEARCH, asked, **_given(form, "queries"))
     documents.require_all(answered, asked)
     return await asyncio.to_thread(_listed, "queries", answered, _searched)
 
 
-@routes.post("/index", summary="Make documents searchable", response_model=IndexAnswer)
+@routes.post("/index", summary="Index documents", response_model=IndexAnswer)
 async def index(form: IndexForm, rooms: RoomsOf, request: Request) -> Response:
-    """Encode documents and store them; one of a known id is replaced."""
+    """Encode documents and store them. A document replaces an older one with the same id."""
     await rooms.require(wire.FILTER)
     asked = await asyncio.to_thread(documents.to_messages, form.documents)
     if (entry := getattr(request.state, "entry", None)) is not None:
@@ -195,35 +209,35 @@ async def index(form: IndexForm, rooms: RoomsOf, request: Request) -> Response:
     return await asyncio.to_thread(_listed, "documents", answered, _indexed, indexed=stored)
 
 
-@routes.get("/index", summary="What the index holds", response_model=IndexStatus)
+@routes.get("/index", summary="Get the state of the index", response_model=IndexStatus)
 async def index_status(rooms: RoomsOf) -> Response:
-    """Return the index's collections, what `live` searches, and how far a re-index is."""
+    """Return the collections of the index, the target of `live`, and the progress of a re-index."""
     await rooms.require(wire.STATUS)
     return answer(await rooms.call(wire.STATUS))
 
 
 @routes.post("/index/delete", summary="Delete documents", response_model=DeleteAnswer)
 async def delete(form: DeleteForm, rooms: RoomsOf) -> Response:
-    """Delete documents by id or filter, with their vectors of every artifact."""
+    """Delete documents by id or filter, with their embeddings of every artifact."""
     await rooms.require(wire.DELETE)
     return answer(await rooms.call(wire.DELETE, **_given(form)))
 
 
 @routes.post("/index/filter", summary="List documents", response_model=FilterAnswer)
 async def filter_index(form: FilterForm, rooms: RoomsOf) -> Response:
-    """Return indexed documents that pass a filter, in an order that stays the same."""
+    """Return the indexed documents that pass a filter, in a stable order."""
     await rooms.require(wire.FILTER)
     answered = documents.or_raise(await rooms.post(wire.FILTER, **_given(form)))
     return await asyncio.to_thread(lambda: answer({"documents": [documents.found(message) for message in answered]}))
 
 
 def _given(form: Form, *without: str) -> dict[str, Any]:
-    """Return the parameters of a request, without those that are null."""
+    """Return the parameters of a request that are not null."""
     return form.dict(exclude=set(without), exclude_none=True)
 
 
 def _listed(name: str, messages: Sequence[Any], described: Callable[[Any], dict[str, Any]], **more: Any) -> Response:
-    """Return what became of each document; where all have failed, with the status of their errors."""
+    """Return the result of each document. If all have failed, the answer has the status of their errors."""
     errors = [documents.error_of(message) for message in messages]
     status = documents.status_of(errors)
     content = {**more, name: [described(message) for message in messages]}

@@ -1,4 +1,4 @@
-"""/v1/embeddings, as OpenAI's clients and those like them ask for vectors; images may stand beside texts."""
+"""/v1/embeddings in the form of OpenAI's API, for texts and also images."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ ADDRESSES = ("http://", "https://", "data:")
 class Image(Form):
     """An image."""
 
-    image: str = Field(..., description="An image's file in base64, a public http(s) address, or a data: URI.")
+    image: str = Field(..., description="An image file in base64, a public http(s) URL, or a data: URI.")
 
 
 Item = StrictStr | Image
 
 
 class EmbeddingsForm(Form):
-    """What to encode."""
+    """Texts and images to encode."""
 
-    input: Item | list[Item] = Field(..., description=f"A text, an image, or 1 to {MAX_INPUTS} of them; no token ids.")
+    input: Item | list[Item] = Field(
+        ..., description=f"A text, an image, or a list of 1 to {MAX_INPUTS} of them; not token ids."
+    )
     model: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=REFERENCE)
     encoding_format: Literal["float", "base64"] = Field(
-        "float", description="'base64': float32, little-endian, in base64."
+        "float", description="'float': numbers; 'base64': little-endian float32 in base64."
     )
 
     @validator("input", pre=True)
     def _texts_and_images(cls, value: Any) -> Any:  # noqa: N805  # a class method to pydantic
         items = value if isinstance(value, list) else [value]
         if not 1 <= len(items) <= MAX_INPUTS:
-            raise ValueError(f"must be 1 to {MAX_INPUTS} texts and images, and there are {len(items)}")
+            raise ValueError(f"must be 1 to {MAX_INPUTS} texts and images. Got {len(items)}")
         for item in items:
             if not isinstance(item, str) and not (isinstance(item, dict) and set(item) == {"image"}):
                 raise ValueError('must be a text, {"image": base64 or address}, or a list of these; not token ids')
@@ -54,26 +56,26 @@ class EmbeddingsForm(Form):
 
 
 class Embedding(Answer):
-    """One vector."""
+    """One embedding."""
 
     object: Literal["embedding"]
-    index: int = Field(..., description="Of the input, from 0.")
-    embedding: list[float] | str = Field(..., description="L2-normalised; as `encoding_format` says.")
+    index: int = Field(..., description="Index of the input, from 0.")
+    embedding: list[float] | str = Field(..., description="L2-normalised, in the form of `encoding_format`.")
 
 
 class Usage(Answer):
-    """Tokens, which are not counted here."""
+    """Token counts, always 0: tokens are not counted here."""
 
-    prompt_tokens: int = Field(..., description="0.")
-    total_tokens: int = Field(..., description="0.")
+    prompt_tokens: int = Field(..., description="Always 0.")
+    total_tokens: int = Field(..., description="Always 0.")
 
 
 class EmbeddingList(Answer):
-    """The vectors, in the input's order."""
+    """The embeddings, in the order of the input."""
 
     object: Literal["list"]
     data: list[Embedding]
-    model: str = Field(..., description="The artifact or backbone that made them.")
+    model: str = Field(..., description="The artifact or backbone that made the embeddings.")
     usage: Usage
 
 
@@ -103,7 +105,7 @@ def _listed(messages: Sequence[Any], encoding: str) -> Response:
             raise by_name(error["type"])(f"input[{number}]: {error['message']}")
     made_by = {documents.artifact_of(message) for message in messages}
     if len(made_by) > 1:
-        raise FinetunerServerError("another model was promoted meanwhile", "send the request again", 503)
+        raise FinetunerServerError("Another model was promoted during the request", "send it again", 503)
     vectors = [documents.vector_of(message) for message in messages]
     data = [
         {"object": "embedding", "index": number, "embedding": _written(vector, encoding)}

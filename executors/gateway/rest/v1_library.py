@@ -1,4 +1,4 @@
-"""What a Flow keeps: datasets, artifacts, and what an artifact scores; /v1/datasets, /v1/artifacts, /v1/evaluate."""
+"""Datasets, artifacts and their evaluation: /v1/datasets, /v1/artifacts, /v1/evaluate."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Response
 from pydantic import Field
 
-from executors.gateway.flow.rooms import Rooms
 from finetuner.artifacts.registry import LIVE, SEARCHED
 from finetuner.contract import wire
 from finetuner.exceptions import ArtifactNotFound, NotFound
 
+from ..flow.rooms import Rooms
 from . import documents
 from .answers import answer
 from .document_forms import MAX_REFERENCE, REFERENCE, Found
@@ -27,12 +27,12 @@ class Dataset(Answer):
     """A dataset."""
 
     name: str = Field(..., description=f"{NAME_TEXT}.")
-    version: str = Field(..., description="SHA-256 of its documents in their order, but not of their ids, hex.")
-    documents: int = Field(..., description="How many.")
-    size: int = Field(..., description="Bytes of its documents.")
+    version: str = Field(..., description="SHA-256 of the documents in their order, without their ids, hex.")
+    documents: int = Field(..., description="Number of documents.")
+    size: int = Field(..., description="Bytes of the documents.")
     created_at: float = Field(..., description="Seconds since the epoch.")
-    stream_size: int = Field(..., description="Bytes of a download; 0 where it was never measured.")
-    kind: str = Field(..., description="'pairs', 'scored pairs', 'labelled', 'documents', or '' for not known.")
+    stream_size: int = Field(..., description="Bytes of a download; 0 if not known.")
+    kind: str = Field(..., description="'pairs', 'scored pairs', 'labelled', 'documents', or '' if not known.")
 
 
 class DatasetList(Answer):
@@ -42,66 +42,68 @@ class DatasetList(Answer):
 
 
 class Shown(Answer):
-    """A page of a dataset's documents, images as JPEGs of at most 256 pixels a side."""
+    """A page of a dataset's documents. Images are JPEGs of at most 256 pixels a side."""
 
     documents: list[Found]
-    total: int = Field(..., description="How many the dataset has.")
+    total: int = Field(..., description="Number of documents in the dataset.")
 
 
 class Manifest(Answer):
     """A published model."""
 
     artifact_id: str = Field(..., description="24 hex characters.")
-    run_name: str = Field(..., description="The run that made it.")
-    backbone: str = Field(..., description="What it was tuned from.")
-    output_dim: int = Field(..., description="Numbers of a vector.")
-    towers: list[str] = Field(..., description="Its models.")
+    run_name: str = Field(..., description="Run that made the model.")
+    backbone: str = Field(..., description="Backbone of the model.")
+    output_dim: int = Field(..., description="Size of an embedding.")
+    towers: list[str] = Field(..., description="Towers of the model.")
     metrics: dict[str, dict[str, float | None]] = Field(..., description="{'before': {name: value}, 'after': {...}}.")
     data: dict[str, str] = Field(..., description="Content hashes of training and evaluation data.")
     created_at: str = Field(..., description="ISO 8601, UTC.")
-    code_version: str = Field(..., description="Of open-finetuner.")
-    parent: str = Field(..., description="The artifact or backbone whose weights it started from.")
-    format: int = Field(..., description="Of the manifest.")
+    code_version: str = Field(..., description="Version of open-finetuner.")
+    parent: str = Field(..., description="Artifact or backbone whose weights the run started from.")
+    format: int = Field(..., description="Format version of the manifest.")
     files: dict[str, dict[str, Any]] = Field(..., description="Path -> size in bytes and SHA-256.")
-    sha256: str = Field(..., description="Of the manifest, hex.")
-    aliases: list[str] = Field(..., description="Names that point to it, such as 'live'.")
+    sha256: str = Field(..., description="SHA-256 of the manifest, hex.")
+    aliases: list[str] = Field(..., description="Aliases of the artifact, such as 'live'.")
 
 
 class ArtifactList(Answer):
     """All published models, oldest first."""
 
     items: list[Manifest]
-    live: str = Field(..., description="What was promoted last, '' where nothing was: the encoders' backbone then.")
-    searched: str = Field(..., description="What searches of 'live' use until everything is encoded again, or ''.")
+    live: str = Field(
+        ..., description="Artifact or backbone promoted last; '' if none was, and encoders use their backbone."
+    )
+    searched: str = Field(..., description="Artifact that searches of 'live' use until the re-index ends, or ''.")
 
 
 class PromoteForm(Form):
-    """Where to."""
+    """The alias to set."""
 
-    alias: str = Field(LIVE, regex=NAME, description="Name that shall point to the artifact.")
+    alias: str = Field(LIVE, regex=NAME, description="Alias to point to the artifact.")
 
 
 class Promoted(Answer):
-    """An alias and what it points to now."""
+    """An alias and its new target."""
 
-    alias: str = Field(..., description="The name.")
+    alias: str = Field(..., description="The alias.")
     artifact: str = Field(..., description="The artifact or backbone.")
 
 
 class EvaluateForm(Form):
-    """What to score."""
+    """A model and the data to evaluate it on."""
 
     model: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=REFERENCE)
     data: str = Field(..., regex=NAME, description="Name of a dataset of pairs.")
-    limit: int = Field(20, ge=1, le=1000, description="k of the nine metrics.")
+    limit: int = Field(20, ge=1, le=1000, description="k of the metrics at k.")
 
 
 class Evaluated(Answer):
-    """What it scores."""
+    """The metrics of a model."""
 
     model: str = Field(..., description="The artifact or backbone.")
     data: str = Field(..., description="The dataset.")
-    documents: int = Field(..., description="How many it has.")
+    documents: int = Field(..., description="Number of documents in the dataset.")
     metrics: dict[str, float] = Field(..., description="Name -> value, see finetuner.metrics.")
 
 
@@ -123,14 +125,14 @@ async def get_dataset(name: DatasetName, rooms: RoomsOf) -> Response:
     return answer((await rooms.call(wire.DATASETS_LIST, name=name))[0])
 
 
-@routes.get("/datasets/{name}/documents", summary="Show documents of a dataset", response_model=Shown)
+@routes.get("/datasets/{name}/documents", summary="List documents of a dataset", response_model=Shown)
 async def show_dataset(
     name: DatasetName,
     rooms: RoomsOf,
-    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Documents that are passed over.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=MAX_SHOWN, description="Most documents.")] = 20,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Number of documents to skip.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_SHOWN, description="Maximum number of documents.")] = 20,
 ) -> Response:
-    """Return a page of a dataset's documents, in their order; a pair is a document with two chunks."""
+    """Return a page of a dataset's documents in their order. A pair is a document with two chunks."""
     (dataset,) = await rooms.call(wire.DATASETS_LIST, name=name)
     asked = {"version": dataset["version"], "offset": offset, "limit": limit}
     shown = documents.or_raise(await rooms.post(wire.DATASETS_SHOW, **asked))
@@ -140,13 +142,13 @@ async def show_dataset(
 
 @routes.delete("/datasets/{name}", summary="Delete a dataset", response_model=Dataset)
 async def delete_dataset(name: DatasetName, rooms: RoomsOf) -> Response:
-    """Forget a dataset that no unfinished run reads."""
+    """Delete a dataset that no unfinished run uses."""
     return answer(await rooms.call(wire.DATASETS_DELETE, name=name))
 
 
 @routes.get("/artifacts", summary="List artifacts", response_model=ArtifactList)
 async def list_artifacts(rooms: RoomsOf) -> Response:
-    """Return every published model, oldest first, and what encoders and searches use."""
+    """Return every published model, oldest first, and the models that encoders and searches use."""
     found = await rooms.call(wire.ARTIFACTS_LIST)
     live, searched = await _in_use(rooms, found)
     return answer({"items": found, "live": live, "searched": searched})
@@ -158,24 +160,26 @@ async def get_artifact(artifact: Reference, rooms: RoomsOf) -> Response:
     for manifest in await rooms.call(wire.ARTIFACTS_LIST):
         if artifact == manifest["artifact_id"] or artifact in manifest["aliases"]:
             return answer(manifest)
-    raise ArtifactNotFound(f"artifact must be the id or alias of a published one. Got {artifact!r}. See /v1/artifacts.")
+    raise ArtifactNotFound(
+        f"artifact must be the id or alias of a published artifact. Got {artifact!r}. See /v1/artifacts."
+    )
 
 
 @routes.post("/artifacts/{artifact}/promote", summary="Promote an artifact", response_model=Promoted)
 async def promote(artifact: Reference, rooms: RoomsOf, form: PromoteForm | None = None) -> Response:
-    """Let an alias, 'live' by default, point to an artifact or back to a backbone; encoders follow at once."""
+    """Point an alias, 'live' by default, to an artifact or back to a backbone. Encoders use it at once."""
     alias = LIVE if form is None else form.alias
     return answer(await rooms.call(wire.ARTIFACTS_PROMOTE, artifact=artifact, alias=alias))
 
 
-@routes.post("/evaluate", summary="Score a model", response_model=Evaluated)
+@routes.post("/evaluate", summary="Evaluate a model", response_model=Evaluated)
 async def evaluate(form: EvaluateForm, rooms: RoomsOf) -> Response:
-    """Score an artifact or a backbone on a dataset of pairs; takes as long as encoding it."""
+    """Evaluate an artifact or a backbone on a dataset of pairs. This takes the time to encode the dataset."""
     return answer(await rooms.call(wire.EVALUATE, **form.dict()))
 
 
 async def _in_use(rooms: Rooms, artifacts: list[dict[str, Any]]) -> tuple[str, str]:
-    """Return what `live` and its searches mean; of a Flow without an index, only artifacts are known."""
+    """Return the target of `live` and of its searches. Without an index, both come from the artifacts' aliases."""
     try:
         await rooms.require(wire.STATUS)
         status = await rooms.call(wire.STATUS)

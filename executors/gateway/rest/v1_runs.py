@@ -1,4 +1,4 @@
-"""Runs as people watch them: all of them with their metrics, and one as it trains; /v1/runs, /v1/experiments."""
+"""Runs with their metrics and training history: /v1/runs, /v1/experiments."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Response
 from pydantic import Field
 
-from executors.gateway.flow.rooms import Rooms
 from finetuner.contract import wire
 
+from ..flow.rooms import Rooms
 from .answers import answer
 from .api_v1 import ExperimentName, Page, RunName
 from .form import Answer
@@ -24,47 +24,47 @@ class Run(Answer):
     """A run."""
 
     name: str = Field(..., description=f"Unique in its experiment: {NAME_TEXT}.")
-    experiment: str = Field(..., description="That it belongs to.")
-    artifact_id: str = Field(..., description="24 hex characters; published when the run has finished.")
-    config: dict[str, Any] = Field(..., description="The fields of RunConfig.")
+    experiment: str = Field(..., description="Experiment of the run.")
+    artifact_id: str = Field(..., description="24 hex characters. The artifact is published when the run has finished.")
+    config: dict[str, Any] = Field(..., description="Fields of RunConfig.")
     status: Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
-    details: str = Field(..., description="One line for people.")
+    details: str = Field(..., description="One line of explanation.")
     created_at: float = Field(..., description="Seconds since the epoch.")
-    started_at: float | None = Field(None, description="The same.")
-    ended_at: float | None = Field(None, description="The same.")
-    metrics: Metrics = Field(..., description="{'before': {name: value}, 'after': {...}}, once it has finished.")
+    started_at: float | None = Field(None, description="Seconds since the epoch.")
+    ended_at: float | None = Field(None, description="Seconds since the epoch.")
+    metrics: Metrics = Field(..., description="{'before': {name: value}, 'after': {...}} of a finished run.")
 
 
 class RunList(Answer):
     """One page of the runs of all experiments, newest first."""
 
     items: list[Run]
-    total: int = Field(..., description="How many there are on all pages.")
-    page: int = Field(..., description="From 1.")
-    size: int = Field(..., description="Items a page.")
+    total: int = Field(..., description="Number of runs on all pages.")
+    page: int = Field(..., description="Page number, from 1.")
+    size: int = Field(..., description="Items per page.")
 
 
 class Step(Answer):
-    """What was reported at one step."""
+    """The metrics of one training step."""
 
-    step: int = Field(..., description="From 1.")
+    step: int = Field(..., description="Step number, from 1.")
     epoch: float = Field(..., description="Passes over the data so far.")
-    loss: float | None = Field(None, description="Of the training data.")
-    val_loss: float | None = Field(None, description="Of the held-out data.")
-    learning_rate: float | None = Field(None, description="At this step.")
-    pairs_per_s: float | None = Field(None, description="Pairs or images a second.")
+    loss: float | None = Field(None, description="Training loss.")
+    val_loss: float | None = Field(None, description="Loss of the held-out data.")
+    learning_rate: float | None = Field(None, description="Learning rate at this step.")
+    pairs_per_s: float | None = Field(None, description="Pairs or images per second.")
 
 
 class Evaluation(Answer):
-    """What was measured while training."""
+    """The result of one evaluation during training."""
 
-    step: int = Field(..., description="0 is before training.")
+    step: int = Field(..., description="Step number; 0 is before training.")
     epoch: float = Field(..., description="Passes over the data so far.")
     metrics: dict[str, float | None] = Field(..., description="Name -> value.")
 
 
 class History(Answer):
-    """What charts show."""
+    """The training history of a run, for charts."""
 
     steps: list[Step]
     evaluations: list[Evaluation]
@@ -77,7 +77,7 @@ routes = router("Runs", "/v1")
 async def list_runs(
     rooms: RoomsOf,
     page: Page = 1,
-    size: Annotated[int, Query(ge=1, le=MAX_SIZE, description="Items a page.")] = 100,
+    size: Annotated[int, Query(ge=1, le=MAX_SIZE, description="Items per page.")] = 100,
 ) -> Response:
     """Return one page of the runs of all experiments, newest first."""
     runs = (await rooms.call(wire.RUNS_LIST))[::-1]
@@ -93,29 +93,29 @@ async def get_run(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> R
     return answer(found | {"metrics": (await _metrics(rooms)).get(found["artifact_id"], {})})
 
 
-@routes.get("/experiments/{experiment}/runs/{run}/history", summary="How a run goes", response_model=History)
+@routes.get("/experiments/{experiment}/runs/{run}/history", summary="Get a run's history", response_model=History)
 async def get_history(
     experiment: ExperimentName,
     run: RunName,
     rooms: RoomsOf,
-    after: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Step behind which to begin.")] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Return only later steps.")] = 0,
 ) -> Response:
-    """Return what the run has reported so far: losses by step, and evaluations."""
+    """Return the history so far: losses by step, and evaluations."""
     return answer(await rooms.call(wire.RUNS_HISTORY, name=run, experiment=experiment, after=after))
 
 
 @routes.post("/experiments/{experiment}/runs/{run}/cancel", summary="Cancel a run", response_model=Run)
 async def cancel_run(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
-    """End a run; one that has ended stays as it is."""
+    """Cancel a run. A run that has ended stays as it is."""
     return answer(await rooms.call(wire.RUNS_CANCEL, name=run, experiment=experiment) | {"metrics": {}})
 
 
 @routes.post("/experiments/{experiment}/runs/{run}/resume", summary="Resume a run", response_model=Run)
 async def resume_run(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
-    """Let a run that failed or was canceled go on from its last checkpoint."""
+    """Resume a failed or canceled run from its last checkpoint."""
     return answer(await rooms.call(wire.RUNS_RESUME, name=run, experiment=experiment) | {"metrics": {}})
 
 
 async def _metrics(rooms: Rooms) -> dict[str, Metrics]:
-    """Return the metrics of every published artifact, which a run's are once it has finished."""
+    """Return the metrics of every published artifact by id. A finished run has those of its artifact."""
     return {each["artifact_id"]: each["metrics"] for each in await rooms.call(wire.ARTIFACTS_LIST)}

@@ -16,7 +16,7 @@ from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput, Unauthorized
 from finetuner.transport.connection import Connection
 from finetuner.workspace.tokens import ENVIRONMENT, Role
-from tests.gateway.conftest import TOKEN, Door
+from tests.gateway.conftest import TOKEN, ToyFlow
 
 WRONG = [None, f"token {TOKEN}x", f"token {TOKEN[:-1]}", TOKEN, f"Basic {TOKEN}", "token ", "token", "", "token ü"]
 
@@ -49,30 +49,30 @@ def test_a_token_that_no_header_can_carry_is_refused(secret: str) -> None:
 
 
 @pytest.mark.parametrize("header", [None, f"token {TOKEN}x", TOKEN, f"Basic {TOKEN}", "token", ""])
-def test_http_answers_401_with_a_detail(locked_door: Door, header: str | None) -> None:
+def test_http_answers_401_with_a_detail(locked_flow: ToyFlow, header: str | None) -> None:
     headers = {} if header is None else {"authorization": header}
     for method, path in (("POST", "/encode"), ("POST", "/"), ("GET", "/openapi.json"), ("GET", "/nowhere")):
-        answer = httpx.request(method, locked_door.http + path, headers=headers)
+        answer = httpx.request(method, locked_flow.http + path, headers=headers)
         assert answer.status_code == 401, path
         assert "token" in answer.json()["detail"]
 
 
-def test_our_client_hears_each_time_why_it_is_refused(locked_door: Door) -> None:
+def test_our_client_hears_each_time_why_it_is_refused(locked_flow: ToyFlow) -> None:
     for _ in range(100):
         with pytest.raises(Unauthorized):
-            Connection(locked_door.grpc).post("/encode")
+            Connection(locked_flow.grpc).post("/encode")
 
 
-def test_http_with_the_token_is_served(locked_door: Door) -> None:
+def test_http_with_the_token_is_served(locked_flow: ToyFlow) -> None:
     answer = httpx.post(
-        f"{locked_door.http}/encode", json={"data": [{"text": "dress"}]}, headers={"authorization": f"token {TOKEN}"}
+        f"{locked_flow.http}/encode", json={"data": [{"text": "dress"}]}, headers={"authorization": f"token {TOKEN}"}
     )
     assert answer.json()["data"][0]["embedding"] == [0.5] * 4
 
 
 @pytest.mark.parametrize("method", ["Call", "process_single_data", "stream_doc", "_status", "endpoint_discovery"])
-def test_every_grpc_method_asks_for_the_token(locked_door: Door, method: str) -> None:
-    with grpc.insecure_channel(locked_door.grpc.removeprefix("grpc://")) as channel:
+def test_every_grpc_method_asks_for_the_token(locked_flow: ToyFlow, method: str) -> None:
+    with grpc.insecure_channel(locked_flow.grpc.removeprefix("grpc://")) as channel:
         empty = jina_pb2.google_dot_protobuf_dot_empty__pb2.Empty()
         call = {
             "Call": lambda: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([request()]))),
@@ -91,34 +91,34 @@ def test_every_grpc_method_asks_for_the_token(locked_door: Door, method: str) ->
     assert "token" in refused.value.details()
 
 
-def test_grpc_with_the_token_is_served(locked_door: Door) -> None:
-    documents = Client(host=locked_door.grpc).post(
+def test_grpc_with_the_token_is_served(locked_flow: ToyFlow) -> None:
+    documents = Client(host=locked_flow.grpc).post(
         "/encode", DocumentArray([Document(text="dress")]), metadata=(("authorization", f"Bearer {TOKEN}"),)
     )
     assert documents[0].embedding.tolist() == [0.5] * 4
 
 
-def test_health_needs_no_token(locked_door: Door) -> None:
-    assert httpx.get(locked_door.http).status_code == 200
-    assert httpx.get(f"{locked_door.http}/healthz").status_code == 503, "of the broken encoder, not of the token"
-    assert Client(host=locked_door.grpc).is_flow_ready()
-    with grpc.insecure_channel(locked_door.grpc.removeprefix("grpc://")) as channel:
+def test_health_needs_no_token(locked_flow: ToyFlow) -> None:
+    assert httpx.get(locked_flow.http).status_code == 200
+    assert httpx.get(f"{locked_flow.http}/healthz").status_code == 503, "of the broken encoder, not of the token"
+    assert Client(host=locked_flow.grpc).is_flow_ready()
+    with grpc.insecure_channel(locked_flow.grpc.removeprefix("grpc://")) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_refused_calls_are_counted(locked_door: Door) -> None:
-    httpx.post(f"{locked_door.http}/encode")
-    lines = httpx.get(f"{locked_door.metrics}/metrics").text.splitlines()
+def test_refused_calls_are_counted(locked_flow: ToyFlow) -> None:
+    httpx.post(f"{locked_flow.http}/encode")
+    lines = httpx.get(f"{locked_flow.metrics}/metrics").text.splitlines()
     counted = [line for line in lines if line.startswith('finetuner_gateway_refused_total{protocol="http"}')]
     assert float(counted[0].split()[-1]) >= 1
 
 
-def test_a_pickle_is_refused(door: Door) -> None:
+def test_a_pickle_is_refused(open_flow: ToyFlow) -> None:
     proto = jina_pb2.DataRequestProto()
     proto.header.exec_endpoint = "/encode"
     proto.data.docs_bytes = DocumentArray([Document(text="dress")]).to_bytes()
-    with grpc.insecure_channel(door.grpc.removeprefix("grpc://")) as channel:
+    with grpc.insecure_channel(open_flow.grpc.removeprefix("grpc://")) as channel:
         for call in (
             lambda: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([DataRequest(proto)]), timeout=100)),
             lambda: jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data(
@@ -131,8 +131,8 @@ def test_a_pickle_is_refused(door: Door) -> None:
             assert "pickle" in refused.value.details()
 
 
-def test_a_message_past_the_limit_is_refused_and_the_flow_goes_on(door: Door) -> None:
-    client = Client(host=door.grpc)
+def test_a_message_past_the_limit_is_refused_and_the_flow_goes_on(open_flow: ToyFlow) -> None:
+    client = Client(host=open_flow.grpc)
     with pytest.raises(Exception, match="RESOURCE_EXHAUSTED"):
         client.post("/encode", DocumentArray([Document(blob=bytes(MAX_MESSAGE_BYTES))]))
     assert len(client.post("/encode", DocumentArray([Document(text="dress")]), prefetch=100_000)) == 1

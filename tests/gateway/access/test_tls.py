@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from finetuner.exceptions import InvalidInput
 from finetuner.flow.settings import Certificate, addresses, configured, flow_file
-from tests.gateway.conftest import TOKEN, Door, toy_flow
+from tests.gateway.conftest import TOKEN, ToyFlow, run_toy_flow
 
 FINETUNER = Path(sys.executable).with_name("finetuner")
 ASK = """
@@ -55,13 +55,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 @pytest.fixture(scope="module")
-def tls_door(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[Door]:
-    with toy_flow(tmp_path_factory.mktemp("tls"), "ToyVision", TOKEN, certificate) as running:
+def tls_flow(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[ToyFlow]:
+    with run_toy_flow(tmp_path_factory.mktemp("tls"), "ToyVision", TOKEN, certificate) as running:
         yield running
 
 
-def test_both_ports_speak_tls_alone(tls_door: Door, certificate: Certificate) -> None:
-    address = tls_door.grpc.removeprefix("grpc://")
+def test_both_ports_speak_tls_alone(tls_flow: ToyFlow, certificate: Certificate) -> None:
+    address = tls_flow.grpc.removeprefix("grpc://")
     credentials = grpc.ssl_channel_credentials(certificate.file.read_bytes())
     for channel, answers in (
         (grpc.secure_channel(address, credentials), True),
@@ -74,15 +74,15 @@ def test_both_ports_speak_tls_alone(tls_door: Door, certificate: Certificate) ->
             else:
                 with pytest.raises(grpc.RpcError):
                     stub.Check(health_pb2.HealthCheckRequest(), timeout=100)
-    assert httpx.get(tls_door.http, verify=str(certificate.file)).status_code == 200
+    assert httpx.get(tls_flow.http, verify=str(certificate.file)).status_code == 200
     with pytest.raises(httpx.TransportError):
-        httpx.get(tls_door.http.replace("https", "http"))
+        httpx.get(tls_flow.http.replace("https", "http"))
     with pytest.raises(httpx.ConnectError, match="certificate"):
-        httpx.get(tls_door.http)
+        httpx.get(tls_flow.http)
 
 
-def test_the_rooms_port_is_on_loopback_and_asks_for_the_token(tls_door: Door) -> None:
-    with grpc.insecure_channel(f"127.0.0.1:{tls_door.rooms_port}") as channel:
+def test_the_rooms_port_is_on_loopback_and_asks_for_the_token(tls_flow: ToyFlow) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{tls_flow.rooms_port}") as channel:
         assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=100).status == 1
         call = channel.stream_stream("/jina.JinaRPC/Call")
         with pytest.raises(grpc.RpcError) as refused:
@@ -90,8 +90,8 @@ def test_the_rooms_port_is_on_loopback_and_asks_for_the_token(tls_door: Door) ->
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_the_client_trusts_the_file_that_it_is_given(tls_door: Door, certificate: Certificate) -> None:
-    secure = [tls_door.grpc.replace("grpc", "grpcs"), tls_door.http]
+def test_the_client_trusts_the_file_that_it_is_given(tls_flow: ToyFlow, certificate: Certificate) -> None:
+    secure = [tls_flow.grpc.replace("grpc", "grpcs"), tls_flow.http]
     environment = {**os.environ, "FINETUNER_CA": str(certificate.file)}
     command = [sys.executable, "-W", "ignore", "-c", ASK, *secure, TOKEN]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment, check=False)

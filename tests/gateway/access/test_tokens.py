@@ -26,7 +26,7 @@ from executors.gateway.access.audit import Audit
 from executors.gateway.access.grpc_check import GrpcCheck
 from executors.gateway.access.http_check import Bounded, HttpCheck
 from executors.gateway.access.metrics import GatewayMetrics
-from executors.gateway.access.rate import Rate
+from executors.gateway.access.rate import TokenBuckets
 from finetuner.exceptions import Forbidden, InvalidInput, Unauthorized
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, rooms_secret
 
@@ -44,13 +44,13 @@ def test_a_token_is_noticed_with_the_next_request(tmp_path: Path) -> None:
     assert access.caller(None) == ANYBODY
     secret = file.create("ci", "write")
     assert access.caller(f"Bearer {secret}") == Caller("ci", Role.WRITE)
-    with pytest.raises(Unauthorized, match="asks for a token"):
+    with pytest.raises(Unauthorized, match="needs a token"):
         access.caller(None)
     file.revoke("ci")
     assert "'ci', which is revoked" in refused(access, secret)
     again = file.create("ci", "read")
     assert access.caller(f"token {again}").role == Role.READ
-    assert "must be one of this Flow's" in refused(access, secret)
+    assert "must belong to this Flow" in refused(access, secret)
 
 
 def test_an_expired_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_the_environments_token_and_the_rooms_one_stay(tmp_path: Path) -> None:
 
 
 def test_other_machines_are_let_in_by_tokens_alone(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="host must be 127.0.0.1 while there is no token.*finetuner token create"):
+    with pytest.raises(InvalidInput, match="host must be 127.0.0.1 in a Flow without a token.*finetuner token create"):
         Access(None, tmp_path, host="0.0.0.0")
     assert Access(SECRET, tmp_path, host="0.0.0.0").locked
     TokenFile(tmp_path).create("ci", "read")
@@ -93,7 +93,7 @@ def test_other_machines_are_let_in_by_tokens_alone(tmp_path: Path) -> None:
 
 def test_a_role_is_not_exceeded(tmp_path: Path) -> None:
     secret = TokenFile(tmp_path).create("ci", "write")
-    entry = Access(None, tmp_path).enter(f"token {secret}", "http", "POST /x")
+    entry = Access(None, tmp_path).admit(f"token {secret}", "http", "POST /x")
     entry.require(Role.WRITE, "/fit")
     with pytest.raises(Forbidden, match=r"role must be admin for '/index/backup'\. Got write, of the token 'ci'"):
         entry.require(Role.ADMIN, "/index/backup")
@@ -101,21 +101,21 @@ def test_a_role_is_not_exceeded(tmp_path: Path) -> None:
 
 def test_a_bucket_holds_two_seconds_and_fills_again() -> None:
     now = 0.0
-    rate = Rate(5, clock=lambda: now)
-    assert [rate.wait("a") for _ in range(10)] == [0.0] * 10
-    assert rate.wait("a") == pytest.approx(0.2)
-    assert rate.wait("b") == 0.0, "each has its own"
+    buckets = TokenBuckets(5, clock=lambda: now)
+    assert [buckets.wait("a") for _ in range(10)] == [0.0] * 10
+    assert buckets.wait("a") == pytest.approx(0.2)
+    assert buckets.wait("b") == 0.0, "each has its own"
     now = 0.2
-    assert [rate.wait("a") > 0 for _ in range(2)] == [False, True]
+    assert [buckets.wait("a") > 0 for _ in range(2)] == [False, True]
     now = 100.0
-    assert [rate.wait("a") > 0 for _ in range(11)] == [False] * 10 + [True]
+    assert [buckets.wait("a") > 0 for _ in range(11)] == [False] * 10 + [True]
 
 
 def test_no_limit_and_a_small_one() -> None:
-    rate = Rate(0)
-    assert not any(rate.wait("a") for _ in range(1000))
+    buckets = TokenBuckets(0)
+    assert not any(buckets.wait("a") for _ in range(1000))
     now = 0.0
-    slow = Rate(0.1, clock=lambda: now)
+    slow = TokenBuckets(0.1, clock=lambda: now)
     assert [slow.wait("a"), slow.wait("a")] == [0.0, pytest.approx(10)]
 
 

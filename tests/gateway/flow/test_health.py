@@ -17,11 +17,11 @@ from executors.gateway.flow.health import Ask, Health, image
 from executors.gateway.flow.rooms import _answering
 from finetuner.contract.wire import ARTIFACT_TAG, mark_error
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
-from tests.gateway.conftest import Door
+from tests.gateway.conftest import ToyFlow
 
 
-def test_healthy_encoders_are_described(door: Door) -> None:
-    answer = httpx.get(f"{door.http}/healthz")
+def test_healthy_encoders_are_described(open_flow: ToyFlow) -> None:
+    answer = httpx.get(f"{open_flow.http}/healthz")
     assert answer.status_code == 200
     state = answer.json()
     assert state["status"] == "ok"
@@ -33,8 +33,8 @@ def test_healthy_encoders_are_described(door: Door) -> None:
         assert state["encoders"][name]["seconds"] > 0
 
 
-def test_a_broken_encoder_is_named_with_its_reason_and_the_other_is_not(locked_door: Door) -> None:
-    answer = httpx.get(f"{locked_door.http}/healthz")
+def test_a_broken_encoder_is_named_with_its_reason_and_the_other_is_not(locked_flow: ToyFlow) -> None:
+    answer = httpx.get(f"{locked_flow.http}/healthz")
     assert answer.status_code == 503
     state = answer.json()
     assert state["detail"] == "vision encoder: the weights are gone"

@@ -1,4 +1,4 @@
-"""The HTTP side: documents in and out, and what it refuses."""
+"""The HTTP side: documents in and out, and refused requests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from jina.types.request.data import DataRequest
 
 from executors.gateway.flow.documents import response_status
 from finetuner.contract.wire import ERROR_TAG, MAX_MESSAGE_BYTES
-from tests.gateway.conftest import TOKEN, Door
+from tests.gateway.conftest import TOKEN, ToyFlow
 
 
-def test_documents_go_through_the_rooms_and_come_back_as_json(door: Door) -> None:
+def test_documents_pass_the_rooms_and_come_back_as_json(open_flow: ToyFlow) -> None:
     blob = base64.b64encode(b"\x00image").decode()
-    answer = httpx.post(f"{door.http}/encode", json={"data": [{"id": "a", "text": "dress"}, {"blob": blob}]}).json()
+    answer = httpx.post(
+        f"{open_flow.http}/encode", json={"data": [{"id": "a", "text": "dress"}, {"blob": blob}]}
+    ).json()
     first, second = answer["data"]
     assert (first["id"], first["text"], first["embedding"]) == ("a", "dress", [0.5] * 4)
     assert second["blob"] == blob
@@ -32,26 +34,26 @@ def test_documents_go_through_the_rooms_and_come_back_as_json(door: Door) -> Non
     assert answer["parameters"] == {}
 
 
-def test_search_answers_with_matches_and_scores(door: Door) -> None:
-    answer = httpx.post(f"{door.http}/search", json={"data": [{"text": "dress"}]}).json()
+def test_search_answers_with_matches_and_scores(open_flow: ToyFlow) -> None:
+    answer = httpx.post(f"{open_flow.http}/search", json={"data": [{"text": "dress"}]}).json()
     match = answer["data"][0]["matches"][0]
     assert match["text"] == "found"
     assert match["scores"]["cosine"]["value"] == 0.25
 
 
 @pytest.mark.parametrize("body", [{}, {"data": []}, {"data": None}])
-def test_a_control_endpoint_needs_no_documents(door: Door, body: dict[str, Any]) -> None:
-    answer = httpx.post(f"{door.http}/runs/list", json={**body, "parameters": {"experiment": "e"}}).json()
+def test_a_control_endpoint_needs_no_documents(open_flow: ToyFlow, body: dict[str, Any]) -> None:
+    answer = httpx.post(f"{open_flow.http}/runs/list", json={**body, "parameters": {"experiment": "e"}}).json()
     assert json.loads(answer["data"][0]["text"]) == {"experiment": "e"}
 
 
-def test_an_empty_body_is_an_empty_request(door: Door) -> None:
-    assert httpx.post(f"{door.http}/runs/list").status_code == 200
+def test_an_empty_body_is_an_empty_request(open_flow: ToyFlow) -> None:
+    assert httpx.post(f"{open_flow.http}/runs/list").status_code == 200
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_jina_client_gets_the_same_over_both_protocols(door: Door, protocol: str) -> None:
-    client = Client(host=door.grpc if protocol == "grpc" else door.http)
+def test_jina_client_gets_the_same_over_both_protocols(open_flow: ToyFlow, protocol: str) -> None:
+    client = Client(host=open_flow.grpc if protocol == "grpc" else open_flow.http)
     assert client.is_flow_ready()
     documents = client.post("/search", DocumentArray([Document(text="dress"), Document(blob=b"\x00")]))
     assert [document.tags["trace"] for document in documents] == [["ToyText", "ToyVision", "ToyIndexer"]] * 2
@@ -59,7 +61,7 @@ def test_jina_client_gets_the_same_over_both_protocols(door: Door, protocol: str
     assert documents[0].matches[0].scores["cosine"].value == 0.25
     described = client.post("/fit", parameters={"epochs": 3})
     assert json.loads(described[0].text) == {"epochs": 3}
-    assert "trace" not in described[0].tags, "/fit visits the trainer alone"
+    assert "trace" not in described[0].tags, "/fit visits only the trainer"
 
 
 @pytest.mark.parametrize(
@@ -74,10 +76,10 @@ def test_jina_client_gets_the_same_over_both_protocols(door: Door, protocol: str
     ],
     ids=["all embedded", "over HTTP", "one is not", "rooms named", "for encoders", "encoders alone bind it"],
 )
-def test_documents_with_embeddings_pass_the_encoders_by(
-    door: Door, protocol: str, endpoint: str, embedded: list[bool], named: str | None, visited: list[str]
+def test_documents_with_embeddings_skip_the_encoders(
+    open_flow: ToyFlow, protocol: str, endpoint: str, embedded: list[bool], named: str | None, visited: list[str]
 ) -> None:
-    client = Client(host=door.grpc if protocol == "grpc" else door.http)
+    client = Client(host=open_flow.grpc if protocol == "grpc" else open_flow.http)
     documents = DocumentArray(Document(text="dress", embedding=[1.0] * 4 if have else None) for have in embedded)
     answer = client.post(endpoint, documents, target_executor=named)
     assert [document.tags["trace"] for document in answer] == [visited] * 2
@@ -89,52 +91,52 @@ def test_documents_with_embeddings_pass_the_encoders_by(
         (b"{broken", "must be JSON"),
         (b"\xff\xfe", "must be JSON"),
         (b'{"data": ' + b"[" * 100_000, "must be JSON"),
-        (b'{"parameters": {"a": 1e999}}', "1e999 is no finite number"),
-        (b'{"data": [{"embedding": [NaN]}]}', "NaN is no finite number"),
+        (b'{"parameters": {"a": 1e999}}', "1e999 is not a finite number"),
+        (b'{"data": [{"embedding": [NaN]}]}', "NaN is not a finite number"),
         (b"[]", "must be an object"),
         (b'{"data": "dress"}', "must be a list"),
         (b'{"data": ["dress"]}', "data[0] must be an object"),
         (b'{"parameters": []}', "parameters must be an object"),
-        (b'{"data": [{"text": "ok"}, {"txt": "dress"}]}', "data[1] has a field 'txt'"),
+        (b'{"data": [{"text": "ok"}, {"txt": "dress"}]}', "Got 'txt'. Leave it out."),
         (b'{"data": [{"blob": "no base64!"}]}', "data[0].blob must be base64"),
         (
             b'{"data": [{"text": "a"}, {"text": "a", "blob": "AA=="}]}',
             "data[1] must have one of text, blob, tensor. Got text and blob",
         ),
-        (b'{"data": [{"text": {"a": 1}}]}', "data[0] is no document"),
-        (b'{"data": [{"text": "\\ud800"}]}', "cannot be sent on"),
-        (b'{"data": [{"tensor": [[1, 2], [3]]}]}', "data[0] is no document"),
+        (b'{"data": [{"text": {"a": 1}}]}', "data[0] must be a document"),
+        (b'{"data": [{"text": "\\ud800"}]}', "must hold whole characters"),
+        (b'{"data": [{"tensor": [[1, 2], [3]]}]}', "data[0] must be a document"),
     ],
 )
-def test_a_wrong_body_is_refused_with_a_reason(door: Door, body: bytes, expected: str) -> None:
-    answer = httpx.post(f"{door.http}/encode", content=body)
+def test_a_wrong_body_is_refused_with_a_reason(open_flow: ToyFlow, body: bytes, expected: str) -> None:
+    answer = httpx.post(f"{open_flow.http}/encode", content=body)
     assert answer.status_code == 422
     assert expected in answer.json()["detail"]
 
 
-def test_an_unknown_endpoint_is_named_with_those_there_are(door: Door) -> None:
-    answer = httpx.post(f"{door.http}/serach", json={"data": [{"text": "dress"}]})
+def test_an_unknown_endpoint_is_named_with_the_known_ones(open_flow: ToyFlow) -> None:
+    answer = httpx.post(f"{open_flow.http}/serach", json={"data": [{"text": "dress"}]})
     assert answer.status_code == 404
     assert "'/serach'" in answer.json()["detail"]
     assert "/search" in answer.json()["detail"]
 
 
-def test_post_without_an_endpoint_says_what_is_missing(door: Door) -> None:
-    answer = httpx.post(f"{door.http}/post", json={"data": []})
+def test_post_needs_an_endpoint(open_flow: ToyFlow) -> None:
+    answer = httpx.post(f"{open_flow.http}/post", json={"data": []})
     assert answer.status_code == 422
     assert "exec_endpoint" in answer.json()["detail"]
 
 
-def test_a_room_that_raises_is_a_500_that_names_it(door: Door) -> None:
-    answer = httpx.post(f"{door.http}/encode", json={"data": [{"text": "raise"}]})
+def test_a_room_that_raises_is_a_500_that_names_it(open_flow: ToyFlow) -> None:
+    answer = httpx.post(f"{open_flow.http}/encode", json={"data": [{"text": "raise"}]})
     assert answer.status_code == 500
     assert "ToyText" in answer.json()["detail"]
     assert "as the test asked" in answer.json()["detail"]
 
 
-def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(door: Door) -> None:
-    # httpx would try to send all of it; here the answer is read as soon as the server has had enough
-    connection = http.client.HTTPConnection(urlsplit(door.http).netloc, timeout=30)
+def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(open_flow: ToyFlow) -> None:
+    # httpx would send the whole body before it reads the answer
+    connection = http.client.HTTPConnection(urlsplit(open_flow.http).netloc, timeout=30)
     connection.putrequest("POST", "/encode")
     connection.putheader("Content-Length", str(4 * MAX_MESSAGE_BYTES))
     connection.endheaders()
@@ -145,11 +147,11 @@ def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(door: Door) ->
     connection.close()
 
 
-def test_metrics_count_by_protocol_endpoint_and_outcome(door: Door) -> None:
-    httpx.post(f"{door.http}/encode", json={"data": [{"text": "dress"}]})
-    httpx.post(f"{door.http}/never-heard-of", json={})
-    Client(host=door.grpc).post("/encode", DocumentArray([Document(text="dress")]))
-    scraped = httpx.get(f"{door.metrics}/metrics")
+def test_metrics_count_by_protocol_endpoint_and_outcome(open_flow: ToyFlow) -> None:
+    httpx.post(f"{open_flow.http}/encode", json={"data": [{"text": "dress"}]})
+    httpx.post(f"{open_flow.http}/never-heard-of", json={})
+    Client(host=open_flow.grpc).post("/encode", DocumentArray([Document(text="dress")]))
+    scraped = httpx.get(f"{open_flow.metrics}/metrics")
     assert scraped.status_code == 200
     for line in (
         'finetuner_gateway_requests_total{endpoint="/encode",outcome="ok",protocol="http"}',
@@ -158,7 +160,7 @@ def test_metrics_count_by_protocol_endpoint_and_outcome(door: Door) -> None:
         'finetuner_gateway_refused_total{protocol="grpc"} 0.0',
     ):
         assert line in scraped.text
-    assert "never-heard-of" not in scraped.text, "labels must not grow with what callers invent"
+    assert "never-heard-of" not in scraped.text, "callers must not add label values"
 
 
 def marked(*statuses: float | None) -> DataRequest:
@@ -179,20 +181,20 @@ def test_the_status_is_that_of_all_documents(statuses: tuple[float | None, ...],
     assert response_status(marked(*statuses)) == expected
 
 
-def test_a_senders_own_error_tag_is_no_fault_of_ours() -> None:
+def test_an_error_tag_of_the_sender_counts_as_500() -> None:
     response = marked(422)
     response.data.docs = DocumentArray([Document(tags={ERROR_TAG: "mine"})])
     assert response_status(response) == 500
 
 
-def test_where_all_documents_fail_the_status_says_so(locked_door: Door) -> None:
+def test_a_request_whose_documents_all_fail_has_their_status(locked_flow: ToyFlow) -> None:
     headers = {"authorization": f"token {TOKEN}"}
     bad, good = {"blob": base64.b64encode(b"image").decode()}, {"text": "dress"}
-    answer = httpx.post(f"{locked_door.http}/encode", json={"data": [bad, bad]}, headers=headers)
+    answer = httpx.post(f"{locked_flow.http}/encode", json={"data": [bad, bad]}, headers=headers)
     assert answer.status_code == 422
     assert [document["tags"]["finetuner_error"]["status"] for document in answer.json()["data"]] == [422, 422]
-    assert httpx.post(f"{locked_door.http}/encode", json={"data": [bad, good]}, headers=headers).status_code == 200
+    assert httpx.post(f"{locked_flow.http}/encode", json={"data": [bad, good]}, headers=headers).status_code == 200
     through_jina = {"data": [bad], "exec_endpoint": "/encode"}
-    assert httpx.post(f"{locked_door.http}/post", json=through_jina, headers=headers).status_code == 200
-    metrics = httpx.get(locked_door.metrics).text
+    assert httpx.post(f"{locked_flow.http}/post", json=through_jina, headers=headers).status_code == 200
+    metrics = httpx.get(locked_flow.metrics).text
     assert 'finetuner_gateway_requests_total{endpoint="/encode",outcome="refused",protocol="http"}' in metrics

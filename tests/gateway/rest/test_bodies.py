@@ -1,4 +1,4 @@
-"""Bodies of the REST API that no room ever sees, and answers that JSON has no words for."""
+"""Refused bodies of the REST API, and numbers in answers that JSON cannot hold."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from executors.gateway.flow.json_body import MAX_DEPTH, parse_json
+from executors.gateway.flow.body import MAX_DEPTH, parse_json
 from executors.gateway.rest.answers import answer
 from executors.gateway.rest.route import MAX_CONTROL_BYTES
 from finetuner.exceptions import InvalidInput
-from tests.gateway.conftest import Door
+from tests.gateway.conftest import ToyFlow
 
 TEXT = {"text": "dress"}
 
@@ -23,7 +23,7 @@ TEXT = {"text": "dress"}
         ("encode", {}, "documents is required. Got none. Add it."),
         ("encode", {"documents": []}, "documents must have at least 1 items"),
         ("encode", {"documents": [TEXT] * 1025}, "documents must have at most 1024 items"),
-        ("encode", {"documents": [{"txt": "a"}]}, "documents[0].txt is no field of this request. Leave it out."),
+        ("encode", {"documents": [{"txt": "a"}]}, "documents[0].txt is not a field of this request. Leave it out."),
         ("encode", {"documents": [TEXT, {"text": "a", "uri": "b"}]}, "documents[1] must have one of text,"),
         ("encode", {"documents": [{"id": "a"}]}, "and has none. Set one"),
         ("encode", {"documents": [{"text": 5}]}, "documents[0].text must be a string. Got 5."),
@@ -41,12 +41,14 @@ TEXT = {"text": "dress"}
         ),
         ("embeddings", {"input": [[1, 2]]}, "not token ids"),
         ("embeddings", {"input": []}, "must be 1 to 2048 texts and images"),
-        ("embeddings", {"input": "a", "dimensions": 5}, "dimensions is no field of this request"),
+        ("embeddings", {"input": "a", "dimensions": 5}, "dimensions is not a field of this request"),
         ("evaluate", {"data": "../x"}, "data: string does not match regex"),
     ],
 )
-def test_a_wrong_body_is_refused_in_a_sentence(door: Door, path: str, body: dict[str, Any], expected: str) -> None:
-    response = httpx.post(f"{door.http}/v1/{path}", json=body)
+def test_a_wrong_body_is_refused_in_a_sentence(
+    open_flow: ToyFlow, path: str, body: dict[str, Any], expected: str
+) -> None:
+    response = httpx.post(f"{open_flow.http}/v1/{path}", json=body)
     assert response.status_code == 422
     assert expected in response.json()["detail"]
 
@@ -55,24 +57,24 @@ def test_a_wrong_body_is_refused_in_a_sentence(door: Door, path: str, body: dict
     ("body", "expected"),
     [
         (b"{broken", "must be JSON"),
-        (b'{"input": NaN}', "NaN is no finite number"),
-        (b'{"input": "a", "model": 1e999}', "1e999 is no finite number"),
-        (b'{"input": ' + b"9" * 400 + b"}", "is no number that protobuf can carry"),
-        (b'{"input": "\\ud800"}', "cannot be sent on"),
+        (b'{"input": NaN}', "NaN is not a finite number"),
+        (b'{"input": "a", "model": 1e999}', "1e999 is not a finite number"),
+        (b'{"input": ' + b"9" * 400 + b"}", "is too large for protobuf"),
+        (b'{"input": "\\ud800"}', "must hold whole characters"),
         (b'{"input": ' + b"[" * 30 + b"]" * 30 + b"}", "at most 24 levels"),
         (b'[["input", "a"]]', "The body must be an object. Got list."),
         (b"null", "The body must be an object. Got NoneType."),
         (b"", "body is required"),
     ],
 )
-def test_what_protobuf_cannot_carry_is_refused(door: Door, body: bytes, expected: str) -> None:
-    response = httpx.post(f"{door.http}/v1/embeddings", content=body, headers={"content-type": "application/json"})
+def test_values_that_protobuf_cannot_carry_are_refused(open_flow: ToyFlow, body: bytes, expected: str) -> None:
+    response = httpx.post(f"{open_flow.http}/v1/embeddings", content=body, headers={"content-type": "application/json"})
     assert response.status_code == 422
     assert expected in response.json()["detail"]
 
 
-def test_a_body_without_documents_is_small(door: Door) -> None:
-    response = httpx.post(f"{door.http}/v1/evaluate", json={"data": "x", "model": "y" * MAX_CONTROL_BYTES})
+def test_a_body_without_documents_has_a_smaller_limit(open_flow: ToyFlow) -> None:
+    response = httpx.post(f"{open_flow.http}/v1/evaluate", json={"data": "x", "model": "y" * MAX_CONTROL_BYTES})
     assert response.status_code == 413
     assert str(MAX_CONTROL_BYTES) in response.json()["detail"]
 
@@ -90,38 +92,39 @@ def test_a_body_without_documents_is_small(door: Door) -> None:
         ("POST", "/v1/nothing", 404),
     ],
 )
-def test_wrong_paths_are_answered_in_json(door: Door, method: str, path: str, status: int) -> None:
-    response = httpx.request(method, f"{door.http}{path}")
+def test_wrong_paths_are_answered_in_json(open_flow: ToyFlow, method: str, path: str, status: int) -> None:
+    response = httpx.request(method, f"{open_flow.http}{path}")
     assert response.status_code == status
     assert isinstance(response.json()["detail"], str)
 
 
-def test_a_flow_without_the_room_says_so(door: Door) -> None:
+def test_a_flow_without_the_room_answers_404(open_flow: ToyFlow) -> None:
     for path, endpoint in (("search", "/filter"), ("index", "/filter")):
         body = {"queries" if path == "search" else "documents": [TEXT]}
-        response = httpx.post(f"{door.http}/v1/{path}", json=body)
+        response = httpx.post(f"{open_flow.http}/v1/{path}", json=body)
         assert response.status_code == 404
-        assert f"No room of this Flow has the endpoint '{endpoint}'" in response.json()["detail"]
-    assert httpx.get(f"{door.http}/v1/datasets").status_code == 404
+        assert f"Got '{endpoint}'." in response.json()["detail"]
+        assert response.json()["type"] == "NotFound"
+    assert httpx.get(f"{open_flow.http}/v1/datasets").status_code == 404
 
 
-def test_requests_are_counted_by_route(door: Door) -> None:
-    httpx.post(f"{door.http}/v1/encode", json={"documents": [TEXT]})
-    httpx.get(f"{door.http}/v1/datasets/dress")
-    metrics = httpx.get(f"{door.metrics}/metrics").text
+def test_requests_are_counted_by_route(open_flow: ToyFlow) -> None:
+    httpx.post(f"{open_flow.http}/v1/encode", json={"documents": [TEXT]})
+    httpx.get(f"{open_flow.http}/v1/datasets/dress")
+    metrics = httpx.get(f"{open_flow.metrics}/metrics").text
     assert 'finetuner_gateway_requests_total{endpoint="/v1/encode",outcome="ok",protocol="http"}' in metrics
     assert 'endpoint="/v1/datasets/{name}",outcome="refused"' in metrics
     assert "datasets/dress" not in metrics
 
 
-def test_json_has_as_many_levels_as_protobuf_takes() -> None:
+def test_the_depth_of_json_is_bounded() -> None:
     deepest = json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)
     assert parse_json(json.dumps(deepest).encode()) == deepest
     with pytest.raises(InvalidInput, match="at most 24 levels"):
         parse_json(json.dumps([deepest]).encode())
-    assert parse_json(b'"\\ud83d\\ude00"') == "\N{GRINNING FACE}", "two halves are a character"
+    assert parse_json(b'"\\ud83d\\ude00"') == "\N{GRINNING FACE}", "a surrogate pair is one character"
 
 
-def test_what_is_not_finite_becomes_null() -> None:
+def test_numbers_that_are_not_finite_become_null() -> None:
     response = answer({"loss": [1.5, float("nan")], "best": float("-inf")}, 201)
     assert (response.status_code, bytes(response.body)) == (201, b'{"loss": [1.5, null], "best": null}')

@@ -16,7 +16,7 @@ from executors.gateway.rest.run_request import described_run, run_config
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerServerError, InvalidInput, ResourceExhausted, RunNotFound
 
-# What the published client sends for fit(model, train_data, ...): each field, null where nothing was said.
+# The body that the published client sends for fit(model, train_data, ...): every field, null if not set.
 CONFIG = {
     "public": False,
     "run_name": "shoes",
@@ -176,6 +176,6 @@ def test_streams_are_bounded_and_counted_to_their_end() -> None:
     with ExitStack() as others:
         for _ in range(logstream.MAX_STREAMS - 1):
             others.enter_context(streams.one())
-        with streams.one(), pytest.raises(ResourceExhausted, match="at most 64 at once"):
+        with streams.one(), pytest.raises(ResourceExhausted, match="At most 64 log streams"):
             streams.check()
         streams.check()

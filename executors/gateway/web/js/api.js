@@ -1,11 +1,11 @@
-// The REST API: JSON both ways, the token with each request, and patience while the server is away.
+// Requests to the REST API: JSON in and out, the token, and retries while the server does not answer.
 
 import { answered, waitAfterFailure } from "./connection.js";
 import { demandLogin, token } from "./session.js";
 
 const AWAY = [429, 502, 503, 504];
 
-/** What the server refused; `message` is its own sentence. */
+/** An error of the server; `message` is its `detail`. */
 export class Refusal extends Error {
   constructor(status, message) {
     super(message);
@@ -13,17 +13,17 @@ export class Refusal extends Error {
   }
 }
 
-/** Read: tried again until the server answers, or `signal` is aborted. */
+/** GET JSON. Retries until the server answers or `signal` is aborted. */
 export async function get(path, signal) {
   return request(path, { signal, again: true, read: json });
 }
 
-/** Ask with a body, where asking twice does no harm: tried again like `get`. */
+/** POST a request that changes nothing. Retries like `get`. */
 export async function ask(path, body, signal) {
   return request(path, { method: "POST", body: JSON.stringify(body), signal, again: true, read: json });
 }
 
-/** Change something: sent once. */
+/** POST a change. Sent once, without retries. */
 export async function send(path, body = {}) {
   return request(path, { method: "POST", body: JSON.stringify(body), read: json });
 }
@@ -31,9 +31,9 @@ export async function send(path, body = {}) {
 const json = (response) => response.json();
 
 /**
- * Return the response of a request that succeeded, or what `read` makes of it.
+ * Return `read(response)` of a successful request.
  *
- * Throws Refusal for an error of the server, and the signal's reason where that is aborted.
+ * Throws Refusal for an error of the server, and the reason of an aborted signal.
  */
 export async function request(
   path,
@@ -73,7 +73,7 @@ export async function request(
       if (error instanceof Refusal) throw error;
       signal?.throwIfAborted();
       problem = `The server at ${location.host} does not answer.`;
-      if (!again) throw new Refusal(0, `${problem} Nothing was changed, as far as this page knows. Try again.`);
+      if (!again) throw new Refusal(0, `${problem} Your change may be lost. Check, and try again.`);
     }
     await waitAfterFailure(id, problem, attempt, signal);
     signal?.throwIfAborted();
@@ -92,7 +92,7 @@ async function sentence(response) {
     if (typeof detail === "string") return detail;
     if (Array.isArray(detail)) return detail.map((each) => `${(each.loc ?? []).join(".")}: ${each.msg}`).join("; ");
   } catch {
-    // not JSON: something between here and the server has answered
+    // not JSON: a proxy has answered
   }
   return `The server answered ${response.status} ${response.statusText}.`;
 }

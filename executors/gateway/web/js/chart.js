@@ -1,4 +1,4 @@
-// A line chart that grows: values by step, with the values of one step read off by pointer or arrow keys.
+// A growing line chart of values by step. The pointer or the arrow keys select a step and show its values.
 
 import { h, svg, swap } from "./dom.js";
 import { number } from "./format.js";
@@ -9,11 +9,10 @@ const EDGE = { top: 8, right: 14, bottom: 24, left: 50 };
 const MOST_POINTS = 800;
 
 /**
- * Make a chart called `label`.
+ * Return a chart titled `label`; `control` replaces the title.
  *
- * `control` stands in the place of its title.
- * `draw(lines, {reference})` shows lines, [{name, points: [[step, value], ...]}] with ascending steps; `reference`,
- * {name, value}, is a dashed level such as the score before training.
+ * `draw(lines, {reference})` shows `lines`, [{name, points: [[step, value], ...]}] with ascending steps. `reference`,
+ * {name, value}, is a dashed level, such as the metric before training.
  */
 export function chart(label, signal, control = h("strong", {}, label)) {
   const readout = h("p.readout");
@@ -28,8 +27,8 @@ export function chart(label, signal, control = h("strong", {}, label)) {
   const element = h("figure.chart", {}, h("figcaption", {}, control, readout), plot);
   const state = { lines: [], reference: undefined, picked: undefined, width: 0, plot, readout };
 
-  const pick = (place) => {
-    state.picked = place;
+  const pick = (step) => {
+    state.picked = step;
     render(state);
   };
   plot.addEventListener("pointermove", (event) => {
@@ -68,9 +67,9 @@ function steps({ lines }) {
   return [...new Set(lines.flatMap((line) => line.points.map(([step]) => step)))].sort((a, b) => a - b);
 }
 
-function nearest(all, place, x) {
+function nearest(all, position, x) {
   return all.reduce(
-    (best, step) => (best === undefined || Math.abs(x(step) - place) < Math.abs(x(best) - place) ? step : best),
+    (best, step) => (best === undefined || Math.abs(x(step) - position) < Math.abs(x(best) - position) ? step : best),
     undefined,
   );
 }

@@ -1,21 +1,21 @@
-// Whether the server answers: what is wrong is said in a banner for as long as any request waits for it.
+// The banner that is shown while requests wait for a server that does not answer.
 
 import { h } from "./dom.js";
 import { sleep } from "./time.js";
 
-const LONGEST = 5; // seconds between two tries
-const waiting = new Map(); // request -> why it waits
-let hurry = new AbortController();
+const LONGEST = 5; // seconds between two retries
+const waiting = new Map(); // request -> reason for its wait
+let immediate = new AbortController();
 
-/** Wait before the next try; `attempt` counts from 0. */
+/** Wait before the next retry; `attempt` counts from 0. */
 export async function waitAfterFailure(request, reason, attempt, signal) {
   if (!waiting.has(request)) signal?.addEventListener("abort", () => answered(request), { once: true });
   waiting.set(request, reason);
   show();
-  await sleep(Math.min(2 ** attempt, LONGEST), AbortSignal.any([hurry.signal, ...(signal ? [signal] : [])]));
+  await sleep(Math.min(2 ** attempt, LONGEST), AbortSignal.any([immediate.signal, ...(signal ? [signal] : [])]));
 }
 
-/** A request got its answer. */
+/** Remove an answered request from the banner. */
 export function answered(request) {
   if (waiting.delete(request)) show();
 }
@@ -23,7 +23,7 @@ export function answered(request) {
 function show() {
   const banner = document.getElementById("connection");
   const [reason] = waiting.values();
-  if (reason === banner.dataset.reason) return; // said once, not with every try
+  if (reason === banner.dataset.reason) return; // announce a reason once, not with every retry
   if (reason === undefined) {
     delete banner.dataset.reason;
     banner.replaceChildren();
@@ -31,14 +31,14 @@ function show() {
   }
   banner.dataset.reason = reason;
   banner.replaceChildren(
-    h("p", {}, h("strong", {}, reason), " This page tries again every few seconds."),
-    h("button", { onclick: tryNow }, "Try now"),
+    h("p", {}, h("strong", {}, reason), " Retrying every few seconds."),
+    h("button", { onclick: retryNow }, "Retry now"),
   );
 }
 
-function tryNow() {
-  hurry.abort();
-  hurry = new AbortController();
+function retryNow() {
+  immediate.abort();
+  immediate = new AbortController();
 }
 
-addEventListener("online", tryNow);
+addEventListener("online", retryNow);

@@ -1,4 +1,4 @@
-// The REST API as its OpenAPI document describes it.
+// The documentation of the REST API, from its OpenAPI document.
 
 import { get } from "./api.js";
 import { h, swap } from "./dom.js";
@@ -6,7 +6,7 @@ import { table } from "./parts.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
 const REST = "The Flow’s endpoints, the hub, and health";
-const DEPTH = 4; // of schemas in schemas
+const DEPTH = 4; // of nested schemas
 
 const main = document.getElementById("main");
 const root = h("div.page", {}, h("p.faint", {}, "Loading …"));
@@ -28,7 +28,7 @@ function show(document) {
   const wanted = h("input", {
     type: "search",
     id: "wanted",
-    placeholder: "search",
+    placeholder: "path or summary",
     oninput: () => filter(wanted.value),
   });
   swap(
@@ -37,16 +37,16 @@ function show(document) {
       "div.head",
       {},
       h("h1", {}, "REST API"),
-      h("label.field.inline", { for: "wanted" }, h("span", {}, "Show"), wanted),
+      h("label.field.inline", { for: "wanted" }, h("span", {}, "Filter"), wanted),
     ),
     h(
       "p.lead",
       {},
-      "JSON both ways. Send the token as ",
+      "Requests and answers are JSON. Send the token as ",
       h("code", {}, "Authorization: token <your token>"),
-      ". Errors answer ",
-      h("code", {}, '{"detail": "what was expected, what came, what to do"}'),
-      ". The machine’s form of this page is ",
+      ". Errors are ",
+      h("code", {}, '{"detail": "expected, got, next step", "type": "InvalidInput"}'),
+      ". The same description for machines is ",
       h("code", {}, "/openapi.json"),
       document.info?.version && `, version ${document.info.version}`,
       ".",
@@ -90,7 +90,7 @@ function operation(document, path, method, described) {
           "Parameters",
           table(
             "Parameters",
-            ["Name", "In", "Type", "Meaning"],
+            ["Name", "In", "Type", "Description"],
             parameters.map((each) => [
               h("span", {}, h("code", {}, each.name), each.required && h("small", {}, "required")),
               each.in,
@@ -105,7 +105,7 @@ function operation(document, path, method, described) {
           "Answers",
           table(
             "Answers",
-            ["Status", "Meaning", "Body"],
+            ["Status", "Description", "Body"],
             answers.map(([status, answer]) => [
               h("code", {}, status),
               answer.description ?? "",
@@ -123,7 +123,7 @@ function part(title, content) {
   return h("div", {}, h("h3", {}, title), content);
 }
 
-/** The fields of a schema as a nested list; anything else by its type. */
+/** Return the fields of a schema as a nested list, or the type of a schema without fields. */
 function fields(document, schema, depth = 0) {
   const found = resolved(document, schema);
   const inner = found.items ? resolved(document, found.items) : found;
@@ -156,9 +156,9 @@ function limits(schema) {
   const words = {
     minimum: "at least",
     maximum: "at most",
-    minItems: "items at least",
-    maxItems: "items at most",
-    maxLength: "characters at most",
+    minItems: "minimum items",
+    maxItems: "maximum items",
+    maxLength: "maximum characters",
   };
   return Object.entries(words)
     .filter(([name]) => name in schema)
@@ -176,5 +176,5 @@ function typeOf(document, schema) {
     return (schema.anyOf ?? schema.oneOf).map((each) => typeOf(document, each)).join(" | ");
   if (schema.type === "array") return `list of ${typeOf(document, schema.items ?? {})}`;
   if (schema.$ref ?? schema.allOf) return resolved(document, schema).title ?? "object";
-  return schema.type ?? "anything";
+  return schema.type ?? "any";
 }

@@ -1,17 +1,17 @@
-// Making elements. Whatever is stored becomes text or an attribute's value, never markup.
+// DOM elements. Stored values become text or attribute values, never markup.
 
 /**
- * Make an element: h("p.note", {id: "x"}, "text", another).
+ * Return an element: h("p.note", {id: "x"}, "text", another).
  *
- * `on...` properties are listeners; true is an attribute without value; false, null and undefined are left out, as
- * children too.
+ * `on...` properties are listeners, and true is an attribute without a value. Properties and children that are false,
+ * null or undefined are left out.
  */
 export function h(tag, properties = {}, ...children) {
   const [name, ...classes] = tag.split(".");
   return fill(document.createElement(name), classes, properties, children);
 }
 
-/** The same for SVG. */
+/** Return an SVG element, like `h`. */
 export function svg(tag, properties = {}, ...children) {
   const [name, ...classes] = tag.split(".");
   return fill(document.createElementNS("http://www.w3.org/2000/svg", name), classes, properties, children);
@@ -32,7 +32,7 @@ function shown(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 }
 
-/** Replace what is in `element`; the focus stays where its link or id is found again. */
+/** Replace the children of `element`. The focus moves to the new element with the same id or link. */
 export function swap(element, ...children) {
   const focused = element.contains(document.activeElement) ? document.activeElement : null;
   const mark =
@@ -44,12 +44,12 @@ export function swap(element, ...children) {
   if (mark) element.querySelector(mark)?.focus({ preventScroll: true });
 }
 
-/** Say something to screen readers, without moving the focus. */
+/** Announce text to screen readers, without moving the focus. */
 export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
 
-/** The address of a page: path("runs", experiment, name) with every part quoted. */
+/** Return the address of a page, path("runs", experiment, name), with every part encoded. */
 export function path(...parts) {
   return `#/${parts.map(encodeURIComponent).join("/")}`;
 }

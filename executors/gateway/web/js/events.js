@@ -3,14 +3,14 @@
 import { request } from "./api.js";
 
 /**
- * Yield [data, id] of each event, where id is undefined for those without; `after` is the id to go on behind.
+ * Yield [data, id] of each event; id is undefined for an event without one. The stream resumes after the id `after`.
  *
- * Ends where the server ends the stream, throws where it breaks.
+ * Returns when the server ends the stream; throws when the connection breaks.
  */
 export async function* events(path, signal, after) {
   const headers = { Accept: "text/event-stream", ...(after && { "Last-Event-ID": after }) };
   const response = await request(path, { signal, again: true, headers });
-  if (!response.body) return; // nothing came after
+  if (!response.body) return; // status 204: no further events
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let data = [];

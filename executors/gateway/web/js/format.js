@@ -1,4 +1,4 @@
-// Numbers, times and sizes as people read them.
+// Formatting of numbers, times and sizes.
 
 import { h } from "./dom.js";
 
@@ -41,7 +41,7 @@ export function duration(seconds) {
   return whole >= 60 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${whole} s`;
 }
 
-/** A <time>: how long ago; the moment itself is its title. Takes seconds since the epoch, or ISO 8601. */
+/** Return a <time> with the age of a moment, which is seconds since the epoch or ISO 8601. */
 export function ago(moment) {
   if (!moment) return "–";
   const date = new Date(typeof moment === "number" ? moment * 1000 : moment);
@@ -61,7 +61,7 @@ export function metricName(name) {
   return name.replaceAll("_", " ").replace("/", " / ");
 }
 
-/** The metric that stands for a run: recall at 5 from text to images, or the next best; undefined without any. */
+/** Return the main metric of a run: text to image recall at 5, or the next best one; undefined without metrics. */
 export function headline(metrics) {
   const names = Object.keys(metrics?.after ?? metrics?.before ?? {}).filter((name) => !name.startsWith("guard_"));
   const wanted = [/^text_to_image_recall_at_5$/, /recall_at_5/, /recall/, /^map|average_precision/];

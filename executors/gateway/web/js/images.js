@@ -1,8 +1,8 @@
-// Stored images on the page: only what begins like an image is shown, as a blob: address that dies once it is drawn.
+// Stored images. Only files that start like an image are shown, by a blob: URL that is revoked once it is loaded.
 
 import { h } from "./dom.js";
 
-const BEGINNINGS = [
+const SIGNATURES = [
   ["image/jpeg", /^\xff\xd8\xff/],
   ["image/png", /^\x89PNG\r\n\x1a\n/],
   ["image/gif", /^GIF8[79]a/],
@@ -10,12 +10,12 @@ const BEGINNINGS = [
   ["image/bmp", /^BM/],
 ];
 
-/** The media type that a file's first bytes, a binary string, tell; undefined for no image. SVG can hold scripts. */
+/** Return the media type for a file's first bytes, a binary string; undefined for no image. SVG may hold scripts. */
 export function typeOf(head) {
-  return BEGINNINGS.find(([, pattern]) => pattern.test(head))?.[0];
+  return SIGNATURES.find(([, pattern]) => pattern.test(head))?.[0];
 }
 
-/** An <img> of base64 (or a data URI of it), or a note that there is no image. */
+/** Return an <img> for base64 or a data: URI, or a note if it is no image. */
 export function imageOf(base64, alt) {
   let content = "";
   try {
@@ -26,18 +26,18 @@ export function imageOf(base64, alt) {
   const type = typeOf(content.slice(0, 16));
   if (!type) return h("span.nothing", {}, alt || "no image");
   const bytes = Uint8Array.from(content, (letter) => letter.charCodeAt(0));
-  const address = URL.createObjectURL(new Blob([bytes], { type }));
-  const image = h("img", { src: address, alt, decoding: "async" });
-  const forget = () => URL.revokeObjectURL(address);
-  image.addEventListener("load", forget);
+  const url = URL.createObjectURL(new Blob([bytes], { type }));
+  const image = h("img", { src: url, alt, decoding: "async" });
+  const revoke = () => URL.revokeObjectURL(url);
+  image.addEventListener("load", revoke);
   image.addEventListener("error", () => {
-    forget();
+    revoke();
     image.replaceWith(h("span.nothing", {}, alt || "no image"));
   });
   return image;
 }
 
-/** Read a file that a person chose; returns its base64. Throws an Error whose message is for people. */
+/** Return a chosen file in base64. Throws an Error with a message for the user. */
 export async function readImage(file, most) {
   if (file.size > most)
     throw new Error(

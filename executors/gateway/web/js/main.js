@@ -1,4 +1,4 @@
-// The pages and their addresses.
+// Entry point: the pages and their addresses.
 
 import artifact from "../pages/artifact.js";
 import artifacts from "../pages/artifacts.js";
@@ -13,7 +13,7 @@ import { start } from "./router.js";
 
 const main = document.getElementById("main");
 document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // "#main" would be another page's address
+  event.preventDefault(); // "#main" would be the address of another page
   main.focus();
 });
 

@@ -1,4 +1,4 @@
-// Small things that several pages show.
+// Parts that several pages share.
 
 import { h, path } from "./dom.js";
 import { change, number } from "./format.js";
@@ -8,7 +8,7 @@ const OWN_TAGS = ["finetuner_artifact", "finetuner_error"];
 
 export const ENDED = ["FINISHED", "FAILED", "CANCELED"];
 
-/** How a run goes, in a word and a mark. */
+/** Return the status of a run as a badge. */
 export function badge(status) {
   return h(
     `span.badge.${
@@ -21,18 +21,18 @@ export function badge(status) {
   );
 }
 
-/** An artifact's id, short, as a link; a backbone's name as it is. */
+/** Return a link with the short id of an artifact, or the name of a backbone. */
 export function artifactLink(id) {
   if (!id) return "–";
   return isArtifact(id) ? h("a.id", { href: path("artifacts", id), title: id }, id.slice(0, 8)) : h("span", {}, id);
 }
 
-/** Whether a reference is the id of a published artifact, not a backbone. */
+/** Return whether a reference is an artifact id and not a backbone. */
 export function isArtifact(reference) {
   return /^[0-9a-f]{24}$/.test(reference);
 }
 
-/** before → after, with the change. */
+/** Return "before → after" with the change. */
 export function progressOf(before, after) {
   if (!Number.isFinite(before) || !Number.isFinite(after)) return number(after ?? before);
   return h(
@@ -46,17 +46,17 @@ export function progressOf(before, after) {
   );
 }
 
-/** A change, with a word for those who see no colours. */
+/** Return a signed change; the sign repeats the meaning of its colour. */
 export function delta(value) {
   return h(`span.delta.${value > 0 ? "up" : value < 0 ? "down" : "same"}`, {}, change(value));
 }
 
-/** Nothing here yet: what it would be, and how to make one. */
+/** Return a note for an empty page, with a hint how to fill it. */
 export function empty(title, ...how) {
   return h("div.empty", {}, h("p", {}, h("strong", {}, title)), h("p", {}, ...how));
 }
 
-/** Terms: [[name, value], ...]; those without a value are left out. */
+/** Return a description list of [[name, value], ...] without empty values. */
 export function facts(entries) {
   return h(
     "dl.facts",
@@ -65,12 +65,12 @@ export function facts(entries) {
   );
 }
 
-/** A JSON value for people: lists and objects indented, the rest as it is. */
+/** Return a JSON value as text, with lists and objects indented. */
 export function value(content) {
   return typeof content === "object" ? h("pre", {}, JSON.stringify(content, null, 1)) : String(content);
 }
 
-/** A table with a caption that only screen readers need; `rows` are arrays of cells. */
+/** Return a table with a caption for screen readers; `rows` are arrays of cells. */
 export function table(caption, head, rows) {
   return h(
     "div.scroll",
@@ -103,7 +103,7 @@ export function table(caption, head, rows) {
   );
 }
 
-/** A document's tags, without what the Flow keeps for itself. */
+/** Return a document's tags, without those that the Flow writes. */
 export function tags(document) {
   const shown = Object.entries(document.tags ?? {}).filter(([name]) => !OWN_TAGS.includes(name));
   if (!shown.length) return undefined;
@@ -115,8 +115,8 @@ export function tags(document) {
   );
 }
 
-/** Where this page is: [text, address] pairs, the address left out where there is no page. */
+/** Return breadcrumbs of [text, address] pairs; a pair without an address has no link. */
 export function crumbs(...steps) {
   const items = steps.map(([text, address]) => h("li", {}, address ? h("a", { href: address }, text) : text));
-  return h("nav", { "aria-label": "Where this page is" }, h("ol.crumbs", {}, items));
+  return h("nav", { "aria-label": "Breadcrumb" }, h("ol.crumbs", {}, items));
 }

@@ -1,4 +1,4 @@
-// From the address to a page: "#/runs/default/mine?tab=log". What a page started ends when it is left.
+// Maps addresses such as "#/runs/default/mine?tab=log" to pages. Leaving a page aborts its requests.
 
 import { Refusal } from "./api.js";
 import { announce, h } from "./dom.js";
@@ -6,20 +6,20 @@ import { announce, h } from "./dom.js";
 let leave = new AbortController();
 let first = true;
 
-/** Show the page of the address now and whenever it changes; `routes` are [pattern, show] pairs. */
+/** Show the page of the current address, and of each new one; `routes` are [pattern, page] pairs. */
 export function start(routes, main) {
   const follow = () => show(routes, main);
   addEventListener("hashchange", follow);
   follow();
 }
 
-/** Change the address without showing the page anew. */
+/** Change the address without reloading the page. */
 export function remember(address) {
   history.replaceState(null, "", address);
 }
 
 async function show(routes, main) {
-  leave.abort(new DOMException("The page was left.", "AbortError"));
+  leave.abort(new DOMException("The user left the page.", "AbortError"));
   leave = new AbortController();
   const { signal } = leave;
   const [path, query = ""] = location.hash.slice(2).split("?");
@@ -28,7 +28,7 @@ async function show(routes, main) {
   const root = h("div.page");
   main.replaceChildren(root);
   mark(parts[0] ?? "runs");
-  const place = { root, parameters, query: new URLSearchParams(query), signal };
+  const visit = { root, parameters, query: new URLSearchParams(query), signal };
   try {
     document.title = `${page.title(parameters)} · Open Finetuner`;
     if (!first) {
@@ -37,7 +37,7 @@ async function show(routes, main) {
       announce(page.title(parameters));
     }
     first = false;
-    await page.show(place);
+    await page.show(visit);
   } catch (error) {
     if (!signal.aborted) fail(root, error);
   }
@@ -50,15 +50,15 @@ function find(routes, parts) {
       return [page, Object.fromEntries(names.map((name, at) => [name.slice(1), parts[at]]))];
     }
   }
-  return [nowhere, {}];
+  return [missing, {}];
 }
 
-const nowhere = {
-  title: () => "No such page",
+const missing = {
+  title: () => "Page not found",
   show: ({ root }) =>
     root.append(
-      h("h1", {}, "No such page"),
-      h("p", {}, "This address leads nowhere. ", h("a", { href: "#/runs" }, "See the runs"), "."),
+      h("h1", {}, "Page not found"),
+      h("p", {}, "No page has this address. ", h("a", { href: "#/runs" }, "Show the runs"), "."),
     ),
 };
 
@@ -84,7 +84,7 @@ function fail(root, error) {
     h(
       "div.problem",
       { role: "alert" },
-      h("h2", {}, status === 404 ? "Not found" : status === 403 ? "Not allowed" : "This did not work"),
+      h("h2", {}, status === 404 ? "Not found" : status === 403 ? "Not allowed" : "Cannot show this page"),
       h("p", {}, error.message),
       h("button", { onclick: () => dispatchEvent(new Event("hashchange")) }, "Try again"),
     ),

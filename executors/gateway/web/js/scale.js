@@ -1,6 +1,6 @@
-// Axes: round numbers for ticks, and from values to places.
+// Scales of charts: ticks at round numbers, and positions of values.
 
-/** Three to about six round numbers from `low` to `high`, both inside their range. */
+/** Return about `wanted` round numbers within [low, high]. */
 export function ticks(low, high, wanted = 4) {
   const rough = (high - low || 1) / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -11,7 +11,7 @@ export function ticks(low, high, wanted = 4) {
   return found;
 }
 
-/** The range of `values`, widened to something that can be drawn. */
+/** Return the range of `values`, widened by `room` on each side, and never empty. */
 export function range(values, { room = 0 } = {}) {
   let low = Math.min(...values);
   let high = Math.max(...values);
@@ -19,12 +19,12 @@ export function range(values, { room = 0 } = {}) {
   return [low - (high - low) * room, high + (high - low) * room];
 }
 
-/** A function from a value to its place. */
+/** Return the linear function from [low, high] to [from, to]. */
 export function linear([low, high], [from, to]) {
   return (value) => from + ((value - low) / (high - low)) * (to - from);
 }
 
-/** At most `most` of the points, first and last among them. */
+/** Return at most `most` of the points, including the first and the last. */
 export function thinned(points, most) {
   if (points.length <= most) return points;
   const stride = (points.length - 1) / (most - 1);

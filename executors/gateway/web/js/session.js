@@ -1,25 +1,25 @@
-// The token of this tab. It lives in sessionStorage: closing the tab forgets it.
+// The token of this tab, in sessionStorage, which ends with the tab.
 
 const KEY = "finetuner-token";
 
-/** The token, null where nobody has logged in. */
+/** Return the token, null before the login. */
 export function token() {
   return sessionStorage.getItem(KEY);
 }
 
-/** Remember a token. */
+/** Store a token. */
 export function logIn(value) {
   sessionStorage.setItem(KEY, value);
   dispatchEvent(new Event("session"));
 }
 
-/** Forget it. */
+/** Remove the token. */
 export function logOut() {
   sessionStorage.removeItem(KEY);
   dispatchEvent(new Event("session"));
 }
 
-/** Forget a token that the server refused, and show the login, which leads back here. */
+/** Remove a token that the server refused, and show the login page, which returns here. */
 export function demandLogin() {
   logOut();
   if (location.pathname !== "/") location.assign(`/#/login?next=${encodeURIComponent(location.pathname)}`);

@@ -1,4 +1,4 @@
-// Waiting.
+// Timers.
 
 /** Resolve after some seconds, or as soon as `signal` is aborted. */
 export function sleep(seconds, signal) {
@@ -14,15 +14,15 @@ export function sleep(seconds, signal) {
   });
 }
 
-/** Call `task` now and then again `seconds` after each end, until it returns true; not while nobody sees the page. */
+/** Call `task` now, and again `seconds` after each end, until it returns true. Pauses while the page is hidden. */
 export async function repeat(seconds, signal, task) {
   while (!signal.aborted && !(await task())) {
     await sleep(seconds, signal);
-    await seen(signal);
+    await visible(signal);
   }
 }
 
-function seen(signal) {
+function visible(signal) {
   if (!document.hidden) return undefined;
   return new Promise((resolve) => {
     const check = () => {

@@ -1,4 +1,4 @@
-// One published model: where it comes from, how good it is, and letting it go live.
+// The page of an artifact: lineage, metrics, download, and promotion to live.
 
 import { ask, get, send } from "../js/api.js";
 import { h, path, swap } from "../js/dom.js";
@@ -18,16 +18,16 @@ export default {
       get("/v1/runs?size=1000", signal),
       get("/v1/datasets", signal),
     ]);
-    const id = manifest.artifact_id; // the address may have an alias
+    const id = manifest.artifact_id; // the address may hold an alias
     const state = h("span");
     const said = h("p", { role: "status" });
 
     async function promote() {
       const sure = await confirm(
-        `Let ${manifest.run_name} go live?`,
+        `Promote ${manifest.run_name} to live?`,
         [
-          `Encoders and searches that ask for “live” use ${id} from their next request on.`,
-          " What is indexed is encoded again in the background; until that is done, searches use what they use now.",
+          `Encoders and searches of “live” use ${id} from their next request.`,
+          " The index is re-encoded in the background. Until that ends, searches use the current model.",
         ],
         "Promote",
       );
@@ -35,7 +35,7 @@ export default {
       button.disabled = true;
       try {
         await send(`/v1/artifacts/${id}/promote`);
-        swap(said, "Promoted: this artifact is live.");
+        swap(said, "Promoted. This artifact is live.");
         await showState();
       } catch (error) {
         if (signal.aborted) return;
@@ -63,19 +63,19 @@ export default {
       facts([
         ["Artifact", h("code", {}, id)],
         ["Backbone", manifest.backbone],
-        ["Vector", `${manifest.output_dim} dimensions`],
-        ["Models", manifest.towers.join(", ")],
+        ["Embedding", `${manifest.output_dim} dimensions`],
+        ["Towers", manifest.towers.join(", ")],
         ["Created", ago(manifest.created_at)],
         ["Code", manifest.code_version],
       ]),
       scores(manifest.metrics ?? {}) ?? "",
       files(manifest.files ?? {}),
     );
-    await repeat(5, signal, showState); // while the index is encoded again, and whoever else promotes
+    await repeat(5, signal, showState); // a re-index may end, and others may promote
   },
 };
 
-/** What points to an artifact. While the index is encoded again, `live` and what searches use are two. */
+/** Return badges for the aliases of an artifact. During a re-index, searches use another artifact than `live`. */
 export function marks(id, { items, live, searched }) {
   const aliases = items.find((each) => each.artifact_id === id)?.aliases ?? [];
   return [
@@ -85,7 +85,7 @@ export function marks(id, { items, live, searched }) {
   ];
 }
 
-/** From data and parent through the run to what was made of it later. */
+/** Return the lineage: data and parent, run, artifact, and artifacts that started from it. */
 function lineage(manifest, artifacts, runs, datasets) {
   const run = runs.find((each) => each.artifact_id === manifest.artifact_id);
   const parent = manifest.parent || manifest.backbone;
@@ -94,7 +94,7 @@ function lineage(manifest, artifacts, runs, datasets) {
     const found = datasets.find((each) => each.version === version);
     const name = found
       ? h("a", { href: path("datasets", found.name) }, found.name)
-      : h("span", { title: version }, `${String(version).slice(0, 8)} (no longer here)`);
+      : h("span", { title: version }, `${String(version).slice(0, 8)} (deleted)`);
     return h("li", {}, h("small", {}, `${use.replace(/_data(_\d+)?$/, "").replaceAll("_", " ")} data`), name);
   });
   const parentRun = artifacts.find((each) => each.artifact_id === parent)?.run_name;
@@ -126,7 +126,7 @@ function lineage(manifest, artifacts, runs, datasets) {
           h("small", {}, "run"),
           run
             ? h("a", { href: path("runs", run.experiment, run.name) }, run.name)
-            : `${manifest.run_name} (no longer here)`,
+            : `${manifest.run_name} (deleted)`,
         ),
       ),
       h(
@@ -137,9 +137,9 @@ function lineage(manifest, artifacts, runs, datasets) {
       children.length > 0 &&
         h(
           "ul",
-          { "aria-label": "Made of it" },
+          { "aria-label": "Starting point of" },
           children.map((each) =>
-            h("li", {}, h("small", {}, "went on as"), artifactLink(each.artifact_id), h("small", {}, each.run_name)),
+            h("li", {}, h("small", {}, "starting point of"), artifactLink(each.artifact_id), h("small", {}, each.run_name)),
           ),
         ),
     ),
@@ -155,7 +155,7 @@ function files(listed) {
   return h("details", {}, h("summary", {}, `${rows.length} files`), table("Files", ["File", "Size", "SHA-256"], rows));
 }
 
-/** Ask for an address that needs no header, since a browser sends none with a download. */
+/** Download by a signed URL, since a browser sends no token with a download. */
 async function download(id, said) {
   try {
     const { data } = await ask("/v2/rpc/artifact.getDownloadUrl", { id });

@@ -1,4 +1,4 @@
-// Every published model, newest first.
+// The page of all artifacts, newest first.
 
 import { get } from "../js/api.js";
 import { h, path, swap } from "../js/dom.js";
@@ -24,11 +24,11 @@ export default {
         .map((each) => row(each, all));
       const head = ["Artifact", "Run", "Started from", "Before → after", "Created"];
       const how = [
-        "A run that finishes publishes one. Until then searches use ",
+        "Each finished run publishes one. Searches now use ",
         h("code", {}, all.live || "the backbone"),
         ".",
       ];
-      swap(list, rows.length ? table("Artifacts", head, rows) : empty("No artifact yet.", ...how));
+      swap(list, rows.length ? table("Artifacts", head, rows) : empty("No artifacts yet.", ...how));
     });
   },
 };

@@ -1,8 +1,8 @@
-// Asking before something is changed.
+// The dialog that asks before a change.
 
 import { h } from "../js/dom.js";
 
-/** Ask in a modal dialog; resolves to whether the person agreed. Escape says no. */
+/** Ask in a modal dialog; resolves to true for yes. Escape means no. */
 export function confirm(question, explanation, yes, no = "Cancel") {
   return new Promise((resolve) => {
     const dialog = h(

@@ -1,4 +1,4 @@
-// One dataset: its images with their captions, page by page.
+// The page of a dataset: its images with their captions.
 
 import { get } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
@@ -52,7 +52,7 @@ export default {
   },
 };
 
-/** A document, or a pair as its image with its caption. */
+/** Return a card for a document, or for a pair of image and caption. */
 function card(document) {
   const parts = document.chunks?.length ? document.chunks : [document];
   const texts = parts.map((part) => part.text).filter(Boolean);

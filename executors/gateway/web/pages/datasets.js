@@ -1,4 +1,4 @@
-// Every dataset.
+// The page of all datasets.
 
 import { get } from "../js/api.js";
 import { h, path, swap } from "../js/dom.js";
@@ -20,8 +20,8 @@ export default {
       before = now;
       const rows = [...items].sort((a, b) => b.created_at - a.created_at).map(row);
       const head = ["Dataset", "Documents", "Kind", "Size", "Created"];
-      const how = [h("code", {}, 'finetuner.push_data("name", documents)'), " stores one."];
-      swap(list, rows.length ? table("Datasets", head, rows) : empty("No dataset yet.", ...how));
+      const how = [h("code", {}, 'finetuner.push_data("name", documents)'), " adds one."];
+      swap(list, rows.length ? table("Datasets", head, rows) : empty("No datasets yet.", ...how));
     });
   },
 };

@@ -1,4 +1,4 @@
-// Who are you: a token, checked by the server before it is kept.
+// The login page. The server checks a token before the page stores it.
 
 import { request } from "../js/api.js";
 import { h, swap } from "../js/dom.js";
@@ -22,18 +22,18 @@ export default {
         "form.login",
         { onsubmit: (event) => (event.preventDefault(), enter()) },
         h("h1", {}, "Log in"),
-        h("p", {}, "This Flow asks for a token. Its owner makes one with ", h("code", {}, "finetuner token"), "."),
+        h("p", {}, "This Flow needs a token. Its owner creates one with ", h("code", {}, "finetuner token create"), "."),
         h("label.field", { for: "token" }, h("span", {}, "Token"), field),
         said,
         button,
-        h("p.faint", {}, "The token stays in this tab and is forgotten when you close it."),
+        h("p.faint", {}, "The token stays in this tab until you close it."),
       ),
     );
     field.focus();
 
     async function enter() {
       const credential = field.value.trim();
-      if (!/^[!-~]+$/.test(credential)) return swap(said, "A token is visible ASCII characters without spaces.");
+      if (!/^[!-~]+$/.test(credential)) return swap(said, "A token has only visible ASCII characters, without spaces.");
       button.disabled = true;
       swap(said);
       try {

@@ -1,4 +1,4 @@
-// One run: how it goes while it trains, and what it did.
+// The page of a run: progress, charts, log, configuration and results.
 
 import { get, send } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
@@ -10,7 +10,7 @@ import { curves } from "./run_curves.js";
 import { followLog } from "./run_log.js";
 import { examples, scores } from "./run_results.js";
 
-const SECONDS = 1; // between two looks at a run that trains
+const SECONDS = 1; // between two updates
 
 export default {
   title: ({ name }) => `Run ${name}`,
@@ -47,7 +47,8 @@ export default {
     let status;
     await repeat(SECONDS, signal, async () => {
       const now = await get(`/api/v1/${at}/status`, signal);
-      drawn.add(await get(`/v1/${at}/history?after=${drawn.last()}`, signal)); // after the status: the last part, too
+      // read after the status, or the last steps are missed
+      drawn.add(await get(`/v1/${at}/history?after=${drawn.last()}`, signal));
       if (status !== now.status) {
         if (status) announce(`Run ${name}: ${badge(now.status).textContent}`);
         status = now.status;
@@ -70,12 +71,12 @@ function about({ config, status, details, ...run }) {
     status === "FAILED" && h("div.problem", {}, h("h2", {}, "This run failed"), h("p", {}, details)),
     facts([
       ["Model", config.model],
-      ["Went on from", config.model_artifact && artifactLink(config.model_artifact)],
+      ["Started from", config.model_artifact && artifactLink(config.model_artifact)],
       ["Training data", dataset(config.train_data)],
       ["Evaluation data", dataset(config.eval_data)],
       ["Artifact", status === "FINISHED" && artifactLink(run.artifact_id)],
       ["Created", ago(run.created_at)],
-      ["Took", run.started_at && run.ended_at && duration(run.ended_at - run.started_at)],
+      ["Duration", run.started_at && run.ended_at && duration(run.ended_at - run.started_at)],
       ["Description", config.description],
     ]),
   ];
@@ -86,9 +87,9 @@ function cancelButton(name, address, actions) {
     if (
       !(await confirm(
         `Cancel ${name}?`,
-        ["It ends now and publishes nothing. Its log and checkpoint stay."],
-        "Cancel the run",
-        "Let it run",
+        ["It stops now and publishes no artifact. Its log and checkpoint stay."],
+        "Cancel run",
+        "Keep running",
       ))
     )
       return;
@@ -101,7 +102,7 @@ function cancelButton(name, address, actions) {
   return h("button", { onclick: cancel }, "Cancel");
 }
 
-/** The settings that are not empty. */
+/** Return a table of the settings that are not empty. */
 function configuration(config) {
   const isEmpty = (content) =>
     content === "" || content === null || (typeof content === "object" && !Object.keys(content).length);

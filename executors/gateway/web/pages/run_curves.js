@@ -1,12 +1,12 @@
-// The charts of a run: loss, metrics while it trains, and how fast it goes.
+// The charts of a run: loss, metrics, speed and learning rate.
 
 import { chart } from "../js/chart.js";
 import { h, swap } from "../js/dom.js";
 import { headline, metricName } from "../js/format.js";
 
-const VALIDATION = "val_loss"; // an evaluation that belongs beside the loss
+const VALIDATION = "val_loss"; // shown with the training loss
 
-/** Return {element, add(history), last()}: charts that take what is new since step `last()`. */
+/** Return charts as {element, add(history), last()}; `add` takes the history after step `last()`. */
 export function curves(signal) {
   const steps = new Map();
   const evaluations = new Map();
@@ -19,7 +19,7 @@ export function curves(signal) {
     speed: chart("Samples per second", signal),
     rate: chart("Learning rate", signal),
   };
-  const note = h("p.faint", {}, "Curves appear with the first steps.");
+  const note = h("p.faint", {}, "Curves appear after the first steps.");
   const more = h(
     "details",
     {},

@@ -1,4 +1,4 @@
-// The end of a run's log, as it is written.
+// The log of a run, followed while it grows.
 
 import { Refusal } from "../js/api.js";
 import { h } from "../js/dom.js";
@@ -8,7 +8,7 @@ import { sleep } from "../js/time.js";
 const MOST_LINES = 2000;
 const STEP = /step (\d+)\/(\d+) /;
 
-/** Show the log in `element` until it ends; `onStep(step, steps)` is told how far training is. */
+/** Follow the log in `element` until it ends; calls `onStep(step, steps)` with the training progress. */
 export async function followLog(element, path, signal, onStep) {
   const lines = h("pre.log", { tabindex: 0, role: "log", "aria-live": "off", "aria-label": "Log", hidden: true });
   const note = h("p.faint", {}, "Waiting for the first line …");
@@ -17,7 +17,7 @@ export async function followLog(element, path, signal, onStep) {
   let behind = 0; // lines shown since the event `after`
   while (!signal.aborted) {
     try {
-      let at = 0; // lines since `after` in this stream: one that follows a break begins with what is shown already
+      let at = 0; // lines since `after` in this stream; after a break, the stream repeats lines already shown
       for await (const [line, id] of events(path, signal, after)) {
         if (++at > behind) {
           show(line);
@@ -44,7 +44,7 @@ export async function followLog(element, path, signal, onStep) {
     lines.hidden = false;
     lines.append(`${line}\n`);
     while (lines.childNodes.length > MOST_LINES) lines.firstChild.remove();
-    if (atEnd) lines.scrollTop = lines.scrollHeight; // who has scrolled up reads on in peace
+    if (atEnd) lines.scrollTop = lines.scrollHeight; // a user who has scrolled up stays there
     const step = STEP.exec(line);
     if (step) onStep(+step[1], +step[2]);
   }

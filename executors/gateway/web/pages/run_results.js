@@ -1,14 +1,14 @@
-// What a run changed: its metrics, and what queries find, before and after.
+// The results of a run: metrics and example queries, before and after training.
 
 import { h } from "../js/dom.js";
 import { metricName, number } from "../js/format.js";
 import { delta, table } from "../js/parts.js";
 import { imageOf } from "../js/images.js";
 
-const FIRST = 6; // metrics that are seen at once
+const FIRST = 6; // metrics shown without a click
 const MAIN = /^(text_to_image|image_to_text)_recall_at_\d+$/;
 
-/** A table of metrics; nothing where the run had no data to score itself on. */
+/** Return a table of metrics; undefined for a run without evaluation data. */
 export function scores({ before = {}, after = {} }) {
   const names = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort((a, b) => order(a) - order(b));
   if (!names.length) return undefined;
@@ -25,12 +25,12 @@ export function scores({ before = {}, after = {} }) {
   return h("section.scores", {}, h("h2", {}, caption), some(rows.slice(0, FIRST)), more);
 }
 
-/** Recall of pairs comes first, in both directions. */
+/** Sort recall of pairs, in both directions, first. */
 function order(name) {
   return MAIN.test(name) ? 0 : 1;
 }
 
-/** Each query with its matches by both models; `results` is {stage: {query: [{match, relevant, image}, ...]}}. */
+/** Return queries with matches before and after; `results` is {stage: {query: [{match, relevant, image}, ...]}}. */
 export function examples(results) {
   const stages = ["before", "after"].filter((stage) => results[stage]);
   const queries = [...new Set(stages.flatMap((stage) => Object.keys(results[stage])))];
@@ -39,7 +39,7 @@ export function examples(results) {
     "section.examples",
     {},
     h("h2", {}, "Queries before and after"),
-    h("p.faint", {}, "A check marks what the query should find."),
+    h("p.faint", {}, "A check marks a relevant match."),
     queries.map((query) =>
       h(
         "article.query",
@@ -60,7 +60,7 @@ function side(stage, matches) {
   return h(
     `div.side.${stage}`,
     { role: "group", "aria-label": stage },
-    h("h4", {}, stage, h("small", {}, `${right} of ${matches.length} right`)),
+    h("h4", {}, stage, h("small", {}, `${right} of ${matches.length} relevant`)),
     h(
       "ol.strip",
       {},
@@ -76,6 +76,6 @@ function shown(match) {
     {},
     match.image ? imageOf(match.image, name) : h("span.nothing", {}, name),
     match.image && h("figcaption", {}, name),
-    match.relevant && h("span.check", { role: "img", "aria-label": "right" }, "✓"),
+    match.relevant && h("span.check", { role: "img", "aria-label": "relevant" }, "✓"),
   );
 }

@@ -1,4 +1,4 @@
-// Every run, newest first, with its status as it changes.
+// The page of all runs, newest first.
 
 import { get } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
@@ -6,7 +6,7 @@ import { ago, headline, metricName } from "../js/format.js";
 import { badge, empty, progressOf, table } from "../js/parts.js";
 import { repeat } from "../js/time.js";
 
-const MOST = 1000; // runs that one answer may hold
+const MOST = 1000; // runs per answer
 const HEAD = ["Run", "Status", "Model", "Before → after", "Created"];
 
 export default {
@@ -22,7 +22,7 @@ export default {
       oninput: () => draw(),
     });
     root.append(
-      h("div.head", {}, h("h1", {}, "Runs"), h("label.field.inline", { for: "wanted" }, h("span", {}, "Show"), wanted)),
+      h("div.head", {}, h("h1", {}, "Runs"), h("label.field.inline", { for: "wanted" }, h("span", {}, "Filter"), wanted)),
       list,
       rest,
     );
@@ -34,10 +34,10 @@ export default {
       const found = runs.filter((run) => `${run.experiment}/${run.name}`.toLowerCase().includes(text));
       list.removeAttribute("aria-busy");
       if (!runs.length) {
-        const how = [h("code", {}, "finetuner.fit(...)"), " starts one; it shows up here by itself."];
-        swap(list, empty("No run yet.", ...how));
+        const how = [h("code", {}, "finetuner.fit(...)"), " starts one."];
+        swap(list, empty("No runs yet.", ...how));
       } else if (!found.length) {
-        swap(list, empty(`No run matches “${wanted.value}”.`, "Clear the field to see all of them."));
+        swap(list, empty(`No runs match “${wanted.value}”.`, "Clear the filter to show all runs."));
       } else {
         swap(list, table("Runs", HEAD, found.map(row)));
       }
@@ -47,12 +47,12 @@ export default {
     await repeat(3, signal, async () => {
       const { items, total } = await get(`/v1/runs?size=${MOST}`, signal);
       runs = items;
-      rest.textContent = total > items.length ? `The newest ${MOST} of ${total} runs.` : "";
+      rest.textContent = total > items.length ? `Showing the newest ${MOST} of ${total} runs.` : "";
       for (const { artifact_id: id, name, status } of runs) {
         if (known.has(id) && known.get(id) !== status) announce(`Run ${name}: ${badge(status).textContent}`);
         known.set(id, status);
       }
-      const minute = Math.floor(Date.now() / 60000); // "2 min ago" goes on
+      const minute = Math.floor(Date.now() / 60000); // ages such as "2 min ago" must be updated
       const now = JSON.stringify([minute, items]);
       if (now !== before) draw();
       before = now;

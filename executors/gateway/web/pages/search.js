@@ -1,4 +1,4 @@
-// Search by words or by an image, with one model or with two side by side.
+// The search page: by text or image, with one model or two side by side.
 
 import { ask, get } from "../js/api.js";
 import { announce, h, swap } from "../js/dom.js";
@@ -39,7 +39,7 @@ export default {
     );
     const problem = h("p.wrong", { id: "problem", role: "alert" });
     const found = h("div.found");
-    const secondField = h("label.field", { for: "other" }, h("span", {}, "compared with"), second);
+    const secondField = h("label.field", { for: "other" }, h("span", {}, "Compare with"), second);
     for (const choice of [first, second]) choice.addEventListener("change", () => search());
     root.append(
       h("h1", {}, "Search"),
@@ -53,7 +53,7 @@ export default {
           h("label.field", { for: "artifact" }, h("span", {}, "Model"), first),
           h("label.switch", { for: "compare" }, compare, h("span", {}, "Two models side by side")),
           secondField,
-          h("label.field", { for: "filter" }, h("span", {}, "Filter, as JSON"), filter),
+          h("label.field", { for: "filter" }, h("span", {}, "Filter (JSON)"), filter),
           h("label.field", { for: "limit" }, h("span", {}, "Results"), limit),
         ),
       ),
@@ -66,7 +66,7 @@ export default {
           "div.empty",
           {},
           h("p", {}, h("strong", {}, "The index is empty.")),
-          h("p", {}, h("code", {}, "finetuner.index(documents)"), " fills it."),
+          h("p", {}, h("code", {}, "finetuner.index(documents)"), " adds documents."),
         ),
       );
     }
@@ -118,7 +118,7 @@ export default {
   },
 };
 
-/** The models whose vectors the index holds. */
+/** Return the models whose embeddings are in the index. */
 function searchable(index, { items, live, searched }) {
   const ids = (index.collections ?? []).map((collection) => collection.artifact);
   const names = Object.fromEntries(items.map((manifest) => [manifest.artifact_id, manifest.run_name]));
@@ -143,12 +143,12 @@ function parsed(text) {
     const filter = JSON.parse(text);
     if (filter && typeof filter === "object" && !Array.isArray(filter)) return { filter };
   } catch {
-    // said below
+    // reported below
   }
-  return { problem: `A filter must be a JSON object. Got ${text.trim().slice(0, 60)}. Write ${EXAMPLE}, for example.` };
+  return { problem: `A filter must be a JSON object. Got ${text.trim().slice(0, 60)}. Example: ${EXAMPLE}` };
 }
 
-/** Keep the question in the address, so that a reload asks again. */
+/** Keep the query in the address, so a reload repeats the search. */
 function keep(values) {
   const set = Object.entries(values).filter(([, value]) => value);
   remember(`#/search?${new URLSearchParams(set)}`);

@@ -1,11 +1,11 @@
-// What to search for: words, or an image that is dropped, pasted or chosen.
+// The query: text, or an image that is dropped, pasted or chosen.
 
 import { h, swap } from "../js/dom.js";
 import { imageOf, readImage } from "../js/images.js";
 
 const MOST_BYTES = 8e6;
 
-/** Return {element, value()}; `value()` is {text} or {blob: base64}, null where nothing is asked. */
+/** Return {element, value()}; `value()` is {text} or {blob: base64}, null for an empty query. */
 export function queryField(text, onImage) {
   let blob = null;
   const words = h("input", {
@@ -27,16 +27,16 @@ export function queryField(text, onImage) {
   const element = h(
     "div.question",
     {},
-    h("label.field", { for: "words" }, h("span", {}, "Words"), words),
+    h("label.field", { for: "words" }, h("span", {}, "Text"), words),
     h(
       "div.buttons",
       {},
       h("button.primary", { type: "submit" }, "Search"),
       file,
-      h("label.button", { for: "file" }, "Choose an image"),
+      h("label.button", { for: "file" }, "Choose image"),
     ),
     shown,
-    h("p.faint.hint", {}, "Or drop an image anywhere here, or paste one."),
+    h("p.faint.hint", {}, "Or drop or paste an image here."),
     wrong,
   );
 
@@ -48,9 +48,9 @@ export function queryField(text, onImage) {
     words.value = "";
     swap(
       shown,
-      imageOf(blob, "The image to search for"),
+      imageOf(blob, "Query image"),
       h("span", {}, name),
-      h("button.quiet", { type: "button", onclick: () => (drop(null), words.focus()) }, "Remove the image"),
+      h("button.quiet", { type: "button", onclick: () => (drop(null), words.focus()) }, "Remove image"),
     );
     return undefined;
   }
@@ -78,7 +78,7 @@ export function queryField(text, onImage) {
   });
   element.addEventListener("paste", (event) => {
     const [pasted] = event.clipboardData.files;
-    if (!pasted) return; // words
+    if (!pasted) return; // text
     event.preventDefault();
     take(pasted);
   });

@@ -1,10 +1,10 @@
-// What a search found: a grid of matches with scores; with two models, two grids that say how ranks differ.
+// Search results: a grid of matches with scores, or two grids with changes in rank.
 
 import { h } from "../js/dom.js";
 import { tags } from "../js/parts.js";
 import { imageOf } from "../js/images.js";
 
-/** One grid for `left`, or two; each is an answer of /v1/search: {artifact, matches} or {error}. */
+/** Return one grid or two; `left` and `right` are answers of /v1/search, {artifact, matches} or {error}. */
 export function results(left, right, nameOf) {
   if (!right) return column(left, undefined, nameOf);
   return h("div.sides", {}, column(left, undefined, nameOf), column(right, left, nameOf));
@@ -24,7 +24,7 @@ function column(answer, other, nameOf) {
           { "aria-label": `Results of ${name}` },
           matches.map((match, at) => card(match, at, other?.matches)),
         )
-      : h("p.faint", {}, "Nothing found."),
+      : h("p.faint", {}, "No results."),
   );
 }
 
@@ -49,10 +49,10 @@ function card(match, at, others) {
   );
 }
 
-/** How far a match has moved from the first model's list to this one. */
+/** Return the change in rank from the first model to this one. */
 function move(before, now) {
   if (before < 0) return h("small.move.up", {}, "new");
   if (before === now) return h("small.move", {}, "same");
-  const places = Math.abs(before - now);
-  return h(`small.move.${before > now ? "up" : "down"}`, {}, `${before > now ? "▲" : "▼"} ${places}`);
+  const ranks = Math.abs(before - now);
+  return h(`small.move.${before > now ? "up" : "down"}`, {}, `${before > now ? "▲" : "▼"} ${ranks}`);
 }

@@ -1,10 +1,13 @@
-"""Bodies of HTTP requests: read within bounds, as JSON that protobuf can carry on."""
+"""HTTP request bodies: bounded reads, and strict JSON whose values protobuf can carry."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -12,29 +15,48 @@ from fastapi import HTTPException, Request
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
 
-MAX_DEPTH = 24  # of lists and objects; protobuf reads 100 levels, and one of ours is up to three of its
+MAX_DEPTH = 24  # of lists and objects; protobuf reads 100 levels, and one of JSON's takes up to three of them
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+DRAIN_BYTES, DRAIN_SECONDS = 256 * 2**20, 20.0
 
 
 async def read_body(request: Request, most: int = MAX_MESSAGE_BYTES) -> bytes:
-    """Return the body, without ever holding more of it than `most` bytes."""
+    """Return the body of a request; hold at most `most` bytes of it.
+
+    Raises:
+        HTTPException: 413 for a larger body.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > most:
             raise HTTPException(
                 413,
-                f"A body may have {most} bytes. Got more. Send less in a request.",
-                headers={"Connection": "close"},  # the rest of the body is not read
+                f"A body may have {most} bytes. Got more. Send less per request.",
+                headers={"Connection": "close"},  # the rest of the body stays unread
             )
     return bytes(body)
 
 
+async def drain(body: AsyncIterator[bytes]) -> None:
+    """Read and drop the rest of a body, up to DRAIN_BYTES and DRAIN_SECONDS.
+
+    A client whose connection breaks while it writes never reads the answer.
+    """
+    left = DRAIN_BYTES
+    with suppress(Exception):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for chunk in body:
+                left -= len(chunk)
+                if left < 0:
+                    return
+
+
 def parse_json(body: bytes) -> Any:
-    """Return what a UTF-8 JSON text holds.
+    """Return the value of a UTF-8 JSON text.
 
     Raises:
-        InvalidInput: no JSON, a number that is not finite, half a character, or more than MAX_DEPTH levels.
+        InvalidInput: not JSON, a number that is not finite, half of a surrogate pair, or more than MAX_DEPTH levels.
     """
     try:
         value = json.loads(body, parse_float=_finite, parse_constant=_finite, parse_int=_whole)
@@ -46,22 +68,22 @@ def parse_json(body: bytes) -> Any:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise InvalidInput(f"The body holds a value that cannot be sent on: {error}.") from None
+            raise InvalidInput(f"The body must hold whole characters. Got half of one: {error}.") from None
     return value
 
 
 def _finite(number: str) -> float:
-    """Return the number; Python reads 1e999 and NaN without a word, and protobuf fails on them much later."""
+    """Return the number. Python accepts 1e999 and NaN silently, and protobuf fails on them much later."""
     value = float(number)
     if not math.isfinite(value):
-        raise ValueError(f"{number[:20]} is no finite number")
+        raise ValueError(f"{number[:20]} is not a finite number")
     return value
 
 
 def _whole(number: str) -> int:
     value = int(number)
     if abs(value) >= 2**1023:  # protobuf carries doubles
-        raise ValueError(f"{number[:20]}... is no number that protobuf can carry")
+        raise ValueError(f"{number[:20]}... is too large for protobuf")
     return value
 
 

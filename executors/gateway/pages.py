@@ -1,6 +1,6 @@
-"""The web page: files of `web/`, read once, served without a token to whoever asks.
+"""The web page: the files of `web/`, read once and served without a token.
 
-They hold nothing of this Flow. What the page shows comes from the REST API, which asks for the token.
+The files hold no data of this Flow. The page loads its data from the REST API, which needs the token.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from finetuner.exceptions import NotFound
+
+from .access.errors import error_body
 
 FOLDER = Path(__file__).with_name("web")
 FILES = "/ui/"
@@ -22,8 +27,8 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 
-# Scripts and styles come from our own files alone, none inline; images of documents are blob: addresses.
-# Trusted Types forbid innerHTML and its kin: what is stored can be shown as text only.
+# Scripts and styles come only from our own files, none inline. Images of documents are blob: URLs.
+# Trusted Types forbid innerHTML and similar sinks, so stored text is only ever shown as text.
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -33,7 +38,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",  # browsers ask each time whether the ETag still holds
+    "Cache-Control": "no-cache",  # browsers revalidate with the ETag each time
 }
 
 
@@ -44,20 +49,22 @@ class File:
     content: bytes
     media_type: str
     etag: str
-    """Quoted, as the header has it."""
+    """In quotes, as in the header."""
 
 
-def web_routes(folder: Path = FOLDER) -> APIRouter:
-    """Return the routes of the page and its files, which are read now."""
+def page_routes(folder: Path = FOLDER) -> APIRouter:
+    """Read the files of the page and return its routes."""
     router, files = APIRouter(include_in_schema=False), read_files(folder)
 
     async def page(request: Request) -> Response:
         return _answer(request, files[PAGES[request.url.path]])
 
     async def file(request: Request, name: str) -> Response:
-        # a name is looked up among the files that are there, and never becomes a path
-        found = files.get(name)
-        return Response("No such file.\n", 404, HEADERS, "text/plain") if found is None else _answer(request, found)
+        # a name is a key of `files`, and never becomes a path
+        if name not in files:
+            error = NotFound(f"file must be one of the page's. Got {name!r:.80}. Reload the page.")
+            return JSONResponse(error_body(error), 404, HEADERS)
+        return _answer(request, files[name])
 
     for path in PAGES:
         router.add_api_route(path, page, methods=["GET", "HEAD"])
@@ -66,7 +73,7 @@ def web_routes(folder: Path = FOLDER) -> APIRouter:
 
 
 def read_files(folder: Path) -> dict[str, File]:
-    """Return the files below `folder` by their POSIX path in it; those of a type that a page needs."""
+    """Return the files below `folder` whose type is in TYPES, by their POSIX path in it."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix in TYPES and path.is_file():

@@ -1,0 +1,94 @@
+"""The routes of artifact zips and the hub, in front of a trainer in this process."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from docarray import DocumentArray
+from fastapi import FastAPI
+from jina.types.request.data import DataRequest
+
+from executors.gateway.access.metrics import GatewayMetrics
+from executors.gateway.flow.rooms import Rooms
+from executors.gateway.hub.hub import hub_routes
+from executors.gateway.rest import v1_artifact_zip
+from executors.trainer import supervisor
+from executors.trainer.executor import Trainer
+from finetuner.contract import wire
+
+
+@dataclass
+class Handler:
+    """A gateway's handler whose only room is a trainer in this process, and the client of its routes."""
+
+    trainer: Trainer
+    http: str
+    metrics: GatewayMetrics = field(default_factory=lambda: GatewayMetrics(None))
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("test"))
+    parts: list[int] = field(default_factory=list)
+
+    async def process_single_data(self, request: DataRequest, context: Any = None) -> DataRequest:
+        endpoint, parameters = request.header.exec_endpoint, dict(request.parameters)
+        docs = request.docs
+        if len(docs):
+            self.parts.append(len(docs[0].blob))
+        answer = DataRequest()
+        answer.header.exec_endpoint = endpoint
+        if endpoint == wire.ARTIFACTS_PUSH:
+            answer.data.docs = await self.trainer.push_artifact(docs=docs, parameters=parameters)
+        else:
+            room: Callable[..., DocumentArray] = {
+                wire.ARTIFACTS_PULL: self.trainer.pull_artifact,
+                wire.ARTIFACTS_LIST: self.trainer.list_artifacts,
+                wire.DATASETS_LIST: self.trainer.list_datasets,
+            }[endpoint]
+            answer.data.docs = room(docs=docs, parameters=parameters)
+        return answer
+
+    def put(self, content: bytes, **headers: str) -> httpx.Response:
+        """Upload a zip."""
+        headers = {"content-type": "application/zip", **headers}
+        return httpx.post(f"{self.http}/v1/artifacts", content=content, headers=headers, timeout=60)
+
+    def get(self, reference: str) -> httpx.Response:
+        """Download a zip."""
+        return httpx.get(f"{self.http}/v1/artifacts/{reference}/zip", timeout=60)
+
+    def folder(self, artifact_id: str) -> Path:
+        return self.trainer.shared_workspace.artifacts / artifact_id
+
+    @property
+    def left(self) -> list[str]:
+        """The files among the artifacts, including those of uploads."""
+        found = self.trainer.shared_workspace.artifacts.rglob("*")
+        return sorted(
+            path.relative_to(self.trainer.shared_workspace.artifacts).as_posix() for path in found if path.is_file()
+        )
+
+
+@pytest.fixture
+def handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler]:
+    """The routes behind a real socket."""
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 3600)
+    trainer = Trainer(workspace_url=str(tmp_path / "workspace"))
+    listening = socket.create_server(("127.0.0.1", 0))
+    handler, app = Handler(trainer, f"http://127.0.0.1:{listening.getsockname()[1]}"), FastAPI()
+    app.state.handler, app.state.rooms = handler, Rooms(handler)  # type: ignore[arg-type]
+    app.include_router(v1_artifact_zip.routes)
+    app.include_router(hub_routes(handler, app.state.rooms))  # type: ignore[arg-type]
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    yield handler
+    server.should_exit = True
+    thread.join(60)
+    trainer.close()
