@@ -47,7 +47,7 @@ export default {
     let status;
     await repeat(SECONDS, signal, async () => {
       const now = await get(`/api/v1/${at}/status`, signal);
-      drawn.add(await get(`/v1/${at}/history?after=${drawn.last()}`, signal)); // after the status: the last part, too
+      drawn.add(await get(`/v1/${at}/metrics?after=${drawn.last()}`, signal)); // after the status: the last part, too
       if (status !== now.status) {
         if (status) announce(`Run ${name}: ${badge(now.status).textContent}`);
         status = now.status;
