@@ -95,7 +95,8 @@ class ClipTask(Task):
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
         """Return the loss. Equal images, or equal captions, are no negatives of one another."""
-        pairs = PairBatch(*outputs, *keys, gather=not validation)
+        (image, text), (image_ids, text_ids) = outputs, keys
+        pairs = PairBatch(image, text, image_ids, text_ids, gather=not validation)
         loss: torch.Tensor = self._loss(pairs, self.model.network.logit_scale.exp())
         return loss
 

@@ -44,11 +44,12 @@ class Step:
 class Window:
     """Losses, pairs and seconds since the window was opened."""
 
+    since: float
+    """Reading of `time.perf_counter`, moved on by pauses."""
     losses: list[float] = field(default_factory=list)
     pairs: int = 0
     waited: float = 0.0
     """Seconds spent waiting for data."""
-    since: float = field(default_factory=time.perf_counter)
 
 
 class Meter:
@@ -66,8 +67,8 @@ class Meter:
         self._unit = unit
         self._steps = steps
         self._epochs = epochs
-        self._point, self._line = Window(), Window()
         self._started = time.perf_counter()
+        self._point, self._line = Window(self._started), Window(self._started)
         self._first_step = 0
 
     def start(self, step: int) -> None:
@@ -112,7 +113,7 @@ class Meter:
     def read_point(self, progress: Progress, val_loss: float | None) -> Step:
         """Return the next point of the curve and open a new window."""
         point = self._read(self._point, progress, val_loss)
-        self._point = Window()
+        self._point = Window(time.perf_counter())
         return point
 
     def log_line(self, progress: Progress, val_loss: float | None) -> None:
@@ -133,7 +134,7 @@ class Meter:
             line.memory / 1e9,
             elapsed / (done - self._first_step) * (self._steps - done),
         )
-        self._line = Window()
+        self._line = Window(time.perf_counter())
 
     def state(self) -> dict[str, list[float]]:
         """Return the losses of both windows, for a checkpoint."""
