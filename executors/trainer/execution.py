@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -29,11 +28,11 @@ from finetuner.version import __version__
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
 
+from .curve import CurveFile
 from .data.image_cache import ImageCache
 from .data.image_data import prepare_images
 from .data.training_data import prepare
 from .hooks.evaluation import Scores
-from .hooks.history import RecordHistory
 from .hooks.hook import Hook, Progress, closing
 from .hooks.run_hooks import make_hooks
 from .hooks.stuck import WarnIfStuck
@@ -157,28 +156,18 @@ def _train(
     state: Mapping[str, Any] | None,
     interrupt: Interrupt,
 ) -> None:
-    with open(folder.metrics, "a") as metrics:
-
-        def report(step: dict[str, Any]) -> None:
-            metrics.write(json.dumps(step) + "\n")
-            metrics.flush()
-
-        training = Training(
-            task,
-            progress,
-            config,
-            learning_rate=config.learning_rate or default_learning_rate(config),
-            report=report,
-            hooks=[
-                *hooks,
-                RecordHistory(folder),
-                *([WarnIfStuck(task.batch_size)] if config.loss == "CLIPLoss" else []),
-            ],
-            checkpoint=checkpoint,
-            state=state,
-            interrupt=interrupt,
-        )
-        training.run()
+    training = Training(
+        task,
+        progress,
+        config,
+        learning_rate=config.learning_rate or default_learning_rate(config),
+        report=CurveFile(folder).add,
+        hooks=[*hooks, *([WarnIfStuck(task.batch_size)] if config.loss == "CLIPLoss" else [])],
+        checkpoint=checkpoint,
+        state=state,
+        interrupt=interrupt,
+    )
+    training.run()
     log.info("Done ✨")
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from docarray import Document, DocumentArray
@@ -30,7 +29,7 @@ from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import remove
 
 from .artifact_uploads import ArtifactUploads
-from .history import read_history
+from .curve import read_curve
 from .hooks.tracker_checks import check_loggers
 from .resume import require_same
 from .run_folder import RunFolder
@@ -130,18 +129,13 @@ class Trainer(Room):
             content = whole_lines
         return {"text": content.decode(errors="replace"), "offset": offset + len(content), "status": run.status}
 
-    @control(wire.RUNS_METRICS, "name", "experiment")
+    @control(wire.RUNS_METRICS, "name", "experiment", "after")
     def metrics_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return {'status', 'scores': {'before', 'after'}, 'steps', 'evaluations'}; the last two as JSON lines."""
+        """Return {'status', 'details', 'scores': {'before', 'after'}, 'steps', 'evaluations'}; see `read_curve`."""
         run = self._run(parameters)
         folder = self._folder(run)
-        lines = {"steps": _whole_lines(folder.metrics), "evaluations": _whole_lines(folder.evaluations)}
-        return {"status": run.status, "details": run.details, "scores": folder.read("scores") or {}} | lines
-
-    @control(wire.RUNS_HISTORY, "name", "experiment", "after")
-    def history_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return {'steps', 'evaluations'}, what came after a step; see `read_history`."""
-        return read_history(self._folder(self._run(parameters)), parameters.whole("after", 0, 0, 2**53))
+        curve = read_curve(folder, parameters.whole("after", 0, 0, 2**53))
+        return {"status": run.status, "details": run.details, "scores": folder.read("scores") or {}} | curve
 
     @control(wire.RUNS_EXAMPLES, "name", "experiment")
     def examples_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -358,12 +352,6 @@ class Trainer(Room):
 
     def _folder(self, run: RunRecord) -> RunFolder:
         return self._supervisor.folder(run)
-
-
-def _whole_lines(path: Path) -> str:
-    """Return a file's text up to its last line break: the worker may be writing."""
-    content = path.read_text() if path.exists() else ""
-    return content[: content.rfind("\n") + 1]
 
 
 def _described(run: RunRecord) -> dict[str, Any]:

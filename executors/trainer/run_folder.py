@@ -3,8 +3,7 @@
 request.json       what to do; written before the worker starts
 process.json       the worker's pid, to find it again after the executor was restarted
 log.txt            lines for people
-metrics.jsonl      one JSON object a line: {"step", "epoch", "loss", "learning_rate", "pairs_per_second", ...}
-history.jsonl      the same in finer steps, at most some thousand lines: {"step", "epoch", "loss", ...}
+curve.jsonl        one JSON object for each point of the curve, a few thousand at most: {"step", "epoch", "loss", ...}
 evaluations.jsonl  one JSON object for each evaluation while training: {"step", "epoch", "metrics"}
 scores.json        {"before": {...}, "after": {...}}
 examples.json      {"before": {query: [match, ...]}, "after": {...}}
@@ -41,19 +40,14 @@ class RunFolder:
         return self.path / "log.txt"
 
     @property
-    def metrics(self) -> Path:
+    def curve(self) -> Path:
         """One JSON object a line."""
-        return self.path / "metrics.jsonl"
+        return self.path / "curve.jsonl"
 
     @property
     def evaluations(self) -> Path:
         """One JSON object a line."""
         return self.path / "evaluations.jsonl"
-
-    @property
-    def history(self) -> Path:
-        """One JSON object a line."""
-        return self.path / "history.jsonl"
 
     @property
     def checkpoint(self) -> Path:
@@ -79,21 +73,21 @@ class RunFolder:
     def start_over(self) -> None:
         """Remove everything that an earlier attempt at the run left, except its log."""
         self.forget("outcome", "process", "scores", "examples", "trackers", "wise_ft")
-        for file in (self.metrics, self.history, self.evaluations, self.checkpoint):
+        for file in (self.curve, self.evaluations, self.checkpoint):
             file.unlink(missing_ok=True)
         for name in (self.checkpoints.name, "wandb", "mlruns", "tensorboard"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def go_back(self, step: int) -> None:
         """Remove the lines that were written after a step: the run goes on from there and writes them again."""
-        for file in (self.metrics, self.history, self.evaluations):
-            self.keep_lines(file, lambda written: written <= step)
+        for file in (self.curve, self.evaluations):
+            self.keep_lines(file, lambda line: line["step"] <= step)
 
-    def keep_lines(self, file: Path, wanted: Callable[[int], bool]) -> None:
-        """Remove the lines of a JSON-lines file whose step is not wanted, and one that was cut off."""
+    def keep_lines(self, file: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Remove the unwanted lines of a JSON-lines file, and a last line that was cut off."""
         if file.exists():
             lines = file.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and wanted(json.loads(line)["step"])]
+            kept = [line for line in lines if line.endswith("\n") and wanted(json.loads(line))]
             write_atomically(file, "".join(kept).encode())
 
     def take_scores(self, other: RunFolder) -> None:
@@ -106,8 +100,7 @@ class RunFolder:
         """Copy what another run needed to go on."""
         self.take_scores(other)
         for source, target in (
-            (other.metrics, self.metrics),
-            (other.history, self.history),
+            (other.curve, self.curve),
             (other.evaluations, self.evaluations),
             (other.checkpoint, self.checkpoint),  # comes last: it is what makes the rest count
         ):

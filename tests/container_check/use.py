@@ -88,7 +88,7 @@ def begin() -> None:
 def finish() -> None:
     run = finetuner.get_run("interrupted")
     wait_for(run)
-    assert "Going on from step" in run.logs()
+    assert "Resuming from step" in run.logs()
 
 
 if __name__ == "__main__":

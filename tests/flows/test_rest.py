@@ -93,8 +93,9 @@ def test_a_run_by_rest_from_beginning_to_end(
     scores = api.get(f"{here}/runs/first/metrics").json()
     assert set(scores) == {"before", "after"}
     assert api.get(f"{here}/runs/first/examples").json() == {}
-    history = api.get(f"/v1/experiments/{experiment}/runs/first/history").json()
-    assert {"step", "loss"} <= set(history["steps"][-1])
+    curve = api.get(f"/v1/experiments/{experiment}/runs/first/metrics").json()
+    assert curve["scores"] == scores
+    assert {"step", "loss", "pairs_per_second"} <= set(curve["steps"][-1])
     (listed,) = (each for each in api.get("/v1/runs").json()["items"] if each["experiment"] == experiment)
     assert listed == api.get(f"/v1/experiments/{experiment}/runs/first").json()
     assert listed["metrics"] == scores

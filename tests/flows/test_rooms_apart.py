@@ -216,6 +216,6 @@ def test_a_run_goes_on_with_the_next_trainer(rooms: RoomsApart) -> None:
 
 
 def steps_of(folder: RunFolder) -> list[int]:
-    """Return the steps that the run's history has, in order."""
-    lines = folder.history.read_text().splitlines() if folder.history.exists() else []
+    """Return the steps of the run's curve, in order."""
+    lines = folder.curve.read_text().splitlines() if folder.curve.exists() else []
     return [json.loads(line)["step"] for line in lines]

@@ -1,4 +1,4 @@
-"""A few steps of clip-mini with hooks around them, as a run takes them."""
+"""Trains clip-mini for a few steps with hooks, as a run does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from executors.trainer.curve import CurveFile
 from executors.trainer.data.training_data import TrainingData
 from executors.trainer.hooks.hook import Hook, Progress
 from executors.trainer.hooks.weights import Weights, copied_weights
@@ -21,7 +22,7 @@ from finetuner.models.clip_files import load_backbone
 
 
 class Recorder(Hook):
-    """Notes every call, and the weights after each step and epoch."""
+    """Records every call, and the weights after each step and epoch."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int, int]] = []
@@ -43,7 +44,7 @@ class Recorder(Hook):
 
 
 class Announce(Hook):
-    """Reports given values, one an epoch."""
+    """Reports given values, one for each epoch."""
 
     def __init__(self, name: str, values: list[float]) -> None:
         self._name = name
@@ -59,14 +60,22 @@ def trained(
     epochs: int = 3,
     model: Clip | None = None,
     checkpoint: Path | None = None,
+    curve: CurveFile | None = None,
+    batch_size: int = 4,
     **fields: Any,
 ) -> tuple[Progress, list[dict[str, Any]]]:
-    """Tune clip-mini, or `model`, on batches of four; go on from a checkpoint where there is one.
+    """Tune clip-mini, or `model`, on batches of four. Resume from a checkpoint if it exists.
 
     Returns:
-        The run's progress, with the weights that hooks chose, and what was reported.
+        The run's progress, with the weights that hooks chose, and the points of its curve.
     """
     reports: list[dict[str, Any]] = []
+
+    def report(point: dict[str, Any]) -> None:
+        reports.append(point)
+        if curve is not None:
+            curve.add(point)
+
     kept = None if checkpoint is None else Checkpoint(checkpoint, 1e9)
     state = None if kept is None else kept.read()
     progress = Progress(model or load_backbone(find_backbone("clip-mini")), step=0 if state is None else state["step"])
@@ -74,10 +83,8 @@ def trained(
     config = RunConfig(model="clip-mini", train_data="data", epochs=epochs, device="cpu", **fields)
     for hook in hooks:
         hook.before_training(progress)
-    task = ClipTask(progress.model, data, config, 4)
-    Training(
-        task, progress, config, learning_rate=5e-4, report=reports.append, hooks=hooks, checkpoint=kept, state=state
-    ).run()
+    task = ClipTask(progress.model, data, config, batch_size)
+    Training(task, progress, config, learning_rate=5e-4, report=report, hooks=hooks, checkpoint=kept, state=state).run()
     for hook in hooks:
         hook.choose_weights(progress)
     return progress, reports

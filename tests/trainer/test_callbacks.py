@@ -72,9 +72,10 @@ def test_an_evaluation_callback_scores_before_during_and_after(
         assert scores[stage] == pytest.approx(expected)
     answer = ask(trainer.metrics_of_run, name="searched")
     assert answer["scores"] == scores
-    lines = [json.loads(line) for line in answer["evaluations"].splitlines()]
-    assert [(line["epoch"], line["step"]) for line in lines] == [(1, 3), (2, 6)]
-    assert lines[-1]["metrics"] == scores["after"], "the weights of the last epoch are those that are published"
+    found = answer["evaluations"]
+    assert [(entry["epoch"], entry["step"]) for entry in found] == [(0, 0), (1, 3), (2, 6)]
+    assert found[0]["metrics"] == scores["before"]
+    assert found[-1]["metrics"] == scores["after"], "the published weights are those of the last epoch"
     assert verify_artifact(trainer.shared_workspace.artifacts / folder.path.name).metrics == scores
     messages = [record.message for record in caplog.records]
     heads = ["before fine-tuning:", "after epoch 1, step 3:", "after epoch 2, step 6:", "after fine-tuning:"]
@@ -142,7 +143,7 @@ def test_examples_go_into_folder_artifact_and_answer(
 def test_a_run_without_examples_has_none(work: Work, trainer: Trainer, ask: Ask) -> None:
     work(run_name="plain")
     assert ask(trainer.examples_of_run, name="plain")["examples"] == {}
-    assert ask(trainer.metrics_of_run, name="plain")["evaluations"] == ""
+    assert ask(trainer.metrics_of_run, name="plain")["evaluations"] == []
 
 
 def test_an_interval_of_steps_evaluates_besides_and_changes_no_weights(
@@ -220,7 +221,7 @@ def test_data_that_the_model_cannot_read_fails_before_training(
 def test_a_second_attempt_starts_over(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
-    for path in (folder.metrics, folder.evaluations, folder.log):
+    for path in (folder.curve, folder.evaluations, folder.log):
         path.write_text("{}\n")
     for name in ("scores", "examples", "outcome", "process", "request"):
         folder.write(name, {})

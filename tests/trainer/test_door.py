@@ -34,7 +34,7 @@ def test_fit_records_the_run_and_does_not_wait_for_it(trainer: Trainer, ask: Ask
     assert ask(trainer.get_run, name="first") == run
     assert ask(trainer.status_of_run, name="first") == {"status": "CREATED", "details": run["details"]}
     assert ask(trainer.logs_of_run, name="first") == {"text": "", "offset": 0, "status": "CREATED"}
-    assert ask(trainer.metrics_of_run, name="first")["steps"] == ""
+    assert ask(trainer.metrics_of_run, name="first")["steps"] == []
 
 
 def test_a_run_without_a_name_gets_one(trainer: Trainer, ask: Ask) -> None:

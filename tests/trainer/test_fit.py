@@ -171,7 +171,7 @@ def test_one_undecodable_image_among_good_ones_is_a_warning(done: Done, ask: Ask
 
 
 def test_the_loss_curve_has_a_line_for_each_report(done: Done, ask: Ask) -> None:
-    steps = [json.loads(line) for line in ask(done.trainer.metrics_of_run, name="first")["steps"].splitlines()]
+    steps = ask(done.trainer.metrics_of_run, name="first")["steps"]
     assert [step["step"] for step in steps] == list(range(1, 10))
     assert [step["epoch"] for step in steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert [step["step"] for step in steps if step["val_loss"] is not None] == [3, 6, 9]
@@ -196,8 +196,7 @@ def test_logs_by_offset_give_the_whole_text_in_pieces(done: Done, ask: Ask, monk
 
 def test_a_run_folder_keeps_no_pixels(done: Done) -> None:
     left = {path.name for path in done.trainer.shared_workspace.run(done.first["artifact_id"]).iterdir()}
-    lines = {"metrics.jsonl", "history.jsonl"}
-    assert left == {"request.json", "process.json", "log.txt", "scores.json", "outcome.json"} | lines
+    assert left == {"request.json", "process.json", "log.txt", "scores.json", "outcome.json", "curve.jsonl"}
 
 
 def test_a_run_that_has_ended_can_be_forgotten_and_its_name_used_again(done: Done, ask: Ask, still_queue: None) -> None:

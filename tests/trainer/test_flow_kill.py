@@ -55,7 +55,7 @@ def test_a_run_goes_on_although_the_trainer_of_its_flow_is_killed(
     with RunningFlow(tmp_path) as flow:
         finetuner.login(host=flow.host, force=True)
         run = finetuner.get_run("run")
-        wait_until(lambda: "Going on from step" in run.logs(), "the run to go on")
+        wait_until(lambda: "Resuming from step" in run.logs(), "the run to go on")
         run.cancel()
         again = finetuner.fit("clip-mini", run.config["train_data"], run_name="again", epochs=1, **fields)
         assert again.wait()["status"] == "FINISHED"

@@ -71,7 +71,7 @@ def test_a_killed_trainer_does_not_kill_the_result(
     folder = tmp_path / "runs" / run["artifact_id"]
     process = subprocess.Popen([*trainer_process, str(tmp_path)])
     try:
-        wait_until((folder / "metrics.jsonl").exists, "the first step")
+        wait_until((folder / "curve.jsonl").exists, "the first step")
     finally:
         process.kill()
         process.wait()
@@ -126,8 +126,7 @@ def test_an_orderly_close_puts_the_run_back_and_the_next_trainer_finishes_it(
     with trainer_at(tmp_path) as trainer:
         assert wait_for_end(trainer, "run")["status"] == "FINISHED"
         assert verify_artifact(trainer.shared_workspace.artifacts / run["artifact_id"])
-        steps = ask(trainer.metrics_of_run, name="run")["steps"]
-        assert len(steps.splitlines()) == 6, "nothing of the first attempt is left"
+        assert len(ask(trainer.metrics_of_run, name="run")["steps"]) == 6, "nothing of the first attempt is left"
 
 
 def test_a_worker_killed_after_publishing_has_finished(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -148,21 +147,22 @@ class Run:
         return scores
 
     def loss_curve(self) -> list[dict[str, Any]]:
-        """Return what was reported while training, so far: step, epoch, loss, val_loss, pairs_per_second, ..."""
-        return [json.loads(line) for line in self._call(wire.RUNS_METRICS)["steps"].splitlines()]
+        """Return the steps of `history`, so far: step, epoch, loss, val_loss, pairs_per_second, ..."""
+        return self.history()["steps"]
 
     def history(self, after: int = 0) -> dict[str, list[dict[str, Any]]]:
-        """Return what charts show, so far and in at most some thousand points; `loss_curve` has more of fewer steps.
+        """Return the curves of the run, so far: a few thousand points at most, however long the run is.
 
         Args:
-            after: steps behind this one, and evaluations from it on, to ask for the rest.
+            after: return only steps after this one, and evaluations from this step on.
 
         Returns:
-            {'steps': [{'step', 'epoch', 'loss', 'learning_rate', 'pairs_per_s'}],
-            'evaluations': [{'step', 'epoch', 'metrics': {name: value}}]}, from step 0, before training, to the last
+            {'steps': [{'step', 'epoch', 'loss', 'learning_rate', 'pairs_per_second', 'data_wait' in [0, 1], 'memory' in
+            bytes, 'val_loss' or None}], 'evaluations': [{'step', 'epoch', 'metrics': {name: value}}]}. Evaluations go
+            from step 0, before training, to the last step.
         """
-        found: dict[str, list[dict[str, Any]]] = self._call(wire.RUNS_HISTORY, after=whole("after", after, 0, 2**53))
-        return found
+        answer = self._call(wire.RUNS_METRICS, after=whole("after", after, 0, 2**53))
+        return {name: answer[name] for name in ("steps", "evaluations")}
 
     def display_metrics(self) -> None:
         """Print the metrics before and after as tables.
@@ -182,8 +182,14 @@ class Run:
             console.print(table)
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """Return what evaluation callbacks reported while training, so far: step, epoch, metrics {name: value}."""
-        return [json.loads(line) for line in self._call(wire.RUNS_METRICS)["evaluations"].splitlines()]
+        """Return the evaluations while training, so far: step, epoch, metrics {name: value}.
+
+        They come from evaluation callbacks. Those of the last step also hold the scores of the published weights.
+        """
+        entries = [entry for entry in self.history()["evaluations"] if entry["step"] > 0]
+        for entry in entries:
+            entry["metrics"].pop("val_loss", None)
+        return [entry for entry in entries if entry["metrics"]]
 
     def example_results(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
         """Return what queries found, {'before': {query: [match, ...]}, 'after': {...}}, best match first.

@@ -17,7 +17,7 @@ DOWNLOADS = "/v2/download/"
 ENDPOINTS: dict[str, Role] = {
     **dict.fromkeys((wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.FILTER, wire.STATUS), READ),
     **dict.fromkeys((wire.RUNS_GET, wire.RUNS_LIST, wire.RUNS_STATUS, wire.RUNS_LOGS), READ),
-    **dict.fromkeys((wire.RUNS_METRICS, wire.RUNS_EXAMPLES, wire.RUNS_HISTORY, wire.EXPERIMENTS_LIST), READ),
+    **dict.fromkeys((wire.RUNS_METRICS, wire.RUNS_EXAMPLES, wire.EXPERIMENTS_LIST), READ),
     **dict.fromkeys((wire.DATASETS_LIST, wire.DATASETS_PULL, wire.DATASETS_SHOW), READ),
     **dict.fromkeys((wire.ARTIFACTS_LIST, wire.ARTIFACTS_PULL), READ),
     **dict.fromkeys((wire.FIT, wire.RUNS_CANCEL, wire.RUNS_RESUME, wire.RUNS_DELETE, wire.EVALUATE), WRITE),

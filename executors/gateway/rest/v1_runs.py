@@ -45,27 +45,32 @@ class RunList(Answer):
 
 
 class Step(Answer):
-    """The metrics of one training step."""
+    """One point of the curve: means since the point before."""
 
-    step: int = Field(..., description="Step number, from 1.")
-    epoch: float = Field(..., description="Passes over the data so far.")
-    loss: float | None = Field(None, description="Training loss.")
-    val_loss: float | None = Field(None, description="Loss of the held-out data.")
-    learning_rate: float | None = Field(None, description="Learning rate at this step.")
-    pairs_per_s: float | None = Field(None, description="Pairs or images per second.")
+    step: int = Field(..., description="From 1.")
+    epoch: int = Field(..., description="From 1.")
+    loss: float | None = Field(..., description="Mean on the training data.")
+    learning_rate: float = Field(..., description="At this step.")
+    pairs_per_second: float = Field(..., description="Pairs or images a second.")
+    data_wait: float = Field(..., description="Share of the time, in [0, 1], spent waiting for data.")
+    memory: int = Field(..., description="Bytes: of the process on a CPU, PyTorch's peak on a GPU.")
+    val_loss: float | None = Field(None, description="On the held-out data, at the last step of an epoch.")
 
 
 class Evaluation(Answer):
-    """The result of one evaluation during training."""
+    """All metrics measured at one step."""
 
-    step: int = Field(..., description="Step number; 0 is before training.")
-    epoch: float = Field(..., description="Passes over the data so far.")
+    step: int = Field(..., description="0 is before training.")
+    epoch: int = Field(..., description="0 is before training.")
     metrics: dict[str, float | None] = Field(..., description="Name -> value.")
 
 
-class History(Answer):
-    """The training history of a run, for charts."""
+class Curve(Answer):
+    """The metrics of a run, with its curve."""
 
+    status: Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
+    details: str = Field(..., description="One line for people.")
+    scores: Metrics = Field(..., description="{'before': {name: value}, 'after': {...}}, as far as they are known.")
     steps: list[Step]
     evaluations: list[Evaluation]
 
@@ -93,15 +98,17 @@ async def get_run(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> R
     return answer(found | {"metrics": (await _metrics(rooms)).get(found["artifact_id"], {})})
 
 
-@routes.get("/experiments/{experiment}/runs/{run}/history", summary="Get a run's history", response_model=History)
-async def get_history(
+@routes.get("/experiments/{experiment}/runs/{run}/metrics", summary="Get a run's metrics", response_model=Curve)
+async def get_metrics(
     experiment: ExperimentName,
     run: RunName,
     rooms: RoomsOf,
-    after: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Return only later steps.")] = 0,
+    after: Annotated[
+        int, Query(ge=0, le=MAX_OFFSET, description="Return only steps after this one, and evaluations from it on.")
+    ] = 0,
 ) -> Response:
-    """Return the history so far: losses by step, and evaluations."""
-    return answer(await rooms.call(wire.RUNS_HISTORY, name=run, experiment=experiment, after=after))
+    """Return the scores of the run, its losses by step, and its evaluations, so far."""
+    return answer(await rooms.call(wire.RUNS_METRICS, name=run, experiment=experiment, after=after))
 
 
 @routes.post("/experiments/{experiment}/runs/{run}/cancel", summary="Cancel a run", response_model=Run)

@@ -1,0 +1,1 @@
+"""Training data, from documents to batches; may import neither the loop nor hooks."""

@@ -1,4 +1,4 @@
-"""Which images stand in which batch: several of a label, or any."""
+"""Draws the images of each batch: several of each label, or any."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from finetuner.exceptions import InvalidInput
 def class_batches(
     labels: np.ndarray, batch_size: int, items_per_class: int, generator: np.random.Generator
 ) -> list[np.ndarray]:
-    """Return one pass: each image at least once, with others of its label beside it.
+    """Return one epoch: each image at least once, beside others of its label.
 
-    The images of a label are shuffled and cut into groups; a group that is short is filled up with others of the
-    label, as far as there are any. A batch is some groups; a last one of a single group is left out, since it has
-    no negatives, so that `class_batch_count` batches come whatever the order.
+    The images of a label are shuffled and cut into groups. A short group is filled with other images of the label,
+    if any. A batch consists of several groups. A last batch of one group has no negatives and is left out, so the
+    number of batches is `class_batch_count` for every order.
 
     Args:
         labels: (images,) int64.
-        batch_size: images a batch, at most; at least 4, for two labels with two images.
-        items_per_class: images in a group, at least 2; fewer where no label has as many, or where two groups
-            would not fit into a batch.
-        generator: order.
+        batch_size: most images in a batch, at least 4: two labels with two images.
+        items_per_class: images in a group, at least 2. Smaller if no label has as many, or if two groups would not
+            fit into a batch.
+        generator: draws the order.
 
     Returns:
-        (batch,) int64 each, positions in `labels`.
+        (batch,) int64 arrays of positions in `labels`.
     """
     size = _group_size(labels, batch_size, items_per_class)
     groups = []
@@ -43,7 +43,7 @@ def class_batches(
 
 
 def class_batch_count(labels: np.ndarray, batch_size: int, items_per_class: int) -> int:
-    """Return how many batches `class_batches` makes."""
+    """Return the number of batches of `class_batches`."""
     size = _group_size(labels, batch_size, items_per_class)
     groups = sum(-(-int(count) // size) for count in np.unique(labels, return_counts=True)[1])
     return len(range(0, groups - 1, batch_size // size))
@@ -59,20 +59,20 @@ def _group_size(labels: np.ndarray, batch_size: int, items_per_class: int) -> in
 
 
 def random_batches(count: int, batch_size: int, generator: np.random.Generator | None) -> list[np.ndarray]:
-    """Return one pass: each image once; a rest of one is left out, since it has no negatives.
+    """Return one epoch: each image once. A last batch of one image has no negatives and is left out.
 
     Args:
-        count: how many images there are.
-        batch_size: images a batch, at most.
-        generator: order; None is the given order.
+        count: of images.
+        batch_size: most images in a batch.
+        generator: draws the order; None keeps it.
 
     Returns:
-        (batch,) int64 each, positions below `count`.
+        (batch,) int64 arrays of positions below `count`.
     """
     order = np.arange(count) if generator is None else generator.permutation(count)
     return [order[start : start + batch_size] for start in range(0, count - 1, batch_size)]
 
 
 def random_batch_count(count: int, batch_size: int) -> int:
-    """Return how many batches `random_batches` makes."""
+    """Return the number of batches of `random_batches`."""
     return len(range(0, count - 1, batch_size))

@@ -1,4 +1,4 @@
-"""Random crops and mirror images of a whole batch, on the device."""
+"""Crops and flips a whole batch at random, on the device."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 def augment(
     images: torch.Tensor, generator: torch.Generator, *, crop_scale: tuple[float, float], flips: bool
 ) -> torch.Tensor:
-    """Crop each image at random and mirror every second one.
+    """Crop each image at random and flip about half of them.
 
     Args:
         images: (batch, 3, size, size) float32.
-        generator: on the CPU, so that every device draws the same.
-        crop_scale: share of the area that a crop keeps, (low, high) in (0, 1]; with (1, 1) nothing is cropped.
-        flips: whether left and right are swapped, with probability 1/2.
+        generator: on the CPU, where every device draws the same numbers.
+        crop_scale: share of the area that a crop keeps, (low, high) in (0, 1]; (1, 1) crops nothing.
+        flips: swap left and right with probability 1/2.
 
     Returns:
-        (batch, 3, size, size) float32; `images` itself where nothing is to be done.
+        (batch, 3, size, size) float32; `images` itself if nothing changes.
     """
     if min(crop_scale) < 1:
         images = random_crops(images, generator, crop_scale)
@@ -28,11 +28,11 @@ def augment(
 
 
 def random_crops(images: torch.Tensor, generator: torch.Generator, scale: tuple[float, float]) -> torch.Tensor:
-    """Cut a random window out of each image and enlarge it to the whole size; arguments as of `augment`."""
+    """Cut a random window out of each image and resize it to the whole size. Arguments as in `augment`."""
     count = len(images)
     low, high = scale
     side = torch.sqrt(low + (high - low) * torch.rand(count, generator=generator))  # (batch,), share of the side
-    shift = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - side)[:, None]  # stays inside
+    shift = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - side)[:, None]  # keeps the window inside
     window = torch.zeros(count, 2, 3)
     window[:, 0, 0] = window[:, 1, 1] = side
     window[:, :, 2] = shift

@@ -1,4 +1,4 @@
-"""Images decoded once, one after the other, into a file that later runs find again."""
+"""Decodes images once, into a file of the cache that later runs reuse."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from finetuner.models.pixels import cropped
 
 from .image_cache import ImageCache
 
-WAITING = 4  # images a thread: so many files are in memory
-LOGGED = 10  # broken images that get a line of their own
-NOT_OF_PIXELS = ("mean", "std")
+QUEUED_PER_THREAD = 4  # images, whose files are in memory
+MAX_WARNINGS = 10  # broken images that are logged one by one
+NOT_IN_PIXELS = ("mean", "std")
 
 log = logging.getLogger("finetuner")
 
@@ -34,7 +34,7 @@ class SourceImage:
     """One image with one of its texts."""
 
     key: str
-    """Images of one key are the same one."""
+    """Equal for equal images."""
     text: str
     """Caption or label."""
     blob: bytes
@@ -43,16 +43,16 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class DecodedImages:
-    """Those that can be decoded, in the order in which they came first."""
+    """The images that can be decoded, in the order of their first occurrence."""
 
     pixels: np.ndarray
     """(images, 3, height, width) uint8, memory-mapped, read-only."""
     texts: list[list[str]]
-    """Of each image, at least one, in order."""
+    """Texts of each image, at least one, in order."""
     broken: int
-    """How many cannot be decoded."""
+    """Number of images that cannot be decoded."""
     reason: str
-    """Why the first of those cannot; '' where there is none."""
+    """Error of the first of those, '' without any."""
 
     def __str__(self) -> str:
         found = f"{len(self.texts)} of {len(self.texts) + self.broken} images"
@@ -62,17 +62,17 @@ class DecodedImages:
 def decode_images(
     images: Iterable[SourceImage], model: Model, cache: ImageCache, version: str, threads: int
 ) -> DecodedImages:
-    """Decode every image, or find what an earlier run decoded; broken ones are left out with a warning.
+    """Decode every image, or reuse the pixels of an earlier run. Leave out broken images with a warning.
 
     Args:
-        images: read one by one, and not at all where the cache has them.
-        model: says how images are resized and cropped.
+        images: read one by one; not read if the cache has them.
+        model: resizes and crops the images.
         cache: keeps the pixels.
-        version: content hash of the dataset, whose images these all are.
-        threads: that decode.
+        version: content hash of the dataset, which holds exactly these images.
+        threads: number of decoding threads.
 
     Raises:
-        FinetunerError: no space is left on disk.
+        FinetunerError: no space left on disk.
     """
     name = f"{version}-{_digest(model)}"
     found = cache.find(name)
@@ -96,20 +96,20 @@ def _decode_all(
     texts: dict[str, list[str]] = {}
     broken: dict[str, str] = {}
     with cache.new(name, (3, *_size(model))) as file:
-        for image, pixels in _decoded(_new(images, texts), model, max(threads, 1)):
+        for image, pixels in _decoded(_distinct(images, texts), model, max(threads, 1)):
             try:
                 file.add(pixels.result())
             except InvalidDocument as error:
                 broken[image.key] = str(error)
-                if len(broken) <= LOGGED:
+                if len(broken) <= MAX_WARNINGS:
                     log.warning("Image of %r left out: %s", image.text[:60], error)
         good = [found for key, found in texts.items() if key not in broken]
         about: dict[str, Any] = {"texts": good, "broken": len(broken), "reason": next(iter(broken.values()), "")}
         return DecodedImages(file.finish(about), **about)
 
 
-def _new(images: Iterable[SourceImage], texts: dict[str, list[str]]) -> Iterator[SourceImage]:
-    """Yield each image once; collect the texts of all."""
+def _distinct(images: Iterable[SourceImage], texts: dict[str, list[str]]) -> Iterator[SourceImage]:
+    """Yield each image once; collect all texts of it."""
     for image in images:
         if image.key in texts:
             texts[image.key].append(image.text)
@@ -121,12 +121,12 @@ def _new(images: Iterable[SourceImage], texts: dict[str, list[str]]) -> Iterator
 def _decoded(
     images: Iterable[SourceImage], model: Model, threads: int
 ) -> Iterator[tuple[SourceImage, Future[np.ndarray]]]:
-    """Yield images in order, with their pixels; only so many are in memory at a time."""
+    """Yield images with their pixels, in order. A bounded number is in memory at a time."""
     waiting: deque[tuple[SourceImage, Future[np.ndarray]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for image in images:
             waiting.append((image, pool.submit(_pixels_of, model, image.blob)))
-            if len(waiting) >= WAITING * threads:
+            if len(waiting) >= QUEUED_PER_THREAD * threads:
                 yield waiting.popleft()
         yield from waiting
 
@@ -141,7 +141,7 @@ def _size(model: Model) -> tuple[int, int]:
 
 
 def _digest(model: Model) -> str:
-    """Return the SHA-256, hex, of what pixels depend on besides the files."""
+    """Return the SHA-256, hex, of everything besides the files that decides the pixels."""
     config = model.preprocess_config
-    used = {name: value for name, value in asdict(config).items() if name not in NOT_OF_PIXELS}
+    used = {name: value for name, value in asdict(config).items() if name not in NOT_IN_PIXELS}
     return hashlib.sha256(json.dumps([type(config).__name__, used, PIL.__version__]).encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""Decoded images on disk, for all runs: a file is whole or not there, and all together are bounded in bytes.
+"""Caches decoded images on disk for all runs. A file is complete or absent, and the total size is bounded.
 
-<name>.npy     pixels, (images, 3, height, width) uint8; its time of change is when it was last used
-<name>.json    what belongs to them, and the SHA-256 of both
-.<hex>.npy     one that is being written, locked by its writer
+<name>.npy     pixels, (images, 3, height, width) uint8; modified when it was last used
+<name>.json    metadata of the images, and the SHA-256 of both
+.<hex>.npy     unfinished file, locked by its writer
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ log = logging.getLogger("finetuner")
 
 
 class ImageCache:
-    """The files of one folder; processes may share it.
+    """A folder of files of decoded images, which processes may share.
 
     Args:
-        folder: made where it is not there yet.
-        limit_bytes: of all files together; a larger one serves its own run alone, and 0 keeps none.
+        folder: created if missing.
+        limit_bytes: of all files together. A larger file serves its own run alone; 0 keeps none.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -45,7 +45,7 @@ class ImageCache:
         self._limit = limit_bytes
 
     def find(self, name: str) -> tuple[np.ndarray, dict[str, Any]] | None:
-        """Return a file's pixels, memory-mapped, and what belongs to them; None where it is not there or damaged."""
+        """Return a file's pixels, memory-mapped, and its metadata. None if it is missing or damaged."""
         path = self.path(name)
         try:
             described = json.loads(path.with_suffix(".json").read_bytes())
@@ -67,32 +67,32 @@ class ImageCache:
             return None
 
     def new(self, name: str, shape: tuple[int, ...]) -> ImageFile:
-        """Return a new file, which is found once it is finished; what killed runs left is removed.
+        """Return a new file, which `find` returns once it is finished. Remove unfinished files of killed runs.
 
         Args:
-            name: letters, digits and '-'; a file of that name is replaced.
+            name: letters, digits and '-'. A file of that name is replaced.
             shape: of one image.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob(".*"):
             with suppress(OSError), open(path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where its writer lives
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
                 path.unlink()
         return ImageFile(self, name, shape)
 
     def path(self, name: str) -> Path:
-        """Return where a file's pixels lie."""
+        """Return the path of a file's pixels."""
         return self.folder / f"{name}.npy"
 
-    def make_room(self, size: int, more: int) -> bool:
+    def free_space(self, size: int, more: int) -> bool:
         """Remove the least recently used files until a file fits.
 
         Args:
-            size: bytes that the file has.
-            more: bytes that are to be added to it.
+            size: of the file now, in bytes.
+            more: bytes to add to it.
 
         Returns:
-            Whether it fits; where it is too large alone, the others stay.
+            Whether it fits. If it is larger than the limit itself, the others stay.
         """
         if size + more > self._limit:
             return False
@@ -102,18 +102,18 @@ class ImageCache:
         return True
 
     def evict(self) -> bool:
-        """Remove the least recently used file, which is safe where it is mapped; return whether there was one."""
+        """Remove the least recently used file, even while it is mapped. Return whether one existed."""
         entries = self._entries("[!.]*.npy")
         if not entries:
             return False
         _, size, path = min(entries)
-        log.info("Removing decoded images that were not used for longest, %.2f GB: %s", size / 1e9, path.name)
+        log.info("Removing the least recently used decoded images, %.2f GB: %s", size / 1e9, path.name)
         path.with_suffix(".json").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         return True
 
     def _entries(self, pattern: str) -> list[tuple[int, int, Path]]:
-        """Return time of change, bytes and path of the files."""
+        """Return modification time, bytes and path of each file."""
         found = []
         for path in self.folder.glob(pattern):
             with suppress(FileNotFoundError):
@@ -123,10 +123,10 @@ class ImageCache:
 
 
 class ImageFile:
-    """A file that grows by images, with one writer; leave its `with` block and an unfinished one is gone.
+    """A file that grows by images, with one writer. The end of its `with` block removes an unfinished file.
 
     Args:
-        cache: that it is for.
+        cache: that receives it.
         name: see `ImageCache.new`.
         shape: of one image.
     """
@@ -160,7 +160,7 @@ class ImageFile:
             pixels: of the file's shape, uint8.
 
         Raises:
-            FinetunerError: no space is left on disk, neither here nor for temporary files.
+            FinetunerError: no space left on disk, in the cache or for temporary files.
         """
         assert pixels.shape == self._shape, pixels.shape
         assert pixels.dtype == np.uint8, pixels.dtype
@@ -170,10 +170,10 @@ class ImageFile:
         self._count += 1
 
     def finish(self, about: dict[str, Any]) -> np.ndarray:
-        """Give the file its name, where it is kept.
+        """Give the file its final name, if the cache keeps it.
 
         Args:
-            about: what belongs to the pixels, as JSON holds it.
+            about: metadata, as JSON values.
 
         Returns:
             (images, ...) uint8, memory-mapped.
@@ -190,13 +190,13 @@ class ImageFile:
                 self._digest.update(json.dumps(about).encode())
                 described = {"shape": shape, "sha256": self._digest.hexdigest(), "about": about}
                 write_atomically(self._path.with_suffix(".json"), json.dumps(described).encode())
-            except OSError as error:  # the run goes on: the file is open
+            except OSError as error:  # the run continues with the open file
                 self._do_not_keep(str(error))
         return np.memmap(self._file, dtype=np.uint8, mode="r", offset=len(header), shape=shape)
 
     def _write(self, content: bytes) -> None:
-        if self._kept and not self._cache.make_room(self._size, len(content)):
-            self._do_not_keep("they are larger than the cache may be, see image_cache_gb")
+        if self._kept and not self._cache.free_space(self._size, len(content)):
+            self._do_not_keep("they are larger than the limit image_cache_gb")
         self._size += len(content)
         self._put(content)
 
@@ -212,19 +212,19 @@ class ImageFile:
                     self._move()
 
     def _move(self) -> None:
-        """Go on in the system's folder for temporary files.
+        """Continue in the system's folder for temporary files.
 
         Raises:
-            FinetunerError: it is full, too.
+            FinetunerError: it is full too.
         """
         if self._moved:
             raise FinetunerError(
-                f"decoded images must find room on disk. Got more than {self._size / 1e9:.2f} GB, and no space left "
+                f"decoded images must fit on disk. Got more than {self._size / 1e9:.2f} GB, and no space left "
                 f"in {self._cache.folder} and {tempfile.gettempdir()}. Free some, or choose a smaller dataset."
             )
         self._moved = True
         if self._kept:
-            self._do_not_keep("no space is left on the disk of the workspace")
+            self._do_not_keep("no space left on the disk of the workspace")
         full, self._file = self._file, tempfile.TemporaryFile()  # noqa: SIM115
         with full:
             full.seek(0)
@@ -238,7 +238,7 @@ class ImageFile:
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """Return what a .npy file of uint8 begins with; as long for any number of images."""
+    """Return the header of a .npy file of uint8. Its length is the same for any number of images."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         buffer, {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}

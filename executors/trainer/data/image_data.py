@@ -1,4 +1,4 @@
-"""Labelled training images, decoded once, and the passes over them."""
+"""Prepares labelled training images and draws the batches of each epoch."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ImageData:
     """Images with their labels."""
 
     pixels: np.ndarray
-    """(images, 3, size, size) uint8, resized and cropped as the model wants it, memory-mapped."""
+    """(images, 3, size, size) uint8, resized and cropped for the model, memory-mapped."""
     labels: np.ndarray
     """(images,) int64, positions in `names`."""
     names: Sequence[str]
-    """Of the labels, sorted."""
+    """Names of the labels, sorted."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,16 +33,16 @@ class ImageData:
     def plan(
         self, rows: np.ndarray, batch_size: int, items_per_class: int | None, generator: np.random.Generator | None
     ) -> list[np.ndarray]:
-        """Return one pass, all its randomness drawn, as the rows of each batch, (batch,) int64.
+        """Draw one epoch: the rows of each batch, (batch,) int64.
 
         Args:
-            rows: (images,) int, the images to take.
-            batch_size: images a batch, at most; a rest that has no negatives is left out.
+            rows: (images,) int, the images to use.
+            batch_size: most images in a batch. A last batch without negatives is left out.
             items_per_class: images of a label side by side, see `class_batches`; None takes any images.
-            generator: order; None is the given order, with `items_per_class` None.
+            generator: draws the order. None keeps it, with `items_per_class` None.
 
         Raises:
-            InvalidInput: batches too small for two labels.
+            InvalidInput: batches are too small for two labels.
         """
         if items_per_class is None:
             taken = random_batches(len(rows), batch_size, generator)
@@ -59,18 +59,18 @@ class ImageData:
 def prepare_images(
     images: Iterable[LabelledImage], model: ImageModel, cache: ImageCache, version: str, threads: int
 ) -> ImageData:
-    """Decode every image once, or find what an earlier run decoded.
+    """Decode every image once, or reuse the pixels of an earlier run.
 
     Args:
-        images: with labels; not read where the cache has them.
-        model: says how images are resized and cropped.
+        images: with labels; not read if the cache has them.
+        model: resizes and crops the images.
         cache: keeps the pixels.
-        version: content hash of the dataset, whose images these all are.
-        threads: that decode.
+        version: content hash of the dataset, which holds exactly these images.
+        threads: number of decoding threads.
 
     Raises:
         InvalidInput: fewer than two images, or two labels, can be decoded.
-        InvalidDocument: a document is no labelled image.
+        InvalidDocument: a document is not a labelled image.
     """
     rows = (SourceImage(str(row), image.label, image.image) for row, image in enumerate(images))
     decoded = decode_images(rows, model, cache, version, threads)

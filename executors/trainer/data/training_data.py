@@ -1,4 +1,4 @@
-"""Training images, decoded once, with all captions of each, and the passes over them."""
+"""Prepares training images with all their captions and draws the batches of each epoch."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which images stand in a batch, each with which of its captions."""
+    """Images of one batch, with one caption of each."""
 
     rows: np.ndarray
-    """(batch,) int64, positions of the images, which are their ids, too: no two rows hold the same image."""
+    """(batch,) int64, positions of the images. They serve as ids too: no two rows hold the same image."""
     choices: np.ndarray
     """(batch,) int64, positions in each image's captions."""
 
     @property
     def image_ids(self) -> np.ndarray:
-        """(batch,) int64: images of one id are the same image."""
+        """(batch,) int64, equal for equal images."""
         return self.rows
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images with their captions; the same image under several captions is one row."""
+    """Images with their captions. An image with several captions is one row."""
 
     pixels: np.ndarray
-    """(images, 3, size, size) uint8, resized and cropped as the model wants it, memory-mapped."""
+    """(images, 3, size, size) uint8, resized and cropped for the model, memory-mapped."""
     captions: Sequence[Sequence[str]]
-    """Of each image, at least one."""
+    """Captions of each image, at least one."""
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def plan(self, rows: np.ndarray, batch_size: int, generator: np.random.Generator | None) -> list[Plan]:
-        """Return one pass, all its randomness drawn: every image once, with one of its captions.
+        """Draw one epoch: every image once, with one of its captions.
 
         Args:
-            rows: (images,) int, the images to take.
-            batch_size: images a batch, at most; a rest of one is left out, since it has no negatives.
-            generator: order and captions; None is the given order and the first captions.
+            rows: (images,) int, the images to use.
+            batch_size: most images in a batch. A last batch of one image has no negatives and is left out.
+            generator: draws order and captions. None keeps the order and takes the first captions.
         """
         choices = np.zeros(len(rows), dtype=np.int64)
         if generator is not None:
@@ -65,7 +65,7 @@ class TrainingData:
         return self.pixels[plan.rows], self._captions(plan)
 
     def caption_ids(self, plan: Plan) -> np.ndarray:
-        """Return (batch,) int64: captions that are the same but for white space around them have one number."""
+        """Return (batch,) int64, equal for captions that differ at most in white space around them."""
         return np.array([self._numbers[caption.strip()] for caption in self._captions(plan)], dtype=np.int64)
 
     def _captions(self, plan: Plan) -> list[str]:
@@ -82,18 +82,18 @@ class TrainingData:
 
 
 def prepare(pairs: Iterable[Pair], model: Clip, cache: ImageCache, version: str, threads: int) -> TrainingData:
-    """Decode every image once, or find what an earlier run decoded.
+    """Decode every image once, or reuse the pixels of an earlier run.
 
     Args:
-        pairs: several with the same image become one row with several captions; not read where the cache has them.
-        model: says how images are resized and cropped.
+        pairs: those with the same image become one row with several captions. Not read if the cache has them.
+        model: resizes and crops the images.
         cache: keeps the pixels.
-        version: content hash of the dataset, whose pairs these all are.
-        threads: that decode.
+        version: content hash of the dataset, which holds exactly these pairs.
+        threads: number of decoding threads.
 
     Raises:
         InvalidInput: fewer than two images can be decoded.
-        InvalidDocument: a document is no pair.
+        InvalidDocument: a document is not a pair.
     """
     images = (SourceImage(pair.image_id, pair.text, pair.image) for pair in pairs)
     decoded = decode_images(images, model, cache, version, threads)

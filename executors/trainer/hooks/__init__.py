@@ -1,0 +1,1 @@
+"""Hooks around the training loop, one for each callback and option; may import neither the loop nor data."""

@@ -1,4 +1,4 @@
-"""A hook that publishes the average of the weights over the steps."""
+"""Publishes an exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = logging.getLogger("finetuner")
 class AverageWeights(Hook):
     """Exponential moving average: after each step, average = decay * average + (1 - decay) * weights.
 
-    It starts with the weights after the first step. Averaged is what is trained; buffers, such as batch norms'
-    statistics, are published as they are after the last step.
+    The average starts with the weights after the first step. It covers the trained parameters. Buffers, such as the
+    statistics of batch norms, keep their values after the last step.
 
     Args:
         decay: in [0, 1).
@@ -30,7 +30,7 @@ class AverageWeights(Hook):
         self._average: dict[str, torch.Tensor] = {}
 
     def after_step(self, progress: Progress) -> None:
-        """Take the step's weights into the average."""
+        """Add the weights of the step to the average."""
         weights = _trained(progress)
         if not self._average:
             self._average = {name: value.clone() for name, value in weights.items()}
@@ -39,7 +39,7 @@ class AverageWeights(Hook):
         self._update(list(self._average.values()), list(weights.values()), progress.step)
 
     def choose_weights(self, progress: Progress) -> None:
-        """Put the average into the network."""
+        """Copy the average into the network."""
         for name, value in _trained(progress).items():
             value.copy_(self._average[name])
         log.info("Average of the weights over %d steps, decay %g", progress.step, self._decay)
@@ -49,7 +49,7 @@ class AverageWeights(Hook):
         return {"average": self._average}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on with an average, wherever it lies."""
+        """Restore an average, from any device."""
         self._average = dict(state["average"])
 
 

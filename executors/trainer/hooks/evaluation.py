@@ -1,4 +1,4 @@
-"""Hooks that score the model: the run's evaluation data, and evaluation callbacks."""
+"""Hooks that score the model: on the run's evaluation data, and for evaluation callbacks."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ log = logging.getLogger("finetuner")
 
 
 class Scores:
-    """The scores and example results of a run, kept in its folder as they come.
+    """The scores and example results of a run, written to its folder as soon as they are known.
 
     Args:
-        folder: gets scores.json, examples.json and evaluations.jsonl, each when there is something for it.
+        folder: of the run; receives scores.json, examples.json and evaluations.jsonl.
     """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self.metrics: dict[str, dict[str, float]] = _before(folder.read("scores"))
+        self.metrics: dict[str, dict[str, float]] = _from_before(folder.read("scores"))
         """{'before': {name: value}, 'after': {...}}"""
-        self.examples: dict[str, dict[str, Any]] = _before(folder.read("examples"))
+        self.examples: dict[str, dict[str, Any]] = _from_before(folder.read("examples"))
         """{'before': {query: [match, ...]}, 'after': {...}}"""
         self._during: tuple[int, dict[str, float]] = (0, {})
 
     def at(self, step: int) -> dict[str, float]:
-        """Return the metrics of a step's evaluations while the run trains, where it is the last that has any."""
+        """Return the metrics of the evaluations at a step, which must be the newest with any; {} otherwise."""
         return dict(self._during[1]) if self._during[0] == step else {}
 
     def add(self, stage: str, metrics: Mapping[str, float]) -> None:
-        """Keep scores from before or after, and log them."""
+        """Write and log the scores of a stage, 'before' or 'after'."""
         log.info("%s fine-tuning:", stage)
         _log_metrics(metrics)
         self.metrics.setdefault(stage, {}).update(metrics)
         self._folder.write("scores", self.metrics)
 
     def add_examples(self, stage: str, examples: Mapping[str, Any], prefix: str) -> None:
-        """Keep what queries found; a query that another callback has, too, gets the prefix of its metrics."""
+        """Write the matches of queries. If another callback has the same query, it gets the prefix of its metrics."""
         if not examples:
             return
         known = self.examples.setdefault(stage, {})
@@ -55,7 +55,7 @@ class Scores:
         self._folder.write("examples", self.examples)
 
     def add_during(self, progress: Progress, metrics: Mapping[str, float]) -> None:
-        """Keep scores from while the run trains, and log them."""
+        """Write and log the metrics of an evaluation while the run trains."""
         self._during = (progress.step, self.at(progress.step) | dict(metrics))
         log.info("after epoch %d, step %d:", progress.epoch, progress.step)
         _log_metrics(metrics)
@@ -63,8 +63,8 @@ class Scores:
             lines.write(json.dumps({"step": progress.step, "epoch": progress.epoch, "metrics": dict(metrics)}) + "\n")
 
 
-def _before(stages: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what a run that goes on after a kill had found out before training."""
+def _from_before(stages: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the results from before training, which a resumed run keeps."""
     return {stage: found for stage, found in (stages or {}).items() if stage == "before"}
 
 
@@ -74,11 +74,11 @@ def _log_metrics(metrics: Mapping[str, float]) -> None:
 
 
 class ScoreEvaluationData(Hook):
-    """Scores the run's own evaluation data, before and after.
+    """Scores the model on the run's own evaluation data, before and after training.
 
     Args:
         pairs: at least one.
-        scores: get the metrics.
+        scores: receives the metrics.
     """
 
     def __init__(self, pairs: Sequence[Pair], scores: Scores) -> None:
@@ -103,12 +103,12 @@ class ScoreEvaluationData(Hook):
 
 
 class EvaluateSearch(Hook):
-    """An EvaluationCallback: scores a search before, after each epoch, and with the weights that are published.
+    """An EvaluationCallback: scores a search before training, after each epoch, and with the published weights.
 
     Args:
         data: queries and index.
-        prefix: of its metrics' names.
-        scores: get metrics and examples.
+        prefix: of the names of its metrics.
+        scores: receives metrics and examples.
     """
 
     def __init__(self, data: SearchData, prefix: str, scores: Scores) -> None:
@@ -117,7 +117,7 @@ class EvaluateSearch(Hook):
         self._scores = scores
 
     def before_training(self, progress: Progress) -> None:
-        """Score the pretrained model and keep examples, once."""
+        """Score the pretrained model and write examples, once."""
         if not progress.step:
             self._score_stage("before", progress)
 
@@ -134,7 +134,7 @@ class EvaluateSearch(Hook):
         progress.values |= self._score(progress)
 
     def after_training(self, progress: Progress) -> None:
-        """Score the tuned model and keep examples."""
+        """Score the tuned model and write examples."""
         self._score_stage("after", progress)
 
     def _score_stage(self, stage: str, progress: Progress) -> None:

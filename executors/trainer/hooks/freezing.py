@@ -1,4 +1,4 @@
-"""A hook that keeps parts of a CLIP as they are."""
+"""Freezes parts of a CLIP."""
 
 from __future__ import annotations
 
@@ -20,38 +20,40 @@ log = logging.getLogger("finetuner")
 
 
 class Freeze(Hook):
-    """Trains only what is not frozen; the scale of the logits belongs to neither tower.
+    """Freezes parameters. The scale of the logits belongs to neither tower.
 
     Args:
-        frozen: 'text', 'vision', or beginnings of parameters' names.
+        frozen: 'text', 'vision', or prefixes of parameter names.
     """
 
     def __init__(self, frozen: Sequence[str]) -> None:
         self._frozen = frozen
 
     def before_training(self, progress: Progress) -> None:
-        """Freeze.
+        """Freeze the parameters.
 
         Raises:
-            InvalidInput: a name that no parameter begins with, or nothing but the scale would be trained.
+            InvalidInput: no parameter has one of the prefixes, or only the scale would be trained.
         """
         network = progress.model.network
         names = [name for name, _ in network.named_parameters()]
         for part in self._frozen:
-            found = [name for name in names if _belongs(name, part)]
+            found = [name for name in names if _is_part(name, part)]
             if not found:
                 raise InvalidInput(_unknown(part, names))
             for name in found:
                 network.get_parameter(name).requires_grad = False
         trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
         if not set(trained) - set(SCALE):
-            raise InvalidInput(f"frozen must leave something to train. Got {list(self._frozen)}, which is all. Cut it.")
+            raise InvalidInput(
+                f"frozen must leave something to train. Got {list(self._frozen)}, which is all. Shorten it."
+            )
         keep_statistics(network)
         log.info("Frozen: %s; %d of %d tensors are trained", ", ".join(self._frozen), len(trained), len(names))
 
 
 def keep_statistics(network: nn.Module) -> None:
-    """Let batch norms whose weights are frozen use and keep their running statistics in training, too."""
+    """Keep the running statistics of batch norms with frozen weights, and use them in training too."""
     for module in network.modules():
         own = list(module.parameters(recurse=False))
         is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
@@ -63,7 +65,7 @@ def _evaluate(module: nn.Module, _: object) -> None:
     module.eval()
 
 
-def _belongs(name: str, part: str) -> bool:
+def _is_part(name: str, part: str) -> bool:
     if part == VISION_PART:
         return name.startswith(VISION)
     if part == TEXT_PART:
@@ -73,9 +75,9 @@ def _belongs(name: str, part: str) -> bool:
 
 def _unknown(part: str, names: Sequence[str]) -> str:
     pieces = [name.split(".") for name in names]
-    beginnings = dict.fromkeys(".".join(piece[:depth]) for piece in pieces for depth in range(1, len(piece) + 1))
-    nearest = difflib.get_close_matches(part, [TEXT_PART, VISION_PART, *beginnings], n=3, cutoff=0)
+    prefixes = dict.fromkeys(".".join(piece[:depth]) for piece in pieces for depth in range(1, len(piece) + 1))
+    nearest = difflib.get_close_matches(part, [TEXT_PART, VISION_PART, *prefixes], n=3, cutoff=0)
     return (
-        f"frozen must hold '{TEXT_PART}', '{VISION_PART}' or beginnings of parameters' names. Got {part!r}, with which "
-        f"none begins. The nearest are {', '.join(nearest)}."
+        f"frozen must hold '{TEXT_PART}', '{VISION_PART}' or prefixes of parameter names. Got {part!r}, which no name "
+        f"has. The nearest are {', '.join(nearest)}."
     )

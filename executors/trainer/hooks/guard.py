@@ -1,4 +1,4 @@
-"""A hook that scores what the pretrained model could do and the training data does not teach."""
+"""Scores abilities of the pretrained model that the training data does not teach."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .hook import Progress
 
 PREFIX = "guard_"
 TOLERANCE = 0.02
-"""By so much, absolute, may the guard's mean R@5 fall before the log warns."""
+"""The guard's mean R@5 may fall by this much, absolute, before the log warns."""
 
 log = logging.getLogger("finetuner")
 
 
 class ScoreGuard(ScoreEvaluationData):
-    """Scores the guard's pairs before and after, and says how much was forgotten.
+    """Scores the guard's pairs before and after training, and logs the difference.
 
     Args:
         pairs: at least one.
-        scores: get the recalls of both directions under `guard_...`.
+        scores: receives the recalls of both directions under `guard_...`.
     """
 
     def after_training(self, progress: Progress) -> None:
-        """Score the tuned model; warn where it has forgotten more than `TOLERANCE`."""
+        """Score the tuned model. Warn if its mean R@5 fell by more than `TOLERANCE`."""
         super().after_training(progress)
         before, after = (mean_recall(self._scores.metrics[stage], PREFIX) for stage in ("before", "after"))
         log.info("Guard: mean R@5 was %.3f and is %.3f, %+.3f", before, after, after - before)

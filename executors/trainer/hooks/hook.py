@@ -1,4 +1,4 @@
-"""What may happen around training: the interface of a run's callbacks, and what they see of it."""
+"""The interface of hooks, and the progress of a run that they see."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from finetuner.models.model_kinds import Model
 
 @dataclass
 class Progress:
-    """How far a run is; the loop writes it, hooks read it, and some write what later hooks read."""
+    """Progress of a run. The loop writes it and hooks read it. Some hooks write values for later hooks."""
 
     model: Model
-    """Being tuned in place."""
+    """Tuned in place."""
     epoch: int = 0
-    """The one under way or just over, from 1; 0 before training."""
+    """Current epoch, or the one that just ended, from 1; 0 before training."""
     step: int = 0
-    """The last one, from 1, over the whole run; 0 before training, unless the run goes on after a kill."""
+    """Last step, from 1, over the whole run; 0 before training, unless the run is resumed."""
     values: dict[str, float] = field(default_factory=dict)
-    """The newest value of everything that can be monitored: loss (of the last step, and after an epoch its mean, as
-    train_loss), val_loss, metrics; and learning_rate, pairs_per_second."""
+    """Newest values: loss, train_loss, val_loss, learning_rate, pairs_per_second, and metrics. `loss` is that of
+    the last step, and after an epoch the epoch's mean, like `train_loss`."""
     stop: str = ""
-    """Why training must end after this epoch; '' lets it go on."""
+    """Reason to end training after this epoch; '' continues."""
 
 
 class Hook:
-    """Does nothing at each moment; hooks override what they need. They are called in the order of their list."""
+    """Empty methods that the loop calls; override the ones you need. Hooks are called in the order of their list."""
 
     def before_training(self, progress: Progress) -> None:
-        """Once, with the weights that the run starts from; again where it goes on after a kill, with `step` set."""
+        """Called once with the initial weights, and again when the run is resumed, with `step` set."""
 
     def after_step(self, progress: Progress) -> None:
-        """After each step; the network is in training mode, and must be again."""
+        """Called after each step. The network is in training mode, and must be so again at the end."""
 
     def after_epoch(self, progress: Progress) -> None:
-        """After each epoch; the network is in eval mode."""
+        """Called after each epoch. The network is in eval mode."""
 
     def choose_weights(self, progress: Progress) -> None:
-        """Once after training: put the weights into the model that shall be published."""
+        """Called once after training: load the weights to publish into the model."""
 
     def after_training(self, progress: Progress) -> None:
-        """Once, with the weights that are published."""
+        """Called once, with the published weights."""
 
     def close(self, *, failed: bool) -> None:
-        """Once, last of all and before the run's outcome is told, whatever happened; must not raise."""
+        """Called once at the very end, also after an error, before the run's outcome is written. Must not raise."""
 
     def state(self) -> dict[str, Any]:
-        """Return what the hook must know to go on after a kill: numbers, strings, lists, dicts and tensors."""
+        """Return the state to resume from: numbers, strings, lists, dicts and tensors."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
 
 
 @contextmanager
 def closing(hooks: Sequence[Hook]) -> Iterator[Sequence[Hook]]:
-    """Yield hooks; close them at the end of the `with` block, failed where an error left it."""
+    """Yield the hooks. Close them at the end of the `with` block, as failed if an error left it."""
     failed = True
     try:
         yield hooks

@@ -1,4 +1,4 @@
-"""Hooks that train low-rank adapters in place of the weights (LoRA, arXiv:2106.09685), and merge them at the end."""
+"""Trains low-rank adapters instead of the weights (LoRA, arXiv:2106.09685), and merges them at the end."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from peft import LoraModel
 
 STILL_TRAINED = ("logit_scale", "logit_bias", "head.", "pooling.")
-"""Beginnings of the names of what has no pretrained meaning or one number only: trained as without adapters."""
+"""Prefixes of parameters that are trained without adapters: they are not pretrained, or are a single number."""
 ROOT, ADAPTER = "network", "default"
 
 log = logging.getLogger("finetuner")
 
 
 class TrainAdapters(Hook):
-    """Freezes the weights and trains adapters of them: B @ A * alpha / rank is added to each adapted weight.
+    """Freezes the weights and trains adapters: B @ A * alpha / rank is added to each adapted weight.
 
-    Adapted are the linear layers, the input projections of fused attention, embeddings, and convolutions over all
-    channels. The output projection of fused attention is not: peft 0.21 counts its adapter twice forward and once
+    Adapters go into linear layers, the input projections of fused attention, embeddings, and convolutions over all
+    channels. The output projection of fused attention gets none: peft 0.21 counts its adapter twice forward and once
     backward.
 
     Args:
@@ -47,10 +47,10 @@ class TrainAdapters(Hook):
         self._checked = False
 
     def before_training(self, progress: Progress) -> None:
-        """Put adapters into the network, which stays what it is otherwise; they change nothing yet.
+        """Insert adapters into the network. They do not change its output yet.
 
         Raises:
-            InvalidInput: the network has nothing to adapt.
+            InvalidInput: the network has no layer to adapt.
         """
         from peft import LoraConfig, LoraModel  # takes seconds
 
@@ -72,7 +72,7 @@ class TrainAdapters(Hook):
             target_modules=[f"{ROOT}.{name}" for name in layers],
             target_parameters=[f"{ROOT}.{name}" for name in attention],
         )
-        root = nn.ModuleDict({ROOT: network})  # peft matches ends of names: a root makes them whole names
+        root = nn.ModuleDict({ROOT: network})  # peft matches suffixes of names: a root turns them into whole names
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             self._tuner = LoraModel(root, config, ADAPTER)
@@ -84,10 +84,10 @@ class TrainAdapters(Hook):
         log.info("LoRA: rank %d trains %.2f%% of %d parameters", self._rank, 100 * trained / total, total)
 
     def after_step(self, progress: Progress) -> None:
-        """Warn after the first step of adapters that do nothing: a network may read weights without calling layers."""
+        """Warn after the first step about idle adapters: a network may read weights without calling their layers."""
         if self._checked:
             return
-        # B starts at zero, and stays there where no gradient comes; all of it after a step that fp16 left out.
+        # B starts at zero and stays there without a gradient. After a step that fp16 skipped, every B is zero.
         moved = {
             name: bool(value.any()) for name, value in progress.model.network.named_parameters() if "lora_B" in name
         }
@@ -97,39 +97,39 @@ class TrainAdapters(Hook):
             log.warning("LoRA: %d adapters have no effect here: %s", len(idle), ", ".join(idle[:3]))
 
     def merged(self, model: Model) -> Model:
-        """Return a copy of the model with plain weights; training goes on undisturbed."""
+        """Return a copy of the model with plain weights. Training continues unchanged."""
         plain = copy.copy(model)
         plain.network = _merge(copy.deepcopy(self._tuner))
         return plain
 
     def merge(self) -> None:
-        """Replace the adapters by plain weights, under the same names as before."""
+        """Merge the adapters into plain weights, under their original names."""
         _merge(self._tuner)
 
 
 class MergeAdapters(Hook):
-    """Merges adapters after training; in a list of hooks before those that see plain weights again.
+    """Merges adapters after training. In the list of hooks it precedes those that need plain weights.
 
     Args:
-        adapters: comes last in the list, after hooks that keep the pretrained weights.
+        adapters: last in the list, after hooks that keep the pretrained weights.
     """
 
     def __init__(self, adapters: TrainAdapters) -> None:
         self._adapters = adapters
 
     def choose_weights(self, progress: Progress) -> None:
-        """Merge."""
+        """Merge the adapters."""
         self._adapters.merge()
         log.info("LoRA: adapters merged")
 
 
 def adapted(network: nn.Module) -> tuple[list[str], list[str]]:
-    """Return the names of the layers that get adapters, and of attention's fused input projections.
+    """Return the names of the layers to adapt, and of the fused input projections of attention to adapt.
 
-    Frozen ones get none, nor does what is `STILL_TRAINED` anyway.
+    Frozen layers and `STILL_TRAINED` ones are not adapted.
     """
     layers, attention = [], []
-    bypassed: tuple[str, ...] = STILL_TRAINED  # also of layers that are never called, whose weights alone are read
+    bypassed: tuple[str, ...] = STILL_TRAINED  # and layers whose weights are read without a call
     for name, module in network.named_modules():
         if isinstance(module, nn.MultiheadAttention):
             bypassed += (f"{name}.",)
@@ -143,7 +143,7 @@ def adapted(network: nn.Module) -> tuple[list[str], list[str]]:
 
 
 def _is_adaptable(module: nn.Module) -> bool:
-    if type(module) is nn.Conv2d:  # a subclass may pad or scale in its own way
+    if type(module) is nn.Conv2d:  # a subclass may pad or scale differently
         mixes_channels = module.groups == 1
         cuts_patches = module.stride == module.kernel_size != (1, 1)
         return mixes_channels and not cuts_patches and module.weight.requires_grad
@@ -151,6 +151,6 @@ def _is_adaptable(module: nn.Module) -> bool:
 
 
 def _merge(tuner: LoraModel | None) -> nn.Module:
-    assert tuner is not None, "adapters are there before they are merged"
+    assert tuner is not None, "adapters must exist before they are merged"
     network: nn.Module = tuner.merge_and_unload()[ROOT]  # type: ignore[index]
     return network

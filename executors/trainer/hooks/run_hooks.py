@@ -1,4 +1,4 @@
-"""From a run's configuration to its hooks, in the order in which they must be called."""
+"""Builds the hooks of a run from its configuration, in the order of their calls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .trackers import make_tracker
 from .weights import KeepBestModel, KeepCheckpoints, StopEarly
 from .wise_ft import MixWeights, SweepMixes
 
-# Later ones read what earlier ones report.
+# Later hooks read the values of earlier ones.
 ORDER = (
     EvaluationCallback, MLflowLogger, TensorBoardLogger, WandBLogger,
     BestModelCheckpoint, EarlyStopping, TrainingCheckpoint,
@@ -56,14 +56,14 @@ def make_hooks(
     Args:
         config: with `callbacks` and `options`.
         towers: of the model.
-        datasets: hold the callbacks' data.
+        datasets: with the callbacks' data.
         versions: of the run's data by use, see `run_callbacks.callback_datasets`.
-        eval_pairs: of `eval_data`, none where the run has none.
-        scores: get metrics and examples.
+        eval_pairs: of `eval_data`; empty without it.
+        scores: receives metrics and examples.
         folder: of the run.
 
     Raises:
-        InvalidDocument, InvalidInput: data that a callback cannot read; a logger that cannot work here.
+        InvalidDocument, InvalidInput: a callback cannot read its data, or a logger cannot work on this machine.
     """
     callbacks = read_callbacks(config.callbacks)
     check_loggers(callbacks)
@@ -88,8 +88,8 @@ def make_hooks(
             made.append((callback, _weight_hook(callback, folder, adapters)))
     made.sort(key=lambda entry: ORDER.index(type(entry[0])))
     guard = _documents(datasets, versions, "guard")
-    # Scores first, as trackers log them. Then who chooses weights: an epoch or the average, merged, mixed. Last who
-    # changes what is trained, as the mix keeps the weights from before.
+    # Scores come first, since trackers log them. Then hooks that choose weights: an epoch or the average, merged,
+    # mixed. Last those that change the trained parameters, since the mix keeps the weights from before.
     return [
         *([ScoreEvaluationData(eval_pairs, scores)] if eval_pairs else []),
         *([ScoreGuard(read_pairs(guard), scores)] if guard is not None else []),

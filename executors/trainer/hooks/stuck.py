@@ -1,4 +1,4 @@
-"""A hook that notices a contrastive loss which stays where guessing has it."""
+"""Warns if a contrastive loss stays at the level of guessing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .hook import Hook, Progress
 
 FIRST_EPOCHS = 3
 SHARE = 0.98
-"""Of ln(batch size), above which a loss counts as stuck; pairs masked as false negatives lower it slightly."""
+"""Share of ln(batch size) above which a loss is stuck. Pairs masked as false negatives lower the loss slightly."""
 
 log = logging.getLogger("finetuner")
 
 
 class WarnIfStuck(Hook):
-    """Warns once if the mean loss of one of the first epochs is that of guessing, ln(batch size).
+    """Warns once if the mean loss of one of the first epochs is at the level of guessing, ln(batch size).
 
     Args:
         batch_size: pairs that compete with each other, at least 2.
@@ -29,7 +29,7 @@ class WarnIfStuck(Hook):
         self._warned = False
 
     def after_epoch(self, progress: Progress) -> None:
-        """Compare the epoch's loss."""
+        """Compare the epoch's loss with guessing."""
         loss = progress.values["train_loss"]
         if self._warned or progress.epoch > FIRST_EPOCHS or loss <= SHARE * self._chance:
             return
@@ -45,9 +45,9 @@ class WarnIfStuck(Hook):
         )
 
     def state(self) -> dict[str, Any]:
-        """Return whether it has warned."""
+        """Return whether the warning was logged."""
         return {"warned": self._warned}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Warn no second time."""
+        """Restore it: the warning comes once a run."""
         self._warned = state["warned"]

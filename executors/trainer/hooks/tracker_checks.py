@@ -1,4 +1,4 @@
-"""Whether this machine can carry out a run's loggers: known before the run exists, without importing a tracker."""
+"""Checks that a run's loggers can work on this machine, before the run exists and without importing a tracker."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PACKAGES: dict[type[Logger], str] = {WandBLogger: "wandb", MLflowLogger: "mlflow
 
 
 def check_loggers(callbacks: Sequence[Callback]) -> None:
-    """Refuse loggers that cannot work on this machine.
+    """Check that loggers can work on this machine.
 
     Raises:
-        InvalidInput: a package is not installed, or W&B shall be online and this machine is not.
+        InvalidInput: a package is not installed, or W&B must be online and this machine has no WANDB_API_KEY.
     """
     for callback in callbacks:
         if isinstance(callback, Logger) and find_spec(PACKAGES[type(callback)]) is None:
@@ -30,10 +30,10 @@ def check_loggers(callbacks: Sequence[Callback]) -> None:
 
 
 def wandb_mode(args: Mapping[str, Any]) -> str:
-    """Return 'online', 'offline' or 'disabled': what is asked for, online only where the environment wants it.
+    """Return the mode of W&B: 'online', 'offline' or 'disabled'. Without args the environment decides.
 
     Raises:
-        InvalidInput: online, without WANDB_API_KEY or against WANDB_MODE.
+        InvalidInput: online was requested without WANDB_API_KEY, or against WANDB_MODE.
     """
     usual = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     mode: str = args.get("mode", usual)

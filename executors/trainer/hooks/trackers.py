@@ -1,4 +1,4 @@
-"""Hooks that write what a run reports to an experiment tracker, through Accelerate's trackers."""
+"""Hooks that log a run to experiment trackers, through Accelerate's trackers."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ log = logging.getLogger("finetuner")
 
 
 def make_tracker(callback: Logger, config: RunConfig, scores: Scores, folder: RunFolder) -> Hook:
-    """Return the hook of a logger that `check_loggers` lets pass."""
+    """Return the hook of a logger that passed `check_loggers`."""
     return _KINDS[type(callback)](callback, config, scores, folder)
 
 
 class Track(Hook, ABC):
-    """One of the loggers; must come after the hooks that evaluate.
+    """A logger. It must come after the hooks that evaluate.
 
-    What the tracker cannot take once it has started is a warning, and the run goes on without it.
+    An error of a tracker that has started becomes a warning, and the run continues without the tracker.
 
     Args:
         options: of the callback.
-        config: of the run; goes to the tracker.
-        scores: the metrics of all evaluations so far.
-        folder: of the run; files of the tracker lie below it.
+        config: of the run; logged to the tracker.
+        scores: metrics of all evaluations so far.
+        folder: of the run; contains the tracker's files.
     """
 
     def __init__(self, options: Logger, config: RunConfig, scores: Scores, folder: RunFolder) -> None:
@@ -60,22 +60,22 @@ class Track(Hook, ABC):
 
     @abstractmethod
     def _start(self, run_id: str | None) -> tuple[GeneralTracker, str]:
-        """Return the tracker, started, and its id of the run; offline unless the trainer's environment says where to.
+        """Start the tracker; return it with its id of the run. It is offline unless the environment has an address.
 
         Args:
-            run_id: to go on with after a kill, None for a new one.
+            run_id: to resume after a kill, None for a new one.
         """
 
     def _finish(self, tracker: GeneralTracker, *, failed: bool) -> None:
         tracker.finish()
 
     def before_training(self, progress: Progress) -> None:
-        """Start, and log the metrics of the model as it is.
+        """Start the tracker and log the metrics of the pretrained model.
 
         Raises:
             FinetunerError: the tracker does not start.
         """
-        PartialState(cpu=progress.model.device.type == "cpu")  # a tracker that makes it would take the GPU
+        PartialState(cpu=progress.model.device.type == "cpu")  # if a tracker created it, it would occupy the GPU
         known = self._folder.read(TRACKER_RUNS) or {}
         try:
             self._tracker, run_id = self._start(known.get(self._name) if progress.step else None)
@@ -85,32 +85,32 @@ class Track(Hook, ABC):
                 f"leave the callback out."
             ) from error
         self._folder.write(TRACKER_RUNS, known | {self._name: run_id})
-        with self._spared():
+        with self._errors_as_warning():
             self._tracker.store_init_configuration(_scalars(self._config.to_dict()))
         if self._log_zero_shot and not progress.step:
             self._log(self._scores.metrics.get("before", {}), 0)
 
     def after_step(self, progress: Progress) -> None:
-        """Log the step, and what was evaluated at it."""
+        """Log the step and its evaluations."""
         if self._each_step:
             values = {name: progress.values[name] for name in STEP_VALUES if name in progress.values}
             self._log(values | self._scores.at(progress.step), progress.step)
 
     def after_epoch(self, progress: Progress) -> None:
-        """Log the epoch's values; those of its last step are logged already where each step is."""
+        """Log the epoch's values. If each step is logged, those of its last step are not repeated."""
         known = STEP_VALUES if self._each_step else ()
         values = {name: value for name, value in progress.values.items() if name not in known}
         self._log(values, self._position(progress))
 
     def after_training(self, progress: Progress) -> None:
-        """Log the metrics of the published weights, one behind the last."""
+        """Log the metrics of the published weights, one position after the last."""
         self._log(self._scores.metrics.get("after", {}), self._position(progress) + 1)
 
     def close(self, *, failed: bool) -> None:
         """End the tracker's run."""
         tracker, self._tracker = self._tracker, None
         if tracker is not None:
-            with self._spared():
+            with self._errors_as_warning():
                 self._finish(tracker, failed=failed)
 
     def _position(self, progress: Progress) -> int:
@@ -119,17 +119,17 @@ class Track(Hook, ABC):
     def _log(self, values: Mapping[str, float], position: int) -> None:
         if values and self._tracker is not None and not self._broken:
             named = {re.sub(r"[^\w:-]", "_", name): value for name, value in values.items()}  # as MLflow allows
-            with self._spared():
+            with self._errors_as_warning():
                 self._tracker.log(named, step=position)
 
     @contextmanager
-    def _spared(self) -> Iterator[None]:
-        """Turn an error into one warning: a full disk or a server that is gone is no reason to lose a training."""
+    def _errors_as_warning(self) -> Iterator[None]:
+        """Turn errors into one warning: a full disk or an unreachable server must not end a training."""
         try:
             yield
         except Exception as error:
             if not self._broken:
-                log.warning("%s failed, and logs nothing more: %s", self._name, _described(error))
+                log.warning("%s failed and logs nothing more: %s", self._name, _described(error))
             self._broken = True
 
 
@@ -142,7 +142,7 @@ class TrackInWandB(Track):
         import wandb
 
         args = {"name": self._config.run_name, **self._args, "mode": wandb_mode(self._args)}
-        if run_id is not None and args["mode"] == "online":  # files go on in another folder, as another run
+        if run_id is not None and args["mode"] == "online":  # offline, another folder and another run continue it
             args |= {"id": run_id, "resume": "allow"}
         settings = wandb.Settings(
             console="off",
@@ -168,7 +168,7 @@ class TrackInWandB(Track):
     def _finish(self, tracker: GeneralTracker, *, failed: bool) -> None:
         import wandb
 
-        # W&B tries for hours where its server is gone; the run has ended, and must be able to say so.
+        # W&B retries for hours if its server is unreachable. The run has ended and must report its outcome.
         waits = threading.Thread(target=tracker.tracker.finish, args=(int(failed),), daemon=True)
         waits.start()
         waits.join(FINISH_SECONDS)
@@ -178,7 +178,7 @@ class TrackInWandB(Track):
 
 
 class TrackInMLflow(Track):
-    """MLflow, at the trainer's MLFLOW_TRACKING_URI or in files."""
+    """MLflow, at the trainer's MLFLOW_TRACKING_URI, or in files without it."""
 
     def _start(self, run_id: str | None) -> tuple[GeneralTracker, str]:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -205,7 +205,7 @@ class TrackInMLflow(Track):
 
 
 class TrackInTensorBoard(Track):
-    """TensorBoard's event files."""
+    """TensorBoard, in event files."""
 
     def _start(self, run_id: str | None) -> tuple[GeneralTracker, str]:
         tracker = TensorBoardTracker("tensorboard", self._folder.path)
@@ -223,7 +223,7 @@ _KINDS: dict[type[Logger], type[Track]] = {
 
 
 def _scalars(values: Mapping[str, Any]) -> dict[str, str | int | float]:
-    """Return what a tracker can show of a configuration; 'optimizer_options.eps' for what lies in a mapping."""
+    """Return the scalars of a configuration, flat: a nested value is named like 'optimizer_options.eps'."""
     flat: dict[str, str | int | float] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -234,6 +234,6 @@ def _scalars(values: Mapping[str, Any]) -> dict[str, str | int | float]:
 
 
 def _described(error: Exception) -> str:
-    """Return an error in one line, without the credentials that a server's address may hold."""
+    """Return an error in one line, without credentials in the address of a server."""
     line = " ".join(str(error).split())[:500]
     return f"{type(error).__name__}: {re.sub('://[^/@ ]*@', '://***@', line)}"

@@ -1,4 +1,4 @@
-"""WiSE-FT (Wortsman et al., arXiv:2109.01903): hooks that mix tuned weights with those that the run started from."""
+"""Mixes tuned weights with the initial ones: WiSE-FT (Wortsman et al., arXiv:2109.01903)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def interpolated(pretrained: Weights, tuned: Weights, alpha: float) -> Weights:
     """Return (1 - alpha) * pretrained + alpha * tuned, entry by entry.
 
     Args:
-        pretrained: floating point, any shape; what is not (counters, positions) is taken from `tuned`.
+        pretrained: floating point, any shape. Other entries (counters, positions) come from `tuned`.
         tuned: the same names and shapes.
-        alpha: in [0, 1]; 0 and 1 give exactly the one or the other.
+        alpha: in [0, 1]; 0 gives exactly `pretrained`, 1 exactly `tuned`.
     """
     if alpha == 0:
         return {name: value if value.is_floating_point() else tuned[name] for name, value in pretrained.items()}
@@ -53,11 +53,11 @@ class MixWeights(Hook):
         self._pretrained: Weights = {}
 
     def before_training(self, progress: Progress) -> None:
-        """Keep the weights that the run starts from."""
+        """Copy the initial weights."""
         self._pretrained = copied_weights(progress.model.network)
 
     def choose_weights(self, progress: Progress) -> None:
-        """Mix."""
+        """Load the mix into the network."""
         self._mix(progress, copied_weights(progress.model.network), self._alpha)
         log.info("WiSE-FT: %g of the weights are tuned, %g pretrained", self._alpha, 1 - self._alpha)
 
@@ -67,7 +67,7 @@ class MixWeights(Hook):
 
 @dataclass(frozen=True)
 class Point:
-    """One mix and how good it is."""
+    """One mix and its recall."""
 
     alpha: float
     """Share of the tuned weights, in [0, 1]."""
@@ -76,15 +76,15 @@ class Point:
 
 
 def best_point(curve: Sequence[Point]) -> Point:
-    """Return the point of the highest recall; of several the one that is nearest to the pretrained model."""
+    """Return the point with the highest recall; among equals, the one nearest to the pretrained model."""
     return max(curve, key=lambda point: (point.recall, -point.alpha))
 
 
 class SweepMixes(MixWeights):
-    """Scores many mixes and publishes the best; the curve and the tuned weights are kept, see `kept_files`.
+    """Scores many mixes and publishes the best. Keeps the curve and the tuned weights, see `kept_files`.
 
     Args:
-        alphas: in [0, 1], at least one; 0 and 1 are scored anyway.
+        alphas: in [0, 1], at least one; 0 and 1 are always scored.
         pairs: of the evaluation data, at least one.
         folder: of the run.
     """
@@ -96,7 +96,7 @@ class SweepMixes(MixWeights):
         self._folder = folder
 
     def choose_weights(self, progress: Progress) -> None:
-        """Keep the tuned model, score every mix of it, and take the best."""
+        """Write the tuned model, score every mix, and load the best."""
         assert isinstance(progress.model, Clip)
         write_checkpoint(progress.model, self._folder.checkpoints / TUNED_FOLDER)
         tuned = copied_weights(progress.model.network)
@@ -113,9 +113,9 @@ class SweepMixes(MixWeights):
 
 
 def kept_files(folder: RunFolder) -> dict[str, Path]:
-    """Return what a sweep left for the artifact, by path inside it: its curve and the tuned model; none without one.
+    """Return the files of a sweep for the artifact, by path inside it: curve and tuned model. {} without a sweep.
 
-    The other end of the curve is the artifact's parent, so that every mix can be made again.
+    The other end of the curve is the artifact's parent. From both, every mix can be recomputed.
     """
     kept = {CURVE_FILE: folder.path / CURVE_FILE, f"ends/{TUNED_FOLDER}": folder.checkpoints / TUNED_FOLDER}
     return kept if kept[CURVE_FILE].exists() else {}

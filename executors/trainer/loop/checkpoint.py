@@ -1,4 +1,4 @@
-"""What a run needs to go on where it was killed: one file, replaced as a whole, read without unpickling objects."""
+"""Writes and reads the checkpoint of a run: one file, replaced atomically, read without unpickling objects."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = logging.getLogger("finetuner")
 
 
 class Checkpoint:
-    """The file of one run.
+    """The checkpoint file of one run.
 
     Args:
-        file: may not be there yet; its folder is.
-        seconds: between two checkpoints, at least.
+        file: may not exist yet; its folder must.
+        seconds: least time between two checkpoints.
     """
 
     def __init__(self, file: Path, seconds: float) -> None:
@@ -35,11 +35,11 @@ class Checkpoint:
 
     @property
     def is_due(self) -> bool:
-        """Whether the last one is old enough."""
+        """Whether enough time has passed since the last checkpoint."""
         return time.monotonic() - self._written >= self._seconds
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint; where that fails, on a full disk for example, the last good one stays.
+        """Replace the checkpoint. If that fails, for example on a full disk, the last good one stays.
 
         Args:
             state: tensors, numbers, strings, and lists and dicts of them.
@@ -52,13 +52,13 @@ class Checkpoint:
                 os.fsync(file.fileno())
             os.replace(temporary, self._file)
             sync_folder(self._file.parent)
-        except (OSError, RuntimeError) as error:  # torch wraps what the file raised
+        except (OSError, RuntimeError) as error:  # torch wraps errors of the file
             temporary.unlink(missing_ok=True)
             log.warning("No checkpoint at step %s, the last good one stays: %s", state.get("step"), error)
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """Return the state, None where none was written.
+        """Return the state, None if none was written.
 
         Raises:
             FinetunerError: the file is damaged.
@@ -69,17 +69,17 @@ class Checkpoint:
             return None
         except Exception as error:
             raise FinetunerError(
-                f"checkpoint must be whole. Got {self._file.name}, which cannot be read: {error}. Start a new run."
+                f"checkpoint must be complete. Got {self._file.name}, which cannot be read: {error}. Start a new run."
             ) from error
         return state
 
     def delete(self) -> None:
-        """Remove the file, once nothing is left to go on with."""
+        """Remove the file, after the end of the run."""
         self._file.unlink(missing_ok=True)
 
 
 def random_state() -> dict[str, Any]:
-    """Return the state of every generator of random numbers that belongs to the process."""
+    """Return the state of every global random generator of the process."""
     _, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
@@ -90,7 +90,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Put the generators back; those of GPUs only where there are as many."""
+    """Restore the generators. Those of GPUs are restored only if their number is the same."""
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == (torch.cuda.device_count() if torch.cuda.is_available() else 0):
         torch.cuda.set_rng_state_all(state["cuda"])

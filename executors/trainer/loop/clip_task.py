@@ -1,4 +1,4 @@
-"""A CLIP and its pairs of images and captions, as a task."""
+"""The task of a CLIP: pairs of images and captions, and a contrastive loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip, text_features
 
 from ..data.training_data import Plan, TrainingData
-from .contrastive import CLIPLoss, PairLoss, SigLIPLoss
+from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
@@ -23,11 +23,11 @@ _LOSSES: dict[str, Callable[..., PairLoss]] = {"CLIPLoss": CLIPLoss, "SigLIPLoss
 
 
 class PairNetwork(nn.Module):
-    """A CLIP as one call, so that everything around a network sees all of its work; and its loss's own weights.
+    """A CLIP as one call, as wrappers of a network need it, together with the weights of its loss.
 
     Args:
         clip: open_clip's network.
-        loss: of the embeddings.
+        loss: of the embeddings; its weights are trained too.
     """
 
     def __init__(self, clip: nn.Module, loss: PairLoss) -> None:
@@ -47,9 +47,9 @@ class ClipTask(Task):
 
     Args:
         model: tuned in place.
-        data: at least two images.
+        data: with at least two images.
         config: loss, val_split, optimizer, seed.
-        batch_size: pairs a step, at most; as many as there are, where there are fewer.
+        batch_size: most pairs in a step.
 
     Raises:
         InvalidInput: val_split leaves fewer than two images on a side.
@@ -66,19 +66,19 @@ class ClipTask(Task):
         self._config = config
         self._rows, self._held_out = _split(len(data), config)
         self.batch_size = min(batch_size, len(self._rows))
-        self.steps_per_epoch = len(range(0, len(self._rows) - 1, self.batch_size))  # a rest of one has no negatives
+        self.steps_per_epoch = len(range(0, len(self._rows) - 1, self.batch_size))  # one alone has no negatives
 
     def summary(self) -> str:
         """Return the number of images, and the loss."""
         return f"{len(self._rows)} images, {self._config.loss}"
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
-        """Return the optimizer of both towers, and that of the loss's weights where it has some."""
+        """Return the optimizer of both towers, and one of the loss's weights if it has any."""
         own = [make_optimizer(self._loss, self._config, learning_rate)] if any(self._loss.parameters()) else []
         return [make_optimizer(self.model.network, self._config, learning_rate), *own]
 
     def plan(self, generator: np.random.Generator) -> Sequence[Plan]:
-        """Draw the order of the images, and a caption of each."""
+        """Draw the order of the images and a caption of each."""
         return self._data.plan(self._rows, self.batch_size, generator)
 
     def held_out(self) -> Sequence[Plan]:
@@ -86,7 +86,7 @@ class ClipTask(Task):
         return self._data.plan(self._held_out, self.batch_size, None)
 
     def fetch(self, planned: Plan, process: int = 0, processes: int = 1) -> Batch:
-        """Return images and tokens, and numbers that are equal for equal images and captions."""
+        """Return images and tokens, and as keys ids that are equal for equal images and equal captions."""
         own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
         pixels, captions = self._data.fetch(own)
         ids = (torch.from_numpy(own.image_ids), torch.from_numpy(self._data.caption_ids(own)))
@@ -94,16 +94,18 @@ class ClipTask(Task):
         return Batch(torch.from_numpy(pixels), (tokens,), ids, f"the captions {captions[:3]}")
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
-        """Return the loss; equal images and captions are no negatives of one another."""
-        loss: torch.Tensor = self._loss(*outputs, self.model.network.logit_scale.exp(), *keys, gather=not validation)
+        """Return the loss. Equal images, or equal captions, are no negatives of one another."""
+        (image, text), (image_ids, text_ids) = outputs, keys
+        pairs = PairBatch(image, text, image_ids, text_ids, gather=not validation)
+        loss: torch.Tensor = self._loss(pairs, self.model.network.logit_scale.exp())
         return loss
 
     def loss_parameters(self) -> Sequence[nn.Parameter]:
-        """Return the logits' scale, and the loss's weights."""
+        """Return the logit scale and the loss's weights."""
         return [self.model.network.logit_scale, *self._loss.parameters()]
 
     def after_step(self) -> None:
-        """Keep the scale of the logits in [1, 100]."""
+        """Clamp the scale of the logits to [1, 100]."""
         with torch.no_grad():
             self.model.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 

@@ -1,4 +1,4 @@
-"""GradCache: the gradient of a loss over a large batch, in the memory of a small one."""
+"""Computes the gradient of a loss over a large batch in the memory of a small one: GradCache."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def cached_backward(
     backward: Callable[[torch.Tensor], Any] = torch.Tensor.backward,
     no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> torch.Tensor:
-    """Add the gradient of a whole batch's loss to the parameters', a chunk of it in memory at a time.
+    """Add the gradient of a whole batch's loss to the parameters', with one chunk in memory at a time.
 
-    Gao et al., arXiv:2101.06983: embed all chunks without a graph, take the loss's gradient at the embeddings, then
-    embed each chunk again, with dropout as before, and lead its share of that gradient through. Exact for networks
-    whose output for a pair depends on that pair alone: batch norms in training take each chunk's own statistics, twice.
+    Gao et al., arXiv:2101.06983: embed all chunks without a graph and compute the loss's gradient at the embeddings.
+    Then embed each chunk again, with the same dropout, and backpropagate its part of that gradient. The result is exact
+    if the output for a pair depends on that pair alone. Batch norms in training use each chunk's own statistics, twice.
 
     Args:
-        encode: chunk -> embeddings, (rows, dim) each, of images and texts for example; called twice for each chunk,
-            so it must draw no random numbers but torch's. Autocast may be on inside of it or around this call.
-        chunks: the batch, in any parts; at least one.
+        encode: chunk -> embeddings, (rows, dim) each, for example of images and texts. Called twice for each chunk,
+            so it must not use random generators other than torch's. Autocast may be on inside it or around this call.
+        chunks: of the batch, of any sizes; at least one.
         loss_of: the same embeddings of the whole batch, (batch, dim) each -> () loss. It may gather over processes,
-            each of which calls this function with the same number of chunks.
-        loss_parameters: what `loss_of` trains beside the embeddings, such as logit_scale.
-        backward: in place of `loss.backward()`, for example `accelerator.backward`.
-        no_sync: DistributedDataParallel's, where `encode` calls such a module: gradients are averaged with the last
-            chunk, once.
+            which must all call this function with the same number of chunks.
+        loss_parameters: parameters of `loss_of`, such as logit_scale.
+        backward: replaces `loss.backward()`, for example with `accelerator.backward`.
+        no_sync: of DistributedDataParallel, if `encode` calls such a module. Gradients are averaged once, with the last
+            chunk.
 
     Returns:
         () the loss of the batch, without a graph.
@@ -62,7 +62,7 @@ def cached_backward(
         with nullcontext() if last else no_sync():
             _set_random_state(state)
             product = sum(map(_dot, encode(chunk), gradients), start=torch.zeros((), device=loss.device))
-            if last:  # with the last chunk, so that every parameter of a synchronised module has its gradient then
+            if last:  # a synchronised module averages with the last chunk, and needs every gradient by then
                 for parameter, gradient in zip(trained, at_trained, strict=True):
                     product = product + _dot(parameter, gradient)
             backward(product)
@@ -70,13 +70,13 @@ def cached_backward(
 
 
 def _dot(values: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Return what has `gradient` at `values`, in float32 or more, so that a loss scaler cannot overflow it."""
+    """Return () whose gradient at `values` is `gradient`, in float32 or more: a loss scaler cannot overflow it."""
     dtype = torch.promote_types(values.dtype, torch.float32)
     return (values.to(dtype) * gradient.to(dtype)).sum()
 
 
 def _random_state() -> tuple[torch.Tensor, ...]:
-    """Return the state of the CPU's generator, and of the current GPU's where one is in use."""
+    """Return the state of the CPU's generator, and of the current GPU's if one is in use."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.get_rng_state(), torch.cuda.get_rng_state()
     return (torch.get_rng_state(),)

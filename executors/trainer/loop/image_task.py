@@ -1,4 +1,4 @@
-"""A model of images and labelled images, as a task."""
+"""The task of an image model: labelled images and a metric loss."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .task import Batch, Outputs, Task, share, split_generator
 
 
 class ImageNetwork(nn.Module):
-    """The network, and the loss where that has weights of its own.
+    """An image model together with the weights of its loss.
 
     Args:
         network: images -> embeddings.
-        loss: of embeddings and labels.
+        loss: of embeddings and labels; its weights are trained too.
     """
 
     def __init__(self, network: nn.Module, loss: MetricLoss) -> None:
@@ -44,13 +44,13 @@ class ImageTask(Task):
 
     Args:
         model: tuned in place.
-        data: at least two images of two labels.
+        data: with at least two images of two labels.
         config: loss, miner, sampler, val_split, optimizer, seed.
-        batch_size: images a step, at most.
+        batch_size: most images in a step.
 
     Raises:
-        InvalidInput: the data has no two images of a label where the loss compares images, or val_split leaves
-            fewer than two labels on a side.
+        InvalidInput: the loss compares images and the data has no two images of a label, or val_split leaves fewer
+            than two labels on a side.
     """
 
     model: ImageModel
@@ -83,7 +83,7 @@ class ImageTask(Task):
         return f"{len(self._labels)} images of {len(np.unique(self._labels))} labels, {self._metric.loss}"
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
-        """Return the network's optimizer, and that of the loss's weights where it has some."""
+        """Return the network's optimizer, and one of the loss's weights if it has any."""
         made = [make_optimizer(self.model.network, self._config, learning_rate)]
         if self._loss.has_weights:
             options = dict(self._metric.loss_optimizer_options)
@@ -96,22 +96,22 @@ class ImageTask(Task):
         return made
 
     def plan(self, generator: np.random.Generator) -> Sequence[np.ndarray]:
-        """Draw which images stand in which batch."""
+        """Draw the images of each batch."""
         together = self._metric.num_items_per_class if self._metric.samples_classes else None
         return self._data.plan(self._rows, self.batch_size, together, generator)
 
     def held_out(self) -> Sequence[np.ndarray]:
-        """Return the held-out images, those of a label side by side."""
+        """Return the held-out images, sorted by label."""
         return self._held_out
 
     def fetch(self, planned: np.ndarray, process: int = 0, processes: int = 1) -> Batch:
-        """Return images and labels."""
+        """Return images, and labels as keys."""
         pixels, labels = self._data.fetch(share(planned, process, processes))
         described = f"the labels {[self._data.names[label] for label in labels[:3]]}"
         return Batch(torch.from_numpy(pixels), (), (torch.from_numpy(labels),), described)
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
-        """Return the loss, every process that of the whole batch; validation takes all pairs or triplets."""
+        """Return the loss of the whole batch, in every process. Validation uses all pairs or triplets."""
         if not validation:
             outputs, keys = (tuple(map(of_all_processes, side)) for side in (outputs, keys))
         loss: torch.Tensor = self._loss(*outputs, *keys, mine=not validation)
@@ -123,7 +123,7 @@ class ImageTask(Task):
 
 
 def _split(data: ImageData, config: RunConfig, *, by_label: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows to train on and those held out, the latter by label; whole labels, or images of any."""
+    """Return the rows to train on, and the held-out rows sorted by label: whole labels, or images of any label."""
     share = config.val_split
     if not share:
         return np.arange(len(data)), np.empty(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""SIGTERM, as a training process takes it: while it trains, at the end of a step; otherwise at once."""
+"""Handles SIGTERM in a training process: at the end of a step during training, otherwise at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXIT_CODE = 128 + signal.SIGTERM
 
 
 class Interrupt:
-    """Asks for the end of the process."""
+    """A request to end the process."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -19,8 +19,8 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM during the block, which is in the main thread."""
-        before = signal.signal(signal.SIGTERM, self._take)
+        """Handle SIGTERM during the block. It must run in the main thread."""
+        before = signal.signal(signal.SIGTERM, self._handle)
         try:
             yield
         finally:
@@ -28,14 +28,14 @@ class Interrupt:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let the block look at `asked`, and end by itself, instead of being ended."""
+        """Do not end the block on SIGTERM: it checks `asked` and ends itself."""
         self._deferred = True
         try:
             yield
         finally:
             self._deferred = False
 
-    def _take(self, *_: Any) -> None:
+    def _handle(self, *_: Any) -> None:
         self.asked = True
         if not self._deferred:
             raise SystemExit(EXIT_CODE)

@@ -1,4 +1,4 @@
-"""How deep in its tower each parameter lies, for learning rates that fall from layer to layer.
+"""Computes the depth of each parameter in its tower, for learning rates that fall from layer to layer.
 
 As in BEiT (Bao et al., arXiv:2106.08254): the last layer of a tower is at depth 1, its first of n at depth n, the
 embeddings or stem below it at n + 1; heads, projections, last norms and the logit scale are at depth 0. In models of
@@ -22,11 +22,11 @@ STEM = re.compile(
 
 
 def depths(network: nn.Module) -> dict[str, int]:
-    """Return the depth of each parameter in its tower, by name, 0 for what lies above all layers.
+    """Return the depth of each parameter in its tower, by name: 0 above all layers.
 
     Args:
-        network: a CLIP of open_clip, a model of images, or any other, all of which is at depth 0; wrapped by peft,
-            torch.compile or DistributedDataParallel or not.
+        network: a CLIP of open_clip or an image model. All parameters of any other network are at depth 0. It may be
+            wrapped by peft, torch.compile or DistributedDataParallel.
     """
     names = [name for name, _ in network.named_parameters()]
     found = dict.fromkeys(names, 0)
@@ -48,7 +48,7 @@ def _tower(name: str) -> str:
 
 
 def _transformer_depths(names: list[str]) -> dict[str, int]:
-    """Return depths in one tower; its layers come in the order of its parameters."""
+    """Return depths in one tower. The order of its layers is that of its parameters."""
     layers = {name: found[0] for name in names if (found := LAYER.match(f".{name}"))}
     order = {layer: index for index, layer in enumerate(dict.fromkeys(layers.values()))}
     result = {}
@@ -61,7 +61,7 @@ def _transformer_depths(names: list[str]) -> dict[str, int]:
 
 
 def _timm_depths(trunk: nn.Module) -> dict[str, int]:
-    """Return depths in a timm model, whose own groups start at the stem."""
+    """Return depths in a timm model, whose groups are numbered from the stem."""
     matcher = trunk.group_matcher(coarse=False)  # type: ignore[operator]
     groups: dict[str, int] = group_parameters(trunk, matcher, reverse=True)
     names = [name for name, _ in trunk.named_parameters()]

@@ -1,4 +1,4 @@
-"""pytorch-metric-learning's losses and miners, made from a `MetricConfig`."""
+"""Builds losses and miners of pytorch-metric-learning from a `MetricConfig`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from finetuner.config.metric_config import MEMORY_SIZE, MetricConfig
 from finetuner.exceptions import InvalidInput
 
 
-class Memory(losses.CrossBatchMemory):  # type: ignore[misc]  # the library has no types
-    """A loss of a batch against the newest embeddings, itself included, whose queue is all in the state dict.
+class EmbeddingMemory(losses.CrossBatchMemory):  # type: ignore[misc]  # the library has no types
+    """A loss of a batch against a queue of the newest embeddings, its own included. The state dict holds all of it.
 
     Wang et al., arXiv:1912.06798.
     """
 
     def get_extra_state(self) -> torch.Tensor:
-        """Return (2,) int64: where the next embedding goes, and whether the queue is full."""
+        """Return (2,) int64: position of the next embedding, and whether the queue is full."""
         return torch.tensor([self.queue_idx, self.has_been_filled])
 
     def set_extra_state(self, state: torch.Tensor) -> None:
-        """Take it back."""
+        """Restore what `get_extra_state` returned."""
         position, full = state.tolist()
         self.queue_idx, self.has_been_filled = position, bool(full)
 
@@ -33,11 +33,11 @@ class MetricLoss(nn.Module):
 
     Args:
         config: names and options.
-        classes: how many labels there are.
+        classes: number of labels.
         dim: embedding size.
 
     Raises:
-        InvalidInput: options that the library refuses together.
+        InvalidInput: the library refuses the options.
     """
 
     def __init__(self, config: MetricConfig, classes: int, dim: int) -> None:
@@ -52,16 +52,16 @@ class MetricLoss(nn.Module):
             }
         self._loss = _made(losses, self.name, given)
         self._miner = None if config.miner is None else _made(miners, config.miner, dict(config.miner_options))
-        self._memory = Memory(self._loss, dim, memory_size, self._miner) if memory_size else None
+        self._memory = EmbeddingMemory(self._loss, dim, memory_size, self._miner) if memory_size else None
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor, *, mine: bool = True) -> torch.Tensor:
         """Return the loss of a batch, () float32.
 
         Args:
-            embeddings: (batch, dim) float32, of any length; the library normalises them. With a memory the batch must
-                fit into it.
+            embeddings: (batch, dim) float32, of any length; the library normalises them. With a memory, the batch
+                must fit into it.
             labels: (batch,) int64, from 0.
-            mine: False takes every pair or triplet of the batch, although there is a miner or a memory.
+            mine: False uses every pair or triplet of the batch, without miner and memory.
         """
         embeddings = embeddings.float()
         if mine and self._memory is not None:
@@ -70,13 +70,13 @@ class MetricLoss(nn.Module):
             loss = self._loss(embeddings, labels, self._miner(embeddings, labels))
         else:
             loss = self._loss(embeddings, labels)
-        # A batch without pairs has no loss: a plain zero, which backward() would refuse.
+        # For a batch without pairs, the library returns a plain zero, which backward() would refuse.
         reduced: torch.Tensor = torch.as_tensor(loss, device=embeddings.device).squeeze() + 0 * embeddings.sum()
         return reduced
 
     @property
     def has_weights(self) -> bool:
-        """Whether the loss has weights that are trained."""
+        """Whether the loss has trainable weights."""
         return any(True for _ in self.parameters())
 
 

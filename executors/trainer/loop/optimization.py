@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule of a run."""
+"""Builds the optimizer and the learning-rate schedule of a run."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from .layer_decay import depths
 
 COSINE_END = 0.1
 WARM_UP_SHARE = 0.05
-LORA_PLUS_RATIO = 16.0  # as in arXiv:2402.12354
-SECOND_MATRIX = ".lora_B."  # in peft's names of parameters; of embeddings' adapters it does not start at zero
+LORA_PLUS_RATIO = 16.0  # of arXiv:2402.12354
+SECOND_MATRIX = ".lora_B."  # in peft's parameter names; that of embeddings does not start at zero
 CLIP_BETAS, CLIP_EPS = (0.9, 0.98), 1e-6
 
 
 def make_optimizer(network: torch.nn.Module, config: RunConfig, learning_rate: float) -> torch.optim.Optimizer:
-    """Return the optimizer, of torch's fused kind where there is one.
+    """Return the optimizer, fused if torch has such a version.
 
-    Weight decay spares 1-D parameters (biases, norms) and the logit scale. With `layer_wise_lr_decay` d, parameters
-    at depth n (see `layer_decay`) learn at d**n of the rate; the second matrices of adapters at `lora_plus_ratio` times
-    the rate. The first group is the least deep.
+    Weight decay does not apply to 1-D parameters (biases, norms) and the logit scale. With `layer_wise_lr_decay` d, the
+    rate of parameters at depth n (see `layer_decay`) is multiplied by d**n. That of the second matrices of adapters is
+    multiplied by `lora_plus_ratio`. The first group has the smallest depth.
 
     Args:
-        network: whose trainable parameters are taken.
-        config: `optimizer` and `optimizer_options`; defaults are torch's, but for Adam and AdamW CLIP's: betas
-            (0.9, 0.98), eps 1e-6, and for AdamW weight decay 0.1.
+        network: with the trainable parameters.
+        config: `optimizer` and `optimizer_options`. Defaults are torch's, except those of CLIP for Adam and AdamW:
+            betas (0.9, 0.98), eps 1e-6, and weight decay 0.1 for AdamW.
         learning_rate: peak.
 
     Raises:
-        InvalidInput: nothing in the network is trainable.
+        InvalidInput: no parameter is trainable.
     """
     options = dict(config.optimizer_options)
     kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, config.optimizer)
@@ -76,16 +76,16 @@ def learning_rate_factor(
 ) -> Callable[[int], float]:
     """Return the schedule: step, from 0 -> share of the peak learning rate, in [0, 1].
 
-    The schedules are transformers', but for three things: the warm-up's first step is not lost at rate 0, 'cosine'
-    falls to COSINE_END, and 'polynomial' to 0. All but 'constant' warm up, by equal steps.
+    The schedules are those of transformers, with three differences: the first step of the warm-up has a rate above 0,
+    'cosine' falls to COSINE_END, and 'polynomial' to 0. All but 'constant' warm up, linearly.
 
     Args:
         scheduler: one of `SCHEDULERS`; None is 'constant'.
-        options: num_warmup_steps (5% of the steps by default), num_training_steps (`steps` by default),
-            scheduler_step ('batch'; with 'epoch' both are counted in epochs, and the rate stays through an epoch),
-            num_cycles of 'cosine_with_restarts' (1), power of 'polynomial' (1).
+        options: num_warmup_steps (default 5% of the steps); num_training_steps (default `steps`); scheduler_step
+            ('batch' by default; 'epoch' counts both in epochs, and the rate is constant during an epoch); num_cycles of
+            'cosine_with_restarts' (default 1); power of 'polynomial' (default 1).
         steps: of the whole run, in batches.
-        epochs: of the whole run, of as many batches each.
+        epochs: of the whole run, with equal numbers of batches.
     """
     if scheduler in (None, "constant"):
         return lambda step: 1.0

@@ -1,4 +1,4 @@
-"""Several processes that train one model: what each one does of what all of them must know."""
+"""Joins several processes that train one model, and shares their encoding."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from finetuner.models.model_kinds import Model
 
 from .task import share
 
-PATIENCE = timedelta(hours=12)
-"""How long a process waits for the others, while the first one publishes, for example."""
+TIMEOUT = timedelta(hours=12)
+"""A process waits this long for the others, for example while the first one publishes."""
 
 
 def join_processes(count: int, device: str) -> PartialState:
-    """Return this process's place among those that the supervisor has started.
+    """Return the state of this process among those that the supervisor has started.
 
     Args:
         count: of processes.
-        device: 'cuda', of which each process takes its own, or 'cpu'.
+        device: 'cuda', where each process uses a GPU of its own, or 'cpu'.
 
     Raises:
-        InvalidInput: more processes than GPUs.
+        InvalidInput: there are more processes than GPUs.
     """
     if device == "cuda" and count > torch.cuda.device_count():
         raise InvalidInput(
             f"num_processes must be at most the number of GPUs, {torch.cuda.device_count()}. Got {count}. Lower it."
         )
-    state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
+    state = PartialState(cpu=device == "cpu", timeout=TIMEOUT)
     assert state.num_processes == count
     return state
 
 
 def share_encoding(model: Model) -> None:
-    """Let each process embed its share of what the model is given to embed; all get all embeddings.
+    """Let each process embed its share of the model's inputs; all processes get all embeddings.
 
-    Every process must ask for the same, in the same order.
+    Every process must make the same calls in the same order.
     """
     for name in ("encode_texts", "encode_pixels"):
         setattr(model, name, _shared(getattr(model, name), model))

@@ -1,4 +1,4 @@
-"""What is trained: a model with the batches that it sees and the loss of one. The loop takes any."""
+"""The interface between the loop and a kind of training: model, batches and loss."""
 
 from __future__ import annotations
 
@@ -22,59 +22,59 @@ class Batch:
     pixels: torch.Tensor
     """(batch, 3, size, size) uint8"""
     inputs: tuple[torch.Tensor, ...]
-    """What the network takes beside the images, each (batch, ...)."""
+    """Further inputs of the network, each (batch, ...)."""
     keys: tuple[torch.Tensor, ...]
-    """What the loss takes beside the network's outputs, each (batch,) int64."""
+    """Further inputs of the loss, each (batch,) int64."""
     described: str
-    """The batch's beginning, for messages."""
+    """First items of the batch, for messages."""
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def first(self, count: int) -> Batch:
-        """Return the first pairs; round and round where there are fewer."""
+        """Return the first `count` pairs, repeated if the batch has fewer."""
         rows = torch.arange(count) % len(self)
         inputs, keys = (tuple(tensor[rows] for tensor in side) for side in (self.inputs, self.keys))
         return Batch(self.pixels[rows], inputs, keys, self.described)
 
 
 Outputs = tuple[torch.Tensor, ...]
-"""Of the network, each (batch, dim) float32."""
+"""Outputs of the network, each (batch, dim) float32."""
 
 
 class Task(ABC):
-    """A model and its data."""
+    """A model, its data and its loss."""
 
     model: Model
     """Tuned in place."""
     network: nn.Module
-    """(batch, 3, size, size) float32 images and `Batch.inputs` -> `Outputs`; holds all that is trained."""
+    """(batch, 3, size, size) float32 images and `Batch.inputs` -> `Outputs`. It holds all trained parameters."""
     unit: str
-    """What a batch is made of, in the plural."""
+    """Name of the items in a batch, in the plural: 'pairs' or 'images'."""
     batch_size: int
-    """Of a whole batch."""
+    """Items in a whole batch, over all processes."""
     steps_per_epoch: int
-    """The same in each epoch."""
+    """Batches in an epoch, the same in each."""
 
     @abstractmethod
     def summary(self) -> str:
-        """Return what the log says of the data and the loss."""
+        """Describe the data and the loss, for the log."""
 
     @abstractmethod
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
-        """Return fresh optimizers of all that is trained."""
+        """Return new optimizers of all trained parameters."""
 
     @abstractmethod
     def plan(self, generator: np.random.Generator) -> Sequence[Any]:
-        """Draw everything random of one epoch: what each of its `steps_per_epoch` batches holds."""
+        """Draw the `steps_per_epoch` batches of an epoch. All randomness of an epoch is drawn here."""
 
     @abstractmethod
     def held_out(self) -> Sequence[Any]:
-        """Return the batches of the validation data, in order; none where none is held out."""
+        """Return the batches of the validation data, in order; empty if none is held out."""
 
     @abstractmethod
     def fetch(self, planned: Any, process: int = 0, processes: int = 1) -> Batch:
-        """Return a planned batch, or one process's share of it; called in a thread of its own."""
+        """Return a planned batch, or one process's share of it. Called in a separate thread."""
 
     @abstractmethod
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
@@ -82,29 +82,29 @@ class Task(ABC):
 
         Args:
             outputs: of this process's share of the batch.
-            keys: of the same.
-            validation: the batch is this process's alone, and no miner chooses.
+            keys: of the same share.
+            validation: the batch belongs to this process alone, and no miner selects from it.
         """
 
     @abstractmethod
     def loss_parameters(self) -> Sequence[torch.nn.Parameter]:
-        """Return what the loss trains beside the network's outputs."""
+        """Return the parameters of the loss."""
 
     def allow_gradient_checkpointing(self) -> None:
-        """Let the network compute activations again in the backward pass."""
+        """Turn on gradient checkpointing: recompute activations in the backward pass."""
         network: Any = self.model.network
         network.set_grad_checkpointing()
 
     def after_step(self) -> None:
-        """Put what the optimizer moved too far back into its range."""
+        """Clamp parameters to their range after an optimizer step."""
         return
 
 
 def split_generator(config: RunConfig) -> np.random.Generator:
-    """Return what draws the validation data; the order of the epochs has draws of its own."""
+    """Return the generator that draws the validation data, separate from the one of the epochs."""
     return np.random.default_rng([config.seed, 1])
 
 
 def share(rows: np.ndarray, process: int, processes: int) -> np.ndarray:
-    """Return one process's rows of a batch; all get as many, for which the batch's first ones may come twice."""
+    """Return one process's rows of a batch. All get the same number, so the first rows may be repeated."""
     return np.resize(rows, -(-len(rows) // processes) * processes)[process::processes]

@@ -25,8 +25,12 @@ from finetuner.exceptions import (
 from finetuner.transport.connection import Connection
 
 SCORES = {"before": {"clip-text-to-clip-vision_precision_at_k": 0.04035}, "after": {"recall": 0.5}}
-STEPS = '{"step": 1, "loss": 2.5}\n{"step": 2, "loss": 1.5}\n'
-EVALUATIONS = '{"step": 2, "epoch": 1, "metrics": {"clip-text_recall_at_k": 0.5}}\n'
+STEPS = [{"step": 1, "loss": 2.5}, {"step": 2, "loss": 1.5}]
+EVALUATIONS = [
+    {"step": 0, "epoch": 0, "metrics": {"clip-text_recall_at_k": 0.1}},
+    {"step": 1, "epoch": 1, "metrics": {"val_loss": 2.0}},
+    {"step": 2, "epoch": 2, "metrics": {"clip-text_recall_at_k": 0.5, "val_loss": 1.0}},
+]
 PIXEL = "data:image/jpeg;base64,AAAA"
 EXAMPLES = {
     "before": {"a [red] dress": [{"match": "item 7", "relevant": False, "image": PIXEL}]},
@@ -60,9 +64,10 @@ class Trainer(Connection):
             text = self.log[given["offset"] : end].decode()
             answer = wire.reply({"text": text, "offset": max(end, given["offset"]), "status": state})
         elif endpoint == wire.RUNS_METRICS:
-            answer = wire.reply({**status, "scores": SCORES, "steps": STEPS, "evaluations": EVALUATIONS})
-        elif endpoint == wire.RUNS_HISTORY:
-            answer = wire.reply({"steps": [{"step": given["after"] + 1}], "evaluations": []})
+            after = given.get("after", 0)
+            steps = [step for step in STEPS if step["step"] > after]
+            evaluations = [entry for entry in EVALUATIONS if entry["step"] >= after]
+            answer = wire.reply({**status, "scores": SCORES, "steps": steps, "evaluations": evaluations})
         elif endpoint == wire.RUNS_EXAMPLES:
             answer = wire.reply({**status, "examples": EXAMPLES})
         elif "file" in given:
@@ -137,10 +142,10 @@ def test_results_are_there_when_the_run_has_finished(
             ask()
     assert not (tmp_path / "out").exists()
     assert run.loss_curve()[1] == {"step": 2, "loss": 1.5}  # so far
-    assert run.history(after=4) == {"steps": [{"step": 5}], "evaluations": []}
+    assert run.history(after=1) == {"steps": STEPS[1:], "evaluations": EVALUATIONS[1:]}
     with pytest.raises(InvalidInput, match="after must be a whole number"):
         run.history(after=-1)
-    assert run.evaluations() == [{"step": 2, "epoch": 1, "metrics": {"clip-text_recall_at_k": 0.5}}]
+    assert run.evaluations() == [{"step": 2, "epoch": 2, "metrics": {"clip-text_recall_at_k": 0.5}}]
 
 
 def test_metrics_are_printed_as_the_tutorials_print_them(published: Path, capsys: pytest.CaptureFixture[str]) -> None:

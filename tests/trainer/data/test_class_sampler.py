@@ -1,4 +1,4 @@
-"""Which images stand in which batch."""
+"""The images of each batch: by label, and random."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def one_pass(batch_size: int, items: int, seed: int = 0, labels: np.ndarray = LA
 
 @pytest.mark.parametrize(("batch_size", "items"), [(16, 4), (8, 4), (8, 2), (10, 3), (4, 4), (1000, 4)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_pass_holds_every_image_with_another_of_its_label(batch_size: int, items: int, seed: int) -> None:
+def test_an_epoch_has_every_image_beside_another_of_its_label(batch_size: int, items: int, seed: int) -> None:
     batches = one_pass(batch_size, items, seed)
     assert len(batches) == class_batch_count(LABELS, batch_size, items)
     assert max(map(len, batches)) <= batch_size
@@ -28,17 +28,17 @@ def test_a_pass_holds_every_image_with_another_of_its_label(batch_size: int, ite
         for label, count in Counter(LABELS[batch].tolist()).items():
             assert count >= min(2, sizes[label])
     missing = set(range(len(LABELS))) - {row for batch in batches for row in batch}
-    assert len(missing) <= items  # a last group that would stand alone is left out
+    assert len(missing) <= items  # a last batch of one group is left out
 
 
-def test_labels_of_the_right_size_stand_in_whole_groups_without_repetition() -> None:
+def test_labels_of_the_group_size_are_not_repeated() -> None:
     labels = np.repeat(np.arange(8), 4)
     batches = one_pass(16, 4, labels=labels)
     assert sorted(row for batch in batches for row in batch) == list(range(32))
     assert all(set(Counter(labels[batch].tolist()).values()) == {4} for batch in batches)
 
 
-def test_batches_are_full_where_labels_are_small() -> None:
+def test_batches_of_small_labels_are_full() -> None:
     assert [len(batch) for batch in one_pass(16, 4, labels=np.repeat(np.arange(16), 2))] == [16, 16]
 
 
@@ -47,7 +47,7 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     assert one_pass(8, 4, seed=3) != one_pass(8, 4, seed=4)
 
 
-def test_a_batch_has_room_for_two_labels() -> None:
+def test_a_batch_fits_two_labels() -> None:
     assert all(len(batch) == 4 for batch in one_pass(4, 4, labels=np.repeat(np.arange(4), 4)))
     with pytest.raises(InvalidInput, match="batch_size must be at least 4 .* Got 3"):
         one_pass(3, 4)

@@ -29,7 +29,7 @@ def test_a_crop_of_the_whole_is_the_image() -> None:
 
 
 @pytest.mark.parametrize("scale", [(0.9, 1.0), (0.05, 0.3)])
-def test_windows_stay_inside_and_have_the_area_asked_for(scale: tuple[float, float]) -> None:
+def test_windows_stay_inside_and_have_the_requested_area(scale: tuple[float, float]) -> None:
     size = 64
     cropped = random_crops(coordinates(200, size), generator(), scale=scale)
     assert cropped.shape == (200, 3, size, size)
@@ -37,7 +37,7 @@ def test_windows_stay_inside_and_have_the_area_asked_for(scale: tuple[float, flo
         seen = cropped[:, channel].flatten(1)
         assert seen.max() <= 1
         assert seen.min() >= -1
-    # What is seen of a linear ramp tells the window's side, but for one pixel at each border
+    # The visible part of a linear ramp gives the window's side, except one pixel at each border
     side = (cropped[:, 0].flatten(1).amax(1) - cropped[:, 0].flatten(1).amin(1)) / 2 * size / (size - 1)
     low, high = (share**0.5 for share in scale)
     assert side.min() > low - 0.02
@@ -53,7 +53,7 @@ def test_each_image_has_its_own_window_and_a_seed_repeats_them() -> None:
     assert len({first[row].sum().item() for row in range(8)}) == 8
 
 
-def test_every_second_image_is_mirrored() -> None:
+def test_half_of_the_images_are_flipped() -> None:
     images = torch.rand(200, 3, 4, 4, generator=generator())
     flipped = augment(images, generator(), crop_scale=(1.0, 1.0), flips=True)
     mirrored = [not torch.equal(old, new) for old, new in zip(images, flipped, strict=True)]
@@ -69,7 +69,7 @@ def test_without_augmentation_nothing_is_drawn_or_changed() -> None:
 
 
 @pytest.mark.parametrize("crop_scale", [(0.5, 0.9), (0.9, 1.0)])
-def test_augmentation_crops_as_asked_and_mirrors_besides(crop_scale: tuple[float, float]) -> None:
+def test_augmentation_crops_and_flips(crop_scale: tuple[float, float]) -> None:
     images = coordinates(20, 16)
     cropped = augment(images, generator(), crop_scale=crop_scale, flips=False)
     assert torch.equal(cropped, random_crops(images, generator(), crop_scale))

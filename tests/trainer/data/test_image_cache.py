@@ -1,4 +1,4 @@
-"""Files of decoded images: found again, bounded, and never half there."""
+"""Files of decoded images: found again, bounded in size, complete or absent."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_finished_file_is_found_with_what_belongs_to_it(tmp_path: Path) -> None:
+def test_a_finished_file_is_found_with_its_metadata(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path / "pixels", 10**6)
     assert cache.find("a") is None
     written = write(cache, "a")
@@ -104,7 +104,7 @@ def a_list(path: Path) -> None:
         (".json", a_list),
     ],
 )
-def test_a_damaged_file_is_not_taken_and_is_replaced(
+def test_a_damaged_file_is_replaced(
     suffix: str, damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = ImageCache(tmp_path, 10**6)
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_not_taken_and_is_replaced(
     assert np.array_equal(found[0], rows(1))
 
 
-def test_pixels_of_another_file_are_not_taken(tmp_path: Path) -> None:
+def test_pixels_of_another_file_are_rejected(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, 10**6)
     write(cache, "a")
     write(cache, "b", seed=1)
@@ -127,7 +127,7 @@ def test_pixels_of_another_file_are_not_taken(tmp_path: Path) -> None:
     assert cache.find("a") is None
 
 
-def test_the_least_recently_used_file_makes_room(tmp_path: Path) -> None:
+def test_the_least_recently_used_file_is_removed(tmp_path: Path) -> None:
     write(ImageCache(tmp_path, 10**6), "size")
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     cache = ImageCache(tmp_path, 3 * size)
@@ -138,7 +138,7 @@ def test_the_least_recently_used_file_makes_room(tmp_path: Path) -> None:
     assert cache.find("size") is not None  # used just now
     write(cache, "d", seed=3)
     assert names(tmp_path) == ["c.json", "c.npy", "d.json", "d.npy", "size.json", "size.npy"]
-    assert np.array_equal(mapped, rows(1))  # whoever has it open keeps it
+    assert np.array_equal(mapped, rows(1))  # still mapped
 
 
 @pytest.mark.parametrize("limit", [0, FILE - 1])
@@ -151,7 +151,7 @@ def test_a_file_above_the_limit_serves_its_own_run_alone(
     assert caplog.text.count("serve this run alone") == 1
 
 
-def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+def test_files_of_killed_writers_are_removed_and_of_living_ones_kept(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path)], check=False)
     (left,) = names(tmp_path)
     assert left.startswith(".")
@@ -195,7 +195,7 @@ class FullDisk:
         return self.really(descriptor, content[:room])
 
 
-def test_a_full_disk_loses_other_files_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_removes_other_files_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = ImageCache(tmp_path, 10**6)
     write(cache, "a")
     monkeypatch.setattr(image_cache.os, "write", FullDisk(tmp_path, FILE + IMAGE, 0))
@@ -207,7 +207,7 @@ def test_a_full_disk_loses_other_files_first(tmp_path: Path, monkeypatch: pytest
     assert names(tmp_path) == ["b.json", "b.npy"]
 
 
-def test_a_disk_that_stays_full_is_left_for_a_temporary_file(
+def test_if_the_disk_stays_full_a_temporary_file_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = ImageCache(tmp_path, 10**6)
@@ -217,14 +217,14 @@ def test_a_disk_that_stays_full_is_left_for_a_temporary_file(
     assert "no space is left on the disk of the workspace" in caplog.text
 
 
-def test_no_room_anywhere_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_anywhere_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_cache.os, "write", FullDisk(tmp_path, FILE - 7, FILE - 7))
-    with pytest.raises(FinetunerError, match="decoded images must find room on disk"):
+    with pytest.raises(FinetunerError, match="decoded images must fit on disk"):
         write(ImageCache(tmp_path, 10**6), "a")
     assert names(tmp_path) == []
 
 
-def test_with_the_last_name_of_a_dataset_its_decoded_images_go(tmp_path: Path, pairs: list[Document]) -> None:
+def test_decoded_images_are_deleted_with_the_last_name_of_their_dataset(tmp_path: Path, pairs: list[Document]) -> None:
     workspace = Workspace(tmp_path)
     datasets, cache = Datasets(workspace), ImageCache(workspace.pixels, 10**6)
     for name in ("one", "two"):

@@ -66,7 +66,7 @@ def test_a_broken_image_is_left_out_with_a_warning(
 
 def test_a_later_run_decodes_nothing(model: ImageModel, images: list[LabelledImage], tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, 10**9)
-    again = [*images, images[0]]  # the same image twice is two rows
+    again = [*images, images[0]]  # an image that occurs twice is two rows
     first, second = (prepare_images(given, model, cache, VERSION, 2) for given in (again, []))
     assert len(second) == 7
     np.testing.assert_array_equal(first.pixels, second.pixels)
@@ -75,12 +75,12 @@ def test_a_later_run_decodes_nothing(model: ImageModel, images: list[LabelledIma
 
 
 def numbered(labels: list[int]) -> ImageData:
-    """Images whose pixels say their row."""
+    """Images whose pixels equal their row."""
     pixels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8)
     return ImageData(pixels, np.array(labels), [str(label) for label in range(max(labels) + 1)])
 
 
-def test_a_pass_of_any_images_takes_each_of_the_rows_once() -> None:
+def test_a_random_epoch_has_each_row_once() -> None:
     data, rows = numbered([0, 1] * 6), np.array([1, 2, 4, 7, 9, 11])
     plan = data.plan(rows, 4, None, np.random.default_rng(0))
     assert sorted(np.concatenate(plan).tolist()) == rows.tolist()
@@ -91,7 +91,7 @@ def test_a_pass_of_any_images_takes_each_of_the_rows_once() -> None:
         assert labels.tolist() == (batch % 2).tolist()
 
 
-def test_a_pass_by_label_has_others_of_the_label_in_the_batch() -> None:
+def test_an_epoch_by_label_has_others_of_the_label_in_the_batch() -> None:
     data, rows = numbered([0, 1, 2, 3] * 4), np.arange(2, 14)
     plan = data.plan(rows, 6, 3, np.random.default_rng(0))
     assert sorted(np.concatenate(plan).tolist()) == rows.tolist()
@@ -101,7 +101,7 @@ def test_a_pass_by_label_has_others_of_the_label_in_the_batch() -> None:
 
 
 @pytest.mark.parametrize(("rows", "found"), [([], "0 of 0"), ([0], "1 of 1"), ([0, 1], "2 of 2 images, 1 labels")])
-def test_too_little_is_refused(
+def test_too_little_data_is_refused(
     model: ImageModel, images: list[LabelledImage], tmp_path: Path, rows: list[int], found: str
 ) -> None:
     with pytest.raises(InvalidInput, match=f"two images of two labels .* Got {found}"):

@@ -1,4 +1,4 @@
-"""Decoded images with their captions, and the passes over them."""
+"""Decoded images with their captions, and the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import torch
 from docarray import Document
 
-from executors.trainer.data.decoded_images import WAITING, SourceImage, decode_images
+from executors.trainer.data.decoded_images import QUEUED_PER_THREAD, SourceImage, decode_images
 from executors.trainer.data.image_cache import ImageCache
 from executors.trainer.data.training_data import TrainingData, prepare
 from finetuner.documents.images import decode
@@ -27,7 +27,7 @@ VERSION = "a" * 64
 
 
 def numbered(count: int, captions: int = 1) -> TrainingData:
-    """Images whose pixels and captions both say their row."""
+    """Images whose pixels and captions contain their row."""
     pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8)
     return TrainingData(pixels, [[f"{row} {caption}" for caption in range(captions)] for row in range(count)])
 
@@ -111,7 +111,7 @@ def test_only_a_few_image_files_are_in_memory(
 
     decoded = decode_images(read(), clip_mini, ImageCache(tmp_path, 10**9), VERSION, threads)
     assert decoded.texts == [[str(number)] for number in range(60)]
-    assert most <= WAITING * threads + 2
+    assert most <= QUEUED_PER_THREAD * threads + 2
 
 
 def test_a_broken_image_is_left_out_with_a_warning(
@@ -141,7 +141,7 @@ def test_fewer_than_two_good_images_are_refused(
 @pytest.mark.parametrize(
     ("count", "batch_size", "sizes"), [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (2, 8, [2]), (1, 4, [])]
 )
-def test_a_pass_takes_every_image_once_but_a_rest_of_one(count: int, batch_size: int, sizes: list[int]) -> None:
+def test_an_epoch_has_every_image_once_but_a_last_batch_of_one(count: int, batch_size: int, sizes: list[int]) -> None:
     batches = one_pass(numbered(count), batch_size, seed=1)
     assert [len(rows) for rows, _ in batches] == sizes
     seen = [row for rows, _ in batches for row in rows]
@@ -163,13 +163,13 @@ def test_order_depends_on_the_generator_alone() -> None:
     assert one_pass(numbered(20, captions=2), 20, seed=None) == [(list(range(20)), [f"{row} 0" for row in range(20)])]
 
 
-def test_only_the_rows_asked_for_are_taken() -> None:
+def test_only_the_given_rows_are_used() -> None:
     (plan,) = numbered(10).plan(np.array([2, 5, 7]), 8, np.random.default_rng(0))
     assert sorted(plan.image_ids.tolist()) == [2, 5, 7]
     assert sorted(numbered(10).fetch(plan)[0][:, 0, 0, 0].tolist()) == [2, 5, 7]
 
 
-def test_equal_captions_have_one_number_whatever_the_batch() -> None:
+def test_equal_captions_have_the_same_id_in_every_batch() -> None:
     captions = [["a shirt"], ["a skirt", "a shirt "], ["A shirt"], ["\ta shirt"], ["a skirt"]]
     data = TrainingData(np.zeros((5, 3, 2, 2), np.uint8), captions)
     for seed in range(5):

@@ -1,4 +1,4 @@
-"""The average of the weights: against a plain loop, with buffers, and over a kill."""
+"""The average of the weights: against a plain loop, with buffers, and after a kill."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_frozen_weights_stay(blobs_of_colour: TrainingData) -> None:
     assert not torch.equal(chosen["visual.conv1.weight"], last["visual.conv1.weight"])
 
 
-def test_the_average_outlives_a_kill(blobs_of_colour: TrainingData, tmp_path: Path) -> None:
+def test_the_average_survives_a_kill(blobs_of_colour: TrainingData, tmp_path: Path) -> None:
     whole, _ = trained(blobs_of_colour, AverageWeights(0.9), epochs=3)
     trained(blobs_of_colour, AverageWeights(0.9), epochs=1, checkpoint=tmp_path / "checkpoint.pt")
     resumed, _ = trained(blobs_of_colour, AverageWeights(0.9), epochs=3, checkpoint=tmp_path / "checkpoint.pt")

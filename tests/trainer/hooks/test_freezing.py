@@ -1,4 +1,4 @@
-"""Frozen parts stay bit for bit, the rest is trained, and names that fit nothing are refused."""
+"""Frozen parts stay bit for bit, the rest is trained, and names that match nothing are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.trainer.short_training import trained
         (["logit_scale"], lambda name: name == "logit_scale"),
     ],
 )
-def test_what_is_frozen_stays_and_the_rest_is_trained(
+def test_frozen_parameters_stay_and_the_rest_is_trained(
     frozen: list[str], stays: object, blobs_of_colour: TrainingData, clip_mini: Clip
 ) -> None:
     assert callable(stays)
@@ -39,13 +39,13 @@ def test_what_is_frozen_stays_and_the_rest_is_trained(
 @pytest.mark.parametrize(
     ("frozen", "message"),
     [
-        (["visual.transformer.resblock.0"], "'visual.transformer.resblock.0', with which none begins. The nearest are "
+        (["visual.transformer.resblock.0"], "'visual.transformer.resblock.0', which no name has. The nearest are "
          "visual.transformer.resblocks.0"),
         (["txt"], "nearest are text"),
         (["visual.", "t", "positional", "ln_final"], "frozen must leave something to train"),
     ],
 )  # fmt: skip
-def test_names_that_fit_nothing_and_all_are_refused(frozen: list[str], message: str, clip_mini: Clip) -> None:
+def test_names_that_match_nothing_or_everything_are_refused(frozen: list[str], message: str, clip_mini: Clip) -> None:
     with pytest.raises(InvalidInput, match=message):
         Freeze(frozen).before_training(Progress(clip_mini))
 

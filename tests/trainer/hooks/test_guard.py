@@ -1,4 +1,4 @@
-"""The guard set before and after, and the warning where the model forgot."""
+"""The guard's scores before and after training, and the warning if the model forgot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def guard() -> list[Pair]:
 
 
 @pytest.mark.parametrize("forgets", [True, False])
-def test_a_fall_is_told_and_a_large_one_warned_of(
+def test_a_fall_is_logged_and_a_large_one_is_a_warning(
     forgets: bool, guard: list[Pair], clip_mini: Clip, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "finetuner")
@@ -48,12 +48,12 @@ def test_a_fall_is_told_and_a_large_one_warned_of(
     assert (falls[0] - falls[1] > TOLERANCE) is forgets is ("The model forgot" in caplog.text)
 
 
-def test_a_run_that_goes_on_keeps_the_score_from_before(guard: list[Pair], clip_mini: Clip, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_score_from_before(guard: list[Pair], clip_mini: Clip, tmp_path: Path) -> None:
     scores = Scores(RunFolder(tmp_path))
     ScoreGuard(guard, scores).before_training(Progress(clip_mini, step=3))
     assert scores.metrics == {}
 
 
-def test_models_of_images_have_no_guard() -> None:
+def test_image_models_have_no_guard() -> None:
     with pytest.raises(InvalidInput, match="guard_data must be empty for resnet"):
         RunConfig(model="resnet50", train_data="data", loss="TripletMarginLoss", guard_data="other")

@@ -1,4 +1,4 @@
-"""LoRA: what is adapted and trained, that merged weights are plain ones with the same outputs, and kills."""
+"""LoRA: adapted layers, trained parameters, merged weights with the same outputs, and kills."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TINY_TIMM = {"embed_dim": 16, "vision_cfg": {"timm_model_name": "vit_tiny_patch1
 
 
 class Holder:
-    """As much of a model as the hook needs."""
+    """The parts of a model that the hook needs."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
@@ -80,7 +80,7 @@ def test_merged_weights_have_the_old_names_and_the_same_outputs(clip_mini: Clip,
     unmerged, state = outputs(clip_mini), copied_weights(clip_mini.network)
     copied = adapters.merged(clip_mini)
     assert isinstance(copied, Clip)
-    assert equal(copied_weights(clip_mini.network), state)  # training goes on undisturbed
+    assert equal(copied_weights(clip_mini.network), state)  # training continues unchanged
     adapters.merge()
     assert set(clip_mini.network.state_dict()) == set(copied.network.state_dict()) == names
     assert type(clip_mini.network) is open_clip.CLIP
@@ -112,7 +112,7 @@ def test_merging_equals_the_formula(clip_mini: Clip) -> None:
 
 
 def test_the_gradient_is_that_of_the_merged_weight(clip_mini: Clip) -> None:
-    """It would not be with peft's layer for fused attention, which adds the output's adapter twice."""
+    """peft's layer for fused attention would fail: it adds the output's adapter twice."""
     adapters = adapters_in(clip_mini.network, rank=2)
     shake(clip_mini.network)
     merged = adapters.merged(clip_mini).network.requires_grad_(requires_grad=True)
@@ -160,7 +160,7 @@ def test_matrices_that_start_at_zero_learn_faster(clip_mini: Clip, given: dict[s
 
 
 class ReadsWeight(nn.Module):
-    """Calls one of its two layers, and of the other takes the weight alone, as timm's EVA does."""
+    """Calls one of its two layers and reads only the weight of the other, as timm's EVA does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class ReadsWeight(nn.Module):
         return nn.functional.linear(self.called(rows), self.read.weight)
 
 
-def test_adapters_that_do_nothing_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_idle_adapters_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     network = ReadsWeight()
     adapters = adapters_in(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -214,7 +214,7 @@ def test_other_towers_are_adapted_and_merge(vision: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["resnet10t", "efficientnet_b0"])
-def test_a_backbone_of_images_is_adapted_and_its_head_trained(architecture: str) -> None:
+def test_an_image_backbone_is_adapted_and_its_head_trained(architecture: str) -> None:
     network = ImageNetwork(architecture, Average(), 8)
     names = set(network.state_dict())
     adapters = adapters_in(network)

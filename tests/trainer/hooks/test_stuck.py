@@ -1,4 +1,4 @@
-"""A loss that stays at ln(batch size) is told once, with its likely causes."""
+"""A loss that stays at ln(batch size) is one warning, with its likely causes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from finetuner.models.clip import Clip
         ([1.0, 1.0, 1.0, math.log(8)], None),  # no longer one of the first epochs
     ],
 )
-def test_only_a_loss_at_chance_is_warned_of_and_once(
+def test_a_loss_at_chance_is_warned_about_once(
     losses: list[float], warned_after: int | None, clip_mini: Clip, caplog: pytest.LogCaptureFixture
 ) -> None:
     hook, progress = WarnIfStuck(8), Progress(clip_mini)

@@ -1,4 +1,4 @@
-"""Experiment trackers of real runs: what stands in their files afterwards, and that none of them ends a run."""
+"""Experiment trackers in real runs: their files, and that their errors do not end a run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HIT = "clip-text-to-clip-vision_hit_at_k"
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No account, no server, no network from this process, and no process of a tracker that stays."""
+    """No account, no server, no network in this process, and no tracker process left behind."""
     for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -118,7 +118,7 @@ def test_an_epochs_values_and_all_metrics_arrive(work: Work, caplog: pytest.LogC
     trackers = [kind() for kind in KINDS]
     code, folder = work(epochs=2, val_split=0.25, callbacks=entries(*trackers, EvaluationCallback("pairs")))
     assert code == 0
-    steps = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    steps = [json.loads(line) for line in folder.curve.read_text().splitlines()]
     ends = [entry for entry in steps if entry["val_loss"] is not None]
     means = [sum(entry["loss"] for entry in steps if entry["epoch"] == epoch) / 3 for epoch in (1, 2)]
     scores = folder.read("scores") or {}
@@ -135,7 +135,7 @@ def test_an_epochs_values_and_all_metrics_arrive(work: Work, caplog: pytest.LogC
             assert written[name] == [(position, pytest.approx(value)) for position, value in enumerate(points)]
 
 
-def test_batch_logs_each_step_and_no_zero_shot_where_it_is_not_wanted(work: Work) -> None:
+def test_batch_logs_each_step_and_zero_shot_can_be_turned_off(work: Work) -> None:
     trackers = [kind(metrics_logger_step="batch", log_zero_shot=False) for kind in KINDS]
     code, folder = work(epochs=2, callbacks=entries(EvaluationCallback("pairs", steps_per_interval=2), *trackers))
     assert code == 0
@@ -147,7 +147,7 @@ def test_batch_logs_each_step_and_no_zero_shot_where_it_is_not_wanted(work: Work
         assert sorted({step for step, _ in written[HIT]}) == [2, 3, 4, 6, 7]
 
 
-def test_what_wandb_is_told_of_the_run(work: Work) -> None:
+def test_wandb_receives_the_run(work: Work) -> None:
     args = {"project": "shop", "name": "first", "entity": "team", "group": "g", "job_type": "j", "notes": "n"}
     _, folder = work(callbacks=entries(WandBLogger(wandb_args={**args, "tags": ["a", "b"]})))
     records = wandb_records(folder)
@@ -162,13 +162,13 @@ def test_what_wandb_is_told_of_the_run(work: Work) -> None:
     assert not list((folder.path / "wandb").rglob("*.py")), "no code is saved"
 
 
-def test_wandb_that_is_disabled_writes_no_run(work: Work) -> None:
+def test_disabled_wandb_writes_no_run(work: Work) -> None:
     code, folder = work(callbacks=entries(WandBLogger(wandb_args={"mode": "disabled"})))
     assert code == 0
     assert not list(folder.path.glob("wandb/*run-*"))
 
 
-def test_what_mlflow_is_told_of_the_run(work: Work) -> None:
+def test_mlflow_receives_the_run(work: Work) -> None:
     args = {"experiment_name": "shop", "run_name": "first", "description": "a run", "tags": {"season": "winter"}}
     _, folder = work(optimizer_options={"eps": 1e-6}, callbacks=entries(MLflowLogger(mlflow_args=args)))
     client, (run,) = mlflow_runs(folder)
@@ -178,7 +178,7 @@ def test_what_mlflow_is_told_of_the_run(work: Work) -> None:
     assert (run.data.params["train_data"], run.data.params["optimizer_options.eps"]) == ("pairs", "1e-06")
 
 
-def test_mlflow_goes_where_the_trainer_says(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_uses_the_address_of_the_trainer(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "server").as_uri())
     code, folder = work(callbacks=entries(MLflowLogger()))
     assert code == 0
@@ -186,7 +186,7 @@ def test_mlflow_goes_where_the_trainer_says(work: Work, tmp_path: Path, monkeypa
     assert list((tmp_path / "server").glob("*/*/metrics/loss"))
 
 
-def test_a_run_that_fails_has_failed_in_the_trackers_too(work: Work, trainer: Trainer, push: Push) -> None:
+def test_a_failed_run_has_failed_in_the_trackers(work: Work, trainer: Trainer, push: Push) -> None:
     push(trainer, "broken", [make_pair(f"caption {number}", b"no image %d" % number) for number in range(3)])
     code, folder = work(train_data="broken", callbacks=entries(*(kind() for kind in KINDS)))
     assert code == 1
@@ -194,7 +194,7 @@ def test_a_run_that_fails_has_failed_in_the_trackers_too(work: Work, trainer: Tr
     assert [run.info.status for run in mlflow_runs(folder)[1]] == ["FAILED"]
 
 
-def test_a_tracker_that_fails_is_one_warning(
+def test_a_failing_tracker_is_one_warning(
     work: Work, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -209,7 +209,7 @@ def test_a_tracker_that_fails_is_one_warning(
         if record.levelno == logging.WARNING and "stuck" not in record.message
     ]
     assert warnings == [
-        "TensorBoardLogger failed, and logs nothing more: OSError: No space left at https://***@host/disk"
+        "TensorBoardLogger failed and logs nothing more: OSError: No space left at https://***@host/disk"
     ]
 
 
@@ -223,7 +223,7 @@ def test_a_tracker_that_does_not_start_fails_before_training(
     assert "Finetuning:" not in caplog.text
 
 
-def test_after_a_kill_a_run_goes_on_in_the_same_run_of_the_tracker(tmp_path: Path, clip_mini: Clip) -> None:
+def test_a_resumed_run_continues_the_run_of_the_tracker(tmp_path: Path, clip_mini: Clip) -> None:
     folder, config = RunFolder(tmp_path), RunConfig("clip-mini", "pairs", run_name="killed")
     scores = Scores(folder)
     scores.add("before", {"hit": 0.5})
@@ -238,7 +238,7 @@ def test_after_a_kill_a_run_goes_on_in_the_same_run_of_the_tracker(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_that_a_tracker_cannot_take_are_made_fit(tmp_path: Path, clip_mini: Clip) -> None:
+def test_names_are_adapted_to_the_tracker(tmp_path: Path, clip_mini: Clip) -> None:
     folder = RunFolder(tmp_path)
     hook = make_tracker(MLflowLogger(), RunConfig("clip-mini", "pairs", run_name="r"), Scores(folder), folder)
     with closing([hook]):
@@ -247,9 +247,7 @@ def test_names_that_a_tracker_cannot_take_are_made_fit(tmp_path: Path, clip_mini
     assert read_mlflow(folder) == {"___größe__hit_k": [(1, 1.0)]}
 
 
-def test_the_door_refuses_what_this_machine_cannot_do(
-    trainer: Trainer, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loggers_that_cannot_work_here_are_refused(trainer: Trainer, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(callback: Callback, message: str) -> None:
         with pytest.raises(InvalidInput, match=message):
             ask(trainer.fit, config={"model": "clip-mini", "train_data": "pairs", "callbacks": entries(callback)})
@@ -263,7 +261,7 @@ def test_the_door_refuses_what_this_machine_cannot_do(
         )
 
 
-def test_wandb_is_online_only_where_the_trainer_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_is_online_only_if_the_environment_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (wandb_mode({}), wandb_mode({"mode": "disabled"})) == ("offline", "disabled")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     assert (wandb_mode({}), wandb_mode({"mode": "offline"})) == ("online", "offline")
@@ -273,7 +271,7 @@ def test_wandb_is_online_only_where_the_trainer_wants_it(monkeypatch: pytest.Mon
         wandb_mode({"mode": "online"})
 
 
-def test_closing_says_whether_it_failed() -> None:
+def test_hooks_are_closed_as_failed_after_an_error() -> None:
     from executors.trainer.hooks.hook import Hook
 
     class Closed(Hook):

@@ -1,4 +1,4 @@
-"""Hooks that watch values and keep weights, one by one and around a short training."""
+"""Hooks that monitor values and keep weights, one by one and around a short training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from executors.trainer.data.training_data import TrainingData
 from executors.trainer.hooks.hook import Hook
-from executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, StopEarly, Watch, copied_weights
+from executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, Monitor, StopEarly, copied_weights
 from finetuner.config.callbacks import BestModelCheckpoint, EarlyStopping
 from finetuner.models.clip_files import load_towers
 from tests.trainer.short_training import Announce, Recorder, equal, trained
@@ -46,9 +46,9 @@ def test_hooks_are_called_after_each_step_and_epoch_and_change_nothing(blobs_of_
         ("hit_at_k", "min", [0.3, 0.1, 0.2], [True, True, False]),
     ],
 )
-def test_what_is_better(monitor: str, mode: str, values: list[float], better: list[bool]) -> None:
-    watch = Watch(BestModelCheckpoint(monitor, mode))
-    assert [watch.is_better({monitor: value}) for value in values] == better
+def test_better_values(monitor: str, mode: str, values: list[float], better: list[bool]) -> None:
+    monitored = Monitor(BestModelCheckpoint(monitor, mode))
+    assert [monitored.is_better({monitor: value}) for value in values] == better
 
 
 def test_the_best_epochs_weights_are_chosen(blobs_of_colour: TrainingData, caplog: pytest.LogCaptureFixture) -> None:
@@ -84,7 +84,7 @@ def test_by_default_the_least_validation_loss_is_best(blobs_of_colour: TrainingD
         (EarlyStopping("x_loss"), [1, 2, 3, 4, 5, 6], 3),
     ],
 )
-def test_training_stops_where_nothing_gets_better(
+def test_training_stops_without_improvement(
     settings: EarlyStopping, values: list[float], epochs: int,
     blobs_of_colour: TrainingData, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -110,9 +110,7 @@ def test_the_last_epochs_are_kept_as_models(
     assert files == {".json", ".safetensors"}
 
 
-def test_a_checkpoint_is_written_again_where_the_run_was_killed_after_it(
-    tmp_path: Path, blobs_of_colour: TrainingData
-) -> None:
+def test_a_checkpoint_is_written_again_by_a_resumed_run(tmp_path: Path, blobs_of_colour: TrainingData) -> None:
     recorder = Recorder()
     for left in ("epoch-0001", ".epoch-0001"):
         (tmp_path / left / "clip-text").mkdir(parents=True)
@@ -121,7 +119,7 @@ def test_a_checkpoint_is_written_again_where_the_run_was_killed_after_it(
     assert equal(copied_weights(load_towers(tmp_path / "epoch-0001", "checkpoint").network), recorder.weights[0])
 
 
-def test_the_best_epoch_and_patience_outlive_a_kill(tmp_path: Path, blobs_of_colour: TrainingData) -> None:
+def test_the_best_epoch_and_patience_survive_a_kill(tmp_path: Path, blobs_of_colour: TrainingData) -> None:
     values = [0.2, 0.5, 0.4, 0.3]
 
     def hooks() -> tuple[Hook, ...]:

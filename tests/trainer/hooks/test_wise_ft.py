@@ -57,7 +57,7 @@ def test_wise_ft_equals_a_plain_loop(alpha: float, blobs_of_colour: TrainingData
         assert found == pytest.approx(naive_mix(before, after, alpha), abs=1e-6), name
 
 
-def test_wise_ft_mixes_only_what_can_be_mixed() -> None:
+def test_wise_ft_mixes_only_floating_point_entries() -> None:
     pretrained = {"weight": torch.tensor([0.0, -0.0]), "count": torch.tensor(3)}
     tuned = {"weight": torch.tensor([1.0, -2.0]), "count": torch.tensor(5)}
     for alpha in (0.0, 0.5, 1.0):
@@ -74,7 +74,7 @@ def test_the_best_weights_are_mixed(blobs_of_colour: TrainingData, clip_mini: Cl
     assert equal(copied_weights(progress.model.network), expected)
 
 
-def test_the_best_of_a_curve_is_its_highest_point_and_of_equals_the_one_that_forgets_least() -> None:
+def test_the_best_point_is_the_highest_and_among_equals_the_least_tuned() -> None:
     curve = [Point(0, 0.3), Point(0.25, 0.5), Point(0.5, 0.7), Point(0.75, 0.7), Point(1, 0.6)]
     assert best_point(curve) == Point(0.5, 0.7)
 

@@ -14,11 +14,11 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from executors.trainer.loop.contrastive import CLIPLoss, SigLIPLoss
+from executors.trainer.loop.contrastive import CLIPLoss, PairBatch, SigLIPLoss
 from executors.trainer.loop.grad_cache import cached_backward
 
 PAIRS = 16
-# Duplicates of rows 0 to 3 lie in the second half, which is the other process's; 8 and 9 are their own neighbours.
+# Duplicates of rows 0 to 3 are in the second half, the other process's. 8 and 9 are duplicates within it.
 IMAGE_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 10, 11, 12, 13, 14, 2]
 TEXT_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 11, 12, 3, 14, 15]
 LOSSES = {"clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0)}
@@ -49,7 +49,7 @@ def gradients(name: str, masked: bool, cached: bool, rank: int, world: int) -> d
     network: Any = DistributedDataParallel(towers) if world > 1 else towers
 
     def loss_of(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        loss: torch.Tensor = towers.loss_of(image, text, towers.logit_scale.exp(), **ids)
+        loss: torch.Tensor = towers.loss_of(PairBatch(image, text, **ids), towers.logit_scale.exp())
         return loss
 
     if cached:

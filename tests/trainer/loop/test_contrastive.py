@@ -1,4 +1,4 @@
-"""Losses against loops over pairs, with false negatives and at the edges."""
+"""Losses against loops over pairs, with false negatives and extreme scales."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 
-from executors.trainer.loop.contrastive import CLIPLoss, SigLIPLoss
+from executors.trainer.loop.contrastive import CLIPLoss, PairBatch, SigLIPLoss
 
 IDS = {
     "all differ": ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),
@@ -62,7 +62,7 @@ def naive(kind: str, image: Any, text: Any, scale: float, ids: Any, smoothing: f
 @pytest.mark.parametrize("case", IDS)
 def test_infonce_equals_a_loop_over_pairs(case: str, smoothing: float, dtype: torch.dtype) -> None:
     image, text = pairs(5, dtype)
-    loss = CLIPLoss(smoothing)(image, text, torch.tensor(3.0, dtype=dtype), *ids_of(IDS[case]))
+    loss = CLIPLoss(smoothing)(PairBatch(image, text, *ids_of(IDS[case])), torch.tensor(3.0, dtype=dtype))
     expected = naive("clip", image.tolist(), text.tolist(), 3.0, IDS[case], smoothing)
     assert loss.dtype == dtype
     assert loss.item() == pytest.approx(expected, rel=1e-5 if dtype == torch.float32 else 1e-12)
@@ -72,33 +72,34 @@ def test_infonce_equals_a_loop_over_pairs(case: str, smoothing: float, dtype: to
 @pytest.mark.parametrize("case", IDS)
 def test_siglip_equals_a_loop_over_pairs(case: str, dtype: torch.dtype) -> None:
     image, text = pairs(5, dtype)
-    loss = SigLIPLoss(-1.5)(image, text, torch.tensor(3.0, dtype=dtype), *ids_of(IDS[case]))
+    loss = SigLIPLoss(-1.5)(PairBatch(image, text, *ids_of(IDS[case])), torch.tensor(3.0, dtype=dtype))
     expected = naive("siglip", image.tolist(), text.tolist(), 3.0, IDS[case], bias=-1.5)
     assert loss.item() == pytest.approx(expected, rel=1e-5 if dtype == torch.float32 else 1e-6)
 
 
 @pytest.mark.parametrize("count", [2, 7])
-def test_without_ids_the_losses_are_open_clips(count: int) -> None:
+def test_without_ids_the_losses_equal_open_clips(count: int) -> None:
     image, text = pairs(count, torch.float32)
     scale = torch.tensor(20.0)
-    assert CLIPLoss()(image, text, scale).item() == pytest.approx(ClipLoss()(image, text, scale).item(), rel=1e-6)
+    ours = CLIPLoss()(PairBatch(image, text), scale)
+    assert ours.item() == pytest.approx(ClipLoss()(image, text, scale).item(), rel=1e-6)
     theirs = SigLipLoss()(image, text, scale, torch.tensor(-10.0))
-    assert SigLIPLoss()(image, text, scale).item() == pytest.approx(theirs.item(), rel=1e-6)
+    assert SigLIPLoss()(PairBatch(image, text), scale).item() == pytest.approx(theirs.item(), rel=1e-6)
 
 
 def test_ids_that_all_differ_change_nothing() -> None:
     image, text = pairs(5)
     for loss_of in (CLIPLoss(), CLIPLoss(0.1), SigLIPLoss()):
         scale = torch.tensor(4.0)
-        with_ids = loss_of(image, text, scale, *ids_of(IDS["all differ"]))
-        torch.testing.assert_close(with_ids, loss_of(image, text, scale), rtol=1e-12, atol=0)
+        with_ids = loss_of(PairBatch(image, text, *ids_of(IDS["all differ"])), scale)
+        torch.testing.assert_close(with_ids, loss_of(PairBatch(image, text), scale), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("which", ["image_ids", "text_ids"])
 def test_either_kind_of_ids_may_come_alone(which: str) -> None:
     image, text = pairs(5)
     ids = torch.tensor([1, 1, 2, 2, 3])
-    loss = CLIPLoss()(image, text, torch.tensor(3.0), **{which: ids})
+    loss = CLIPLoss()(PairBatch(image, text, **{which: ids}), torch.tensor(3.0))
     others = list(range(5))
     expected = naive("clip", image.tolist(), text.tolist(), 3.0, (ids.tolist(), others))
     assert loss.item() == pytest.approx(expected, rel=1e-6)
@@ -107,7 +108,7 @@ def test_either_kind_of_ids_may_come_alone(which: str) -> None:
 def test_a_false_negative_gets_no_gradient_from_the_pair_it_equals() -> None:
     image, text = pairs(3)
     ids = torch.tensor([0, 0, 1])
-    only_first = CLIPLoss()(image[:2], text[:2], torch.tensor(5.0), text_ids=ids[:2])
+    only_first = CLIPLoss()(PairBatch(image[:2], text[:2], text_ids=ids[:2]), torch.tensor(5.0))
     assert only_first.item() == 0
     only_first.backward()
     assert not image.grad[:2].any()  # type: ignore[index]
@@ -119,7 +120,7 @@ def test_a_false_negative_gets_no_gradient_from_the_pair_it_equals() -> None:
 def test_extreme_scales_and_duplicates_stay_finite(loss_of: torch.nn.Module, case: str, scale: float) -> None:
     image, text = pairs(5, torch.float32)
     logit_scale = torch.tensor(scale, requires_grad=True)
-    loss = loss_of(image, text, logit_scale, *ids_of(IDS[case]))
+    loss = loss_of(PairBatch(image, text, *ids_of(IDS[case])), logit_scale)
     loss.backward()
     assert loss.isfinite()
     for value in (image, text, logit_scale):
@@ -133,23 +134,28 @@ def test_gradients_are_those_of_finite_differences(loss_of: torch.nn.Module) -> 
     scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     ids = torch.tensor([0, 0, 1, 2])
     loss_of.double()
-    assert torch.autograd.gradcheck(lambda *values: loss_of(*values, text_ids=ids), (image, text, scale))
+
+    def loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> Any:
+        return loss_of(PairBatch(image, text, text_ids=ids), scale)
+
+    assert torch.autograd.gradcheck(loss, (image, text, scale))
 
 
 def test_half_precision_is_scored_in_full() -> None:
     image, text = (side.detach().bfloat16() for side in pairs(5, torch.float32))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = CLIPLoss()(image, text, torch.tensor(100.0))
+        loss = CLIPLoss()(PairBatch(image, text), torch.tensor(100.0))
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(CLIPLoss()(image.float(), text.float(), torch.tensor(100.0)).item())
+    full = CLIPLoss()(PairBatch(image.float(), text.float()), torch.tensor(100.0))
+    assert loss.item() == pytest.approx(full.item())
 
 
-def test_siglips_bias_is_trained_and_may_be_the_networks() -> None:
+def test_siglips_bias_is_trained_and_may_belong_to_the_network() -> None:
     image, text = pairs(4, torch.float32)
     own = SigLIPLoss(-3.0)
-    own(image, text, torch.tensor(5.0)).backward()
+    own(PairBatch(image, text), torch.tensor(5.0)).backward()
     assert own.logit_bias.item() == -3.0
     assert own.logit_bias.grad
     shared = torch.nn.Parameter(torch.tensor(-3.0))
-    SigLIPLoss(shared)(image, text, torch.tensor(5.0)).backward()
+    SigLIPLoss(shared)(PairBatch(image, text), torch.tensor(5.0)).backward()
     torch.testing.assert_close(shared.grad, own.logit_bias.grad)

@@ -19,7 +19,7 @@ Found = dict[str, dict[str, torch.Tensor]]
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
-    """What each process wrote, by '<rank>-of-<world>'."""
+    """Results of each process, by '<rank>-of-<world>'."""
     folder = tmp_path_factory.mktemp("ranks")
     names = [(0, 1), (0, 2), (1, 2)]
     environment: dict[str, Any] = {"cwd": SCRIPT.parents[2], "stderr": subprocess.PIPE, "text": True}

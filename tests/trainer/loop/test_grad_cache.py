@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from executors.trainer.loop.contrastive import CLIPLoss
+from executors.trainer.loop.contrastive import CLIPLoss, PairBatch
 from executors.trainer.loop.grad_cache import cached_backward
 from finetuner.models.clip import Clip, text_features
 
@@ -40,7 +40,7 @@ def encoder(model: Clip, autocast: bool = False) -> Callable[[Chunk], Chunk]:
 
 def loss_for(model: Clip, ids: torch.Tensor | None = None) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     loss = CLIPLoss()
-    return lambda image, text: loss(image, text, model.network.logit_scale.exp(), text_ids=ids)
+    return lambda image, text: loss(PairBatch(image, text, text_ids=ids), model.network.logit_scale.exp())
 
 
 def taken_gradients(model: Clip) -> dict[str, torch.Tensor]:
@@ -50,7 +50,7 @@ def taken_gradients(model: Clip) -> dict[str, torch.Tensor]:
 
 
 def error_of(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Norm of the difference by the norm, over all parameters at once."""
+    """Norm of the difference divided by the norm, over all parameters at once."""
     assert list(found) == list(expected)
     difference = sum((found[name] - expected[name]).square().sum() for name in expected)
     return float((difference / sum(value.square().sum() for value in expected.values())).sqrt())
@@ -74,7 +74,7 @@ def test_the_gradient_is_that_of_the_whole_batch(clip_mini: Clip, count: int, ch
     torch.testing.assert_close(found["logit_scale"], expected["logit_scale"], rtol=1e-4, atol=1e-7)
 
 
-def test_the_gradient_adds_to_what_is_there(clip_mini: Clip) -> None:
+def test_the_gradient_adds_to_earlier_ones(clip_mini: Clip) -> None:
     batch = batch_for(clip_mini, 4)
     arguments: Any = (encoder(clip_mini), split(batch, 3), loss_for(clip_mini))
     cached_backward(*arguments)
@@ -107,7 +107,7 @@ def dot_loss(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(image @ text.T, torch.arange(len(image)))
 
 
-def test_dropout_is_the_same_in_both_passes_and_goes_on_as_after_one() -> None:
+def test_dropout_is_the_same_in_both_passes_and_advances_the_generator_once() -> None:
     network = Dropped()
     images, texts = torch.randn(7, 6, dtype=torch.float64), torch.randn(7, 5, dtype=torch.float64)
     chunks = list(zip(images.split(3), texts.split(3), strict=True))
@@ -164,7 +164,7 @@ def test_backward_and_no_sync_are_the_callers() -> None:
 
 
 class SavedBytes:
-    """Most bytes that graphs have held at a time, weights apart; a storage counts once."""
+    """Peak bytes held by graphs, without weights. A storage counts once."""
 
     def __init__(self, weights: Sequence[torch.Tensor]) -> None:
         self.peak = self._now = 0
@@ -205,7 +205,7 @@ class Held:
 
 
 def peak_of(model: Clip, batch: Chunk, step: Callable[[], Any]) -> int:
-    """Most bytes of the batch and of graphs."""
+    """Peak bytes of the batch and of graphs."""
     counter = SavedBytes(list(model.network.parameters()))
     with torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda held: held.tensor):
         step()

@@ -1,4 +1,4 @@
-"""Training a model of images in this process: it learns, its seeds, and that every option does something."""
+"""Training an image model in this process: it learns, depends on its seed, and every option does something."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from docarray import Document
 from executors.trainer.data.image_cache import ImageCache
 from executors.trainer.data.image_data import ImageData, prepare_images
 from executors.trainer.hooks.hook import Hook, Progress
-from executors.trainer.loop import image_task, training
+from executors.trainer.loop import image_task, learner
 from executors.trainer.loop.image_task import ImageTask
 from executors.trainer.loop.metric_losses import MetricLoss
 from executors.trainer.loop.training import Training
@@ -34,7 +34,7 @@ from finetuner.models.image_weights import load_image_backbone, with_head
 from finetuner.models.pixels import normalised
 
 RANDOM = Backbone("resnet-mini-random", "test_resnet", "random", task="image-to-image")
-WIDE = {"margin": 0.3}  # so that the random network violates triplets
+WIDE = {"margin": 0.3}  # the random network violates triplets
 BASE: dict[str, Any] = {"model": RANDOM.name, "train_data": "data", "epochs": 1, "device": "cpu", "seed": 0}
 
 
@@ -52,7 +52,7 @@ def documents(items: int) -> list[Document]:
 
 @pytest.fixture(scope="module")
 def small() -> ImageData:
-    """16 images of 4 labels, 32 x 32, a colour a label and noise."""
+    """16 images of 4 labels, 32 x 32: one colour for each label, and noise."""
     generator = np.random.default_rng(0)
     colours = generator.integers(60, 190, (4, 1, 3, 1, 1))
     pixels = colours + generator.integers(-60, 60, (4, 4, 3, 32, 32))
@@ -70,7 +70,7 @@ def tuned(
     freeze: bool = False,
     **fields: Any,
 ) -> tuple[list[dict[str, Any]], ImageModel]:
-    """Tune a fresh random model; return what was reported, and the model."""
+    """Tune a fresh random model; return the reports and the model."""
     reports: list[dict[str, Any]] = []
     model = load_image_backbone(RANDOM)
     torch.manual_seed(0)
@@ -118,8 +118,8 @@ def test_the_loss_falls(small: ImageData, name: str) -> None:
     assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
 
 
-def test_the_first_loss_is_that_of_the_previous_model(small: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "augment", lambda images, *_, **__: images)
+def test_the_first_loss_is_that_of_the_pretrained_model(small: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner, "augment", lambda images, *_, **__: images)
     reports, _ = tuned(small, batch_size=16)
     model = load_image_backbone(RANDOM)
     model.network.train()
@@ -174,7 +174,7 @@ def test_every_option_does_something(
     ],
     ids=str,
 )
-def test_the_losss_own_optimizer_does_something(small: ImageData, options: dict[str, Any]) -> None:
+def test_the_optimizer_of_the_loss_does_something(small: ImageData, options: dict[str, Any]) -> None:
     plain = tuned(small, MetricConfig("ArcFaceLoss"), epochs=2)[1]
     assert not equal(tuned(small, MetricConfig("ArcFaceLoss", **options), epochs=2)[1], plain)
 
@@ -195,7 +195,7 @@ def test_validation_is_reported_after_each_epoch(small: ImageData, name: str) ->
     assert all(math.isfinite(value) for value in values)
 
 
-def test_held_out_are_whole_labels_unless_the_loss_learns_them(small: ImageData) -> None:
+def test_whole_labels_are_held_out_unless_the_loss_learns_them(small: ImageData) -> None:
     for name in ("TripletMarginLoss", *CLASS_LOSSES):
         config = RunConfig(**BASE, loss=name, val_split=0.5)
         rows = image_task._split(small, config, by_label=name not in CLASS_LOSSES)

@@ -17,7 +17,7 @@ from finetuner.models.image_network import GeM, ImageNetwork
 
 
 def layered(found: dict[str, int], part: str) -> list[int]:
-    """The depths of the parameters whose name holds `part`, each once, in order."""
+    """Depths of the parameters whose name contains `part`, each once, in order."""
     return list(dict.fromkeys(depth for name, depth in found.items() if part in name))
 
 
@@ -87,7 +87,7 @@ def test_networks_of_timm(architecture: str, stem: str, last: str, layers: int |
         assert found[stem] == layers + 1
 
 
-def test_models_of_images_and_wrappers() -> None:
+def test_image_models_and_wrappers() -> None:
     network = ImageNetwork("test_resnet", GeM(), output_dim=4)
     found = depths(network)
     assert layered(found, "head.") + layered(found, "pooling.") == [0, 0]
@@ -97,13 +97,13 @@ def test_models_of_images_and_wrappers() -> None:
     assert depths(wrapped) == {f"module.{name}": depth for name, depth in found.items()}
 
 
-def test_a_wrapped_clip_is_layered_alike(clip_mini: Clip) -> None:
+def test_a_wrapped_clip_has_the_same_depths(clip_mini: Clip) -> None:
     found = depths(clip_mini.network)
     assert depths(torch.nn.ModuleDict({"base_model": clip_mini.network})) == {
         f"base_model.{name}": depth for name, depth in found.items()
     }
 
 
-def test_what_has_no_layers_is_a_head() -> None:
+def test_without_layers_all_is_at_depth_0() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Linear(4, 2))
     assert set(depths(network).values()) == {0}

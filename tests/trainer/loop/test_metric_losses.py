@@ -1,4 +1,4 @@
-"""Each loss and miner by name; two losses against loops; the client's tables against the library."""
+"""Each loss and miner by name, two losses against loops, and the client's tables against the library."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from finetuner.config.metric_config import (
 )
 from finetuner.exceptions import InvalidInput
 
-# What needs other losses, takes no labels, or is a base of others.
+# These need other losses, take no labels, or are base classes.
 OTHER_LOSSES = {
     "BaseLossWrapper", "BaseMetricLossFunction", "CrossBatchMemory", "EmbeddingRegularizerMixin", "GenericPairLoss",
     "ManifoldLoss", "MultipleLosses", "SelfSupervisedLoss", "VICRegLoss", "WeightRegularizerMixin",
@@ -132,7 +132,7 @@ def test_triplet_margin_loss_is_the_mean_over_all_violated_triplets(margin: floa
 
 
 def batches(count: int) -> list[torch.Tensor]:
-    """As many batches of 4 embeddings."""
+    """The given number of batches of 4 embeddings."""
     return list(torch.randn(count, 4, 8, generator=torch.Generator().manual_seed(1)))
 
 
@@ -165,10 +165,10 @@ def test_memory_compares_a_batch_with_the_newest_embeddings(size: int) -> None:
 
 @pytest.mark.parametrize("name", WITH_MEMORY)
 @pytest.mark.parametrize("miner", [None, "TripletMarginMiner"])
-def test_every_loss_with_memory_leads_gradients_to_the_batch(name: str, miner: str | None) -> None:
+def test_every_loss_with_memory_has_gradients_at_the_batch(name: str, miner: str | None) -> None:
     torch.manual_seed(0)
     loss = MetricLoss(MetricConfig(name, {"memory_size": 24}, miner), 4, 8)
-    for _ in range(3):  # the memory fills up and turns over
+    for _ in range(3):  # the memory fills up and wraps around
         vectors = torch.randn(12, 8, requires_grad=True)
         value = loss(vectors, LABELS)
         value.backward()
@@ -216,7 +216,7 @@ def naive_arc_face(
         for number, weight in enumerate(weights):
             cosine = sum(a * b for a, b in zip(vector, weight, strict=True)) / math.hypot(*vector) / math.hypot(*weight)
             angle = math.acos(cosine) + (math.radians(degrees) if number == label else 0)
-            # Past 180 degrees the cosine rises again; the library goes on linearly from there.
+            # Past 180 degrees the cosine rises again; the library continues linearly from there.
             bound = cosine - math.radians(degrees) * math.sin(math.radians(degrees))
             logits.append(scale * (math.cos(angle) if angle <= math.pi else bound))
         highest = max(logits)
@@ -258,7 +258,7 @@ def test_arc_face_is_cross_entropy_with_a_wider_angle(degrees: float, scale: flo
         ({"loss": "SmoothAPLoss", "loss_options": {"memory_size": 64}}, "must be one of temperature"),
     ],
 )
-def test_what_is_refused(fields: dict[str, Any], message: str) -> None:
+def test_wrong_options_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         MetricConfig(**fields)
     assert message in str(caught.value)

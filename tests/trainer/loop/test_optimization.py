@@ -17,7 +17,7 @@ from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip
 
-# How torch computes, not what; maximize would climb the loss.
+# These change how torch computes, not the result; maximize would climb the loss.
 MECHANICS = {"params", "lr", "foreach", "fused", "capturable", "differentiable", "maximize"}
 # LBFGS calls the loss several times a step, SparseAdam takes sparse gradients only, Muon matrices only.
 LEFT_OUT = {"LBFGS", "SparseAdam", "Muon", "Optimizer"}
@@ -50,7 +50,7 @@ def test_cosine_equals_its_formula(options: dict[str, int], steps: int, warm_up:
     assert factor(warm_up) == 1.0
 
 
-def test_warm_up_rises_by_equal_steps_to_the_peak() -> None:
+def test_warm_up_is_linear_up_to_the_peak() -> None:
     factor = learning_rate_factor("cosine", {"num_warmup_steps": 4}, 20)
     assert [factor(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
@@ -73,7 +73,7 @@ def test_constant_never_changes(scheduler: str | None) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
-def test_weight_decay_spares_one_dimensional_parameters(optimizer: str) -> None:
+def test_weight_decay_does_not_apply_to_one_dimensional_parameters(optimizer: str) -> None:
     network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3))
     torch.nn.init.constant_(network[0].bias, 0.5)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -164,12 +164,12 @@ def test_the_table_is_torchs() -> None:
         for name, kind in vars(torch.optim).items()
         if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and name not in LEFT_OUT
     }
-    theirs["ASGD"].remove("t0")  # moves an average that nobody reads
+    theirs["ASGD"].remove("t0")  # moves an average that is not used
     assert {name: set(options) - {"beta1", "beta2"} for name, options in OWN_OPTIONS.items()} == theirs
 
 
 def other_value(optimizer: str, name: str) -> Any:
-    """A value of an option that is not its default, and within its range."""
+    """A valid value of an option other than its default."""
     special = {
         "betas": [0.5, 0.6], "etas": [0.3, 1.7], "step_sizes": [1e-4, 2e-2], "beta2_decay": -0.1, "d": 1.5,
         "alpha": 0.5, "lambd": 0.9, "initial_accumulator_value": 0.5,
@@ -194,7 +194,7 @@ def trained(optimizer: str, options: dict[str, Any]) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in network.parameters()]
 
 
-# What only does something together with another option.
+# These only have an effect together with another option.
 COMPANIONS = {
     "dampening": {"momentum": 0.9}, "nesterov": {"momentum": 0.9}, "decoupled_weight_decay": {"weight_decay": 0.3},
     "alpha": {"lambd": 0.9},
@@ -237,7 +237,7 @@ def test_one_beta_leaves_the_other() -> None:
     assert made.param_groups[0]["betas"] == (0.5, 0.999)
 
 
-def test_layers_learn_slower_the_deeper_they_lie(clip_mini: Clip) -> None:
+def test_deeper_layers_learn_more_slowly(clip_mini: Clip) -> None:
     options = {LAYER_DECAY: 0.5, "weight_decay": 0.2}
     made = make_optimizer(clip_mini.network, config(optimizer="AdamW", optimizer_options=options), 0.1)
     rates = {
@@ -250,7 +250,7 @@ def test_layers_learn_slower_the_deeper_they_lie(clip_mini: Clip) -> None:
         rate, decay = rates[id(parameter)]
         assert rate == pytest.approx(0.1 * 0.5 ** depth_of[name])
         assert decay == (0.2 if parameter.ndim >= 2 else 0.0)
-    assert made.param_groups[0]["lr"] == 0.1  # what is reported as the learning rate
+    assert made.param_groups[0]["lr"] == 0.1  # the reported learning rate
     scheduler = torch.optim.lr_scheduler.LambdaLR(made, learning_rate_factor("linear", {"num_warmup_steps": 0}, 4))
     made.step()
     scheduler.step()
@@ -263,6 +263,6 @@ def test_no_layer_decay_has_two_groups(clip_mini: Clip) -> None:
         assert [group["lr"] for group in made.param_groups] == [0.1, 0.1]
 
 
-def test_a_network_without_anything_to_train_is_refused() -> None:
+def test_a_frozen_network_is_refused() -> None:
     with pytest.raises(InvalidInput, match="something to train. Got all of it frozen"):
         make_optimizer(torch.nn.Linear(2, 2).requires_grad_(requires_grad=False), config(), 0.1)

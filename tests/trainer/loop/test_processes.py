@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,8 @@ FIT: dict[str, Any] = {
 
 
 def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ask(trainer.metrics_of_run, name=name)["steps"].splitlines()]
+    steps: list[dict[str, Any]] = ask(trainer.metrics_of_run, name=name)["steps"]
+    return steps
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_two_processes_give_the_losses_of_one(
     trainer = Trainer(workspace_url=str(tmp_path), threads=1)
     try:
         push(trainer, "pairs", pairs)
-        plain = {"crop_scale": [1, 1], "micro_batch_size": micro_batch_size}  # processes draw crops of their own
+        plain = {"crop_scale": [1, 1], "micro_batch_size": micro_batch_size}  # each process draws its own crops
         for name, count in (("one", 1), ("two", 2)):
             options = plain | {"num_processes": count}
             ask(trainer.fit, config=FIT | {"run_name": name, "training_options": options})
@@ -64,7 +64,7 @@ def test_two_processes_give_the_losses_of_one(
 
 
 @pytest.mark.slow
-def test_two_processes_can_be_canceled_and_go_on(
+def test_two_processes_can_be_canceled_and_resumed(
     tmp_path: Path,
     push: Callable[..., Any],
     pairs: list[Document],
@@ -82,7 +82,7 @@ def test_two_processes_can_be_canceled_and_go_on(
         assert ask(trainer.cancel_run, name="long")["status"] == "CANCELED"
         wait_until(lambda: not workers_in(tmp_path), "the end of all processes")
         ask(trainer.resume_run, name="long")
-        wait_until(lambda: "Going on from step" in ask(trainer.logs_of_run, name="long")["text"], "going on")
+        wait_until(lambda: "Resuming from step" in ask(trainer.logs_of_run, name="long")["text"], "going on")
         assert ask(trainer.cancel_run, name="long")["status"] == "CANCELED"
         wait_until(lambda: not workers_in(tmp_path), "the end of all processes")
     finally:
@@ -90,7 +90,7 @@ def test_two_processes_can_be_canceled_and_go_on(
 
 
 @pytest.mark.slow
-def test_two_processes_that_go_on_know_the_scores_from_before(
+def test_two_resumed_processes_know_the_scores_from_before(
     tmp_path: Path,
     push: Callable[..., Any],
     pairs: list[Document],
@@ -109,7 +109,7 @@ def test_two_processes_that_go_on_know_the_scores_from_before(
         ended = wait_for_end(trainer, "guarded")
         assert (ended["status"], ended["details"]) == ("FINISHED", "Training finished")
         text = ask(trainer.logs_of_run, name="guarded")["text"]
-        assert "Going on from step" in text
+        assert "Resuming from step" in text
         assert "Guard: mean R@5 was" in text
         assert "KeyError" not in text, "of the process that writes nothing"
     finally:
@@ -122,7 +122,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         join_processes(2, "cuda")
 
 
-def test_every_row_is_somebodys_and_all_get_as_many() -> None:
+def test_every_row_has_a_process_and_all_get_equally_many() -> None:
     for count, processes in ((8, 2), (7, 2), (5, 3), (1, 2)):
         parts = [share(np.arange(count), process, processes) for process in range(processes)]
         assert {len(part) for part in parts} == {-(-count // processes)}

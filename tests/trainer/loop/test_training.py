@@ -1,4 +1,4 @@
-"""The training loop in this process: its loss, its seeds, and that every option does something."""
+"""The training loop in this process: its loss, its seed, and every option does something."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 
 from executors.trainer.data.training_data import TrainingData
 from executors.trainer.hooks.hook import Progress
-from executors.trainer.loop import clip_task, training
+from executors.trainer.loop import clip_task, learner, memory_probe
 from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.contrastive import CLIPLoss
 from executors.trainer.loop.training import Training
@@ -31,7 +31,7 @@ BASE: dict[str, Any] = {"epochs": 2, "device": "cpu", "seed": 0}
 
 @pytest.fixture(autouse=True)
 def fresh_accelerate() -> Iterator[None]:
-    """Accelerate keeps one precision a process."""
+    """Accelerate keeps one precision for each process."""
     AcceleratorState._reset_state()
     yield
     AcceleratorState._reset_state()
@@ -40,7 +40,7 @@ def fresh_accelerate() -> Iterator[None]:
 def tuned(
     data: TrainingData, *, learning_rate: float = 5e-4, batch_size: int = 4, **fields: Any
 ) -> tuple[list[dict[str, Any]], Clip]:
-    """Tune a fresh clip-mini; return what was reported, and the model."""
+    """Tune a fresh clip-mini; return the reports and the model."""
     model, reports = load_backbone(find_backbone("clip-mini")), []
     config = RunConfig(model="clip-mini", train_data="data", **(BASE | fields))
     task = ClipTask(model, data, config, batch_size)
@@ -82,7 +82,7 @@ def naive_info_nce(vision: np.ndarray, text: np.ndarray, scale: float) -> float:
 
 
 def test_the_loss_is_info_nce(blobs_of_colour: TrainingData, clip_mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "augment", lambda images, *_, **__: images)
+    monkeypatch.setattr(learner, "augment", lambda images, *_, **__: images)
     data = TrainingData(blobs_of_colour.pixels, [captions[:1] for captions in blobs_of_colour.captions])
     reports, _ = tuned(data, batch_size=8, epochs=1)
     scale = clip_mini.network.logit_scale.exp().item()
@@ -154,7 +154,7 @@ def test_every_option_of_the_schedule_changes_the_rates(options: dict[str, int],
     assert [step["learning_rate"] for step in plain] != [step["learning_rate"] for step in other]
 
 
-def test_the_constant_schedule_is_none_at_all(
+def test_the_constant_schedule_equals_none(
     usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData
 ) -> None:
     assert equal(tuned(blobs_of_colour, scheduler="constant")[1], usual[1])
@@ -174,7 +174,7 @@ def test_epochs_and_batch_size_make_the_steps(
     assert reports[-1]["epoch"] == fields.get("epochs", 2)
 
 
-def test_reports_hold_the_rate_that_the_step_had(blobs_of_colour: TrainingData) -> None:
+def test_reports_have_the_learning_rate_of_their_step(blobs_of_colour: TrainingData) -> None:
     reports, _ = tuned(
         blobs_of_colour,
         scheduler="cosine",
@@ -245,7 +245,7 @@ def test_the_logit_scale_stays_between_1_and_100(blobs_of_colour: TrainingData) 
 
 
 @pytest.mark.parametrize("options", [{"micro_batch_size": 3}, {"gradient_checkpointing": True}], ids=str)
-def test_what_saves_memory_gives_the_same_weights(
+def test_options_that_save_memory_give_the_same_weights(
     options: dict[str, Any], usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData
 ) -> None:
     reports, model = tuned(blobs_of_colour, training_options=options)
@@ -255,7 +255,7 @@ def test_what_saves_memory_gives_the_same_weights(
 
 
 def saved_bytes(data: TrainingData, **options: Any) -> int:
-    """Bytes that one step keeps for its backward pass, weights and all."""
+    """Bytes that one step keeps for its backward pass, weights included."""
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -275,19 +275,19 @@ def test_measuring_the_batch_leaves_no_trace(
     usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(training, "SURELY_FITS", 2)
+    monkeypatch.setattr(learner, "SURELY_FITS", 2)
     with caplog.at_level(logging.INFO, "finetuner"):
         _, model = tuned(blobs_of_colour)
     assert "Batch size: 4 pairs take" in caplog.text
     assert equal(model, usual[1])
 
 
-def test_what_does_not_fit_is_taken_in_parts(
+def test_a_batch_that_does_not_fit_is_split(
     usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(training, "SURELY_FITS", 2)
-    monkeypatch.setattr(training, "find_batch_size", lambda *_, **__: 2)
+    monkeypatch.setattr(learner, "SURELY_FITS", 2)
+    monkeypatch.setattr(memory_probe, "find_batch_size", lambda *_, **__: 2)
     with caplog.at_level(logging.INFO, "finetuner"):
         reports, _ = tuned(blobs_of_colour)
     assert "2 steps of 4 pairs, 2 at once" in caplog.text

@@ -6,7 +6,7 @@ import { headline, metricName } from "../js/format.js";
 
 const VALIDATION = "val_loss"; // shown with the training loss
 
-/** Return charts as {element, add(history), last()}; `add` takes the history after step `last()`. */
+/** Return charts as {element, add(curve), last()}; `add` takes the curve after step `last()`. */
 export function curves(signal) {
   const steps = new Map();
   const evaluations = new Map();
@@ -43,7 +43,7 @@ export function curves(signal) {
       line("training", steps, (entry) => entry.loss),
       line("validation", evaluations, (entry) => entry.metrics[VALIDATION]),
     ]);
-    charts.speed.draw([line("samples/s", steps, (entry) => entry.pairs_per_s)]);
+    charts.speed.draw([line("samples/s", steps, (entry) => entry.pairs_per_second)]);
     charts.rate.draw([line("learning rate", steps, (entry) => entry.learning_rate)]);
     offer([...new Set([...evaluations.values()].flatMap((entry) => Object.keys(entry.metrics)))]);
     const found = line("now", evaluations, (entry) => entry.metrics[chosen]);
@@ -65,10 +65,10 @@ export function curves(signal) {
   draw();
   return {
     element,
-    add(history) {
-      for (const entry of history.steps) steps.set(entry.step, entry);
-      for (const entry of history.evaluations) evaluations.set(entry.step, entry);
-      if (history.steps.length || history.evaluations.length) draw();
+    add(curve) {
+      for (const entry of curve.steps) steps.set(entry.step, entry);
+      for (const entry of curve.evaluations) evaluations.set(entry.step, entry);
+      if (curve.steps.length || curve.evaluations.length) draw();
     },
     last: () => Math.max(0, ...steps.keys()),
   };

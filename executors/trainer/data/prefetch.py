@@ -1,4 +1,4 @@
-"""The next batches are made by a thread while the device computes."""
+"""Prepares the next batches in a thread while the device computes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ END = object()
 POLL_SECONDS = 0.1
 
 
-def ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
+def prefetched(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
     """Yield the same items in the same order, made by a thread that is up to `depth` items ahead.
 
-    The thread ends when the consumer does: close the iterator, or leave its `for` loop and drop it.
+    The thread ends with its consumer: close the iterator, or leave its `for` loop and drop it.
 
     Args:
-        items: making one is what takes time.
-        depth: how many wait at most, at least 1.
+        items: iterable whose items take time to make.
+        depth: most items that wait, at least 1.
 
     Raises:
-        BaseException: whatever making an item raised, after the items before it.
+        BaseException: the error of `items`, after the items before it.
     """
     made: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(depth)
     stopped = threading.Event()
@@ -42,10 +42,10 @@ def ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
                 if not put(item):
                     return
             put(END)
-        except BaseException as error:  # it belongs to the consumer
+        except BaseException as error:  # raised again in the consumer
             put(END, error)
 
-    thread = threading.Thread(target=make, name="ahead", daemon=True)
+    thread = threading.Thread(target=make, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

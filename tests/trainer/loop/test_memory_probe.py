@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from executors.trainer.loop.batch_size import (
+from executors.trainer.loop.contrastive import CLIPLoss, PairBatch
+from executors.trainer.loop.memory_probe import (
     CpuMemory,
     CudaMemory,
     find_batch_size,
@@ -17,13 +18,12 @@ from executors.trainer.loop.batch_size import (
     memory_of,
     sizes_to,
 )
-from executors.trainer.loop.contrastive import CLIPLoss
 from finetuner.exceptions import FinetunerError
 from finetuner.models.clip import Clip, text_features
 
 
 class Machine:
-    """Memory of a known size and steps of a known cost; both the search's arguments in one."""
+    """Memory of a known size and steps of a known cost: both arguments of the search."""
 
     def __init__(self, cost: Callable[[int], float], size: int, breaks: BaseException | None = None) -> None:
         self.cost, self.size, self.breaks = cost, size, breaks
@@ -66,17 +66,17 @@ def test_it_is_the_largest_of_the_sizes_that_fit(size: int, limit: int) -> None:
 )
 @pytest.mark.parametrize("size", [180, 300, 5000])
 def test_running_out_of_memory_is_no_error(size: int, error: BaseException) -> None:
-    machine = Machine(lambda count: 100 + 10 * count + count * count / 10, size, error)  # more than the line foretells
+    machine = Machine(lambda count: 100 + 10 * count + count * count / 10, size, error)  # more than the line predicts
     assert find_batch_size(machine.step, machine, 1000) == brute_force(machine, 1000)
 
 
-def test_few_sizes_are_tried_where_the_line_holds() -> None:
+def test_few_sizes_are_tried_if_memory_grows_linearly() -> None:
     machine = Machine(linear, 10_000)
     assert find_batch_size(machine.step, machine, 4096) == 768
     assert machine.tried == [4, 4, 8, 768]
 
 
-def test_what_is_made_once_does_not_count_as_growth() -> None:
+def test_one_time_allocations_do_not_count_as_growth() -> None:
     machine = Machine(linear, 10_000)
     machine.cost = lambda count: linear(count) + 2000 * (len(machine.tried) > 1)
     assert find_batch_size(machine.step, machine, 4096) == 512  # with the optimizer's 2000 in place
@@ -88,14 +88,14 @@ def test_cost_that_does_not_grow_allows_the_limit() -> None:
 
 
 @pytest.mark.parametrize("breaks", [None, torch.OutOfMemoryError("out of memory")])
-def test_a_model_that_does_not_fit_is_named(breaks: BaseException | None) -> None:
+def test_a_model_that_does_not_fit_is_an_error(breaks: BaseException | None) -> None:
     machine = Machine(linear, 100, breaks)
     with pytest.raises(FinetunerError, match="smallest batch must fit .* It does not. Free memory") as caught:
         find_batch_size(machine.step, machine, 64)
     assert "\n" not in str(caught.value)
 
 
-def test_smallest_is_the_least_that_is_tried() -> None:
+def test_no_size_below_smallest_is_tried() -> None:
     machine = Machine(linear, 5000)
     assert find_batch_size(machine.step, machine, 64, smallest=16) == 64
     assert min(machine.tried) == 16
@@ -107,7 +107,7 @@ def test_another_share_of_memory_allows_another_batch() -> None:
     assert found == [16, 32, 96]
 
 
-def test_other_errors_are_the_callers() -> None:
+def test_other_errors_are_raised() -> None:
     def step(batch_size: int) -> None:
         raise RuntimeError("shapes differ")
 
@@ -115,7 +115,7 @@ def test_other_errors_are_the_callers() -> None:
         find_batch_size(step, Machine(linear, 1000), 8)
 
 
-def test_what_was_measured_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_measurements_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "finetuner")
     machine = Machine(lambda count: 1e6 * linear(count), 10**9)
     find_batch_size(machine.step, machine, 1000)
@@ -141,11 +141,11 @@ def test_sizes(limit: int, smallest: int, expected: list[int]) -> None:
         (ValueError("out of memory"), False),
     ],
 )
-def test_errors_of_memory_are_told_apart(error: BaseException, expected: bool) -> None:
+def test_out_of_memory_errors_are_recognised(error: BaseException, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
 
 
-def test_memory_of_the_cpu_is_the_processs() -> None:
+def test_memory_on_a_cpu_is_that_of_the_process() -> None:
     memory = memory_of(torch.device("cpu"))
     assert isinstance(memory, CpuMemory)
     memory.start()
@@ -167,7 +167,8 @@ def test_a_real_step_gets_a_batch(clip_mini: Clip, caplog: pytest.LogCaptureFixt
         size: Any = clip_mini.preprocess_config.size
         images, tokens = torch.zeros(count, 3, *size), clip_mini.tokenizer(["a dress"] * count)
         optimizer.zero_grad()
-        loss_of(network.encode_image(images), text_features(network, tokens), network.logit_scale.exp()).backward()
+        embeddings = PairBatch(network.encode_image(images), text_features(network, tokens))
+        loss_of(embeddings, network.logit_scale.exp()).backward()
         optimizer.step()
 
     assert find_batch_size(step, CpuMemory(), 12) == 12
@@ -177,7 +178,7 @@ def test_a_real_step_gets_a_batch(clip_mini: Clip, caplog: pytest.LogCaptureFixt
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_memory_of_a_gpu_is_torchs() -> None:
+def test_memory_on_a_gpu_is_that_of_torch() -> None:
     memory = memory_of(torch.device("cuda"))
     assert isinstance(memory, CudaMemory)
     memory.start()
@@ -189,7 +190,7 @@ def test_memory_of_a_gpu_is_torchs() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_that_is_too_small_is_named() -> None:
+def test_a_gpu_that_is_too_small_is_an_error() -> None:
     def step(count: int) -> None:
         torch.empty(count << 50, device="cuda")
 

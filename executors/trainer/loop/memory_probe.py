@@ -1,4 +1,4 @@
-"""The largest batch that fits into memory, found by trying."""
+"""Finds the largest batch that fits into memory, by trying."""
 
 from __future__ import annotations
 
@@ -6,31 +6,35 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Protocol
 
 import psutil
 import torch
+from torch import nn
 
 from finetuner.exceptions import FinetunerError
 
-SHARE = 0.8
-PROBES = (4, 8)
+from .checkpoint import random_state, restore_random_state
+
+SHARE = 0.8  # of all memory
+PROBES = (4, 8)  # pairs
 
 log = logging.getLogger("finetuner")
 
 
 class Memory(Protocol):
-    """What a step may take, and what it took."""
+    """Limit and peak use of the memory of a step."""
 
     def start(self) -> None:
-        """Free what is left over and forget the peak so far."""
+        """Release unused memory and reset the peak."""
 
     def peak(self) -> int:
-        """Return the most bytes in use since `start`, weights and everything else of this process included."""
+        """Return the peak in bytes since `start`, weights and the rest of this process included."""
 
     def total(self) -> int:
-        """Return the bytes that this process could have at most."""
+        """Return the bytes that this process could use at most."""
 
 
 class CudaMemory:
@@ -44,16 +48,16 @@ class CudaMemory:
         self._device = device
 
     def start(self) -> None:
-        """Give cached blocks back and forget the peak."""
+        """Release cached blocks and reset the peak."""
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self._device)
 
     def peak(self) -> int:
-        """Return the most bytes that tensors took."""
+        """Return the peak bytes of all tensors."""
         return torch.cuda.max_memory_allocated(self._device)
 
     def total(self) -> int:
-        """Return what is free, and what this process holds."""
+        """Return the free bytes plus those that this process holds."""
         return torch.cuda.mem_get_info(self._device)[0] + torch.cuda.memory_reserved(self._device)
 
 
@@ -61,7 +65,7 @@ class CpuMemory:
     """Resident memory of this process, from Linux's /proc."""
 
     def start(self) -> None:
-        """Forget the peak; where the kernel does not let us, it stays too high, and the batch is smaller."""
+        """Reset the peak. On kernels that cannot reset it, the reported peak is too high and the batch smaller."""
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
@@ -71,13 +75,36 @@ class CpuMemory:
         return int(found[1]) * 1024 if found else psutil.Process().memory_info().rss
 
     def total(self) -> int:
-        """Return what is available on the machine, and what this process holds."""
+        """Return the available bytes of the machine plus those that this process holds."""
         return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
 
 
 def memory_of(device: torch.device) -> Memory:
-    """Return the memory in which steps on this device compute."""
+    """Return the memory that steps on a device use."""
     return CudaMemory(device) if device.type == "cuda" else CpuMemory()
+
+
+def probe_micro_batch(
+    try_step: Callable[[int], None], network: nn.Module, crops: torch.Generator, device: torch.device, whole: int
+) -> int:
+    """Return the number of pairs that fit into memory at once. Weights and random state stay as they were.
+
+    Args:
+        try_step: runs a whole step of the given number of pairs.
+        network: changed by a step, for example in the statistics of its batch norms.
+        crops: generator of the random crops.
+        device: of the network.
+        whole: pairs in the whole batch, at least 2; the answer is at most this.
+
+    Raises:
+        FinetunerError: not even two pairs fit.
+    """
+    weights, random, cropping = deepcopy(network.state_dict()), random_state(), crops.get_state()
+    fits = find_batch_size(try_step, memory_of(device), whole, smallest=2)
+    network.load_state_dict(weights)
+    restore_random_state(random)
+    crops.set_state(cropping)
+    return fits
 
 
 def find_batch_size(
@@ -85,16 +112,15 @@ def find_batch_size(
 ) -> int:
     """Return the largest batch size whose step stays below a share of memory.
 
-    Two small steps are measured, the memory of larger ones is extrapolated by a line, and the size found is tried;
-    where that takes too much, the next smaller one. Sizes are `limit` itself, powers of two and their sums of two
-    neighbours (..., 32, 48, 64, 96, ...). Processes that share a batch should take the smallest of their answers.
+    Measures two small steps, extrapolates the memory of larger ones by a line, and tries the size found. If that
+    exceeds the share, tries the next smaller one. Sizes are `limit` itself, powers of two, and the sums of two
+    neighbouring powers (..., 32, 48, 64, 96, ...). Processes that share a batch should use their smallest answer.
 
     Args:
-        try_step: runs a whole step of that many pairs, optimizer included; the caller puts weights, optimizer and
-            random state back afterwards.
+        try_step: runs a whole step of that many pairs. The caller restores weights and random state afterwards.
         memory: of the device.
-        limit: largest size to try: of the data, or what the recipe asks for; at least `smallest`.
-        smallest: size to try first, from 1.
+        limit: largest size to try, at least `smallest`.
+        smallest: smallest size to try, from 1.
         share: of all memory, in (0, 1].
 
     Raises:
@@ -103,13 +129,13 @@ def find_batch_size(
     memory.start()
     allowed = int(memory.total() * share)
     first, second = (min(max(size, smallest), limit) for size in PROBES)
-    _peak(try_step, memory, first)  # what is made once, such as the optimizer's state
+    _peak(try_step, memory, first)  # allocations that happen once, such as the optimizer's state
     measured: dict[int, int] = {}
     for size in dict.fromkeys((first, second)):
         peak = _peak(try_step, memory, size)
         if peak is None or peak > allowed:
             smaller = [entry for entry in sizes_to(size, smallest) if entry < size]
-            return _fallback(try_step, memory, smaller, allowed)
+            return _first_that_fits(try_step, memory, smaller, allowed)
         measured[size] = peak
     slope = (measured[second] - measured[first]) / (second - first) if second > first else 0.0
     room = allowed - measured[second]
@@ -123,19 +149,19 @@ def find_batch_size(
         limit,
     )
     sizes = [size for size in sizes_to(limit, smallest) if second <= size <= reach]
-    return _fallback(try_step, memory, sizes or [second], allowed, known=second)
+    return _first_that_fits(try_step, memory, sizes or [second], allowed, known=second)
 
 
 def sizes_to(limit: int, smallest: int = 1) -> list[int]:
-    """Return `limit`, then all 2^n and 3 * 2^n below it, down to `smallest`."""
+    """Return `limit`, then all 2^n and 3 * 2^n below it, in falling order down to `smallest`."""
     sizes = {limit, smallest} | {factor << power for factor in (1, 3) for power in range(limit.bit_length())}
     return sorted((size for size in sizes if smallest <= size <= limit), reverse=True)
 
 
-def _fallback(
+def _first_that_fits(
     try_step: Callable[[int], None], memory: Memory, sizes: list[int], allowed: int, known: int | None = None
 ) -> int:
-    """Return the first of falling sizes that fits; `known` does, as was measured."""
+    """Return the first of falling sizes that fits. `known` was measured before and fits."""
     for size in sizes:
         if size == known:
             return size
@@ -143,16 +169,16 @@ def _fallback(
         if peak is not None and peak <= allowed:
             log.info("Batch size: %d pairs take %.0f MB of %.0f MB allowed", size, _mb(peak), _mb(allowed))
             return size
-        took = "more than there is" if peak is None else f"{_mb(peak):.0f} MB"
+        took = "more than available" if peak is None else f"{_mb(peak):.0f} MB"
         log.info("Batch size: %d pairs take %s, %.0f MB allowed", size, took, _mb(allowed))
     raise FinetunerError(
-        f"the smallest batch must fit into {_mb(allowed):.0f} MB of memory. It does not. Free memory, take a smaller "
-        f"model, or gradient checkpointing."
+        f"the smallest batch must fit into {_mb(allowed):.0f} MB of memory. It does not. Free memory, choose a smaller "
+        f"model, or turn on gradient_checkpointing."
     )
 
 
 def _peak(try_step: Callable[[int], None], memory: Memory, size: int) -> int | None:
-    """Return the peak bytes of a step, None where memory did not suffice."""
+    """Return the peak bytes of a step, None if it ran out of memory."""
     memory.start()
     try:
         try_step(size)
@@ -164,7 +190,7 @@ def _peak(try_step: Callable[[int], None], memory: Memory, size: int) -> int | N
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory did not suffice, on a GPU or the CPU."""
+    """Return whether an error means that a GPU or the CPU ran out of memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     message = str(error).lower()
