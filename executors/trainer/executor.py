@@ -3,70 +3,69 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from docarray import Document, DocumentArray
 from prometheus_client import Gauge
-from sqlalchemy import URL
 
 from executors.room.room import Room, control
 from finetuner.artifacts.manifest import MANIFEST, read_manifest
-from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models, weights_folder
-from finetuner.config.run_callbacks import callback_datasets, read_callbacks
+from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.contract.checks import checked_name
 from finetuner.contract.parameters import Parameters
-from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
-from finetuner.models.backbones import IMAGE_TASK, find_backbone, list_models
-from finetuner.models.model_kinds import check_row_weights
+from finetuner.models.backbones import list_models
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import remove
 
-from .artifact_uploads import ArtifactUploads
+from .artifacts.promotion import refuse_regression
+from .artifacts.uploads import ArtifactUploads
+from .devices import Devices, find_gpus
 from .history import read_history
-from .hooks.tracker_checks import check_loggers
-from .resume import require_same
+from .run_checks import RunChecks, require_ended
 from .run_folder import RunFolder
+from .run_messages import WorkerSettings
 from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
 from .supervisor import Supervisor
 
 LOG_BYTES = 256 * 1024
 MAX_SHOWN = 100  # documents, with a thumbnail or two each
-KINDS = {
-    PAIRS: "text-image pairs", LABELLED: "labelled images", SCORED: "scored pairs", DOCUMENTS: "other documents",
-}  # fmt: skip
 
 
 class Trainer(Room):
-    """Records runs, carries them out one after the other, and keeps what they read and make.
+    """The trainer room: records runs, starts them as their devices become free, and keeps datasets and artifacts.
 
     Args:
-        threads: CPU threads of a training process; 0 leaves it to torch.
-        checkpoint_seconds: between two checkpoints of a run, beside those at the end of each epoch.
-        image_cache_gb: GB of decoded images that stay for later runs, the least recently used go first; 0 is none.
+        threads: CPU threads of a training process; 0 leaves the number to torch.
+        checkpoint_seconds: seconds between two checkpoints of a run; each epoch ends with another one.
+        image_cache_gb: GB of decoded images that later runs can reuse; the least recently used ones are removed first.
+            0 keeps none.
+        gpus: number of GPUs, each of which trains one run at a time. None counts the CUDA devices. 0 trains on the CPU.
         kwargs: of `Room`.
     """
 
     def __init__(
-        self, threads: int = 0, checkpoint_seconds: float = 600, image_cache_gb: float = 20, **kwargs: Any
+        self,
+        threads: int = 0,
+        checkpoint_seconds: float = 600,
+        image_cache_gb: float = 20,
+        gpus: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._store = RunStore(URL.create("sqlite", database=str(self.shared_workspace.runs_database)))
-        self._datasets = Datasets(self.shared_workspace)
-        self._models = Models(self.shared_workspace)
-        self._supervisor = Supervisor(
-            self.shared_workspace,
-            self._store,
-            {"threads": threads, "checkpoint_seconds": checkpoint_seconds, "image_cache_gb": image_cache_gb},
-        )
-        self._uploads = ArtifactUploads(self.shared_workspace, self._store)
+        workspace, devices = self.shared_workspace, Devices(find_gpus(gpus))
+        self._store = RunStore(workspace.runs_database)
+        self._datasets = Datasets(workspace)
+        self._models = Models(workspace)
+        self._checks = RunChecks(workspace, self._store, self._datasets, self._models, devices)
+        settings = WorkerSettings(threads, checkpoint_seconds, image_cache_gb)
+        self._supervisor = Supervisor(workspace, self._store, devices, settings)
+        self._uploads = ArtifactUploads(workspace, self._store)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
         for status in (CREATED, STARTED, FINISHED, FAILED, CANCELED):
             runs.labels(status).set_function(partial(self._store.count, status))
@@ -80,21 +79,7 @@ class Trainer(Room):
     def fit(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Record a run and answer at once; `config` holds the fields of RunConfig."""
         config = RunConfig.from_dict(parameters["config"])
-        check_row_weights(find_backbone(config.model), weights_folder(self.shared_workspace))
-        data = {
-            use: self._checked_data(f"{use}_data", name, config)
-            for use, name in (("train", config.train_data), ("eval", config.eval_data), ("guard", config.guard_data))
-            if name
-        }
-        callbacks = read_callbacks(config.callbacks)
-        check_loggers(callbacks)
-        for use, name in callback_datasets(callbacks).items():
-            data[use] = self._datasets.find(name).version
-        if config.resume_from:
-            config = replace(config, resume_from=self._checked_resume(config, data))
-        if config.model_artifact:  # an alias may point elsewhere by the time that the run starts
-            config = replace(config, model_artifact=self._checked_start(config))
-        return _described(self._store.create(config, data))
+        return _described(self._store.create(*self._checks.check(config)))
 
     @control(wire.RUNS_GET, "name", "experiment")
     def get_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -164,7 +149,7 @@ class Trainer(Room):
     def delete_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Forget a run that has ended, with its log; its artifact stays."""
         run = self._run(parameters)
-        self._require_ended(run)
+        require_ended(run)
         self._forget(run)
         return _described(run)
 
@@ -184,7 +169,7 @@ class Trainer(Room):
         name = parameters.text("name")
         runs = self._store.all(name)
         for run in runs:
-            self._require_ended(run)
+            require_ended(run)
         for run in runs:
             self._forget(run)
         self._store.delete_experiment(name)
@@ -295,56 +280,24 @@ class Trainer(Room):
             docs[0].pop("blob")  # a document refers to itself: it would keep the blob until the collector comes
         return {"upload": upload, "size": self._uploads.add(upload, parameters.whole("offset", 0, 0, 2**53), content)}
 
-    @control(wire.ARTIFACTS_PROMOTE, "artifact", "alias")
+    @control(wire.ARTIFACTS_PROMOTE, "artifact", "alias", "force", "tolerance")
     def promote(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Let an alias, `live` by default, point to an artifact or back to a backbone."""
+        """Point an alias, `live` by default, to an artifact or back to a backbone.
+
+        An artifact that became worse by tuning needs `force`; see `promotion`.
+        """
         alias = checked_name(parameters.text("alias", LIVE), "alias")
         if ARTIFACT_ID.fullmatch(alias) or alias in list_models():
             raise InvalidInput(f"alias must be no artifact id and no backbone. Got {alias!r}. Choose another one.")
         if alias == SEARCHED:
             raise InvalidInput(f"alias must not be {alias!r}, which follows {LIVE!r} by itself. Promote {LIVE!r}.")
+        force, tolerance = parameters.flag("force", False), parameters.number("tolerance", 0, 1)
         target = self._models.resolve(parameters.text("artifact"))
+        if ARTIFACT_ID.fullmatch(target) and not force:
+            manifest = read_manifest(self.shared_workspace.artifacts / target)
+            refuse_regression(manifest, wire.PROMOTE_TOLERANCE if tolerance is None else tolerance)
         self.shared_workspace.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
         return {"alias": alias, "artifact": target}
-
-    def _checked_data(self, field: str, name: str, config: RunConfig) -> str:
-        """Return the version of a dataset, which must hold what the run's model learns from."""
-        dataset = self._datasets.find(name)
-        wanted = LABELLED if find_backbone(config.model).task == IMAGE_TASK else PAIRS
-        if dataset.kind and dataset.kind != wanted:
-            raise InvalidInput(
-                f"{field} must be a dataset of {KINDS[wanted]} for {config.model}. Got {name!r}, which holds "
-                f"{KINDS[dataset.kind]}. Choose another dataset, or another model."
-            )
-        return dataset.version
-
-    def _checked_start(self, config: RunConfig) -> str:
-        """Return the artifact id that `model_artifact` means now, '' where it means the backbone itself."""
-        start, backbone = self._models.resolve(config.model_artifact), find_backbone(config.model).name
-        tuned = bool(ARTIFACT_ID.fullmatch(start))
-        origin = read_manifest(self.shared_workspace.artifacts / start).backbone if tuned else start
-        if origin != backbone:
-            raise InvalidInput(
-                f"model must be the backbone of model_artifact {config.model_artifact!r}, which is {origin}. "
-                f"Got {backbone}. Pass model={origin!r}."
-            )
-        return start if tuned else ""
-
-    def _checked_resume(self, config: RunConfig, data: Mapping[str, str]) -> str:
-        """Return the artifact id of the run to go on from, whose checkpoint must fit this one."""
-        earlier = self._store.get(config.resume_from, config.experiment_name)
-        self._require_ended(earlier)
-        if not self._folder(earlier).checkpoint.exists():
-            raise InvalidInput(
-                f"resume_from must be a run with a checkpoint. Got {earlier.name!r}, which is {earlier.status} and has "
-                f"none. Go on from a finished run's model with model_artifact."
-            )
-        require_same(config, RunConfig.from_dict(earlier.config), data, earlier.data)
-        return earlier.artifact_id
-
-    def _require_ended(self, run: RunRecord) -> None:
-        if run.status not in ENDED:
-            raise InvalidInput(f"run must have ended. Got {run.name!r}, which is {run.status}. Cancel it first.")
 
     def _forget(self, run: RunRecord) -> None:
         self._store.delete(run.artifact_id)

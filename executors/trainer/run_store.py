@@ -1,4 +1,4 @@
-"""The runs: what was asked for and how it went, in SQLite (any SQLAlchemy URL works)."""
+"""The table of runs, in SQLite: configuration, state and times of each run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -62,18 +63,27 @@ class RunRecord:
     started_at: float | None
     ended_at: float | None
 
+    @property
+    def device(self) -> str:
+        """'cuda', 'gpu' or 'cpu', of the configuration."""
+        return str(self.config["device"])
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that train together, of the configuration."""
+        return int(self.config["training_options"].get("num_processes", 1))
+
 
 class RunStore:
     """The table of runs.
 
     Args:
-        url: SQLAlchemy's URL of the database.
+        file: the SQLite database; created if it does not exist.
     """
 
-    def __init__(self, url: sa.URL) -> None:
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _use_write_ahead_log)
+    def __init__(self, file: Path) -> None:
+        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(file)))
+        sa.event.listen(self._engine, "connect", _use_write_ahead_log)
         _metadata.create_all(self._engine)
 
     def close(self) -> None:

@@ -15,7 +15,9 @@ import pytest
 from docarray import Document
 
 from executors.trainer import supervisor
+from executors.trainer.devices import CPU, Assignment
 from executors.trainer.executor import Trainer
+from executors.trainer.run_messages import WorkerProcess
 from finetuner.artifacts.manifest import Manifest, verify_artifact
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.models.clip import TOWERS, Clip
@@ -177,7 +179,7 @@ def test_a_process_with_a_reused_pid_is_not_the_worker(
             with trainer_at(tmp_path) as trainer:
                 folder = trainer._folder(trainer._store.get("run", "default"))
                 folder.path.mkdir(parents=True)
-                folder.write("process", {"pid": bystander.pid})
+                WorkerProcess(bystander.pid, (CPU,)).write(folder)
                 started(trainer, run)
                 assert wait_for_end(trainer, "run")["status"] == "FAILED"
                 ask(trainer.cancel_run, name="run")
@@ -194,12 +196,12 @@ def test_a_worker_that_nobody_wrote_down_makes_itself_known(
     run = asked(epochs=10_000)
     with trainer_at(tmp_path) as trainer:
         record = trainer._store.get("run", "default")
-        trainer._supervisor._start(record)
-        assert trainer._supervisor._child is not None
+        trainer._supervisor._start(Assignment(record, (CPU,)))
+        assert len(trainer._supervisor._children) == 1
         folder = trainer._folder(record)
         folder.forget("process")
         wait_until(lambda: folder.read("process"), "the worker's own note")
-        assert (folder.read("process") or {})["pid"] == workers_in(tmp_path)[0].pid
+        assert WorkerProcess.read(folder) == WorkerProcess(workers_in(tmp_path)[0].pid, (CPU,))
         assert ask(trainer.cancel_run, name="run")["artifact_id"] == run["artifact_id"]
         assert workers_in(tmp_path) == []
 
@@ -212,10 +214,10 @@ def test_a_supervisor_that_fails_tries_again(
     asked(epochs=10_000)
     failures, start = [OSError(28, "No space left on device")], supervisor.Supervisor._start
 
-    def failing_once(self: supervisor.Supervisor, run: Any) -> None:
+    def failing_once(self: supervisor.Supervisor, assignment: Assignment) -> None:
         if failures:
             raise failures.pop()
-        start(self, run)
+        start(self, assignment)
 
     monkeypatch.setattr(supervisor.Supervisor, "_start", failing_once)
     monkeypatch.setattr(supervisor, "RETRY_SECONDS", 0.1)

@@ -26,7 +26,9 @@ from executors.gateway.access.metrics import GatewayMetrics
 from executors.gateway.artifacts import routes as artifact_transfer
 from executors.gateway.flow.rooms import Rooms
 from executors.gateway.hub.hub import hub_routes
-from executors.trainer import artifact_checks, artifact_uploads, supervisor
+from executors.trainer import supervisor
+from executors.trainer.artifacts import upload_checks as artifact_checks
+from executors.trainer.artifacts import uploads as artifact_uploads
 from executors.trainer.executor import Trainer
 from finetuner.artifacts.manifest import MANIFEST, Manifest
 from finetuner.artifacts.publish import publish_artifact

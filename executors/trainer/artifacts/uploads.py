@@ -13,8 +13,8 @@ from finetuner.artifacts.manifest import MANIFEST, MAX_TOTAL_BYTES, Manifest
 from finetuner.exceptions import AlreadyExists, InvalidInput
 from finetuner.workspace.folder import Workspace, publish_folder
 
-from .artifact_checks import AGAIN, unpack
-from .run_store import RunStore
+from ..run_store import RunStore
+from .upload_checks import AGAIN, unpack
 
 MAX_ZIP_BYTES = MAX_TOTAL_BYTES + 2**20
 FORGOTTEN = 3600.0  # seconds after which an upload that nobody goes on with is removed
