@@ -1,4 +1,4 @@
-"""The trainer room: runs, datasets and artifacts of a workspace."""
+"""The endpoints of the trainer room: runs, datasets and artifacts of a workspace."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunR
 from .supervisor import Supervisor
 
 LOG_BYTES = 256 * 1024
-MAX_SHOWN = 100  # documents, with a thumbnail or two each
+MAX_SHOWN = 100  # documents, each with one or two thumbnails
 
 
 class Trainer(Room):
@@ -71,13 +71,13 @@ class Trainer(Room):
             runs.labels(status).set_function(partial(self._store.count, status))
 
     def close(self) -> None:
-        """Stop the training process; its run starts again with the next trainer of this workspace."""
+        """Stop all training processes; the next trainer of this workspace resumes their runs."""
         self._supervisor.close()
         self._store.close()
 
     @control(wire.FIT, "config")
     def fit(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Record a run and answer at once; `config` holds the fields of RunConfig."""
+        """Check and record a run, and answer at once; `config` holds the fields of RunConfig."""
         config = RunConfig.from_dict(parameters["config"])
         return _described(self._store.create(*self._checks.check(config)))
 
@@ -99,7 +99,7 @@ class Trainer(Room):
 
     @control(wire.RUNS_LOGS, "name", "experiment", "offset")
     def logs_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return {'text', 'offset', 'status'}: whole lines from a byte offset on, and where to go on from."""
+        """Return {'text', 'offset', 'status'}: whole lines from a byte offset on, and the next offset."""
         run = self._run(parameters)
         offset = parameters.whole("offset", 0, 0, 2**53)
         try:
@@ -109,7 +109,7 @@ class Trainer(Room):
         except FileNotFoundError:
             content = b""
         full, whole_lines = len(content) == LOG_BYTES, content[: content.rfind(b"\n") + 1]
-        if (full and whole_lines) or (not full and run.status not in ENDED):  # a line longer than a page is cut
+        if (full and whole_lines) or (not full and run.status not in ENDED):  # a line longer than LOG_BYTES is cut
             content = whole_lines
         return {"text": content.decode(errors="replace"), "offset": offset + len(content), "status": run.status}
 
@@ -123,7 +123,7 @@ class Trainer(Room):
 
     @control(wire.RUNS_HISTORY, "name", "experiment", "after")
     def history_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return {'steps', 'evaluations'}, what came after a step; see `read_history`."""
+        """Return {'steps', 'evaluations'} after a step; see `read_history`."""
         return read_history(self._folder(self._run(parameters)), parameters.whole("after", 0, 0, 2**53))
 
     @control(wire.RUNS_EXAMPLES, "name", "experiment")
@@ -135,27 +135,27 @@ class Trainer(Room):
 
     @control(wire.RUNS_CANCEL, "name", "experiment")
     def cancel_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """End a run; one that has ended stays as it is."""
+        """Cancel a run; a run that has ended stays as it is."""
         self._supervisor.cancel(self._run(parameters))
         return _described(self._run(parameters))
 
     @control(wire.RUNS_RESUME, "name", "experiment")
     def resume_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Put a run that failed or was canceled back into the queue; it goes on from its checkpoint."""
+        """Put a failed or canceled run back into its queue; it resumes from its checkpoint."""
         self._supervisor.resume(self._run(parameters))
         return _described(self._run(parameters))
 
     @control(wire.RUNS_DELETE, "name", "experiment")
     def delete_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Forget a run that has ended, with its log; its artifact stays."""
+        """Delete an ended run with its log; its artifact stays."""
         run = self._run(parameters)
         require_ended(run)
-        self._forget(run)
+        self._delete(run)
         return _described(run)
 
     @control(wire.EXPERIMENTS_CREATE, "name")
     def create_experiment(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return the experiment of that name, made if it is not there yet."""
+        """Return the experiment of this name; create it if it does not exist."""
         return self._store.create_experiment(checked_name(parameters.get("name", "default"), "experiment name"))
 
     @control(wire.EXPERIMENTS_LIST)
@@ -165,23 +165,23 @@ class Trainer(Room):
 
     @control(wire.EXPERIMENTS_DELETE, "name")
     def delete_experiment(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Forget an experiment and its runs, which must all have ended; artifacts stay."""
+        """Delete an experiment and its runs, which must all have ended; artifacts stay."""
         name = parameters.text("name")
         runs = self._store.all(name)
         for run in runs:
             require_ended(run)
         for run in runs:
-            self._forget(run)
+            self._delete(run)
         self._store.delete_experiment(name)
         return {"name": name, "runs": len(runs)}
 
     @control(wire.DATASETS_PUSH, "name", "upload", "part", "first", "commit", "version", "abort")
     def push(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
-        """Take an upload in parts.
+        """Take a dataset in parts.
 
-        With documents: store part number `part` of `upload`, whose first document is number `first`. With `commit`
-        = number of documents: name the whole, which must have the content hash `version` where one is given. With
-        `abort`: forget the upload. With none of these: say which `parts` are here, and whether `version` is.
+        Documents: store them as part number `part` of `upload`; the first of them is number `first`.
+        `commit` = number of documents: give the whole a name. It must have the content hash `version`, if given.
+        `abort`: remove the upload. None of these: return the stored `parts`, and whether `version` is stored.
         """
         upload = parameters.text("upload")
         if parameters.flag("abort", False):
@@ -199,13 +199,13 @@ class Trainer(Room):
 
     @control(wire.DATASETS_PULL, "name", "version", "part")
     def pull(self, parameters: Parameters, _: DocumentArray) -> DocumentArray:
-        """Return the documents of one part of `version`, or of what `name` means now; none past the last."""
+        """Return the documents of one part of `version`, or of the current version of `name`; none past the last."""
         version = parameters.text("version", "") or self._datasets.find(parameters.text("name")).version
         return self._datasets.part(version, parameters.whole("part", 0, 0, 2**53))
 
     @control(wire.DATASETS_SHOW, "version", "offset", "limit", beside=True)
     def show(self, parameters: Parameters, _: DocumentArray) -> DocumentArray:
-        """Return documents of `version` from position `offset` on, their images as thumbnails."""
+        """Return documents of `version` from position `offset` on, with thumbnails in place of images."""
         offset, limit = parameters.whole("offset", 0, 0, 2**53), parameters.whole("limit", 20, 1, MAX_SHOWN)
         documents = self._datasets.page(parameters.text("version"), offset, limit)
         for document in documents:
@@ -215,13 +215,13 @@ class Trainer(Room):
 
     @control(wire.DATASETS_LIST, "name")
     def list_datasets(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
-        """Describe every dataset, or the one called `name`."""
+        """Describe all datasets, or the one called `name`."""
         name = parameters.text("name", "")
         return [vars(dataset) for dataset in ([self._datasets.find(name)] if name else self._datasets.all())]
 
     @control(wire.DATASETS_DELETE, "name")
     def delete_dataset(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Forget a dataset that no unfinished run reads."""
+        """Delete a dataset that no unfinished run reads."""
         dataset = self._datasets.find(parameters.text("name"))
         for run in self._store.with_status(CREATED, STARTED):
             if dataset.version in run.data.values():
@@ -232,7 +232,7 @@ class Trainer(Room):
 
     @control(wire.ARTIFACTS_LIST)
     def list_artifacts(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
-        """Describe every published artifact, oldest first, with the aliases that point to it."""
+        """Describe all published artifacts, oldest first, each with the aliases that point to it."""
         aliases: dict[str, list[str]] = {}
         for alias, target in self.shared_workspace.aliases.all():
             aliases.setdefault(target["artifact"], []).append(alias)
@@ -248,7 +248,7 @@ class Trainer(Room):
 
     @control(wire.ARTIFACTS_PULL, "artifact", "file", "offset")
     def pull_artifact(self, parameters: Parameters, _: DocumentArray) -> DocumentArray | dict[str, Any]:
-        """Return the manifest, or, with `file`, at most 8 MiB of that file from `offset` on, as a blob."""
+        """Return the manifest, or, with `file`, at most 1 MiB of that file from `offset` on, as a blob."""
         artifact_id = self._models.resolve(parameters.text("artifact"))
         if not ARTIFACT_ID.fullmatch(artifact_id):
             raise ArtifactNotFound(f"artifact must be published by a run. Got {artifact_id!r}, a backbone.")
@@ -266,8 +266,8 @@ class Trainer(Room):
     def push_artifact(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
         """Take an artifact's zip in parts.
 
-        With a document: its blob is the part from byte `offset` on. With `commit` = bytes of the whole: check it,
-        publish it and return its manifest. With `abort`: forget the upload.
+        A document: its blob is the part from byte `offset` on. `commit` = bytes of the whole: check the zip, publish
+        it and return its manifest. `abort`: remove the upload.
         """
         upload = parameters.text("upload")
         if parameters.flag("abort", False):
@@ -277,7 +277,7 @@ class Trainer(Room):
             return vars(self._uploads.commit(upload, parameters.whole("commit", 0, 0, 2**53)))
         content = docs[0].blob if len(docs) else b""
         if len(docs):
-            docs[0].pop("blob")  # a document refers to itself: it would keep the blob until the collector comes
+            docs[0].pop("blob")  # a document refers to itself, so the blob would stay until garbage collection
         return {"upload": upload, "size": self._uploads.add(upload, parameters.whole("offset", 0, 0, 2**53), content)}
 
     @control(wire.ARTIFACTS_PROMOTE, "artifact", "alias", "force", "tolerance")
@@ -299,7 +299,7 @@ class Trainer(Room):
         self.shared_workspace.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
         return {"alias": alias, "artifact": target}
 
-    def _forget(self, run: RunRecord) -> None:
+    def _delete(self, run: RunRecord) -> None:
         self._store.delete(run.artifact_id)
         if self._folder(run).path.is_dir():
             remove(self._folder(run).path)

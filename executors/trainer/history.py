@@ -1,4 +1,4 @@
-"""What a run's charts show, read from its folder while it trains."""
+"""Reads the curves of a run from its folder, also while it trains."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def read_history(folder: RunFolder, after: int = 0) -> dict[str, Any]:
     """Return {'steps': [...], 'evaluations': [...]}, both by step.
 
     A step is {'step', 'epoch', 'loss', 'learning_rate', 'pairs_per_s'}. An evaluation is {'step', 'epoch', 'metrics':
-    {name: value}}: at step 0 before training, val_loss after each epoch, what evaluation callbacks found, and at the
-    last step what is known of the published weights alone.
+    {name: value}}. Step 0 has the metrics before training, the end of each epoch has val_loss and the metrics of
+    evaluation callbacks, and the last step also has those of the published weights.
 
     Args:
         folder: of the run.
-        after: steps behind this one, and evaluations from it on, since those of a step come after it.
+        after: a step. Only later steps are returned, but evaluations from this step on, as they follow their step.
     """
     found: dict[int, dict[str, Any]] = {}
 
@@ -47,7 +47,7 @@ def read_history(folder: RunFolder, after: int = 0) -> dict[str, Any]:
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file of JSON lines, which the worker may be writing."""
+    """Yield the objects of a JSON-lines file; skip a last line that the worker has not finished."""
     if file.exists():
         with open(file) as lines:
             yield from (json.loads(line) for line in lines if line.endswith("\n"))

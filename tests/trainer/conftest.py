@@ -37,7 +37,7 @@ TRAINER += "Trainer(workspace_url=sys.argv[1], threads=1); time.sleep(600)"
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Steps this small are faster on one thread, most of all where other processes compute, too."""
+    """Steps this small are faster on one thread, most of all beside other processes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -94,7 +94,7 @@ def trainer_at() -> Callable[..., AbstractContextManager[Trainer]]:
 
 @pytest.fixture
 def still_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainers made from now on record runs and start none."""
+    """New trainers record runs and start none."""
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 3600)
 
 
@@ -114,7 +114,7 @@ def trainer(
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
-    """Wait for a condition, and say which one did not come."""
+    """Wait for a condition; fail with its name if it does not come true."""
     return waiting.wait_until
 
 
@@ -132,7 +132,7 @@ def wait_for_end(ask: Callable[..., Any], wait_until: Callable[..., None]) -> Ca
 
 @pytest.fixture(scope="session")
 def workers_in() -> Callable[[Path], list[psutil.Process]]:
-    """The training processes whose run lies below a folder."""
+    """The training processes of runs below a folder."""
 
     def workers_in(folder: Path) -> list[psutil.Process]:
         found = []
@@ -182,7 +182,7 @@ def trainer_process() -> list[str]:
 def work(
     trainer: Trainer, ask: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> Iterator[Callable[..., tuple[int, RunFolder]]]:
-    """Ask for a run and carry it out in this process; return the exit code and the run's folder."""
+    """Record a run and run it in this process; return the exit code and the run's folder."""
     logger = logging.getLogger("finetuner")
     level = logger.level
     caplog.set_level(logging.DEBUG, "finetuner")

@@ -1,4 +1,4 @@
-"""A few steps of clip-mini with hooks around them, as a run takes them."""
+"""Trains clip-mini for a few steps with hooks, as a run does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from finetuner.models.clip_files import load_backbone
 
 
 class Recorder(Hook):
-    """Notes every call, and the weights after each step and epoch."""
+    """Records every call, and the weights after each step and epoch."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int, int]] = []
@@ -43,7 +43,7 @@ class Recorder(Hook):
 
 
 class Announce(Hook):
-    """Reports given values, one an epoch."""
+    """Reports given values, one per epoch."""
 
     def __init__(self, name: str, values: list[float]) -> None:
         self._name = name
@@ -61,10 +61,10 @@ def trained(
     checkpoint: Path | None = None,
     **fields: Any,
 ) -> tuple[Progress, list[dict[str, Any]]]:
-    """Tune clip-mini, or `model`, on batches of four; go on from a checkpoint where there is one.
+    """Tune clip-mini, or `model`, on batches of four; resume from a checkpoint if one exists.
 
     Returns:
-        The run's progress, with the weights that hooks chose, and what was reported.
+        The run's progress, with the weights that hooks chose, and the reported steps.
     """
     reports: list[dict[str, Any]] = []
     kept = None if checkpoint is None else Checkpoint(checkpoint, 1e9)

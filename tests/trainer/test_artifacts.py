@@ -101,7 +101,7 @@ def test_only_files_of_the_manifest_are_pulled(file: str, published: Trainer, as
         ask(published.pull_artifact, artifact=OLD, file=file)
 
 
-def test_pull_by_alias_and_what_cannot_be_pulled(published: Trainer, ask: Ask) -> None:
+def test_artifacts_are_pulled_by_alias_and_backbones_are_not(published: Trainer, ask: Ask) -> None:
     ask(published.promote, artifact=OLD)
     assert ask(published.pull_artifact, artifact="live") == ask(published.pull_artifact, artifact=OLD)
     ask(published.promote, artifact="clip-mini")

@@ -1,4 +1,4 @@
-"""Whatever is killed, a run ends: FINISHED where its result is there, FAILED with a reason where it is not."""
+"""A run ends whatever is killed: FINISHED with a result, FAILED with a reason without one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def asked(
 
 
 def started(trainer: Trainer, run: dict[str, Any]) -> None:
-    """Put a run into the state that it has while a worker is at it."""
+    """Put a run into the state STARTED, without a worker."""
     trainer._store.move(run["artifact_id"], "STARTED", "Training", only_from=("CREATED",))
 
 
@@ -164,7 +164,7 @@ def test_a_process_with_a_reused_pid_is_not_the_worker(
     tmp_path: Path, asked: Callable[..., dict[str, Any]], trainer_at: Callable[..., Any], ask: Ask,
     wait_for_end: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A worker of another run, even: only the command line tells."""
+    """Not even a worker of another run: the command line identifies the worker."""
     run = asked()
     other = [
         sys.executable,
@@ -188,7 +188,7 @@ def test_a_process_with_a_reused_pid_is_not_the_worker(
             bystander.kill()
 
 
-def test_a_worker_that_nobody_wrote_down_makes_itself_known(
+def test_a_worker_writes_its_own_process_note(
     tmp_path: Path, asked: Callable[..., dict[str, Any]], trainer_at: Callable[..., Any], still_queue: None,
     wait_until: Callable[..., None], workers_in: Callable[[Path], list[psutil.Process]], ask: Ask,
 ) -> None:  # fmt: skip
@@ -200,7 +200,7 @@ def test_a_worker_that_nobody_wrote_down_makes_itself_known(
         assert len(trainer._supervisor._children) == 1
         folder = trainer._folder(record)
         folder.forget("process")
-        wait_until(lambda: folder.read("process"), "the worker's own note")
+        wait_until(lambda: folder.read("process"), "the worker's process note")
         assert WorkerProcess.read(folder) == WorkerProcess(workers_in(tmp_path)[0].pid, (CPU,))
         assert ask(trainer.cancel_run, name="run")["artifact_id"] == run["artifact_id"]
         assert workers_in(tmp_path) == []

@@ -18,7 +18,7 @@ Ask = Callable[..., Any]
 CONFIG = {"model": "clip-mini", "train_data": "pairs", "device": "cpu", "batch_size": 8, "epochs": 1}
 
 
-def test_a_waiting_run_is_canceled_and_then_forgotten(trainer: Trainer, ask: Ask) -> None:
+def test_a_waiting_run_is_canceled_and_then_deleted(trainer: Trainer, ask: Ask) -> None:
     ask(trainer.fit, config={**CONFIG, "run_name": "waiting"})
     with pytest.raises(InvalidInput, match="run must have ended. Got 'waiting', which is CREATED. Cancel it first"):
         ask(trainer.delete_run, name="waiting")

@@ -174,7 +174,8 @@ async def promote(artifact: Reference, rooms: RoomsOf, form: PromoteForm | None 
 
     An artifact that became worse by tuning is refused with 422, unless `force` is true.
     """
-    return answer(await rooms.call(wire.ARTIFACTS_PROMOTE, artifact=artifact, **(form or PromoteForm()).dict()))
+    asked = {} if form is None else form.dict()
+    return answer(await rooms.call(wire.ARTIFACTS_PROMOTE, artifact=artifact, **asked))
 
 
 @routes.post("/evaluate", summary="Score a model", response_model=Evaluated)
