@@ -106,7 +106,7 @@ class RunChecks:
         if not RunFolder(self._workspace.run(earlier.artifact_id)).checkpoint.exists():
             raise InvalidInput(
                 f"resume_from must be a run with a checkpoint. Got {earlier.name!r}, which is {earlier.status} and has "
-                f"none. Go on from a finished run's model with model_artifact."
+                f"none. Start from a finished run's model with model_artifact."
             )
         require_same(config, RunConfig.from_dict(earlier.config), data, earlier.data)
         return earlier.artifact_id
@@ -145,12 +145,12 @@ def require_same(
         longer = name == "epochs" and now > then and config.scheduler in (None, "constant")
         if now != then and not longer:
             raise InvalidInput(
-                f"{name} must be that of the run {earlier.run_name!r} to go on from: {then!r}. Got {now!r}. "
+                f"{name} must be that of the run {earlier.run_name!r} to resume from: {then!r}. Got {now!r}. "
                 f"Change it back, or start a new run without resume_from."
             )
     for use in sorted({*data, *earlier_data}):
         if data.get(use) != earlier_data.get(use):
             raise InvalidInput(
-                f"the data for {use!r} must be that of the run {earlier.run_name!r} to go on from. Got other content. "
+                f"the data for {use!r} must be that of the run {earlier.run_name!r} to resume from. Got other content. "
                 f"Push the same data, or start a new run without resume_from."
             )

@@ -142,7 +142,7 @@ class Supervisor:
             return
         if not self._workers_of(run) and not self._ended(run) and not self._published(run):
             details = "The training process ended without a result: killed, or out of memory. See the log. "
-            details += "Run.resume() goes on from the last checkpoint."
+            details += "Run.resume() continues from the last checkpoint."
             with open(self.folder(run).log, "a") as lines:
                 lines.write(f"{time.strftime('[%H:%M:%S]')} ERROR    {details}\n")
             self._store.move(run.artifact_id, FAILED, details, only_from=(STARTED,))
@@ -241,7 +241,7 @@ def _lock(workspace: Workspace) -> IO[Any]:
     except OSError as error:
         file.close()
         raise InvalidInput(
-            f"workspace must have one trainer. Got {workspace.root}, in which another one works. "
+            f"workspace must have one trainer. Got {workspace.root}, which another trainer uses. "
             f"Stop it, or choose another workspace."
         ) from error
     return file

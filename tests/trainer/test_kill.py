@@ -25,7 +25,7 @@ from finetuner.models.clip import TOWERS, Clip
 Ask = Callable[..., Any]
 CONFIG = {"model": "clip-mini", "train_data": "pairs", "run_name": "run", "device": "cpu", "batch_size": 8}
 KILLED = "The training process ended without a result: killed, or out of memory. See the log. "
-KILLED += "Run.resume() goes on from the last checkpoint."
+KILLED += "Run.resume() continues from the last checkpoint."
 
 
 @pytest.fixture

@@ -269,7 +269,7 @@ def test_a_new_run_resumes_from_the_checkpoint_of_an_old_one(
         ask(trainer.cancel_run, name="old")
         assert checkpoint.exists()
         for fields, message in (
-            ({}, "epochs must be that of the run 'old' to go on from: 10000. Got 6."),
+            ({}, "epochs must be that of the run 'old' to resume from: 10000. Got 6."),
             ({"epochs": 10_000, "scheduler": "linear"}, "scheduler must be that of"),
             ({"epochs": 10_000, "batch_size": 8}, "batch_size must be that of"),
             ({"epochs": 10_000, "train_data": "others"}, "the data for 'train' must be that of the run 'old'"),
