@@ -206,7 +206,7 @@ def test_data_of_another_kind_is_refused_before_the_run_exists(
     ]
     push(trainer, "labelled", labelled)
     push(trainer, "mixed", [*labelled[:2], *pairs[:2]])
-    monkeypatch.setattr("executors.trainer.executor.check_row_weights", lambda *_: None)  # of a ResNet
+    monkeypatch.setattr("executors.trainer.run_checks.check_row_weights", lambda *_: None)  # of a ResNet
     for change, message in (
         (
             {"train_data": "labelled"},
