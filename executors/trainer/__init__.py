@@ -1,0 +1,1 @@
+"""The trainer room: runs, datasets and artifacts; imports executors.room and all of finetuner below its api floor."""

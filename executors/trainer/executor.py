@@ -1,51 +1,43 @@
-"""The trainer room: runs, datasets and artifacts of a workspace."""
+"""The endpoints of the trainer room: runs, datasets and artifacts of a workspace."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from docarray import Document, DocumentArray
 from prometheus_client import Gauge
-from sqlalchemy import URL
 
 from executors.room.room import Room, control
 from finetuner.artifacts.manifest import MANIFEST, read_manifest
-from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models, weights_folder
-from finetuner.config.run_callbacks import callback_datasets, read_callbacks
+from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.contract.checks import checked_name
 from finetuner.contract.parameters import Parameters
-from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
-from finetuner.models.backbones import IMAGE_TASK, find_backbone, list_models
-from finetuner.models.model_kinds import check_row_weights
+from finetuner.models.backbones import list_models
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import remove
 
-from .artifact_uploads import ArtifactUploads
+from .artifacts.promotion import refuse_regression
+from .artifacts.uploads import ArtifactUploads
 from .curve import read_curve
-from .hooks.tracker_checks import check_loggers
-from .resume import require_same
+from .devices import Devices, find_gpus
+from .run_checks import RunChecks, require_ended
 from .run_folder import RunFolder
 from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
 from .settings import TrainerSettings
 from .supervisor import Supervisor
 
 LOG_BYTES = 256 * 1024
-MAX_SHOWN = 100  # documents, with a thumbnail or two each
-KINDS = {
-    PAIRS: "text-image pairs", LABELLED: "labelled images", SCORED: "scored pairs", DOCUMENTS: "other documents",
-}  # fmt: skip
+MAX_SHOWN = 100  # documents, each with one or two thumbnails
 
 
 class Trainer(Room):
-    """Records runs, trains them one after the other, and keeps their datasets and artifacts.
+    """The trainer room: records runs, starts them as their devices become free, and keeps datasets and artifacts.
 
     Args:
         kwargs: the settings, and Jina's own arguments.
@@ -55,47 +47,27 @@ class Trainer(Room):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._store = RunStore(URL.create("sqlite", database=str(self.shared_workspace.runs_database)))
-        self._datasets = Datasets(self.shared_workspace)
-        self._models = Models(self.shared_workspace)
-        self._supervisor = Supervisor(
-            self.shared_workspace,
-            self._store,
-            {
-                "threads": self.settings.threads,
-                "checkpoint_seconds": self.settings.checkpoint_seconds,
-                "image_cache_gb": self.settings.image_cache_gb,
-            },
-        )
-        self._uploads = ArtifactUploads(self.shared_workspace, self._store)
+        workspace, devices = self.shared_workspace, Devices(find_gpus(self.settings.gpus))
+        self._store = RunStore(workspace.runs_database)
+        self._datasets = Datasets(workspace)
+        self._models = Models(workspace)
+        self._checks = RunChecks(workspace, self._store, self._datasets, self._models, devices)
+        self._supervisor = Supervisor(workspace, self._store, devices, self.settings.of_workers())
+        self._uploads = ArtifactUploads(workspace, self._store)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
         for status in (CREATED, STARTED, FINISHED, FAILED, CANCELED):
             runs.labels(status).set_function(partial(self._store.count, status))
 
     def close(self) -> None:
-        """Stop the training process; its run starts again with the next trainer of this workspace."""
+        """Stop all training processes; the next trainer of this workspace resumes their runs."""
         self._supervisor.close()
         self._store.close()
 
     @control(wire.FIT, "config")
     def fit(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Record a run and answer at once; `config` holds the fields of RunConfig."""
+        """Check and record a run, and answer at once; `config` holds the fields of RunConfig."""
         config = RunConfig.from_dict(parameters["config"])
-        check_row_weights(find_backbone(config.model), weights_folder(self.shared_workspace))
-        data = {
-            use: self._checked_data(f"{use}_data", name, config)
-            for use, name in (("train", config.train_data), ("eval", config.eval_data), ("guard", config.guard_data))
-            if name
-        }
-        callbacks = read_callbacks(config.callbacks)
-        check_loggers(callbacks)
-        for use, name in callback_datasets(callbacks).items():
-            data[use] = self._datasets.find(name).version
-        if config.resume_from:
-            config = replace(config, resume_from=self._checked_resume(config, data))
-        if config.model_artifact:  # an alias may point elsewhere by the time that the run starts
-            config = replace(config, model_artifact=self._checked_start(config))
-        return _described(self._store.create(config, data))
+        return _described(self._store.create(*self._checks.check(config)))
 
     @control(wire.RUNS_GET, "name", "experiment")
     def get_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -115,7 +87,7 @@ class Trainer(Room):
 
     @control(wire.RUNS_LOGS, "name", "experiment", "offset")
     def logs_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return {'text', 'offset', 'status'}: whole lines from a byte offset on, and where to go on from."""
+        """Return {'text', 'offset', 'status'}: whole lines from a byte offset on, and the next offset."""
         run = self._run(parameters)
         offset = parameters.whole("offset", 0, 0, 2**53)
         try:
@@ -125,7 +97,7 @@ class Trainer(Room):
         except FileNotFoundError:
             content = b""
         full, whole_lines = len(content) == LOG_BYTES, content[: content.rfind(b"\n") + 1]
-        if (full and whole_lines) or (not full and run.status not in ENDED):  # a line longer than a page is cut
+        if (full and whole_lines) or (not full and run.status not in ENDED):  # a line longer than LOG_BYTES is cut
             content = whole_lines
         return {"text": content.decode(errors="replace"), "offset": offset + len(content), "status": run.status}
 
@@ -146,27 +118,27 @@ class Trainer(Room):
 
     @control(wire.RUNS_CANCEL, "name", "experiment")
     def cancel_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """End a run; one that has ended stays as it is."""
+        """Cancel a run; a run that has ended stays as it is."""
         self._supervisor.cancel(self._run(parameters))
         return _described(self._run(parameters))
 
     @control(wire.RUNS_RESUME, "name", "experiment")
     def resume_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Put a run that failed or was canceled back into the queue; it goes on from its checkpoint."""
+        """Put a failed or canceled run back into its queue; it resumes from its checkpoint."""
         self._supervisor.resume(self._run(parameters))
         return _described(self._run(parameters))
 
     @control(wire.RUNS_DELETE, "name", "experiment")
     def delete_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Forget a run that has ended, with its log; its artifact stays."""
+        """Delete an ended run with its log; its artifact stays."""
         run = self._run(parameters)
-        self._require_ended(run)
-        self._forget(run)
+        require_ended(run)
+        self._delete(run)
         return _described(run)
 
     @control(wire.EXPERIMENTS_CREATE, "name")
     def create_experiment(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Return the experiment of that name, made if it is not there yet."""
+        """Return the experiment of this name; create it if it does not exist."""
         return self._store.create_experiment(checked_name(parameters.get("name", "default"), "experiment name"))
 
     @control(wire.EXPERIMENTS_LIST)
@@ -176,23 +148,23 @@ class Trainer(Room):
 
     @control(wire.EXPERIMENTS_DELETE, "name")
     def delete_experiment(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Forget an experiment and its runs, which must all have ended; artifacts stay."""
+        """Delete an experiment and its runs, which must all have ended; artifacts stay."""
         name = parameters.text("name")
         runs = self._store.all(name)
         for run in runs:
-            self._require_ended(run)
+            require_ended(run)
         for run in runs:
-            self._forget(run)
+            self._delete(run)
         self._store.delete_experiment(name)
         return {"name": name, "runs": len(runs)}
 
     @control(wire.DATASETS_PUSH, "name", "upload", "part", "first", "commit", "version", "abort")
     def push(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
-        """Take an upload in parts.
+        """Take a dataset in parts.
 
-        With documents: store part number `part` of `upload`, whose first document is number `first`. With `commit`
-        = number of documents: name the whole, which must have the content hash `version` where one is given. With
-        `abort`: forget the upload. With none of these: say which `parts` are here, and whether `version` is.
+        Documents: store them as part number `part` of `upload`; the first of them is number `first`.
+        `commit` = number of documents: give the whole a name. It must have the content hash `version`, if given.
+        `abort`: remove the upload. None of these: return the stored `parts`, and whether `version` is stored.
         """
         upload = parameters.text("upload")
         if parameters.flag("abort", False):
@@ -210,13 +182,13 @@ class Trainer(Room):
 
     @control(wire.DATASETS_PULL, "name", "version", "part")
     def pull(self, parameters: Parameters, _: DocumentArray) -> DocumentArray:
-        """Return the documents of one part of `version`, or of what `name` means now; none past the last."""
+        """Return the documents of one part of `version`, or of the current version of `name`; none past the last."""
         version = parameters.text("version", "") or self._datasets.find(parameters.text("name")).version
         return self._datasets.part(version, parameters.whole("part", 0, 0, 2**53))
 
     @control(wire.DATASETS_SHOW, "version", "offset", "limit", beside=True)
     def show(self, parameters: Parameters, _: DocumentArray) -> DocumentArray:
-        """Return documents of `version` from position `offset` on, their images as thumbnails."""
+        """Return documents of `version` from position `offset` on, with thumbnails in place of images."""
         offset, limit = parameters.whole("offset", 0, 0, 2**53), parameters.whole("limit", 20, 1, MAX_SHOWN)
         documents = self._datasets.page(parameters.text("version"), offset, limit)
         for document in documents:
@@ -226,13 +198,13 @@ class Trainer(Room):
 
     @control(wire.DATASETS_LIST, "name")
     def list_datasets(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
-        """Describe every dataset, or the one called `name`."""
+        """Describe all datasets, or the one called `name`."""
         name = parameters.text("name", "")
         return [vars(dataset) for dataset in ([self._datasets.find(name)] if name else self._datasets.all())]
 
     @control(wire.DATASETS_DELETE, "name")
     def delete_dataset(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Forget a dataset that no unfinished run reads."""
+        """Delete a dataset that no unfinished run reads."""
         dataset = self._datasets.find(parameters.text("name"))
         for run in self._store.with_status(CREATED, STARTED):
             if dataset.version in run.data.values():
@@ -243,7 +215,7 @@ class Trainer(Room):
 
     @control(wire.ARTIFACTS_LIST)
     def list_artifacts(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
-        """Describe every published artifact, oldest first, with the aliases that point to it."""
+        """Describe all published artifacts, oldest first, each with the aliases that point to it."""
         aliases: dict[str, list[str]] = {}
         for alias, target in self.shared_workspace.aliases.all():
             aliases.setdefault(target["artifact"], []).append(alias)
@@ -259,7 +231,7 @@ class Trainer(Room):
 
     @control(wire.ARTIFACTS_PULL, "artifact", "file", "offset")
     def pull_artifact(self, parameters: Parameters, _: DocumentArray) -> DocumentArray | dict[str, Any]:
-        """Return the manifest, or, with `file`, at most 8 MiB of that file from `offset` on, as a blob."""
+        """Return the manifest, or, with `file`, at most 1 MiB of that file from `offset` on, as a blob."""
         artifact_id = self._models.resolve(parameters.text("artifact"))
         if not ARTIFACT_ID.fullmatch(artifact_id):
             raise ArtifactNotFound(f"artifact must be published by a run. Got {artifact_id!r}, a backbone.")
@@ -277,8 +249,8 @@ class Trainer(Room):
     def push_artifact(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
         """Take an artifact's zip in parts.
 
-        With a document: its blob is the part from byte `offset` on. With `commit` = bytes of the whole: check it,
-        publish it and return its manifest. With `abort`: forget the upload.
+        A document: its blob is the part from byte `offset` on. `commit` = bytes of the whole: check the zip, publish
+        it and return its manifest. `abort`: remove the upload.
         """
         upload = parameters.text("upload")
         if parameters.flag("abort", False):
@@ -288,61 +260,29 @@ class Trainer(Room):
             return vars(self._uploads.commit(upload, parameters.whole("commit", 0, 0, 2**53)))
         content = docs[0].blob if len(docs) else b""
         if len(docs):
-            docs[0].pop("blob")  # a document refers to itself: it would keep the blob until the collector comes
+            docs[0].pop("blob")  # a document refers to itself, so the blob would stay until garbage collection
         return {"upload": upload, "size": self._uploads.add(upload, parameters.whole("offset", 0, 0, 2**53), content)}
 
-    @control(wire.ARTIFACTS_PROMOTE, "artifact", "alias")
+    @control(wire.ARTIFACTS_PROMOTE, "artifact", "alias", "force", "tolerance")
     def promote(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Let an alias, `live` by default, point to an artifact or back to a backbone."""
+        """Point an alias, `live` by default, to an artifact or back to a backbone.
+
+        An artifact that became worse by tuning needs `force`; see `promotion`.
+        """
         alias = checked_name(parameters.text("alias", LIVE), "alias")
         if ARTIFACT_ID.fullmatch(alias) or alias in list_models():
             raise InvalidInput(f"alias must be no artifact id and no backbone. Got {alias!r}. Choose another one.")
         if alias == SEARCHED:
             raise InvalidInput(f"alias must not be {alias!r}, which follows {LIVE!r} by itself. Promote {LIVE!r}.")
+        force, tolerance = parameters.flag("force", False), parameters.number("tolerance", 0, 1)
         target = self._models.resolve(parameters.text("artifact"))
+        if ARTIFACT_ID.fullmatch(target) and not force:
+            manifest = read_manifest(self.shared_workspace.artifacts / target)
+            refuse_regression(manifest, wire.PROMOTE_TOLERANCE if tolerance is None else tolerance)
         self.shared_workspace.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
         return {"alias": alias, "artifact": target}
 
-    def _checked_data(self, field: str, name: str, config: RunConfig) -> str:
-        """Return the version of a dataset, which must hold what the run's model learns from."""
-        dataset = self._datasets.find(name)
-        wanted = LABELLED if find_backbone(config.model).task == IMAGE_TASK else PAIRS
-        if dataset.kind and dataset.kind != wanted:
-            raise InvalidInput(
-                f"{field} must be a dataset of {KINDS[wanted]} for {config.model}. Got {name!r}, which holds "
-                f"{KINDS[dataset.kind]}. Choose another dataset, or another model."
-            )
-        return dataset.version
-
-    def _checked_start(self, config: RunConfig) -> str:
-        """Return the artifact id that `model_artifact` means now, '' where it means the backbone itself."""
-        start, backbone = self._models.resolve(config.model_artifact), find_backbone(config.model).name
-        tuned = bool(ARTIFACT_ID.fullmatch(start))
-        origin = read_manifest(self.shared_workspace.artifacts / start).backbone if tuned else start
-        if origin != backbone:
-            raise InvalidInput(
-                f"model must be the backbone of model_artifact {config.model_artifact!r}, which is {origin}. "
-                f"Got {backbone}. Pass model={origin!r}."
-            )
-        return start if tuned else ""
-
-    def _checked_resume(self, config: RunConfig, data: Mapping[str, str]) -> str:
-        """Return the artifact id of the run to go on from, whose checkpoint must fit this one."""
-        earlier = self._store.get(config.resume_from, config.experiment_name)
-        self._require_ended(earlier)
-        if not self._folder(earlier).checkpoint.exists():
-            raise InvalidInput(
-                f"resume_from must be a run with a checkpoint. Got {earlier.name!r}, which is {earlier.status} and has "
-                f"none. Go on from a finished run's model with model_artifact."
-            )
-        require_same(config, RunConfig.from_dict(earlier.config), data, earlier.data)
-        return earlier.artifact_id
-
-    def _require_ended(self, run: RunRecord) -> None:
-        if run.status not in ENDED:
-            raise InvalidInput(f"run must have ended. Got {run.name!r}, which is {run.status}. Cancel it first.")
-
-    def _forget(self, run: RunRecord) -> None:
+    def _delete(self, run: RunRecord) -> None:
         self._store.delete(run.artifact_id)
         if self._folder(run).path.is_dir():
             remove(self._folder(run).path)

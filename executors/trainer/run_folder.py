@@ -1,17 +1,18 @@
-"""The folder of one run: how the executor tells the worker what to do, and how the worker tells how it goes.
+"""The folder of one run, which trainer and worker share.
 
-request.json       what to do; written before the worker starts
-process.json       the worker's pid, to find it again after the executor was restarted
-log.txt            lines for people
+request.json       the request, see `run_messages`; written before the worker starts
+process.json       the worker's pid and its devices, to find it again after the trainer was restarted
+attempts.json      number of times that trainer and worker were killed together
+log.txt            the log, for people
 curve.jsonl        one JSON object for each point of the curve, a few thousand at most: {"step", "epoch", "loss", ...}
-evaluations.jsonl  one JSON object for each evaluation while training: {"step", "epoch", "metrics"}
+evaluations.jsonl  one JSON object for each evaluation during training: {"step", "epoch", "metrics"}
 scores.json        {"before": {...}, "after": {...}}
 examples.json      {"before": {query: [match, ...]}, "after": {...}}
-checkpoints/       models of the last epochs, where a callback asks for them; tuned/, where WiSE-FT's alphas were swept
-wise_ft.json       {"metric", "alpha", "curve": [[alpha, score], ...]}, of such a sweep
-trackers.json      {logger: its tracker's id of the run}, to go on with it
-wandb/, mlruns/, tensorboard/  what trackers write, where callbacks ask for them
-checkpoint.pt      what the run needs to go on; not there before the first epoch's end and after the last one's
+checkpoints/       models of the last epochs, with TrainingCheckpoint; tuned/, after a sweep of WiSE-FT's alphas
+wise_ft.json       {"metric", "alpha", "curve": [[alpha, score], ...]}, after such a sweep
+trackers.json      {logger: the tracker's id of the run}, to resume it there
+wandb/, mlruns/, tensorboard/  files of trackers, with their callbacks
+checkpoint.pt      the state to resume from; written from the first epoch's end on, removed after the last one's
 outcome.json       {"status", "details"}; its presence means that the run has ended
 """
 
@@ -36,7 +37,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """Lines for people."""
+        """The log, for people."""
         return self.path / "log.txt"
 
     @property
@@ -51,27 +52,27 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """What the run needs to go on."""
+        """The state to resume from."""
         return self.path / "checkpoint.pt"
 
     @property
     def checkpoints(self) -> Path:
-        """A folder for each epoch that is kept."""
+        """One folder for each kept epoch."""
         return self.path / "checkpoints"
 
     def write(self, name: str, value: Any) -> None:
-        """Write one of the JSON files above, all or nothing."""
+        """Write one of the JSON files above as a whole."""
         write_atomically(self.path / f"{name}.json", json.dumps(value).encode())
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return one of the JSON files above, None where it is not there yet."""
+        """Return one of the JSON files above, None if it does not exist."""
         try:
             return dict(json.loads((self.path / f"{name}.json").read_bytes()))
         except FileNotFoundError:
             return None
 
     def start_over(self) -> None:
-        """Remove everything that an earlier attempt at the run left, except its log."""
+        """Remove all files of an earlier attempt at the run, except the log."""
         self.forget("outcome", "process", "scores", "examples", "trackers", "wise_ft")
         for file in (self.curve, self.evaluations, self.checkpoint):
             file.unlink(missing_ok=True)
@@ -79,7 +80,7 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def go_back(self, step: int) -> None:
-        """Remove the lines that were written after a step: the run goes on from there and writes them again."""
+        """Remove the lines written after a step: the run resumes there and writes them again."""
         for file in (self.curve, self.evaluations):
             self.keep_lines(file, lambda line: line["step"] <= step)
 
@@ -91,18 +92,18 @@ class RunFolder:
             write_atomically(file, "".join(kept).encode())
 
     def take_scores(self, other: RunFolder) -> None:
-        """Copy what another folder knows from before training."""
+        """Copy the scores and examples of another folder."""
         for name in ("scores.json", "examples.json"):
             if (other.path / name).exists():
                 shutil.copyfile(other.path / name, self.path / name)
 
     def take_over(self, other: RunFolder) -> None:
-        """Copy what another run needed to go on."""
+        """Copy the files that a run resumes from."""
         self.take_scores(other)
         for source, target in (
             (other.curve, self.curve),
             (other.evaluations, self.evaluations),
-            (other.checkpoint, self.checkpoint),  # comes last: it is what makes the rest count
+            (other.checkpoint, self.checkpoint),  # comes last: without it, the other files are ignored
         ):
             if source.exists():
                 shutil.copyfile(source, target)

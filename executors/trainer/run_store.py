@@ -1,4 +1,4 @@
-"""The runs: what was asked for and how it went, in SQLite (any SQLAlchemy URL works)."""
+"""The table of runs, in SQLite: configuration, state and times of each run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,7 +44,7 @@ _runs = sa.Table(
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run."""
+    """One row of the table: a run."""
 
     artifact_id: str
     """24 hex characters."""
@@ -52,7 +53,7 @@ class RunRecord:
     config: dict[str, Any]
     """RunConfig.to_dict()"""
     data: dict[str, str]
-    """'train' and 'eval' -> content hash, fixed when the run was created."""
+    """Use, such as 'train' and 'eval' -> content hash, fixed when the run was recorded."""
     status: str
     """CREATED, STARTED, FINISHED, FAILED or CANCELED."""
     details: str
@@ -62,26 +63,35 @@ class RunRecord:
     started_at: float | None
     ended_at: float | None
 
+    @property
+    def device(self) -> str:
+        """'cuda', 'gpu' or 'cpu', of the configuration."""
+        return str(self.config["device"])
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that train together, of the configuration."""
+        return int(self.config["training_options"].get("num_processes", 1))
+
 
 class RunStore:
     """The table of runs.
 
     Args:
-        url: SQLAlchemy's URL of the database.
+        file: the SQLite database; created if it does not exist.
     """
 
-    def __init__(self, url: sa.URL) -> None:
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _use_write_ahead_log)
+    def __init__(self, file: Path) -> None:
+        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(file)))
+        sa.event.listen(self._engine, "connect", _use_write_ahead_log)
         _metadata.create_all(self._engine)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._engine.dispose()
 
     def create(self, config: RunConfig, data: dict[str, str]) -> RunRecord:
-        """Record a run; from then on it is the trainer's to carry out.
+        """Record a run; it waits in its queue from then on.
 
         Raises:
             AlreadyExists: the experiment has a run of that name.
@@ -114,7 +124,7 @@ class RunStore:
         """Return a run.
 
         Raises:
-            RunNotFound: none of that name.
+            RunNotFound: no run of this name.
         """
         found = self._select(_runs.c.name == name, _runs.c.experiment == experiment)
         if not found:
@@ -126,17 +136,17 @@ class RunStore:
         return self._select(*([] if experiment is None else [_runs.c.experiment == experiment]))
 
     def with_status(self, *statuses: str) -> list[RunRecord]:
-        """Return the runs that are in one of these states, oldest first."""
+        """Return the runs in one of these states, oldest first."""
         return self._select(_runs.c.status.in_(statuses))
 
     def count(self, status: str) -> int:
-        """Return how many runs are in a state."""
+        """Return the number of runs in a state."""
         with self._engine.connect() as connection:
             found = connection.execute(sa.select(sa.func.count()).where(_runs.c.status == status))
             return int(found.scalar_one())
 
     def move(self, artifact_id: str, status: str, details: str, *, only_from: tuple[str, ...]) -> bool:
-        """Put a run into another state; return False where it was in none of `only_from`."""
+        """Put a run into another state; return False if its state is not in `only_from`."""
         values: dict[str, Any] = {"status": status, "details": details}
         if status == STARTED:
             values["started_at"] = time.time()
@@ -149,18 +159,18 @@ class RunStore:
             return changed.rowcount == 1
 
     def delete(self, artifact_id: str) -> None:
-        """Forget a run."""
+        """Delete a run."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(_runs).where(_runs.c.artifact_id == artifact_id))
 
     def create_experiment(self, name: str) -> dict[str, Any]:
-        """Return the experiment of that name, made if it is not there yet."""
+        """Return the experiment of this name; create it if it does not exist."""
         with self._engine.begin() as connection:
             _get_or_create(connection, name)
         return next(entry for entry in self.experiments() if entry["name"] == name)
 
     def delete_experiment(self, name: str) -> None:
-        """Forget an experiment, which has no runs any more."""
+        """Delete an experiment that has no runs."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(_experiments).where(_experiments.c.name == name))
 
@@ -187,5 +197,5 @@ def _get_or_create(connection: sa.Connection, name: str) -> None:
 
 def _use_write_ahead_log(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")  # what was acknowledged is there after a power cut
+    connection.execute("PRAGMA synchronous=FULL")  # an acknowledged run survives a power cut
     connection.execute("PRAGMA busy_timeout=10000")

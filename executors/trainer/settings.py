@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from executors.room.settings import RoomSettings
 from finetuner.contract.checks import number, whole
 
+from .run_messages import WorkerSettings
+
 
 @dataclass(frozen=True)
 class TrainerSettings(RoomSettings):
@@ -22,9 +24,15 @@ class TrainerSettings(RoomSettings):
     """Seconds between two checkpoints of a run, 0 to 1e9. Each epoch ends with a checkpoint as well."""
     image_cache_gb: float = 20
     """GB of decoded images that stay for later runs, 0 to 1e6. The least recently used go first. 0 keeps none."""
+    gpus: int | None = None
+    """Number of GPUs, each of which trains one run at a time. None counts the CUDA devices. 0 trains on the CPU."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         whole("threads", self.threads, 0, 1024)
         number("checkpoint_seconds", self.checkpoint_seconds, 0, 1e9)
         number("image_cache_gb", self.image_cache_gb, 0, 1e6)
+
+    def of_workers(self) -> WorkerSettings:
+        """Return the settings of every worker."""
+        return WorkerSettings(self.threads, self.checkpoint_seconds, self.image_cache_gb)

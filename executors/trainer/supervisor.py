@@ -1,8 +1,8 @@
-"""Starts each run in its own process, in the order of asking, and knows it again after a restart.
+"""Starts each run in a process of its own, one run per device, and finds the processes again after a restart.
 
-The worker lives in its own session, so that killing the executor does not kill the run. The supervisor
-only looks: at the worker's process, and at `outcome.json`. An orderly close stops the worker and puts its
-run back into the queue; so does the next supervisor where both were killed. The run goes on from its checkpoint.
+A worker has its own session: a kill of the trainer does not reach it. The supervisor only reads the worker's process
+and its `outcome.json`. An orderly close stops the workers and puts their runs back into the queue. The next supervisor
+does the same for runs whose worker was killed together with the trainer. Such a run resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import IO, Any
 
 import psutil
 
-from finetuner.exceptions import InvalidInput
+from finetuner.config.run_config import RunConfig
+from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.workspace.folder import Workspace
 
+from .devices import Assignment, Devices, environment
 from .run_folder import RunFolder
+from .run_messages import Attempts, Outcome, RunRequest, WorkerProcess, WorkerSettings
 from .run_store import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
 
 POLL_SECONDS = 0.3
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 10.0
-CHECKPOINT_SECONDS = 60.0  # for the step that is under way and the checkpoint after it, gigabytes for a large model
+CHECKPOINT_SECONDS = 60.0  # for the current step and the checkpoint after it, gigabytes for a large model
 ATTEMPTS = 3
 WORKER = "executors.trainer.worker"
 
@@ -37,25 +40,27 @@ log = logging.getLogger("finetuner")
 
 
 class Supervisor:
-    """The queue of one workspace.
+    """The queues of one workspace.
 
     Args:
-        workspace: whose runs are carried out; only one supervisor at a time can have it.
+        workspace: of the runs; it can have only one supervisor at a time.
         store: the runs.
-        settings: of the workers, see `Trainer`.
+        devices: each takes one run at a time.
+        settings: of every worker.
 
     Raises:
-        InvalidInput: another trainer works in this workspace.
+        InvalidInput: another trainer uses this workspace.
     """
 
-    def __init__(self, workspace: Workspace, store: RunStore, settings: Mapping[str, float]) -> None:
+    def __init__(self, workspace: Workspace, store: RunStore, devices: Devices, settings: WorkerSettings) -> None:
         self._workspace = workspace
         self._store = store
-        self._settings = {"workspace": str(workspace.root), **settings}
+        self._devices = devices
+        self._settings = settings
         self._lock_file = _lock(workspace)
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._children: list[subprocess.Popen[bytes]] = []
         self._requeue_lost()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
@@ -66,31 +71,32 @@ class Supervisor:
             if self._store.move(run.artifact_id, CANCELED, "Canceled before it started", only_from=(CREATED,)):
                 return
             if self._store.move(run.artifact_id, CANCELED, "Canceled", only_from=(STARTED,)):
-                _stop(_worker_of(self.folder(run)))
+                _stop(self._workers_of(run))
 
     def resume(self, run: RunRecord) -> None:
-        """Put a run that failed or was canceled back into the queue; it goes on from its checkpoint.
+        """Put a failed or canceled run back into the queue; it resumes from its checkpoint.
 
         Raises:
-            InvalidInput: a run that has not ended, or has finished.
+            InvalidInput: the run has not ended, or has finished.
         """
         with self._lock:
-            self.folder(run).forget("outcome", "process", "attempts")
             if not self._store.move(run.artifact_id, CREATED, f"{AWAITS} again", only_from=(FAILED, CANCELED)):
                 raise InvalidInput(
                     f"run must have failed or been canceled. Got {run.name!r}, which is {run.status}. "
                     f"Start a new one with model_artifact={run.artifact_id!r}."
                 )
+            self.folder(run).forget(Outcome.NAME, WorkerProcess.NAME, Attempts.NAME)
 
     def close(self) -> None:
-        """Stop; a run that is under way goes on with the next supervisor."""
+        """Stop all workers; the next supervisor resumes their runs."""
         self._closing.set()
         self._thread.join()
         with self._lock:
-            for run in self._store.with_status(STARTED):
-                _stop(_worker_of(self.folder(run)), CHECKPOINT_SECONDS)
+            running = self._store.with_status(STARTED)
+            _stop([worker for run in running for worker in self._workers_of(run)], CHECKPOINT_SECONDS)
+            for run in running:
                 if not self._ended(run) and not self._published(run):
-                    self.folder(run).forget("attempts")
+                    self.folder(run).forget(Attempts.NAME)
                     self._requeue(run)
         self._lock_file.close()
 
@@ -99,16 +105,17 @@ class Supervisor:
         return RunFolder(self._workspace.run(run.artifact_id))
 
     def _requeue_lost(self) -> None:
-        """Put runs back whose worker was killed together with the last supervisor."""
+        """Put runs back into the queue whose worker was killed together with the last supervisor."""
         for run in self._store.with_status(STARTED):
-            if _worker_of(self.folder(run)) is None and not self._ended(run) and not self._published(run):
-                attempts = (self.folder(run).read("attempts") or {"count": 0})["count"] + 1
-                if attempts < ATTEMPTS:  # a run that takes the machine down with it must not do so for ever
-                    self.folder(run).write("attempts", {"count": attempts})
+            if not self._workers_of(run) and not self._ended(run) and not self._published(run):
+                before = Attempts.read(self.folder(run)) or Attempts(0)
+                attempts = Attempts(before.count + 1)
+                if attempts.count < ATTEMPTS:  # a run that takes the machine down with it must not do so for ever
+                    attempts.write(self.folder(run))
                     self._requeue(run)
 
     def _requeue(self, run: RunRecord) -> None:
-        self.folder(run).forget("process")
+        self.folder(run).forget(WorkerProcess.NAME)
         self._store.move(run.artifact_id, CREATED, f"{AWAITS} again", only_from=(STARTED,))
 
     def _watch(self) -> None:
@@ -116,91 +123,99 @@ class Supervisor:
             try:
                 with self._lock:
                     self._look()
-            except Exception:  # a full disk, a locked database: the queue must go on when that is over
+            except Exception:  # a full disk, a locked database: the queue must resume when that is over
                 log.exception("The supervisor failed and tries again in %g s", RETRY_SECONDS)
                 self._closing.wait(RETRY_SECONDS)
 
     def _look(self) -> None:
-        if self._child is not None:
-            self._child.poll()  # reaps it
+        self._children = [child for child in self._children if child.poll() is None]  # poll reaps those that ended
         for run in self._store.with_status(STARTED):
-            self._look_after(run)
-        if not self._store.with_status(STARTED):
-            for run in self._store.with_status(CREATED)[:1]:
-                self._start(run)
+            self._check(run)
+        notes = [WorkerProcess.read(self.folder(run)) for run in self._store.with_status(STARTED)]
+        occupied = [device for note in notes if note is not None for device in note.devices]
+        for assignment in self._devices.assign(self._store.with_status(CREATED), occupied):
+            self._start(assignment)
 
-    def _look_after(self, run: RunRecord) -> None:
+    def _check(self, run: RunRecord) -> None:
+        """Record the end of a run whose worker is done or dead."""
         if self._ended(run):
             return
-        if _worker_of(self.folder(run)) is None and not self._ended(run) and not self._published(run):
+        if not self._workers_of(run) and not self._ended(run) and not self._published(run):
             details = "The training process ended without a result: killed, or out of memory. See the log. "
-            details += "Run.resume() goes on from the last checkpoint."
+            details += "Run.resume() continues from the last checkpoint."
             with open(self.folder(run).log, "a") as lines:
                 lines.write(f"{time.strftime('[%H:%M:%S]')} ERROR    {details}\n")
             self._store.move(run.artifact_id, FAILED, details, only_from=(STARTED,))
 
     def _ended(self, run: RunRecord) -> bool:
-        outcome = self.folder(run).read("outcome")
-        if outcome is None or outcome["status"] not in ENDED:
+        outcome = Outcome.read(self.folder(run))
+        if outcome is None or outcome.status not in ENDED:
             return False
-        _stop(_worker_of(self.folder(run)))  # only its exit is left to do; the next run gets all of the memory
-        self._store.move(run.artifact_id, outcome["status"], outcome["details"], only_from=(STARTED,))
+        _stop(self._workers_of(run))  # it has nothing left to do but exit; the next run gets all of the memory
+        self._store.move(run.artifact_id, outcome.status, outcome.details, only_from=(STARTED,))
         return True
 
     def _published(self, run: RunRecord) -> bool:
         if not (self._workspace.artifacts / run.artifact_id).is_dir():
             return False
-        # the worker was killed between publishing and saying so
+        # the worker was killed between publishing and writing its outcome
         self._store.move(run.artifact_id, FINISHED, "Training finished", only_from=(STARTED,))
         return True
 
-    def _start(self, run: RunRecord) -> None:
-        folder = self.folder(run)
+    def _start(self, assignment: Assignment) -> None:
+        run, folder = assignment.run, self.folder(assignment.run)
+        try:
+            config = RunConfig.from_dict(run.config)
+        except FinetunerError as error:  # an earlier version recorded it
+            self._store.move(run.artifact_id, FAILED, str(error), only_from=(CREATED,))
+            return
         folder.path.mkdir(parents=True, exist_ok=True)
         if folder.checkpoint.exists():
-            folder.forget("outcome", "process")
+            folder.forget(Outcome.NAME, WorkerProcess.NAME)
         else:
             folder.start_over()
-        folder.write("request", asdict(run) | self._settings)
-        # STARTED comes first: should we die between the two, the next supervisor finds no worker and says so
+        root, devices = str(self._workspace.root), assignment.devices
+        RunRequest(run.artifact_id, config, run.data, root, devices, self._settings).write(folder)
+        # STARTED comes first: if the trainer dies between the two, the next supervisor finds no worker and requeues
         self._store.move(run.artifact_id, STARTED, "Training", only_from=(CREATED,))
         with open(folder.log, "ab") as lines:
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 [sys.executable, *_launcher(run), "-m", WORKER, str(folder.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=lines,
                 stderr=lines,
+                env=os.environ | environment(devices),
                 start_new_session=True,
             )
-        folder.write("process", {"pid": self._child.pid})
+        self._children.append(child)
+        WorkerProcess(child.pid, devices).write(folder)
+
+    def _workers_of(self, run: RunRecord) -> list[psutil.Process]:
+        """Return the run's living worker, or nothing; a pid that now belongs to another process does not count."""
+        folder = self.folder(run)
+        known = WorkerProcess.read(folder)
+        if known is None:
+            return []
+        try:
+            process = psutil.Process(known.pid)
+            # The command line identifies it: a start time shifts whenever the clock is set. A zombie has none.
+            return [process] if process.cmdline()[-2:] == [WORKER, str(folder.path)] else []
+        except psutil.Error:
+            return []
 
 
 def _launcher(run: RunRecord) -> list[str]:
-    """Return what starts several processes and ends them together; nothing where there is one."""
-    count = run.config["training_options"].get("num_processes", 1)
+    """Return the command that starts several processes and ends them together; nothing for one process."""
+    count = run.num_processes
     return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)] if count > 1 else []
 
 
-def _worker_of(folder: RunFolder) -> psutil.Process | None:
-    """Return the run's living worker; a pid that now belongs to another process is not it."""
-    known = folder.read("process")
-    if known is None:
-        return None
-    try:
-        process = psutil.Process(known["pid"])
-        # Known by its command line, since a start time shifts whenever the clock is set. A zombie has none.
-        return process if process.cmdline()[-2:] == [WORKER, str(folder.path)] else None
-    except psutil.Error:
-        return None
-
-
-def _stop(worker: psutil.Process | None, seconds: float = STOP_SECONDS) -> None:
-    """End a worker and all that it has started, such as the processes that share its run; kill it after `seconds`."""
-    if worker is None:
-        return
-    family = [worker]
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family += worker.children(recursive=True)
+def _stop(workers: Sequence[psutil.Process], seconds: float = STOP_SECONDS) -> None:
+    """End workers and all processes that they have started; kill those that live after `seconds`."""
+    family = list(workers)
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += worker.children(recursive=True)
     for end in (psutil.Process.terminate, psutil.Process.kill):
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -226,7 +241,7 @@ def _lock(workspace: Workspace) -> IO[Any]:
     except OSError as error:
         file.close()
         raise InvalidInput(
-            f"workspace must have one trainer. Got {workspace.root}, in which another one works. "
+            f"workspace must have one trainer. Got {workspace.root}, which another trainer uses. "
             f"Stop it, or choose another workspace."
         ) from error
     return file

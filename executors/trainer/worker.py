@@ -1,4 +1,4 @@
-"""The process of one run: `python -m executors.trainer.worker RUN_FOLDER`; or one of several, under torchrun."""
+"""The process of one run: `python -m executors.trainer.worker RUN_FOLDER`, started alone or by torchrun."""
 
 from __future__ import annotations
 
@@ -11,42 +11,48 @@ from finetuner.exceptions import FinetunerError
 
 from .loop.interrupt import EXIT_CODE, Interrupt
 from .run_folder import RunFolder
+from .run_messages import Outcome, RunRequest, WorkerProcess
 from .run_store import FAILED, FINISHED
 
 log = logging.getLogger("finetuner")
 
 
 def main(path: str) -> int:
-    """Carry out the run and write its outcome, whatever happens short of a signal.
+    """Run the request in a folder and write the outcome, unless a signal ends the process.
+
+    Args:
+        path: the folder of the run, with request.json.
 
     Returns:
-        The process's exit code: 0 where the run finished.
+        The exit code of the process: 0 if the run finished.
     """
     logging.basicConfig(stream=sys.stdout, format="[%(asctime)s] %(levelname)-8s %(message)s", datefmt="%H:%M:%S")
-    process = int(os.environ.get("RANK", 0))
-    log.setLevel(logging.ERROR if process else logging.DEBUG)
+    rank = int(os.environ.get("RANK", 0))
+    log.setLevel(logging.ERROR if rank else logging.DEBUG)
     folder, interrupt = RunFolder(Path(path)), Interrupt()
-    if not process:  # the executor may have been killed before it could
-        folder.write("process", {"pid": os.getppid() if "RANK" in os.environ else os.getpid()})
     try:
-        from .execution import execute  # torch takes seconds, in which the executor looks for the process
+        request = RunRequest.read(folder)
+        if not rank:  # a trainer that was killed right after the start could not write this
+            pid = os.getppid() if "RANK" in os.environ else os.getpid()
+            WorkerProcess(pid, request.devices).write(folder)
+        from .execution import execute  # imports torch, which takes seconds; the trainer looks for the process sooner
 
         with interrupt.listening():
-            details = execute(folder, interrupt)
-    except SystemExit:  # whoever sent SIGTERM says what becomes of the run
+            details = execute(request, folder, interrupt)
+    except SystemExit:  # the sender of SIGTERM decides the state of the run
         return EXIT_CODE
     except FinetunerError as error:
         log.error("%s", error)
-        folder.write("outcome", {"status": FAILED, "details": str(error)})
+        Outcome(FAILED, str(error)).write(folder)
         return 1
     except BaseException as error:
-        if interrupt.asked:  # and another process of the run has gone before this one
+        if interrupt.asked:  # another process of the run ended before this one
             return EXIT_CODE
         log.exception("The run failed")
-        folder.write("outcome", {"status": FAILED, "details": f"{type(error).__name__}: {error}"})
+        Outcome(FAILED, f"{type(error).__name__}: {error}").write(folder)
         return 1
-    if not process:
-        folder.write("outcome", {"status": FINISHED, "details": details})
+    if not rank:
+        Outcome(FINISHED, details).write(folder)
     return 0
 
 

@@ -127,7 +127,7 @@ SIGNATURES = {
     "make_pair": ("(text: 'str', image: 'bytes', tags: 'Mapping[str, Any] | None' = None) -> 'Document'"),
     "move_index": ("(url: 'str') -> 'dict[str, Any]'"),
     "notebook_login": ("(force: 'bool' = False, interactive: 'bool | None' = None) -> 'None'"),
-    "promote": ("(artifact: 'str', alias: 'str' = 'live') -> 'None'"),
+    "promote": ("(artifact: 'str', alias: 'str' = 'live', force: 'bool' = False, tolerance: 'float' = 0.01) -> 'None'"),
     "pull_artifact": ("(artifact: 'str', directory: 'str' = 'artifacts/') -> 'str'"),
     "pull_data": ("(name: 'str') -> 'DocumentArray'"),
     "push_artifact": ("(path: 'str') -> 'dict[str, Any]'"),

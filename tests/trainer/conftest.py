@@ -16,10 +16,13 @@ from docarray import Document, DocumentArray
 
 from executors.trainer import supervisor
 from executors.trainer.data.training_data import TrainingData
+from executors.trainer.devices import CPU
 from executors.trainer.executor import Trainer
 from executors.trainer.run_folder import RunFolder
+from executors.trainer.run_messages import RunRequest, WorkerSettings
 from executors.trainer.worker import main
 from finetuner.catalogue import fashion
+from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.documents.pairs import make_pair
 from finetuner.models.backbones import find_backbone
@@ -34,7 +37,7 @@ TRAINER += "Trainer(workspace_url=sys.argv[1], threads=1); time.sleep(600)"
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Steps this small are faster on one thread, most of all where other processes compute, too."""
+    """Steps this small are faster on one thread, most of all beside other processes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -75,12 +78,12 @@ def push(ask: Callable[..., Any]) -> Callable[[Trainer, str, list[Document]], di
 
 
 @pytest.fixture(scope="session")
-def trainer_at() -> Callable[[Path], AbstractContextManager[Trainer]]:
+def trainer_at() -> Callable[..., AbstractContextManager[Trainer]]:
     """A trainer of this workspace, closed at the end of the `with` block."""
 
     @contextmanager
-    def trainer_at(workspace: Path) -> Iterator[Trainer]:
-        trainer = Trainer(workspace_url=str(workspace), threads=1)
+    def trainer_at(workspace: Path, **settings: Any) -> Iterator[Trainer]:
+        trainer = Trainer(workspace_url=str(workspace), threads=1, **settings)
         try:
             yield trainer
         finally:
@@ -91,7 +94,7 @@ def trainer_at() -> Callable[[Path], AbstractContextManager[Trainer]]:
 
 @pytest.fixture
 def still_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainers made from now on record runs and start none."""
+    """New trainers record runs and start none."""
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 3600)
 
 
@@ -99,7 +102,7 @@ def still_queue(monkeypatch: pytest.MonkeyPatch) -> None:
 def trainer(
     tmp_path: Path,
     still_queue: None,
-    trainer_at: Callable[[Path], AbstractContextManager[Trainer]],
+    trainer_at: Callable[..., AbstractContextManager[Trainer]],
     push: Callable[..., Any],
     pairs: list[Document],
 ) -> Iterator[Trainer]:
@@ -111,7 +114,7 @@ def trainer(
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
-    """Wait for a condition, and say which one did not come."""
+    """Wait for a condition; fail with its name if it does not come true."""
     return waiting.wait_until
 
 
@@ -129,7 +132,7 @@ def wait_for_end(ask: Callable[..., Any], wait_until: Callable[..., None]) -> Ca
 
 @pytest.fixture(scope="session")
 def workers_in() -> Callable[[Path], list[psutil.Process]]:
-    """The training processes whose run lies below a folder."""
+    """The training processes of runs below a folder."""
 
     def workers_in(folder: Path) -> list[psutil.Process]:
         found = []
@@ -179,20 +182,20 @@ def trainer_process() -> list[str]:
 def work(
     trainer: Trainer, ask: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> Iterator[Callable[..., tuple[int, RunFolder]]]:
-    """Ask for a run and carry it out in this process; return the exit code and the run's folder."""
+    """Record a run and run it in this process; return the exit code and the run's folder."""
     logger = logging.getLogger("finetuner")
     level = logger.level
     caplog.set_level(logging.DEBUG, "finetuner")
 
     def work(**fields: Any) -> tuple[int, RunFolder]:
-        config = {"model": "clip-mini", "train_data": "pairs", "epochs": 1, "batch_size": 8, "device": "cpu", **fields}
-        run = ask(trainer.fit, config=config)
+        asked = {"model": "clip-mini", "train_data": "pairs", "epochs": 1, "batch_size": 8, "device": "cpu", **fields}
+        run = ask(trainer.fit, config=asked)
         folder = RunFolder(trainer.shared_workspace.run(run["artifact_id"]))
         folder.path.mkdir(parents=True)
         data = trainer._store.get(run["name"], "default").data
-        request = {"config": run["config"], "artifact_id": run["artifact_id"], "data": data}
-        settings = {"threads": 0, "checkpoint_seconds": 600, "image_cache_gb": 1}
-        folder.write("request", request | settings | {"workspace": str(trainer.shared_workspace.root)})
+        root, settings = str(trainer.shared_workspace.root), WorkerSettings(image_cache_gb=1)
+        config = RunConfig.from_dict(run["config"])
+        RunRequest(run["artifact_id"], config, data, root, (CPU,), settings).write(folder)
         return main(str(folder.path)), folder
 
     yield work

@@ -44,7 +44,7 @@ class Recorder(Hook):
 
 
 class Announce(Hook):
-    """Reports given values, one for each epoch."""
+    """Reports given values, one per epoch."""
 
     def __init__(self, name: str, values: list[float]) -> None:
         self._name = name

@@ -69,7 +69,9 @@ def test_an_alias_of_an_alias_points_to_the_artifact(published: Trainer, ask: As
         ({"artifact": OLD, "alias": NEW}, InvalidInput, "alias must be no artifact id and no backbone. Got 'bbb"),
         ({"artifact": OLD, "alias": "clip-mini"}, InvalidInput, "no backbone. Got 'clip-mini'"),
         ({"artifact": OLD, "alias": "search"}, InvalidInput, "must not be 'search', which follows 'live' by itself"),
-        ({"artifact": OLD, "force": True}, InvalidInput, "must be of: artifact, alias. Got force"),
+        ({"artifact": OLD, "forced": True}, InvalidInput, "must be of: artifact, alias, force, tolerance. Got forced"),
+        ({"artifact": OLD, "force": "yes"}, InvalidInput, "parameter 'force' must be true or false. Got 'yes'"),
+        ({"artifact": OLD, "tolerance": -0.1}, InvalidInput, r"parameter 'tolerance' must be .*\[0, 1\]. Got -0.1"),
     ],
     ids=str,
 )
@@ -99,7 +101,7 @@ def test_only_files_of_the_manifest_are_pulled(file: str, published: Trainer, as
         ask(published.pull_artifact, artifact=OLD, file=file)
 
 
-def test_pull_by_alias_and_what_cannot_be_pulled(published: Trainer, ask: Ask) -> None:
+def test_artifacts_are_pulled_by_alias_and_backbones_are_not(published: Trainer, ask: Ask) -> None:
     ask(published.promote, artifact=OLD)
     assert ask(published.pull_artifact, artifact="live") == ask(published.pull_artifact, artifact=OLD)
     ask(published.promote, artifact="clip-mini")

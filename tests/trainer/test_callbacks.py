@@ -1,4 +1,4 @@
-"""Callbacks of real runs: what they leave in the log, in the run's folder and in the artifact."""
+"""Callbacks of real runs: their results in the log, in the run's folder and in the artifact."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_evaluation_callback_scores_before_during_and_after(
     assert folder.read("examples") is None
 
 
-def test_the_manifest_says_which_data_was_searched(
+def test_the_manifest_names_the_searched_data(
     work: Work, trainer: Trainer, ask: Ask, searchable: tuple[list[Document], list[Document]]
 ) -> None:
     _, folder = work(callbacks=entries(SEED))
@@ -195,13 +195,15 @@ def test_early_stopping_checkpoints_and_wise_ft_together(
         ([EarlyStopping("clip-text_hit_at_k")], "Metrics come from an EvaluationCallback"),
     ],
 )
-def test_the_door_refuses_what_cannot_work(callbacks: list[Callback], message: str, trainer: Trainer, ask: Ask) -> None:
+def test_fit_refuses_callbacks_that_cannot_work(
+    callbacks: list[Callback], message: str, trainer: Trainer, ask: Ask
+) -> None:
     with pytest.raises(InvalidInput, match=message):
         ask(trainer.fit, config={"model": "clip-mini", "train_data": "pairs", "callbacks": entries(*callbacks)})
     assert ask(trainer.list_runs) == []
 
 
-def test_the_door_refuses_data_that_is_not_there(trainer: Trainer, ask: Ask) -> None:
+def test_fit_refuses_a_missing_dataset_of_a_callback(trainer: Trainer, ask: Ask) -> None:
     with pytest.raises(DatasetNotFound, match="Got 'query'"):
         ask(trainer.fit, config={"model": "clip-mini", "train_data": "pairs", "callbacks": entries(SEED)})
     assert ask(trainer.list_runs) == []
@@ -229,7 +231,7 @@ def test_a_second_attempt_starts_over(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "request.json"]
 
 
-def test_a_worker_of_its_own_carries_callbacks_out(
+def test_a_real_worker_runs_callbacks(
     tmp_path: Path, trainer_at: Callable[..., Any], push: Push, pairs: list[Document], ask: Ask,
     wait_for_end: Callable[[Trainer, str], dict[str, Any]],
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Datasets through the trainer's endpoints: in parts, whole or not at all, and not deleted under a run."""
+"""Datasets through the trainer's endpoints: uploads in parts, and no deletion while a run reads them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_document_that_cannot_be_stored_is_refused_with_its_position(
         ask(trainer.push, upload="bad", name="bad", commit=2)
 
 
-def test_an_upload_says_what_is_here_and_can_be_ended(trainer: Trainer, ask: Ask, pairs: list[Document]) -> None:
+def test_an_upload_lists_its_stored_parts_and_can_be_removed(trainer: Trainer, ask: Ask, pairs: list[Document]) -> None:
     (listed,) = ask(trainer.list_datasets, name="pairs")
     assert ask(trainer.push, upload="new", version=listed["version"]) == {"parts": [], "stored": True}
     ask(trainer.push, DocumentArray(pairs[:2]), upload="new", part=1.0)
@@ -79,7 +79,7 @@ def test_an_upload_says_what_is_here_and_can_be_ended(trainer: Trainer, ask: Ask
 
 
 @pytest.mark.parametrize("version", ["0" * 64, "../names", "names"])
-def test_a_version_is_a_hash_that_is_here(version: str, trainer: Trainer, ask: Ask) -> None:
+def test_a_version_must_be_a_stored_hash(version: str, trainer: Trainer, ask: Ask) -> None:
     with pytest.raises(DatasetNotFound, match="version must be a dataset's content hash"):
         ask(trainer.pull, version=version, part=0)
 

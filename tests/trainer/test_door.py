@@ -1,4 +1,4 @@
-"""What /fit refuses before a run exists, and what it answers at once."""
+"""Refusals of /fit before a run exists, and its answer for a good run."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_runs_are_not_listed_for_an_experiment_that_is_no_name(trainer: Trainer,
         ask(trainer.list_runs, experiment=5.0)
 
 
-def test_what_was_acknowledged_is_there_after_a_restart(
+def test_an_acknowledged_run_survives_a_restart(
     tmp_path: Path, still_queue: None, trainer_at: Callable[..., Any], push: Callable[..., Any],
     pairs: list[Document], ask: Ask,
 ) -> None:  # fmt: skip
@@ -206,7 +206,7 @@ def test_data_of_another_kind_is_refused_before_the_run_exists(
     ]
     push(trainer, "labelled", labelled)
     push(trainer, "mixed", [*labelled[:2], *pairs[:2]])
-    monkeypatch.setattr("executors.trainer.executor.check_row_weights", lambda *_: None)  # of a ResNet
+    monkeypatch.setattr("executors.trainer.run_checks.check_row_weights", lambda *_: None)  # of a ResNet
     for change, message in (
         (
             {"train_data": "labelled"},

@@ -1,4 +1,4 @@
-"""What a run takes where its user says nothing."""
+"""Defaults of a run."""
 
 from __future__ import annotations
 

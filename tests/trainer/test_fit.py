@@ -40,7 +40,7 @@ CONFIG = {
 
 @dataclass(frozen=True)
 class Done:
-    """Two runs of one configuration, asked for at once and both over."""
+    """Two runs of one configuration, recorded together, after both have ended."""
 
     trainer: Trainer
     seen: list[tuple[str, str]]
@@ -99,7 +99,7 @@ def test_runs_go_from_created_over_started_to_finished_one_after_the_other(done:
     assert done.first["ended_at"] <= done.second["started_at"]
 
 
-def test_the_artifact_is_whole_and_its_manifest_says_where_it_comes_from(done: Done, ask: Ask) -> None:
+def test_the_artifact_is_whole_and_its_manifest_names_its_origin(done: Done, ask: Ask) -> None:
     manifest = verify_artifact(folder_of(done, done.first))
     assert manifest.artifact_id == done.first["artifact_id"]
     assert (manifest.run_name, manifest.backbone, manifest.parent) == ("first", "clip-mini", "clip-mini")
@@ -181,7 +181,7 @@ def test_the_loss_curve_has_a_line_for_each_report(done: Done, ask: Ask) -> None
 
 def test_logs_by_offset_give_the_whole_text_in_pieces(done: Done, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = log_of(done, ask)
-    for size in (1, 50, 300):  # shorter than a line, than some, than none
+    for size in (1, 50, 300):  # shorter than every line, than some lines, than no line
         monkeypatch.setattr(executor, "LOG_BYTES", size)
         text, offset = "", 0
         while (page := ask(done.trainer.logs_of_run, name="first", offset=float(offset)))["offset"] > offset:
@@ -199,7 +199,7 @@ def test_a_run_folder_keeps_no_pixels(done: Done) -> None:
     assert left == {"request.json", "process.json", "log.txt", "scores.json", "outcome.json", "curve.jsonl"}
 
 
-def test_a_run_that_has_ended_can_be_forgotten_and_its_name_used_again(done: Done, ask: Ask, still_queue: None) -> None:
+def test_an_ended_run_can_be_deleted_and_its_name_used_again(done: Done, ask: Ask, still_queue: None) -> None:
     ask(done.trainer.cancel_run, name="second")
     assert ask(done.trainer.get_run, name="second")["status"] == "FINISHED", "a run that has ended is not canceled"
     assert ask(done.trainer.delete_run, name="second")["name"] == "second"

@@ -1,4 +1,4 @@
-"""The same through a real Flow: its trainer is killed while a run trains, and the Flow is started again."""
+"""A run resumes in a real Flow: its trainer is killed during training, and the Flow is started again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finetuner.flow.running_flow import RunningFlow
 
 
 def holder_of(lock: Path) -> int | None:
-    """Return the process that holds a lock on a file, as the kernel says."""
+    """Return the process that holds a lock on a file, from the kernel's list."""
     inode = lock.stat().st_ino
     for line in Path("/proc/locks").read_text().splitlines():
         fields = line.split()
@@ -29,7 +29,7 @@ def holder_of(lock: Path) -> int | None:
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_although_the_trainer_of_its_flow_is_killed(
+def test_a_run_survives_a_kill_of_its_flows_trainer(
     tmp_path: Path, pairs: list[Document], wait_until: Callable[..., None],
     workers_in: Callable[[Path], list[psutil.Process]],
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whatever is killed, a run ends: FINISHED where its result is there, FAILED with a reason where it is not."""
+"""A run ends whatever is killed: FINISHED with a result, FAILED with a reason without one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import pytest
 from docarray import Document
 
 from executors.trainer import supervisor
+from executors.trainer.devices import CPU, Assignment
 from executors.trainer.executor import Trainer
+from executors.trainer.run_messages import WorkerProcess
 from finetuner.artifacts.manifest import Manifest, verify_artifact
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.models.clip import TOWERS, Clip
@@ -23,7 +25,7 @@ from finetuner.models.clip import TOWERS, Clip
 Ask = Callable[..., Any]
 CONFIG = {"model": "clip-mini", "train_data": "pairs", "run_name": "run", "device": "cpu", "batch_size": 8}
 KILLED = "The training process ended without a result: killed, or out of memory. See the log. "
-KILLED += "Run.resume() goes on from the last checkpoint."
+KILLED += "Run.resume() continues from the last checkpoint."
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def asked(
 
 
 def started(trainer: Trainer, run: dict[str, Any]) -> None:
-    """Put a run into the state that it has while a worker is at it."""
+    """Put a run into the state STARTED, without a worker."""
     trainer._store.move(run["artifact_id"], "STARTED", "Training", only_from=("CREATED",))
 
 
@@ -161,7 +163,7 @@ def test_a_process_with_a_reused_pid_is_not_the_worker(
     tmp_path: Path, asked: Callable[..., dict[str, Any]], trainer_at: Callable[..., Any], ask: Ask,
     wait_for_end: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A worker of another run, even: only the command line tells."""
+    """Not even a worker of another run: the command line identifies the worker."""
     run = asked()
     other = [
         sys.executable,
@@ -176,7 +178,7 @@ def test_a_process_with_a_reused_pid_is_not_the_worker(
             with trainer_at(tmp_path) as trainer:
                 folder = trainer._folder(trainer._store.get("run", "default"))
                 folder.path.mkdir(parents=True)
-                folder.write("process", {"pid": bystander.pid})
+                WorkerProcess(bystander.pid, (CPU,)).write(folder)
                 started(trainer, run)
                 assert wait_for_end(trainer, "run")["status"] == "FAILED"
                 ask(trainer.cancel_run, name="run")
@@ -185,7 +187,7 @@ def test_a_process_with_a_reused_pid_is_not_the_worker(
             bystander.kill()
 
 
-def test_a_worker_that_nobody_wrote_down_makes_itself_known(
+def test_a_worker_writes_its_own_process_note(
     tmp_path: Path, asked: Callable[..., dict[str, Any]], trainer_at: Callable[..., Any], still_queue: None,
     wait_until: Callable[..., None], workers_in: Callable[[Path], list[psutil.Process]], ask: Ask,
 ) -> None:  # fmt: skip
@@ -193,12 +195,12 @@ def test_a_worker_that_nobody_wrote_down_makes_itself_known(
     run = asked(epochs=10_000)
     with trainer_at(tmp_path) as trainer:
         record = trainer._store.get("run", "default")
-        trainer._supervisor._start(record)
-        assert trainer._supervisor._child is not None
+        trainer._supervisor._start(Assignment(record, (CPU,)))
+        assert len(trainer._supervisor._children) == 1
         folder = trainer._folder(record)
         folder.forget("process")
-        wait_until(lambda: folder.read("process"), "the worker's own note")
-        assert (folder.read("process") or {})["pid"] == workers_in(tmp_path)[0].pid
+        wait_until(lambda: folder.read("process"), "the worker's process note")
+        assert WorkerProcess.read(folder) == WorkerProcess(workers_in(tmp_path)[0].pid, (CPU,))
         assert ask(trainer.cancel_run, name="run")["artifact_id"] == run["artifact_id"]
         assert workers_in(tmp_path) == []
 
@@ -211,10 +213,10 @@ def test_a_supervisor_that_fails_tries_again(
     asked(epochs=10_000)
     failures, start = [OSError(28, "No space left on device")], supervisor.Supervisor._start
 
-    def failing_once(self: supervisor.Supervisor, run: Any) -> None:
+    def failing_once(self: supervisor.Supervisor, assignment: Assignment) -> None:
         if failures:
             raise failures.pop()
-        start(self, run)
+        start(self, assignment)
 
     monkeypatch.setattr(supervisor.Supervisor, "_start", failing_once)
     monkeypatch.setattr(supervisor, "RETRY_SECONDS", 0.1)

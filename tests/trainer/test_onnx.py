@@ -1,4 +1,4 @@
-"""A run that was asked for ONNX: its artifact holds a file for each tower, or there is no artifact."""
+"""Runs with to_onnx: the artifact holds a file for each tower, or the run fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Work = Callable[..., tuple[int, RunFolder]]
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln"]
 
 
-def test_the_artifact_holds_what_was_tuned(work: Work, trainer: Trainer, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_artifact_holds_the_tuned_towers(work: Work, trainer: Trainer, caplog: pytest.LogCaptureFixture) -> None:
     code, folder = work(to_onnx=True)
     assert code == 0
     published = trainer.shared_workspace.artifacts / folder.path.name
@@ -35,7 +35,7 @@ def test_the_artifact_holds_what_was_tuned(work: Work, trainer: Trainer, caplog:
     assert np.abs(load_onnx_artifact(published, TOWERS[0]).encode_texts(TEXTS) - tuned).max() < 1e-4
 
 
-def test_int8_too_with_what_it_costs_on_the_evaluation_data(
+def test_int8_with_its_loss_on_the_evaluation_data(
     work: Work, trainer: Trainer, caplog: pytest.LogCaptureFixture
 ) -> None:
     code, folder = work(to_onnx="int8", eval_data="pairs")
@@ -51,7 +51,7 @@ def test_int8_too_with_what_it_costs_on_the_evaluation_data(
     assert "int8 of clip-vision: cosine to fp32 0.99" in caplog.text
 
 
-def test_without_it_there_is_no_file(work: Work, trainer: Trainer) -> None:
+def test_without_to_onnx_there_is_no_file(work: Work, trainer: Trainer) -> None:
     _, folder = work()
     assert not [
         name for name in verify_artifact(trainer.shared_workspace.artifacts / folder.path.name).files if "onnx" in name

@@ -1,4 +1,4 @@
-"""Cancel and delete, with real workers where a run is under way."""
+"""Cancel, delete and the queues of devices, with real workers where a run is under way."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from docarray import Document
 
+from executors.trainer import supervisor
 from executors.trainer.executor import Trainer
+from executors.trainer.run_messages import WorkerProcess
 from finetuner.exceptions import InvalidInput, RunNotFound
 
 Ask = Callable[..., Any]
 CONFIG = {"model": "clip-mini", "train_data": "pairs", "device": "cpu", "batch_size": 8, "epochs": 1}
 
 
-def test_a_waiting_run_is_canceled_and_then_forgotten(trainer: Trainer, ask: Ask) -> None:
+def test_a_waiting_run_is_canceled_and_then_deleted(trainer: Trainer, ask: Ask) -> None:
     ask(trainer.fit, config={**CONFIG, "run_name": "waiting"})
     with pytest.raises(InvalidInput, match="run must have ended. Got 'waiting', which is CREATED. Cancel it first"):
         ask(trainer.delete_run, name="waiting")
@@ -60,3 +62,67 @@ def test_a_running_run_is_canceled_and_the_next_starts(
         wait_until(lambda: ask(trainer.get_run, name="next")["status"] == "STARTED", "the start of the next run")
         assert ask(trainer.get_run, name="endless")["status"] == "CANCELED"
         ask(trainer.cancel_run, name="next")
+
+
+def test_a_running_run_cannot_be_resumed_and_stays_known(trainer: Trainer, ask: Ask) -> None:
+    ask(trainer.fit, config={**CONFIG, "run_name": "running"})
+    run = trainer._store.get("running", "default")
+    folder = trainer._folder(run)
+    folder.path.mkdir(parents=True)
+    WorkerProcess(1, ("cpu",)).write(folder)
+    trainer._store.move(run.artifact_id, "STARTED", "Training", only_from=("CREATED",))
+    with pytest.raises(InvalidInput, match="run must have failed or been canceled. Got 'running', which is STARTED"):
+        ask(trainer.resume_run, name="running")
+    assert WorkerProcess.read(folder) == WorkerProcess(1, ("cpu",))
+
+
+def test_each_device_trains_one_run_and_the_next_trainer_knows_which(
+    tmp_path: Path,
+    trainer_at: Callable[..., Any],
+    push: Callable[..., Any],
+    pairs: list[Document],
+    ask: Ask,
+    wait_until: Callable[..., None],
+    workers_in: Callable[[Path], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two GPUs that do not exist: their workers find none and train on the CPU."""
+
+    def statuses(trainer: Trainer) -> dict[str, str]:
+        return {run["name"]: run["status"] for run in ask(trainer.list_runs)}
+
+    def process_of(trainer: Trainer, name: str) -> WorkerProcess | None:
+        return WorkerProcess.read(trainer._folder(trainer._store.get(name, "default")))
+
+    killed = Trainer(workspace_url=str(tmp_path), threads=1, gpus=2)
+    try:
+        push(killed, "pairs", pairs)
+        for name, device in (("first", "cuda"), ("second", "gpu"), ("third", "cuda"), ("on-cpu", "cpu")):
+            ask(killed.fit, config={**CONFIG, "run_name": name, "device": device, "epochs": 10_000})
+        expected = {"first": "STARTED", "second": "STARTED", "third": "CREATED", "on-cpu": "STARTED"}
+        wait_until(lambda: statuses(killed) == expected and len(workers_in(tmp_path)) == 3, "three workers")
+        processes = {name: process_of(killed, name) for name in ("first", "second", "on-cpu")}
+        assert [note and note.devices for note in processes.values()] == [("0",), ("1",), ("cpu",)]
+        seen = {worker.pid: worker.environ()["CUDA_VISIBLE_DEVICES"] for worker in workers_in(tmp_path)}
+        assert seen == {note.pid: note.devices[0].replace("cpu", "") for note in processes.values() if note}
+    finally:  # as if it were killed: its workers live on
+        killed._supervisor._closing.set()
+        killed._supervisor._thread.join()
+        killed._supervisor._lock_file.close()
+    with trainer_at(tmp_path, gpus=2) as trainer:
+        assert statuses(trainer) == expected
+        ask(trainer.cancel_run, name="second")
+        wait_until(lambda: statuses(trainer)["third"] == "STARTED", "the next run of the queue")
+        wait_until(lambda: process_of(trainer, "third"), "its worker")
+        third = process_of(trainer, "third")
+        assert third is not None
+        assert third.devices == ("1",), "the GPU that the canceled run left"
+        assert {name: process_of(trainer, name) for name in ("first", "on-cpu")} == {
+            name: processes[name] for name in ("first", "on-cpu")
+        }
+    assert workers_in(tmp_path) == []
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 3600)
+    with trainer_at(tmp_path, gpus=2) as trainer:
+        waiting = {run["name"]: run["details"] for run in ask(trainer.list_runs)}
+        again = "Run submitted and awaits execution again"
+        assert waiting == {"first": again, "second": "Canceled", "third": again, "on-cpu": again}

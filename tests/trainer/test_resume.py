@@ -1,4 +1,4 @@
-"""A run that was killed goes on, and ends in bitwise the weights that it would have had."""
+"""A killed run resumes, and ends in bitwise the same weights as a run that was left alone."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def end_of(task: ClipTask | ImageTask) -> Weights:
     return {name: value.clone() for name, value in task.network.state_dict().items()}
 
 
-# loss of images -> what else its run is asked
+# loss of images -> further fields of its configuration
 LOSSES: Mapping[str, Mapping[str, Any]] = {
     "ArcFaceLoss": {},
     "ContrastiveLoss": {"loss_options": {"memory_size": 10}, "batch_size": 4, "val_split": 0.5, "epochs": 5},
@@ -121,7 +121,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(
             report=again.append,
         ).run()
     assert stop.value.code == EXIT_CODE
-    torch.manual_seed(99)  # what else went on must not matter
+    torch.manual_seed(99)  # other random numbers must not matter
     np.random.seed(99)
     state, second = checkpoint.read(), make_task()
     assert state is not None
@@ -251,7 +251,7 @@ def test_20_runs_killed_at_random_steps_end_in_the_same_weights(kills: Callable[
 
 
 @pytest.mark.slow
-def test_a_new_run_goes_on_from_an_old_ones_checkpoint(
+def test_a_new_run_resumes_from_the_checkpoint_of_an_old_one(
     tmp_path: Path,
     push: Callable[..., Any],
     pairs: list[Document],
@@ -271,7 +271,7 @@ def test_a_new_run_goes_on_from_an_old_ones_checkpoint(
         ask(trainer.cancel_run, name="old")
         assert checkpoint.exists()
         for fields, message in (
-            ({}, "epochs must be that of the run 'old' to go on from: 10000. Got 6."),
+            ({}, "epochs must be that of the run 'old' to resume from: 10000. Got 6."),
             ({"epochs": 10_000, "scheduler": "linear"}, "scheduler must be that of"),
             ({"epochs": 10_000, "batch_size": 8}, "batch_size must be that of"),
             ({"epochs": 10_000, "train_data": "others"}, "the data for 'train' must be that of the run 'old'"),

@@ -1,4 +1,4 @@
-"""The worker's own work, in this process: what it starts from, and how it ends when it cannot."""
+"""The worker in this process: its start from an artifact, and its outcome after an error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_without_evaluation_data_there_are_no_scores(work: Work, trainer: Traine
     assert verify_artifact(trainer.shared_workspace.artifacts / folder.path.name).metrics == {}
 
 
-def test_a_run_goes_on_from_an_artifact_and_its_manifest_says_which(work: Work, trainer: Trainer, ask: Ask) -> None:
+def test_a_run_starts_from_an_artifact_and_its_manifest_names_it(work: Work, trainer: Trainer, ask: Ask) -> None:
     first = work()[1].path.name
     ask(trainer.promote, artifact=first)
     second = work(model_artifact="live")[1].path.name
@@ -38,7 +38,7 @@ def test_a_run_goes_on_from_an_artifact_and_its_manifest_says_which(work: Work, 
     assert manifests[0].files[name]["sha256"] != manifests[1].files[name]["sha256"]
 
 
-def test_cuda_that_is_not_there_is_said_and_the_cpu_taken(
+def test_without_cuda_a_run_on_cuda_falls_back_to_the_cpu_with_a_warning(
     work: Work, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -94,7 +94,7 @@ def test_every_error_becomes_the_outcome(
     assert [path.name for path in folder.path.iterdir() if path.suffix == ".npy"] == []
 
 
-def test_documents_of_a_pair_are_loaded_with_all_their_captions(
+def test_an_image_is_loaded_with_all_its_captions(
     work: Work, trainer: Trainer, push: Callable[..., Any], pairs: list[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
     image = pairs[0].chunks[1].blob

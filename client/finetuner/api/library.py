@@ -61,9 +61,22 @@ def evaluate(model: str, data: str, limit: int = 20) -> dict[str, float]:
     return metrics
 
 
-def promote(artifact: str, alias: str = "live") -> None:
-    """Let an alias point to an artifact or backbone; encoders follow with their next request."""
-    connection().call(wire.ARTIFACTS_PROMOTE, artifact=artifact, alias=alias)
+def promote(artifact: str, alias: str = "live", force: bool = False, tolerance: float = wire.PROMOTE_TOLERANCE) -> None:
+    """Point an alias to an artifact or backbone; encoders follow with their next request.
+
+    Args:
+        artifact: id or alias of an artifact, or a backbone.
+        alias: any name; `live` is the default of encoders and searches.
+        force: promote an artifact even if it became worse by tuning.
+        tolerance: in [0, 1], by which the artifact's score may be lower than before tuning. The score is the mean of
+            R@5 in both directions, or, without evaluation data, the mean of the evaluation callbacks' recalls and
+            NDCGs. An artifact without any score passes.
+
+    Raises:
+        ArtifactNotFound: no such artifact or backbone.
+        InvalidInput: the artifact became worse by more than the tolerance.
+    """
+    connection().call(wire.ARTIFACTS_PROMOTE, artifact=artifact, alias=alias, force=force, tolerance=tolerance)
 
 
 def list_artifacts() -> list[dict[str, Any]]:

@@ -70,6 +70,7 @@ INDEX_MOVE = "/index/move"
 
 # A request is bounded on both sides: a client splits at the smaller number, a server refuses past the larger.
 MAX_REQUEST_BYTES = 8 * 2**20
+PROMOTE_TOLERANCE = 0.01  # by which an artifact's headline score may be lower than before tuning
 PIECE_BYTES = 2**20  # of an artifact: copies of a piece stay in each room until they are collected
 MAX_MESSAGE_BYTES = 64 * 2**20
 

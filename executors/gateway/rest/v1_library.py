@@ -78,9 +78,16 @@ class ArtifactList(Answer):
 
 
 class PromoteForm(Form):
-    """The alias to set."""
+    """The alias, and the rule for an artifact that became worse by tuning."""
 
-    alias: str = Field(LIVE, regex=NAME, description="Alias to point to the artifact.")
+    alias: str = Field(LIVE, regex=NAME, description="Name that shall point to the artifact.")
+    force: bool = Field(False, description="Promote the artifact even if it became worse by tuning.")
+    tolerance: float = Field(
+        wire.PROMOTE_TOLERANCE,
+        ge=0,
+        le=1,
+        description="By which the mean of R@5 in both directions may be lower than before tuning.",
+    )
 
 
 class Promoted(Answer):
@@ -167,9 +174,12 @@ async def get_artifact(artifact: Reference, rooms: RoomsOf) -> Response:
 
 @routes.post("/artifacts/{artifact}/promote", summary="Promote an artifact", response_model=Promoted)
 async def promote(artifact: Reference, rooms: RoomsOf, form: PromoteForm | None = None) -> Response:
-    """Point an alias, 'live' by default, to an artifact or back to a backbone. Encoders use it at once."""
-    alias = LIVE if form is None else form.alias
-    return answer(await rooms.call(wire.ARTIFACTS_PROMOTE, artifact=artifact, alias=alias))
+    """Point an alias, 'live' by default, to an artifact or back to a backbone; encoders follow at once.
+
+    An artifact that became worse by tuning is refused with 422, unless `force` is true.
+    """
+    asked = {} if form is None else form.dict()
+    return answer(await rooms.call(wire.ARTIFACTS_PROMOTE, artifact=artifact, **asked))
 
 
 @routes.post("/evaluate", summary="Evaluate a model", response_model=Evaluated)

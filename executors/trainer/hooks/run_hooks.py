@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from finetuner.config.callbacks import (
     BestModelCheckpoint,
@@ -18,14 +17,13 @@ from finetuner.config.callbacks import (
     WiSEFTCallback,
 )
 from finetuner.config.run_callbacks import metric_prefixes, read_callbacks
-from finetuner.config.run_config import RunConfig
-from finetuner.documents.pairs import Pair, read_pairs
+from finetuner.documents.pairs import read_pairs
 from finetuner.evaluation.search import read_search_data
-from finetuner.workspace.datasets import Datasets
 
+from ..run_context import RunContext
 from ..run_folder import RunFolder
 from .ema import AverageWeights
-from .evaluation import EvaluateSearch, ScoreEvaluationData, Scores
+from .evaluation import EvaluateSearch, ScoreEvaluationData
 from .freezing import Freeze
 from .guard import ScoreGuard
 from .hook import Hook
@@ -42,29 +40,17 @@ ORDER = (
 )  # fmt: skip
 
 
-def make_hooks(
-    config: RunConfig,
-    towers: Sequence[str],
-    datasets: Datasets,
-    versions: Mapping[str, str],
-    eval_pairs: Sequence[Pair],
-    scores: Scores,
-    folder: RunFolder,
-) -> list[Hook]:
+def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     """Return the hooks of a run.
 
     Args:
-        config: with `callbacks` and `options`.
+        context: the configuration's `callbacks` and `options`, the data that they read, and the scores that they fill.
         towers: of the model.
-        datasets: with the callbacks' data.
-        versions: of the run's data by use, see `run_callbacks.callback_datasets`.
-        eval_pairs: of `eval_data`; empty without it.
-        scores: receives metrics and examples.
-        folder: of the run.
 
     Raises:
         InvalidDocument, InvalidInput: a callback cannot read its data, or a logger cannot work on this machine.
     """
+    config, folder, scores, eval_pairs = context.config, context.folder, context.scores, context.eval_pairs
     callbacks = read_callbacks(config.callbacks)
     check_loggers(callbacks)
     prefixes = iter(metric_prefixes(callbacks, towers, has_eval_data=bool(config.eval_data)))
@@ -74,9 +60,9 @@ def make_hooks(
     mixes: list[Hook] = []
     for position, callback in enumerate(callbacks):
         if isinstance(callback, EvaluationCallback):
-            queries = _documents(datasets, versions, f"query_data_{position}")
+            queries = context.documents(f"query_data_{position}")
             assert queries is not None
-            index = _documents(datasets, versions, f"index_data_{position}")
+            index = context.documents(f"index_data_{position}")
             data = read_search_data(callback, towers, queries, index)
             made.append((callback, EvaluateSearch(data, next(prefixes), scores)))
         elif isinstance(callback, Logger):
@@ -87,7 +73,7 @@ def make_hooks(
         else:
             made.append((callback, _weight_hook(callback, folder, adapters)))
     made.sort(key=lambda entry: ORDER.index(type(entry[0])))
-    guard = _documents(datasets, versions, "guard")
+    guard = context.documents("guard")
     # Scores come first, since trackers log them. Then hooks that choose weights: an epoch or the average, merged,
     # mixed. Last those that change the trained parameters, since the mix keeps the weights from before.
     return [
@@ -111,7 +97,3 @@ def _weight_hook(callback: Callback, folder: RunFolder, adapters: TrainAdapters 
         case TrainingCheckpoint():
             return KeepCheckpoints(folder.checkpoints, callback.last_k_epochs, adapters)
     raise AssertionError(f"no hook for {callback!r}")
-
-
-def _documents(datasets: Datasets, versions: Mapping[str, str], use: str) -> Iterable[Any] | None:
-    return datasets.documents(versions[use]) if use in versions else None

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import finetuner
-from executors.trainer import artifact_uploads
+from executors.trainer.artifacts import uploads as artifact_uploads
 from finetuner.artifacts.manifest import MANIFEST, Manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.config.run_config import RunConfig

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from executors.gateway.rest import v1_artifact_zip
-from executors.trainer import artifact_checks, artifact_uploads
+from executors.trainer.artifacts import upload_checks as artifact_checks
+from executors.trainer.artifacts import uploads as artifact_uploads
 from tests.gateway.made_artifacts import WEIGHTS, make_artifact, seal, zipped
 from tests.gateway.rest.conftest import Handler
 
@@ -35,7 +36,11 @@ BAD_MEMBERS: dict[str, tuple[zipfile.ZipInfo | str, bytes, str]] = {
     "device": (member("made/null.json", stat.S_IFCHR | 0o666), b"", "a link or device"),
     "pickle": ("made/models/clip-text/weights.pt", b"\x80\x04.", "no pickle is ever opened. Got 'made/models/clip"),
     "script": ("made/setup.py", b"import os", "Got 'made/setup.py'. Leave it out"),
-    "not listed": ("made/models/more.json", b"{}", "what its manifest.json lists alone. Got 'models/more.json'"),
+    "not listed": (
+        "made/models/more.json",
+        b"{}",
+        "only the files that its manifest.json lists. Got 'models/more.json'",
+    ),
     "two tops": ("other/config.yml", b"x", "one folder at its top"),
     "bomb": (member("made/zeros.json", compress_type=zipfile.ZIP_DEFLATED), bytes(2**23), "50 times its zip. Got 83"),
     "bzip2": (member("made/b.json", compress_type=zipfile.ZIP_BZIP2), b"x", "stored or deflated, not encrypted"),

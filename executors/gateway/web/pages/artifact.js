@@ -34,14 +34,26 @@ export default {
       if (!sure) return;
       button.disabled = true;
       try {
-        await send(`/v1/artifacts/${id}/promote`);
-        swap(said, "Promoted. This artifact is live.");
+        if (await sendPromotion()) swap(said, "Promoted. This artifact is live.");
         await showState();
       } catch (error) {
         if (signal.aborted) return;
         swap(said, h("span.wrong", {}, error.message));
         button.disabled = false;
       }
+    }
+
+    /** Promote the artifact; if the server refuses it as worse than before tuning, ask again. Resolves to success. */
+    async function sendPromotion() {
+      try {
+        await send(`/v1/artifacts/${id}/promote`);
+      } catch (error) {
+        if (error.status !== 422 || signal.aborted) throw error;
+        swap(said, h("span.wrong", {}, error.message));
+        if (!(await confirm("Promote it anyway?", [error.message], "Promote anyway"))) return false;
+        await send(`/v1/artifacts/${id}/promote`, { force: true });
+      }
+      return true;
     }
 
     async function showState() {

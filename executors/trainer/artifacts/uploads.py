@@ -1,4 +1,4 @@
-"""Artifacts from outside: a zip that comes in parts, is checked when it is whole, and only then published."""
+"""Receives an artifact as a zip in parts, checks the whole zip, and publishes it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from finetuner.artifacts.manifest import MANIFEST, MAX_TOTAL_BYTES, Manifest
 from finetuner.exceptions import AlreadyExists, InvalidInput
 from finetuner.workspace.folder import Workspace, publish_folder
 
-from .artifact_checks import AGAIN, unpack
-from .run_store import RunStore
+from ..run_store import RunStore
+from .upload_checks import AGAIN, unpack
 
 MAX_ZIP_BYTES = MAX_TOTAL_BYTES + 2**20
-FORGOTTEN = 3600.0  # seconds after which an upload that nobody goes on with is removed
+FORGOTTEN = 3600.0  # seconds without a new part after which an upload is removed
 MAGIC = b"PK\x03\x04"
 
 
 class ArtifactUploads:
-    """What is on its way into a workspace's artifacts.
+    """Unfinished uploads of a workspace.
 
-    Uploads of a trainer that was killed are removed here.
+    Uploads that a killed trainer left are removed at the start.
 
     Args:
-        workspace: holds them below `artifacts/uploads/` until they are published.
-        store: knows the ids that runs will publish under.
+        workspace: keeps uploads below `artifacts/uploads/` until they are published.
+        store: the runs, whose ids are reserved.
     """
 
     def __init__(self, workspace: Workspace, store: RunStore) -> None:
@@ -39,18 +39,18 @@ class ArtifactUploads:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, upload: str, offset: int, content: bytes) -> int:
-        """Store a part; the last one may come again.
+        """Store a part; the last part may be sent again.
 
         Args:
-            upload: any string that the client chose for this upload.
-            offset: of the part in the zip; bytes that came before are there already.
+            upload: the client's id of this upload, any string.
+            offset: byte position of the part in the zip; all bytes before it must be stored.
             content: at least one byte.
 
         Returns:
-            The bytes that are here now.
+            The number of bytes stored now.
 
         Raises:
-            InvalidInput: a gap, too many bytes, or the beginning of something that is no zip.
+            InvalidInput: a gap, too many bytes, or a first part that does not begin a zip.
         """
         file = self._file(upload)
         if not offset:
@@ -74,12 +74,12 @@ class ArtifactUploads:
         """Check a whole upload and publish it under its own id; the same artifact again changes nothing.
 
         Args:
-            upload: whose parts have arrived.
-            size: bytes that they are together.
+            upload: the client's id of the upload.
+            size: bytes of the whole zip.
 
         Raises:
-            InvalidInput: parts are missing, or the zip is no artifact; see `unpack`. It is forgotten then.
-            AlreadyExists: another artifact has the id, or a run of this workspace.
+            InvalidInput: parts are missing, or the zip is no artifact; see `unpack`. The upload is removed.
+            AlreadyExists: another artifact or a run of this workspace has the id.
         """
         file, folder = self._file(upload), self._file(upload).with_suffix("")
         try:
@@ -95,7 +95,7 @@ class ArtifactUploads:
             self.forget(upload)
 
     def forget(self, upload: str) -> None:
-        """Remove what is here of an upload."""
+        """Remove an upload."""
         self._file(upload).unlink(missing_ok=True)
         shutil.rmtree(self._file(upload).with_suffix(""), ignore_errors=True)
 

@@ -1,7 +1,7 @@
-"""What an artifact from outside must be before it is published: a plain zip of one artifact, and nothing else.
+"""Checks an uploaded artifact before it is published: it must be a plain zip of one artifact, and nothing else.
 
-Nothing is unpacked before the zip's own list of its members is fine, and no weights are loaded: their checksums and
-the headers of their files are read.
+The zip's list of members is checked before anything is unpacked. Weights are never loaded: the checks read only their
+checksums and the headers of their files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from finetuner.artifacts.registry import ARTIFACT_ID
 from finetuner.contract.checks import NAME
 from finetuner.exceptions import CorruptedArtifact, InvalidInput
 
-MAX_RATIO = 50  # of unpacked to packed bytes; weights hardly shrink at all
+MAX_RATIO = 50  # of unpacked to packed bytes; weights hardly shrink
 MAX_LIST_BYTES = MAX_TEXT_BYTES = 2**20  # the zip's list of its members; a manifest, and a short zip's metadata
 MAX_HEADER_BYTES = 2**24  # of a safetensors file
 SUFFIXES = (".json", ".onnx", ".safetensors", ".yml")
@@ -32,17 +32,17 @@ AGAIN = "Upload the zip that save_artifact wrote."
 
 
 def unpack(file: Path, folder: Path) -> Manifest:
-    """Take an artifact out of a zip of unknown origin, and verify it.
+    """Unpack an artifact from a zip of unknown origin, and verify it.
 
     Args:
         file: the zip.
-        folder: gets the files; made here.
+        folder: receives the files; created here.
 
     Returns:
         The manifest.
 
     Raises:
-        InvalidInput: with what is wrong with the zip, its members, the manifest or a file.
+        InvalidInput: the zip, its members, the manifest or a file is wrong; the message names the fault.
     """
     try:
         names = check_members(file)
@@ -51,7 +51,9 @@ def unpack(file: Path, folder: Path) -> Manifest:
     except CorruptedArtifact as error:
         raise InvalidInput(str(error).replace(str(file), "artifact").replace(str(folder), "the zip")) from None
     if others := sorted(names - {MANIFEST, *manifest.files}):
-        raise InvalidInput(f"artifact must hold what its {MANIFEST} lists alone. Got {others[0][:200]!r}. {AGAIN}")
+        raise InvalidInput(
+            f"artifact must hold only the files that its {MANIFEST} lists. Got {others[0][:200]!r}. {AGAIN}"
+        )
     check_manifest(manifest)
     for name in manifest.files:
         if name.endswith(".safetensors"):
@@ -60,7 +62,7 @@ def unpack(file: Path, folder: Path) -> Manifest:
 
 
 def check_members(file: Path) -> set[str]:
-    """Return the names of a zip's files below its top folder, after it was checked what it says that it holds.
+    """Check a zip's list of members, and return the names of its files below the top folder.
 
     Raises:
         InvalidInput: paths that leave their folder, links, files of other kinds, or more than an artifact can have.
@@ -106,13 +108,13 @@ def _check_member(member: zipfile.ZipInfo) -> None:
 
 
 class _BoundedReads(io.FileIO):
-    """A file for `zipfile`, which otherwise reads a list of members of any length at once."""
+    """A file that refuses long reads: `zipfile` reads a list of members of any length at once."""
 
     def read(self, size: int | None = -1, /) -> Any:
-        """Return bytes, as any file.
+        """Return bytes, like any file.
 
         Raises:
-            ValueError: more are asked for than a list of an artifact's files has.
+            ValueError: the read is longer than the list of an artifact's files can be.
         """
         if size is not None and size > MAX_LIST_BYTES:
             raise ValueError(f"its list of files has {size} bytes, of {MAX_LIST_BYTES} allowed")
@@ -120,10 +122,10 @@ class _BoundedReads(io.FileIO):
 
 
 def check_manifest(manifest: Manifest) -> None:
-    """Check what `parse_manifest` leaves open, since every room reads it later.
+    """Check the fields that `parse_manifest` does not check: every room reads them later.
 
     Raises:
-        InvalidInput: with the names of the fields that are wrong.
+        InvalidInput: names the wrong fields.
     """
     right = {
         "artifact_id": isinstance(manifest.artifact_id, str) and ARTIFACT_ID.fullmatch(manifest.artifact_id),
@@ -138,14 +140,14 @@ def check_manifest(manifest: Manifest) -> None:
         "parent": _is_text(manifest.parent),
     }
     if wrong := [name for name, fine in right.items() if not fine]:
-        raise InvalidInput(f"{MANIFEST} must describe what a run has made. Got a wrong {', '.join(wrong)}. {AGAIN}")
+        raise InvalidInput(f"{MANIFEST} must describe the artifact of a run. Got a wrong {', '.join(wrong)}. {AGAIN}")
 
 
 def check_weights(file: Path, name: str) -> None:
-    """Check that a file is safetensors, by its header.
+    """Check by its header that a file is safetensors.
 
     Raises:
-        InvalidInput: it is not.
+        InvalidInput: the file has another format.
     """
     from safetensors import SafetensorError, safe_open
 
