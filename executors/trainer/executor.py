@@ -24,7 +24,8 @@ from finetuner.contract.parameters import Parameters
 from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
-from finetuner.models.backbones import IMAGE_TASK, find_backbone, list_models
+from finetuner.models.backbone import IMAGE_TASK
+from finetuner.models.backbones import find_backbone, list_models
 from finetuner.models.model_kinds import check_row_weights
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import remove

@@ -22,7 +22,8 @@ from ..config.run_config import RunConfig
 from ..contract.checks import choice
 from ..contract.wire import LABEL_TAG
 from ..exceptions import InvalidInput
-from ..models.backbones import Backbone, find_backbone
+from ..models.backbone import Backbone
+from ..models.backbones import find_backbone
 from ..sources.rejects import checked_on_error
 from ..sources.spool import Spool
 from .provenance import provenance

@@ -12,7 +12,8 @@ from typing import Any
 from ..evaluation.pairs import RECALLS, image_to_text, text_to_image
 from ..exceptions import InvalidInput, NoSuchModel
 from ..metrics import NINE
-from ..models.backbones import Backbone, find_backbone
+from ..models.backbone import Backbone
+from ..models.backbones import find_backbone
 from .sets import SETS
 
 JSON, MARKDOWN = "benchmark.json", "benchmark.md"

@@ -74,7 +74,7 @@ def test_words_of_the_shapes_domain_are_short(tokenizer: BytePairTokenizer) -> N
 def test_bad_arguments_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="context_length must be at least 2"):
         BytePairTokenizer(FILE, 1)
-    with pytest.raises(FileNotFoundError, match=r"expected a tokenizer\.json at"):
+    with pytest.raises(FileNotFoundError, match=r"Got no file at .*tokenizer\.json"):
         BytePairTokenizer(tmp_path / "tokenizer.json", CONTEXT)
 
 

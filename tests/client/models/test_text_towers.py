@@ -24,7 +24,8 @@ from finetuner.artifacts.archive import zip_artifact
 from finetuner.artifacts.manifest import verify_artifact
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.exceptions import CorruptedArtifact, KeysMismatchError, NoSuchModel
-from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.backbone import Backbone
+from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TEXT, TOWERS, VISION, Clip, text_features
 from finetuner.models.clip_files import load_backbone, load_towers, save_towers
 from finetuner.models.text_towers import FileTokenizer, find_text_files
@@ -228,7 +229,7 @@ def test_a_config_that_names_a_place_is_refused(saved: Path) -> None:
     config = json.loads((saved / "open_clip_config.json").read_text())
     config["model_cfg"]["vision_cfg"] |= {"timm_model_name": "hf-hub:owner/name"}
     (saved / "open_clip_config.json").write_text(json.dumps(config))
-    with pytest.raises(CorruptedArtifact, match="must name an architecture. It names a place"):
+    with pytest.raises(CorruptedArtifact, match="must name an architecture. Got a path"):
         load_towers(saved, "x")
 
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from finetuner.exceptions import KeysMismatchError, NoSuchModel
-from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.backbone import Backbone
+from finetuner.models.backbones import find_backbone
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.weights import checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
 
@@ -46,7 +47,7 @@ def test_a_relative_path_is_looked_for_here_and_in_the_folder(
         checkpoint_file(row, None, ["openai"])
     assert str(caught.value) == (
         f"ViT-B-32::... must name a tag (openai) or a checkpoint file (.safetensors, .pt, .pth, .bin). "
-        f"Got 'mine.pt'. Looked at: {tmp_path}/mine.pt, {shared}/mine.pt."
+        f"Got 'mine.pt'. Searched: {tmp_path}/mine.pt, {shared}/mine.pt."
     )
     (shared / "mine.pt").touch()
     assert checkpoint_file(row, None, []) == shared / "mine.pt"
@@ -83,7 +84,7 @@ def test_trainers_wrappers_are_taken_off(tmp_path: Path, wrap: Callable[[Any], A
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, suffix: str) -> None:
     (tmp_path / f"x{suffix}").write_bytes(content)
-    with pytest.raises(KeysMismatchError, match="must hold weights alone. It does not: ") as caught:
+    with pytest.raises(KeysMismatchError, match="must hold only weights. Got: ") as caught:
         read_checkpoint(tmp_path / f"x{suffix}")
     assert "\n" not in str(caught.value)
 
