@@ -30,10 +30,10 @@ def ports(root: Path, grpc_port: int, http_port: int) -> Iterator[Finding]:
         grpc_port: 0 lets the system choose one.
         http_port: likewise.
     """
-    where = running(root)
-    known = [urlsplit(url).port for url in (where.grpc, where.http)] if where and lives(where.pid) else []
+    own = running(root)
+    known = [urlsplit(url).port for url in (own.grpc, own.http)] if own and lives(own.pid) else []
     for scheme, port in (("grpc", grpc_port), ("http", http_port)):
-        name, reason = f"{scheme} port", _taken(port)
+        name, reason = f"{scheme} port", _bind_error(port)
         if not port:
             yield ok(name, "the system chooses one")
         elif not reason:
@@ -49,8 +49,8 @@ def ports(root: Path, grpc_port: int, http_port: int) -> Iterator[Finding]:
             )
 
 
-def _taken(port: int) -> str:
-    """Return the reason why no new program can listen on a port, '' if it is free."""
+def _bind_error(port: int) -> str:
+    """Return the error of listening on a port, '' if it is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT counts as free
         try:
@@ -81,7 +81,7 @@ def flow(root: Path, host: str | None = None, token: str | None = None) -> Itera
     addresses = running(root)
     address = host or os.environ.get(HOST) or (addresses.grpc if addresses else "")
     if not address:
-        yield ok("Flow", "not checked: no --host is set, and no Flow of this workspace is running")
+        yield ok("Flow", f"not checked: neither --host nor ${HOST} is set, and no Flow of this workspace is running")
         return
     own = addresses if addresses is not None and addresses.grpc == address else None
     secret = token or os.environ.get(TOKEN) or users_token()

@@ -28,14 +28,14 @@ class BytePairTokenizer:
     def __init__(self, path: Path, context_length: int) -> None:
         if not Path(path).is_file():
             raise FileNotFoundError(f"tokenizer must be a file. Got no file at {path}. Check the path.")
-        self.context_length = _checked(context_length)
+        self.context_length = _check_length(context_length)
         self._pairs = Tokenizer.from_file(str(path))
         self.end = self._pairs.get_vocab_size() + _RESERVED
         self.vocab_size = self.end + 1
 
     def __call__(self, texts: list[str] | str, context_length: int | None = None) -> torch.LongTensor:
         """Return (texts, context_length) int64. A longer text is cut and keeps its end token."""
-        length = self.context_length if context_length is None else _checked(context_length)
+        length = self.context_length if context_length is None else _check_length(context_length)
         batch = [texts] if isinstance(texts, str) else list(texts)
         rows = torch.full((len(batch), length), PAD, dtype=torch.long)
         for row, encoding in zip(rows, self._pairs.encode_batch(batch), strict=True):
@@ -61,7 +61,7 @@ def train_tokenizer(captions: list[str], pairs: int, path: Path) -> None:
     tokenizer.save(str(path))
 
 
-def _checked(context_length: int) -> int:
+def _check_length(context_length: int) -> int:
     if context_length < 2:
         raise ValueError(
             f"context_length must be at least 2, for start and end. Got {context_length}. Choose a larger one."

@@ -71,7 +71,7 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     file = tag_file(row, weights_folder) if tag else _checkpoint(row, weights_folder)
     beside = [None if file is None else file.parent, architecture_folder(row, weights_folder)]
     files = find_text_files(config, list(dict.fromkeys(filter(None, beside))))
-    file = file or _downloaded(row, tag, weights_folder)
+    file = file or _download(row, tag, weights_folder)
     with _quiet(), text_tower_options(config, files) as options:
         network = open_clip.create_model(
             row.architecture,
@@ -90,7 +90,7 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     return Clip(network.eval(), tokenizer, config, row.name, files)
 
 
-def _downloaded(row: Backbone, tag: dict[str, Any], weights_folder: Path | None) -> Path:
+def _download(row: Backbone, tag: dict[str, Any], weights_folder: Path | None) -> Path:
     import open_clip
 
     try:

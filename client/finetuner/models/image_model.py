@@ -156,7 +156,7 @@ def image_transform(preprocess: ImagePreprocess) -> Callable[[Image], torch.Tens
     return transform
 
 
-def build(config: ImageModelConfig, model_id: str, name: str, device: str = "cpu") -> ImageModel:
+def build_image_model(config: ImageModelConfig, model_id: str, name: str, device: str = "cpu") -> ImageModel:
     """Return an image model with random weights, in eval mode."""
     from .image_network import Average, GeM, ImageNetwork
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
 from .backbone import Backbone
-from .image_model import ImageModel, ImageModelConfig, ImagePreprocess, build, pooling_of
+from .image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model, pooling_of
 from .stand_ins import RANDOM, RANDOM_SEED
 from .weights import bounded_download, checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
 
@@ -58,10 +58,10 @@ def load_image_backbone(
     if row.pretrained == RANDOM:  # in tests alone
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
-            return build(config, row.name, tower_of(row), device)
+            return build_image_model(config, row.name, tower_of(row), device)
     file = tag_file(row, weights_folder) if _is_tag(row) else _checkpoint(row, weights_folder)
-    state = _downloaded(row, weights_folder) if file is None else read_checkpoint(file)
-    model = build(config, row.name, tower_of(row))
+    state = _download(row, weights_folder) if file is None else read_checkpoint(file)
+    model = build_image_model(config, row.name, tower_of(row))
     if any(key.startswith("features.") for key in state):  # the weights file of an artifact
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
     own = model.network.features.state_dict()
@@ -139,7 +139,7 @@ def load_image_model(folder: Path, model_id: str, device: str = "cpu") -> ImageM
 
     inner, config = read_image_config(folder)
     try:
-        model = build(config, model_id, inner.name)
+        model = build_image_model(config, model_id, inner.name)
         state = load_file(inner / WEIGHTS_FILE, device="cpu")
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise _not_a_model(inner, error) from error
@@ -209,7 +209,7 @@ def _preprocess(row: Backbone) -> ImagePreprocess:
     )
 
 
-def _downloaded(row: Backbone, weights_folder: Path | None) -> dict[str, Tensor]:
+def _download(row: Backbone, weights_folder: Path | None) -> dict[str, Tensor]:
     import timm
 
     full = f"{row.architecture}.{row.pretrained}"

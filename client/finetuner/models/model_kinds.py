@@ -87,7 +87,7 @@ def load_model(folder: Path, model_id: str, device: str = "cpu", towers: Sequenc
     return model
 
 
-def selected(select_model: str | None, towers: Sequence[str], what: str) -> str:
+def select_tower(select_model: str | None, towers: Sequence[str], what: str) -> str:
     """Return the selected tower of a model.
 
     Args:

@@ -78,13 +78,14 @@ def find_text_files(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[
     """
     text_cfg, files = config["text_cfg"], {}
     if name := text_cfg.get("hf_model_name"):
-        files[TEXT_CONFIG_FILE] = _found(name, TEXT_CONFIG_FILE, folders, _read_config)
+        files[TEXT_CONFIG_FILE] = _find(name, TEXT_CONFIG_FILE, folders, _read_config)
     if name := text_cfg.get("hf_tokenizer_name"):
-        files[TOKENIZER_FILE] = _found(name, TOKENIZER_FILE, folders, lambda source: _read_tokenizer(source, text_cfg))
+        files[TOKENIZER_FILE] = _find(name, TOKENIZER_FILE, folders, lambda source: _read_tokenizer(source, text_cfg))
     return files
 
 
-def _found(name: str, file: str, folders: Sequence[Path], read: Callable[[str], str]) -> str:
+def _find(name: str, file: str, folders: Sequence[Path], read: Callable[[str], str]) -> str:
+    """Return the content of a file, read from the first folder that has it, else from the hub."""
     local = next((folder for folder in folders if (folder / file).is_file()), None)
     try:
         if local is not None:
@@ -106,7 +107,7 @@ def _read_config(source: str) -> str:
 
     local = Path(source) / TEXT_CONFIG_FILE
     file = local if local.is_file() else Path(hf_hub_download(source, TEXT_CONFIG_FILE))
-    return json.dumps(_checked(file.read_text()), indent=1)
+    return json.dumps(_check_config(file.read_text()), indent=1)
 
 
 def _read_tokenizer(source: str, text_cfg: Mapping[str, Any]) -> str:
@@ -120,7 +121,7 @@ def _read_tokenizer(source: str, text_cfg: Mapping[str, Any]) -> str:
     return str(tokenizer.to_str())
 
 
-def _checked(content: str) -> dict[str, Any]:
+def _check_config(content: str) -> dict[str, Any]:
     """Return a transformers config without FOREIGN keys. open_clip must know its architecture."""
     from open_clip.hf_configs import arch_dict
 
@@ -151,7 +152,7 @@ def text_tower_options(config: Mapping[str, Any], files: Mapping[str, str]) -> I
         return
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         try:
-            (Path(folder) / TEXT_CONFIG_FILE).write_text(json.dumps(_checked(files[TEXT_CONFIG_FILE])))
+            (Path(folder) / TEXT_CONFIG_FILE).write_text(json.dumps(_check_config(files[TEXT_CONFIG_FILE])))
         except ValueError as error:
             raise CorruptedArtifact(f"model must hold a text tower's config. Got: {error}. Fetch it again.") from error
         yield {"text_cfg": {**text_cfg, "hf_model_name": folder, "hf_model_pretrained": False}}

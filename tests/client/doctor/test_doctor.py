@@ -36,7 +36,7 @@ def test_the_command_reports_on_a_client_and_leaves_nothing(tmp_path: Path) -> N
         text=True,
         timeout=200,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(client)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(client), os.environ.get("PYTHONPATH", "")])},
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -49,7 +49,7 @@ def test_the_command_reports_on_a_client_and_leaves_nothing(tmp_path: Path) -> N
     found = {check["name"]: check for check in report["checks"]}
     assert found["workspace"]["found"] == f"{folder / 'workspace'} does not exist yet and can be created"
     assert "torch is not installed" in found["GPU"]["found"]
-    assert found["Flow"]["found"].startswith("not checked: no --host is set")
+    assert found["Flow"]["found"].startswith("not checked: neither --host nor $FINETUNER_HOST is set")
     assert list(folder.iterdir()) == []
 
 

@@ -26,7 +26,7 @@ def test_names_and_aliases_mean_one_row_each() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_row_is_complete_and_its_weights_are_known_to_open_clip(row: Backbone) -> None:
+def test_a_row_is_complete_and_its_weights_exist(row: Backbone) -> None:
     assert row.licence
     assert row.description
     assert row.output_dim > 0
@@ -85,11 +85,11 @@ def test_the_multilingual_row_has_its_descriptor(name: str) -> None:
         ("resnet34::tv_in1k", "resnet34", "tv_in1k"),
         ("resnet34::/a/b.pt", "resnet34", "/a/b.pt"),
         ("resnet50.tv_in1k", "resnet50", "tv_in1k"),
-        ("convnext_tiny", "convnext_tiny", "in12k_ft_in1k"),  # open_clip's, too, which needs a tag
+        ("convnext_tiny", "convnext_tiny", "in12k_ft_in1k"),  # open_clip has it, too, and needs a tag
         ("vit_tiny_patch16_224", "vit_tiny_patch16_224", "augreg_in21k_ft_in1k"),
     ],
 )
-def test_timms_names_make_a_row_of_images(name: str, architecture: str, tag: str) -> None:
+def test_a_timm_name_makes_a_row(name: str, architecture: str, tag: str) -> None:
     row = find_backbone(name)
     assert (row.name, row.architecture, row.pretrained, row.task) == (name, architecture, tag, IMAGE_TASK)
     assert find_backbone(row.name) == row
@@ -98,12 +98,12 @@ def test_timms_names_make_a_row_of_images(name: str, architecture: str, tag: str
 
 
 @pytest.mark.parametrize("name", ["resnet34.a9_in1k", "resnet50_gn_random", "resnet10t::", "vit_base_patch16_xp_224"])
-def test_weights_that_timm_does_not_have(name: str) -> None:
+def test_unknown_weights_of_timm_are_refused(name: str) -> None:
     with pytest.raises(NoSuchModel, match=f"Got '{name}'"):
         find_backbone(name)
 
 
-def test_only_names_that_timm_alone_can_know_import_it() -> None:
+def test_only_names_that_timm_alone_knows_import_it() -> None:
     code = (
         "import sys; from finetuner.models.backbones import find_backbone\n"
         "for name in ('resnet50', 'clip-base-multi', 'ViT-B-32::openai'): find_backbone(name)\n"

@@ -14,7 +14,7 @@ from finetuner.models.image_weights import (
     load_image_backbone,
     tower_of,
 )
-from finetuner.models.model_kinds import load_model, load_row, save_model, selected, towers_of
+from finetuner.models.model_kinds import load_model, load_row, save_model, select_tower, towers_of
 
 RANDOM = Backbone("resnet-mini-random", "test_resnet", "random", task="image-to-image", output_dim=96)
 TAGGED = replace(RANDOM, name="resnet-base", architecture="resnet50", pretrained="a1_in1k")
@@ -25,7 +25,7 @@ def model() -> ImageModel:
     return load_image_backbone(RANDOM)
 
 
-def test_kinds_of_rows(tmp_path: Path, model: ImageModel) -> None:
+def test_the_kind_of_a_row_selects_the_loader(tmp_path: Path, model: ImageModel) -> None:
     text_to_image = Backbone("clip-base-en", "ViT-B-32", "openai")
     assert towers_of(text_to_image) == ("clip-text", "clip-vision")
     assert towers_of(TAGGED) == ("resnet50",)
@@ -43,9 +43,9 @@ def test_kinds_of_rows(tmp_path: Path, model: ImageModel) -> None:
     ("given", "towers", "expected"),
     [(None, ("a",), "a"), ("a", ("a",), "a"), ("a", ("a", "b"), "a"), (None, ("a", "b"), None), ("c", ("a",), None)],
 )
-def test_the_only_tower_needs_no_naming(given: str | None, towers: tuple[str, ...], expected: str | None) -> None:
+def test_none_selects_the_only_tower(given: str | None, towers: tuple[str, ...], expected: str | None) -> None:
     if expected is None:
         with pytest.raises(SelectModelRequired):
-            selected(given, towers, "it")
+            select_tower(given, towers, "it")
     else:
-        assert selected(given, towers, "it") == expected
+        assert select_tower(given, towers, "it") == expected

@@ -77,8 +77,8 @@ def test_get_model_takes_folder_and_zip_and_builds_no_network(
 ) -> None:
     monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("torch's network was built"))
     zipped = zip_artifact(with_onnx, tmp_path / "first-run.zip", "first-run")
-    for place in (with_onnx, zipped):
-        model = finetuner.get_model(str(place), select_model=TEXT, is_onnx=True, device="cpu")
+    for path in (with_onnx, zipped):
+        model = finetuner.get_model(str(path), select_model=TEXT, is_onnx=True, device="cpu")
         assert np.abs(finetuner.encode(model, TEXTS[:3]) - mini.encode_texts(TEXTS[:3])).max() < 1e-4
         assert model.clip.model_id == ARTIFACT_ID
     assert verify_artifact(with_onnx).files[f"models/{VISION}/model.onnx"]["size"] > 1_000_000
