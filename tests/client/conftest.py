@@ -15,7 +15,8 @@ from PIL import Image
 
 from finetuner.artifacts.manifest import Manifest
 from finetuner.artifacts.publish import publish_artifact
-from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.backbone import Backbone
+from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, Clip
 from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.folder import Workspace

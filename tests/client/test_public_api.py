@@ -232,5 +232,5 @@ def test_what_is_outside_of_the_mission_is_refused_with_what_there_is() -> None:
     with pytest.raises(finetuner.exceptions.InvalidInput, match="text backbones.*clip-mini"):
         finetuner.synthesize("queries", "corpus", models=None)
     for name in ("bert-base-en", "pointnet-base", "mlp", "jina-embedding-s-en-v1"):
-        with pytest.raises(finetuner.exceptions.NoSuchModel, match=f"{name} is a text, mesh or vector.*clip-mini"):
+        with pytest.raises(finetuner.exceptions.NoSuchModel, match=f"Got {name!r}, a text, mesh or vector.*clip-mini"):
             finetuner.fit(name, "data", loss="CLIPLoss")

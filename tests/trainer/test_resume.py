@@ -31,7 +31,8 @@ from finetuner.config.callbacks import BestModelCheckpoint
 from finetuner.config.run_config import RunConfig
 from finetuner.contract.environment import STAND_INS
 from finetuner.exceptions import FinetunerError, InvalidInput
-from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.backbone import Backbone
+from finetuner.models.backbones import find_backbone
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_weights import load_image_backbone, with_head
 

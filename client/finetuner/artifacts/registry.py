@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..exceptions import ArtifactNotFound, NoSuchModel
 from ..models.backbones import find_backbone, list_models
 from ..models.clip import TOWERS, VISION
-from ..models.model_kinds import Model, load_row, selected, towers_of
+from ..models.model_kinds import Model, load_row, select_tower, towers_of
 from ..models.weights import shared_folder
 from ..workspace.folder import Workspace
 from .load import load_artifact, load_onnx_artifact
@@ -136,7 +136,7 @@ class Models:
         """Return which of a model's towers is meant; the only one of a model of images is its vision tower."""
         if len(towers) == 1 and self._towers[0] == VISION:
             return towers[0]
-        return selected(self._towers[0], towers, "this room")
+        return select_tower(self._towers[0], towers, "this room")
 
     @property
     def loaded(self) -> list[str]:

@@ -1,10 +1,9 @@
-"""`finetuner benchmark`: a model's figures on a public set, zero-shot and tuned, added to a table."""
+"""`finetuner benchmark`: scores a model on a public set, zero-shot and tuned, and adds the figures to a table."""
 
 from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,57 +16,55 @@ from ..api.upload import push_documents
 from ..artifacts.archive import unzip_artifact
 from ..artifacts.load import load_artifact
 from ..artifacts.manifest import read_manifest
-from ..config.callbacks import EvaluationCallback
 from ..config.run_config import RunConfig
 from ..contract.checks import choice
-from ..contract.wire import LABEL_TAG
 from ..exceptions import InvalidInput
-from ..models.backbones import Backbone, find_backbone
+from ..models.backbone import IMAGE_TASK, Backbone
+from ..models.backbones import find_backbone
 from ..sources.rejects import checked_on_error
 from ..sources.spool import Spool
 from .provenance import provenance
+from .scores import score_images, score_pairs
 from .sets import BenchmarkSet, find_set
 from .table import TUNED, ZERO_SHOT, Row, add_row, read_rows
 
 if TYPE_CHECKING:
-    from docarray import Document
-
     from ..models.model_kinds import Model
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is scored on what.
+    """The configuration of a benchmark.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed, or options that contradict each other.
-        NoSuchModel: an unknown model.
+        InvalidInput: a value that is not allowed, or options that contradict each other.
+        NoSuchModel: unknown model.
     """
 
     set_name: str
-    """See `benchmark_sets.SETS`."""
+    """Name in `sets.SETS`."""
     folder: Path
-    """Holds the set's files as their makers hand them out."""
+    """Folder of the set's files, as their makers publish them."""
     model: str
-    """A backbone for the set's task."""
+    """Name of a backbone for the set's task."""
     output: Path
     """Folder of the table."""
     split: str = "test"
-    """Of the set, one that is not trained on."""
+    """Split to score on, never the training split."""
     artifact: str | None = None
-    """A model that is tuned already: folder, zip, or artifact id of the Flow."""
+    """A tuned model: folder, zip, or artifact id on the Flow."""
     tune: bool = False
     """Tune the model on the set's training split, on the Flow."""
     epochs: int | None = None
-    """Of tuning; this and the next two are `fit`'s own where None."""
+    """Epochs of the tuning. None for the default of `fit`, here and in the next two."""
     batch_size: int | None = None
-    """Of tuning."""
+    """Pairs per step of the tuning."""
     learning_rate: float | None = None
-    """Of tuning."""
+    """Peak learning rate of the tuning."""
     device: str | None = None
-    """torch's name of the device to score on; None takes CUDA where there is one."""
+    """torch's name of the device to score on. None selects CUDA if available, else the CPU."""
     on_error: str = "raise"
-    """'raise' stops at bad entries of the set, all named; 'skip' leaves them out with a warning."""
+    """For bad entries of the set: 'raise' lists all in one error, 'skip' leaves them out with a warning."""
 
     def __post_init__(self) -> None:
         choice("split", self.split, tuple(self.set.images))
@@ -75,10 +72,10 @@ class Benchmark:
         if self.row.task != self.set.task:
             raise InvalidInput(
                 f"model must be for {self.set.task} to be scored on {self.set.title}. "
-                f"Got {self.row.name}, which is for {self.row.task}. Choose another one."
+                f"Got {self.row.name}, which is for {self.row.task}. Choose another model."
             )
         if self.tune and self.artifact is not None:
-            raise InvalidInput("--tune and --artifact are two ways to a tuned model. Got both. Leave one out.")
+            raise InvalidInput("--tune or --artifact must choose the tuned model. Got both. Leave one out.")
         if self.tuning and not self.tune:
             raise InvalidInput(f"{', '.join(self.tuning)} must come with --tune. Got no --tune. Add it.")
         if self.tune:
@@ -86,38 +83,38 @@ class Benchmark:
 
     @property
     def set(self) -> BenchmarkSet:
-        """The set of that name."""
+        """The set with the name `set_name`."""
         return find_set(self.set_name)
 
     @property
     def row(self) -> Backbone:
-        """The backbone of that name."""
+        """The backbone with the name `model`."""
         return find_backbone(self.model)
 
     @property
     def tuning(self) -> dict[str, Any]:
-        """What the caller says about tuning."""
+        """The tuning options that the caller set."""
         given = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
         return {name: value for name, value in given.items() if value is not None}
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What `fit` is given besides model and data."""
+        """The arguments of `fit` besides model and data."""
         return {**self.set.training, **self.tuning}
 
     @property
     def training_data(self) -> str:
-        """The dataset's name under which the training split is pushed."""
+        """Name of the dataset that holds the training split on the Flow."""
         return f"benchmark-{self.set.name}-train"
 
     @property
     def on_flow(self) -> bool:
-        """Whether a Flow is needed: to tune, or for an artifact that is no file here."""
+        """Whether the benchmark needs a Flow: to tune, or to fetch the artifact."""
         return self.tune or (self.artifact is not None and not Path(self.artifact).exists())
 
     @property
     def command(self) -> str:
-        """What to type for the same figures; without the Flow's address and token."""
+        """The command line that repeats the benchmark, without the Flow's address and token."""
         words = ["finetuner", "benchmark", self.set_name, str(self.folder), "--model", self.model]
         words += ["--split", self.split, "--output", str(self.output)]
         words += ["--artifact", self.artifact] if self.artifact is not None else []
@@ -129,39 +126,38 @@ class Benchmark:
 
 
 def run_benchmark(benchmark: Benchmark, host: str | None = None, token: str | None = None) -> list[Row]:
-    """Score a model and add its rows to the table: zero-shot, and tuned where a tuned model is given or asked for.
+    """Score a model zero-shot, and tuned if the benchmark has a tuned model. Add each row to the table at once.
 
     Args:
-        benchmark: what is scored on what.
-        host: of the Flow, needed for tuning and for an artifact's id alone.
-        token: the same.
+        benchmark: the configuration.
+        host: of the Flow. Needed to tune and to fetch an artifact.
+        token: of the Flow.
 
     Returns:
-        The rows made, which are in the table already, each as soon as it was measured.
+        The new rows.
 
     Raises:
-        FinetunerError: whatever goes wrong with files, model or Flow.
+        FinetunerError: an error of the files, the model or the Flow.
     """
     from ..models.model_kinds import load_row
 
     if benchmark.on_flow:
         finetuner.login(host=host, token=token)
     device = _device(benchmark.device)
-    read_rows(benchmark.output)  # refuses a folder of something else before the work
-    rows = [_measured(benchmark, load_row(benchmark.row, device), ZERO_SHOT)]
-    reference = _tuned_on_flow(benchmark) if benchmark.tune else benchmark.artifact
+    read_rows(benchmark.output)  # refuses a wrong folder before any work
+    rows = [_score(benchmark, load_row(benchmark.row, device), ZERO_SHOT)]
+    reference = _tune_on_flow(benchmark) if benchmark.tune else benchmark.artifact
     if reference is not None:
         model = _load_artifact(reference, benchmark.row, device)
-        rows.append(_measured(benchmark, model, TUNED))
+        rows.append(_score(benchmark, model, TUNED))
     return rows
 
 
-def _measured(benchmark: Benchmark, model: Model, stage: str) -> Row:
+def _score(benchmark: Benchmark, model: Model, stage: str) -> Row:
+    """Score a model, add its row to the table and return the row."""
     documents = benchmark.set.documents(benchmark.folder, benchmark.split, benchmark.on_error)
-    if benchmark.set.task == "image-to-image":
-        metrics, images, texts = score_images(model, documents, benchmark.set.limit)
-    else:
-        metrics, images, texts = score_pairs(model, documents, benchmark.set.limit)
+    score = score_images if benchmark.set.task == IMAGE_TASK else score_pairs
+    metrics, images, texts = score(model, documents, benchmark.set.limit)
     row = Row(
         set=benchmark.set.name,
         split=benchmark.split,
@@ -180,54 +176,8 @@ def _measured(benchmark: Benchmark, model: Model, stage: str) -> Row:
     return row
 
 
-def score_pairs(model: Model, documents: Iterable[Document], limit: int) -> tuple[dict[str, float], int, int]:
-    """Return a CLIP's metrics by plain names, and the numbers of images and texts.
-
-    Args:
-        model: a CLIP with both towers.
-        documents: pairs, read once; no more than a batch of images is held.
-        limit: k of the nine metrics.
-
-    Raises:
-        InvalidInput: no pair.
-    """
-    from ..documents.pairs import read_pair
-    from ..evaluation.pairs import PREFIX, encode_pairs, score
-    from ..models.clip import Clip
-
-    assert isinstance(model, Clip)
-    encoded = encode_pairs(model, map(read_pair, documents))
-    metrics = {name.removeprefix(PREFIX): value for name, value in score(encoded, limit).items()}
-    return metrics, len(encoded.vision_keys), len(encoded.text_keys)
-
-
-def score_images(model: Model, documents: Iterable[Document], limit: int) -> tuple[dict[str, float], int, int]:
-    """Return a model's metrics as the first image of each label searches all others, the number of images, and 0.
-
-    Args:
-        model: of images.
-        documents: labelled images; all of them are held.
-        limit: k of the metrics.
-
-    Raises:
-        InvalidInput: no image.
-    """
-    from ..evaluation.search import evaluate_search, read_search_data
-
-    queries, index = {}, []
-    for document in documents:
-        label = document.tags[LABEL_TAG]
-        if label in queries:
-            index.append(document)
-        else:
-            queries[label] = document
-    options = EvaluationCallback(query_data="queries", index_data="index", limit=limit)
-    data = read_search_data(options, model.towers, queries.values(), index)
-    return evaluate_search(model, data, gather=False)[0], len(queries) + len(index), 0
-
-
-def _tuned_on_flow(benchmark: Benchmark) -> str:
-    """Tune on the training split and return the artifact's id."""
+def _tune_on_flow(benchmark: Benchmark) -> str:
+    """Tune on the training split and return the id of the artifact."""
     with Spool(benchmark.set.documents(benchmark.folder, "train", benchmark.on_error)) as documents:
         push_documents(connection(), benchmark.training_data, documents)
     run = finetuner.fit(benchmark.row.name, benchmark.training_data, wait=True, **benchmark.recipe)
@@ -235,11 +185,11 @@ def _tuned_on_flow(benchmark: Benchmark) -> str:
 
 
 def _load_artifact(reference: str, row: Backbone, device: str) -> Model:
-    """Load all of a tuned model, from a folder, a zip or the Flow.
+    """Load a tuned model with all its towers, from a folder, a zip or the Flow.
 
     Raises:
         ArtifactNotFound, CorruptedArtifact, KeysMismatchError
-        InvalidInput: it was tuned from another backbone.
+        InvalidInput: the model was tuned from another backbone.
     """
     path = Path(reference)
     with tempfile.TemporaryDirectory(prefix="finetuner-") as scratch:
@@ -257,10 +207,10 @@ def _load_artifact(reference: str, row: Backbone, device: str) -> Model:
 
 
 def _device(name: str | None) -> str:
-    """Return the device to score on.
+    """Return the name of the device to score on.
 
     Raises:
-        InvalidInput: no device of that name here.
+        InvalidInput: this machine does not have the device.
     """
     import torch
 
@@ -270,6 +220,7 @@ def _device(name: str | None) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
         raise InvalidInput(
-            f"device must be one that is here, such as 'cpu'. Got {name!r} ({str(error).splitlines()[0]:.100})."
+            f"device must exist on this machine, such as 'cpu'. Got {name!r}: {str(error).splitlines()[0]:.100}. "
+            f"Choose another one."
         ) from error
     return name

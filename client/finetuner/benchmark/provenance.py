@@ -1,4 +1,4 @@
-"""What a figure was made with: versions, commit, device and date."""
+"""Records the provenance of a figure: versions, commit, device and date."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from ..version import __version__
 
+PACKAGE_FOLDER = Path(__file__).parents[1]  # holds version.py
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy", "pillow", "docarray")
 
 
@@ -18,7 +19,7 @@ def provenance(device: str) -> dict[str, Any]:
     """Return {'versions', 'commit', 'device', 'date'}.
 
     Args:
-        device: torch's name of the device that the figure was made on.
+        device: torch's name of the device that computed the figure.
     """
     return {
         "versions": versions(),
@@ -29,7 +30,7 @@ def provenance(device: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return name -> version of this project, Python, and each of PACKAGES that is installed."""
+    """Return name -> version of this project, Python and the installed PACKAGES."""
     found = {"open-finetuner": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -39,10 +40,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit(folder: Path = Path(__file__).parent) -> str:
-    """Return git's hash of the checkout that a folder belongs to, with '-dirty' where files differ from it.
+def commit(folder: Path = PACKAGE_FOLDER) -> str:
+    """Return the git commit of this project's checkout, with '-dirty' if tracked files differ from it.
 
-    '' without git, and where the folder merely lies in a checkout of something else, as site-packages may.
+    Return '' without git, or if git does not track `version.py` in the folder. So a site-packages folder inside
+    another project's checkout has no commit.
+
+    Args:
+        folder: the package's, with version.py.
     """
     if not _git(folder, "ls-files", "--error-unmatch", "version.py"):
         return ""
@@ -60,7 +65,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def device_name(device: str) -> str:
-    """Return a device with its model, such as 'cuda: NVIDIA H200' or 'cpu: x86_64'."""
+    """Return a device and its model, such as 'cuda: NVIDIA H200' or 'cpu: x86_64'."""
     import torch
 
     kind = torch.device(device)

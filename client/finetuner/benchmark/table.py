@@ -1,4 +1,4 @@
-"""The benchmark's table: rows of measured figures, kept in benchmark.json and written out as benchmark.md."""
+"""The benchmark table: rows of measured figures, stored in benchmark.json and rendered as benchmark.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 from ..evaluation.pairs import RECALLS, image_to_text, text_to_image
 from ..exceptions import InvalidInput, NoSuchModel
 from ..metrics import NINE
-from ..models.backbones import Backbone, find_backbone
+from ..models.backbone import Backbone
+from ..models.backbones import find_backbone
 from .sets import SETS
 
 JSON, MARKDOWN = "benchmark.json", "benchmark.md"
@@ -20,7 +21,7 @@ ZERO_SHOT, TUNED = "zero-shot", "tuned"
 TITLES = {row.name: row.title for row in SETS}
 BOTH = (text_to_image(5), image_to_text(5))
 
-# RECIPES.md, Targets: (set, architecture, start of the pretrained tag) -> what a tuned model shall reach.
+# RECIPES.md, Targets: (set, architecture, prefix of the pretrained tag) -> goals of a tuned model, by metric.
 GOALS: dict[tuple[str, str, str], dict[str, float]] = {
     ("flickr8k", "ViT-B-32", "openai"): dict(zip(BOTH, (0.88, 0.94), strict=True)),
     ("flickr30k", "ViT-B-32", "openai"): dict(zip(BOTH, (0.91, 0.96), strict=True)),
@@ -43,42 +44,42 @@ class Row:
     set: str
     """Name of the set."""
     split: str
-    """Of the set."""
+    """Split of the set."""
     model: str
     """The backbone's name."""
     stage: str
     """ZERO_SHOT or TUNED."""
     artifact: str
-    """Id of the tuned model; '' zero-shot."""
+    """Id of the tuned model. '' for zero-shot."""
     images: int
-    """Different ones that were scored."""
+    """Number of distinct images scored."""
     published_images: int
-    """Of the whole split; 0 where that is not known."""
+    """Number of images in the published split. 0 if unknown."""
     texts: int
-    """Captions that were scored; 0 for images alone."""
+    """Number of captions scored. 0 for an image model."""
     limit: int
     """k of the nine metrics."""
     metrics: dict[str, float]
-    """The nine metrics and the textbook's by their plain names, and recall at 1, 5 and 10 in both directions."""
+    """Metrics by plain name: the nine, the textbook's, and recall at 1, 5 and 10 in both directions."""
     command: str
-    """What made it."""
+    """Command that produced the figures."""
     versions: dict[str, str]
     """Package -> version."""
     commit: str
-    """Of the code; '' where it is not a checkout."""
+    """Git commit of the code. '' outside a checkout."""
     device: str
-    """That it was scored on."""
+    """Device that computed the figures."""
     date: str
     """ISO 8601, UTC."""
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What a later row of the same replaces."""
+        """Identity of the row. A new row replaces an old one with the same key."""
         return self.set, self.split, self.model, self.stage
 
 
 def goal_of(set_name: str, backbone: Backbone) -> dict[str, float]:
-    """Return what a tuned model shall reach on a set, by metric; empty where nothing is written down."""
+    """Return the goals of a tuned model on a set, by metric. Empty if RECIPES.md has none."""
     for (name, architecture, tag), goal in GOALS.items():
         if (name, architecture) == (set_name, backbone.architecture) and backbone.pretrained.startswith(tag):
             return goal
@@ -86,17 +87,17 @@ def goal_of(set_name: str, backbone: Backbone) -> dict[str, float]:
 
 
 def add_row(folder: Path, row: Row) -> list[Row]:
-    """Add a row to the table in a folder, in place of an earlier one of its key, and write both files.
+    """Add a row to the table in a folder, or replace the one with its key, and write both files.
 
     Args:
-        folder: made where it is not there.
+        folder: created if missing.
         row: to add.
 
     Returns:
         All rows, by set, split and model, zero-shot before tuned.
 
     Raises:
-        InvalidInput: benchmark.json is there and is something else.
+        InvalidInput: benchmark.json is not a benchmark table.
     """
     rows = sorted([old for old in read_rows(folder) if old.key != row.key] + [row], key=_order)
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,22 +107,20 @@ def add_row(folder: Path, row: Row) -> list[Row]:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Return the rows of the table in a folder; none where there is no table yet.
+    """Return the rows of the table in a folder. Empty if there is no table.
 
     Raises:
-        InvalidInput: benchmark.json is no such table.
+        InvalidInput: benchmark.json is not a benchmark table.
     """
     path = folder / JSON
     try:
         rows = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-        markdown(sorted(rows, key=_order))  # what cannot be written out is no table
+        markdown(sorted(rows, key=_order))  # a table that cannot be rendered is invalid
         return rows
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidInput(
-            f"{path} must be a table of an earlier benchmark. Got something else. Choose another --output."
-        ) from error
+        raise InvalidInput(f"{path} must be a benchmark table. Got another file. Choose another --output.") from error
 
 
 def _order(row: Row) -> tuple[int, str, str, bool]:
@@ -136,15 +135,15 @@ def _write(path: Path, content: str) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the table as Markdown: recall in both directions beside the goals, the nine metrics, and the commands."""
+    """Return the table as Markdown: recall in both directions with the goals, the nine metrics, the commands."""
     recalls = [
         [_figure(row.metrics, name(k)) for name in (text_to_image, image_to_text) for k in RECALLS] for row in rows
     ]
     nine = [metric.__name__ for metric in NINE]
     parts = [
         "# Benchmarks",
-        "Recall as CLIP_benchmark defines it: any of an image's captions counts. Goals are RECIPES.md's, for tuned "
-        "models; all other figures were measured by the commands below.",
+        "Recall as CLIP_benchmark defines it: any caption of an image counts. RECIPES.md sets the goals, for tuned "
+        "models. The commands below measured all other figures.",
         _table(
             ["set", "split", "images", "texts", "model", "stage"]
             + [f"{side} R@{k}" for side in ("image retrieval", "text retrieval") for k in RECALLS]
@@ -152,7 +151,7 @@ def markdown(rows: Sequence[Row]) -> str:
             [[*_names(row), *recall, _goal(row)] for row, recall in zip(rows, recalls, strict=True)],
         ),
         "## The nine metrics",
-        "Text to image, or image to image, over the first k; DocArray v1's definitions.",
+        "Text to image, or image to image, over the first k, by DocArray v1's definitions.",
         _table(
             ["set", "model", "stage", "k", *nine],
             [
@@ -160,8 +159,8 @@ def markdown(rows: Sequence[Row]) -> str:
                 for row in rows
             ],
         ),
-        "## How",
-        "\n".join(_how(row) for row in rows),
+        "## Commands",
+        "\n".join(_command(row) for row in rows),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -179,7 +178,7 @@ def _title(row: Row) -> str:
 def _goal(row: Row) -> str:
     try:
         goal = goal_of(row.set, find_backbone(row.model))
-    except NoSuchModel:  # of a table that another installation wrote
+    except NoSuchModel:  # another installation wrote the table
         goal = {}
     names = {text_to_image(5): "image R@5", image_to_text(5): "text R@5"}
     return ", ".join(f"{names.get(name, name)} {value:.3f}" for name, value in goal.items())
@@ -189,7 +188,7 @@ def _figure(metrics: Mapping[str, Any], name: str) -> str:
     return f"{metrics[name]:.3f}" if name in metrics else ""
 
 
-def _how(row: Row) -> str:
+def _command(row: Row) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in row.versions.items())
     tuned = f" (artifact {row.artifact})" if row.artifact else ""
     return (

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..contract.checks import checked_name, choice, flag, number, options, text, whole
 from ..exceptions import InvalidInput
-from ..models.backbones import IMAGE_TASK, Backbone, find_backbone
+from ..models.backbone import IMAGE_TASK, Backbone
+from ..models.backbones import find_backbone
 from ..models.image_model import pooling_of
 from ..models.model_kinds import towers_of
 from .metric_config import MEMORY_SIZE, MetricConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..contract.checks import flag, number, options, text, whole
 from ..exceptions import InvalidInput
-from ..models.backbones import IMAGE_TASK, Backbone
+from ..models.backbone import IMAGE_TASK, Backbone
 
 TEXT_PART, VISION_PART = "text", "vision"
 FOR_PAIRS = ("frozen",)

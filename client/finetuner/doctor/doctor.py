@@ -1,6 +1,6 @@
-"""`finetuner doctor`: whether this machine, or this container, is fit for the Flow, before the first run is lost.
+"""`finetuner doctor`: runs every check of this machine or container and prints the findings.
 
-Nothing is left behind, and no network is asked besides the Flow.
+The checks leave no files behind and contact no host except the Flow.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ def examine(
     grpc_port: int = 51000,
     http_port: int = 51001,
 ) -> Iterator[Finding]:
-    """Yield what each check finds, in the order of the report. A check that breaks is a finding of its own.
+    """Yield the findings of all checks in the order of the report. An error in a check is a finding, too.
 
     Args:
-        workspace: folder of the Flow; it is not made.
-        host: Flow to ask; else $FINETUNER_HOST, else the one of the workspace that is up, else none.
-        token: of that Flow; else $FINETUNER_TOKEN.
-        grpc_port: that `finetuner up` would use.
-        http_port: likewise.
+        workspace: folder of the Flow. The checks never create it.
+        host: Flow to check. Defaults to $FINETUNER_HOST, then to the running Flow of the workspace.
+        token: for that Flow. Defaults to $FINETUNER_TOKEN.
+        grpc_port: gRPC port of `finetuner up`.
+        http_port: HTTP port of `finetuner up`.
     """
-    root = Path(os.path.realpath(workspace))  # unlike resolve() it bears links in a circle
+    root = Path(os.path.realpath(workspace))  # resolve() raises on circular links, realpath does not
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "packages": package_check.packages,
-        "GPU": machine_check.graphics,
+        "GPU": machine_check.gpu,
         "memory": machine_check.memory,
-        "disk": lambda: machine_check.disk(workspace_check.nearest(root)),
+        "disk": lambda: machine_check.disk(workspace_check.nearest_folder(root)),
         "ports": partial(flow_check.ports, root, grpc_port, http_port),
-        "workspace": partial(workspace_check.folder, root),
+        "workspace": partial(workspace_check.workspace, root),
         "clock": partial(workspace_check.clock, root),
         "weights": partial(workspace_check.weights, root),
         "Flow": partial(flow_check.flow, root, host, token),
@@ -54,21 +54,21 @@ def examine(
         try:
             yield from check()
         except FinetunerError as error:
-            yield failed(name, " ".join(str(error).split()), "Correct what the message names.")
-        except Exception as error:  # whatever a broken machine raises: the other checks still tell something
+            yield failed(name, " ".join(str(error).split()), "Correct the value in the message.")
+        except Exception as error:  # a broken machine raises anything. The other checks still run
             found = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            yield failed(name, found, "The check itself could not go on; the message says what stood in its way.")
+            yield failed(name, found, "The check itself failed. Fix the cause in the message, then run it again.")
 
 
 def report(findings: Iterable[Finding], as_json: bool = False) -> bool:
-    """Print findings, each as soon as it is there; return whether none has failed.
+    """Print each finding at once, and return whether no check failed.
 
     Args:
         findings: of `examine`.
-        as_json: print one object, {"ok": bool, "checks": [...]}, at the end.
+        as_json: print one object, {"ok": bool, "checks": [...]}, at the end instead.
     """
     if as_json:
-        with redirect_stdout(sys.stderr):  # whatever libraries print while they are imported
+        with redirect_stdout(sys.stderr):  # some libraries print when they are imported
             found = list(findings)
         healthy = not any(finding.status is Status.FAILED for finding in found)
         print(json.dumps({"ok": healthy, "checks": [asdict(finding) for finding in found]}, indent=1))
@@ -85,7 +85,7 @@ def report(findings: Iterable[Finding], as_json: bool = False) -> bool:
 
 
 def _row(finding: Finding) -> object:
-    """Return a line of the report, with what to do below it; the columns stand where those of other rows do."""
+    """Return one row of the report, with the advice below it. All rows have columns of the same widths."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""What a check of `finetuner doctor` has found, and what to do about it."""
+"""Finding: the result of one check of `finetuner doctor`, with advice."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ GIB = 2**30  # bytes
 
 
 class Status(StrEnum):
-    """How it stands with one thing."""
+    """Result of a check."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, or will, but not as well as it could."""
+    """The Flow works, but not as well as it could."""
     FAILED = "failed"
-    """The Flow, or what was asked about it, does not work like this."""
+    """The Flow does not work."""
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,21 @@ class Finding:
     """One row of the report."""
 
     name: str
-    """What was looked at."""
+    """Subject of the check."""
     status: Status
     found: str
-    """How it is, one line."""
+    """Observed state, one line."""
     advice: str = ""
-    """What to do, where it is not ok."""
+    """Next step. '' if the status is ok."""
 
 
 def ok(name: str, found: str) -> Finding:
-    """Return a finding that asks for nothing."""
+    """Return a finding that needs no action."""
     return Finding(name, Status.OK, found)
 
 
 def warning(name: str, found: str, advice: str) -> Finding:
-    """Return a finding to know about."""
+    """Return a finding that should change."""
     return Finding(name, Status.WARNING, found, advice)
 
 
@@ -47,5 +47,5 @@ def failed(name: str, found: str, advice: str) -> Finding:
 
 
 def in_gib(count: float) -> str:
-    """Return a number of bytes as people read it, such as '7.5 GiB'."""
+    """Return a number of bytes in GiB, such as '7.5 GiB'."""
     return f"{count / GIB:.1f} GiB"

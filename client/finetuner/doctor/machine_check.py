@@ -1,4 +1,4 @@
-"""The machine, or what a container has of it: GPU, memory, disk."""
+"""Checks the GPU, memory and disk of the machine or container."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 
 from .finding import GIB, Finding, failed, in_gib, ok, warning
 
-DRIVER = Path("/proc/driver/nvidia/version")  # of the machine, and seen in its containers too
+DRIVER = Path("/proc/driver/nvidia/version")  # containers see the machine's file
 SHARED_MEMORY = Path("/dev/shm")
 CGROUP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 DISK_FAILS, DISK_WARNS = GIB, 10 * GIB
 TEMPORARY_WARNS = GIB
-MEMORY_WARNS = 4 * GIB  # rooms and one small run; a large CLIP needs more
+MEMORY_WARNS = 4 * GIB  # enough for the rooms and one small run. A large CLIP needs more
 SHARED_WARNS = GIB
 
 
-def graphics() -> Iterator[Finding]:
-    """Say what torch would train and encode on."""
+def gpu() -> Iterator[Finding]:
+    """Check which GPUs torch can use."""
     try:
         import torch
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        yield ok("GPU", "not checked: torch is not installed, as a client needs none")
+        yield ok("GPU", "not checked: torch is not installed, and a client does not need it")
         return
-    with warnings.catch_warnings(record=True) as caught:  # torch tells here why CUDA does not start
+    with warnings.catch_warnings(record=True) as caught:  # torch warns about the reason if CUDA does not start
         warnings.simplefilter("always")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count:
@@ -41,33 +41,33 @@ def graphics() -> Iterator[Finding]:
         reason = "".join(f": {' '.join(str(each.message).split())}" for each in caught[:1])
         yield warning(
             "GPU",
-            f"there is an NVIDIA driver, but torch {torch.__version__} sees no device{reason}",
-            "Start a container with `--gpus all`; elsewhere see $CUDA_VISIBLE_DEVICES, and whether `nvidia-smi` shows "
-            "a driver that is new enough for this torch. Without, the CPU does the work.",
+            f"an NVIDIA driver is installed, but torch {torch.__version__} finds no GPU{reason}",
+            "Start a container with `--gpus all`. Elsewhere check $CUDA_VISIBLE_DEVICES, and check in `nvidia-smi` "
+            "that the driver is new enough for this torch. Until then the CPU trains and encodes.",
         )
     else:
-        yield ok("GPU", "none: trains and encodes on the CPU")
+        yield ok("GPU", "none, the CPU trains and encodes")
 
 
 def _shared_memory(gpus: int) -> Finding:
-    """Look at what NCCL needs for a run on several GPUs; nothing else here does: loaders are threads."""
+    """Check the shared memory, which NCCL needs for a run on several GPUs. Data loaders are threads and need none."""
     total = shutil.disk_usage(SHARED_MEMORY).total
     found = f"{SHARED_MEMORY} has {in_gib(total)}"
     if total >= SHARED_WARNS:
         return ok("shared memory", found)
     return warning(
         "shared memory",
-        f"{found}, by which {gpus} GPUs exchange gradients",
-        "Start the container with `--shm-size 1g` before a run takes several processes.",
+        f"{found}, and {gpus} GPUs exchange gradients through it",
+        "Start the container with `--shm-size 1g` before a run on several GPUs.",
     )
 
 
 def memory(cgroup: Path = CGROUP, mount: Path = CGROUPS) -> Iterator[Finding]:
-    """Look at the memory that processes here may have: the machine's, or less where their control group says so.
+    """Check the memory that processes here may use: the machine's, or the limit of their control group.
 
     Args:
-        cgroup: lists this process's control groups.
-        mount: where control groups are to be seen, of either version.
+        cgroup: file that lists this process's control groups.
+        mount: folder of the control groups, version 1 or 2.
     """
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = min(_limits(cgroup, mount), default=total)
@@ -78,23 +78,23 @@ def memory(cgroup: Path = CGROUP, mount: Path = CGROUPS) -> Iterator[Finding]:
         yield warning(
             "memory",
             found,
-            f"Give it {in_gib(MEMORY_WARNS)} or more (`docker run --memory`), or start fewer rooms: "
+            f"Provide at least {in_gib(MEMORY_WARNS)} (`docker run --memory`), or start fewer rooms with "
             "`finetuner up --flow encode`.",
         )
 
 
 def _limits(cgroup: Path, mount: Path) -> Iterator[int]:
-    """Yield the limits of this process's control group and of those around it, bytes."""
+    """Yield the limits in bytes of this process's control group and its parents."""
     try:
         lines = cgroup.read_text().splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers not in ("", "memory"):
             continue
         top, name = (mount / "memory", "memory.limit_in_bytes") if controllers else (mount, "memory.max")
-        own = top / path.lstrip("/")  # in a container the path may be the host's, and not be there
+        own = top / path.lstrip("/")  # in a container this may be the host's path, which does not exist here
         for folder in (own, *own.parents):
             if folder.is_relative_to(top) and (file := folder / name).is_file():
                 value = file.read_text().strip()
@@ -103,14 +103,14 @@ def _limits(cgroup: Path, mount: Path) -> Iterator[int]:
 
 
 def disk(folder: Path) -> Iterator[Finding]:
-    """Look at the free space for the workspace, and for temporary files.
+    """Check the free space for the workspace and for temporary files.
 
     Args:
-        folder: of the workspace, or the nearest one around it that is there.
+        folder: the workspace, or its nearest parent that exists.
     """
     free = shutil.disk_usage(folder).free
     found = f"{in_gib(free)} free at {folder}"
-    advice = "Free some, or choose another disk with --workspace: checkpoints, artifacts and the index go there."
+    advice = "Free some space, or choose another disk with --workspace. Checkpoints, artifacts and the index need it."
     if free >= DISK_WARNS:
         yield ok("disk", found)
     else:
@@ -121,4 +121,4 @@ def disk(folder: Path) -> Iterator[Finding]:
     if free >= TEMPORARY_WARNS:
         yield ok("temporary", found)
     else:
-        yield warning("temporary", found, "Free some, or set $TMPDIR: uploads and reports pass through it.")
+        yield warning("temporary", found, "Free some space, or set $TMPDIR. Uploads and reports need it.")

@@ -1,4 +1,4 @@
-"""Python and the packages, against what this project declares: in its metadata, else in its pyproject.toml."""
+"""Compares Python and the installed packages with the versions that this project declares."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 DISTRIBUTION = "open-finetuner"
-PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"  # of a checkout, or of an image that has copied it
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"  # in a checkout, or in the Docker image
 SERVER = "server"
 SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What this project needs."""
+    """The requirements of this project."""
 
     python: str
     """Versions of Python, such as '>=3.11,<3.12'."""
     core: list[Requirement]
-    """What every installation has."""
+    """Packages of every installation."""
     server: list[Requirement]
-    """What a Flow needs beyond that; the wheel's users may have some of it."""
+    """Further packages that a Flow needs. A client may lack them."""
 
 
 def packages() -> Iterator[Finding]:
-    """Compare Python, and each package that is pinned, with what runs here."""
+    """Check the version of Python and of every pinned package."""
     from packaging.specifiers import SpecifierSet
 
     declared = _declared()
@@ -46,25 +46,25 @@ def packages() -> Iterator[Finding]:
         yield ok("Python", python)
         yield warning(
             "packages",
-            f"not compared: no distribution {DISTRIBUTION} is installed here, and there is no {PYPROJECT}",
-            "Install the package (`pip install --no-deps -e .`), or lay pyproject.toml there.",
+            f"not checked: {DISTRIBUTION} is not installed, and {PYPROJECT} does not exist",
+            "Install the package with `pip install --no-deps -e .`, or copy pyproject.toml there.",
         )
         return
     if SpecifierSet(declared.python).contains(python):
         yield ok("Python", python)
     else:
-        yield failed("Python", f"{python}, not {declared.python}", f"Set up with Python {declared.python}.")
+        yield failed("Python", f"{python}, not {declared.python}", f"Install Python {declared.python}.")
     core, server = _compared(declared.core), _compared(declared.server)
     wrong = core.wrong | core.missing | server.wrong
     if wrong:
         pins = " ".join(shlex.quote(pin) for pin in wrong)
-        yield failed("packages", _listed(list(wrong.values())), f"Install what is pinned: pip install {pins}")
+        yield failed("packages", _listed(list(wrong.values())), f"Install the pinned versions: pip install {pins}")
     elif server.missing and _is_server():
         names = [pin.partition(";")[0] for pin in server.missing]
         yield warning(
             "packages",
-            f"what `finetuner up` needs is not there: {_listed(names)}",
-            "Set up with `make`, or pip install -e '.[server]'; a client needs none of it.",
+            f"not installed, but needed by `finetuner up`: {_listed(names)}",
+            "Run `make`, or pip install -e '.[server]'. A client does not need them.",
         )
     else:
         yield ok("packages", f"{core.right + server.right} as pinned")
@@ -74,9 +74,9 @@ def packages() -> Iterator[Finding]:
 class _Compared:
     right: int
     wrong: dict[str, str]
-    """Pin -> what is installed in its place."""
+    """Pin -> the installed version, in words."""
     missing: dict[str, str]
-    """Pin -> that it is not there."""
+    """Pin -> that it is not installed, in words."""
 
 
 def _compared(requirements: list[Requirement]) -> _Compared:
@@ -96,7 +96,7 @@ def _compared(requirements: list[Requirement]) -> _Compared:
 
 
 def _declared() -> Declared | None:
-    """Return what is declared, None where nothing says it."""
+    """Return the requirements from the installed metadata, else from pyproject.toml. None without either."""
     from packaging.requirements import Requirement
 
     try:
@@ -115,12 +115,12 @@ def _declared() -> Declared | None:
     return Declared(
         project["requires-python"],
         [Requirement(line) for line in project["dependencies"]],
-        [needed for needed in full if needed.name != DISTRIBUTION],  # itself, with another extra
+        [needed for needed in full if needed.name != DISTRIBUTION],  # the project itself, with another extra
     )
 
 
 def _is_server() -> bool:
-    """Return whether there is a Flow to start here, as in a checkout or image, but not in an installed wheel."""
+    """Return whether a Flow can start here: true in a checkout or image, false in an installed wheel."""
     try:
         return flow_file().is_file()
     except InvalidInput:

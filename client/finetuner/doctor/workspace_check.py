@@ -1,6 +1,7 @@
-"""The workspace, by trying there what the Flow does there; its clock; and the weights that models would come from.
+"""Checks the workspace, its clock and the weights of models.
 
-What is tried happens in a temporary folder inside, which is removed; a workspace that is not there is not made.
+The check of the workspace repeats the Flow's file operations in a temporary folder inside, and removes that folder. It
+never creates a missing workspace.
 """
 
 from __future__ import annotations
@@ -22,64 +23,64 @@ from ..models.weights import SUFFIXES, shared_folder
 from ..workspace.folder import publish_folder, temporary_folder, write_atomically
 from .finding import Finding, failed, ok, warning
 
-RELEASED = 2026  # no clock is before the year of this code
+RELEASED = 2026  # the year of this code. An earlier clock is wrong
 CLOCK_SECONDS = 2.0
 TRIAL = ".doctor-"
 PACKAGED = CLIP_MINI_FOLDER / "open_clip_model.safetensors"
 
 
-def nearest(root: Path) -> Path:
-    """Return the workspace, or what is there of the way to it."""
+def nearest_folder(root: Path) -> Path:
+    """Return the workspace, or its nearest parent that exists."""
     return next(path for path in (root, *root.parents) if path.exists())
 
 
-def folder(root: Path) -> Iterator[Finding]:
-    """Try in the workspace, or where it would be made, what the Flow relies on.
+def workspace(root: Path) -> Iterator[Finding]:
+    """Try the file operations of the Flow in the workspace, or in its nearest parent if it does not exist.
 
     Args:
-        root: of the workspace, absolute.
+        root: absolute path of the workspace.
     """
-    place = nearest(root)
-    if not place.is_dir():
-        yield failed("workspace", f"{place} is no folder", "Choose a folder with --workspace.")
+    folder = nearest_folder(root)
+    if not folder.is_dir():
+        yield failed("workspace", f"{folder} is not a folder", "Choose a folder with --workspace.")
         return
     try:
-        with tempfile.TemporaryDirectory(prefix=TRIAL, dir=place) as trial:
-            for what, attempt in ATTEMPTS.items():
+        with tempfile.TemporaryDirectory(prefix=TRIAL, dir=folder) as trial:
+            for feature, attempt in ATTEMPTS.items():
                 try:
                     attempt(Path(trial))
                 except (OSError, sqlite3.Error) as error:
                     yield failed(
                         "workspace",
-                        f"{place} does not keep {what}: {error}",
-                        "Choose a folder of a local disk with --workspace; network file systems often lack this.",
+                        f"{folder} does not support {feature}: {error}",
+                        "Choose a folder on a local disk with --workspace. Network file systems often lack this.",
                     )
                     return
     except OSError as error:
-        yield failed("workspace", f"{place} cannot be written: {error.strerror}", _way_in(root, place, error))
+        yield failed("workspace", f"{folder} cannot be written: {error.strerror}", _access_advice(root, folder, error))
         return
-    if place != root:
-        yield ok("workspace", f"{root} is not there, and can be made")
+    if folder != root:
+        yield ok("workspace", f"{root} does not exist yet and can be created")
     elif closed := [entry.name for entry in sorted(root.iterdir()) if not _is_open(entry)]:
         yield failed(
             "workspace",
-            f"{root} holds what uid {os.geteuid()} may not read and write: {', '.join(closed)}",
-            _give(root),
+            f"uid {os.geteuid()} cannot read and write these in {root}: {', '.join(closed)}",
+            _chown_advice(root),
         )
     else:
-        yield ok("workspace", f"{root}: files are replaced, synced, locked and mapped as they must be")
+        yield ok("workspace", f"{root} supports replacing, syncing, locking and mapping files")
 
 
 def _replace(trial: Path) -> None:
     for content in (b"old", b"new"):
         write_atomically(trial / "file", content)
     if (trial / "file").read_bytes() != b"new":
-        raise OSError("the old content is still there")
+        raise OSError("the file still has its old content")
     publish_folder(temporary_folder(trial), trial / "folder")
 
 
 def _lock(trial: Path) -> None:
-    import fcntl  # not on Windows, where the rest of the command line works
+    import fcntl  # missing on Windows, where the other commands work
 
     with open(trial / "lock", "wb") as one, open(trial / "lock", "wb") as other:
         fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,7 +88,7 @@ def _lock(trial: Path) -> None:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-    raise OSError("two hold the same one")
+    raise OSError("two processes hold the same lock")
 
 
 def _map(trial: Path) -> None:
@@ -97,22 +98,22 @@ def _map(trial: Path) -> None:
             pages[:3] = b"new"
             pages.flush()
         if file.read(3) != b"new":
-            raise OSError("what was written into memory is not in the file")
+            raise OSError("a write to the mapped memory did not reach the file")
 
 
 def _database(trial: Path) -> None:
     with closing(sqlite3.connect(trial / "database")) as database:
         (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
-            raise OSError(f"its journal is {mode!r}")
+            raise OSError(f"the journal mode is {mode!r}")
         database.execute("CREATE TABLE runs (name TEXT)")
 
 
 ATTEMPTS: dict[str, Callable[[Path], None]] = {
-    "files that are replaced whole and synced": _replace,
-    "locks": _lock,
-    "files that are mapped into memory": _map,  # by the index
-    "a SQLite database with a write-ahead log": _database,  # of the runs
+    "atomic replacement and fsync": _replace,
+    "file locks": _lock,
+    "memory-mapped files": _map,  # the index
+    "SQLite with a write-ahead log": _database,  # the runs
 }
 
 
@@ -120,60 +121,60 @@ def _is_open(entry: Path) -> bool:
     return os.access(entry, os.R_OK | os.W_OK | (os.X_OK if entry.is_dir() else 0))
 
 
-def _give(root: Path) -> str:
-    return f"As root: chown -R {os.geteuid()} {root} (of a bind mount: its folder on the host)."
+def _chown_advice(root: Path) -> str:
+    return f"As root: chown -R {os.geteuid()} {root} (for a bind mount: its folder on the host)."
 
 
-def _way_in(root: Path, place: Path, error: OSError) -> str:
-    """Return what to do about a folder in which nothing can be made."""
-    if error.errno in (errno.EACCES, errno.EPERM) and place.stat().st_uid != os.geteuid():
-        if place == root:
-            return _give(root)
+def _access_advice(root: Path, folder: Path, error: OSError) -> str:
+    """Return the advice for a folder that cannot be written."""
+    if error.errno in (errno.EACCES, errno.EPERM) and folder.stat().st_uid != os.geteuid():
+        if folder == root:
+            return _chown_advice(root)
         return f"As root: mkdir -p {root} && chown {os.geteuid()} {root}. Or choose another folder with --workspace."
     return "Mount it writable, or choose another folder with --workspace."
 
 
 def clock(root: Path) -> Iterator[Finding]:
-    """Compare the clock with the year of this code, and with that of the workspace's file system.
+    """Compare the clock with the year of this code, and with the clock of the workspace's file system.
 
     Args:
-        root: of the workspace, absolute.
+        root: absolute path of the workspace.
     """
     before = time.time()
     found = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(before))
     if time.gmtime(before).tm_year < RELEASED:
-        yield failed("clock", f"{found}, before this code", "Set it: tokens and certificates expire by it.")
+        yield failed("clock", f"{found}, before the release of this code", "Set it. Tokens expire by it.")
         return
     ahead = 0.0
-    with suppress(OSError), tempfile.NamedTemporaryFile(prefix=TRIAL, dir=nearest(root)) as file:
+    with suppress(OSError), tempfile.NamedTemporaryFile(prefix=TRIAL, dir=nearest_folder(root)) as file:
         file.write(b"now")
         file.flush()
         os.fsync(file.fileno())
-        ahead = apart(os.fstat(file.fileno()).st_mtime, before, time.time())
+        ahead = clock_difference(os.fstat(file.fileno()).st_mtime, before, time.time())
     if abs(ahead) <= CLOCK_SECONDS:
         yield ok("clock", found)
     else:
         yield warning(
             "clock",
-            f"{found}; that of the workspace's file system is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}",
-            "Set both by NTP: files there seem older or newer than they are.",
+            f"{found}; the workspace's file system is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}",
+            "Set both clocks by NTP. Until then, the ages of files in the workspace are wrong.",
         )
 
 
-def apart(written: float, before: float, after: float) -> float:
-    """Return by how many seconds a file's time lies outside the span in which it was written; ahead is positive."""
+def clock_difference(written: float, before: float, after: float) -> float:
+    """Return the seconds from the interval [before, after] to a file's time. Positive if the file's clock is ahead."""
     return written - min(max(written, before), after)
 
 
 def weights(root: Path) -> Iterator[Finding]:
-    """Say where weights lie, and whether the packaged ones are whole.
+    """Check the packaged weights, and count the files in the folders of weights.
 
     Args:
-        root: of the workspace, absolute.
+        root: absolute path of the workspace.
     """
     given = shared_folder()
     if given is not None and not given.is_dir():
-        yield warning("weights", f"${WEIGHTS} is {given}, which is no folder", f"Make it, or unset ${WEIGHTS}.")
+        yield warning("weights", f"${WEIGHTS} is {given}, which is not a folder", f"Create it, or unset ${WEIGHTS}.")
     try:
         damage = damage_of(PACKAGED)
     except OSError as error:
@@ -181,40 +182,38 @@ def weights(root: Path) -> Iterator[Finding]:
     if damage:
         yield failed("weights", f"{PACKAGED} cannot be used: {damage}", "Install the package again.")
         return
-    places = {f"${WEIGHTS}": given, "the workspace": root / "weights", "the hub's cache": _hub_cache()}
-    counts = {name: _count(place) for name, place in places.items() if place is not None and place.is_dir()}
+    folders = {f"${WEIGHTS}": given, "the workspace": root / "weights", "the hub's cache": _hub_cache()}
+    counts = {name: _count(folder) for name, folder in folders.items() if folder is not None and folder.is_dir()}
     others = [f"{count} in {name}" for name, count in counts.items()]
-    yield ok(
-        "weights", f"clip-mini; files: {', '.join(others) or 'no others, so models are downloaded when first used'}"
-    )
+    yield ok("weights", f"clip-mini; files: {', '.join(others) or 'none, other models are downloaded at first use'}")
 
 
 def damage_of(file: Path) -> str:
-    """Return what is wrong with a safetensors file, '' where its header and size agree; no tensor is read.
+    """Return the damage of a safetensors file, '' if its header and size agree. Reads no tensor.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with open(file, "rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         size = file.stat().st_size
         if length + 8 > size:
-            return "it ends within its header"
+            return "the file ends within its header"
         try:
             header = json.loads(opened.read(length))
             end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
         except (ValueError, TypeError, LookupError, AttributeError):
-            return "its header is not that of safetensors"
-    return "" if size == 8 + length + end else f"it has {size} bytes, and its header says {8 + length + end}"
+            return "its header is not a safetensors header"
+    return "" if size == 8 + length + end else f"it has {size} bytes, and its header states {8 + length + end}"
 
 
 def _hub_cache() -> Path | None:
     try:
         from huggingface_hub.constants import HF_HUB_CACHE
-    except ModuleNotFoundError:  # a client alone
+    except ModuleNotFoundError:  # a client without the models' packages
         return None
     return Path(HF_HUB_CACHE)
 
 
-def _count(place: Path) -> int:
-    return sum(path.suffix in SUFFIXES and path.is_file() for path in place.rglob("*"))
+def _count(folder: Path) -> int:
+    return sum(path.suffix in SUFFIXES and path.is_file() for path in folder.rglob("*"))

@@ -18,7 +18,7 @@ from ..documents.uris import read_local
 from ..exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
 from ..models.backbones import find_backbone
 from ..models.clip import TEXT
-from ..models.model_kinds import Model, load_row, selected, towers_of
+from ..models.model_kinds import Model, load_row, select_tower, towers_of
 from ..progress import bar
 from .encoding import encode_documents
 
@@ -75,7 +75,7 @@ def build_model(
         FinetunerError: a model that cannot be had as ONNX.
     """
     row = find_backbone(name)
-    tower = selected(select_model, towers_of(row), name)
+    tower = select_tower(select_model, towers_of(row), name)
     if is_onnx:
         from ..onnx.export import as_onnx
 
@@ -112,7 +112,7 @@ def open_artifact(
 def _open_folder(
     folder: Path, what: str, batch_size: int, select_model: str | None, device: str | None, is_onnx: bool
 ) -> InferenceModel:
-    tower = selected(select_model, read_manifest(folder).towers, what)
+    tower = select_tower(select_model, read_manifest(folder).towers, what)
     model = (
         load_onnx_artifact(folder, tower, device)
         if is_onnx

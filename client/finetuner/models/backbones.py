@@ -1,68 +1,30 @@
-"""The backbone table: models as rows. A new backbone is one row and one test.
+"""The backbone table, and the search for a name in it. A new backbone is one row and one test.
 
-`ARCH::TAG` and `ARCH::CHECKPOINT` make a row on the spot, for every architecture that open_clip or timm lists;
-timm's name alone, with or without its `.TAG`, does so, too. A name of both means open_clip's before `::`, else timm's.
-Nothing here imports torch, but for names that only timm can know; `clip.py` and `image_weights.py` load a row.
+A name outside the table also makes a row: `ARCH::TAG` or `ARCH::CHECKPOINT` for every architecture of open_clip or
+timm, and timm's own names, with or without `.TAG`. Before `::`, a name that both libraries have means open_clip's.
+Elsewhere it means timm's.
+
+This module never imports torch, except for names that only timm can know. `model_kinds.load_row` loads a row.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
-import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from ..contract.environment import STAND_INS
 from ..exceptions import InvalidInput, NoSuchModel
+from .backbone import IMAGE_TASK, Backbone, image_backbone
+from .image_model import MODEL_OPTIONS
+from .stand_ins import stand_in, stand_in_rows
 
 CLIP_MINI_FOLDER = Path(__file__).parent / "clip_mini"
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """One model that can be tuned and served."""
-
-    name: str
-    """What users write and see."""
-    architecture: str
-    """open_clip's name of the architecture, or timm's for a model of images."""
-    pretrained: str
-    """open_clip's or timm's tag, a checkpoint file (.safetensors or .pt), or '' where `folder` is set."""
-    aliases: tuple[str, ...] = ()
-    """Other names that mean this row; older generations of scripts use them."""
-    task: str = "text-to-image"
-    """What it is for."""
-    output_dim: int = 0
-    """Embedding size; 0 where only the loaded model tells."""
-    learning_rate: float = 1e-6
-    """Peak learning rate where the caller gives none; RECIPES: small for a large pretrained model."""
-    batch_size: int = 128
-    """Pairs a step where the caller gives none."""
-    folder: Path | None = None
-    """An open_clip model folder (config, weights, tokenizer) that ships with the package."""
-    licence: str = ""
-    """Of the weights."""
-    description: str = ""
-    """One line for `describe_models`."""
-
-
-IMAGE_TASK = "image-to-image"
-
-
 def _image(name: str, architecture: str, tag: str, output_dim: int, description: str) -> Backbone:
-    """Return the row of a model of images; `architecture` and `tag` are timm's."""
-    return Backbone(
-        name,
-        architecture,
-        tag,
-        aliases=(architecture.removeprefix("tf_"),),
-        task=IMAGE_TASK,
-        output_dim=output_dim,
-        learning_rate=1e-4,
-        licence="Apache-2.0",
-        description=description,
-    )
+    row = image_backbone(name, architecture, tag, output_dim, description)
+    return replace(row, aliases=(architecture.removeprefix("tf_"),), licence="Apache-2.0")
 
 
 ROWS = (
@@ -111,7 +73,7 @@ ROWS = (
 )
 
 
-# Of the old package: names of text, mesh and vector backbones, which are outside of the CLIP and vision mission.
+# Text, mesh and vector backbones of the old package. They are outside the mission of CLIP and vision.
 OTHER_MISSIONS = (
     "bert-base-en", "bert-base-cased", "bert-base-multi", "bert-base-multilingual-cased", "sbert-base-en",
     "sentence-transformers/msmarco-distilbert-base-v3", "distiluse-base-multi",
@@ -120,28 +82,28 @@ OTHER_MISSIONS = (
 )  # fmt: skip
 
 
-# Known only where STAND_INS is set: a small network of random weights, seed 0, so that tests need no download.
-TEST_ROWS = (_image("resnet-mini-random", "test_resnet", "random", 96, "For tests only"),)
-
-
 def list_models() -> list[str]:
     """Return the names of the table's rows."""
     return [row.name for row in ROWS]
 
 
 def list_model_options() -> dict[str, list[dict[str, str]]]:
-    """Return the options that `model_options` takes for each model; none has any yet."""
-    return {name: [] for name in list_models()}
+    """Return the options that `model_options` accepts, by model.
+
+    Returns:
+        Model name -> options, each {'name', 'type', 'default', 'description'}. A CLIP has none.
+    """
+    return {row.name: [dict(option) for option in MODEL_OPTIONS if row.task == IMAGE_TASK] for row in ROWS}
 
 
 def describe_models(task: str | None = None) -> None:
     """Print a table of the models.
 
     Args:
-        task: only those for this task, such as 'text-to-image'.
+        task: 'text-to-image' or 'image-to-image' for the models of one task. None for all.
 
     Raises:
-        InvalidInput: no model is for that task.
+        InvalidInput: unknown task.
     """
     from rich.console import Console
     from rich.table import Table
@@ -157,7 +119,7 @@ def describe_models(task: str | None = None) -> None:
 
 
 def architectures() -> list[str]:
-    """Return open_clip's architectures, without importing it; empty where it is not installed."""
+    """Return open_clip's architectures without importing it. Empty if it is not installed."""
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
         return []
@@ -168,17 +130,16 @@ def find_backbone(name: str) -> Backbone:
     """Return the row for a name, an alias, `ARCH::TAG`, `ARCH#TAG` or `ARCH::CHECKPOINT`.
 
     Raises:
-        NoSuchModel: the message names the nearest names and the call that lists them all.
+        NoSuchModel: unknown name. The message has the nearest names and the call that lists all.
     """
-    name = _stand_in(name)
-    rows: tuple[Backbone, ...] = (*ROWS, *(TEST_ROWS if os.environ.get(STAND_INS) else ()))
+    name, rows = stand_in(name), (*ROWS, *stand_in_rows())  # both change something in tests alone
     for row in rows:
         if name == row.name or name in row.aliases:
             return row
     if name in OTHER_MISSIONS:
         raise NoSuchModel(
-            f"{name} is a text, mesh or vector backbone, and this project is for CLIP and images. "
-            f"There is: {', '.join(list_models())} and ARCH::TAG."
+            f"model must be for CLIP or images. Got {name!r}, a text, mesh or vector backbone. "
+            f"Choose one of {', '.join(list_models())}, or ARCH::TAG."
         )
     architecture, separator, pretrained = name.partition("::" if "::" in name else "#")
     if separator and pretrained:
@@ -188,17 +149,17 @@ def find_backbone(name: str) -> Backbone:
         known = architectures()
         if not known or architecture in known:
             return Backbone(f"{architecture}::{pretrained}", architecture, pretrained)
-        if architecture in (of_images := image_architectures()):
-            return _image_row(f"{architecture}::{pretrained}", architecture, pretrained)
+        if architecture in (timms := image_architectures()):
+            return image_backbone(f"{architecture}::{pretrained}", architecture, pretrained)
         raise NoSuchModel(
             f"architecture must be one that open_clip or timm lists. Got {architecture!r}. "
-            f"Nearest: {_nearest(architecture, [*known, *of_images])}. See open_clip.list_models()."
+            f"Nearest: {_nearest(architecture, [*known, *timms])}. See open_clip.list_models()."
         )
     return _timm_row(name)
 
 
 def image_architectures() -> list[str]:
-    """Return timm's architectures, which takes its import; empty where it is not installed."""
+    """Return timm's architectures. This imports timm. Empty if it is not installed."""
     if importlib.util.find_spec("timm") is None:
         return []
     import timm
@@ -207,22 +168,18 @@ def image_architectures() -> list[str]:
     return names
 
 
-def _image_row(name: str, architecture: str, tag: str) -> Backbone:
-    return replace(_image(name, architecture, tag, 0, ""), aliases=())
-
-
 def _timm_row(name: str) -> Backbone:
-    """Return the row of timm's name of an architecture, whose own choice of weights it takes, or of ARCH.TAG.
+    """Return the row of ARCH, with timm's default weights, or of ARCH.TAG.
 
     Raises:
-        NoSuchModel: no such name, or weights that timm does not have.
+        NoSuchModel: unknown architecture, or no such weights in timm.
     """
-    of_images = image_architectures()
+    timms = image_architectures()
     architecture, _, tag = name.partition(".")
-    if architecture not in of_images:
-        names = [*list_models(), *(alias for row in ROWS for alias in row.aliases), *of_images]
+    if architecture not in timms:
+        names = [*list_models(), *(alias for row in ROWS for alias in row.aliases), *timms]
         raise NoSuchModel(
-            f"model must be one of {', '.join(list_models())}, a name of timm's, ARCH::TAG or ARCH::CHECKPOINT. "
+            f"model must be one of {', '.join(list_models())}, a timm name, ARCH::TAG or ARCH::CHECKPOINT. "
             f"Got {name!r}. Nearest: {_nearest(name, names)}. See finetuner.list_models()."
         )
     from timm.models import list_pretrained
@@ -232,10 +189,10 @@ def _timm_row(name: str) -> Backbone:
     tag = tag or _default_tag(architecture)
     if tag not in tags:
         raise NoSuchModel(
-            f"weights of {architecture} must have a tag ({', '.join(tags) or 'none'}) or be a file. Got {name!r}. "
+            f"weights of {architecture} must be a tag ({', '.join(tags) or 'none'}) or a file. Got {name!r}. "
             f"Give {architecture}::TAG or {architecture}::FILE."
         )
-    return _image_row(name, architecture, tag)
+    return image_backbone(name, architecture, tag)
 
 
 def _default_tag(architecture: str) -> str:
@@ -243,12 +200,6 @@ def _default_tag(architecture: str) -> str:
 
     settings = get_pretrained_cfg(architecture)
     return (settings.tag if settings is not None else None) or ""
-
-
-def _stand_in(name: str) -> str:
-    """Return the model that stands in for another one where tests set it: $FINETUNER_STAND_INS is 'NAME=MODEL,...'."""
-    stand_ins = dict(entry.split("=", 1) for entry in os.environ.get(STAND_INS, "").split(",") if "=" in entry)
-    return stand_ins.get(name, name)
 
 
 def _nearest(name: str, known: list[str]) -> str:

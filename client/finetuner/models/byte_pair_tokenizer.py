@@ -1,4 +1,4 @@
-"""clip-mini's tokenizer: lower-cased byte-level pairs, so that any text has tokens."""
+"""The tokenizer of clip-mini: lower-cased byte-level pairs. Every text has tokens."""
 
 from pathlib import Path
 
@@ -10,28 +10,32 @@ _RESERVED = 2
 
 
 class BytePairTokenizer:
-    """Texts to token ids as open_clip's text tower wants them.
+    """Converts texts to token ids for open_clip's text tower.
 
     Each row is start, pairs, end, padding. The end token has the highest id, because open_clip pools at the
-    argmax. Start, end and padding are not in the tokenizer file: their ids are placed around its own, so no
-    text that a user types can be mistaken for one of them.
+    argmax. Start, end and padding are not in the tokenizer file. Their ids lie around the file's own ids, so no
+    text of a user can produce them.
+
+    Args:
+        path: a tokenizer.json.
+        context_length: tokens per row, at least 2.
+
+    Raises:
+        FileNotFoundError: no file at `path`.
+        ValueError: `context_length` below 2.
     """
 
     def __init__(self, path: Path, context_length: int) -> None:
-        """``path``: a tokenizer.json; ``context_length``: tokens per row, at least 2.
-
-        Raises FileNotFoundError when there is no such file, ValueError for a shorter context.
-        """
         if not Path(path).is_file():
-            raise FileNotFoundError(f"expected a tokenizer.json at {path}. Got no file: check the path.")
-        self.context_length = _checked(context_length)
+            raise FileNotFoundError(f"tokenizer must be a file. Got no file at {path}. Check the path.")
+        self.context_length = _check_length(context_length)
         self._pairs = Tokenizer.from_file(str(path))
         self.end = self._pairs.get_vocab_size() + _RESERVED
         self.vocab_size = self.end + 1
 
     def __call__(self, texts: list[str] | str, context_length: int | None = None) -> torch.LongTensor:
-        """(n, context_length) int64; a longer text is cut and keeps its end token. One text gives one row."""
-        length = self.context_length if context_length is None else _checked(context_length)
+        """Return (texts, context_length) int64. A longer text is cut and keeps its end token."""
+        length = self.context_length if context_length is None else _check_length(context_length)
         batch = [texts] if isinstance(texts, str) else list(texts)
         rows = torch.full((len(batch), length), PAD, dtype=torch.long)
         for row, encoding in zip(rows, self._pairs.encode_batch(batch), strict=True):
@@ -40,13 +44,13 @@ class BytePairTokenizer:
         return rows  # type: ignore[return-value]
 
     def decode(self, tokens: list[int]) -> str:
-        """The lower-cased text of one row, without start, end and padding."""
+        """Return the lower-cased text of one row, without start, end and padding."""
         pairs = [number - _RESERVED for number in tokens if _RESERVED <= number < self.end]
         return str(self._pairs.decode(pairs))
 
 
 def train_tokenizer(captions: list[str], pairs: int, path: Path) -> None:
-    """Learns at most ``pairs`` byte pairs (256 single bytes included) from the captions; writes the file."""
+    """Learn at most `pairs` byte pairs, the 256 single bytes included, from captions, and write the file."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -57,7 +61,9 @@ def train_tokenizer(captions: list[str], pairs: int, path: Path) -> None:
     tokenizer.save(str(path))
 
 
-def _checked(context_length: int) -> int:
+def _check_length(context_length: int) -> int:
     if context_length < 2:
-        raise ValueError(f"context_length must be at least 2 (start and end). Got {context_length}.")
+        raise ValueError(
+            f"context_length must be at least 2, for start and end. Got {context_length}. Choose a larger one."
+        )
     return context_length

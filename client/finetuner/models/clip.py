@@ -1,4 +1,4 @@
-"""A CLIP that is ready to encode: network, tokenizer and preprocessing together, from a row or a folder."""
+"""Clip: encodes texts and images with an open_clip network, its tokenizer and its preprocessing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidInput
 from .pixels import batched
-from .text_towers import (
-    padding_token,
-)
+from .text_towers import padding_token
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,11 +26,11 @@ class Clip:
     Args:
         network: open_clip's CLIP or CustomTextCLIP, in eval mode on its device.
         tokenizer: texts -> (texts, context) int64.
-        config: open_clip's `model_cfg`, enough to build the network again.
-        model_id: what is written beside each vector: an artifact id or a backbone's name.
-        files: what is needed besides to build it again, by name: a tokenizer that is not open_clip's own, the config
-            of a text tower of transformers.
-        towers: the ones that hold weights.
+        config: open_clip's `model_cfg`, which rebuilds the network.
+        model_id: artifact id or backbone name, stored beside each vector.
+        files: other files that rebuild the model, by name: a tokenizer that is not open_clip's own, the config of a
+            transformers text tower.
+        towers: the towers that hold weights.
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class Clip:
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """Device of the network."""
         device: torch.device = self.network.logit_scale.device
         return device
 
@@ -73,7 +71,7 @@ class Clip:
         )
 
     def encode_tokens(self, tokens: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
-        """Return (texts, dim) float32, L2-normalised, for texts that `tokenizer` read, each (context,) int64."""
+        """Return (texts, dim) float32, L2-normalised, for the output of `tokenizer`, (context,) int64 per text."""
         import torch
 
         self._require(TEXT)
@@ -90,7 +88,7 @@ class Clip:
 
         Args:
             pixels: each (3, size, size), float32 from `preprocess` or uint8 from `pixels.cropped`.
-            batch_size: images a forward pass.
+            batch_size: images per forward pass.
         """
         self._require(VISION)
         return self._batched(
@@ -99,7 +97,7 @@ class Clip:
 
     def _require(self, tower: str) -> None:
         if tower not in self.towers:
-            raise InvalidInput(f"this model holds {self.towers[0]} only. Got input for {tower}. Load that one too.")
+            raise InvalidInput(f"this model holds {self.towers[0]} only. Got input for {tower}. Load that tower too.")
 
     def _batched(self, encode: Callable[[Sequence[Any]], Any], items: Sequence[Any], batch_size: int) -> np.ndarray:
         import numpy as np
@@ -118,9 +116,13 @@ class Clip:
 def text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Return the text tower's output, (batch, dim), not normalised.
 
-    A causal tower that reads the end token never looks behind it, and one of transformers masks the padding, so the
-    batch is cut to its longest text: the same numbers for a fraction of the work. Any other tower gets the tokens as
-    they are.
+    The batch is cut to its longest text where padding cannot change the output: in a causal tower that reads the end
+    token, and in a transformers tower, which masks the padding. The numbers stay the same for a fraction of the work.
+    Other towers get the tokens uncut.
+
+    Args:
+        network: open_clip's CLIP or CustomTextCLIP.
+        tokens: (batch, context) int64.
     """
     if reads_end_token(network):
         return causal_text_features(network, tokens[:, : int(tokens.argmax(dim=-1).max()) + 1])
@@ -132,14 +134,19 @@ def text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def reads_end_token(network: Any) -> bool:
-    """Return whether the text tower is causal and its output is that of the end token, the highest id of a text."""
+    """Return whether the text tower is causal and reads its output at the end token, the highest id of a text."""
     import open_clip
 
     return type(network) is open_clip.CLIP and network.text_pool_type == "argmax" and network.attn_mask is not None
 
 
 def causal_text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Return `text_features` of a tower that reads the end token, for tokens cut to any length that holds it."""
+    """Return `text_features` of a tower that reads the end token.
+
+    Args:
+        network: open_clip's CLIP, see `reads_end_token`.
+        tokens: (batch, length) int64. Every row holds its end token.
+    """
     from open_clip.transformer import text_global_pool
 
     length = tokens.shape[1]

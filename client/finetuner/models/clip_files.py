@@ -1,4 +1,12 @@
-"""A CLIP's files: loads a row's checkpoint or a folder, and saves and loads towers."""
+"""Loads and saves a CLIP: the checkpoint of a row, an open_clip folder, the two towers of an artifact.
+
+Layout of an artifact:
+
+models/open_clip_config.json             architecture and preprocessing
+models/tokenizer.json, config.json       if the model needs them
+models/clip-text/weights.safetensors     the text tower
+models/clip-vision/weights.safetensors   the vision tower
+"""
 
 from __future__ import annotations
 
@@ -11,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
-from .backbones import Backbone
+from .backbone import Backbone
 from .clip import TEXT, TOWERS, VISION, Clip, Tokenizer
 from .text_towers import (
     TEXT_CONFIG_FILE,
@@ -40,13 +48,13 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     Args:
         row: from `find_backbone`.
         device: torch's name of a device.
-        weights_folder: on a server, the only folder from which checkpoint files may come; None on the user's
-            own machine, where any path may be read.
+        weights_folder: the only folder whose checkpoint files a server may read. None allows any path, on the
+            user's own machine.
 
     Raises:
-        NoSuchModel: the weights are neither packaged, nor in the weights folder, nor in the hub's cache, nor a file,
-            nor to be downloaded; or the config or tokenizer of a text tower is not.
-        KeysMismatchError: a checkpoint of another architecture.
+        NoSuchModel: no weights in the package, the weights folder, the hub's cache, a file or by download. The same
+            for the config or tokenizer of a text tower.
+        KeysMismatchError: the checkpoint belongs to another architecture.
     """
     import open_clip
 
@@ -54,14 +62,16 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
         return load_folder(row.folder, row.name, device)
     config = open_clip.get_model_config(row.architecture)
     if config is None:
-        raise NoSuchModel(f"architecture must be one that open_clip lists. Got {row.architecture!r}.")
+        raise NoSuchModel(
+            f"architecture must be one that open_clip lists. Got {row.architecture!r}. See open_clip.list_models()."
+        )
     tag = open_clip.get_pretrained_cfg(row.architecture, row.pretrained)
     if tag.get("quick_gelu"):
-        config["quick_gelu"] = True  # the tag was trained with it; without it every layer is a little wrong
+        config["quick_gelu"] = True  # the tag was trained with it. Without it every layer is slightly wrong
     file = tag_file(row, weights_folder) if tag else _checkpoint(row, weights_folder)
     beside = [None if file is None else file.parent, architecture_folder(row, weights_folder)]
     files = find_text_files(config, list(dict.fromkeys(filter(None, beside))))
-    file = file or _downloaded(row, tag, weights_folder)
+    file = file or _download(row, tag, weights_folder)
     with _quiet(), text_tower_options(config, files) as options:
         network = open_clip.create_model(
             row.architecture,
@@ -80,20 +90,20 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     return Clip(network.eval(), tokenizer, config, row.name, files)
 
 
-def _downloaded(row: Backbone, tag: dict[str, Any], weights_folder: Path | None) -> Path:
+def _download(row: Backbone, tag: dict[str, Any], weights_folder: Path | None) -> Path:
     import open_clip
 
     try:
         with bounded_download():
             return Path(open_clip.download_pretrained(tag))
-    except Exception as error:  # of the hub's client, of whichever HTTP library
+    except Exception as error:  # from the hub's client or its HTTP library
         repository, _, name = tag["hf_hub"].rpartition("/")
         hub_file = f"{repository}/{name or 'open_clip_model.safetensors'}"
         raise missing_weights(row, weights_folder, hub_file, error) from error
 
 
 def _load_checkpoint(network: Any, file: Path, expected: str) -> None:
-    """Load a checkpoint as open_clip does, older formats included, once the names and shapes were compared."""
+    """Compare names and shapes, then load a checkpoint as open_clip does, older formats included."""
     from open_clip.factory import load_checkpoint
 
     comparison = network.register_load_state_dict_pre_hook(
@@ -104,16 +114,16 @@ def _load_checkpoint(network: Any, file: Path, expected: str) -> None:
             load_checkpoint(network, str(file))
     except KeysMismatchError:
         raise
-    except Exception as error:  # of torch's or safetensors' reader, of open_clip's conversion of older formats
+    except Exception as error:  # from torch's or safetensors' reader, or open_clip's conversion of older formats
         require_same(network.state_dict(), read_checkpoint(file), expected)
-        raise KeysMismatchError(f"{expected}. It does not: {one_line(error)}. Check the architecture.") from error
+        raise KeysMismatchError(f"{expected}. Got: {one_line(error)}. Check the architecture.") from error
     finally:
         comparison.remove()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep off the terminal what open_clip remarks on the root logger, such as weights that we load afterwards."""
+    """Hide open_clip's remarks on the root logger, such as missing weights that we load afterwards."""
     root = logging.getLogger()
 
     def refuse(record: logging.LogRecord) -> bool:
@@ -127,10 +137,10 @@ def _quiet() -> Iterator[None]:
 
 
 def check_weights(row: Backbone, weights_folder: Path | None = None) -> None:
-    """Refuse a row whose weights are neither packaged, nor a tag of open_clip's, nor a file.
+    """Check that a row's weights are packaged, a tag of open_clip or a file.
 
     Raises:
-        NoSuchModel: with the tags and the folder that were looked at.
+        NoSuchModel: none of them. The message has the tags and the paths searched.
     """
     if row.folder is not None:
         return
@@ -150,20 +160,20 @@ def load_folder(folder: Path, model_id: str, device: str = "cpu", *, load_weight
     """Load a folder in open_clip's `local-dir` layout, with or without weights in it.
 
     Args:
-        folder: open_clip_config.json, weights, tokenizer.json where the tokenizer is not open_clip's own, and
-            config.json where the text tower is one of transformers'.
-        model_id: what is written beside the model's vectors.
+        folder: holds open_clip_config.json and weights, tokenizer.json if the tokenizer is not open_clip's own, and
+            config.json if the text tower comes from transformers.
+        model_id: artifact id or backbone name, stored beside each vector.
         device: torch's name of a device.
         load_weights: False builds the network alone, with random weights.
 
     Raises:
-        CorruptedArtifact: a file that the model needs is missing, or is not what it should be.
+        CorruptedArtifact: a file that the model needs is missing or damaged.
     """
     import open_clip
 
     config = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
     if ":" in str(config["vision_cfg"].get("timm_model_name", "")):
-        raise CorruptedArtifact(f"{CONFIG_FILE} must name an architecture. It names a place. Fetch it again.")
+        raise CorruptedArtifact(f"{CONFIG_FILE} must name an architecture. Got a path. Fetch it again.")
     names = (TOKENIZER_FILE, TEXT_CONFIG_FILE)
     files = {name: (folder / name).read_text(encoding="utf-8") for name in names if (folder / name).is_file()}
     with _quiet(), text_tower_options(config, files) as options:
@@ -177,11 +187,11 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
     """Return the tokenizer of a model in `folder`.
 
     Args:
-        folder: tokenizer.json, or a config that tells open_clip which of its own it is.
+        folder: holds tokenizer.json, or a config that names a tokenizer of open_clip.
         config: open_clip's `model_cfg`.
 
     Raises:
-        CorruptedArtifact: a tokenizer of transformers' that is missing, or is not what it should be.
+        CorruptedArtifact: the tokenizer of a transformers text tower is missing or damaged.
     """
     file, text_cfg = folder / TOKENIZER_FILE, config["text_cfg"]
     if text_cfg.get("hf_tokenizer_name"):
@@ -197,10 +207,7 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
 
 
 def save_towers(model: Clip, folder: Path) -> None:
-    """Write a model below `folder`: open_clip's config, what else builds the network again, two towers.
-
-    `<folder>/open_clip_config.json`, `<folder>/clip-text/weights.safetensors`, `<folder>/clip-vision/...`
-    """
+    """Write a model into `folder`, an artifact's `models/`, in the layout above."""
     from safetensors.torch import save_file
 
     preprocess = asdict(model.preprocess_config)
@@ -216,11 +223,11 @@ def save_towers(model: Clip, folder: Path) -> None:
 
 
 def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequence[str] = TOWERS) -> Clip:
-    """Load what `save_towers` wrote; a tower that is not asked for keeps no weights in memory.
+    """Load the model that `save_towers` wrote. A tower outside `towers` keeps no weights in memory.
 
     Raises:
-        KeysMismatchError: weights that do not fit the config.
-        InvalidInput: a tower that does not exist.
+        KeysMismatchError: the weights do not fit the config.
+        InvalidInput: unknown tower.
     """
     from safetensors.torch import load_file
 

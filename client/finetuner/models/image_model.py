@@ -1,6 +1,6 @@
-"""A model of images alone that is ready to encode: a timm backbone with pooling, head and preprocessing.
+"""ImageModel: encodes images with a timm backbone, pooling, an optional head and preprocessing.
 
-It has the face of `clip.Clip` as far as images go, so that what encodes images takes either.
+Its image methods are those of `clip.Clip`. Code that encodes images takes either.
 """
 
 from __future__ import annotations
@@ -21,45 +21,60 @@ if TYPE_CHECKING:
     from .image_network import ImageNetwork
 
 POOLINGS = ("average", "GeM")
-MODEL_OPTIONS = ("pooler", "pooler_options")
+MODEL_OPTIONS = (
+    {
+        "name": "pooler",
+        "type": "str",
+        "default": "average",
+        "description": "Pooling of the feature map to one vector: 'average' or 'GeM'.",
+    },
+    {
+        "name": "pooler_options",
+        "type": "dict",
+        "default": "{'p': 3.0, 'eps': 1e-06}",
+        "description": "For GeM: 'p', the initial exponent in [0.1, 100], and 'eps', the lower bound of the features "
+        "in [1e-12, 1].",
+    },
+)
+"""The options that `pooling_of` reads, as `list_model_options` returns them."""
 
 
 @dataclass(frozen=True)
 class ImagePreprocess:
-    """How an image becomes the network's input: resize, crop the centre, scale to [0, 1], normalise."""
+    """Steps from an image to the network's input: resize, centre crop, scale to [0, 1], normalise."""
 
     size: int
-    """Side of the input, pixels."""
+    """Side of the input in pixels."""
     mean: tuple[float, float, float]
-    """Of R, G and B in [0, 1]."""
+    """Means of R, G and B, in [0, 1]."""
     std: tuple[float, float, float]
-    """The same."""
+    """Standard deviations of R, G and B, in [0, 1]."""
     interpolation: str = "bicubic"
-    """Of the resize: 'bicubic' or 'bilinear'."""
+    """Method of the resize: 'bicubic' or 'bilinear'."""
     crop_pct: float = 0.95
     """Share of the shorter side that the centre crop keeps, in (0, 1]."""
 
 
 @dataclass(frozen=True)
 class ImageModelConfig:
-    """Everything that builds the network again; its weights come from a file.
+    """The values that rebuild an image model without its weights.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed.
+        InvalidInput: a value that is not allowed.
     """
 
     architecture: str
-    """timm's name, without tag."""
+    """timm's name without a tag."""
     preprocess: ImagePreprocess
-    """Of the pretrained weights."""
+    """The preprocessing of the pretrained weights."""
     pooling: str = "average"
     """'average' or 'GeM'."""
     gem_p: float = 3.0
-    """GeM's exponent at the start, in [0.1, 100]; it is learnt."""
+    """Initial exponent of GeM, in [0.1, 100]. Training changes it."""
     gem_eps: float = 1e-6
-    """GeM's lower bound of the features, in [1e-12, 1]."""
+    """Lower bound of the features in GeM, in [1e-12, 1]."""
     output_dim: int | None = None
-    """Of the head, 1 to 65,536; None has no head."""
+    """Output size of the head, 1 to 65,536. None for no head."""
 
     def __post_init__(self) -> None:
         text("architecture", self.architecture)
@@ -71,13 +86,13 @@ class ImageModelConfig:
 
 
 class ImageModel:
-    """A model of images.
+    """A model that encodes images only.
 
     Args:
         network: in eval mode on its device.
-        config: that it was built from.
-        model_id: what is written beside each vector: an artifact id or a backbone's name.
-        name: of its only tower, for example 'resnet50'.
+        config: the network was built from it.
+        model_id: artifact id or backbone name, stored beside each vector.
+        name: the only tower, for example 'resnet50'.
     """
 
     def __init__(self, network: ImageNetwork, config: ImageModelConfig, model_id: str, name: str) -> None:
@@ -94,16 +109,12 @@ class ImageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """Device of the network."""
         return next(self.network.parameters()).device
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 32) -> NoReturn:
-        """Refuse texts.
-
-        Raises:
-            InvalidInput: always.
-        """
-        raise InvalidInput(f"{self.towers[0]} encodes images only. Got {len(texts)} texts. Choose a CLIP for them.")
+        """Raise InvalidInput: an image model has no text tower."""
+        raise InvalidInput(f"{self.towers[0]} encodes images only. Got {len(texts)} texts. Choose a CLIP.")
 
     def encode_images(self, images: Sequence[Image], batch_size: int = 32) -> np.ndarray:
         """Return (images, dim) float32, L2-normalised."""
@@ -114,7 +125,7 @@ class ImageModel:
 
         Args:
             pixels: each (3, size, size), float32 from `preprocess` or uint8 from `pixels.cropped`.
-            batch_size: images a forward pass.
+            batch_size: images per forward pass.
         """
         import numpy as np
         import torch
@@ -130,7 +141,7 @@ class ImageModel:
 
 
 def image_transform(preprocess: ImagePreprocess) -> Callable[[Image], torch.Tensor]:
-    """Return the function from an image to the network's input, (3, size, size) float32."""
+    """Return the transform from an image to the network's input, (3, size, size) float32."""
     from timm.data.transforms_factory import create_transform
 
     transform: Callable[[Image], torch.Tensor] = create_transform(
@@ -145,8 +156,8 @@ def image_transform(preprocess: ImagePreprocess) -> Callable[[Image], torch.Tens
     return transform
 
 
-def build(config: ImageModelConfig, model_id: str, name: str, device: str = "cpu") -> ImageModel:
-    """Return the model with random weights, in eval mode."""
+def build_image_model(config: ImageModelConfig, model_id: str, name: str, device: str = "cpu") -> ImageModel:
+    """Return an image model with random weights, in eval mode."""
     from .image_network import Average, GeM, ImageNetwork
 
     pooling = GeM(config.gem_p, config.gem_eps) if config.pooling == "GeM" else Average()
@@ -161,9 +172,9 @@ def pooling_of(model_options: dict[str, Any]) -> dict[str, Any]:
         model_options: {'pooler': 'GeM', 'pooler_options': {'p': 3, 'eps': 1e-6}}, each optional.
 
     Raises:
-        InvalidInput: another option or value.
+        InvalidInput: unknown option, or a value that is not allowed.
     """
-    given = options("model_options", model_options, dict.fromkeys(MODEL_OPTIONS))
+    given = options("model_options", model_options, {option["name"]: None for option in MODEL_OPTIONS})
     pooling = given.get("pooler") or "average"
     choice("pooler", pooling, POOLINGS)
     numbers = options("pooler_options", given.get("pooler_options") or {}, {"p": 0.0, "eps": 0.0})

@@ -1,4 +1,4 @@
-"""The network of a model of images: a convolutional backbone, a pooling, and an optional head."""
+"""ImageNetwork: a timm backbone, a pooling layer and an optional head."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ GEM_EPS = 1e-6
 class GeM(nn.Module):
     """Generalised mean over the positions of a feature map: (mean of x^p)^(1/p).
 
-    Radenovic, Tolias and Chum, arXiv:1711.02512. p = 1 is the average, large p the maximum; p is learnt.
+    Radenovic, Tolias and Chum, arXiv:1711.02512. p = 1 gives the average, and a large p approaches the maximum.
+    Training changes p.
 
     Args:
-        p: exponent at the start, above 0.
+        p: initial exponent, above 0.
         eps: lower bound of the features, above 0.
     """
 
@@ -57,9 +58,9 @@ class ImageNetwork(nn.Module):
     """Images -> embeddings, not normalised.
 
     Args:
-        architecture: timm's name of a network that gives one feature map, or tokens of one.
+        architecture: timm's name of a network that returns one feature map, or its tokens.
         pooling: `GeM()` or `Average()`.
-        output_dim: of the head; None has no head.
+        output_dim: output size of the head. None for no head.
     """
 
     def __init__(self, architecture: str, pooling: nn.Module, output_dim: int | None = None) -> None:
@@ -75,16 +76,16 @@ class ImageNetwork(nn.Module):
         self._frozen = False
 
     def freeze(self) -> None:
-        """Keep the backbone as it is in training, its batch norms' statistics included; the rest is trained."""
+        """Exclude the backbone from training, with the statistics of its batch norms. The rest is trained."""
         self._frozen = True
         self.features.requires_grad_(requires_grad=False).eval()
 
     def set_grad_checkpointing(self) -> None:
-        """Compute the backbone's activations again in the backward pass."""
+        """Recompute the backbone's activations in the backward pass, to save memory."""
         self.features.set_grad_checkpointing()
 
     def train(self, mode: bool = True) -> ImageNetwork:
-        """Set training mode, of the backbone only where it is trained."""
+        """Set the training mode. A frozen backbone stays in eval mode."""
         super().train(mode)
         if self._frozen:
             self.features.eval()
@@ -97,7 +98,9 @@ class ImageNetwork(nn.Module):
         return embeddings
 
     def _feature_map(self, features: torch.Tensor) -> torch.Tensor:
-        """Return (batch, channels, height, width), where the width of tokens is 1, without class and register tokens.
+        """Return (batch, channels, height, width).
+
+        Tokens become a map of width 1, without class and register tokens.
 
         Raises:
             InvalidInput: features of any other form.
@@ -107,10 +110,10 @@ class ImageNetwork(nn.Module):
             return features[:, getattr(self.features, "num_prefix_tokens", 0) :].transpose(1, 2).unsqueeze(-1)
         if dims == 4:
             return features.permute(0, 3, 1, 2) if self._channels_last else features
-        raise InvalidInput(f"{self.architecture} must give one feature map. It gives several. Choose another backbone.")
+        raise InvalidInput(f"{self.architecture} must return one feature map. Got another form. Choose another model.")
 
     def _norm(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Apply timm's layer norm between pooling and classifier, where the backbone has one."""
+        """Apply the layer norm that some timm backbones have between pooling and classifier."""
         of_tokens = getattr(self.features, "fc_norm", None)
         of_map = getattr(getattr(self.features, "head", None), "norm", None)
         if isinstance(of_tokens, nn.Module):

@@ -1,4 +1,6 @@
-"""Where a model of images comes from and goes to: timm's pretrained weights, a checkpoint file, an artifact.
+"""Loads and saves image models: timm's pretrained weights, checkpoint files, artifacts.
+
+Layout of an artifact:
 
 models/<name>/image_model.json      `ImageModelConfig`
 models/<name>/weights.safetensors   the network's state
@@ -13,20 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
-from .backbones import Backbone
-from .image_model import ImageModel, ImageModelConfig, ImagePreprocess, build, pooling_of
+from .backbone import Backbone
+from .image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model, pooling_of
+from .stand_ins import RANDOM, RANDOM_SEED
 from .weights import bounded_download, checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RANDOM = "random"  # in place of a tag: weights of a fixed seed, for tests
-RANDOM_SEED = 0
 CONFIG_FILE, WEIGHTS_FILE = "image_model.json", "weights.safetensors"
 
 
 def tower_of(row: Backbone) -> str:
-    """Return the name of a row's only model, which stands before its metrics, too: 'resnet50'."""
+    """Return the name of a row's only tower, such as 'resnet50'. It also prefixes the names of its metrics."""
     return row.architecture.removeprefix("tf_")
 
 
@@ -39,29 +40,29 @@ def load_image_backbone(
     """Load a row's pretrained model.
 
     Args:
-        row: of the task 'image-to-image'; `pretrained` is timm's tag, a checkpoint file, or `RANDOM`.
+        row: of the task 'image-to-image'. `pretrained` is timm's tag or a checkpoint file. Tests also use `RANDOM`.
         device: torch's name of a device.
-        weights_folder: on a server, the only folder from which checkpoint files may come; None on the user's
-            own machine, where any path may be read.
+        weights_folder: the only folder whose checkpoint files a server may read. None allows any path, on the
+            user's own machine.
         model_options: 'pooler' and 'pooler_options', see `pooling_of`.
 
     Raises:
-        NoSuchModel: the weights are neither in the hub's cache, nor a file, nor to be downloaded.
-        KeysMismatchError: a checkpoint of another architecture.
+        NoSuchModel: no weights in the hub's cache, in a file or by download.
+        KeysMismatchError: the checkpoint belongs to another architecture.
         InvalidInput: wrong options.
     """
     import torch
 
     pooling = pooling_of(dict(model_options or {}))
     config = replace(ImageModelConfig(row.architecture, _preprocess(row)), **pooling)
-    if row.pretrained == RANDOM:
+    if row.pretrained == RANDOM:  # in tests alone
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
-            return build(config, row.name, tower_of(row), device)
+            return build_image_model(config, row.name, tower_of(row), device)
     file = tag_file(row, weights_folder) if _is_tag(row) else _checkpoint(row, weights_folder)
-    state = _downloaded(row, weights_folder) if file is None else read_checkpoint(file)
-    model = build(config, row.name, tower_of(row))
-    if any(key.startswith("features.") for key in state):  # of an artifact's own weights file
+    state = _download(row, weights_folder) if file is None else read_checkpoint(file)
+    model = build_image_model(config, row.name, tower_of(row))
+    if any(key.startswith("features.") for key in state):  # the weights file of an artifact
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
     own = model.network.features.state_dict()
     heads = _classifier_heads(row)
@@ -73,25 +74,26 @@ def load_image_backbone(
 
 
 def check_image_weights(row: Backbone, weights_folder: Path | None = None) -> None:
-    """Refuse a row whose weights are neither a tag of timm's nor a file.
+    """Check that a row's weights are a tag of timm or a file.
 
     Raises:
-        NoSuchModel: with the tags and the folder that were looked at.
+        NoSuchModel: neither. The message has the tags and the paths searched.
     """
     if row.pretrained != RANDOM and not _is_tag(row):
         _checkpoint(row, weights_folder)
 
 
 def with_head(model: ImageModel, output_dim: int | None, *, freeze: bool) -> None:
-    """Give a model a fresh head of random weights and freeze its backbone, in place, as a run asks for.
+    """Prepare a model for a run, in place: add a head of random weights, freeze the backbone.
 
     Args:
-        model: pretrained, or tuned; a head that it already has is kept where it fits.
-        output_dim: of the head; None adds none, unless the backbone is frozen: then one of its own size is trained.
-        freeze: whether the backbone stays as it is.
+        model: pretrained or tuned. A model that has a head keeps it.
+        output_dim: output size of the head. None adds no head to a backbone that is trained, and a head of the
+            backbone's own size to a frozen one.
+        freeze: exclude the backbone from training.
 
     Raises:
-        InvalidInput: an `output_dim` that differs from the head that the model already has.
+        InvalidInput: `output_dim` differs from the size of the existing head.
     """
     network, config = model.network, model.config
     wanted = output_dim or (network.features_dim if freeze else None)
@@ -103,7 +105,7 @@ def with_head(model: ImageModel, output_dim: int | None, *, freeze: bool) -> Non
         network.dim = model.dim = wanted
     elif output_dim is not None and output_dim != config.output_dim:
         raise InvalidInput(
-            f"output_dim must be that of the model that the run goes on from, {config.output_dim}. Got {output_dim}. "
+            f"output_dim must be {config.output_dim}, the size of the tuned model's head. Got {output_dim}. "
             f"Leave it out, or start from the backbone."
         )
     if freeze:
@@ -111,7 +113,7 @@ def with_head(model: ImageModel, output_dim: int | None, *, freeze: bool) -> Non
 
 
 def save_image_model(model: ImageModel, folder: Path) -> None:
-    """Write a model below `folder`, in the layout above."""
+    """Write a model into `folder`, in the layout above."""
     from safetensors.torch import save_file
 
     inner = folder / model.towers[0]
@@ -122,22 +124,22 @@ def save_image_model(model: ImageModel, folder: Path) -> None:
 
 
 def holds_image_model(folder: Path) -> bool:
-    """Return whether `save_image_model` wrote into this folder."""
+    """Return whether `folder` holds an image model."""
     return any(folder.glob(f"*/{CONFIG_FILE}"))
 
 
 def load_image_model(folder: Path, model_id: str, device: str = "cpu") -> ImageModel:
-    """Load what `save_image_model` wrote.
+    """Load the model that `save_image_model` wrote.
 
     Raises:
-        CorruptedArtifact: a config that cannot be read, or not exactly one.
-        KeysMismatchError: weights that do not fit the config.
+        CorruptedArtifact: no config, several, or one that cannot be read.
+        KeysMismatchError: the weights do not fit the config.
     """
     from safetensors.torch import load_file
 
     inner, config = read_image_config(folder)
     try:
-        model = build(config, model_id, inner.name)
+        model = build_image_model(config, model_id, inner.name)
         state = load_file(inner / WEIGHTS_FILE, device="cpu")
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise _not_a_model(inner, error) from error
@@ -148,10 +150,10 @@ def load_image_model(folder: Path, model_id: str, device: str = "cpu") -> ImageM
 
 
 def read_image_config(folder: Path) -> tuple[Path, ImageModelConfig]:
-    """Return the folder of the only model of images below `folder`, and what it is built from.
+    """Return the folder of the only image model below `folder`, and its config.
 
     Raises:
-        CorruptedArtifact: a config that cannot be read, or not exactly one.
+        CorruptedArtifact: no config, several, or one that cannot be read.
     """
     files = sorted(folder.glob(f"*/{CONFIG_FILE}"))
     if len(files) != 1:
@@ -168,7 +170,7 @@ def read_image_config(folder: Path) -> tuple[Path, ImageModelConfig]:
 
 
 def _not_a_model(folder: Path, error: Exception) -> CorruptedArtifact:
-    return CorruptedArtifact(f"{folder / CONFIG_FILE} must describe a model of images. It does not: {error}")
+    return CorruptedArtifact(f"{folder / CONFIG_FILE} must describe an image model. Got: {error}. Fetch it again.")
 
 
 def _is_tag(row: Backbone) -> bool:
@@ -183,7 +185,7 @@ def _tags(row: Backbone) -> list[str]:
 
 
 def _settings(row: Backbone) -> Any:
-    """Return timm's PretrainedCfg of a row's weights, or of its architecture where they are no tag of timm's."""
+    """Return timm's PretrainedCfg of a row's weights, or of its architecture if the weights have no tag."""
     from timm.models import get_pretrained_cfg
 
     settings = get_pretrained_cfg(f"{row.architecture}.{row.pretrained}" if _is_tag(row) else row.architecture)
@@ -195,7 +197,7 @@ def _settings(row: Backbone) -> Any:
 
 
 def _classifier_heads(row: Backbone) -> set[str]:
-    """Return the modules that end in classifiers: timm names one layer of each, or none."""
+    """Return the names of the classifier modules. timm names one layer of each, or none."""
     layers = _settings(row).classifier or ()
     return {layer.partition(".")[0] for layer in ((layers,) if isinstance(layers, str) else layers)}
 
@@ -207,7 +209,7 @@ def _preprocess(row: Backbone) -> ImagePreprocess:
     )
 
 
-def _downloaded(row: Backbone, weights_folder: Path | None) -> dict[str, Tensor]:
+def _download(row: Backbone, weights_folder: Path | None) -> dict[str, Tensor]:
     import timm
 
     full = f"{row.architecture}.{row.pretrained}"
@@ -215,7 +217,7 @@ def _downloaded(row: Backbone, weights_folder: Path | None) -> dict[str, Tensor]
         with bounded_download():
             state: dict[str, Tensor] = timm.create_model(full, pretrained=True).state_dict()
             return state
-    except Exception as error:  # of the hub's client, of whichever HTTP library, of the file
+    except Exception as error:  # from the hub's client, its HTTP library or the file
         raise missing_weights(row, weights_folder, f"timm/{full}/model.safetensors", error) from error
 
 

@@ -1,7 +1,4 @@
-"""The kinds of models, CLIP and images alone, behind one face: load a row, save, load an artifact's folder.
-
-Everything else takes either; only what differs between the two is decided here.
-"""
+"""Loads and saves models of either kind, CLIP or image model. This module alone chooses between the two."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import InvalidInput, SelectModelRequired
-from .backbones import IMAGE_TASK, Backbone
+from .backbone import IMAGE_TASK, Backbone
 from .clip import TOWERS, VISION, Clip
 from .clip_files import check_weights, load_backbone, load_towers, save_towers
 from .image_model import ImageModel
@@ -27,7 +24,7 @@ Model = Clip | ImageModel
 
 
 def towers_of(row: Backbone) -> tuple[str, ...]:
-    """Return the names of a row's models: both of a CLIP, or the only one of a model of images."""
+    """Return the names of a row's towers: two for a CLIP, one for an image model."""
     return (tower_of(row),) if row.task == IMAGE_TASK else TOWERS
 
 
@@ -37,11 +34,11 @@ def load_row(
     weights_folder: Path | None = None,
     model_options: Mapping[str, Any] | None = None,
 ) -> Model:
-    """Load a row's pretrained model; see `clip.load_backbone` and `image_weights.load_image_backbone`.
+    """Load a row's pretrained model; see `clip_files.load_backbone` and `image_weights.load_image_backbone`.
 
     Raises:
         NoSuchModel, KeysMismatchError
-        InvalidInput: options that the row does not take.
+        InvalidInput: options for a CLIP, which has none.
     """
     if row.task == IMAGE_TASK:
         return load_image_backbone(row, device, weights_folder, model_options)
@@ -51,16 +48,16 @@ def load_row(
 
 
 def check_row_weights(row: Backbone, weights_folder: Path | None = None) -> None:
-    """Refuse a row whose weights cannot be had by name or file.
+    """Check that a row's weights have a known name or are a file.
 
     Raises:
-        NoSuchModel: with what was looked at.
+        NoSuchModel: neither. The message has the names and paths searched.
     """
     (check_image_weights if row.task == IMAGE_TASK else check_weights)(row, weights_folder)
 
 
 def save_model(model: Model, folder: Path) -> None:
-    """Write a model below `folder`, as an artifact's `models/`."""
+    """Write a model into `folder`, an artifact's `models/`."""
     if isinstance(model, ImageModel):
         save_image_model(model, folder)
     else:
@@ -68,36 +65,38 @@ def save_model(model: Model, folder: Path) -> None:
 
 
 def load_model(folder: Path, model_id: str, device: str = "cpu", towers: Sequence[str] = TOWERS) -> Model:
-    """Load what `save_model` wrote.
+    """Load the model that `save_model` wrote.
 
     Args:
         folder: an artifact's `models/`.
-        model_id: what is written beside the model's vectors.
+        model_id: artifact id or backbone name, stored beside each vector.
         device: torch's name of a device.
-        towers: which of a CLIP's; a model of images has one, which stands in for 'clip-vision'.
+        towers: the towers of a CLIP to load. An image model has one, which also answers to 'clip-vision'.
 
     Raises:
         CorruptedArtifact, KeysMismatchError
-        InvalidInput: a tower that the model does not have.
+        InvalidInput: the model has none of `towers`.
     """
     if not holds_image_model(folder):
         return load_towers(folder, model_id, device, towers)
     model = load_image_model(folder, model_id, device)
     if not {*model.towers, VISION} & {*towers}:
-        raise InvalidInput(f"{model_id} holds {model.towers[0]} only. Got input for {', '.join(towers)}.")
+        raise InvalidInput(
+            f"{model_id} holds {model.towers[0]} only. Got input for {', '.join(towers)}. Choose a CLIP."
+        )
     return model
 
 
-def selected(select_model: str | None, towers: Sequence[str], what: str) -> str:
-    """Return which of a model's towers is meant; the only one needs no naming.
+def select_tower(select_model: str | None, towers: Sequence[str], what: str) -> str:
+    """Return the selected tower of a model.
 
     Args:
-        select_model: a tower's name, or None.
+        select_model: name of a tower. None selects the only one.
         towers: the model's.
-        what: the model, for the message.
+        what: description of the model, for the message.
 
     Raises:
-        SelectModelRequired: none of the towers, or none named where there are several.
+        SelectModelRequired: unknown tower, or None for a model of several towers.
     """
     if select_model is None and len(towers) == 1:
         return towers[0]

@@ -1,23 +1,23 @@
-"""fp32 matrix products by oneDNN, in processes of our own."""
+"""Switches fp32 matrix products to oneDNN, in processes of our own."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-LARGE = 20_000_000  # weights; oneDNN prepares each shape of a product, which pays where products are large
-SHAPES = "64"  # that it remembers; its own 1,024 take most of a gigabyte where batches and lengths vary
+LARGE = 20_000_000  # weights. oneDNN prepares each shape of a product, which pays off for large products only
+SHAPES = "64"  # cached shapes. The default, 1,024, takes most of a gigabyte when batch sizes and lengths vary
 
 
 def prefer_onednn(network: Any) -> None:
-    """Let torch multiply fp32 matrices on this CPU by oneDNN: its own choice, MKL, is half as fast on AMD's.
+    """Use oneDNN for fp32 matrix products on this CPU. torch's default, MKL, is half as fast on AMD CPUs.
 
-    torch asks oneDNN only where it may round to bf16, which oneDNN does by AMX alone: a CPU with AMX keeps MKL. On all
-    others the products stay exact; tests/benchmarks/RESULTS.md has what that is worth. The setting is the process's,
-    so it is for rooms and runs, not for a user's own program.
+    torch calls oneDNN only if the setting permits rounding to bf16. oneDNN rounds with AMX alone, so a CPU with AMX
+    keeps MKL, and on all others the products stay exact. tests/benchmarks/RESULTS.md has the measured gain. The
+    setting applies to the whole process: use it in rooms and runs, never in a user's own program.
 
     Args:
-        network: what this process computes; a small one changes nothing.
+        network: the network that this process runs. With fewer than LARGE weights nothing changes.
     """
     import torch
 

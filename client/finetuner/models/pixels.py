@@ -1,6 +1,6 @@
-"""Images on their way into a model: resized and cropped to uint8 on the CPU, normalised on the device.
+"""Splits a model's preprocessing in two: crop to uint8 on the CPU, normalise on the device.
 
-The two steps together are the model's own preprocessing; between them an image is a quarter as large.
+Between the two steps an image takes a quarter of the memory of float32.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def cropped(preprocess: Callable[[Image], torch.Tensor], image: Image) -> np.ndarray:
-    """Return an image as a model sees it before normalisation: (3, height, width) uint8.
+    """Return an image resized and cropped for a model, (3, height, width) uint8, not normalised.
 
     Args:
-        preprocess: a model's, whose last two steps are to-tensor and normalise.
+        preprocess: a model's. Its last two steps are to-tensor and normalise.
         image: mode RGB.
     """
     import numpy as np
@@ -30,19 +30,19 @@ def cropped(preprocess: Callable[[Image], torch.Tensor], image: Image) -> np.nda
 
 
 def normalised(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Return uint8 images as the model wants them: (batch, 3, size, size) float32."""
+    """Return uint8 images scaled to [0, 1] and normalised, (batch, 3, size, size) float32."""
     return pixels.float().div_(255).sub_(mean).div_(std)
 
 
 def batched(
     pixels: Sequence[torch.Tensor], preprocess: Callable[[Image], torch.Tensor], device: torch.device | str
 ) -> torch.Tensor:
-    """Return images as one batch on the device, (batch, 3, size, size) float32.
+    """Return images as one normalised batch on the device, (batch, 3, size, size) float32.
 
     Args:
         pixels: each (3, size, size), float32 from `preprocess` or uint8 from `cropped`.
         preprocess: the model's.
-        device: of the model.
+        device: the model's.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Text towers and tokenizers of transformers, such as XLM-R's: built from two JSON files, without code or network.
+"""Builds transformers text towers and tokenizers, such as XLM-R's, from two JSON files, without code or network.
 
 config.json     transformers' configuration of the text tower
 tokenizer.json  tokenizers' own format, with padding and truncation to the context length
@@ -14,27 +14,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import CorruptedArtifact, NoSuchModel
-from .weights import bounded_download, hub_place, one_line
+from .weights import bounded_download, hub_cache_path, one_line
 
 if TYPE_CHECKING:
     import torch
 
 TEXT_CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
-CONTEXT_LENGTH = 77  # open_clip's, where a config names none
+CONTEXT_LENGTH = 77  # open_clip's default
 SEPARATOR = "[SEP]"
-# Of a transformers config: what would fetch or run something else than the architecture of the library itself.
+# Keys of a transformers config that fetch or run code from outside the library.
 FOREIGN = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "quantization_config")
 
 
 class FileTokenizer:
-    """A tokenizer of transformers, from its file alone.
+    """A transformers tokenizer, built from its file alone.
 
     Args:
         content: of a tokenizer.json that pads and truncates.
-        text_cfg: open_clip's, which says how texts are cleaned before and tokens after.
+        text_cfg: open_clip's. Its `tokenizer_kwargs` set the cleaning of texts and tokens.
 
     Raises:
-        CorruptedArtifact: content that is no such tokenizer.
+        CorruptedArtifact: not such a tokenizer.
     """
 
     def __init__(self, content: str, text_cfg: Mapping[str, Any]) -> None:
@@ -46,15 +46,19 @@ class FileTokenizer:
         try:
             self._tokenizer: Any = Tokenizer.from_str(content)
         except Exception as error:  # tokenizers has no narrower one
-            raise CorruptedArtifact(f"{TOKENIZER_FILE} must be a tokenizer. It is not: {one_line(error)}.") from error
+            raise CorruptedArtifact(
+                f"{TOKENIZER_FILE} must be a tokenizer. Got: {one_line(error)}. Fetch it again."
+            ) from error
         padding, truncation = self._tokenizer.padding or {}, self._tokenizer.truncation or {}
         if padding.get("length") != length or truncation.get("max_length") != length:
-            raise CorruptedArtifact(f"{TOKENIZER_FILE} must pad and cut to {length} tokens. It does not.")
+            raise CorruptedArtifact(
+                f"{TOKENIZER_FILE} must pad and truncate to {length} tokens. Got another length. Fetch it again."
+            )
         self._clean = get_clean_fn(options.get("clean", "whitespace"))
         self._separator = self._tokenizer.token_to_id(SEPARATOR) if options.get("strip_sep_token") else None
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return (texts, context) int64; a longer text is cut."""
+        """Return (texts, context) int64. Longer texts are cut."""
         import torch
 
         encoded = self._tokenizer.encode_batch([self._clean(text) for text in texts])
@@ -63,52 +67,53 @@ class FileTokenizer:
 
 
 def find_text_files(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, str]:
-    """Return the files that a model needs besides its weights, by name; none where open_clip has all itself.
+    """Return the contents of the text tower's files by name. Empty if open_clip ships them.
 
     Args:
         config: open_clip's `model_cfg`.
-        folders: looked into before the hub's cache and the hub.
+        folders: searched before the hub's cache and the hub.
 
     Raises:
-        NoSuchModel: with each file that was looked for.
+        NoSuchModel: a file is missing. The message has the paths searched.
     """
     text_cfg, files = config["text_cfg"], {}
     if name := text_cfg.get("hf_model_name"):
-        files[TEXT_CONFIG_FILE] = _found(name, TEXT_CONFIG_FILE, folders, _read_config)
+        files[TEXT_CONFIG_FILE] = _find(name, TEXT_CONFIG_FILE, folders, _read_config)
     if name := text_cfg.get("hf_tokenizer_name"):
-        files[TOKENIZER_FILE] = _found(name, TOKENIZER_FILE, folders, lambda place: _read_tokenizer(place, text_cfg))
+        files[TOKENIZER_FILE] = _find(name, TOKENIZER_FILE, folders, lambda source: _read_tokenizer(source, text_cfg))
     return files
 
 
-def _found(name: str, file: str, folders: Sequence[Path], read: Callable[[str], str]) -> str:
+def _find(name: str, file: str, folders: Sequence[Path], read: Callable[[str], str]) -> str:
+    """Return the content of a file, read from the first folder that has it, else from the hub."""
     local = next((folder for folder in folders if (folder / file).is_file()), None)
     try:
         if local is not None:
             return read(str(local))
         with bounded_download():
             return read(name)
-    except Exception as error:  # of the hub's client, of transformers, of the file
+    except Exception as error:  # from the hub's client, transformers or the file
         if local is not None:
-            raise NoSuchModel(f"{local / file} must be that of {name}. It is not: {one_line(error)}.") from error
-        places = [*(str(folder / file) for folder in folders), f"the hub's cache ({hub_place(f'{name}/{file}')})"]
+            raise NoSuchModel(f"{local / file} must be that of {name}. Got: {one_line(error)}. Replace it.") from error
+        paths = [*(str(folder / file) for folder in folders), f"the hub's cache ({hub_cache_path(f'{name}/{file}')})"]
         raise NoSuchModel(
-            f"{file} of {name} must be in {', '.join(places)} or downloadable. Got: {one_line(error)}. "
-            f"Download it once, or put it there."
+            f"{file} of {name} must be in {', '.join(paths)} or downloadable. Got: {one_line(error)}. "
+            f"Download it once, or copy it there."
         ) from error
 
 
-def _read_config(place: str) -> str:
+def _read_config(source: str) -> str:
     from huggingface_hub import hf_hub_download
 
-    local = Path(place) / TEXT_CONFIG_FILE
-    file = local if local.is_file() else Path(hf_hub_download(place, TEXT_CONFIG_FILE))
-    return json.dumps(_checked(file.read_text()), indent=1)
+    local = Path(source) / TEXT_CONFIG_FILE
+    file = local if local.is_file() else Path(hf_hub_download(source, TEXT_CONFIG_FILE))
+    return json.dumps(_check_config(file.read_text()), indent=1)
 
 
-def _read_tokenizer(place: str, text_cfg: Mapping[str, Any]) -> str:
+def _read_tokenizer(source: str, text_cfg: Mapping[str, Any]) -> str:
     from transformers import AutoTokenizer
 
-    reference: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    reference: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     tokenizer, length = reference.backend_tokenizer, text_cfg.get("context_length", CONTEXT_LENGTH)
     tokenizer.enable_truncation(length, direction=reference.truncation_side)
     side, token, number = reference.padding_side, reference.pad_token, reference.pad_token_id
@@ -116,8 +121,8 @@ def _read_tokenizer(place: str, text_cfg: Mapping[str, Any]) -> str:
     return str(tokenizer.to_str())
 
 
-def _checked(content: str) -> dict[str, Any]:
-    """Return a transformers config, of an architecture that open_clip knows, without what names other code."""
+def _check_config(content: str) -> dict[str, Any]:
+    """Return a transformers config without FOREIGN keys. open_clip must know its architecture."""
     from open_clip.hf_configs import arch_dict
 
     config = json.loads(content)
@@ -128,29 +133,33 @@ def _checked(content: str) -> dict[str, Any]:
 
 @contextmanager
 def text_tower_options(config: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Give what `open_clip.create_model` takes besides, so that a text tower of transformers is built from its file.
+    """Yield the keyword arguments with which `open_clip.create_model` builds a transformers text tower from its file.
+
+    Args:
+        config: open_clip's `model_cfg`.
+        files: from `find_text_files`.
 
     Raises:
-        CorruptedArtifact: a file that is missing, or is no such configuration.
+        CorruptedArtifact: a file is missing, or the configuration is not one.
     """
     text_cfg = config["text_cfg"]
     needed = {"hf_model_name": TEXT_CONFIG_FILE, "hf_tokenizer_name": TOKENIZER_FILE}
     missing = [file for name, file in needed.items() if text_cfg.get(name) and file not in files]
     if missing:
-        raise CorruptedArtifact(f"model must hold {', '.join(missing)}. It does not. Fetch it again.")
+        raise CorruptedArtifact(f"model must hold {', '.join(missing)}. Got no such file. Fetch it again.")
     if TEXT_CONFIG_FILE not in files:
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         try:
-            (Path(folder) / TEXT_CONFIG_FILE).write_text(json.dumps(_checked(files[TEXT_CONFIG_FILE])))
+            (Path(folder) / TEXT_CONFIG_FILE).write_text(json.dumps(_check_config(files[TEXT_CONFIG_FILE])))
         except ValueError as error:
-            raise CorruptedArtifact(f"model must hold a text tower's config. It does not: {error}.") from error
+            raise CorruptedArtifact(f"model must hold a text tower's config. Got: {error}. Fetch it again.") from error
         yield {"text_cfg": {**text_cfg, "hf_model_name": folder, "hf_model_pretrained": False}}
 
 
 def padding_token(network: Any) -> int | None:
-    """Return the token that a text tower ignores behind a text, or None where it takes one length only."""
+    """Return the padding token that a text tower masks, or None if the tower takes one length only."""
     from open_clip.hf_model import HFTextEncoder
 
     text = getattr(network, "text", None)

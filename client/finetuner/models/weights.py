@@ -1,10 +1,12 @@
-"""Where weights are looked for, and whether they fit.
+"""Finds weights, reads checkpoints and compares their names and shapes with a network.
 
-<folder>/<ARCH>/<TAG>.safetensors, or .pt    what a tag means, in place of the hub
-<folder>/<ARCH>/config.json, tokenizer.json  where the text tower is one of transformers', such as XLM-R
+Layout of a weights folder:
+
+<folder>/<ARCH>/<TAG>.safetensors, or .pt    weights of a tag, used before the hub's
+<folder>/<ARCH>/config.json, tokenizer.json  files of a transformers text tower, such as XLM-R
 <folder>/any/name.safetensors                for `ARCH::any/name.safetensors`
 
-The folder is $FINETUNER_WEIGHTS for users and servers; a server without it has `<workspace>/weights`.
+The folder is $FINETUNER_WEIGHTS for users and servers. Without it a server uses `<workspace>/weights`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contract.environment import WEIGHTS
 from ..exceptions import KeysMismatchError, NoSuchModel
-from .backbones import Backbone
+from .backbone import Backbone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,19 +30,19 @@ SHOWN = 3
 
 
 def shared_folder() -> Path | None:
-    """Return $FINETUNER_WEIGHTS, or None where it is not set."""
+    """Return $FINETUNER_WEIGHTS, or None if it is not set."""
     value = os.environ.get(WEIGHTS)
     return Path(value).expanduser().resolve() if value else None
 
 
 def architecture_folder(row: Backbone, folder: Path | None) -> Path | None:
-    """Return where an architecture's files lie, in a server's folder or in `shared_folder`."""
+    """Return the folder of an architecture's files, below a server's folder or `shared_folder`. None without either."""
     folder = folder or shared_folder()
     return None if folder is None else folder / row.architecture
 
 
 def tag_file(row: Backbone, folder: Path | None) -> Path | None:
-    """Return the file that stands in for the hub's weights of a row's tag, or None."""
+    """Return the local file of a row's tag, which replaces the hub's weights, or None."""
     return next((path for path in _tag_files(row, folder) if path.is_file()), None)
 
 
@@ -53,13 +55,13 @@ def checkpoint_file(row: Backbone, folder: Path | None, tags: Sequence[str]) -> 
     """Return the checkpoint file that a row names.
 
     Args:
-        row: whose `pretrained` is no tag.
-        folder: on a server, the only folder from which it may come; None on the user's own machine, where any
-            path may be read, and `shared_folder` is looked into, too.
+        row: its `pretrained` is a file.
+        folder: the only folder whose files a server may read. None allows any path, on the user's own machine, and
+            also searches `shared_folder`.
         tags: the architecture's, for the message.
 
     Raises:
-        NoSuchModel: with each file that was looked at.
+        NoSuchModel: no such file. The message has the paths searched.
     """
     bases = [folder] if folder is not None else [Path(), *filter(None, [shared_folder()])]
     paths = [(base / Path(row.pretrained).expanduser()).resolve() for base in bases]
@@ -68,32 +70,32 @@ def checkpoint_file(row: Backbone, folder: Path | None, tags: Sequence[str]) -> 
         if inside and path.suffix in SUFFIXES and path.is_file():
             return path
     where = "" if folder is None else f" in {folder}"
-    looked = ", ".join(dict.fromkeys(map(str, paths)))
+    searched = ", ".join(dict.fromkeys(map(str, paths)))
     raise NoSuchModel(
         f"{row.architecture}::... must name a tag ({', '.join(tags) or 'none'}) or a checkpoint file{where} "
-        f"({', '.join(SUFFIXES)}). Got {row.pretrained!r}. Looked at: {looked}."
+        f"({', '.join(SUFFIXES)}). Got {row.pretrained!r}. Searched: {searched}."
     )
 
 
 def missing_weights(row: Backbone, folder: Path | None, hub_file: str, error: Exception) -> NoSuchModel:
-    """Return the error for a tag whose weights are in none of their places.
+    """Return the error for a tag whose weights exist neither here nor on the hub.
 
     Args:
-        row: of the tag.
-        folder: a server's.
+        row: its `pretrained` is a tag.
+        folder: the server's weights folder. None on the user's own machine.
         hub_file: 'owner/repository/file'.
-        error: of the download.
+        error: the download's.
     """
-    places = [*map(str, _tag_files(row, folder)), f"the hub's cache ({hub_place(hub_file)})"]
+    paths = [*map(str, _tag_files(row, folder)), f"the hub's cache ({hub_cache_path(hub_file)})"]
     unset = "" if architecture_folder(row, folder) else f" ${WEIGHTS} is not set."
     return NoSuchModel(
-        f"weights of {row.name} must be in {', '.join(places)} or downloadable. Got: {one_line(error)}.{unset} "
+        f"weights of {row.name} must be in {', '.join(paths)} or downloadable. Got: {one_line(error)}.{unset} "
         f"Download them once, or give a file: {row.architecture}::path/to/weights.safetensors."
     )
 
 
-def hub_place(hub_file: str) -> str:
-    """Return where the hub's cache keeps 'owner/repository/file'."""
+def hub_cache_path(hub_file: str) -> str:
+    """Return the path of 'owner/repository/file' in the hub's cache."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     repository, _, name = hub_file.rpartition("/")
@@ -102,14 +104,14 @@ def hub_place(hub_file: str) -> str:
 
 @contextmanager
 def bounded_download() -> Iterator[None]:
-    """Where the hub does not answer within HUB_SECONDS, look into its cache only: its own retries take a minute."""
+    """Use the hub's cache only, if the hub does not answer within HUB_SECONDS. The hub's own retries take a minute."""
     from huggingface_hub import constants, get_session
 
     offline = constants.HF_HUB_OFFLINE
     if not offline:
         try:
             get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
-        except Exception:  # of whichever HTTP library the hub's client uses in this version
+        except Exception:  # from the HTTP library of the hub's client, which differs by version
             constants.HF_HUB_OFFLINE = True
     try:
         yield
@@ -118,38 +120,45 @@ def bounded_download() -> Iterator[None]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors by name, without the wrappers that trainers put around them.
+    """Return a checkpoint's tensors by name, without the wrappers of trainers.
 
     Args:
-        path: safetensors, or a pickle of plain tensors: {...}, {'state_dict': {...}}, {'model': {...}}, each name
-            with or without 'module.' before it.
+        path: safetensors, or a pickle of plain tensors: {...}, {'state_dict': {...}}, {'model': {...}}. Names may
+            begin with 'module.'.
 
     Raises:
-        KeysMismatchError: anything else; a pickle that holds code is not run.
+        KeysMismatchError: any other content. Code in a pickle never runs.
     """
     import torch
     from safetensors.torch import load_file
 
     try:
         state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # of two libraries, on a file of any origin; torch's advice is to run its code
-        reason = one_line(error) if path.suffix == ".safetensors" else "it is damaged, or a pickle of more than tensors"
-        raise KeysMismatchError(f"{path} must hold weights alone. It does not: {reason}.") from error
+    except Exception as error:  # from two libraries, about any file. torch's message advises to run the file's code
+        reason = one_line(error) if path.suffix == ".safetensors" else "damage, or a pickle of more than tensors"
+        raise KeysMismatchError(f"{path} must hold only weights. Got: {reason}. Save a state dict.") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise KeysMismatchError(
-            f"{path} must hold weights, tensors by name. Got {type(state).__name__}. Save a state dict."
+            f"{path} must hold only weights, tensors by name. Got {type(state).__name__}. Save a state dict."
         )
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
 def require_same(own: Mapping[str, Tensor], given: Mapping[str, Tensor], expected: str) -> None:
-    """Compare names and shapes of weights; a batch norm's step counter may be missing, as in old checkpoints.
+    """Check that two state dicts have the same names and shapes.
+
+    A batch norm's step counter may be missing, as in old checkpoints.
+
+    Args:
+        own: the network's.
+        given: the checkpoint's.
+        expected: beginning of the message, such as 'x.pt must hold weights of RN50'.
 
     Raises:
-        KeysMismatchError: `expected`, then the first names that are missing, unexpected or of another shape.
+        KeysMismatchError: they differ. The message has the first names that are missing, unexpected or misshapen.
     """
     counters = {key for key in {*own, *given} if key.endswith("num_batches_tracked")}
     shapes = [
@@ -173,5 +182,5 @@ def _first(names: Sequence[str]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of another library's error, for the end of one of ours."""
+    """Return another library's message as one line of at most 300 characters, to quote in our own."""
     return " ".join(str(error).split())[:300].rstrip(". ")

@@ -1,4 +1,4 @@
-"""A model's towers as ONNX files, each compared with torch before it counts."""
+"""Exports the towers of a model to ONNX, and compares each file with torch before anyone uses it."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from .model import INT8_FILE, ONNX_FILE, OnnxModel
 from .session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
 
 MAX_DIFFERENCE = 1e-3
-MAX_BYTES = 2**31 - 2**24  # a protobuf ends at 2 GiB, and the graph takes some of it
+MAX_BYTES = 2**31 - 2**24  # a protobuf holds at most 2 GiB, and the graph takes some of it
 TEXTS = ("a red dress", "ein blaues Hemd mit langen Ärmeln, gestreift", "shoes", "", "a striped shirt " * 100)
 BATCH_SIZES = (1, 2, 5)
 
 
 @dataclass(frozen=True)
 class _Tower:
-    """What the exporter has to know of a tower."""
+    """A tower, as the exporter needs it."""
 
     network: nn.Module
-    """What holds its weights."""
+    """The module that holds its weights."""
     features: Callable[[Any, torch.Tensor], torch.Tensor]
     """(network, input) -> (batch, dim), not normalised."""
     kind: str
-    """Of its input: TOKENS or PIXELS."""
+    """Kind of its input: TOKENS or PIXELS."""
     example: torch.Tensor
     """An input of batch size 2."""
     size: int
-    """Bytes of its weights."""
+    """Size of its weights in bytes."""
     padding: int | None = None
-    """Token at the end of shorter texts, where the tower takes any length; None for images and fixed lengths."""
+    """Padding token of a text tower that takes any length. None for fixed lengths and for images."""
 
 
 class _Normalised(nn.Module):
@@ -61,14 +61,14 @@ def export_onnx(model: Model, folder: Path) -> dict[str, float]:
     """Write `<folder>/<tower>/model.onnx` for each tower that the model holds, and compare it with torch.
 
     Args:
-        model: in eval mode; one on another device is on the CPU as long as this takes.
+        model: in eval mode. It moves to the CPU for the export, and back.
         folder: an artifact's `models/`.
 
     Returns:
         Tower -> largest absolute difference between its embeddings and torch's, at most `MAX_DIFFERENCE`.
 
     Raises:
-        FinetunerError: a tower of more than 2 GiB, one that the exporter cannot take, or a larger difference.
+        FinetunerError: a tower exceeds 2 GiB, cannot be exported, or differs from torch by more.
     """
     device = model.device
     model.network.to("cpu")
@@ -79,7 +79,7 @@ def export_onnx(model: Model, folder: Path) -> dict[str, float]:
 
 
 def export_int8(model: Clip, folder: Path, pairs: Sequence[Pair] = ()) -> list[str]:
-    """Write `<folder>/<tower>/model-int8.onnx` beside what `export_onnx` wrote.
+    """Write `<folder>/<tower>/model-int8.onnx` beside each file of `export_onnx`.
 
     Args:
         model: with both towers.
@@ -87,7 +87,7 @@ def export_int8(model: Clip, folder: Path, pairs: Sequence[Pair] = ()) -> list[s
         pairs: evaluation data.
 
     Returns:
-        What that costs, see `cost_of_int8`.
+        Lines about the loss of quality, see `cost_of_int8`.
     """
     text, vision = (
         _open(model, tower, quantise(folder / tower / ONNX_FILE, folder / tower / INT8_FILE)) for tower in TOWERS
@@ -103,18 +103,18 @@ def as_onnx(
     int8: bool = False,
     session_options: SessionOptions | None = None,
 ) -> OnnxModel:
-    """Return one tower of a model on the CPU, run by ONNX Runtime.
+    """Export one tower of a model and return it, run by ONNX Runtime.
 
     Args:
-        model: in eval mode.
-        tower: one that it holds.
-        device: see `onnx_session.providers`.
-        int8: with int8 weights.
-        session_options: see `onnx_session.open_session`.
+        model: in eval mode, on the CPU.
+        tower: one of the model's towers.
+        device: see `session.providers`.
+        int8: quantise the weights to int8.
+        session_options: see `session.open_session`.
 
     Raises:
-        FinetunerError: as above.
-        InvalidInput: a device that ONNX Runtime does not have.
+        FinetunerError: see `export_onnx`.
+        InvalidInput: ONNX Runtime does not have the device.
     """
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         file = Path(folder) / ONNX_FILE
@@ -134,7 +134,7 @@ def _export(model: Model, name: str, file: Path) -> float:
     shape = {0: Dim("batch")} if tower.padding is None else {0: Dim("batch"), 1: Dim("length")}
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch about torch
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch's, about its own code
             program = torch.onnx.export(
                 _Normalised(tower).eval(),
                 (tower.example,),
@@ -148,11 +148,11 @@ def _export(model: Model, name: str, file: Path) -> float:
         if tower.padding is not None:
             program.model.metadata_props[PADDING] = str(tower.padding)
         program.save(file, external_data=False)
-    except Exception as error:  # whatever the exporter meets in a network of any architecture, or a missing package
+    except Exception as error:  # any error of the exporter, or a missing package
         reason = " ".join(str(error).split())[:300]
         raise FinetunerError(f"{name} must be exportable to ONNX. Got: {reason}. Leave to_onnx out.") from error
     difference = _difference(model, _open(model, name, file))
-    if not difference <= MAX_DIFFERENCE:  # nor is NaN
+    if not difference <= MAX_DIFFERENCE:  # also true for NaN
         raise FinetunerError(
             f"{name} in ONNX must differ from torch by at most {MAX_DIFFERENCE:g}. Got {difference:.2g}. "
             f"Leave to_onnx out."
@@ -187,7 +187,7 @@ def _open(
 
 
 def _difference(model: Model, onnx: OnnxModel) -> float:
-    """Return the largest absolute difference over batches of several sizes, and texts of several lengths."""
+    """Return the largest absolute difference from torch, over several batch sizes and text lengths."""
     if onnx.towers[0] == TEXT:
         pairs = [(model.encode_texts(TEXTS[:size]), onnx.encode_texts(TEXTS[:size])) for size in BATCH_SIZES]
     else:
@@ -197,7 +197,7 @@ def _difference(model: Model, onnx: OnnxModel) -> float:
 
 
 def _images(count: int) -> list[Any]:
-    """Return images of noise on a colour of their own, none square."""
+    """Return `count` images of noise, 48 x 32 pixels, each on a colour of its own."""
     from PIL import Image
 
     generator = np.random.default_rng(0)

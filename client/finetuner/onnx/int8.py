@@ -1,4 +1,4 @@
-"""Towers in ONNX with int8 weights, and what that costs: recall on pairs, the angle of the embeddings."""
+"""Quantises ONNX towers to int8 weights, and measures the loss of quality."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ K = 5
 
 
 def quantise(source: Path, target: Path) -> Path:
-    """Write an ONNX file whose matrix products have int8 weights; activations become int8 as they come.
+    """Write an ONNX file whose matrix products have int8 weights. Activations become int8 at run time.
 
-    Weights keep 7 bits and a scale for each column: with 8, sums of 16 bits overflow on CPUs without VNNI, and what was
-    measured here would not hold there. Convolutions and the token table stay as they are.
+    Weights keep 7 bits and one scale per column. With 8 bits, 16-bit sums overflow on CPUs without VNNI, and quality
+    measured here would not hold there. Convolutions and the token table stay in fp32.
 
     Args:
         source: model.onnx.
@@ -35,15 +35,13 @@ def quantise(source: Path, target: Path) -> Path:
         `target`
 
     Raises:
-        InvalidInput: a model without matrix products by weights, which would stay as it is.
+        InvalidInput: the model has no matrix products with weights to quantise.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     root, silent = logging.getLogger(), logging.NullHandler()
-    root.addHandler(
-        silent
-    )  # the quantiser logs to the root, which without a handler would get one that prints for ever
+    root.addHandler(silent)  # the quantiser logs to the root, and logging adds a printing handler to a bare root
     try:
         quantize_dynamic(
             source,
@@ -66,15 +64,15 @@ def quantise(source: Path, target: Path) -> Path:
 def cost_of_int8(
     model: Clip, text: OnnxModel, vision: OnnxModel, pairs: Sequence[Pair], texts: Sequence[str], images: list[Image]
 ) -> list[str]:
-    """Return what int8 costs, a line for each tower and one for recall at 5 where there are pairs.
+    """Return the loss of quality by int8: one line for each tower, and one for recall at 5 if there are pairs.
 
     Args:
-        model: by torch.
-        text: its text tower by ONNX Runtime with int8 weights.
-        vision: the other one.
-        pairs: evaluation data, of which the first `MAX_PAIRS` count.
-        texts: examples for where there are no pairs.
-        images: the same.
+        model: in torch.
+        text: its text tower in ONNX Runtime, with int8 weights.
+        vision: its vision tower, likewise.
+        pairs: evaluation data. The first `MAX_PAIRS` are used.
+        texts: examples for the text tower, used without pairs.
+        images: examples for the vision tower, used without pairs.
     """
     lines = []
     if pairs:
@@ -97,7 +95,7 @@ def cost_of_int8(
 
 
 class _Towers:
-    """Both towers with the face that pairs are encoded by."""
+    """Both towers as one model, for `encode_pairs`."""
 
     def __init__(self, text: OnnxModel, vision: OnnxModel) -> None:
         self.dim = vision.dim

@@ -1,10 +1,10 @@
-"""One tower of a model run by ONNX Runtime, with the face that encodes documents; no weights of torch are loaded.
+"""OnnxModel: encodes texts or images with one tower in ONNX Runtime, without torch's weights.
 
-models/<tower>/model.onnx, and model-int8.onnx beside it where the run was asked for that, have one input and one
-output, of any batch size:
+models/<tower>/model.onnx, and model-int8.onnx of runs with `to_onnx='int8'`, have one input and one output, of any
+batch size:
 
 pixels      (batch, 3, size, size) float32, preprocessed
-tokens      (batch, length) int64; of any length, too, where the file's property `padding` names the padding token
+tokens      (batch, length) int64; any length, if the file's property `padding` names the padding token
 embeddings  (batch, dim) float32, L2-normalised
 """
 
@@ -33,14 +33,14 @@ ONNX_FILE, INT8_FILE = "model.onnx", "model-int8.onnx"
 
 
 class OnnxModel:
-    """One tower.
+    """One tower of a model.
 
     Args:
         session: from `open_session`.
-        tower: 'clip-text', 'clip-vision', or the name of a model of images.
-        model_id: what is written beside each vector: an artifact id or a backbone's name.
+        tower: 'clip-text', 'clip-vision', or the name of an image model.
+        model_id: artifact id or backbone name, stored beside each vector.
         prepare: texts -> (texts, context) int64, or one image -> (3, size, size) float32.
-        size: of the file, bytes.
+        size: of the file in bytes.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class OnnxModel:
         return self._batched(lambda batch: self._cut(self.prepare(list(batch)).numpy()), texts, batch_size)
 
     def encode_tokens(self, tokens: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
-        """Return (texts, dim) float32, L2-normalised, for texts that `prepare` read, each (context,) int64."""
+        """Return (texts, dim) float32, L2-normalised, for the output of `prepare`, (context,) int64 per text."""
         self._require(TOKENS)
         return self._batched(lambda batch: self._cut(np.stack([text.numpy() for text in batch])), tokens, batch_size)
 
@@ -78,17 +78,17 @@ class OnnxModel:
 
         Args:
             pixels: each (3, size, size), float32 from `prepare` or uint8 from `pixels.cropped`.
-            batch_size: images a forward pass.
+            batch_size: images per forward pass.
         """
         self._require(PIXELS)
         return self._batched(lambda batch: batched(batch, self.prepare, "cpu").numpy(), pixels, batch_size)
 
     def _require(self, kind: str) -> None:
         if self.session.get_inputs()[0].name != kind:
-            raise InvalidInput(f"this model holds {self.towers[0]} only. Got {kind}. Load the other tower for them.")
+            raise InvalidInput(f"this model holds {self.towers[0]} only. Got {kind}. Load the other tower.")
 
     def _cut(self, tokens: np.ndarray) -> np.ndarray:
-        """Cut tokens to the batch's longest text, where the tower takes any length."""
+        """Cut tokens to the batch's longest text, if the tower takes any length."""
         if self._padding is None:
             return tokens
         return tokens[:, : int((tokens != self._padding).any(axis=0).nonzero()[0].max(initial=0)) + 1]
@@ -117,24 +117,24 @@ def load_onnx(
 
     Args:
         folder: an artifact's `models/`.
-        tower: one that the artifact has.
-        model_id: what is written beside the model's vectors.
+        tower: one of the artifact's towers.
+        model_id: artifact id or backbone name, stored beside each vector.
         dim: embedding size.
-        device: see `onnx_session.providers`.
-        int8: take the file with int8 weights.
-        session_options: see `onnx_session.open_session`.
+        device: see `session.providers`.
+        int8: load the file with int8 weights.
+        session_options: see `session.open_session`.
 
     Raises:
         ArtifactNotFound: the artifact has no such ONNX file.
         CorruptedONNXModel: the file does not hold this tower.
-        InvalidInput: a device that ONNX Runtime does not have.
+        InvalidInput: ONNX Runtime does not have the device.
     """
     file = folder / tower / (INT8_FILE if int8 else ONNX_FILE)
     if not file.is_file():
-        what, asked = ("precision int8", "'int8'") if int8 else ("is_onnx=True", "True")
+        option, to_onnx = ("precision int8", "'int8'") if int8 else ("is_onnx=True", "True")
         raise ArtifactNotFound(
-            f"artifact must hold models/{tower}/{file.name} for {what}. {model_id} does not. "
-            f"Tune it with fit(to_onnx={asked}), or leave {what.split('=')[0]} out."
+            f"artifact must hold models/{tower}/{file.name} for {option}. Got {model_id} without it. "
+            f"Tune it with fit(to_onnx={to_onnx}), or leave {option.split('=')[0]} out."
         )
     session = open_session(file, TOKENS if tower == TEXT else PIXELS, dim, device, session_options)
     return OnnxModel(session, tower, model_id, _prepare(folder, tower), file.stat().st_size)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's session of one file: where it runs and with which options."""
+"""Opens ONNX Runtime sessions on a device, with options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVELS = {
     "disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }  # fmt: skip
-# A provider takes what it can and leaves the rest to those after it.
+# A provider runs the operations that it supports and leaves the rest to the next one.
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
@@ -27,20 +27,20 @@ PROVIDERS = {
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """ONNX Runtime's options of a session that pay for encoders, by its own names.
+    """The options of an ONNX Runtime session that matter for encoders, under ONNX Runtime's names.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed.
+        InvalidInput: a value that is not allowed.
     """
 
     intra_op_num_threads: int = 0
-    """CPU threads of one operation, at most 1024; 0 is one a core."""
+    """CPU threads per operation, at most 1024. 0 for one per core."""
     graph_optimization_level: str = "all"
-    """'disabled', 'basic', 'extended' or 'all': how far the graph is rewritten when it is loaded."""
+    """Degree of graph rewriting at load time: 'disabled', 'basic', 'extended' or 'all'."""
     allow_spinning: bool = True
-    """Whether threads without work burn CPU while they wait for more: a shorter pass, and less for other work."""
+    """Let idle threads spin while they wait. A pass is shorter, and other work gets less CPU."""
     enable_cpu_mem_arena: bool = True
-    """Whether memory is kept for the next pass: False gives it back, for a slower pass."""
+    """Keep memory for the next pass. False frees it and makes the next pass slower."""
 
     def __post_init__(self) -> None:
         whole("intra_op_num_threads", self.intra_op_num_threads, 0, 1024)
@@ -50,20 +50,24 @@ class SessionOptions:
 
     @classmethod
     def read(cls, given: Mapping[str, Any], threads: int = 0) -> SessionOptions:
-        """Return a room's `session_options`, with its `threads`.
+        """Parse a room's `session_options` and `threads`.
+
+        Args:
+            given: options by name, without `intra_op_num_threads`. The room's `threads` sets that.
+            threads: CPU threads per operation.
 
         Raises:
-            InvalidInput: an option that is none of these; the number of threads has a setting of its own.
+            InvalidInput: unknown option, or a value that is not allowed.
         """
         names = ("graph_optimization_level", "allow_spinning", "enable_cpu_mem_arena")
         return cls(threads, **options("session_options", given, dict.fromkeys(names)))
 
     def as_onnxruntime(self) -> Any:
-        """Return them as ONNX Runtime takes them."""
+        """Return ONNX Runtime's own object with these options."""
         import onnxruntime
 
         made = onnxruntime.SessionOptions()
-        made.log_severity_level = 3  # errors; they are raised as well
+        made.log_severity_level = 3  # errors only, which it also raises
         made.intra_op_num_threads = self.intra_op_num_threads
         made.graph_optimization_level = getattr(
             onnxruntime.GraphOptimizationLevel, LEVELS[self.graph_optimization_level]
@@ -76,17 +80,18 @@ class SessionOptions:
 def open_session(
     file: Path, kind: str, dim: int, device: str | None = None, session_options: SessionOptions | None = None
 ) -> Any:
-    """Return ONNX Runtime's session of a file that has the input and output described in `onnx_model`.
+    """Return an ONNX Runtime session for a file, and check its input and output.
 
     Args:
-        file: model.onnx.
+        file: model.onnx, see `model`.
         kind: of its input, `TOKENS` or `PIXELS`.
         dim: embedding size.
         device: see `providers`.
-        session_options: the defaults where there are none.
+        session_options: None for the defaults.
 
     Raises:
-        CorruptedONNXModel, InvalidInput
+        CorruptedONNXModel: the file is not a model, or has another input or output.
+        InvalidInput: ONNX Runtime does not have the device, or cannot start it.
     """
     import onnxruntime
 
@@ -98,35 +103,37 @@ def open_session(
         inputs = [(entry.name, entry.type, len(entry.shape)) for entry in session.get_inputs()]
         outputs = [(entry.name, entry.type, entry.shape[1:]) for entry in session.get_outputs()]
         padding = session.get_modelmeta().custom_metadata_map.get(PADDING, "0")
-    except Exception as error:  # ONNX Runtime's errors have no base of their own
+    except Exception as error:  # ONNX Runtime's errors have no base class
         reason = " ".join(str(error).split())[:200]
-        raise CorruptedONNXModel(f"{file} must be a model that ONNX Runtime loads. It is not: {reason}") from error
+        raise CorruptedONNXModel(
+            f"{file} must be a model that ONNX Runtime loads. Got: {reason}. Fetch it again."
+        ) from error
     first = wanted[0][0]
-    if first not in session.get_providers():  # ONNX Runtime only warns, and takes the CPU
+    if first not in session.get_providers():  # ONNX Runtime only warns and uses the CPU
         raise InvalidInput(
             f"device must be one that ONNX Runtime can use. Got {device!r}, and {first} does not start. "
-            f"Install the libraries that it needs, or take device='cpu'."
+            f"Install the libraries that it needs, or set device='cpu'."
         )
     expected = [(kind, *INPUT_TYPES[kind])], [(EMBEDDINGS, "tensor(float)", [dim])]
     if (inputs, outputs) != expected or not padding.isdecimal():
         raise CorruptedONNXModel(
             f"{file} must have the input and output {expected}. Got {(inputs, outputs)}. "
-            f"Write it again with fit(to_onnx=True)."
+            f"Export it again with fit(to_onnx=True)."
         )
     return session
 
 
 def providers(device: str | None = None) -> list[tuple[str, dict[str, int]]]:
-    """Return ONNX Runtime's providers for a device, the first one first.
+    """Return ONNX Runtime's providers for a device, the preferred one first.
 
-    TensorRT is used only by name: it builds an engine, in minutes, for sizes of batches that it has not seen.
+    None never selects TensorRT, which spends minutes on an engine for each new batch size.
 
     Args:
-        device: 'cpu', 'cuda', 'tensorrt', one of the latter with an index as in 'cuda:1'; None takes CUDA where ONNX
+        device: 'cpu', 'cuda' or 'tensorrt'. An index selects a GPU, as in 'cuda:1'. None selects CUDA if ONNX
             Runtime has it, else the CPU.
 
     Raises:
-        InvalidInput: a device that the installed ONNX Runtime was built without.
+        InvalidInput: the installed ONNX Runtime was built without the device.
     """
     import onnxruntime
 
@@ -136,7 +143,7 @@ def providers(device: str | None = None) -> list[tuple[str, dict[str, int]]]:
     if kind not in found or (colon and not index.isdecimal()):
         raise InvalidInput(
             f"device must be one that ONNX Runtime has, {' or '.join(found)}. Got {device!r}. "
-            f"CUDA and TensorRT need the package onnxruntime-gpu."
+            f"For CUDA and TensorRT install onnxruntime-gpu."
         )
     return [
         (name, {} if name == "CPUExecutionProvider" else {"device_id": int(index or 0)}) for name in PROVIDERS[kind]

@@ -10,7 +10,7 @@ import pytest
 from finetuner.artifacts import registry as models
 from finetuner.artifacts.registry import Models, weights_folder
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, NoSuchModel
-from finetuner.models.backbones import Backbone
+from finetuner.models.backbone import Backbone
 from finetuner.workspace.folder import Workspace
 
 

@@ -1,4 +1,4 @@
-"""Small made sets in the file formats of the public ones, and a tuned model."""
+"""Fixtures: small made sets in the file formats of the public ones, and a tuned model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES = list(fashion("test", items=12))
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread: in models this small threads only wait for one another."""
+    """Keep torch to one thread. In models this small, threads only wait for one another."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -34,12 +34,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def images() -> list[CatalogueImage]:
-    """Twelve garments, two images each, side by side."""
+    """Return twelve garments with two images each, in a row."""
     return IMAGES
 
 
 def karpathy_image(number: int, image: CatalogueImage, split: str, below: str = "") -> dict[str, Any]:
-    """One image as Karpathy's files describe it, with an English and a German caption."""
+    """Return the entry of an image in Karpathy's layout, with an English and a German caption."""
     sentences = [
         {"tokens": caption.lower().split(), "raw": f" {caption}", "imgid": number, "sentid": 2 * number + position}
         for position, caption in enumerate(image.captions.values())
@@ -56,7 +56,7 @@ def karpathy_image(number: int, image: CatalogueImage, split: str, below: str = 
 
 @pytest.fixture
 def karpathy(tmp_path: Path) -> Callable[..., Path]:
-    """Return the maker of a set: its file's name, folder of images, and (split, filepath) of one image each."""
+    """Return a maker of sets, from the name, the folder of images and one (split, filepath) per image."""
 
     def make(name: str, folder: str, *places: tuple[str, str]) -> Path:
         root = tmp_path / name
@@ -74,14 +74,14 @@ def karpathy(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def flickr8k(karpathy: Callable[..., Path]) -> Path:
-    """Eight images to train on, four to validate on, twelve to test on."""
+    """Return a set of eight images to train on, four to validate on and twelve to test on."""
     splits = ["train"] * 8 + ["val"] * 4 + ["test"] * 12
     return karpathy("flickr8k", "Flicker8k_Dataset", *((split, "") for split in splits))
 
 
 @pytest.fixture
 def fashion12k(tmp_path: Path) -> Path:
-    """Train and test as `jinaai/fashion-captions-de` stores them."""
+    """Return the training and test split in the files of `jinaai/fashion-captions-de`."""
     root = tmp_path / "fashion12k"
     (root / "data").mkdir(parents=True)
     kind = pa.schema([("text", pa.string()), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])
@@ -94,7 +94,7 @@ def fashion12k(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ukbench(tmp_path: Path) -> Path:
-    """Three objects to train on and three to test on; the two images of a garment stand in for four."""
+    """Return three objects to train on and three to test on. Two garments with two images each make one object."""
     root = tmp_path / "ukbench" / "full"
     root.mkdir(parents=True)
     for number, image in enumerate(IMAGES[:12]):

@@ -1,4 +1,4 @@
-"""`finetuner benchmark` on made sets, with clip-mini, against plain loops."""
+"""`finetuner benchmark` with clip-mini on made sets, against plain loops."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def naive_scores(relevance: list[list[bool]], limit: int) -> dict[str, float]:
 
 
 def naive_pairs(images: list[CatalogueImage], languages: tuple[str, ...]) -> dict[str, float]:
-    """Every caption against every image, and back, one after the other."""
+    """Return the metrics of every caption against every image, and back, from plain loops."""
     model = load_row(find_backbone("clip-mini"))
     owner = [number for number in range(len(images)) for _ in languages]
     text = model.encode_texts([one.captions[language] for one in images for language in languages]).astype(np.float64)
@@ -136,7 +136,7 @@ def test_the_table_grows_and_a_repeated_row_is_replaced(
     assert sum(line.startswith("* Flickr8k, test, clip-mini") for line in lines) == 2
 
 
-def test_a_row_says_how_it_was_made_and_nothing_secret(flickr8k: Path, tmp_path: Path) -> None:
+def test_a_row_has_its_provenance_and_no_secret(flickr8k: Path, tmp_path: Path) -> None:
     output = tmp_path / "my out"
     run("flickr8k", str(flickr8k), "--model", "clip-mini", "--output", str(output), "--token", "secret")
     (row,) = rows(output)
@@ -157,23 +157,23 @@ def test_a_row_says_how_it_was_made_and_nothing_secret(flickr8k: Path, tmp_path:
         ({"set_name": "imagenet"}, r"set must be one of flickr8k"),
         ({"split": "train"}, r"split must be .*val.*test.*Got 'train'"),
         ({"model": "resnet50"}, r"model must be for text-to-image to be scored on Flickr8k. Got resnet-base"),
-        ({"tune": True, "artifact": "x"}, r"--tune and --artifact are two ways"),
+        ({"tune": True, "artifact": "x"}, r"--tune or --artifact must choose the tuned model"),
         ({"epochs": 3, "learning_rate": 0.1}, r"epochs, learning_rate must come with --tune"),
         ({"tune": True, "epochs": 0}, r"epochs must be .*1, 10000.*Got 0"),
         ({"on_error": "ignore"}, r"on_error must be one of raise, skip"),
         ({"model": "clip-mega"}, r"model must be one of"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(change: dict[str, Any], message: str) -> None:
+def test_wrong_options_are_refused(change: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {"set_name": "flickr8k", "folder": Path(), "model": "clip-mini", "output": Path()}
     with pytest.raises(FinetunerError, match=message):
         Benchmark(**good | change)
 
 
-def test_nothing_is_written_where_something_is_wrong(flickr8k: Path, tmp_path: Path, tuned: Path) -> None:
+def test_nothing_is_written_after_an_error(flickr8k: Path, tmp_path: Path, tuned: Path) -> None:
     output = tmp_path / "out"
     arguments = ["flickr8k", str(flickr8k), "--model", "clip-mini", "--output", str(output)]
-    with pytest.raises(InvalidInput, match=r"device must be one that is here"):
+    with pytest.raises(InvalidInput, match=r"device must exist on this machine"):
         CliRunner().invoke(app, ["benchmark", *arguments, "--device", "gpu"], catch_exceptions=False)
     next((flickr8k / "Flicker8k_Dataset").iterdir()).unlink()
     for path in sorted((flickr8k / "Flicker8k_Dataset").iterdir()):
@@ -192,7 +192,7 @@ def test_an_artifact_of_another_backbone_is_refused(flickr8k: Path, tuned: Path,
         run("flickr8k", str(flickr8k), "--model", "clip-mini", "--output", str(tmp_path), "--artifact", str(other))
 
 
-def test_a_flow_that_is_down_is_told_before_the_work(flickr8k: Path, tmp_path: Path, unused_port: int) -> None:
+def test_an_unreachable_flow_is_an_error_before_any_work(flickr8k: Path, tmp_path: Path, unused_port: int) -> None:
     arguments = ["flickr8k", str(flickr8k), "--model", "clip-mini", "--output", str(tmp_path / "out")]
     for way in (["--tune"], ["--artifact", "0123456789abcdef01234567"]):
         with pytest.raises(FlowUnreachable):
@@ -203,7 +203,7 @@ def test_a_flow_that_is_down_is_told_before_the_work(flickr8k: Path, tmp_path: P
 @pytest.mark.parametrize("content", ["", "[]", '{"rows": [{}]}', '{"rows": [3]}', '{"rows": 3}'])
 def test_another_file_is_not_overwritten(flickr8k: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "benchmark.json").write_text(content)
-    with pytest.raises(InvalidInput, match=r"must be a table of an earlier benchmark. .* Choose another --output"):
+    with pytest.raises(InvalidInput, match=r"must be a benchmark table. .* Choose another --output"):
         run("flickr8k", str(flickr8k), "--model", "clip-mini", "--output", str(tmp_path))
     assert (tmp_path / "benchmark.json").read_text() == content
 

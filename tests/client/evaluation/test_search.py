@@ -19,7 +19,7 @@ from finetuner.evaluation.search import evaluate_search, read_search_data
 from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.metrics import NINE, TEXTBOOK
 from finetuner.models.clip import TOWERS, Clip
-from finetuner.models.image_model import ImageModelConfig, ImagePreprocess, build
+from finetuner.models.image_model import ImageModelConfig, ImagePreprocess, build_image_model
 
 Jpeg = Callable[[int], bytes]
 WORDS = ["red", "blue", "green", "dress", "shirt", "coat", "striped", "plain", "long", "short"]
@@ -163,7 +163,7 @@ def test_an_image_may_be_a_tensor_or_a_data_uri(mini: Clip) -> None:
 
 def test_a_model_of_images_searches_images(jpeg: Jpeg) -> None:
     preprocess = ImagePreprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    model = build(ImageModelConfig("resnet18", preprocess), "random", "resnet18")
+    model = build_image_model(ImageModelConfig("resnet18", preprocess), "random", "resnet18")
     queries, index = images(jpeg, 4, 4), images(jpeg, 8, 4)
     options = EvaluationCallback("", limit=1)
     found, _ = evaluate_search(model, read_search_data(options, model.towers, queries, index))

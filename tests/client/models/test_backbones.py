@@ -1,7 +1,8 @@
-"""The table of backbones, and names that are not in it."""
+"""The backbone table, its options, and names outside it."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import timm
 import torch
 
 from finetuner.exceptions import NoSuchModel
-from finetuner.models.backbones import IMAGE_TASK, ROWS, Backbone, architectures, find_backbone, list_models
+from finetuner.models.backbone import IMAGE_TASK, Backbone
+from finetuner.models.backbones import ROWS, architectures, find_backbone, list_model_options, list_models
+from finetuner.models.image_model import MODEL_OPTIONS, ImageModelConfig, ImagePreprocess, pooling_of
 
 
 def test_names_and_aliases_mean_one_row_each() -> None:
@@ -23,7 +26,7 @@ def test_names_and_aliases_mean_one_row_each() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_row_is_complete_and_its_weights_are_known_to_open_clip(row: Backbone) -> None:
+def test_a_row_is_complete_and_its_weights_exist(row: Backbone) -> None:
     assert row.licence
     assert row.description
     assert row.output_dim > 0
@@ -37,6 +40,26 @@ def test_a_row_is_complete_and_its_weights_are_known_to_open_clip(row: Backbone)
         assert open_clip.get_model_config(row.architecture)["embed_dim"] == row.output_dim
     else:
         assert (row.folder / "open_clip_config.json").is_file()
+
+
+def test_model_options_are_those_that_models_accept() -> None:
+    found = list_model_options()
+    assert list(found) == list_models()
+    for row in ROWS:
+        assert found[row.name] == (list(MODEL_OPTIONS) if row.task == IMAGE_TASK else [])
+    defaults = ImageModelConfig("resnet50", ImagePreprocess(224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    pooler, pooler_options = found["resnet-base"]
+    assert (pooler["name"], pooler["default"]) == ("pooler", defaults.pooling)
+    assert ast.literal_eval(pooler_options["default"]) == {"p": defaults.gem_p, "eps": defaults.gem_eps}
+    assert all(option.keys() == {"name", "type", "default", "description"} for option in (pooler, pooler_options))
+    assert pooling_of({"pooler": pooler["default"]})["pooling"] == defaults.pooling
+    assert pooling_of({"pooler": "GeM", "pooler_options": ast.literal_eval(pooler_options["default"])}) == {
+        "pooling": "GeM",
+        "gem_p": defaults.gem_p,
+        "gem_eps": defaults.gem_eps,
+    }
+    pooler["name"] = "changed"
+    assert list_model_options()["resnet-base"][0]["name"] == "pooler", "each call returns a copy"
 
 
 def test_architectures_are_open_clips_own() -> None:
@@ -62,24 +85,25 @@ def test_the_multilingual_row_has_its_descriptor(name: str) -> None:
         ("resnet34::tv_in1k", "resnet34", "tv_in1k"),
         ("resnet34::/a/b.pt", "resnet34", "/a/b.pt"),
         ("resnet50.tv_in1k", "resnet50", "tv_in1k"),
-        ("convnext_tiny", "convnext_tiny", "in12k_ft_in1k"),  # open_clip's, too, which needs a tag
+        ("convnext_tiny", "convnext_tiny", "in12k_ft_in1k"),  # open_clip has it, too, and needs a tag
         ("vit_tiny_patch16_224", "vit_tiny_patch16_224", "augreg_in21k_ft_in1k"),
     ],
 )
-def test_timms_names_make_a_row_of_images(name: str, architecture: str, tag: str) -> None:
+def test_a_timm_name_makes_a_row(name: str, architecture: str, tag: str) -> None:
     row = find_backbone(name)
     assert (row.name, row.architecture, row.pretrained, row.task) == (name, architecture, tag, IMAGE_TASK)
     assert find_backbone(row.name) == row
     assert row.learning_rate == find_backbone("resnet-base").learning_rate
+    assert row.licence == "", "timm's weights have many licences"
 
 
 @pytest.mark.parametrize("name", ["resnet34.a9_in1k", "resnet50_gn_random", "resnet10t::", "vit_base_patch16_xp_224"])
-def test_weights_that_timm_does_not_have(name: str) -> None:
+def test_unknown_weights_of_timm_are_refused(name: str) -> None:
     with pytest.raises(NoSuchModel, match=f"Got '{name}'"):
         find_backbone(name)
 
 
-def test_only_names_that_timm_alone_can_know_import_it() -> None:
+def test_only_names_that_timm_alone_knows_import_it() -> None:
     code = (
         "import sys; from finetuner.models.backbones import find_backbone\n"
         "for name in ('resnet50', 'clip-base-multi', 'ViT-B-32::openai'): find_backbone(name)\n"
@@ -102,7 +126,7 @@ def test_a_checkpoint_path_may_hold_separators() -> None:
             "ViT-B-23::openai",
             r"must be one that open_clip or timm lists. Got 'ViT-B-23'. Nearest: ViT-B-32",
         ),
-        ("resnet35", r"a name of timm's, ARCH::TAG .*Got 'resnet35'. Nearest: resnet"),
+        ("resnet35", r"a timm name, ARCH::TAG .*Got 'resnet35'. Nearest: resnet"),
         ("ViT-B-32::", "Got 'ViT-B-32::'"),
         ("", "Got ''.*finetuner.list_models"),
         ("§§§§", "Nearest: none"),

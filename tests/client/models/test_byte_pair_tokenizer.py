@@ -1,4 +1,4 @@
-"""clip-mini's tokenizer: any text has tokens, and the end token is always there and always the highest."""
+"""The tokenizer of clip-mini: every text has tokens, and the end token has the highest id."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def test_no_text_can_write_the_reserved_tokens(tokenizer: BytePairTokenizer) -> 
         assert (row[1 : int(row.argmax())] > START).all()
 
 
-def test_another_context_length_is_one_argument_away(tokenizer: BytePairTokenizer) -> None:
+def test_the_context_length_is_an_argument(tokenizer: BytePairTokenizer) -> None:
     assert tokenizer("a red circle", context_length=4).shape == (1, 4)
     assert tokenizer("a red circle", context_length=4)[0, -1] == tokenizer.end
 
@@ -74,7 +74,7 @@ def test_words_of_the_shapes_domain_are_short(tokenizer: BytePairTokenizer) -> N
 def test_bad_arguments_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="context_length must be at least 2"):
         BytePairTokenizer(FILE, 1)
-    with pytest.raises(FileNotFoundError, match=r"expected a tokenizer\.json at"):
+    with pytest.raises(FileNotFoundError, match=r"Got no file at .*tokenizer\.json"):
         BytePairTokenizer(tmp_path / "tokenizer.json", CONTEXT)
 
 

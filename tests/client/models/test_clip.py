@@ -1,4 +1,4 @@
-"""Loading and encoding against open_clip itself, and weights that are refused."""
+"""CLIPs encode as open_clip does; weights that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from finetuner.exceptions import FinetunerError, InvalidInput, KeysMismatchError, NoSuchModel
-from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.backbone import Backbone
+from finetuner.models.backbones import find_backbone
 from finetuner.models.byte_pair_tokenizer import BytePairTokenizer
 from finetuner.models.clip import TEXT, TOWERS, VISION, Clip
 from finetuner.models.clip_files import check_weights, load_backbone, load_towers, save_towers
@@ -53,7 +54,7 @@ def assert_equals_open_clip(
     with torch.inference_mode():
         texts = network.encode_text(tokenizer(TEXTS), normalize=True).numpy()
         vision = network.encode_image(torch.stack([preprocess(image) for image in images]), normalize=True).numpy()
-    # Batches of another size than open_clip's, and with short texts alone, so that trimming has something to trim.
+    # Other batch sizes than open_clip's. A batch of short texts is cut.
     for batch_size in (1, 2, 32):
         assert np.abs(ours.encode_texts(TEXTS, batch_size) - texts).max() < 1e-5
         assert np.abs(ours.encode_images(images, batch_size) - vision).max() < 1e-5
@@ -74,7 +75,7 @@ def test_a_checkpoint_file_equals_open_clip(checkpoint: Path, images: list[Image
     assert_equals_open_clip(ours, network, open_clip.get_tokenizer(SMALL), images)
 
 
-def test_nothing_to_encode_is_an_empty_array(mini: Clip) -> None:
+def test_empty_input_is_an_empty_array(mini: Clip) -> None:
     assert mini.encode_texts([]).shape == mini.encode_images([]).shape == (0, mini.dim)
 
 
@@ -110,7 +111,7 @@ def test_an_unknown_tower_is_refused(mini: Clip, tmp_path: Path) -> None:
         load_towers(tmp_path / "models", "x", towers=("clip-audio",))
 
 
-def test_weights_that_lack_a_key_do_not_load(mini: Clip, tmp_path: Path) -> None:
+def test_weights_with_a_missing_key_do_not_load(mini: Clip, tmp_path: Path) -> None:
     save_towers(mini, tmp_path / "models")
     weights = {key: value for key, value in mini.network.state_dict().items() if key.startswith("visual.")}
     weights.pop("visual.proj")
@@ -139,7 +140,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_in_one_line(mini: Clip,
 
 
 class Code:
-    """Unpickled, it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,7 +152,7 @@ class Code:
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin"])
 def test_code_in_a_pickled_checkpoint_does_not_run(tmp_path: Path, suffix: str) -> None:
     torch.save({"state_dict": Code(tmp_path / "it-ran")}, tmp_path / f"evil{suffix}")
-    with pytest.raises(FinetunerError, match="must hold weights") as caught:
+    with pytest.raises(FinetunerError, match="must hold only weights") as caught:
         load_backbone(find_backbone(f"{SMALL}::{tmp_path / f'evil{suffix}'}"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "it-ran").exists()
@@ -185,12 +186,12 @@ def test_a_server_reads_a_checkpoint_inside_its_folder(checkpoint: Path) -> None
     assert load_backbone(row, weights_folder=checkpoint.parent).model_id == row.name
 
 
-def test_weights_that_cannot_be_fetched_are_one_line(
+def test_the_error_for_unavailable_weights_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from huggingface_hub import constants
 
-    # Port 9 of this machine: nothing answers there, wherever the test runs.
+    # Port 9 of this machine never answers.
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

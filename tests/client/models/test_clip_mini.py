@@ -1,4 +1,4 @@
-"""The shipped clip-mini: small, open_clip's own class, and as good as its card says."""
+"""The shipped clip-mini: its size, its class, and the recalls of its model card."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def model() -> open_clip.CLIP:
 
 @pytest.fixture(scope="module")
 def unseen_shapes() -> list[CatalogueImage]:
-    """The first of the card's held-out shapes: of another seed than those of the training."""
+    """Return the first held-out shapes of the card, drawn with another seed than the training's."""
     return list(shapes(400, seed=FIGURES["seed"] + 1))
 
 
@@ -39,7 +39,7 @@ def test_it_loads_as_open_clips_own_class(model: open_clip.CLIP) -> None:
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
-def test_it_is_at_most_four_million_parameters_and_ten_megabytes(model: open_clip.CLIP) -> None:
+def test_it_has_at_most_four_million_parameters_and_ten_megabytes(model: open_clip.CLIP) -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     size = sum((FOLDER / name).stat().st_size for name in FILES)
     assert parameters == FIGURES["parameters"] <= 4_000_000
@@ -57,14 +57,14 @@ def test_the_embedding_of_a_text_does_not_depend_on_its_neighbours(model: open_c
     assert torch.allclose(together.norm(dim=1), torch.ones(3), atol=1e-5)
 
 
-def test_it_finds_unseen_shapes_as_its_card_says(unseen_shapes: list[CatalogueImage]) -> None:
+def test_recall_on_unseen_shapes_is_that_of_the_card(unseen_shapes: list[CatalogueImage]) -> None:
     found = text_to_image_recall(FOLDER, unseen_shapes)
     for language in ("en", "de"):
-        # The card's figure is among 1,000; among fewer images a query finds its own more often.
+        # The card has the recall among 1,000 images. Among fewer, the recall is higher.
         assert FIGURES[f"shapes_{language}_r5"] - 0.02 <= found[language, 5] <= 1.0
 
 
-def test_untuned_it_finds_garments_five_times_better_than_chance(garments: list[CatalogueImage]) -> None:
+def test_untuned_recall_on_garments_is_five_times_chance(garments: list[CatalogueImage]) -> None:
     found = text_to_image_recall(FOLDER, garments)
     for language in ("en", "de"):
         assert found[language, 5] == pytest.approx(FIGURES[f"fashion_{language}_r5"], abs=0.02)

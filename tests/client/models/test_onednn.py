@@ -1,4 +1,4 @@
-"""Matrix products by oneDNN: a setting of the process that leaves fp32 what it is."""
+"""Matrix products by oneDNN: a setting of the process that keeps fp32 exact."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from finetuner.models.onednn import prefer_onednn
 
-LARGE_NETWORK = torch.nn.Linear(4_500, 4_500, device="meta")  # counts, and takes no memory
+LARGE_NETWORK = torch.nn.Linear(4_500, 4_500, device="meta")  # has a size, and takes no memory
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +28,12 @@ def test_products_stay_exact() -> None:
     assert (left.bfloat16().double() @ right.bfloat16().double() - exact).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(("has_amx", "asked"), [(False, "bf16"), (True, "none")])
-def test_a_cpu_with_amx_would_round_and_keeps_its_own(
-    has_amx: bool, asked: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("has_amx", "setting"), [(False, "bf16"), (True, "none")])
+def test_a_cpu_with_amx_keeps_mkl(has_amx: bool, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
     torch.backends.mkldnn.matmul.fp32_precision = "none"  # type: ignore[attr-defined]
     prefer_onednn(LARGE_NETWORK)
-    assert torch.backends.mkldnn.matmul.fp32_precision == asked  # type: ignore[attr-defined]
+    assert torch.backends.mkldnn.matmul.fp32_precision == setting  # type: ignore[attr-defined]
 
 
 def test_a_small_network_changes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Cropping on the CPU and normalising on the device are a model's own preprocessing, for either kind of model."""
+"""Cropping, then normalising, equals the model's own preprocessing, for either kind of model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip_files import load_backbone
-from finetuner.models.image_model import ImageModelConfig, ImagePreprocess, build
+from finetuner.models.image_model import ImageModelConfig, ImagePreprocess, build_image_model
 from finetuner.models.model_kinds import Model
 from finetuner.models.pixels import batched, cropped, normalised
 
@@ -21,7 +21,7 @@ def model(request: pytest.FixtureRequest) -> Model:
     if request.param == "clip":
         return load_backbone(find_backbone("clip-mini"))
     preprocess = ImagePreprocess(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return build(ImageModelConfig("resnet18", preprocess, output_dim=8), "x", "resnet18")
+    return build_image_model(ImageModelConfig("resnet18", preprocess, output_dim=8), "x", "resnet18")
 
 
 def image(size: tuple[int, int]) -> Image.Image:

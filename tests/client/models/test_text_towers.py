@@ -1,4 +1,4 @@
-"""XLM-R CLIPs: equal to open_clip itself, and saved and loaded without network or code."""
+"""XLM-R CLIPs: equal to open_clip itself, saved and loaded without network or code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from finetuner.artifacts.archive import zip_artifact
 from finetuner.artifacts.manifest import verify_artifact
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.exceptions import CorruptedArtifact, KeysMismatchError, NoSuchModel
-from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.backbone import Backbone
+from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TEXT, TOWERS, VISION, Clip, text_features
 from finetuner.models.clip_files import load_backbone, load_towers, save_towers
 from finetuner.models.text_towers import FileTokenizer, find_text_files
@@ -38,10 +39,10 @@ VISION_CFG = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 2, "hea
 
 @pytest.fixture(scope="module", autouse=True)
 def no_network() -> Any:
-    """Let the hub's clients raise instead of waiting, as HF_HUB_OFFLINE=1 does."""
+    """Let the hub's clients raise at once, as HF_HUB_OFFLINE=1 does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
-        # A small tower of images in place of ViT-B-32; all else is open_clip's own architecture.
+        # A small vision tower replaces ViT-B-32. All else is open_clip's own architecture.
         config = open_clip.get_model_config(ARCHITECTURE)
         patch.setitem(open_clip.factory._MODEL_CONFIGS, ARCHITECTURE, config | {"vision_cfg": VISION_CFG})
         yield
@@ -49,7 +50,7 @@ def no_network() -> Any:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a weights folder with a small XLM-R CLIP of random weights, in the files that the hub has."""
+    """Return a weights folder with a small XLM-R CLIP of random weights, in the hub's files."""
     folder = tmp_path_factory.mktemp("weights")
     inner = folder / ARCHITECTURE
     inner.mkdir()
@@ -63,7 +64,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_tokenizer(file: Path) -> int:
-    """Write a tokenizer of XLM-R's form, and return the size of its vocabulary."""
+    """Write a tokenizer in XLM-R's form and return the size of its vocabulary."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -86,7 +87,7 @@ def reference(weights: Path) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def model(weights: Path) -> Clip:
-    """Return the same as we load it; tests do not change it."""
+    """Return the same model as `load_backbone` loads it. Tests do not change it."""
     return load_backbone(find_backbone("clip-base-multi"), weights_folder=weights)
 
 
@@ -111,7 +112,7 @@ def test_embeddings_equal_open_clips(model: Clip, weights: Path, images: list[Im
 
 
 @pytest.mark.parametrize("server", [True, False])
-def test_a_path_and_the_environments_folder_are_the_same_weights(
+def test_a_path_and_the_weights_folder_give_the_same_weights(
     model: Clip, weights: Path, monkeypatch: pytest.MonkeyPatch, server: bool
 ) -> None:
     monkeypatch.setenv("FINETUNER_WEIGHTS", str(weights))
@@ -139,12 +140,12 @@ def test_towers_round_trip_to_the_bit(model: Clip, tmp_path: Path, images: list[
     assert np.array_equal(again.encode_images(images), model.encode_images(images))
 
 
-def test_get_model_takes_an_artifact_of_it(model: Clip, tmp_path: Path, images: list[Image.Image]) -> None:
+def test_get_model_loads_its_artifact(model: Clip, tmp_path: Path, images: list[Image.Image]) -> None:
     described = replace(manifest(), backbone="clip-base-multi", output_dim=512)
     folder = publish_artifact(Workspace(tmp_path), model, described, {"model": "clip-base-multi"}, to_onnx=True)
     assert {"models/config.json", "models/tokenizer.json"} < set(verify_artifact(folder).files)
-    for place in (folder, zip_artifact(folder, tmp_path / "x.zip", "x")):
-        text = finetuner.get_model(str(place), select_model=TEXT, device="cpu")
+    for path in (folder, zip_artifact(folder, tmp_path / "x.zip", "x")):
+        text = finetuner.get_model(str(path), select_model=TEXT, device="cpu")
         assert np.array_equal(finetuner.encode(text, TEXTS[1:]), model.encode_texts(TEXTS[1:]))
     onnx = {tower: finetuner.get_model(str(folder), select_model=tower, is_onnx=True, device="cpu") for tower in TOWERS}
     assert np.abs(onnx[TEXT].clip.encode_texts(TEXTS) - model.encode_texts(TEXTS)).max() < 1e-4
@@ -161,7 +162,7 @@ def test_both_towers_are_trained(weights: Path, model: Clip) -> None:
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", f"{TAG}.safetensors"])
-def test_what_is_missing_is_named_with_each_place(weights: Path, tmp_path: Path, missing: str) -> None:
+def test_a_missing_file_is_named_with_each_path(weights: Path, tmp_path: Path, missing: str) -> None:
     folder = tmp_path / "weights"
     shutil.copytree(weights, folder)
     (folder / ARCHITECTURE / missing).unlink()
@@ -181,12 +182,12 @@ def test_the_hubs_cache_is_read(weights: Path, model: Clip, tmp_path: Path, monk
         "xlm-roberta-base": {"config.json": "config.json", "tokenizer.json": "tokenizer.json"},
     }
     for repository, names in files.items():
-        place = tmp_path / f"models--{repository.replace('/', '--')}"
-        (place / "refs").mkdir(parents=True)
-        (place / "refs" / "main").write_text("a" * 40)
-        (place / "snapshots" / ("a" * 40)).mkdir(parents=True)
+        cached = tmp_path / f"models--{repository.replace('/', '--')}"
+        (cached / "refs").mkdir(parents=True)
+        (cached / "refs" / "main").write_text("a" * 40)
+        (cached / "snapshots" / ("a" * 40)).mkdir(parents=True)
         for source, name in names.items():
-            shutil.copyfile(weights / ARCHITECTURE / source, place / "snapshots" / ("a" * 40) / name)
+            shutil.copyfile(weights / ARCHITECTURE / source, cached / "snapshots" / ("a" * 40) / name)
     again = load_backbone(find_backbone("clip-base-multi"))
     assert np.array_equal(again.encode_texts(TEXTS), model.encode_texts(TEXTS))
 
@@ -214,7 +215,7 @@ def test_a_damaged_file_of_an_artifact_is_refused(saved: Path, name: str, conten
         load_towers(saved, "x")
 
 
-def test_code_that_a_config_names_is_not_run(saved: Path, model: Clip, tmp_path: Path) -> None:
+def test_code_named_in_a_config_does_not_run(saved: Path, model: Clip, tmp_path: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'it-ran')!r}, 'w')")
     foreign = {"auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}, "attn_implementation": "owner/kernel"}
@@ -224,11 +225,11 @@ def test_code_that_a_config_names_is_not_run(saved: Path, model: Clip, tmp_path:
     assert not (tmp_path / "it-ran").exists()
 
 
-def test_a_config_that_names_a_place_is_refused(saved: Path) -> None:
+def test_a_config_with_a_path_is_refused(saved: Path) -> None:
     config = json.loads((saved / "open_clip_config.json").read_text())
     config["model_cfg"]["vision_cfg"] |= {"timm_model_name": "hf-hub:owner/name"}
     (saved / "open_clip_config.json").write_text(json.dumps(config))
-    with pytest.raises(CorruptedArtifact, match="must name an architecture. It names a place"):
+    with pytest.raises(CorruptedArtifact, match="must name an architecture. Got a path"):
         load_towers(saved, "x")
 
 
@@ -242,6 +243,6 @@ def test_tokenizers_of_other_architectures(tmp_path: Path, options: dict[str, An
     assert torch.equal(ours(texts), HFTokenizer(str(tmp_path), 8, **options)(texts))
 
 
-def test_a_row_of_another_kind_needs_no_files(mini_row: Backbone, mini: Clip) -> None:
+def test_clip_mini_needs_only_its_tokenizer(mini_row: Backbone, mini: Clip) -> None:
     assert mini_row.folder is not None
     assert mini.files == {"tokenizer.json": (mini_row.folder / "tokenizer.json").read_text()}

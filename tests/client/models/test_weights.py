@@ -1,4 +1,4 @@
-"""Where weights are looked for, what a checkpoint file may hold, and how it must fit."""
+"""The search for weights, the content of checkpoints, and the comparison with a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from finetuner.exceptions import KeysMismatchError, NoSuchModel
-from finetuner.models.backbones import Backbone, find_backbone
+from finetuner.models.backbone import Backbone
+from finetuner.models.backbones import find_backbone
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.weights import checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
 
@@ -34,10 +35,10 @@ def test_a_tag_is_a_file_of_the_folder(shared: Path, tmp_path: Path, suffix: str
     assert tag_file(ROW, None) is None
     (shared / "ViT-B-32" / f"openai{suffix}").touch()
     assert tag_file(ROW, None) == shared / "ViT-B-32" / f"openai{suffix}"
-    assert tag_file(ROW, tmp_path / "of a server") is None
+    assert tag_file(ROW, tmp_path / "server") is None
 
 
-def test_a_relative_path_is_looked_for_here_and_in_the_folder(
+def test_a_relative_path_is_searched_here_and_in_the_folder(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = find_backbone("ViT-B-32::mine.pt")
@@ -46,7 +47,7 @@ def test_a_relative_path_is_looked_for_here_and_in_the_folder(
         checkpoint_file(row, None, ["openai"])
     assert str(caught.value) == (
         f"ViT-B-32::... must name a tag (openai) or a checkpoint file (.safetensors, .pt, .pth, .bin). "
-        f"Got 'mine.pt'. Looked at: {tmp_path}/mine.pt, {shared}/mine.pt."
+        f"Got 'mine.pt'. Searched: {tmp_path}/mine.pt, {shared}/mine.pt."
     )
     (shared / "mine.pt").touch()
     assert checkpoint_file(row, None, []) == shared / "mine.pt"
@@ -54,10 +55,10 @@ def test_a_relative_path_is_looked_for_here_and_in_the_folder(
     assert checkpoint_file(row, None, []) == tmp_path / "mine.pt"
 
 
-def test_missing_weights_name_each_place(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_name_each_path(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = str(missing_weights(ROW, None, "owner/name/file.bin", OSError("no\nnetwork.")))
-    for place in (f"{shared}/ViT-B-32/openai.safetensors", f"{shared}/ViT-B-32/openai.pt"):
-        assert place in message
+    for path in (f"{shared}/ViT-B-32/openai.safetensors", f"{shared}/ViT-B-32/openai.pt"):
+        assert path in message
     assert "/models--owner--name/snapshots/<commit>/file.bin) or downloadable. Got: no network. Download" in message
     monkeypatch.delenv("FINETUNER_WEIGHTS")
     assert "$FINETUNER_WEIGHTS is not set." in str(missing_weights(ROW, None, "owner/name/file.bin", OSError()))
@@ -72,7 +73,7 @@ def test_missing_weights_name_each_place(shared: Path, monkeypatch: pytest.Monke
         lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
     ],
 )
-def test_trainers_wrappers_are_taken_off(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
+def test_wrappers_of_trainers_are_removed(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
     torch.save(wrap(TENSORS), tmp_path / "x.pt")
     found = read_checkpoint(tmp_path / "x.pt")
     assert found.keys() == TENSORS.keys()
@@ -81,14 +82,14 @@ def test_trainers_wrappers_are_taken_off(tmp_path: Path, wrap: Callable[[Any], A
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04no pickle"])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, suffix: str) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
     (tmp_path / f"x{suffix}").write_bytes(content)
-    with pytest.raises(KeysMismatchError, match="must hold weights alone. It does not: ") as caught:
+    with pytest.raises(KeysMismatchError, match="must hold only weights. Got: ") as caught:
         read_checkpoint(tmp_path / f"x{suffix}")
     assert "\n" not in str(caught.value)
 
 
-def test_what_differs_is_named_by_kind() -> None:
+def test_differences_are_named_by_kind() -> None:
     own = {f"layer.{number}": torch.zeros(2) for number in range(5)} | {"same": torch.zeros(1), "x": torch.zeros(2, 3)}
     given = {"same": torch.zeros(1), "x": torch.zeros(3, 2), "new": torch.zeros(1)}
     with pytest.raises(KeysMismatchError) as caught:

@@ -15,7 +15,7 @@ from finetuner.catalogue import fashion
 from finetuner.documents.images import decode
 from finetuner.documents.labelled import LabelledImage
 from finetuner.exceptions import InvalidInput
-from finetuner.models.backbones import Backbone
+from finetuner.models.backbone import Backbone
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone
 from finetuner.models.pixels import normalised

@@ -28,7 +28,7 @@ from finetuner.contract.environment import STAND_INS
 from finetuner.documents.labelled import read_labelled
 from finetuner.evaluation.search import evaluate_search, read_search_data
 from finetuner.exceptions import FinetunerError, InvalidInput
-from finetuner.models.backbones import Backbone
+from finetuner.models.backbone import Backbone
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone, with_head
 from finetuner.models.pixels import normalised

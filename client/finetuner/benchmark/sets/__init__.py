@@ -1,4 +1,4 @@
-"""The public sets that figures are compared on, read from the files that their makers hand out."""
+"""Public benchmark sets, read from the files that their makers publish; may import sources and the modules below it."""
 
 from finetuner.benchmark.sets.table import SETS, BenchmarkSet, find_set
 

@@ -1,4 +1,4 @@
-"""Images that a set's captions name: below one folder or refused, and read as they are needed."""
+"""Reads captioned images of a set from one folder, one at a time."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """One image and what is said about it."""
+    """One image and its captions."""
 
     name: str
-    """Of its file, relative to the images' folder, as POSIX path."""
+    """POSIX path of its file, relative to the folder of images."""
     captions: tuple[str, ...]
     """At least one."""
     label: str = ""
-    """Images of one label are relevant to each other's captions; '' where the image stands for itself."""
+    """Images with the same label are relevant to each other's captions. '' if each image is its own class."""
 
 
 def images_folder(folder: Path, names: Iterable[str]) -> Path:
-    """Return the first of several folders that is there.
+    """Return the first of several folders that exists.
 
     Args:
         folder: of the set.
         names: of folders in it.
 
     Raises:
-        InvalidInput: none of them.
+        InvalidInput: none exists.
     """
     candidates = [folder / name for name in names]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
-    places = " or ".join(repr(str(candidate)) for candidate in candidates)
-    raise InvalidInput(f"images must lie in {places}. Got no such folder. Unpack them there.")
+    folders = " or ".join(repr(str(candidate)) for candidate in candidates)
+    raise InvalidInput(f"images must be in {folders}. Got no such folder. Unpack them there.")
 
 
 class CaptionedImages:
-    """Turns captioned images into pairs; memory does not grow with their number.
+    """Makes pairs of captioned images, in memory that does not grow with their number.
 
     Args:
-        root: folder that names start from. A name that leads out of it is refused.
+        root: folder of the images. A name that leads out of it is refused.
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,15 +59,15 @@ class CaptionedImages:
         self._reader = LocalImages()
 
     def check(self, image: CaptionedImage) -> tuple[Document, ...]:
-        """Look at an image without reading it whole; returns no document.
+        """Check an image by its first bytes. Return no document.
 
         Raises:
-            InvalidDocument: a name that leads out of the folder, no file, or one that does not begin like an image.
+            InvalidDocument: a name that leads out of the folder, no file, or a file that is not an image.
         """
         path = self._path(image.name)
         if not os.path.isfile(path):  # noqa: PTH113 (False, never raises)
             raise InvalidDocument(
-                f"caption {image.captions[0]!r:.80} must have its image. Got no file {path!r}. Put it there."
+                f"caption {image.captions[0]!r:.80} must have its image. Got no file {path!r}. Copy it there."
             )
         self._reader.check(path)
         return ()
@@ -76,7 +76,7 @@ class CaptionedImages:
         """Return one pair for each caption.
 
         Raises:
-            InvalidDocument: as `check`, or an image that cannot be decoded.
+            InvalidDocument: see `check`, or an image that cannot be decoded.
         """
         self.check(image)
         blob = self._reader.read(self._path(image.name))
@@ -86,18 +86,22 @@ class CaptionedImages:
     def _path(self, name: str) -> str:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
-            raise InvalidDocument(f"image must lie below {str(self._root)!r}. Got {name!r:.120}. Correct the file.")
+            raise InvalidDocument(f"image must be below {str(self._root)!r}. Got {name!r:.120}. Correct the file.")
         return str(self._root / pure)
 
 
 def items_of(content: Any, what: str) -> Iterator[tuple[int, dict[str, Any] | InvalidDocument]]:
-    """Yield a JSON list's objects, each with its position.
+    """Yield the objects of a JSON list with their positions, and an error for each other entry.
+
+    Args:
+        content: the list.
+        what: its description, for the message.
 
     Raises:
-        InvalidInput: no list.
+        InvalidInput: `content` is not a list.
     """
     if not isinstance(content, list):
-        raise InvalidInput(f"{what} must be a list of objects. Got {type(content).__name__}. Is it the right file?")
+        raise InvalidInput(f"{what} must be a list of objects. Got {type(content).__name__}. Check the file.")
     for position, item in enumerate(content):
         if isinstance(item, dict):
             yield position, item

@@ -1,12 +1,12 @@
-"""The fashion captioning dataset (FACAD; Yang et al., ECCV 2020), in its JSON list of items.
+"""Reads the fashion captioning dataset (FACAD; Yang et al., ECCV 2020) from its JSON list of items.
 
 `meta_all_129927.json` is a list of {'id', 'images': [{'color', '0': URL, '1': URL, ...}], 'title', 'description',
-'detail_info', 'categoryid', 'category', 'attr', 'attrid'}. Its makers hand out addresses, not images, and say to drop
-what follows '.jpeg' in them; "sometimes the description is no longer available, we can retrieve it from the
-'detail_info' part". Read in the README of xuewyang/Fashion_Captioning and its issue 2, November 2026.
+'detail_info', 'categoryid', 'category', 'attr', 'attrid'}. Its makers publish URLs, not images, and advise to drop
+everything after '.jpeg' in them. They add: "sometimes the description is no longer available, we can retrieve it from
+the 'detail_info' part". Source: the README of xuewyang/Fashion_Captioning and its issue 2, November 2026.
 
-The file has no splits, and the ones of the paper are of an earlier, smaller version. The split here is by the SHA-256
-of an item's id, 80 : 10 : 10 as in the paper, so figures compare with other figures made here only.
+The file has no splits, and the paper's splits belong to an earlier, smaller version. Here the SHA-256 of an item's id
+decides, 80 : 10 : 10 as in the paper. Compare figures only with other figures of this split.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FILE = "meta_all_129927.json"
 FOLDER = "images"
-FIRST = "0"  # of a colour's images; the others show the same garment from other sides
+FIRST = "0"  # key of a colour's first image. The others show the same garment from other sides
 KEPT = frozenset({"id", "images", "color", FIRST, "description", "detail_info"})
 
 
@@ -35,15 +35,15 @@ def fashion_captioning_documents(folder: Path, split: str, on_error: str) -> Ite
     """Return the pairs of a split: the first image of each colour with its item's description, labelled by item.
 
     Args:
-        folder: holds FILE, and in `images/` the images under the last part of their address, such as
+        folder: holds FILE and `images/`. An image's name is the last part of its URL, such as
             `58d1a13f-b6b6-4e68-b2ff-3a3af47c422e.jpeg`.
         split: 'train', 'val' or 'test'.
-        on_error: 'raise' names every bad entry in one error, at this call; 'skip' leaves them out with a warning,
-            as it must be where the shop has taken images away.
+        on_error: 'raise' lists all bad entries in one error, at this call. 'skip' leaves them out with a warning.
+            Use 'skip' if the shop has removed images.
 
     Raises:
         InvalidInput: no JSON file, no folder of images, or no item in the split.
-        InvalidDocument: an item without caption, a caption without its image, an image that is none.
+        InvalidDocument: an item without a caption, a caption without its image, or a file that is not an image.
     """
     content = read_json(folder / FILE, KEPT)
     images = CaptionedImages(images_folder(folder, [FOLDER]))
@@ -61,7 +61,7 @@ def fashion_captioning_documents(folder: Path, split: str, on_error: str) -> Ite
 
 
 def split_of(item_id: object) -> str:
-    """Return the split of an item: a tenth each is 'test' and 'val', the rest 'train'."""
+    """Return the split of an item: one tenth 'test', one tenth 'val', the rest 'train'."""
     number = int.from_bytes(hashlib.sha256(str(item_id).encode()).digest()[:8], "big") % 10
     return {0: "test", 1: "val"}.get(number, "train")
 
@@ -69,7 +69,7 @@ def split_of(item_id: object) -> str:
 def _images(item: dict[str, Any]) -> Iterator[CaptionedImage | InvalidDocument]:
     caption, colours = _caption(item), item.get("images")
     if not caption:
-        yield InvalidDocument("item must have a 'description' or a 'detail_info' with one. Got none. Leave it out.")
+        yield InvalidDocument("item must have a 'description' or a 'detail_info' with one. Got neither. Leave it out.")
         return
     if not isinstance(colours, list) or not colours:
         colours = [None]
@@ -79,11 +79,11 @@ def _images(item: dict[str, Any]) -> Iterator[CaptionedImage | InvalidDocument]:
         if name:
             yield CaptionedImage(name, (caption,), str(item.get("id")))
         else:
-            yield InvalidDocument(f"caption {caption!r:.80} must have its image. Got {address!r:.60} as its address.")
+            yield InvalidDocument(f"caption {caption!r:.80} must have its image. Got {address!r:.60} as its URL.")
 
 
 def _caption(item: dict[str, Any]) -> str:
-    """Return the description, or the first line of the details that is no heading such as 'DETAILS & CARE'."""
+    """Return the description, or the first line of the details that is not a heading such as 'DETAILS & CARE'."""
     description, details = item.get("description"), item.get("detail_info")
     if isinstance(description, str) and description.strip():
         return description.strip()
@@ -94,5 +94,5 @@ def _caption(item: dict[str, Any]) -> str:
 def _file_name(address: str) -> str:
     try:
         return PurePosixPath(urlsplit(address).path).name
-    except ValueError:  # no URL
+    except ValueError:  # not a URL
         return ""

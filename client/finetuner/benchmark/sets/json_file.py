@@ -1,4 +1,4 @@
-"""A set's JSON file in memory, without the parts of it that nobody reads."""
+"""Reads the JSON file of a set, and keeps only the keys that are used."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 
 from ...exceptions import InvalidInput
 
-MAX_BYTES = 2**30  # COCO's, the largest of Karpathy's, has 144 MB
+MAX_BYTES = 2**30  # the largest of Karpathy's, COCO's, has 144 MB
 
 
 def read_json(path: Path, kept: Collection[str]) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file.
 
     Args:
         path: of the file, UTF-8, at most MAX_BYTES.
-        kept: keys of its objects; all others are dropped as they are read, such as the tokens of each caption,
-            which would take several times the memory of the rest.
+        kept: keys of its objects to keep. The others are dropped while reading. The tokens of the captions, for
+            example, take several times the memory of the rest.
 
     Raises:
-        InvalidInput: no such file, too large, or no JSON.
+        InvalidInput: no file, too large, or not JSON.
     """
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise InvalidInput(f"{path.name} must have at most {MAX_BYTES} bytes. Got {size}. Is it the right file?")
+            raise InvalidInput(f"{path.name} must have at most {MAX_BYTES} bytes. Got {size}. Check the file.")
         with open(path, encoding="utf-8-sig") as file:
             return json.load(file, object_hook=lambda found: {key: found[key] for key in found if key in kept})
     except OSError as error:
         raise InvalidInput(
-            f"captions must lie in {str(path)!r}. Got no readable file there ({error.strerror}). Put it there."
+            f"captions must be in {str(path)!r}. Got no readable file ({error.strerror}). Copy it there."
         ) from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, InvalidInput):

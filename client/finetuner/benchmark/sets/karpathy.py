@@ -1,11 +1,11 @@
-"""Flickr8k, Flickr30k and COCO captions, in the JSON layout of Karpathy's splits.
+"""Reads Flickr8k, Flickr30k and COCO captions in the JSON layout of Karpathy's splits.
 
 `dataset_flickr8k.json`, `dataset_flickr30k.json` and `dataset_coco.json` come from
-cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip: {'images': [{'filename', 'split', 'sentences':
-[{'raw', 'tokens', 'sentid', 'imgid'}], 'sentids', 'imgid'}], 'dataset'}; COCO's images have 'filepath' ('train2014' or
-'val2014') and 'cocoid' too. Splits are 'train', 'val' and 'test'; COCO's 'restval' is trained on, as is the custom
-(Karpathy and Fei-Fei, 2015). The layout was checked in loaders of public repositories and in the data card of
-laicsiifes/coco-captions-pt-br, November 2026.
+cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip. Each is {'images': [{'filename', 'split',
+'sentences': [{'raw', 'tokens', 'sentid', 'imgid'}], 'sentids', 'imgid'}], 'dataset'}. COCO's images also have
+'filepath' ('train2014' or 'val2014') and 'cocoid'. Splits are 'train', 'val' and 'test'. COCO's 'restval' belongs to
+the training split, by custom (Karpathy and Fei-Fei, 2015). Source of the layout: loaders in public repositories and
+the data card of laicsiifes/coco-captions-pt-br, November 2026.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ TRAINED_ON = ("train", "restval")
 def karpathy_documents(
     folder: Path, split: str, on_error: str, *, file: str, folders: tuple[str, ...]
 ) -> Iterator[Document]:
-    """Return the pairs of a split, all captions of an image one after the other.
+    """Return the pairs of a split, with all captions of an image in a row.
 
     Args:
-        folder: holds the JSON file, and the images in one of `folders`, below 'filepath' where there is one.
+        folder: holds the JSON file, and the images in one of `folders`, below their 'filepath' if they have one.
         split: 'train', 'val' or 'test'.
-        on_error: 'raise' names every bad entry in one error, at this call; 'skip' leaves them out with a warning.
+        on_error: 'raise' lists all bad entries in one error, at this call. 'skip' leaves them out with a warning.
         file: name of the JSON file.
-        folders: names of folders of images; the first that is there counts.
+        folders: possible names of the folder of images. The first that exists is used.
 
     Raises:
         InvalidInput: no JSON file, no folder of images, or no image in the split.
-        InvalidDocument: a caption without its image, a name that leads out of the folder, an image that is none.
+        InvalidDocument: a caption without its image, a name that leads out of the folder, or a file that is not an
+            image.
     """
     content = read_json(folder / file, KEPT)
     if not isinstance(content, dict) or "images" not in content:
-        raise InvalidInput(f"{file} must be an object with 'images', as Karpathy's are. Got another. Fetch it again.")
+        raise InvalidInput(f"{file} must be an object with 'images'. Got {type(content).__name__}. Fetch it again.")
     images = CaptionedImages(images_folder(folder, folders))
     wanted = TRAINED_ON if split == "train" else (split,)
 

@@ -1,4 +1,4 @@
-"""The sets as rows: what each is for, how it is read, and how many images its splits have."""
+"""The table of benchmark sets: one row per set, with its reader, task and splits."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ IMAGE_RECIPE = {"loss": "TripletMarginLoss"}
 
 @dataclass(frozen=True)
 class BenchmarkSet:
-    """One public set."""
+    """One public benchmark set."""
 
     name: str
-    """What users write."""
+    """Name for the command line."""
     title: str
-    """What people read."""
+    """Name for reports."""
     documents: Callable[[Path, str, str], Iterator[Document]]
-    """(folder, split, on_error) -> pairs, or labelled images, read as they are asked for."""
+    """(folder, split, on_error) -> pairs or labelled images, read lazily."""
     images: Mapping[str, int]
-    """Split to score on -> its images as published; 0 where nobody has counted them."""
+    """Split to score on -> number of published images. 0 if unknown."""
     task: str = "text-to-image"
-    """'text-to-image' or 'image-to-image'; of the models that it is for."""
+    """Task of its models: 'text-to-image' or 'image-to-image'."""
     limit: int = 20
     """k of the nine metrics."""
     training: Mapping[str, object] = field(default_factory=lambda: CLIP_RECIPE)
-    """What `fit` is given besides model and data, where the caller does not say otherwise."""
+    """Default arguments of `fit` besides model and data."""
 
 
 def _karpathy(name: str, title: str, images: Mapping[str, int], *folders: str) -> BenchmarkSet:
@@ -67,10 +67,10 @@ SETS = (
 
 
 def find_set(name: str) -> BenchmarkSet:
-    """Return the set of a name.
+    """Return the set with a name.
 
     Raises:
-        InvalidInput: none of that name; the message has the nearest.
+        InvalidInput: unknown name. The message has the nearest names.
     """
     for row in SETS:
         if row.name == name:

@@ -1,9 +1,9 @@
-"""UKBench (Nister and Stewenius, CVPR 2006): four images of each object, side by side by number.
+"""Reads UKBench (Nister and Stewenius, CVPR 2006): four images of each object, with consecutive numbers.
 
-archive.org/download/ukbench/ukbench.zip holds `full/ukbench00000.jpg` to `full/ukbench10199.jpg`; images 4n to 4n + 3
-show object n. There is no official split: here, as in the old tutorial, training takes the first 1,000 images and
-the test the second 1,000; the first image of each object searches the others. The names were checked in the
-tutorial and in documents of public repositories, November 2026.
+archive.org/download/ukbench/ukbench.zip holds `full/ukbench00000.jpg` to `full/ukbench10199.jpg`. Images 4n to 4n + 3
+show object n. UKBench has no official split. Here, as in the old tutorial, the first 1,000 images are for training and
+the second 1,000 for the test. The first image of each object searches the others. Source of the names: the tutorial
+and documents of public repositories, November 2026.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ def ukbench_documents(folder: Path, split: str, on_error: str) -> Iterator[Docum
     """Return the images of a split in the order of their numbers, labelled by object.
 
     Args:
-        folder: holds the images, in it or in its folder `full`.
+        folder: holds the images, directly or in its folder `full`.
         split: 'train' or 'test'.
-        on_error: 'raise' names every object with bad images in one error, at this call; 'skip' leaves those objects
+        on_error: 'raise' lists all objects with bad images in one error, at this call. 'skip' leaves these objects
             out with a warning.
 
     Raises:
         InvalidInput: no image of the split.
-        InvalidDocument: an object of which not all four images are there, or one is no image.
+        InvalidDocument: an object has fewer than four images, or a file that is not an image.
     """
     root = folder / "full" if (folder / "full").is_dir() else folder
     numbers = [int(match[1]) for path in root.glob("ukbench*.jpg") if (match := NAME.fullmatch(path.name))]
     groups = sorted({number // GROUP for number in numbers if number in SPLITS[split]})
     if not groups:
         first = root / f"ukbench{SPLITS[split].start:05d}.jpg"
-        raise InvalidInput(f"split {split!r} must begin with {str(first)!r}. Got none of its images. Put them there.")
+        raise InvalidInput(f"split {split!r} must begin with {str(first)!r}. Got none of its images. Copy them there.")
     reader = LocalImages()
 
     def check(group: int) -> tuple[Document, ...]:
         for path in _paths(root, group):
             if not path.is_file():
-                raise InvalidDocument(f"object must have {GROUP} images. Got no file {str(path)!r}. Put it there.")
+                raise InvalidDocument(f"object must have {GROUP} images. Got no file {str(path)!r}. Copy it there.")
             reader.check(str(path))
         return ()
 

@@ -1,1 +1,1 @@
-"""A CLIP of under 4 million parameters that ships with the package, and the script that trained it."""
+"""A CLIP of under 4 million parameters that ships with the package: weights, config, tokenizer and model card."""

@@ -44,24 +44,26 @@ def test_coco_trains_on_restval_and_finds_images_by_filepath(
     assert pairs("coco", root, "test") == expected(images[2:3])
 
 
-def test_flickr30k_lies_in_a_folder_of_either_name(karpathy: Callable[..., Path], images: list[CatalogueImage]) -> None:
+def test_flickr30k_may_have_a_folder_of_either_name(
+    karpathy: Callable[..., Path], images: list[CatalogueImage]
+) -> None:
     root = karpathy("flickr30k", "flickr30k-images", ("test", ""))
     assert pairs("flickr30k", root, "test") == expected(images[:1])
     (root / "flickr30k-images").rename(root / "images")
     assert pairs("flickr30k", root, "test") == expected(images[:1])
 
 
-def test_a_missing_file_says_which_one_is_expected_where(tmp_path: Path, flickr8k: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"captions must lie in '.*/nowhere/dataset_coco.json'. Got no readable"):
+def test_a_missing_file_is_named_with_its_path(tmp_path: Path, flickr8k: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"captions must be in '.*/nowhere/dataset_coco.json'. Got no readable"):
         pairs("coco", tmp_path / "nowhere", "test")
     (flickr8k / "Flicker8k_Dataset").rename(flickr8k / "elsewhere")
-    with pytest.raises(InvalidInput, match=r"images must lie in '.*/Flicker8k_Dataset' or '.*/Images'"):
+    with pytest.raises(InvalidInput, match=r"images must be in '.*/Flicker8k_Dataset' or '.*/Images'"):
         pairs("flickr8k", flickr8k, "test")
 
 
-def test_a_caption_without_image_is_named_before_anything_is_read(flickr8k: Path, images: list[CatalogueImage]) -> None:
+def test_a_caption_without_image_is_named_at_the_call(flickr8k: Path, images: list[CatalogueImage]) -> None:
     (flickr8k / "Flicker8k_Dataset" / f"{images[-1].name}.jpg").unlink()
-    with pytest.raises(InvalidDocument, match=rf"(?s)images\[23\]: caption '{images[-1].captions['en'][:20]}.*Put it"):
+    with pytest.raises(InvalidDocument, match=rf"(?s)images\[23\]: caption '{images[-1].captions['en'][:20]}.*Copy it"):
         find_set("flickr8k").documents(flickr8k, "test", "raise")
     with pytest.warns(UserWarning, match="left out 1 entries"):
         assert pairs("flickr8k", flickr8k, "test", "skip") == expected(images[12:-1])
@@ -73,7 +75,7 @@ def test_a_caption_without_image_is_named_before_anything_is_read(flickr8k: Path
 def test_a_path_that_leaves_the_folder_is_refused(flickr8k: Path, name: str, key: str) -> None:
     (flickr8k / "secret.jpg").write_bytes(next((flickr8k / "Flicker8k_Dataset").iterdir()).read_bytes())
     edit(flickr8k, lambda images: images[-1].update({key: name}))
-    with pytest.raises(InvalidDocument, match=r"images\[23\]: image must lie below '.*Flicker8k_Dataset'"):
+    with pytest.raises(InvalidDocument, match=r"images\[23\]: image must be below '.*Flicker8k_Dataset'"):
         pairs("flickr8k", flickr8k, "test")
 
 
@@ -95,7 +97,7 @@ def test_a_malformed_image_is_named(flickr8k: Path, change: dict[str, Any], mess
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"images": 3}', "no json", "[" * 100_000], ids=range(6))
 @pytest.mark.parametrize("on_error", ON_ERROR)
-def test_another_file_is_refused_whatever_is_skipped(flickr8k: Path, content: str, on_error: str) -> None:
+def test_another_file_is_refused_with_either_on_error(flickr8k: Path, content: str, on_error: str) -> None:
     (flickr8k / "dataset_flickr8k.json").write_text(content)
     with pytest.raises(InvalidInput, match=r"must be (JSON|an object with 'images'|a list of objects)"):
         pairs("flickr8k", flickr8k, "test", on_error)
