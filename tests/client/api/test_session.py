@@ -149,7 +149,7 @@ def test_what_fit_does_not_support_is_refused_by_name(name: str, value: Any) -> 
         ({"experiment_name": "a/b"}, "experiment_name must be.*Got 'a/b'"),
         ({"train_data": None}, "train_data must be a DocumentArray.*Got NoneType"),
         ({"eval_data": 5}, "eval_data must be a DocumentArray.*Got int"),
-        ({"train_data": DocumentArray()}, "train_data must hold at least one pair. Got none"),
+        ({"train_data": DocumentArray()}, "train_data must hold at least one document. Got none"),
         ({"scheduler_step": "epoch"}, "scheduler_options need a scheduler of .*Got None"),
         (
             {"scheduler": "cosine", "scheduler_step": "steps"},

@@ -199,7 +199,7 @@ def test_both_sides_know_content_by_the_same_hash(room: Room, document: Document
 def test_a_pull_that_comes_up_short_is_an_error(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     push_documents(room, "colours", DocumentArray([Document(text="a"), Document(text="b")]))
     monkeypatch.setattr(room.datasets, "part", lambda version, part: DocumentArray())
-    with pytest.raises(DatasetNotFound, match="must come with its 2 documents. Got 0"):
+    with pytest.raises(DatasetNotFound, match="must arrive with its 2 documents. Got 0"):
         pull_documents(room, "colours")
 
 
