@@ -136,6 +136,7 @@ def fit(
         device = "cpu" if cpu else "cuda"
     name, experiment = run_name if run_name is not None else f"run-{secrets.token_hex(4)}", experiment_name or "default"
     checked_name(name, "run_name")
+    checked_name(experiment, "experiment_name")
     prefix = f"finetuner-dastorage-{experiment}-{name}"
     with FitData(prefix, find_backbone(model).task, csv_options, on_error) as fit_data:
         config = RunConfig(

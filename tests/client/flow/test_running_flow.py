@@ -120,7 +120,7 @@ def test_ctrl_c_during_the_start_leaves_no_process(
 
 @pytest.fixture
 def parent(small_flow: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A script with a RunningFlow that is up, and the id of the Flow."""
+    """A script with a RunningFlow, and the id of its Flow."""
     script = (
         "import sys, time; from pathlib import Path; from finetuner.flow.running_flow import RunningFlow\n"
         f"with RunningFlow({str(tmp_path / 'workspace')!r}, flow=Path({str(small_flow)!r})) as flow:\n"
