@@ -1,6 +1,6 @@
-"""Open Finetuner: fine-tune CLIP for search on your own machines, and serve what you tuned.
+"""Open Finetuner: fine-tune CLIP for search on your own machines, and serve the tuned model.
 
-Importing this module imports neither torch nor jina nor docarray, touches no file and no network.
+Importing this module does not import torch, jina or docarray, and touches neither files nor the network.
 """
 
 from __future__ import annotations
@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .api.experiments import create_experiment, delete_experiment, delete_experiments, get_experiment, list_experiments
-from .api.legacy import connect, notebook_login
+from .api.legacy import (
+    connect,
+    create_run,
+    create_synthesis_run,
+    create_training_run,
+    notebook_login,
+    synthesize,
+)
 from .api.library import (
     delete_data,
     evaluate,
@@ -34,17 +41,7 @@ from .api.retrieval import (
     search,
     verify_index,
 )
-from .api.runs import (
-    create_run,
-    create_synthesis_run,
-    create_training_run,
-    delete_run,
-    delete_runs,
-    fit,
-    get_run,
-    list_runs,
-    synthesize,
-)
+from .api.runs import delete_run, delete_runs, fit, get_run, list_runs
 from .api.session import get_token, login
 from .config.callbacks import list_callbacks
 from .inference.similarity import cos_sim
@@ -112,7 +109,7 @@ __all__ = [
     "verify_index",
 ]
 
-# name -> module that has it, imported when the name is first used
+# name -> module that defines it, imported when the name is first used
 _LAZY = {
     "Document": "docarray",
     "DocumentArray": "docarray",

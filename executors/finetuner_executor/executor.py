@@ -19,9 +19,8 @@ from executors.encoder.lane.settings import EngineSettings, LaneSettings
 from executors.finetuner_executor.settings import ExecutorSettings
 from executors.finetuner_executor.threads import set_threads
 from executors.room.room import MeasuredExecutor, bound
-from finetuner.api.hub_executor import flow_of
-from finetuner.api.library import get_model
-from finetuner.api.run import fetch_artifact
+from finetuner.api.hub_executor import executor_connection
+from finetuner.api.library import fetch_artifact, get_model
 from finetuner.contract import wire
 from finetuner.contract.checks import NAME
 from finetuner.contract.environment import PRIVATE_URIS
@@ -97,7 +96,7 @@ def _models(settings: ExecutorSettings) -> list[InferenceModel]:
     if Path(artifact).exists() or not NAME.fullmatch(artifact) or artifact.endswith(".zip"):
         return _selected(artifact, settings)
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
-        fetch_artifact(flow_of(settings.host, settings.token), artifact, Path(folder))
+        fetch_artifact(executor_connection(settings.host, settings.token), artifact, Path(folder))
         return _selected(folder, settings)
 
 

@@ -11,7 +11,8 @@ from finetuner.config.run_callbacks import callback_datasets, read_callbacks
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.exceptions import InvalidInput
-from finetuner.models.backbones import IMAGE_TASK, find_backbone
+from finetuner.models.backbone import IMAGE_TASK
+from finetuner.models.backbones import find_backbone
 from finetuner.models.model_kinds import check_row_weights
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace

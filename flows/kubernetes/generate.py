@@ -15,7 +15,7 @@ import yaml
 
 from finetuner.contract.environment import TOKEN
 from finetuner.flow.settings import flow_file
-from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, Standing
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, RoomOptions
 
 Object = dict[str, Any]
 
@@ -30,7 +30,7 @@ IMAGE = "open-finetuner:latest"
 PULL = "IfNotPresent"  # `latest` defaults to Always, which does not find an image loaded into a node
 WORKSPACE = "/workspace"
 USER = 10001  # of the image
-GRPC_PORT, HTTP_PORT = Standing().gateway_ports
+GRPC_PORT, HTTP_PORT = RoomOptions().gateway_ports
 H2C = "kubernetes.io/h2c"  # gRPC without TLS
 # For images by URL, weights and trackers. Private networks are excluded: callers must not read from them.
 PUBLIC = {
@@ -89,7 +89,7 @@ def written(flow: Path) -> dict[str, str]:
 
 def service(room: str) -> str:
     """Return a room's service name, which all its objects have."""
-    return Standing().address(room)[0]
+    return RoomOptions().address(room)[0]
 
 
 def objects(room: str, replicas: int) -> list[Object]:

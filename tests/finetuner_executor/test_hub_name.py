@@ -13,7 +13,7 @@ from jina import Deployment, Flow
 
 from finetuner.api import hub_executor
 from finetuner.api.hub import NO_TOKEN
-from finetuner.api.hub_executor import CONFIG, flow_of, map_names
+from finetuner.api.hub_executor import CONFIG, executor_connection, map_hub_name
 from finetuner.contract.environment import LOGGED_IN
 from finetuner.exceptions import InvalidInput
 from finetuner.transport.connection import Connection
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("forkable")
 def logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Map the names as `login` does, and restore the environment after the test."""
     monkeypatch.setenv(LOGGED_IN, "")
-    map_names(Connection(HOST))
+    map_hub_name(Connection(HOST))
 
 
 def uses_of(name: str) -> str:
@@ -63,9 +63,9 @@ def test_without_login_jina_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_second_login_adds_nothing() -> None:
     before = Deployment.__init__
-    map_names(Connection("grpc://127.0.0.1:10"))
+    map_hub_name(Connection("grpc://127.0.0.1:10"))
     assert Deployment.__init__ is before
-    assert flow_of(None, None).host == "grpc://127.0.0.1:10"
+    assert executor_connection(None, None).host == "grpc://127.0.0.1:10"
 
 
 def test_a_wheel_without_executors_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_host_and_token_come_from_uses_with_or_login(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("JINA_AUTH_TOKEN", "of-login")
 
     def found(host: str | None = None, token: str | None = None) -> tuple[str, str]:
-        flow = flow_of(host, token)
+        flow = executor_connection(host, token)
         return flow.host, flow.token
 
     assert found("given:1", "given") == ("grpc://given:1", "given")
@@ -119,10 +119,10 @@ import sys
 from docarray import Document, DocumentArray
 from jina import Flow
 from finetuner.transport.connection import Connection
-from finetuner.api.hub_executor import map_names
+from finetuner.api.hub_executor import map_hub_name
 
 if __name__ == "__main__":
-    map_names(Connection("grpc://127.0.0.1:9"))
+    map_hub_name(Connection("grpc://127.0.0.1:9"))
     flow = Flow().add(uses="jinaai://finetuner/FinetunerExecutor:latest", uses_with={"artifact": sys.argv[1]})
     with flow:
         print(flow.post("/encode", DocumentArray([Document(text="a red dress")])).embeddings.shape)

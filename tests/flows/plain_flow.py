@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from finetuner.flow.settings import addresses, configured, flow_file
+from finetuner.flow.settings import configured_flow, flow_addresses, flow_file
 from finetuner.transport.connection import NO_TELEMETRY
 from finetuner.transport.probes import Addresses
 
@@ -31,9 +31,9 @@ class PlainFlow:
     def __init__(self, folder: Path) -> None:
         self._held = ExitStack()
         content = self._held.enter_context(
-            configured(flow_file(), workspace=folder / "workspace", grpc_port=0, http_port=0)
+            configured_flow(flow_file(), workspace=folder / "workspace", grpc_port=0, http_port=0)
         )
-        self.where: Addresses = addresses(content)
+        self.where: Addresses = flow_addresses(content)
         path = folder / "finetuner.yml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         self._log = folder / "flow.log"

@@ -16,7 +16,7 @@ import httpx
 import psutil
 from PIL import Image
 
-from finetuner.flow.processes import end
+from finetuner.flow.processes import end_processes
 from finetuner.health import problem
 from tests.ports import held_ports
 
@@ -70,7 +70,7 @@ class RoomsApart:
 
     def __exit__(self, *_: object) -> None:
         left = [psutil.Process(process.pid) for process in self.processes.values() if process.poll() is None]
-        end(left, 15)
+        end_processes(left, 15)
         for process in self.processes.values():
             process.wait()
         self._held.close()

@@ -19,7 +19,7 @@ from docarray import Document, DocumentArray
 
 from finetuner.contract.wire import ENCODE
 from finetuner.flow.settings import flow_file
-from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, RoomOptions, standalone_flow
 from finetuner.transport.connection import Connection
 from finetuner.transport.probes import running
 from tests.room_commands import CLASSES, options_of, settings_given
@@ -56,7 +56,7 @@ def test_there_is_a_service_for_each_room_of_the_flow() -> None:
     assert set(rooms()) == {GATEWAY, *(room["name"] for room in flow["executors"])}
     for service, content in compose()["services"].items():
         if content in rooms().values():
-            assert Standing().address(content["command"][1])[0] == service
+            assert RoomOptions().address(content["command"][1])[0] == service
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -66,7 +66,7 @@ def test_a_service_runs_its_room_with_settings_that_it_has(name: str, tmp_path: 
     settings = settings_given(options)
     assert str(options["workspace"]) == "/workspace"
     assert (options["port"], options["metrics_port"]) == (PORT, METRICS_PORT)
-    content = standing_alone(flow_file(), name, Standing(tmp_path, settings=settings))
+    content = standalone_flow(flow_file(), name, RoomOptions(tmp_path, settings=settings))
     (own,) = [content["gateway"]] if name == GATEWAY else content["executors"]
     assert settings.items() <= own["uses_with"].items()
 

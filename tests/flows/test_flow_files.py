@@ -22,7 +22,7 @@ from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
 from finetuner.exceptions import InvalidInput
 from finetuner.flow.running_flow import RunningFlow
-from finetuner.flow.settings import configured, flow_file
+from finetuner.flow.settings import configured_flow, flow_file
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS
 from finetuner.models.clip_files import load_backbone
@@ -84,7 +84,7 @@ def test_only_the_indexer_of_a_flow_for_search_has_no_replicas() -> None:
 
 
 def test_every_replica_gets_a_port_for_its_metrics(tmp_path: Path) -> None:
-    with configured(flow_file("encode"), workspace=tmp_path, grpc_port=0, http_port=0) as content:
+    with configured_flow(flow_file("encode"), workspace=tmp_path, grpc_port=0, http_port=0) as content:
         ports = [room["port_monitoring"] for room in content["executors"]]
     assert [len(of_room) for of_room in ports] == [2, 2]
     assert len({*chain(*ports), content["gateway"]["port_monitoring"]}) == 5

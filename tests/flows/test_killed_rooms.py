@@ -132,7 +132,7 @@ def test_the_other_replica_answers_for_one_that_is_killed(encoders: RunningFlow)
     assert set(outcomes["image"]) == {"right"}, "its neighbour is not disturbed"
     assert set(outcomes["text"]) <= {"right", "unavailable"}
     assert outcomes["text"]["unavailable"] <= CLIENTS, "what was under way at most"
-    assert "text_encoder/rep-0 has ended (killed by SIGKILL). It is started again now." in encoders.log.read_text()
+    assert "text_encoder/rep-0 has ended (killed by SIGKILL). It restarts now." in encoders.log.read_text()
 
 
 def test_a_room_that_is_alone_fails_at_once_and_comes_back(encoders: RunningFlow) -> None:

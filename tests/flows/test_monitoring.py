@@ -24,7 +24,7 @@ from executors.trainer.executor import Trainer
 from finetuner.contract.wire import INDEX, SEARCH
 from finetuner.exceptions import CorruptedArtifact, ResourceExhausted
 from finetuner.flow.settings import flow_file
-from finetuner.flow.standalone import GATEWAY, METRICS_PORT, Standing
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, RoomOptions
 
 FLOWS = flow_file().parent
 MONITORING = FLOWS / "monitoring"
@@ -128,7 +128,7 @@ def test_the_scrape_asks_every_room_by_the_name_that_it_has() -> None:
         asked |= {f"{name}:{lookup['port']}": {"__meta_dns_name": name} for name in lookup["names"]}
     found = {relabelled(labels, job["relabel_configs"])["room"]: target for target, labels in asked.items()}
     assert len(found) == len(asked)
-    assert found == {room: f"{Standing().address(room)[0]}:{METRICS_PORT}" for room in rooms()}
+    assert found == {room: f"{RoomOptions().address(room)[0]}:{METRICS_PORT}" for room in rooms()}
     assert set(SCRAPE["rule_files"]) == {"alerts.yml"}
 
 

@@ -26,7 +26,7 @@ from finetuner.cli.main import app
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, STATUS
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput
 from finetuner.flow.settings import flow_file
-from finetuner.flow.standalone import Standing, named_values, standing_alone
+from finetuner.flow.standalone import RoomOptions, named_values, standalone_flow
 from finetuner.health import problem
 from finetuner.transport.connection import Connection
 from finetuner.workspace.folder import Workspace
@@ -79,7 +79,7 @@ def test_a_room_whose_port_somebody_reaches_reads_no_pickle(rooms: RoomsApart) -
     ("arguments", "message"),
     [
         (["cellar"], "room must be one of gateway, trainer"),
-        (["trainer", "--address", "cellar=a:1"], "addresses must be of gateway, trainer"),
+        (["trainer", "--address", "cellar=a:1"], "--address must name one of gateway, trainer"),
         (["gateway", "--address", "trainer=nowhere"], "the address of trainer must be HOST:PORT"),
         (["trainer", "--port", "0"], "a port must be 1 to 65535"),
         (["trainer", "--set", "threads"], "--set must be NAME=VALUE"),
@@ -114,15 +114,15 @@ def test_settings_are_read_as_yaml_reads_them() -> None:
 
 
 def test_a_room_has_its_settings_and_the_others_addresses(tmp_path: Path) -> None:
-    where = Standing(tmp_path, addresses={"trainer": "far:1"}, settings={"rate_limit": 3})
-    content = standing_alone(flow_file(), "gateway", where)
+    options = RoomOptions(tmp_path, addresses={"trainer": "far:1"}, settings={"rate_limit": 3})
+    content = standalone_flow(flow_file(), "gateway", options)
     assert content["gateway"]["uses_with"] == {"workspace_url": str(tmp_path), "rate_limit": 3}
     found = {room["name"]: (room["host"], room["port"]) for room in content["executors"]}
     assert found == {
         "trainer": ("far", 1), "evaluator": ("evaluator", 8080), "text_encoder": ("text-encoder", 8080),
         "vision_encoder": ("vision-encoder", 8080), "indexer": ("indexer", 8080),
     }  # fmt: skip
-    (indexer,) = standing_alone(flow_file(), "indexer", Standing(tmp_path))["executors"]
+    (indexer,) = standalone_flow(flow_file(), "indexer", RoomOptions(tmp_path))["executors"]
     assert indexer["uses_with"]["encoder"] == "grpc://gateway:51000"
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from finetuner.flow.launch import prepare_jina
-from finetuner.flow.settings import flow_file, located
-from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, Standing, standing_alone
+from finetuner.flow.settings import flow_file, load_flow
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, RoomOptions, standalone_flow
 from flows.kubernetes import generate
 
 from .kustomize import FOLDER, Object
@@ -60,7 +60,7 @@ def test_what_is_known_of_rooms_is_of_rooms_that_there_are() -> None:
 def of_jina(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
     """Jina's own manifests of the same Flow, by room; it asks a hub for executors that are no images."""
     folder = tmp_path_factory.mktemp("jina")
-    content = located(flow_file(), folder)
+    content = load_flow(flow_file(), folder)
     for room in (content["gateway"], *content["executors"]):
         room["uses"] = "docker://open-finetuner"
     with pytest.MonkeyPatch.context() as patch:
@@ -98,7 +98,7 @@ def test_jina_names_the_same_rooms_with_the_same_ports(of_jina: dict[str, list[O
 def test_our_gateway_has_jinas_graph_and_addresses(of_jina: dict[str, list[Object]], tmp_path: Path) -> None:
     from jina import Flow
 
-    content = standing_alone(flow_file(), GATEWAY, Standing(tmp_path))
+    content = standalone_flow(flow_file(), GATEWAY, RoomOptions(tmp_path))
     own = Flow.load_config(content).build()._deployment_nodes[GATEWAY].pod_args["pods"][0][0]
     assert json.loads(own.graph_description) == option(of_jina[GATEWAY], "--graph-description")
     jinas = option(of_jina[GATEWAY], "--deployments-addresses")
@@ -111,7 +111,7 @@ def test_rooms_have_jinas_settings(of_jina: dict[str, list[Object]], tmp_path: P
     assert set(rooms(rendered("base"))) == set(of_jina)
     for room, workload in rooms(rendered("base")).items():
         assert arguments_of(workload)[2:] == ["--workspace", "/workspace"], "the rest is the Flow's"
-        content = standing_alone(flow_file(), room, Standing(tmp_path))
+        content = standalone_flow(flow_file(), room, RoomOptions(tmp_path))
         (own,) = [content["gateway"]] if room == GATEWAY else content["executors"]
         jinas = option(of_jina[room], "--uses-with")
         assert set(own["uses_with"]) == set(jinas)

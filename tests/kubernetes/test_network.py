@@ -5,12 +5,12 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 from itertools import permutations, product
 
-from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, Standing
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, RoomOptions
 
 from .kustomize import Object
 from .objects import labels_of, of_kind, rendered, rooms, selected, selects
 
-GRPC_PORT, HTTP_PORT = Standing().gateway_ports
+GRPC_PORT, HTTP_PORT = RoomOptions().gateway_ports
 PORTS = (PORT, GRPC_PORT, HTTP_PORT, METRICS_PORT, 22)
 STRANGER = {"app.kubernetes.io/name": "shop"}
 QDRANT = {"app.kubernetes.io/name": "qdrant"}

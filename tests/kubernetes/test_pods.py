@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from finetuner.flow.settings import flow_file
-from finetuner.flow.standalone import GATEWAY, METRICS_PORT, Standing, standing_alone
+from finetuner.flow.standalone import GATEWAY, METRICS_PORT, RoomOptions, standalone_flow
 from tests.room_commands import CLASSES, options_of, settings_given
 
 from .kustomize import Object
@@ -20,7 +20,7 @@ def test_there_is_a_workload_for_each_room_of_the_flow(overlay: list[Object]) ->
     flow = yaml.safe_load(flow_file().read_text())
     assert set(rooms(overlay)) == {GATEWAY, *(room["name"] for room in flow["executors"])} == set(CLASSES)
     for name, workload in rooms(overlay).items():
-        assert workload["metadata"]["name"] == Standing().address(name)[0]
+        assert workload["metadata"]["name"] == RoomOptions().address(name)[0]
         assert workload["kind"] == ("StatefulSet" if name in LOCKED else "Deployment")
         if name in (GATEWAY, *LOCKED):
             assert workload["spec"]["replicas"] == 1
@@ -32,7 +32,7 @@ def test_a_container_runs_its_room_with_settings_that_it_has(overlay: list[Objec
         settings = settings_given(options)
         assert (options["name"], str(options["workspace"]), options["bind"]) == (name, "/workspace", "0.0.0.0")
         assert not options["address"], "rooms are found by their names"
-        standing_alone(flow_file(options["flow"]), name, Standing(tmp_path, settings=settings))
+        standalone_flow(flow_file(options["flow"]), name, RoomOptions(tmp_path, settings=settings))
         gateways = {"grpc": options["grpc_port"], "http": options["http_port"]} if name == GATEWAY else {}
         assert ports_of(workload) == {"grpc": options["port"], "metrics": options["metrics_port"]} | gateways
 
@@ -63,9 +63,9 @@ def test_a_room_has_time_to_stop(overlay: list[Object]) -> None:
 
 def test_a_name_leads_to_its_room_alone(overlay: list[Object]) -> None:
     services = {each["metadata"]["name"]: each["spec"] for each in of_kind(overlay, "Service")}
-    assert set(services) == {Standing().address(name)[0] for name in rooms(overlay)}
+    assert set(services) == {RoomOptions().address(name)[0] for name in rooms(overlay)}
     for name, workload in rooms(overlay).items():
-        host, port = Standing().address(name)
+        host, port = RoomOptions().address(name)
         service = services[host]
         assert selected({"matchLabels": service["selector"]}, overlay) == [name]
         assert selected(workload["spec"]["selector"], overlay) == [name]

@@ -1,4 +1,4 @@
-"""What queries found before and after tuning, for people: tables on a terminal, images in a notebook."""
+"""Displays example search results from before and after fine-tuning: tables on a terminal, images in a notebook."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Results = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 
 
 def display(results: Results, k: int) -> None:
-    """Show the first k matches of each query: as images in a notebook, else as tables.
+    """Show the first k matches of each query: as images in a notebook, otherwise as tables.
 
     Args:
-        results: from `Run.example_results`.
-        k: at least 1.
+        results: the return value of `Run.example_results`.
+        k: number of matches for each query, at least 1.
     """
     if "ipykernel" in sys.modules:
         from IPython.display import HTML  # type: ignore[import-not-found]
@@ -33,13 +33,13 @@ def display(results: Results, k: int) -> None:
         table = Table("Query", "Matches", show_lines=True)
         for query, matches in queries.items():
             lines = [f"{'✓' if match['relevant'] else ' '} {match['match']}" for match in matches[:k]]
-            table.add_row(Text(query), Text("\n".join(lines)))  # Text, so that brackets are no markup
+            table.add_row(Text(query), Text("\n".join(lines)))  # Text: rich would read brackets in a str as markup
         console.print(f"Results {stage} fine-tuning:", soft_wrap=True)
         console.print(table)
 
 
 def as_html(results: Results, k: int) -> str:
-    """Return a table for each stage, a row for each query; relevant matches have a green frame."""
+    """Return one HTML table for each stage with one row for each query; relevant matches have a green frame."""
     parts = []
     for stage, queries in results.items():
         rows = "".join(

@@ -14,7 +14,7 @@ from .session import connection
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment."""
+    """One experiment of the Flow."""
 
     name: str
     """1 to 128 letters, digits, '.', '_' or '-'."""
@@ -24,36 +24,36 @@ class Experiment:
     """Seconds since the epoch."""
 
     def list_runs(self, page: int = 1, size: int = 50) -> list[Run]:
-        """Return its runs, oldest first; see `finetuner.list_runs`."""
+        """Return one page of the experiment's runs, oldest first; see `finetuner.list_runs`."""
         return list_runs(self.name, page, size)
 
     def get_run(self, name: str) -> Run:
-        """Return one of its runs.
+        """Return the run of that name.
 
         Raises:
-            RunNotFound: none of that name.
+            RunNotFound: the experiment has no run of that name.
         """
         return get_run(name, self.name)
 
     def delete_runs(self) -> None:
-        """Forget all of its runs that have ended; see `finetuner.delete_runs`."""
+        """Delete the experiment's runs; see `finetuner.delete_runs`."""
         delete_runs(self.name)
 
 
 def create_experiment(name: str = "default") -> Experiment:
-    """Return the experiment of that name, made if it is not there yet.
+    """Return the experiment of that name; create it if it does not exist.
 
     Raises:
-        InvalidInput: a name of another form.
+        InvalidInput: the name is malformed; see `Experiment.name`.
     """
     return Experiment(**connection().call(wire.EXPERIMENTS_CREATE, name=name))
 
 
 def get_experiment(name: str) -> Experiment:
-    """Return an experiment.
+    """Return the experiment of that name.
 
     Raises:
-        ExperimentNotFound: none of that name.
+        ExperimentNotFound: no experiment has that name.
     """
     found = [experiment for experiment in _all() if experiment.name == name]
     if not found:
@@ -66,23 +66,23 @@ def list_experiments(page: int = 1, size: int = 50) -> list[Experiment]:
     """Return one page of the experiments, oldest first.
 
     Args:
-        page: from 1.
-        size: experiments a page, from 1.
+        page: number of the page, from 1.
+        size: experiments per page, at least 1.
 
     Raises:
-        InvalidInput: a page or size below 1.
+        InvalidInput: `page` or `size` is below 1.
     """
     return wire.page_of(_all(), page, size)
 
 
 def delete_experiment(name: str) -> Experiment:
-    """Forget an experiment and its runs; artifacts stay.
+    """Delete an experiment and its runs; their artifacts stay.
 
     Returns:
-        What was forgotten.
+        The deleted experiment.
 
     Raises:
-        ExperimentNotFound: none of that name.
+        ExperimentNotFound: no experiment has that name.
         InvalidInput: one of its runs has not ended.
     """
     experiment = get_experiment(name)
@@ -91,7 +91,7 @@ def delete_experiment(name: str) -> Experiment:
 
 
 def delete_experiments() -> list[Experiment]:
-    """Forget every experiment with its runs; see `delete_experiment`."""
+    """Delete every experiment with its runs and return them; see `delete_experiment`."""
     return [delete_experiment(experiment.name) for experiment in _all()]
 
 

@@ -1,4 +1,4 @@
-"""The data that `fit` is given: names of datasets as they are, documents and files to be pushed under a new name."""
+"""Prepares the data arguments of `fit`: keeps dataset names, and pushes documents and files under new names."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class FitData:
-    """Collects what must be pushed. Files are read, and so refused, before anything is sent.
+    """The data arguments of one `fit` call. All files are read and checked before anything is sent.
 
     Args:
-        prefix: of the names of what is pushed.
-        task: of the backbone; decides what a CSV of two columns means.
-        csv_options: of CSV files.
-        on_error: 'raise' names every bad entry of a file; 'skip' leaves them out with a warning.
+        prefix: start of the names of the pushed datasets.
+        task: task of the backbone; decides how a CSV file of two columns is read.
+        csv_options: options for CSV files.
+        on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
     """
 
     def __init__(self, prefix: str, task: str, csv_options: CSVOptions | None, on_error: str) -> None:
@@ -32,8 +32,8 @@ class FitData:
         self._task = task
         self._csv_options = csv_options
         self._on_error = on_error
-        self._waiting: dict[str, tuple[str, Any]] = {}
-        self._opened = ExitStack()
+        self._pending: dict[str, tuple[str, Any]] = {}
+        self._open_spools = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -41,18 +41,18 @@ class FitData:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._opened.close()
+        self._open_spools.close()
 
     def name(self, argument: str, data: Any, suffix: str) -> str:
-        """Return the dataset name for a piece of data, which is read and pushed later where it is not a name itself.
+        """Return the dataset name for one argument. Documents and files are kept for `read` and `push`.
 
         Args:
-            argument: what the user calls it, for error messages.
-            data: a DocumentArray, a dataset's name, or what `sources.documents_from` reads.
-            suffix: such as 'train'.
+            argument: the argument's name, for error messages.
+            data: a DocumentArray, a dataset's name, or local data that `sources.kinds.documents_from` reads.
+            suffix: end of the new dataset's name, such as 'train'.
 
         Raises:
-            InvalidInput: no document, or data of another kind.
+            InvalidInput: `data` is empty or of another type, or the new name is too long.
         """
         if not is_source(data):
             if isinstance(data, str):
@@ -61,32 +61,32 @@ class FitData:
         name = f"{self._prefix}-{suffix}"
         if not NAME.fullmatch(name):
             raise InvalidInput(
-                f"run_name and experiment_name must be shorter where documents are given. Got {name!r} as the name "
-                f"under which {argument} is kept, of more than 128 characters."
+                f"the dataset name for {argument} must have at most 128 characters. Got {name!r}. "
+                f"Choose a shorter run_name or experiment_name."
             )
-        self._waiting[name] = (argument, data)
+        self._pending[name] = (argument, data)
         return name
 
     def read(self) -> None:
         """Read all files to the end.
 
         Raises:
-            InvalidInput: a file without any entry.
-            InvalidDocument: a file with bad entries.
+            InvalidInput: a file has no entries.
+            InvalidDocument: a file has bad entries.
         """
-        for name, (argument, data) in self._waiting.items():
+        for name, (argument, data) in self._pending.items():
             if is_source(data):
                 documents = documents_from(
                     data, csv_options=self._csv_options, task=self._task, on_error=self._on_error
                 )
-                data = self._opened.enter_context(Spool(documents))
+                data = self._open_spools.enter_context(Spool(documents))
             if not len(data):
-                raise InvalidInput(f"{argument} must hold at least one pair. Got none. Add pairs.")
-            self._waiting[name] = (argument, data)
+                raise InvalidInput(f"{argument} must hold at least one document. Got none. Add documents.")
+            self._pending[name] = (argument, data)
 
     def push(self, flow: Connection) -> None:
-        """Push what `read` has read."""
-        for name, (_, documents) in self._waiting.items():
+        """Push the documents that `read` has collected."""
+        for name, (_, documents) in self._pending.items():
             push_documents(flow, name, documents)
 
 
@@ -95,7 +95,8 @@ def _require_documents(argument: str, data: object) -> None:
 
     if not isinstance(data, DocumentArray):
         raise InvalidInput(
-            f"{argument} must be a DocumentArray, the name of a dataset, or files. Got {type(data).__name__}."
+            f"{argument} must be a DocumentArray, the name of a dataset, or files. Got {type(data).__name__}. "
+            f"Pass one of them."
         )
     if not len(data):
-        raise InvalidInput(f"{argument} must hold at least one pair. Got none. Add pairs.")
+        raise InvalidInput(f"{argument} must hold at least one document. Got none. Add documents.")

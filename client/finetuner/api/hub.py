@@ -1,4 +1,4 @@
-"""DocArray's hub client, pointed at our Flow: `DocumentArray.push` and `pull` go to its gateway."""
+"""Points DocArray's hub client at our Flow: `DocumentArray.push` and `pull` then use its gateway."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..transport.connection import Connection
 from ..transport.probes import http_side, probe
 
 ADDRESS, TOKEN, HINT = "JINA_HUBBLE_REGISTRY", "JINA_AUTH_TOKEN", "SHOW_HUBBLE_HINT"
-NO_TOKEN = "this-flow-asks-for-none"  # DocArray sends nothing without a token
+NO_TOKEN = "this-flow-asks-for-none"  # placeholder: DocArray sends no request without a token
 
 log = logging.getLogger("finetuner")
 
-_users_token = ""  # what $JINA_AUTH_TOKEN held before we wrote into it
-_written = ""
+_users_token = ""  # value of $JINA_AUTH_TOKEN before `point_hub` replaced it
+_written = ""  # value that `point_hub` put there
 
 
 def users_token() -> str:
-    """Return $JINA_AUTH_TOKEN as the user has set it, '' for none; not what `point_hub` wrote there."""
+    """Return $JINA_AUTH_TOKEN as the user set it, '' for none; never the value that `point_hub` wrote there."""
     token = os.environ.get(TOKEN, "")
     if token == NO_TOKEN:
         return ""
@@ -29,23 +29,26 @@ def users_token() -> str:
 
 
 def point_hub(connection: Connection, http_host: str | None = None) -> None:
-    """Let DocArray's hub client of this process talk to the Flow; changes os.environ and nothing else.
+    """Point this process's DocArray hub client at the Flow. Changes only os.environ.
+
+    The HTTP address comes from the first of these sources: `http_host`, $FINETUNER_HTTP, the host of `connection` if
+    that is HTTP, and the Flow's own report. If none has an address, the environment stays unchanged and the log
+    gets a warning.
 
     Args:
-        connection: to the Flow, which answers.
-        http_host: the address of its HTTP side; else $FINETUNER_HTTP, else `connection`'s where that is HTTP, else
-            the Flow is asked. Where it has no HTTP side, the environment stays as it is, with a warning in the log.
+        connection: connection to a Flow that is up.
+        http_host: address of the Flow's HTTP side, or None.
 
     Raises:
-        InvalidInput: an address that is not http(s).
+        InvalidInput: the address is not http(s).
     """
     global _users_token, _written
     given = http_host or os.environ.get(HTTP)
-    address = _checked(given) if given else _asked(connection)
+    address = _checked(given) if given else _reported(connection)
     if not address:
         log.warning(
-            "The Flow at %s does not say where its HTTP side is, so DocumentArray.push and pull do not reach it. "
-            "Pass login(http_host='http://HOST:PORT').",
+            "The Flow at %s does not report the address of its HTTP side, so DocumentArray.push and pull cannot reach "
+            "it. Pass login(http_host='http://HOST:PORT').",
             connection.host,
         )
         return
@@ -57,12 +60,12 @@ def point_hub(connection: Connection, http_host: str | None = None) -> None:
 def _checked(address: str) -> str:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput(f"http_host must be like http://127.0.0.1:51001. Got {address!r}.")
+        raise InvalidInput(f"http_host must be like http://127.0.0.1:51001. Got {address!r}. Correct the address.")
     return address.rstrip("/")
 
 
-def _asked(connection: Connection) -> str:
-    """Return the address of the Flow's HTTP side, '' where it does not say it."""
+def _reported(connection: Connection) -> str:
+    """Return the address of the Flow's HTTP side, '' if the Flow does not report it."""
     if connection.host.startswith("http"):
         return http_side(connection, {})
     try:

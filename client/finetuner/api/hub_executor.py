@@ -1,12 +1,12 @@
-"""`uses='jinaai://finetuner/FinetunerExecutor:latest'` without Jina's hub: the name leads to our own executor.
+"""Maps the hub name `jinaai://finetuner/FinetunerExecutor:latest` to our own executor, without Jina's hub.
 
-Jina decides where an executor runs and what it is by the text of `uses`, when a Deployment is made and before any
-process of it exists. So `login` puts one step before `Deployment.__init__`: where `uses` is our executor's name, the
-path of its config.yml takes its place. Everything after that is Jina's ordinary way with a path: rooms may be forked or
-spawned, `jinaai+docker://` needs no docker, and nothing is unpacked below ~/.jina, where it would be found for ever. An
-answer by our gateway to the hub's own requests would have none of the three.
+Jina reads `uses` when a Deployment is made, before any of its processes exists. `login` therefore wraps
+`Deployment.__init__`: if `uses` is our executor's name on the hub, the path of its config.yml replaces it. From then
+on, Jina treats it as any other path: rooms can be forked or spawned, `jinaai+docker://` needs no docker, and nothing
+is unpacked into ~/.jina, where later starts would find an old copy. If our gateway answered the hub's own requests
+instead, none of the three would hold.
 
-The step asks $FINETUNER_LOGGED_IN each time: without it, Jina is as it was.
+The wrapper reads $FINETUNER_LOGGED_IN at each call. Without that variable, Jina behaves as before.
 """
 
 from __future__ import annotations
@@ -23,64 +23,66 @@ from ..exceptions import InvalidInput
 from ..transport.connection import DEFAULT_HOST, Connection
 from .hub import NO_TOKEN, TOKEN
 
-# With a tag or without, as there is one version; 'jinahub' is the older scheme.
+# Any tag or none, since there is one version; 'jinahub' is the older scheme.
 NAME = re.compile(
     r"(jinaai|jinaai\+docker)://finetuner/FinetunerExecutor(:.*)?|jinahub(\+docker)?://FinetunerExecutor(/.*)?"
 )
 CONFIG = Path(__file__).parents[3] / "executors" / "finetuner_executor" / "config.yml"
 
 
-def map_names(connection: Connection) -> None:
-    """Let Flows that this process makes find our executor by its name on the hub.
+def map_hub_name(connection: Connection) -> None:
+    """Make the Flows of this process resolve the hub name to our executor.
 
     Args:
-        connection: where the executor gets artifacts from, if it is told no other host.
+        connection: Flow from which the executor fetches artifacts by default.
     """
     os.environ[LOGGED_IN] = connection.host
-    _step_before_jina()
+    _wrap_deployment()
 
 
 @functools.cache
-def _step_before_jina() -> None:
+def _wrap_deployment() -> None:
     from jina.orchestrate.deployments import Deployment
 
-    jinas_own = Deployment.__init__
+    original = Deployment.__init__
 
-    @functools.wraps(jinas_own)
-    def make(self: Any, args: Any = None, *others: Any, **options: Any) -> None:
+    @functools.wraps(original)
+    def init(self: Any, args: Any = None, *others: Any, **options: Any) -> None:
         if args is not None and hasattr(args, "uses"):
-            args.uses = _ours(args.uses)
+            args.uses = _resolved(args.uses)
         elif "uses" in options:
-            options["uses"] = _ours(options["uses"])
-        jinas_own(self, args, *others, **options)
+            options["uses"] = _resolved(options["uses"])
+        original(self, args, *others, **options)
 
-    Deployment.__init__ = make
+    Deployment.__init__ = init
 
 
-def _ours(uses: Any) -> Any:
-    """Return the path of our executor's config.yml where `uses` is its name; any other `uses` as it is."""
+def _resolved(uses: Any) -> Any:
+    """Return the path of our executor's config.yml if `uses` is its hub name, otherwise `uses` unchanged."""
     if not (isinstance(uses, str) and NAME.fullmatch(uses) and os.environ.get(LOGGED_IN)):
         return uses
     if not CONFIG.is_file():
         raise InvalidInput(
-            f"Expected FinetunerExecutor at {CONFIG}. Found none: the wheel holds the client, not the executors. "
-            f"Run from a checkout of the repository."
+            f"FinetunerExecutor must exist at {CONFIG}. Got no such file: the wheel holds the client, not the "
+            f"executors. Run from a checkout of the repository."
         )
     return str(CONFIG)
 
 
-def flow_of(host: str | None, token: str | None) -> Connection:
-    """Return the way to the executor's Flow; what `login` chose in the process that started this one counts here.
+def executor_connection(host: str | None, token: str | None) -> Connection:
+    """Return a connection to the Flow that an executor fetches its artifact from.
+
+    The defaults include the choice of `login` in the process that started this one.
 
     Args:
-        host: None takes `login`'s, else $FINETUNER_HOST, else the default.
-        token: None takes `login`'s for its own host alone, else $FINETUNER_TOKEN, else $JINA_AUTH_TOKEN.
+        host: None takes `login`'s host, else $FINETUNER_HOST, else the default.
+        token: None takes `login`'s token, but only for `login`'s host; else $FINETUNER_TOKEN, else $JINA_AUTH_TOKEN.
     """
-    chosen = os.environ.get(LOGGED_IN)
-    left = os.environ.get(TOKEN, "").replace(NO_TOKEN, "")  # by `login`, or by the user where there was none
-    users = os.environ.get(environment.TOKEN, "")
-    if chosen and host not in (None, chosen):
-        token = token or users  # a Flow's token is not shown to another one
+    login_host = os.environ.get(LOGGED_IN)
+    hub_token = os.environ.get(TOKEN, "").replace(NO_TOKEN, "")  # set by `login`, or by the user without a login
+    user_token = os.environ.get(environment.TOKEN, "")
+    if login_host and host not in (None, login_host):
+        token = token or user_token  # never show one Flow's token to another Flow
     else:
-        token = token or (left or users if chosen else users or left)
-    return Connection(host or chosen or os.environ.get(environment.HOST) or DEFAULT_HOST, token)
+        token = token or (hub_token or user_token if login_host else user_token or hub_token)
+    return Connection(host or login_host or os.environ.get(environment.HOST) or DEFAULT_HOST, token)

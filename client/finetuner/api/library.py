@@ -1,17 +1,18 @@
-"""Datasets, artifacts and models of a Flow, from the user's side."""
+"""Pushes, pulls, lists and deletes datasets; publishes, promotes, fetches and loads artifacts."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts.archive import zip_artifact
-from ..artifacts.manifest import read_manifest
+from ..artifacts.manifest import MANIFEST, parse_manifest, read_manifest, verify_artifact
 from ..contract import wire
-from ..contract.checks import NAME
+from ..contract.checks import NAME, checked_name
 from ..progress import bar
 from ..transport.connection import Connection
-from .run import fetch_artifact, save_zip
 from .session import connection
 from .upload import pull_documents, push_documents
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def push_data(name: str, documents: DocumentArray) -> dict[str, Any]:
-    """Send documents as a dataset, what is there already excepted; see `upload.push_documents`."""
+    """Send documents to the Flow as a dataset, except content that it already stores; see `upload.push_documents`."""
     return push_documents(connection(), name, documents)
 
 
@@ -38,31 +39,35 @@ def list_data() -> list[dict[str, Any]]:
 
 
 def delete_data(name: str) -> None:
-    """Forget a dataset that no unfinished run reads.
+    """Delete a dataset.
 
     Raises:
-        DatasetNotFound, InvalidInput
+        DatasetNotFound: no dataset has that name.
+        InvalidInput: an unfinished run reads it.
     """
     connection().call(wire.DATASETS_DELETE, name=name)
 
 
 def evaluate(model: str, data: str, limit: int = 20) -> dict[str, float]:
-    """Score an artifact (id or alias) or a backbone on a dataset, on the Flow.
+    """Score a CLIP on a dataset of pairs, on the Flow.
 
     Args:
-        model: the reference.
+        model: artifact id, alias or backbone.
         data: name of a dataset of pairs.
-        limit: k of the nine metrics.
+        limit: k of the nine metrics and of the textbook ones, 1 to 1000.
 
     Returns:
-        Name -> value, as `evaluation.evaluate_pairs` describes.
+        Metric name -> value; see `evaluation.pairs.evaluate_pairs`.
+
+    Raises:
+        ArtifactNotFound, DatasetNotFound, InvalidInput
     """
     metrics: dict[str, float] = connection().call(wire.EVALUATE, model=model, data=data, limit=limit)["metrics"]
     return metrics
 
 
 def promote(artifact: str, alias: str = "live", force: bool = False, tolerance: float = wire.PROMOTE_TOLERANCE) -> None:
-    """Point an alias to an artifact or backbone; encoders follow with their next request.
+    """Point an alias to an artifact or backbone; the encoders use it from their next request on.
 
     Args:
         artifact: id or alias of an artifact, or a backbone.
@@ -80,27 +85,25 @@ def promote(artifact: str, alias: str = "live", force: bool = False, tolerance: 
 
 
 def list_artifacts() -> list[dict[str, Any]]:
-    """Return the manifests of all published artifacts, oldest first, each with its 'aliases'."""
+    """Return the manifests of all published artifacts, oldest first; each also lists the artifact's 'aliases'."""
     artifacts: list[dict[str, Any]] = connection().call(wire.ARTIFACTS_LIST)
     return artifacts
 
 
 def push_artifact(path: str) -> dict[str, Any]:
-    """Send an artifact to the Flow, which checks it and publishes it under its own id.
+    """Send an artifact to the Flow, which verifies it and publishes it under the artifact's own id.
 
     Args:
-        path: a zip that `save_artifact` wrote, or a folder with what is in it.
+        path: a zip that `save_artifact` wrote, or its unpacked folder.
 
     Returns:
         The artifact's manifest.
 
     Raises:
-        ArtifactNotFound: no such file or folder.
-        AlreadyExists: the Flow has another artifact of that id; the same one again changes nothing.
-        InvalidInput: it is no artifact.
+        ArtifactNotFound: the file or folder does not exist.
+        AlreadyExists: the Flow has a different artifact with that id. Sending the same artifact again is no error.
+        InvalidInput: the file or folder is not an artifact.
     """
-    import tempfile
-
     source = Path(path)
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         if not source.is_file():
@@ -127,8 +130,8 @@ def pull_artifact(artifact: str, directory: str = "artifacts/") -> str:
     """Fetch a published artifact and write it as a zip, as `Run.save_artifact` does.
 
     Args:
-        artifact: id or alias.
-        directory: made where it is not there.
+        artifact: artifact id or alias.
+        directory: folder for the zip, created if missing.
 
     Returns:
         Path of `<directory>/<run name>.zip`.
@@ -137,6 +140,61 @@ def pull_artifact(artifact: str, directory: str = "artifacts/") -> str:
         ArtifactNotFound, CorruptedArtifact
     """
     return save_zip(connection(), artifact, directory)
+
+
+def save_zip(connection: Connection, reference: str, directory: str, name: str = "") -> str:
+    """Fetch a published artifact and write it as a zip.
+
+    Args:
+        connection: connection to the Flow.
+        reference: artifact id or alias.
+        directory: folder for the zip, created if missing.
+        name: name of the zip and of the folder inside it; '' takes the name of the artifact's run.
+
+    Returns:
+        Path of `<directory>/<name>.zip`.
+
+    Raises:
+        ArtifactNotFound, CorruptedArtifact
+    """
+    parent = Path(directory)
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=".artifact-"))
+    try:
+        fetch_artifact(connection, reference, folder)
+        name = name or checked_name(read_manifest(folder).run_name, "artifact's run name")
+        return str(zip_artifact(folder, parent / f"{name}.zip", name))
+    finally:
+        shutil.rmtree(folder)
+
+
+def fetch_artifact(connection: Connection, reference: str, folder: Path) -> None:
+    """Fetch a published artifact into an empty folder and verify it.
+
+    Args:
+        connection: connection to the Flow.
+        reference: artifact id or alias.
+        folder: destination of the files.
+
+    Raises:
+        ArtifactNotFound, CorruptedArtifact
+    """
+    content = connection.call(wire.ARTIFACTS_PULL, artifact=reference)["manifest"]
+    manifest = parse_manifest(content, connection.host)
+    (folder / MANIFEST).write_text(content)
+    with bar(f"Fetching {manifest.artifact_id}", sum(entry["size"] for entry in manifest.files.values())) as advance:
+        for name, entry in manifest.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with open(folder / name, "wb") as file:
+                while file.tell() < entry["size"]:
+                    parameters = {"artifact": manifest.artifact_id, "file": name, "offset": file.tell()}
+                    answer = connection.post(wire.ARTIFACTS_PULL, parameters=parameters)[0]
+                    if (error := wire.error_of(answer)) is not None:
+                        raise error
+                    if not answer.blob:
+                        break  # shorter than the manifest states: verify_artifact names the file
+                    advance(file.write(answer.blob))
+    verify_artifact(folder)
 
 
 def get_model(
@@ -152,19 +210,18 @@ def get_model(
 
     Args:
         artifact: a folder, a zip that `save_artifact` wrote, or an artifact id or alias of the Flow.
-        token: for the Flow, where another than `login`'s is needed.
-        batch_size: documents a forward pass.
-        select_model: 'clip-text' or 'clip-vision'.
-        device: torch's name; None takes CUDA where there is one.
-        logging_level: of open_clip's log while it loads.
-        is_onnx: run it by ONNX Runtime, without torch's weights; for artifacts of `fit(to_onnx=True)`.
+        token: token for the Flow; None takes the token of `login`.
+        batch_size: documents per forward pass.
+        select_model: 'clip-text' or 'clip-vision' for a CLIP; None is enough for an image model.
+        device: torch's name of a device; None takes CUDA if available, else the CPU.
+        logging_level: level of open_clip's log.
+        is_onnx: run the artifact's ONNX models with ONNX Runtime; needs an artifact of `fit(to_onnx=True)`.
 
     Raises:
         ArtifactNotFound, CorruptedArtifact, SelectModelRequired
-        CorruptedONNXModel: an ONNX file that does not hold the model.
+        CorruptedONNXModel: an ONNX file does not hold the model.
     """
     import logging
-    import tempfile
 
     from ..inference.local import open_artifact
 

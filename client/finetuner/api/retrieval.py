@@ -1,4 +1,4 @@
-"""Index documents on a Flow, search them, and keep the index well."""
+"""Indexes, searches and deletes documents on a Flow; backs up, restores, verifies and moves its index."""
 
 from __future__ import annotations
 
@@ -14,33 +14,37 @@ from .upload import batches, with_images
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
-DELETED_AT_ONCE = 10_000
+INDEX_BATCH = 256  # documents per index request
+DELETE_BATCH = 10_000  # ids per delete request
 
 
 def index(documents: DocumentArray, artifact: str = "live") -> None:
-    """Encode documents on the Flow and make them searchable; one of a known id is replaced.
+    """Encode documents on the Flow and make them searchable. A document with a known id replaces the old one.
 
     Args:
-        documents: with text, blob, tensor, or uri of an image, local ones too; not changed. One with chunks instead,
-            such as a pair, is found by the weighted sum of the similarities with them; see `Document.weight`.
-        artifact: id, alias or backbone that encodes them; only its searches find them. Those of `live` are encoded
-            again, in the background, when something else is promoted.
+        documents: documents with text, blob, tensor, or the uri of an image, which may be a local file; not changed.
+            A document with chunks instead, such as a pair, is ranked by the weighted sum of its chunks' similarities;
+            see `Document.weight`.
+        artifact: artifact id, alias or backbone that encodes the documents; only searches with the same artifact find
+            them. Documents of `live` are encoded again in the background after each promotion.
 
     Raises:
-        FinetunerError: of the first document that was refused; all good ones are indexed.
+        FinetunerError: the error of the first refused document. All other documents are indexed.
     """
     from docarray import DocumentArray
 
     flow = connection()
-    first: Exception | None = None
+    first_error: Exception | None = None
     with bar("Indexing", len(documents)) as advance:
         for batch in batches(with_images(document) for document in documents):
-            for start in range(0, len(batch), 256):
-                answer = flow.post(wire.INDEX, DocumentArray(batch[start : start + 256]), {"artifact": artifact})
-                first = first or next((error for document in answer if (error := wire.error_of(document))), None)
+            for start in range(0, len(batch), INDEX_BATCH):
+                part = DocumentArray(batch[start : start + INDEX_BATCH])
+                answer = flow.post(wire.INDEX, part, {"artifact": artifact})
+                errors = (error for document in answer if (error := wire.error_of(document)))
+                first_error = first_error or next(errors, None)
                 advance(len(answer))
-    if first is not None:
-        raise first
+    if first_error is not None:
+        raise first_error
 
 
 def search(
@@ -58,21 +62,21 @@ def search(
     """Find the indexed documents that are nearest to each query.
 
     Args:
-        query: a text, a document (text, image, or chunks of both with weights), or several.
+        query: a text, a document (text, image, or weighted chunks of both), or several documents.
         limit: matches per query, 1 to 1000.
-        artifact: id, alias or backbone; must be one that documents were indexed with.
-        offset: best matches that are passed over, 0 to 100,000.
-        filter: what matches must pass, over their tags: {'price': {'$lt': 50}}, or Qdrant's {'must': [...]}.
+        artifact: artifact id, alias or backbone that the documents were indexed with.
+        offset: number of best matches to skip, 0 to 100,000.
+        filter: condition on the tags of matches: {'price': {'$lt': 50}}, or Qdrant's form {'must': [...]}.
         score_threshold: lowest cosine similarity of a match, in [-1, 1].
-        exact: compare with every vector, also where there is a graph.
-        return_content: whether matches carry more than id, tags and score.
-        thumbnails: whether they carry JPEGs of at most 256 pixels a side instead of their images.
+        exact: compare the query with every vector instead of searching the graph.
+        return_content: False returns only id, tags and score of each match.
+        thumbnails: return JPEGs of at most 256 pixels a side instead of the full images.
 
     Returns:
-        The queries with `matches`, best first, `scores['cosine'].value` = cosine similarity in [-1, 1].
+        The queries with `matches`, best first; `scores['cosine'].value` is the cosine similarity in [-1, 1].
 
     Raises:
-        FinetunerError: of the first query that was refused.
+        FinetunerError: the error of the first refused query.
     """
     from docarray import Document, DocumentArray
 
@@ -81,7 +85,7 @@ def search(
         "limit": limit, "artifact": artifact, "offset": offset, "filter": filter, "score_threshold": score_threshold,
         "exact": exact, "return_content": return_content, "thumbnails": thumbnails,
     }  # fmt: skip
-    return _good(connection().post(wire.SEARCH, DocumentArray(map(with_images, queries)), _given(parameters)))
+    return _checked(connection().post(wire.SEARCH, DocumentArray(map(with_images, queries)), _without_none(parameters)))
 
 
 def filter_documents(
@@ -93,94 +97,107 @@ def filter_documents(
     return_content: bool = True,
     thumbnails: bool = False,
 ) -> DocumentArray:
-    """Return indexed documents that pass a filter, in an order that stays the same.
+    """Return indexed documents that pass a filter, in a stable order.
 
     Args:
-        filter: as of `search`; None passes all.
-        limit: most documents, 1 to 1000.
-        artifact: id, alias or backbone that they were indexed with.
-        offset: documents that are passed over, 0 to 100,000.
-        return_content: whether they carry more than id and tags.
-        thumbnails: as of `search`.
+        filter: condition on the tags, as for `search`; None passes every document.
+        limit: highest number of documents, 1 to 1000.
+        artifact: artifact id, alias or backbone that the documents were indexed with.
+        offset: number of documents to skip, 0 to 100,000.
+        return_content: False returns only id and tags of each document.
+        thumbnails: as for `search`.
+
+    Raises:
+        InvalidInput: the filter or a number is not valid.
     """
     parameters = {
         "filter": filter, "limit": limit, "artifact": artifact, "offset": offset, "return_content": return_content,
         "thumbnails": thumbnails,
     }  # fmt: skip
-    return _good(connection().post(wire.FILTER, None, _given(parameters)))
+    return _checked(connection().post(wire.FILTER, None, _without_none(parameters)))
 
 
 def delete_documents(
     ids: Sequence[str] | None = None,
     filter: Mapping[str, Any] | str | None = None,  # noqa: A002  # as DocArray calls it
 ) -> int:
-    """Delete indexed documents by id or filter, with their vectors of every artifact; return how many there were.
+    """Delete indexed documents by id, by filter or both, with their vectors of every artifact.
+
+    Returns:
+        The number of deleted documents.
 
     Raises:
-        InvalidInput: neither ids nor a filter with a condition.
+        InvalidInput: there are neither ids nor a filter with a condition.
     """
     if ids is None and not filter:
         raise InvalidInput("documents to delete must be named. Got neither ids nor filter. Pass one of them.")
     flow = connection()
     deleted = 0
-    named = list(ids or [])
-    for start in range(0, len(named), DELETED_AT_ONCE):
-        deleted += flow.call(wire.DELETE, ids=named[start : start + DELETED_AT_ONCE])["deleted"]
+    all_ids = list(ids or [])
+    for start in range(0, len(all_ids), DELETE_BATCH):
+        deleted += flow.call(wire.DELETE, ids=all_ids[start : start + DELETE_BATCH])["deleted"]
     if filter:
         deleted += flow.call(wire.DELETE, filter=filter)["deleted"]
     return deleted
 
 
 def index_status() -> dict[str, Any]:
-    """Return the index's collections, documents, bytes, what `live` searches, and how far a re-index is."""
+    """Return the index's collections, documents, bytes, artifact behind `live`, re-index progress and problems."""
     status: dict[str, Any] = connection().call(wire.STATUS)
     return status
 
 
 def cancel_reindex() -> dict[str, Any]:
-    """End the re-index that a promotion started; `live` goes on searching what it searches. Return its state."""
+    """Cancel the re-index that a promotion started; `live` keeps searching the old vectors. Return its state."""
     state: dict[str, Any] = connection().call(wire.REINDEX_CANCEL)
     return state
 
 
 def drop_collection(artifact: str) -> None:
-    """Forget the vectors of an artifact that `live` does not search; a rollback to it encodes everything again."""
+    """Delete the vectors of an artifact that `live` does not search; a rollback to it encodes everything again."""
     connection().call(wire.COLLECTIONS_DROP, artifact=artifact)
 
 
 def backup_index(name: str) -> dict[str, Any]:
-    """Write a consistent copy of the index to `backups/<name>` of the Flow's workspace; return what is in it."""
+    """Write a consistent copy of the index to `backups/<name>` of the Flow's workspace; return its counts."""
     made: dict[str, Any] = connection().call(wire.INDEX_BACKUP, name=name)
     return made
 
 
 def restore_index(name: str) -> dict[str, Any]:
-    """Put a backup in the place of the index; return what is in it."""
+    """Replace the index with a backup; return its counts."""
     restored: dict[str, Any] = connection().call(wire.INDEX_RESTORE, name=name)
     return restored
 
 
 def verify_index(name: str = "") -> dict[str, Any]:
-    """Check the index, or a backup of it: counts, checksums, and that every document has its vector.
+    """Verify counts and checksums, and that every document has its vector.
+
+    Args:
+        name: name of a backup; '' verifies the index itself.
+
+    Returns:
+        The counts.
 
     Raises:
-        FinetunerServerError: something is missing or damaged; the message says what.
+        FinetunerServerError: something is missing or damaged; the message names it.
     """
     found: dict[str, Any] = connection().call(wire.INDEX_VERIFY, name=name)
     return found
 
 
 def move_index(url: str) -> dict[str, Any]:
-    """Copy the vectors to a Qdrant server, compare counts and sampled vectors, and search there from then on."""
+    """Copy the vectors to the Qdrant server at `url`, compare counts and sampled vectors, then search there."""
     moved: dict[str, Any] = connection().call(wire.INDEX_MOVE, url=url)
     return moved
 
 
-def _given(parameters: dict[str, Any]) -> dict[str, Any]:
+def _without_none(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _good(answer: DocumentArray) -> DocumentArray:
+def _checked(answer: DocumentArray) -> DocumentArray:
+    """Return the documents of an answer; raise the first error among them."""
     for document in answer:
         if (error := wire.error_of(document)) is not None:
             raise error

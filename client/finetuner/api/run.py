@@ -1,34 +1,30 @@
-"""A run on a Flow: its status, log, metrics and artifact."""
+"""A run on a Flow: its status, log, metrics, examples and artifact."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from ..artifacts.archive import zip_artifact
-from ..artifacts.manifest import MANIFEST, parse_manifest, read_manifest, verify_artifact
 from ..contract import wire
-from ..contract.checks import checked_name, whole
+from ..contract.checks import whole
 from ..exceptions import RunFailedError, RunInProgressError, RunPreparingError
 from ..progress import bar
 from ..transport.connection import Connection
 from . import examples
+from .library import save_zip
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")
 STEP = re.compile(r"step (\d+)/(\d+) ")
 
 
 class Run:
-    """One run.
+    """One run of the Flow.
 
     Args:
-        connection: to the Flow.
-        description: what the Flow says of the run.
+        connection: connection to the Flow.
+        description: the Flow's description of the run: name, experiment, config, artifact_id, created_at.
     """
 
     def __init__(self, connection: Connection, description: dict[str, Any]) -> None:
@@ -40,27 +36,27 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Unique in its experiment."""
+        """Name of the run, unique in its experiment."""
         return str(self._description["name"])
 
     @property
     def experiment_name(self) -> str:
-        """The experiment it belongs to."""
+        """Name of the experiment that the run belongs to."""
         return str(self._description["experiment"])
 
     @property
     def config(self) -> dict[str, Any]:
-        """The fields of RunConfig."""
+        """The fields of the run's `RunConfig`."""
         return dict(self._description["config"])
 
     @property
     def artifact_id(self) -> str:
-        """24 hex characters, allocated when the run was created; published when it finished."""
+        """24 hexadecimal characters, allocated when the run is created. The artifact exists once the run finishes."""
         return str(self._description["artifact_id"])
 
     @property
     def created_at(self) -> float:
-        """Seconds since the epoch."""
+        """Time of creation, seconds since the epoch."""
         return float(self._description["created_at"])
 
     def _call(self, endpoint: str, **parameters: Any) -> Any:
@@ -72,23 +68,25 @@ class Run:
         return status
 
     def logs(self) -> str:
-        """Return the whole log so far.
+        """Return the log up to now.
 
         Raises:
             RunPreparingError: the run has not started.
         """
         if self.status()["status"] == "CREATED":
-            raise RunPreparingError(f"run {self.name!r} must have started to have logs. It waits in the queue.")
+            raise RunPreparingError(
+                f"run {self.name!r} must have started to have logs. It waits in the queue. Call stream_logs()."
+            )
         text, offset = "", -1
         while offset < (page := self._call(wire.RUNS_LOGS, offset=max(offset, 0)))["offset"]:
             text, offset = text + page["text"], page["offset"]
         return text
 
     def stream_logs(self, interval: float = 5) -> Iterator[str]:
-        """Wait until the run starts, then yield log lines until it ends.
+        """Wait until the run starts, then yield its log lines until it ends.
 
         Args:
-            interval: seconds between two looks.
+            interval: seconds between two requests.
         """
         offset = 0
         while True:
@@ -101,16 +99,16 @@ class Run:
             offset = page["offset"]
 
     def wait(self, interval: float = 0.5) -> dict[str, str]:
-        """Show training's progress until the run ends.
+        """Wait until the run ends and show a progress bar.
 
         Args:
-            interval: seconds between two looks.
+            interval: seconds between two requests.
 
         Returns:
             The final status.
 
         Raises:
-            RunFailedError: it failed or was canceled; the message has the reason.
+            RunFailedError: the run failed or was canceled; the message has the reason.
         """
         with bar(f"Training {self.name}", 100) as advance:
             shown = 0
@@ -124,19 +122,19 @@ class Run:
         return status
 
     def cancel(self) -> None:
-        """End the run; its log stays."""
+        """Cancel the run; its log stays. A run that has ended stays unchanged."""
         self._call(wire.RUNS_CANCEL)
 
     def resume(self) -> None:
-        """Let a run that failed or was canceled go on from its last checkpoint, or from the start without one.
+        """Resume a failed or canceled run from its last checkpoint; without a checkpoint it starts again.
 
         Raises:
-            InvalidInput: a run that has not ended, or has finished.
+            InvalidInput: the run has not ended, or has finished.
         """
         self._description = self._call(wire.RUNS_RESUME)
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Return {'before': {name: value}, 'after': {...}}; empty where the run had nothing to evaluate on.
+        """Return {'before': {name: value}, 'after': {...}}; empty if the run had no evaluation data.
 
         Raises:
             RunInProgressError, RunFailedError
@@ -165,7 +163,7 @@ class Run:
         return {name: answer[name] for name in ("steps", "evaluations")}
 
     def display_metrics(self) -> None:
-        """Print the metrics before and after as tables.
+        """Print the metrics before and after fine-tuning as tables.
 
         Raises:
             RunInProgressError, RunFailedError
@@ -175,7 +173,7 @@ class Run:
 
         console = Console()
         for stage, scores in self.metrics().items():
-            table = Table(Column("Retrieval Metric", overflow="fold"), "Value")  # long names are not cut
+            table = Table(Column("Retrieval Metric", overflow="fold"), "Value")  # fold: long names stay whole
             for name, value in scores.items():
                 table.add_row(name, str(value))
             console.print(f"Retrieval metrics {stage} fine-tuning:", soft_wrap=True)  # a title would wrap
@@ -192,10 +190,10 @@ class Run:
         return [entry for entry in entries if entry["metrics"]]
 
     def example_results(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
-        """Return what queries found, {'before': {query: [match, ...]}, 'after': {...}}, best match first.
+        """Return example searches as {'before': {query: [match, ...]}, 'after': {...}}, best match first.
 
-        A match is {'match': its text, or its image's label or id, 'relevant': bool, 'image': a thumbnail as data
-        URI, '' for a text}. Empty unless an EvaluationCallback had gather_examples=True.
+        A match is {'match': its text, or the label or id of its image, 'relevant': bool, 'image': a thumbnail as a data
+        URI, '' for a text}. The result is empty unless an EvaluationCallback had gather_examples=True.
 
         Raises:
             RunInProgressError, RunFailedError
@@ -206,10 +204,10 @@ class Run:
         return results
 
     def display_examples(self, k: int = 5) -> None:
-        """Show what queries found before and after: images in a notebook, else tables.
+        """Show example searches before and after fine-tuning: images in a notebook, otherwise tables.
 
         Args:
-            k: matches a query, at least 1.
+            k: number of matches for each query, 1 to 1000.
 
         Raises:
             InvalidInput, RunInProgressError, RunFailedError
@@ -220,7 +218,7 @@ class Run:
         """Fetch the artifact and write it as a zip.
 
         Args:
-            directory: made where it is not there.
+            directory: folder for the zip, created if missing.
 
         Returns:
             Path of `<directory>/<run name>.zip`.
@@ -238,58 +236,3 @@ class Run:
             raise RunInProgressError(f"run {self.name!r} must have finished. It is training. Call wait().")
         if status["status"] != "FINISHED":
             raise RunFailedError(f"run {self.name!r} ended as {status['status']}: {status['details']}")
-
-
-def save_zip(connection: Connection, reference: str, directory: str, name: str = "") -> str:
-    """Fetch a published artifact and write it as a zip.
-
-    Args:
-        connection: to the Flow.
-        reference: an artifact id or alias.
-        directory: made where it is not there.
-        name: of the zip and of the folder in it; '' for that of the artifact's run.
-
-    Returns:
-        Path of `<directory>/<name>.zip`.
-
-    Raises:
-        ArtifactNotFound, CorruptedArtifact
-    """
-    parent = Path(directory)
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=parent, prefix=".artifact-"))
-    try:
-        fetch_artifact(connection, reference, folder)
-        name = name or checked_name(read_manifest(folder).run_name, "artifact's run name")
-        return str(zip_artifact(folder, parent / f"{name}.zip", name))
-    finally:
-        shutil.rmtree(folder)
-
-
-def fetch_artifact(connection: Connection, reference: str, folder: Path) -> None:
-    """Fetch a published artifact into an empty folder, and verify it.
-
-    Args:
-        connection: to the Flow.
-        reference: an artifact id or alias.
-        folder: gets the files.
-
-    Raises:
-        ArtifactNotFound, CorruptedArtifact
-    """
-    content = connection.call(wire.ARTIFACTS_PULL, artifact=reference)["manifest"]
-    manifest = parse_manifest(content, connection.host)
-    (folder / MANIFEST).write_text(content)
-    with bar(f"Fetching {manifest.artifact_id}", sum(entry["size"] for entry in manifest.files.values())) as advance:
-        for name, entry in manifest.files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with open(folder / name, "wb") as file:
-                while file.tell() < entry["size"]:
-                    parameters = {"artifact": manifest.artifact_id, "file": name, "offset": file.tell()}
-                    answer = connection.post(wire.ARTIFACTS_PULL, parameters=parameters)[0]
-                    if (error := wire.error_of(answer)) is not None:
-                        raise error
-                    if not answer.blob:
-                        break  # shorter than promised: verify says which file
-                    advance(file.write(answer.blob))
-    verify_artifact(folder)

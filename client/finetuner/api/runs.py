@@ -1,18 +1,18 @@
-"""Runs from the user's side: start one, find it again, forget it."""
+"""Starts, finds, lists and deletes runs."""
 
 from __future__ import annotations
 
 import secrets
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ..config.callbacks import Callback, callback_config, callback_data
 from ..config.run_config import RunConfig, refuse_unsupported
 from ..contract import wire
 from ..contract.checks import checked_name
 from ..exceptions import AlreadyExists, InvalidInput, RunNotFound
-from ..models.backbones import find_backbone, list_models
+from ..models.backbones import find_backbone
 from ..transport.connection import Connection
 from .fit_data import FitData
 from .run import Run
@@ -66,69 +66,84 @@ def fit(
     cpu: bool | None = None,
     scheduler_step: str | None = None,
 ) -> Run:
-    """Start a run; it trains on the Flow, and this call returns at once unless `wait` is set.
+    """Start a run on the Flow and return it at once, or after its end with `wait=True`.
+
+    All options are checked before anything is sent. `RunConfig` describes them with their ranges.
 
     Args:
-        model: a backbone, see `list_models()`, or `ARCH::TAG`.
-        train_data: pairs: a DocumentArray, the name of a dataset, or files (CSV, folder, glob, parquet, tar shards).
-        eval_data: the same; the model is scored on it before and after.
-        val_split: share of the training images, in [0, 1), held out for a validation loss each epoch.
-        model_artifact: artifact id or alias to go on from.
-        run_name: 1 to 128 letters, digits, '.', '_' or '-', new in the experiment; chosen where None.
-        description: free text.
-        experiment_name: 'default' where None.
-        loss: 'CLIPLoss' for a CLIP, which has no other yet; for images one of pytorch-metric-learning's.
+        model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model.
+        train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, or
+            files (CSV, folder, glob, parquet, tar shards).
+        eval_data: pairs, given like `train_data`, that score a CLIP before and after fine-tuning. An image model takes
+            an EvaluationCallback instead.
+        val_split: share of the training images, in [0, 1), held out for a validation loss after each epoch.
+        model_artifact: artifact id or alias to start from, instead of the backbone's pretrained weights.
+        run_name: 1 to 128 letters, digits, '.', '_' or '-', new in the experiment; None generates a name.
+        description: free text, up to 2,000 characters.
+        experiment_name: None is 'default'.
+        model_options: for image models: 'pooler' and 'pooler_options'; see `image_model.pooling_of`.
+        loss: 'CLIPLoss' or 'SigLIPLoss' for a CLIP; for an image model a loss of pytorch-metric-learning, see
+            `MetricConfig`.
+        miner: for image models: a miner of pytorch-metric-learning, see `MetricConfig`.
+        miner_options: options of the miner.
         optimizer: torch's name: 'Adam', 'AdamW', 'SGD', ...
-        optimizer_options: torch's, and layer_wise_lr_decay; see `optimizer_config.OPTIMIZER_OPTIONS`.
-        learning_rate: peak; the backbone's own where None.
+        optimizer_options: torch's options, and layer_wise_lr_decay; see `optimizer_config.OPTIMIZER_OPTIONS`.
+        learning_rate: peak learning rate; None takes the backbone's own, and more with LoRA.
         epochs: passes over the images.
-        batch_size: pairs a step; the backbone's own where None.
+        batch_size: pairs (or labelled images) per step; None takes the backbone's own.
+        callbacks: see `finetuner.callback`; the data of an EvaluationCallback is given like `train_data`.
         scheduler: 'constant' (also None), 'constant_with_warmup', 'cosine', 'cosine_with_restarts', 'linear' or
             'polynomial'.
         scheduler_options: num_warmup_steps, num_training_steps (or 'auto'), scheduler_step ('batch' or 'epoch'); see
             `RunConfig.scheduler_options`.
-        device: 'cuda' falls back to the CPU with a warning in the log; 'cpu'.
+        freeze: for image models: train only the head.
+        output_dim: for image models: embedding size of a new head.
+        device: 'cuda' falls back to the CPU with a warning in the log if there is no GPU; 'cpu' always uses the CPU.
         num_workers: threads that decode images.
-        to_onnx: write each tower as ONNX, too, for `get_model(..., is_onnx=True)`; the run fails where that differs.
-            'int8': of a CLIP, and once more with int8 weights, for an encoder's `precision: int8`; what that costs, in
-            recall on `eval_data` where there is any, is in the run's log.
-        sampler: 'auto' or 'random'.
-        guard_data: as eval_data, of what a CLIP can do and must not forget; the log warns where it did.
-        seed: of weights, order and crops.
-        precision: 'fp32', 'bf16', 'fp16', or 'auto': bf16 on a GPU that has it, fp32 elsewhere.
-        resume_from: name of a run of the experiment that failed or was canceled, to go on from its last checkpoint in
-            a new run; `Run.resume` goes on in the same one.
-        training_options: memory, speed, LoRA, averaging, freezing, crops: see `training_options.TrainingOptions`.
-        callbacks: see `finetuner.callback`; an EvaluationCallback's data may be what `train_data` may be.
-        csv_options: how CSV files are read.
-        on_error: 'raise' names every bad entry of a file; 'skip' leaves them out with a warning.
-        wait: return when the run has ended, with a progress bar in a terminal; raises where it failed.
-        cpu: of older scripts; True is device='cpu', False is device='cuda'.
-        scheduler_step: of older scripts; the same as in scheduler_options.
-        loss_options, miner, miner_options, num_items_per_class, loss_optimizer, loss_optimizer_options, freeze,
-        output_dim: for models of images, see `metric_config.MetricConfig`; refused for a CLIP.
-        model_options, public, precision, resume_from: not supported yet; anything but the default is refused.
+        to_onnx: True adds each tower as ONNX to the artifact, for `get_model(..., is_onnx=True)`; the run fails if its
+            embeddings differ from torch's. 'int8', for a CLIP, also adds a copy with int8 weights, for an encoder with
+            `precision: int8`; the log reports its loss of recall on `eval_data`, if given.
+        csv_options: options for CSV files.
+        public: not supported; must be False.
+        num_items_per_class: for image models: images per label in each batch of the class sampler.
+        sampler: 'auto' or 'random'; for image models also 'class', see `MetricConfig`.
+        loss_optimizer: for image models: optimizer of a loss's own weights, see `MetricConfig`.
+        loss_optimizer_options: options of that optimizer.
+        loss_options: options of the loss: label_smoothing of CLIPLoss, logit_bias of SigLIPLoss, or those of
+            pytorch-metric-learning.
+        guard_data: pairs, given like `train_data`, for abilities that a CLIP must keep. The log warns if their recall
+            falls.
+        seed: seed of weights, order and crops.
+        precision: 'fp32', 'bf16', 'fp16', or 'auto': bf16 on a GPU that supports it, otherwise fp32.
+        resume_from: name of a failed or canceled run of the experiment. The new run starts from its last checkpoint and
+            must have the same data and settings, except for more epochs without a schedule. `Run.resume` resumes a run
+            under its own name.
+        training_options: options for memory, speed, LoRA, averaging, freezing and crops; see `TrainingOptions`.
+        wait: return after the run's end, with a progress bar in a terminal.
+        on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
+        cpu: for older scripts: True is device='cpu', False is device='cuda'.
+        scheduler_step: for older scripts: the same as in scheduler_options.
 
     Raises:
-        InvalidInput: a wrong value, an empty dataset.
-        InvalidDocument: a pair with a missing side or an undecodable image.
+        InvalidInput: a value is not allowed, or a dataset is empty.
+        InvalidDocument: a pair lacks a side, or an image cannot be decoded.
+        RunFailedError: with `wait=True`: the run failed or was canceled.
         NoSuchModel, DatasetNotFound, AlreadyExists, FlowUnreachable
     """
-    refuse_unsupported(
-        public=(public, False),
-    )
+    refuse_unsupported(public=(public, False))
     if cpu is not None:
         warnings.warn("cpu= is deprecated: use device='cpu' or device='cuda'", DeprecationWarning, stacklevel=2)
         device = "cpu" if cpu else "cuda"
     name, experiment = run_name if run_name is not None else f"run-{secrets.token_hex(4)}", experiment_name or "default"
     checked_name(name, "run_name")
+    checked_name(experiment, "experiment_name")
     prefix = f"finetuner-dastorage-{experiment}-{name}"
-    with FitData(prefix, find_backbone(model).task, csv_options, on_error) as given:
+    with FitData(prefix, find_backbone(model).task, csv_options, on_error) as fit_data:
         config = RunConfig(
             model=model,
-            train_data=given.name("train_data", train_data, "train"),
-            eval_data="" if eval_data is None else given.name("eval_data", eval_data, "eval"),
-            guard_data="" if guard_data is None else given.name("guard_data", guard_data, "guard"),
+            train_data=fit_data.name("train_data", train_data, "train"),
+            eval_data="" if eval_data is None else fit_data.name("eval_data", eval_data, "eval"),
+            guard_data="" if guard_data is None else fit_data.name("guard_data", guard_data, "guard"),
             val_split=val_split,
             model_artifact=model_artifact or "",
             model_options=model_options or {},
@@ -159,24 +174,20 @@ def fit(
             precision=precision,
             resume_from=resume_from or "",
             training_options=training_options or {},
-            callbacks=[_described(number, callback, given) for number, callback in enumerate(callbacks or ())],
+            callbacks=[_callback_entry(number, callback, fit_data) for number, callback in enumerate(callbacks or ())],
         )
-        given.read()
+        fit_data.read()
         flow = connection()
         _require_new(flow, name, experiment)
-        given.push(flow)
+        fit_data.push(flow)
     run = Run(flow, flow.call(wire.FIT, config=config.to_dict()))
     if wait:
         run.wait()
     return run
 
 
-create_run = fit  # older name
-create_training_run = fit  # older name
-
-
 def _scheduler_options(given: Mapping[str, Any] | None, scheduler_step: str | None) -> Mapping[str, Any]:
-    """Return the options with older scripts' own argument among them; its default says nothing."""
+    """Return the options including `scheduler_step` of older scripts, unless it is the default or None."""
     options = given or {}
     if scheduler_step in (None, options.get("scheduler_step", "batch") if isinstance(options, Mapping) else "batch"):
         return options
@@ -188,9 +199,10 @@ def _scheduler_options(given: Mapping[str, Any] | None, scheduler_step: str | No
     return {**options, "scheduler_step": scheduler_step}
 
 
-def _described(number: int, callback: Callback, given: FitData) -> dict[str, Any]:
+def _callback_entry(number: int, callback: Callback, fit_data: FitData) -> dict[str, Any]:
+    """Return a callback's entry in RunConfig; its data is pushed under a name with the callback's number."""
     names = {
-        field: given.name(f"{field} of callback {number}", data, f"{field.removesuffix('_data')}-{number}")
+        field: fit_data.name(f"{field} of callback {number}", data, f"{field.removesuffix('_data')}-{number}")
         for field, data in callback_data(callback).items()
     }
     return callback_config(callback, names)
@@ -207,25 +219,29 @@ def _require_new(flow: Connection, name: str, experiment: str) -> None:
 
 
 def get_run(run_name: str, experiment_name: str | None = None) -> Run:
-    """Return a run.
+    """Return the run of that name.
+
+    Args:
+        run_name: name of the run.
+        experiment_name: its experiment; None is 'default'.
 
     Raises:
-        RunNotFound: none of that name.
+        RunNotFound: the experiment has no run of that name.
     """
     flow = connection()
     return Run(flow, flow.call(wire.RUNS_GET, name=run_name, experiment=experiment_name or "default"))
 
 
 def list_runs(experiment_name: str | None = None, page: int = 1, size: int = 50) -> list[Run]:
-    """Return one page of the runs of an experiment, or of all, oldest first.
+    """Return one page of the runs, oldest first.
 
     Args:
-        experiment_name: all experiments where None.
-        page: from 1.
-        size: runs a page, from 1.
+        experiment_name: only runs of this experiment; None returns the runs of all experiments.
+        page: number of the page, from 1.
+        size: runs per page, at least 1.
 
     Raises:
-        InvalidInput: a page or size below 1.
+        InvalidInput: `page` or `size` is below 1.
     """
     return wire.page_of(_all_runs(experiment_name), page, size)
 
@@ -237,34 +253,27 @@ def _all_runs(experiment_name: str | None) -> list[Run]:
 
 
 def delete_run(run_name: str, experiment_name: str | None = None) -> None:
-    """Forget a run that has ended.
+    """Delete a run and its log; its artifact stays.
+
+    Args:
+        run_name: name of the run.
+        experiment_name: its experiment; None is 'default'.
 
     Raises:
-        RunNotFound, InvalidInput
+        RunNotFound: the experiment has no run of that name.
+        InvalidInput: the run has not ended.
     """
     connection().call(wire.RUNS_DELETE, name=run_name, experiment=experiment_name or "default")
 
 
 def delete_runs(experiment_name: str | None = None) -> None:
-    """Forget every run of an experiment, or of all.
+    """Delete all runs of an experiment; see `delete_run`.
+
+    Args:
+        experiment_name: None deletes the runs of all experiments.
 
     Raises:
-        InvalidInput: one of them has not ended; those before it are forgotten.
+        InvalidInput: a run has not ended. The older runs are deleted.
     """
     for run in _all_runs(experiment_name):
         delete_run(run.name, run.experiment_name)
-
-
-def synthesize(*_: Any, **__: Any) -> NoReturn:
-    """Refuse: generating training data from texts is outside of what this project is for.
-
-    Raises:
-        InvalidInput: always.
-    """
-    raise InvalidInput(
-        "synthesize makes data for text backbones, which this project does not train. "
-        f"It tunes {', '.join(list_models())} and ARCH::TAG on text-image pairs: use finetuner.fit."
-    )
-
-
-create_synthesis_run = synthesize  # older name

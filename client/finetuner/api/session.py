@@ -1,4 +1,4 @@
-"""Which Flow this process talks to."""
+"""Holds the connection of this process to its Flow: `login` makes it, every other call uses it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..contract import environment, wire
 from ..exceptions import Forbidden, Unauthorized
 from ..transport.connection import DEFAULT_HOST, Connection
 from .hub import point_hub, users_token
-from .hub_executor import map_names
+from .hub_executor import map_hub_name
 
 _current: Connection | None = None
 
@@ -22,35 +22,35 @@ def login(
     token: str | None = None,
     http_host: str | None = None,
 ) -> None:
-    """Connect to a Flow; later calls of this module go there, and so do `DocumentArray.push` and `pull`.
+    """Connect to a Flow. All later calls of `finetuner` use it, and so do `DocumentArray.push` and `pull`.
 
-    For DocArray, three variables of this process's environment are set, and stay: JINA_HUBBLE_REGISTRY (the Flow's
-    HTTP side), JINA_AUTH_TOKEN (the token, or a placeholder where the Flow asks for none) and SHOW_HUBBLE_HINT
-    ('NEVER', so that DocArray does not print about an account at Jina AI). No file is written. For Jina, the name
-    `jinaai://finetuner/FinetunerExecutor` leads to our executor, and FINETUNER_LOGGED_IN tells it the host; see
-    `hub_executor.py`.
+    For DocArray, this call sets three environment variables of this process: JINA_HUBBLE_REGISTRY (the Flow's HTTP
+    address), JINA_AUTH_TOKEN (the token, or a placeholder if there is none) and SHOW_HUBBLE_HINT ('NEVER', which stops
+    DocArray's messages about accounts at Jina AI). For Jina, the name `jinaai://finetuner/FinetunerExecutor` then means
+    our executor, which reads the host from FINETUNER_LOGGED_IN; see `hub_executor.py`. The call writes no files.
 
     Args:
-        force: ask the Flow again although this process is connected to it already.
-        interactive: ask for a token on the terminal where the Flow wants one; None asks if there is a terminal.
-        host: 'grpc://HOST:PORT'; else $FINETUNER_HOST, else grpc://127.0.0.1:51000.
-        token: else $FINETUNER_TOKEN, else $JINA_AUTH_TOKEN as it was before `login`, else none.
-        http_host: the HTTP side, 'http://HOST:PORT'; else $FINETUNER_HTTP, else the Flow is asked. Needed only where
-            it is reached at another port than the one it listens on.
+        force: connect again even if this process is connected to the same Flow already.
+        interactive: whether to prompt for a token if the Flow refuses the given one; None prompts on a terminal only.
+        host: 'grpc://HOST:PORT' (or grpcs, http, https); None takes $FINETUNER_HOST, else grpc://127.0.0.1:51000.
+        token: None takes $FINETUNER_TOKEN, else $JINA_AUTH_TOKEN as it was before the first `login`, else no token.
+        http_host: address of the Flow's HTTP side, 'http://HOST:PORT'; None takes $FINETUNER_HTTP, else the Flow's own
+            report. Needed only if a proxy or container maps the HTTP port to another one.
 
     Raises:
-        FlowUnreachable: nothing answers there.
-        Unauthorized: the Flow asks for another token.
+        FlowUnreachable: no Flow answers at the host.
+        Unauthorized: the Flow requires another token.
+        InvalidInput: an address is malformed.
     """
     global _current
     host = host or os.environ.get(environment.HOST) or DEFAULT_HOST
     token = token or os.environ.get(environment.TOKEN) or users_token()
     connection = Connection(host, token)
-    same = _current is not None and (_current.host, _current.token) == (connection.host, connection.token)
-    if same and not force and http_host is None:
+    unchanged = _current is not None and (_current.host, _current.token) == (connection.host, connection.token)
+    if unchanged and not force and http_host is None:
         return
     try:
-        _greet(connection)
+        _check_access(connection)
     except Unauthorized:
         import getpass
         import sys
@@ -58,19 +58,19 @@ def login(
         if not (sys.stdin.isatty() if interactive is None else interactive):
             raise
         connection = Connection(host, getpass.getpass(f"Token for {host}: "))
-        _greet(connection)
+        _check_access(connection)
     point_hub(connection, http_host)
-    map_names(connection)
+    map_hub_name(connection)
     _current = connection
 
 
-def _greet(connection: Connection) -> None:
-    with suppress(Forbidden):  # a token that may only read is one, too
+def _check_access(connection: Connection) -> None:
+    with suppress(Forbidden):  # a token that may only read is valid, too
         connection.call(wire.EXPERIMENTS_CREATE, name="default")
 
 
 def connection() -> Connection:
-    """Return the connection that `login` made, or make it with the environment's settings."""
+    """Return the connection that `login` made; without a login, log in with the settings of the environment."""
     if _current is None:
         login()
     assert _current is not None
@@ -78,5 +78,5 @@ def connection() -> Connection:
 
 
 def get_token() -> str:
-    """Return the token in use, '' for none."""
+    """Return the token of the current connection, '' for none."""
     return connection().token

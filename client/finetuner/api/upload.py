@@ -1,4 +1,4 @@
-"""Datasets to and from a Flow, in requests of bounded size; half an upload is never a dataset."""
+"""Pushes and pulls datasets in requests of bounded size. An incomplete upload never becomes a dataset."""
 
 from __future__ import annotations
 
@@ -24,77 +24,77 @@ if TYPE_CHECKING:
 
 
 def push_documents(connection: Connection, name: str, documents: Sequence[Document]) -> dict[str, Any]:
-    """Send documents as the dataset `name`; images behind uris travel inside the documents.
+    """Send documents to the Flow as the dataset `name`, with the images that their uris point to.
 
-    Content decides what is sent: what the Flow holds already under any name is not sent again, and an upload that
-    broke off goes on where it stopped. Documents are read twice, to learn what they are and to send them; at most
-    one request's worth is held.
+    Content that the Flow already stores under any name is not sent again, and an interrupted upload resumes with the
+    missing parts. Documents are read twice: once to hash them and once to send them. At most one request's worth of
+    documents is held in memory.
 
     Args:
-        connection: to the Flow.
-        name: 1 to 128 letters, digits, '.', '_' or '-'; a dataset of that name is replaced.
-        documents: a DocumentArray or another sequence, at least one, of any kind; not changed. Ids are no content:
-            where the same documents are there under other ids, those stay.
+        connection: connection to the Flow.
+        name: 1 to 128 letters, digits, '.', '_' or '-'; replaces a dataset of that name.
+        documents: a DocumentArray or another sequence of at least one document of any kind; not changed. Ids are not
+            content: if the Flow stores the same documents with other ids, it keeps those ids.
 
     Returns:
         {'name', 'version' (SHA-256 of the content), 'documents', 'size' (bytes), 'created_at', 'stream_size', 'kind'}
 
     Raises:
-        InvalidInput: an empty dataset or a wrong name.
-        InvalidDocument: a document without content, a pair with a missing side or an undecodable image, with its
-            position, from 0, and id. Nothing has been sent then.
+        InvalidInput: the dataset is empty or the name malformed.
+        InvalidDocument: a document has no content, a pair lacks a side, or an image cannot be decoded. The message has
+            the document's position, from 0, and its id. In this case nothing has been sent.
     """
     checked_name(name, "dataset name")
     if not len(documents):
         raise InvalidInput(f"dataset {name!r} must hold at least one document. Got none. Add documents.")
     plan = _plan(name, documents)
-    there = connection.call(wire.DATASETS_PUSH, upload=plan.upload, version=plan.version)
-    if not there["stored"]:
-        _send_missing(connection, name, documents, plan, {int(part) for part in there["parts"]})
-    whole = {"name": name, "commit": len(documents), "version": plan.version}
-    dataset: dict[str, Any] = connection.call(wire.DATASETS_PUSH, upload=plan.upload, **whole)
+    received = connection.call(wire.DATASETS_PUSH, upload=plan.upload, version=plan.version)
+    if not received["stored"]:
+        _send_missing(connection, name, documents, plan, {int(part) for part in received["parts"]})
+    commit = {"name": name, "commit": len(documents), "version": plan.version}
+    dataset: dict[str, Any] = connection.call(wire.DATASETS_PUSH, upload=plan.upload, **commit)
     return dataset
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What an upload will be."""
+class UploadPlan:
+    """Content hash and parts of an upload."""
 
     version: str
-    """SHA-256 of the content, as the Flow will compute it."""
+    """SHA-256 of the content, as the Flow computes it."""
     lengths: list[int]
-    """Documents in each part."""
+    """Number of documents in each part."""
 
     @property
     def upload(self) -> str:
-        """The same for the same content in the same parts, so that what arrived before can be used."""
+        """Id of the upload. The same content in the same parts has the same id, which lets an upload resume."""
         return hashlib.sha256(f"{self.version} {self.lengths}".encode()).hexdigest()
 
 
-def _plan(name: str, documents: Sequence[Document]) -> Plan:
+def _plan(name: str, documents: Sequence[Document]) -> UploadPlan:
     from docarray import Document
 
     digest, lengths = hashlib.sha256(), []
     with bar(f"Reading {name}", len(documents)) as advance:
         for batch in batches(_packed(documents)):
             for document in batch:
-                # once there and back, as on the way to the Flow: reading adds what a document by hand may lack
-                again = Document.from_bytes(document.to_bytes(protocol="protobuf"), protocol="protobuf")
-                digest.update(meaning(again.to_bytes(protocol="protobuf")))
+                # Serialise twice: the Flow hashes a parsed document, and parsing sets fields that may be unset here.
+                parsed = Document.from_bytes(document.to_bytes(protocol="protobuf"), protocol="protobuf")
+                digest.update(meaning(parsed.to_bytes(protocol="protobuf")))
             lengths.append(len(batch))
             advance(len(batch))
-    return Plan(digest.hexdigest(), lengths)
+    return UploadPlan(digest.hexdigest(), lengths)
 
 
 def _send_missing(
-    connection: Connection, name: str, documents: Sequence[Document], plan: Plan, there: Collection[int]
+    connection: Connection, name: str, documents: Sequence[Document], plan: UploadPlan, received: Collection[int]
 ) -> None:
     from docarray import DocumentArray
 
     first = 0
     with bar(f"Uploading {name}", len(documents)) as advance:
         for part, length in enumerate(plan.lengths):
-            if part not in there:
+            if part not in received:
                 batch = DocumentArray(_packed(documents[first : first + length], first, check=False))
                 connection.send(wire.DATASETS_PUSH, batch, upload=plan.upload, part=part, first=first)
             advance(length)
@@ -102,10 +102,10 @@ def _send_missing(
 
 
 def pull_documents(connection: Connection, name: str) -> DocumentArray:
-    """Return the documents of a dataset, all of one version also where the name gets another meanwhile.
+    """Return the documents of a dataset, all of one version even if the dataset is replaced during the call.
 
     Raises:
-        DatasetNotFound: none of that name.
+        DatasetNotFound: no dataset has that name, or the Flow sent fewer documents than the dataset has.
     """
     from docarray import DocumentArray
 
@@ -120,14 +120,18 @@ def pull_documents(connection: Connection, name: str) -> DocumentArray:
             break
     if len(documents) != dataset["documents"]:
         raise DatasetNotFound(
-            f"dataset {name!r} must come with its {dataset['documents']} documents. Got {len(documents)}. "
+            f"dataset {name!r} must arrive with its {dataset['documents']} documents. Got {len(documents)}. "
             f"Pull it again."
         )
     return documents
 
 
 def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
-    """Yield the documents in requests of at most wire.MAX_REQUEST_BYTES, or of one larger document."""
+    """Yield batches of documents of at most wire.MAX_REQUEST_BYTES; a larger document is a batch of its own.
+
+    Raises:
+        InvalidDocument: a document is too large for one message.
+    """
     from docarray import DocumentArray
 
     batch, size = DocumentArray(), 0
@@ -135,7 +139,8 @@ def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
         length = document.to_protobuf().ByteSize()
         if length > stream.largest_document():
             raise InvalidDocument(
-                f"document {document.id} must be smaller than {wire.MAX_MESSAGE_BYTES} bytes. Got {length}."
+                f"document {document.id} must be smaller than {wire.MAX_MESSAGE_BYTES} bytes. Got {length}. "
+                f"Shrink its image or tensor."
             )
         if len(batch) and size + length > wire.MAX_REQUEST_BYTES:
             yield batch
@@ -159,20 +164,23 @@ def _packed(documents: Iterable[Document], first: int = 0, *, check: bool = True
 
 
 def with_images(document: Document, check: bool = False) -> Document:
-    """Return a document that carries the images which it and its chunks only point to.
+    """Return a document that holds the bytes of the images that its uri and its chunks' uris point to.
 
     Args:
         document: not changed.
-        check: whether these images must be ones that can be decoded.
+        check: whether to decode these images, which raises an error for a broken one.
+
+    Raises:
+        InvalidDocument: an image cannot be read or, with `check`, decoded.
     """
     from docarray import Document
 
-    elsewhere = document.uri and not document.uri.startswith("data:")
-    pointer = elsewhere and not (document.text or document.blob) and document.tensor is None
-    if not pointer and not len(document.chunks):
+    outside = document.uri and not document.uri.startswith("data:")
+    needs_image = outside and not (document.text or document.blob) and document.tensor is None
+    if not needs_image and not len(document.chunks):
         return document
     copy = Document(document, copy=True)
-    if pointer:
+    if needs_image:
         copy.blob = read_local(document.uri)
         if check:
             decode(copy.blob)

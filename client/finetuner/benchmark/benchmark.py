@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import finetuner
 
-from ..api.run import fetch_artifact
+from ..api.library import fetch_artifact
 from ..api.session import connection
 from ..api.upload import push_documents
 from ..artifacts.archive import unzip_artifact

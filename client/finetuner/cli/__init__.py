@@ -1,4 +1,4 @@
-"""The command line. It may import every other folder; none imports it."""
+"""The command line `finetuner`; may import every other folder, and no folder imports it."""
 
 from .main import main
 

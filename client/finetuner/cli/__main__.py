@@ -1,4 +1,4 @@
-"""`python -m finetuner.cli`."""
+"""Runs the command line: `python -m finetuner.cli`."""
 
 from .main import main
 

@@ -1,4 +1,4 @@
-"""`finetuner artifact ...`: models as files, to and from a Flow that is up."""
+"""`finetuner artifact ...`: sends artifacts to a running Flow and fetches them as files."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from ..api import library
 from ..api.session import login
 from .options import Host, Token
 
-artifact_app = typer.Typer(no_args_is_help=True, help="Send artifacts to the Flow and fetch them: push, pull.")
+artifact_app = typer.Typer(no_args_is_help=True, help="Send artifacts to a Flow and fetch them.")
 
 
 @artifact_app.command()
 def push(
-    path: Annotated[Path, typer.Argument(help="Zip that save_artifact wrote, or a folder.")],
+    path: Annotated[Path, typer.Argument(help="Zip that `artifact pull` or save_artifact wrote, or its folder.")],
     host: Host = None,
     token: Token = None,
 ) -> None:
-    """Publish an artifact under its own id, and print that."""
+    """Publish an artifact on the Flow and print its id."""
     login(host=host, token=token)
     typer.echo(library.push_artifact(str(path))["artifact_id"])
 
 
 @artifact_app.command()
 def pull(
-    artifact: Annotated[str, typer.Argument(help="Id or alias.")],
-    directory: Annotated[Path, typer.Argument(help="Folder for the zip.")] = Path("artifacts"),
+    artifact: Annotated[str, typer.Argument(help="Artifact id or alias.")],
+    directory: Annotated[Path, typer.Argument(help="Folder for the zip, created if missing.")] = Path("artifacts"),
     host: Host = None,
     token: Token = None,
 ) -> None:
-    """Fetch an artifact as a zip, and print its path."""
+    """Fetch an artifact as a zip and print its path."""
     login(host=host, token=token)
     typer.echo(library.pull_artifact(artifact, str(directory)))

@@ -1,4 +1,4 @@
-"""`finetuner ...` on the command line."""
+"""The command `finetuner` and its subcommands."""
 
 from __future__ import annotations
 
@@ -15,40 +15,52 @@ from .index import index_app
 from .options import Host, Token
 from .token import token_app
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fine-tune CLIP for search on your own machines, and serve the tuned model.",
+)
 app.add_typer(artifact_app, name="artifact")
 app.add_typer(index_app, name="index")
 app.add_typer(token_app, name="token")
 
-Experiment = Annotated[str, typer.Option(help="Experiment of the run.")]
+Experiment = Annotated[str, typer.Option(help="Experiment that the run belongs to.")]
 
 
 @app.command()
 def up(
-    flow: Annotated[str, typer.Option(help="What to start: finetuner (everything), encode or search.")] = "finetuner",
-    grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 lets the system choose.")] = 51000,
-    http_port: Annotated[int, typer.Option(help="Port of HTTP; 0 lets the system choose.")] = 51001,
-    workspace: Annotated[Path, typer.Option(help="Folder that keeps runs, datasets, artifacts and index.")] = Path(
+    flow: Annotated[
+        str,
+        typer.Option(help="Flow to start: finetuner (all rooms), search (encoders and index) or encode (encoders)."),
+    ] = "finetuner",
+    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 lets the system choose.")] = 51000,
+    http_port: Annotated[int, typer.Option(help="HTTP port; 0 lets the system choose.")] = 51001,
+    workspace: Annotated[Path, typer.Option(help="Folder for runs, datasets, artifacts and the index.")] = Path(
         "workspace"
     ),
     bind: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, and asks for a token.")
+        str, typer.Option(help="Address to listen on. 0.0.0.0 admits other machines and requires a token.")
     ] = "127.0.0.1",
     token: Annotated[
-        str | None, typer.Option(help="An admin's, which callers send; else $FINETUNER_TOKEN. See also `token`.")
+        str | None,
+        typer.Option(
+            help="Admin token that clients send. Default: $FINETUNER_TOKEN. `finetuner token` creates further tokens."
+        ),
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for TLS on both ports, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="TLS certificate for both ports, a PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, a PEM file.")] = None,
     metrics_bind: Annotated[
-        str, typer.Option(help="Address of the metrics, which ask for no token; 0.0.0.0 lets other machines scrape.")
+        str,
+        typer.Option(help="Address of the Prometheus metrics, which require no token. 0.0.0.0 admits other machines."),
     ] = "127.0.0.1",
 ) -> None:
-    """Start the Flow on this machine and keep it up until Ctrl-C."""
+    """Start a Flow on this machine and keep it up until Ctrl-C."""
     from ..flow.launch import serve
     from ..flow.settings import Certificate, flow_file
 
     if (tls_cert is None) != (tls_key is None):
-        raise InvalidInput("--tls-cert and --tls-key must be given together. Got one of them.")
+        raise InvalidInput("--tls-cert and --tls-key must be given together. Got one of them. Add the other.")
     serve(
         flow_file(flow),
         workspace=workspace,
@@ -63,27 +75,37 @@ def up(
 
 @app.command()
 def room(
-    name: Annotated[str, typer.Argument(help="gateway, or an executor of the Flow, such as text_encoder.")],
-    flow: Annotated[str, typer.Option(help="The Flow that it is of: finetuner, encode or search.")] = "finetuner",
+    name: Annotated[str, typer.Argument(help="Name of the room: gateway, or an executor such as text_encoder.")],
+    flow: Annotated[
+        str, typer.Option(help="Flow that the room belongs to: finetuner, search or encode.")
+    ] = "finetuner",
     workspace: Annotated[Path, typer.Option(help="Folder that all rooms of the Flow share.")] = Path("workspace"),
     bind: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
-    port: Annotated[int, typer.Option(help="Port of an executor.")] = 8080,
-    grpc_port: Annotated[int, typer.Option(help="The gateway's port of gRPC.")] = 51000,
-    http_port: Annotated[int, typer.Option(help="The gateway's port of HTTP.")] = 51001,
-    metrics_port: Annotated[int, typer.Option(help="Port of the metrics, which ask for no token.")] = 9090,
+    port: Annotated[int, typer.Option(help="gRPC port of the room, unless it is the gateway.")] = 8080,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port of the gateway.")] = 51000,
+    http_port: Annotated[int, typer.Option(help="HTTP port of the gateway.")] = 51001,
+    metrics_port: Annotated[int, typer.Option(help="Port of the Prometheus metrics, which require no token.")] = 9090,
     address: Annotated[
-        list[str] | None, typer.Option(metavar="ROOM=HOST:PORT", help="Where another room is; else by its name.")
+        list[str] | None,
+        typer.Option(
+            metavar="ROOM=HOST:PORT",
+            help="Address of another room; may be repeated. Default: the room's name, for example text-encoder:8080.",
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of `uses_with`, e.g. device=cuda."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Setting of the room in place of the YAML's `uses_with`, such as device=cuda; may be repeated.",
+        ),
     ] = None,
 ) -> None:
-    """Start one room of a Flow by itself, as a container does; the others are elsewhere."""
+    """Start one room of a Flow by itself, as a container does. The other rooms run elsewhere."""
     from ..flow.settings import flow_file
-    from ..flow.standalone import Standing, named_values, serve_room
+    from ..flow.standalone import RoomOptions, named_values, serve_room
 
-    where = Standing(
+    options = RoomOptions(
         workspace=workspace,
         bind=bind,
         port=port,
@@ -92,16 +114,19 @@ def room(
         addresses={room: str(value) for room, value in named_values("--address", address or []).items()},
         settings=named_values("--set", set_ or []),
     )
-    serve_room(flow_file(flow), name, where)
+    serve_room(flow_file(flow), name, options)
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for report.html, summary.json and the workspace.")] = Path("demo"),
-    items: Annotated[int | None, typer.Option(help="Garments to train on; fewer are faster and worse.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    items: Annotated[
+        int | None,
+        typer.Option(help="Number of garments to train on; fewer train faster but score lower."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images. Default: the demo's own number.")] = None,
 ) -> None:
-    """Fine-tune the packaged CLIP on the generated catalogue, search it, and write a before/after page."""
+    """Fine-tune the packaged CLIP on a generated fashion catalogue, and write a before/after report."""
     from ..demo.demo import run_demo
 
     run_demo(out, train_items=items, epochs=epochs, stay=sys.stdin.isatty() and sys.stdout.isatty())
@@ -109,7 +134,7 @@ def demo(
 
 @app.command()
 def runs(host: Host = None, token: Token = None) -> None:
-    """List the runs."""
+    """List the runs of all experiments, oldest first, 50 at most."""
     from rich.console import Console
     from rich.table import Table
 
@@ -130,7 +155,7 @@ def logs(
     host: Host = None,
     token: Token = None,
 ) -> None:
-    """Print the log of a run, and follow it until the run ends."""
+    """Print the log of a run and follow it until the run ends."""
     import finetuner
 
     finetuner.login(host=host, token=token)
@@ -140,15 +165,15 @@ def logs(
 
 @app.command()
 def search(
-    text: Annotated[str, typer.Argument(help="What to look for.")],
-    limit: Annotated[int, typer.Option(help="Matches, 1 to 1000.")] = 5,
+    text: Annotated[str, typer.Argument(help="Text to search for.")],
+    limit: Annotated[int, typer.Option(help="Number of matches, 1 to 1000.")] = 5,
     artifact: Annotated[
-        str, typer.Option(help="Artifact id, alias or backbone that the index was made with.")
+        str, typer.Option(help="Artifact id, alias or backbone that the documents were indexed with.")
     ] = "live",
     host: Host = None,
     token: Token = None,
 ) -> None:
-    """Find indexed documents by text."""
+    """Search the indexed documents by text."""
     from rich.console import Console
     from rich.table import Table
 
@@ -164,28 +189,36 @@ def search(
 
 @app.command()
 def benchmark(
-    set_name: Annotated[str, typer.Argument(metavar="SET", help="Such as flickr8k; see the README for all.")],
-    folder: Annotated[Path, typer.Argument(help="Holds the set's files.")],
+    set_name: Annotated[
+        str, typer.Argument(metavar="SET", help="Name of the set, such as flickr8k; the README lists all sets.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Folder with the set's files.")],
     model: Annotated[str, typer.Option(help="Backbone to score.")],
-    output: Annotated[Path, typer.Option(help="Folder of benchmark.json and benchmark.md, which grow.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder of the tables benchmark.json and benchmark.md.")] = Path(
         "benchmarks"
     ),
     split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
-    artifact: Annotated[str | None, typer.Option(help="Tuned model: folder, zip or artifact id.")] = None,
-    tune: Annotated[bool, typer.Option("--tune/--no-tune", help="Tune on the training split, on the Flow.")] = False,
-    epochs: Annotated[int | None, typer.Option(help="Of tuning.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Of tuning.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of tuning.")] = None,
-    device: Annotated[str | None, typer.Option(help="Device to score on; else CUDA where there is one.")] = None,
-    on_error: Annotated[str, typer.Option(help="'skip' leaves bad entries of the set out.")] = "raise",
+    artifact: Annotated[str | None, typer.Option(help="Tuned model to score: folder, zip or artifact id.")] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune/--no-tune", help="Fine-tune the backbone on the training split, on the Flow.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(help="With --tune: passes over the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="With --tune: pairs per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="With --tune: peak learning rate.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device to score on: cuda or cpu. Default: CUDA if available.")
+    ] = None,
+    on_error: Annotated[
+        str, typer.Option(help="raise stops at bad entries of the set; skip leaves them out with a warning.")
+    ] = "raise",
     host: Host = None,
     token: Token = None,
 ) -> None:
-    """Score a model on a public set, zero-shot and tuned, and add its rows to a table."""
+    """Score a backbone, and optionally a tuned model, on a public set and add the results to a table."""
     from ..benchmark.benchmark import Benchmark, run_benchmark
     from ..benchmark.table import MARKDOWN
 
-    asked = Benchmark(
+    options = Benchmark(
         set_name=set_name,
         folder=folder,
         model=model,
@@ -199,23 +232,26 @@ def benchmark(
         device=device,
         on_error=on_error,
     )
-    for row in run_benchmark(asked, host, token):
+    for row in run_benchmark(options, host, token):
         print(f"{row.set} {row.split}, {row.model}, {row.stage}: {len(row.metrics)} metrics, {row.images} images")
     print(output / MARKDOWN)
 
 
 @app.command()
 def doctor(
-    workspace: Annotated[Path, typer.Option(help="Folder of the Flow; it is not made.")] = Path("workspace"),
+    workspace: Annotated[Path, typer.Option(help="Workspace folder to check. The command never creates it.")] = Path(
+        "workspace"
+    ),
     host: Annotated[
-        str | None, typer.Option(help="Flow to ask; else $FINETUNER_HOST, else the workspace's that is up.")
+        str | None,
+        typer.Option(help="Address of the Flow. Default: $FINETUNER_HOST, else the Flow that runs in the workspace."),
     ] = None,
     token: Token = None,
-    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port that `up` would use.")] = 51000,
-    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Likewise.")] = 51001,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="gRPC port to check for `finetuner up`.")] = 51000,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP port to check for `finetuner up`.")] = 51001,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
 ) -> None:
-    """Check this machine or container, its workspace, and the Flow that is up; exit code 1 if something fails."""
+    """Check this machine, the workspace and the running Flow. Exits with code 1 if a check fails."""
     from ..doctor.doctor import examine, report
 
     findings = examine(workspace, host=host, token=token, grpc_port=grpc_port, http_port=http_port)
@@ -224,7 +260,7 @@ def doctor(
 
 
 def main() -> None:
-    """Run the command line; what we raise on purpose becomes one line on stderr and exit code 1."""
+    """Run the command line. Print a FinetunerError as one line on stderr and exit with code 1."""
     try:
         app()
     except FinetunerError as error:

@@ -1,4 +1,4 @@
-"""Options that commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -6,5 +6,8 @@ from typing import Annotated
 
 import typer
 
-Host = Annotated[str | None, typer.Option(help="Flow to talk to; else $FINETUNER_HOST, else grpc://127.0.0.1:51000.")]
-Token = Annotated[str | None, typer.Option(help="Token of the Flow; else $FINETUNER_TOKEN.")]
+Host = Annotated[
+    str | None,
+    typer.Option(help="Address of the Flow. Default: $FINETUNER_HOST, else grpc://127.0.0.1:51000."),
+]
+Token = Annotated[str | None, typer.Option(help="Token for the Flow. Default: $FINETUNER_TOKEN.")]

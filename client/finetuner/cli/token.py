@@ -1,4 +1,4 @@
-"""`finetuner token ...`: who may enter the Flow of a workspace. A Flow that is up notices with its next request."""
+"""`finetuner token ...`: creates, lists and revokes access tokens. A running Flow applies changes at once."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import typer
 
 from ..workspace.tokens import TokenFile
 
-token_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke the tokens of a workspace.")
+token_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke access tokens for a Flow.")
 
-Name = Annotated[str, typer.Argument(help="Who holds it; the audit log names it.")]
-Folder = Annotated[Path, typer.Option("--workspace", help="Folder of the Flow, on this machine.")]
+Name = Annotated[str, typer.Argument(help="Name of the token's holder, as the audit log shows it.")]
+Folder = Annotated[Path, typer.Option("--workspace", help="Workspace folder of the Flow, on this machine.")]
 WORKSPACE = Path("workspace")
 
 
 @token_app.command()
 def create(
     name: Name,
-    role: Annotated[str, typer.Option(help="What it may do: read, write or admin.")] = "read",
-    expires: Annotated[int | None, typer.Option(help="Days until it does; without it never.")] = None,
+    role: Annotated[str, typer.Option(help="Rights of the token: read, write or admin.")] = "read",
+    expires: Annotated[int | None, typer.Option(help="Days until the token expires. Default: never.")] = None,
     workspace: Folder = WORKSPACE,
 ) -> None:
-    """Make a token and print it, once; from the first one on nobody enters without."""
+    """Create a token and print it once. After the first one, the Flow requires a token from everyone."""
     file = TokenFile(workspace.resolve())
     secret = file.create(name, role, expires)
-    print(f"{file.path} keeps its hash alone: this is the only time that the token is shown.", file=sys.stderr)
+    print(f"Copy the token now: {file.path} stores only its hash, so it cannot be shown again.", file=sys.stderr)
     print(secret)
 
 
 @token_app.command("list")
 def list_all(workspace: Folder = WORKSPACE) -> None:
-    """List the tokens: names, roles and dates, no secrets."""
+    """List the names, roles, states and dates of all tokens, without the secrets."""
     from rich.console import Console
     from rich.table import Table
 
@@ -47,7 +47,7 @@ def list_all(workspace: Folder = WORKSPACE) -> None:
 
 @token_app.command()
 def revoke(name: Name, workspace: Folder = WORKSPACE) -> None:
-    """Let nobody enter with this token any more."""
+    """Revoke a token: the Flow no longer accepts it."""
     TokenFile(workspace.resolve()).revoke(name)
 
 

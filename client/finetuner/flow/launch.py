@@ -1,4 +1,4 @@
-"""Starts the Flow in this process: `finetuner up`."""
+"""Starts a Flow in this process and keeps it up: `finetuner up`."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from ..transport.connection import NO_TELEMETRY
 from ..transport.probes import Addresses
 from ..workspace.folder import Workspace, write_atomically
 from ..workspace.tokens import TokenFile, is_loopback
-from .processes import KILL_SECONDS, end
+from .processes import KILL_SECONDS, end_processes
 from .room_process import show_metrics_on
-from .settings import Certificate, addresses, configured, flow_file
-from .supervision import keep_up
+from .settings import Certificate, configured_flow, flow_addresses, flow_file
+from .supervision import supervise
 
 if TYPE_CHECKING:
     import psutil
 
-GATEWAY_SECONDS = 9.0  # for the requests that are under way
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GATEWAY_SECONDS = 9.0  # the gateway finishes its open requests
 ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
-# Jina chooses a room's port long before the room listens. Above those that the system gives to every connection, nobody
-# takes it meanwhile.
+# Jina chooses a room's port long before the room listens there. The system gives out ports below 61000 to outgoing
+# connections, so a port above stays free meanwhile.
 PORTS_OF_ROOMS = {"JINA_RANDOM_PORT_MIN": "61000"}
-MAKE_ONE = "Make one with `finetuner token create NAME --role admin --workspace {}`"
+CREATE_TOKEN = "Create one with `finetuner token create NAME --role admin --workspace {}`"
 
 
 def serve(
@@ -52,25 +53,25 @@ def serve(
     certificate: Certificate | None = None,
     metrics_bind: str = "127.0.0.1",
 ) -> None:
-    """Start the Flow in this process and keep it up until SIGINT or SIGTERM, then close every room.
+    """Start a Flow in this process and keep it up until SIGINT or SIGTERM, then stop every room.
 
     Args:
-        flow: its YAML; by default `flows/finetuner.yml` of the checkout.
+        flow: the Flow's YAML file; None takes `flows/finetuner.yml` of the checkout.
         workspace: folder that the rooms share.
-        grpc_port: port of the gateway; 0 lets the system choose.
-        http_port: likewise.
-        bind: address that the gateway listens on; the YAML's, loopback, where None.
-        token: an admin's; by default $FINETUNER_TOKEN. Without it, and without tokens in the workspace, everybody on
-            this machine may enter.
-        certificate: for TLS.
-        metrics_bind: address that the metrics of all rooms listen on; they ask for no token.
+        grpc_port: the gateway's gRPC port; 0 lets the system choose.
+        http_port: the gateway's HTTP port; 0 lets the system choose.
+        bind: address that the gateway listens on; None takes the YAML's, which is loopback.
+        token: admin token that the gateway accepts; None takes $FINETUNER_TOKEN. Without it, and without tokens in the
+            workspace, everyone on this machine has access.
+        certificate: enables TLS.
+        metrics_bind: address that the metrics of all rooms listen on; they require no token.
 
     Raises:
-        InvalidInput: a port that is taken, no YAML, a workspace that cannot be, or an address that other machines
-            reach while there is no token.
-        FinetunerServerError: a room does not start; its log lines stand above.
+        InvalidInput: a port is taken, the YAML does not exist, the workspace is not a valid folder, or other machines
+            could reach a Flow without a token.
+        FinetunerServerError: a room did not start; its log lines are printed before.
     """
-    settings = configured(
+    settings = configured_flow(
         flow or flow_file(),
         workspace=workspace,
         grpc_port=grpc_port,
@@ -80,46 +81,50 @@ def serve(
     )
     with settings as content:
         if token is not None:
-            os.environ[TOKEN] = token  # not by YAML: Jina would turn digits there into a number
+            os.environ[TOKEN] = token  # not in the YAML, where Jina would turn digits into a number
         root = Workspace(workspace).root
-        asked = lock_required(content["gateway"].get("host", "0.0.0.0"), root)
+        with_token = token_required(content["gateway"].get("host", "0.0.0.0"), root)
         file = root / "flow.json"
         try:
-            _serve(content, addresses(content), file, asked, metrics_bind)
+            _serve(content, flow_addresses(content), file, with_token, metrics_bind)
         finally:
             file.unlink(missing_ok=True)
 
 
-def lock_required(host: str, workspace: str | os.PathLike[str]) -> bool:
-    """Return whether the gateway asks for a token.
+def token_required(host: str, workspace: str | os.PathLike[str]) -> bool:
+    """Return whether the gateway requires a token.
+
+    Args:
+        host: address that the gateway listens on.
+        workspace: folder that may hold tokens.
 
     Raises:
-        InvalidInput: it does not, and other machines reach it on `host`.
+        InvalidInput: it requires none, but `host` is reachable from other machines.
     """
     root = Workspace(workspace).root
-    asked = bool(os.environ.get(TOKEN) or TokenFile(root).read())
-    if not asked and not is_loopback(host):
+    required = bool(os.environ.get(TOKEN) or TokenFile(root).read())
+    if not required and not is_loopback(host):
         raise InvalidInput(
-            f"--bind must be 127.0.0.1 while there is no token, or everybody may enter. Got {host}. "
-            f"{MAKE_ONE.format(root)}, or set {TOKEN}."
+            f"--bind must be 127.0.0.1 while there is no token, since everyone would have access. Got {host}. "
+            f"{CREATE_TOKEN.format(root)}, or set {TOKEN}."
         )
-    return asked
+    return required
 
 
 def prepare_jina() -> None:
-    """Set Jina's variables for this process, before it is imported, and let it look up its options once."""
+    """Set Jina's environment variables before Jina is imported, and cache its table of options."""
     os.environ.setdefault("JINA_LOG_LEVEL", "WARNING")
     for name, value in (PORTS_OF_ROOMS | NO_TELEMETRY).items():
         os.environ.setdefault(name, value)
-    # Jina warns, once in each process, about what our pin of setuptools is there for.
+    # Each process warns that pkg_resources is deprecated; our pin of setuptools keeps it available to Jina.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     os.environ.setdefault("PYTHONWARNINGS", "ignore:pkg_resources is deprecated:UserWarning")
     from jina_cli import lookup
 
-    lookup._build_lookup_table = cache(lookup._build_lookup_table)  # a second or more for each room
+    lookup._build_lookup_table = cache(lookup._build_lookup_table)  # otherwise a second or more for each room
 
 
-def _serve(content: dict[str, Any], where: Addresses, file: Path, asked: bool, metrics_bind: str) -> None:
+def _serve(content: dict[str, Any], addresses: Addresses, file: Path, with_token: bool, metrics_bind: str) -> None:
     prepare_jina()
     if "JINA_MP_START_METHOD" not in os.environ:
         _prepare_processes()
@@ -127,22 +132,21 @@ def _serve(content: dict[str, Any], where: Addresses, file: Path, asked: bool, m
     from rich.console import Console
 
     console = Console(highlight=False)
-    _interrupt_on((signal.SIGINT, signal.SIGTERM))
+    _raise_interrupt_on_stop_signals()
     if PARENT in os.environ:
-        threading.Thread(target=_follow, args=(int(os.environ[PARENT]),), daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(int(os.environ[PARENT]),), daemon=True).start()
     ready, hidden = False, StringIO()
     try:
         with console.status("Starting the Flow ..."), redirect_stdout(hidden):  # Jina prints large tables
             show_metrics_on(metrics_bind)
-            starting = Flow.load_config(content)
-            # Jina's table of addresses asks three public servers for ours, and waits where there is no network
-            starting._get_summary_table = lambda panels: None
-            starting.start()
+            flow = Flow.load_config(content)
+            # Jina's address table asks three public servers for this machine's address, and hangs without a network.
+            flow._get_summary_table = lambda panels: None
+            flow.start()
             ready = True
-        write_atomically(file, json.dumps(asdict(where)).encode())
-        _announce(console, where, file.parent, asked)
-        stop = _asked_to_stop((signal.SIGINT, signal.SIGTERM))
-        keep_up(starting, stop, partial(console.print, soft_wrap=True))
+        write_atomically(file, json.dumps(asdict(addresses)).encode())
+        _announce(console, addresses, file.parent, with_token)
+        supervise(flow, _stop_connection(), partial(console.print, soft_wrap=True))
         console.print("Stopping the Flow ...")
     except KeyboardInterrupt:
         console.print("Stopping the Flow ...")
@@ -151,84 +155,85 @@ def _serve(content: dict[str, Any], where: Addresses, file: Path, asked: bool, m
     except Exception as error:
         print(hidden.getvalue(), file=sys.stderr)
         raise FinetunerServerError(
-            f"The Flow did not start ({type(error).__name__}). The lines above say which room failed and why",
+            f"The Flow did not start ({type(error).__name__}). The lines above name the failed room and the reason",
             str(error),
         ) from None
     finally:
-        _ignore((signal.SIGINT, signal.SIGTERM))  # closing is under way; a second Ctrl-C would leave rooms behind
-        # SIGTERM is all that Jina's own close() does, but one after the other, with a minute for each that is dead.
-        if ready:  # what is under way in the gateway needs the rooms
-            end(_rooms("gateway"), GATEWAY_SECONDS)
-        end(_rooms(), ROOM_SECONDS if ready else KILL_SECONDS)
+        _ignore_stop_signals()  # a second Ctrl-C during the shutdown would leave rooms running
+        # Jina's own close() sends SIGTERM, too, but to one room after the other, and waits a minute for each dead one.
+        if ready:  # the gateway's open requests need the rooms
+            end_processes(_rooms("gateway"), GATEWAY_SECONDS)
+        end_processes(_rooms(), ROOM_SECONDS if ready else KILL_SECONDS)
 
 
 def _prepare_processes() -> None:
-    """Let rooms start from one clean process that has the slow imports behind it.
+    """Make rooms fork from one clean server process that has done the slow imports.
 
-    A room forked from this process could not be trusted: threads of the progress display hold locks here, and
-    CUDA does not survive a fork. A spawned one is clean, but six of them import Jina and torch six times over.
+    A fork of this process would be unsafe: threads of the progress display hold locks here, and CUDA does not survive
+    a fork. Spawned processes are clean, but six rooms would import Jina and torch six times.
     """
     from multiprocessing import forkserver, resource_tracker
 
-    # By Jina's own variable for this, each process would print a warning.
+    # Jina's own variable for this setting makes each process print a warning.
     multiprocessing.set_start_method("forkserver", force=True)
     multiprocessing.set_forkserver_preload(["jina", "torch", "open_clip"])
     resource_tracker.ensure_running()
-    # Ctrl-C in a terminal reaches every process at once. The rooms must not hear it: we close them, in order.
+    # Ctrl-C in a terminal reaches every process at once. Rooms must ignore it: this process stops them in order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        forkserver.ensure_running()  # the rooms inherit the mask from here
+        forkserver.ensure_running()  # the rooms inherit this signal mask
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _announce(console: Any, where: Addresses, workspace: Path, asked: bool) -> None:
+def _announce(console: Any, addresses: Addresses, workspace: Path, with_token: bool) -> None:
     console.print(f"[bold]Open Finetuner is up.[/bold] Workspace {workspace}. Ctrl-C stops it.", soft_wrap=True)
-    console.print(f"  page     [bold]{where.http}/[/bold]", soft_wrap=True)
-    console.print(f"  gRPC     {where.grpc}\n  HTTP     {where.http}", soft_wrap=True)
-    for number, (room, url) in enumerate(where.metrics.items()):
+    console.print(f"  page     [bold]{addresses.http}/[/bold]", soft_wrap=True)
+    console.print(f"  gRPC     {addresses.grpc}\n  HTTP     {addresses.http}", soft_wrap=True)
+    for number, (room, url) in enumerate(addresses.metrics.items()):
         console.print(f"  {'' if number else 'metrics':8} {url}  {room}", soft_wrap=True)
-    if not asked:
+    if not with_token:
         console.print(
-            f"There is no token: everybody on this machine may enter, and nobody else. {MAKE_ONE.format(workspace)}.",
+            f"There is no token: everyone on this machine has access, other machines have none. "
+            f"{CREATE_TOKEN.format(workspace)}.",
             soft_wrap=True,
         )
 
 
-def _interrupt_on(signals: tuple[signal.Signals, ...]) -> None:
+def _raise_interrupt_on_stop_signals() -> None:
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    for number in signals:
+    for number in STOP_SIGNALS:
         signal.signal(number, interrupt)
 
 
-def _asked_to_stop(signals: tuple[signal.Signals, ...]) -> Connection:
-    """Return what can be read once a signal has come; until then nothing is interrupted."""
-    asked, ask = multiprocessing.Pipe(duplex=False)
-    for number in signals:
-        signal.signal(number, lambda *_: ask.send(None))
-    return asked
+def _stop_connection() -> Connection:
+    """Return a connection that becomes readable at the first stop signal. The signals interrupt nothing from now on."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: sender.send(None))
+    return receiver
 
 
-def _ignore(signals: tuple[signal.Signals, ...]) -> None:
-    for number in signals:
+def _ignore_stop_signals() -> None:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _follow(parent: int) -> None:
-    """End this process with its parent, also where the parent is killed and can tell nobody."""
+def _end_with_parent(parent: int) -> None:
+    """End this process after its parent has ended, even if the parent was killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _rooms(name: str = "") -> list[psutil.Process]:
-    """Return the rooms that still run, or the replicas of one."""
+    """Return the processes of all running rooms, or only of those whose name starts with `name`."""
     import psutil
 
     found = []
-    for room in multiprocessing.active_children():  # not every child: Python's own ones end by themselves
+    for room in multiprocessing.active_children():  # only rooms; Python's own helper processes end by themselves
         if room.name.startswith(name):
             with suppress(psutil.NoSuchProcess):
                 found.append(psutil.Process(room.pid))

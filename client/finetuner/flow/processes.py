@@ -1,4 +1,4 @@
-"""Ends processes so that none is left."""
+"""Ends processes together with every process that they started."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ if TYPE_CHECKING:
 KILL_SECONDS = 3.0
 
 
-def end(processes: list[psutil.Process], seconds: float) -> None:
-    """Ask processes to end, wait, then kill what is left of them and of all that they started."""
+def end_processes(processes: list[psutil.Process], seconds: float) -> None:
+    """Terminate processes, wait, then kill the remaining ones and all their descendants.
+
+    Args:
+        processes: the processes to end.
+        seconds: time they have to end after SIGTERM.
+    """
     import psutil
 
-    started = []
+    family = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            started += [process, *process.children(recursive=True)]
+            family += [process, *process.children(recursive=True)]
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
     psutil.wait_procs(processes, timeout=seconds)
-    for process in started:
-        with suppress(psutil.NoSuchProcess):  # psutil knows a process from a later one with its number
+    for process in family:
+        with suppress(psutil.NoSuchProcess):  # psutil never mistakes a later process with the same id for this one
             process.kill()
-    psutil.wait_procs(started, timeout=KILL_SECONDS)
+    psutil.wait_procs(family, timeout=KILL_SECONDS)

@@ -1,4 +1,7 @@
-"""A room's process as Jina runs it, but for the address of its metrics: Jina's listen on every one, and ask nobody."""
+"""Runs a room's process as Jina does, but serves its metrics on one address only.
+
+Jina's metrics listen on every address of the machine and require no token.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from typing import Any
 
 
 def show_metrics_on(address: str) -> None:
-    """Let the rooms that this process starts from now on show their metrics on one address.
+    """Make all rooms that this process starts from now on serve their metrics on one address.
 
     Args:
-        address: such as '127.0.0.1'.
+        address: for example '127.0.0.1'.
     """
     from jina.orchestrate import pods
 
@@ -18,7 +21,12 @@ def show_metrics_on(address: str) -> None:
 
 
 def run_room(address: str, **settings: Any) -> None:
-    """Run a room in this process; what the process is started with."""
+    """Run a room in this process until it ends.
+
+    Args:
+        address: address that its metrics listen on.
+        settings: arguments of Jina's `run`.
+    """
     import prometheus_client
     from jina.serve.executors.run import run
 

@@ -1,4 +1,4 @@
-"""A Flow in a child process, for the demo, the tests and scripts."""
+"""Runs a Flow in a child process, for the demo, the tests and scripts."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from ..contract.environment import FLOW_ID, FLOWS, PARENT, TOKEN
 from ..exceptions import FinetunerServerError, InvalidInput
 from ..transport.probes import Addresses
 from ..workspace.folder import Workspace
-from .processes import KILL_SECONDS, end
+from .processes import KILL_SECONDS, end_processes
 
 if TYPE_CHECKING:
     import psutil
 
 
 START_SECONDS = 180.0
-STOP_SECONDS = 90.0  # longer than `launch` waits for its rooms
+STOP_SECONDS = 90.0  # more than `launch` gives its rooms to end
 
 
 class RunningFlow:
-    """A Flow in a child process, up from `__enter__` to `__exit__`. No process is left, however the block ends.
+    """A Flow in a child process, up inside a `with` block. However the block ends, it leaves no process behind.
 
         with RunningFlow("workspace") as flow:
             finetuner.login(host=flow.host)
 
     Args:
-        workspace: folder of the Flow; its output goes to `flow.log` in it.
-        token: what callers must send; None lets everybody in, also where $FINETUNER_TOKEN is set.
-        flow: the YAML; by default `flows/finetuner.yml` of the checkout.
-        timeout: seconds until the Flow must be healthy.
+        workspace: folder of the Flow; the Flow's output goes to its file `flow.log`.
+        token: token that clients must send; None requires no token, even if $FINETUNER_TOKEN is set.
+        flow: the Flow's YAML file; None takes `flows/finetuner.yml` of the checkout.
+        timeout: seconds to wait until the Flow is healthy.
     """
 
     def __init__(
@@ -55,42 +55,44 @@ class RunningFlow:
         self._token = token
         self._flow = flow
         self._timeout = timeout
-        self._mark = uuid.uuid4().hex
+        self._flow_id = uuid.uuid4().hex
         self._process: subprocess.Popen[bytes] | None = None
-        self._where: Addresses | None = None
+        self._addresses: Addresses | None = None
 
     @property
     def addresses(self) -> Addresses:
-        """Where the Flow can be reached."""
-        if self._where is None:
-            raise InvalidInput("A RunningFlow has addresses inside its `with` block only. Enter it first.")
-        return self._where
+        """Addresses of the Flow's gRPC, HTTP and metrics sides."""
+        if self._addresses is None:
+            raise InvalidInput(
+                "a RunningFlow must be inside its `with` block to have addresses. It is outside. Enter the block first."
+            )
+        return self._addresses
 
     @property
     def host(self) -> str:
-        """The gRPC address, for `login(host=...)` and `jina.Client(host=...)`."""
+        """Address of the gRPC side, for `login(host=...)` and `jina.Client(host=...)`."""
         return self.addresses.grpc
 
     @property
     def http(self) -> str:
-        """The URL of the HTTP side."""
+        """URL of the HTTP side."""
         return self.addresses.http
 
     @property
     def metrics(self) -> dict[str, str]:
-        """Prometheus URL by room."""
+        """URL of the Prometheus metrics by room."""
         return self.addresses.metrics
 
     @property
     def pid(self) -> int:
-        """The child process, parent of the rooms."""
+        """Id of the child process, which is the parent of the rooms."""
         return self.addresses.pid
 
     def __enter__(self) -> Self:
-        """Start the child and wait until both encoders answer.
+        """Start the child process and wait until the Flow is healthy.
 
         Raises:
-            FinetunerServerError: it ended, or was not healthy in time; with the last lines of its log.
+            FinetunerServerError: the Flow ended, or was not healthy in time. The error has the last lines of its log.
         """
         try:
             self._start()
@@ -106,10 +108,10 @@ class RunningFlow:
         self.stop()
 
     def _start(self) -> None:
-        environment = {**os.environ, PARENT: str(os.getpid()), FLOW_ID: self._mark}
+        environment = {**os.environ, PARENT: str(os.getpid()), FLOW_ID: self._flow_id}
         environment.pop(TOKEN, None)
         if self._token is not None:
-            environment[TOKEN] = self._token  # not an option, which every user of the machine could read
+            environment[TOKEN] = self._token  # not as an option, which every user of the machine could read
         command = [sys.executable, "-m", "finetuner.cli", "up", "--grpc-port", "0", "--http-port", "0"]
         if self._flow is not None:
             environment[FLOWS] = str(self._flow.parent)
@@ -121,7 +123,7 @@ class RunningFlow:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                start_new_session=True,  # Ctrl-C in the terminal is for us; we stop the child in order
+                start_new_session=True,  # Ctrl-C reaches only this process, which then stops the child in order
             )
 
     def _wait(self) -> None:
@@ -130,9 +132,9 @@ class RunningFlow:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise FinetunerServerError("The Flow ended while it started", self._last_lines())
-            self._where = self._read_addresses()
-            if self._where is not None:
-                reason = _unhealthy(self._where.http)
+            self._addresses = self._read_addresses()
+            if self._addresses is not None:
+                reason = _health_problem(self._addresses.http)
                 if not reason:
                     return
             time.sleep(0.1)
@@ -143,16 +145,16 @@ class RunningFlow:
     def _read_addresses(self) -> Addresses | None:
         assert self._process is not None
         try:
-            where = Addresses(**json.loads((self.workspace / "flow.json").read_bytes()))
+            addresses = Addresses(**json.loads((self.workspace / "flow.json").read_bytes()))
         except FileNotFoundError:
             return None
-        return where if where.pid == self._process.pid else None  # an older Flow may have left its file
+        return addresses if addresses.pid == self._process.pid else None  # an older Flow may have left its file
 
     def _last_lines(self, count: int = 30) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:]) + f"\n(from {self.log})"
 
     def stop(self) -> None:
-        """Ask the Flow to stop, wait, and kill what is left of it. Does nothing where it is not up."""
+        """Terminate the Flow, wait, and kill its remaining processes. Without a running Flow, do nothing."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -160,25 +162,25 @@ class RunningFlow:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
-        finally:  # also where Ctrl-C comes while we wait
-            end(self._left(), KILL_SECONDS)
+        finally:  # even if Ctrl-C interrupts the wait
+            end_processes(self._remaining(), KILL_SECONDS)
             process.wait()
-            self._where = None
+            self._addresses = None
 
-    def _left(self) -> list[psutil.Process]:
-        """Return the Flow's processes, by the mark that each inherits: also those whose own parent is gone."""
+    def _remaining(self) -> list[psutil.Process]:
+        """Return the Flow's running processes, found by the id that each inherits, even if its parent has ended."""
         import psutil
 
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get(FLOW_ID) == self._mark:
+                if process.environ().get(FLOW_ID) == self._flow_id:
                     found.append(process)
         return found
 
 
-def _unhealthy(http: str) -> str:
-    """Return why `/healthz` is not 200, '' where it is."""
+def _health_problem(http: str) -> str:
+    """Return the problem that `/healthz` reports, '' if the Flow is healthy."""
     try:
         with urllib.request.urlopen(f"{http}/healthz", timeout=15):
             return ""

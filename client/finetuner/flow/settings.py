@@ -1,4 +1,4 @@
-"""A Flow's YAML with this start's values in it: ports, workspace, paths; and where the Flow can then be reached."""
+"""Reads a Flow's YAML and fills in the settings of this start: ports, workspace, TLS and absolute paths."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..workspace.folder import Workspace
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the gateway shows for TLS.
+    """The gateway's TLS certificate and its key.
 
     Raises:
-        InvalidInput: files that are not there, are no PEM, or do not belong together.
+        InvalidInput: a file does not exist or is not PEM, or the two do not belong together.
     """
 
     file: Path
-    """The certificate, PEM, with those between it and its authority."""
+    """The certificate, PEM, followed by the intermediate certificates up to its authority."""
     key: Path
     """Its private key, PEM, without a passphrase."""
 
     def __post_init__(self) -> None:
         for option, path in (("--tls-cert", self.file), ("--tls-key", self.key)):
             if not path.is_file():
-                raise InvalidInput(f"{option} must be a PEM file. Got {path}, which is not there.")
+                raise InvalidInput(f"{option} must be a PEM file. Got {path}, which does not exist. Correct the path.")
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.file, self.key, password="")
         except (ssl.SSLError, OSError, ValueError) as error:
@@ -44,19 +44,19 @@ class Certificate:
 
 
 def flow_file(name: str = "finetuner") -> Path:
-    """Return a Flow's YAML: of $FINETUNER_FLOWS, or of the checkout that this package runs from.
+    """Return the path of a Flow's YAML in $FINETUNER_FLOWS, else in the checkout that this package runs from.
 
     Args:
-        name: 'finetuner' (everything), 'encode' or 'search'; in $FINETUNER_FLOWS whatever YAML there is.
+        name: 'finetuner' (everything), 'encode' or 'search'; with $FINETUNER_FLOWS, any YAML file there by its stem.
 
     Raises:
-        InvalidInput: no such Flow, or none at all, as in an installed wheel, which holds the client alone.
+        InvalidInput: the folder has no such Flow, or no YAML at all: an installed wheel holds only the client.
     """
     folder = Path(os.environ.get(FLOWS) or Path(__file__).parents[3] / "flows")
     found = {path.stem: path for path in sorted(folder.glob("*.yml"))}
     if not found:
         raise InvalidInput(
-            f"Expected the Flow's YAML in {folder}. Found none: the wheel holds the client, not the server. "
+            f"the Flow's YAML must be in {folder}. Got no YAML there: the wheel holds the client, not the server. "
             f"Run from a checkout of the repository, or set {FLOWS} to its folder flows/."
         )
     if name not in found:
@@ -64,8 +64,27 @@ def flow_file(name: str = "finetuner") -> Path:
     return found[name]
 
 
+def load_flow(flow: Path, workspace: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of a Flow's YAML with absolute paths and this workspace.
+
+    Args:
+        flow: the YAML file.
+        workspace: folder (or file:// URL) that the rooms share.
+    """
+    import yaml
+
+    content: dict[str, Any] = yaml.safe_load(flow.read_text())
+    root = Workspace(workspace).root
+    for room in [content["gateway"], *content["executors"]]:
+        if (path := flow.parent / room["uses"]).is_file():  # otherwise `uses` is the name of a class
+            room["uses"] = str(path.resolve())
+        if "workspace_url" in room.get("uses_with", {}):
+            room["uses_with"]["workspace_url"] = str(root)
+    return content
+
+
 @contextmanager
-def configured(
+def configured_flow(
     flow: Path,
     *,
     workspace: str | os.PathLike[str],
@@ -74,75 +93,62 @@ def configured(
     bind: str | None = None,
     certificate: Certificate | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Give the content of a Flow's YAML with these values in it and paths that hold from every folder.
+    """Yield the content of a Flow's YAML with these settings, and reserve its ports until the block ends.
 
-    Its ports are bound until the block ends, so that the system gives none of them to others before a room listens
-    there, or while one is started again. Rooms listen there all the same: servers set SO_REUSEADDR, as we do.
+    A reserved port is bound, so the system gives it to no other process before a room listens there or while a room
+    restarts. The rooms can still listen there, because they set SO_REUSEADDR like this process.
 
     Args:
-        flow: the YAML.
+        flow: the YAML file.
         workspace: folder (or file:// URL) that the rooms share.
-        grpc_port: the gateway's port; 0 lets the system choose, and then the ports of the metrics, too.
-        http_port: likewise.
-        bind: address that the gateway listens on; the YAML's where None.
-        certificate: for TLS on both ports. A third one on loopback, without TLS, is for the indexer then: the
-            certificate is for the name by which others know this machine.
+        grpc_port: the gateway's gRPC port; 0 lets the system choose it, and the ports of the metrics as well.
+        http_port: the gateway's HTTP port; 0 lets the system choose it.
+        bind: address that the gateway listens on; None takes the YAML's.
+        certificate: enables TLS on both ports. The gateway then gets a third port on loopback without TLS for the
+            indexer, since the certificate is valid for this machine's public name only.
 
     Raises:
-        InvalidInput: a port that is none or taken, or a workspace that cannot be.
+        InvalidInput: a port is out of range or taken, or the workspace is not a valid folder.
     """
-    content = located(flow, workspace)
+    content = load_flow(flow, workspace)
     rooms = [content["gateway"], *content["executors"]]
     if bind is not None:
         content["gateway"]["host"] = bind
     host = content["gateway"].get("host", "0.0.0.0")
-    with ExitStack() as held:
+    with ExitStack() as reserved:
         content["gateway"]["port"] = [
-            _port(grpc_port, host, "--grpc-port", held),
-            _port(http_port, host, "--http-port", held),
+            reserve_port(grpc_port, host, "--grpc-port", reserved),
+            reserve_port(http_port, host, "--http-port", reserved),
         ]
-        own = addresses(content).grpc
+        encoder = flow_addresses(content).grpc
         if certificate is not None:
-            inner = _port(0, "127.0.0.1", "", held)
-            content["gateway"]["port"].append(inner)
+            loopback_port = reserve_port(0, "127.0.0.1", "", reserved)
+            content["gateway"]["port"].append(loopback_port)
             content["gateway"]["protocol"].append("grpc")
             content["gateway"] |= {
                 "ssl_certfile": str(certificate.file.resolve()),
                 "ssl_keyfile": str(certificate.key.resolve()),
             }
-            own = f"grpc://127.0.0.1:{inner}"
+            encoder = f"grpc://127.0.0.1:{loopback_port}"
         for room in rooms:
-            if room.get("uses_with", {}).get("encoder"):  # the indexer asks this Flow to encode
-                room["uses_with"]["encoder"] = own
-            # Nobody asked for these numbers, so one that is taken is no reason to fail.
+            if room.get("uses_with", {}).get("encoder"):  # the indexer sends documents to this Flow to encode them
+                room["uses_with"]["encoder"] = encoder
+            # The user did not choose these ports, so a taken one is replaced instead of raising an error.
             ports = [
-                _port(port if grpc_port and _free(port) else 0, "0.0.0.0", "", held) for port in _metrics_ports(room)
+                reserve_port(port if grpc_port and _is_free(port) else 0, "0.0.0.0", "", reserved)
+                for port in _metrics_ports(room)
             ]
             room["port_monitoring"] = ports if len(ports) > 1 else ports[0]
         yield content
 
 
-def located(flow: Path, workspace: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the content of a Flow's YAML with paths that hold from every folder, and this workspace."""
-    import yaml
-
-    content: dict[str, Any] = yaml.safe_load(flow.read_text())
-    place = Workspace(workspace).root
-    for room in [content["gateway"], *content["executors"]]:
-        if (path := flow.parent / room["uses"]).is_file():  # otherwise it is the name of a class
-            room["uses"] = str(path.resolve())
-        if "workspace_url" in room.get("uses_with", {}):
-            room["uses_with"]["workspace_url"] = str(place)
-    return content
-
-
 def _metrics_ports(room: dict[str, Any]) -> list[int]:
-    """Return the port of each replica's metrics."""
+    """Return the metrics port of each replica."""
     ports = room["port_monitoring"]
     return ports if isinstance(ports, list) else [ports]
 
 
-def _free(port: int) -> bool:
+def _is_free(port: int) -> bool:
     with suppress(OSError), socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("0.0.0.0", port))
@@ -150,23 +156,24 @@ def _free(port: int) -> bool:
     return False
 
 
-def _port(port: int, host: str, option: str, held: ExitStack) -> int:
+def reserve_port(port: int, host: str, option: str, reserved: ExitStack) -> int:
+    """Bind a port until `reserved` closes, and return its number."""
     if not 0 <= port <= 65535:
-        raise InvalidInput(f"{option} must be 0 (the system chooses) to 65535. Got {port}.")
-    holder = held.enter_context(socket.socket())
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that only waits out old connections is free
+        raise InvalidInput(f"{option} must be 0 (the system chooses) to 65535. Got {port}. Choose another port.")
+    holder = reserved.enter_context(socket.socket())
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
     try:
         holder.bind((host, port))
     except OSError as error:
         raise InvalidInput(
-            f"Port {port} cannot be used: {error.strerror}. Stop what listens there (another Flow?), or choose "
-            f"another port with {option}; 0 lets the system choose."
+            f"Port {port} cannot be used: {error.strerror}. Stop the process that listens there (another Flow?), or "
+            f"choose another port with {option}; 0 lets the system choose."
         ) from None
     return int(holder.getsockname()[1])
 
 
-def addresses(content: dict[str, Any]) -> Addresses:
-    """Return where the Flow of this YAML content can be reached once this process has started it."""
+def flow_addresses(content: dict[str, Any]) -> Addresses:
+    """Return the addresses of the Flow with this YAML content, once this process has started it."""
     host = content["gateway"].get("host", "0.0.0.0")
     reachable = "127.0.0.1" if host == "0.0.0.0" else host
     grpc_port, http_port = content["gateway"]["port"][:2]

@@ -1,6 +1,7 @@
-"""One room of a Flow by itself: `finetuner room NAME`, what a container runs.
+"""Runs one room of a Flow by itself, as a container does: `finetuner room NAME`.
 
-The Flow's YAML stays the one place for settings. Rooms find one another by name: `text_encoder` is text-encoder:8080.
+The Flow's YAML stays the only source of settings. Rooms find one another by name: the room `text_encoder` listens at
+text-encoder:8080.
 """
 
 from __future__ import annotations
@@ -14,65 +15,74 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..exceptions import FinetunerServerError, InvalidInput
-from .launch import lock_required, prepare_jina
+from .launch import prepare_jina, token_required
 from .room_process import run_room
-from .settings import located
+from .settings import load_flow
 
 GATEWAY = "gateway"
-PORT, METRICS_PORT = 8080, 9090  # those of Jina's own manifests
-# A room's name may have many addresses, which come and go. As gRPC comes, the gateway would stay with the first one,
-# and wait up to two minutes before it tries again one that was down.
-FOLLOW = {
+PORT, METRICS_PORT = 8080, 9090  # the ports of Jina's own manifests
+# A room's name can have many addresses, and they change. With gRPC's defaults, the gateway keeps using the first
+# address and waits up to two minutes before it retries one that was down.
+CLIENT_CHANNEL_OPTIONS = {
     "grpc.lb_policy_name": "round_robin",
     "grpc.max_reconnect_backoff_ms": 2_000,
     "grpc.dns_min_time_between_resolutions_ms": 2_000,
 }
-# It looks for new addresses when a connection ends, so each ends after a minute, once its requests are answered.
-LEAD_ON = {"grpc.max_connection_age_ms": 60_000, "grpc.max_connection_age_grace_ms": 1_800_000}
+# gRPC resolves names again only when a connection ends. Each connection therefore ends after a minute, once its
+# requests are answered.
+SERVER_CHANNEL_OPTIONS = {"grpc.max_connection_age_ms": 60_000, "grpc.max_connection_age_grace_ms": 1_800_000}
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a room stands, and what differs from its YAML."""
+class RoomOptions:
+    """Options of one room that override its Flow's YAML.
+
+    Raises:
+        InvalidInput: a port is out of range.
+    """
 
     workspace: str | os.PathLike[str] = "workspace"
     """Folder that all rooms of the Flow share."""
     bind: str = "0.0.0.0"
-    """Address that it listens on."""
+    """Address that the room listens on."""
     port: int = PORT
-    """Of gRPC, 1 to 65535; not the gateway's."""
+    """gRPC port of an executor, 1 to 65535; the gateway has its own ports."""
     gateway_ports: tuple[int, int] = (51000, 51001)
-    """Its ports of gRPC and HTTP."""
+    """gRPC and HTTP port of the gateway."""
     metrics_port: int = METRICS_PORT
-    """Of the metrics, which ask for no token."""
+    """Port of the metrics, which require no token."""
     addresses: Mapping[str, str] = field(default_factory=dict)
-    """HOST:PORT by room, where it is another one than by name."""
+    """HOST:PORT by room, for rooms that their names do not lead to."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of `uses_with`, instead of the YAML's."""
+    """Settings of `uses_with` that replace the YAML's."""
 
     def __post_init__(self) -> None:
         for port in (self.port, *self.gateway_ports, self.metrics_port):
             if not 1 <= port <= 65535:
-                raise InvalidInput(f"a port must be 1 to 65535. Got {port}. Other rooms must find it.")
+                raise InvalidInput(f"a port must be 1 to 65535. Got {port}. Choose a fixed one: other rooms use it.")
 
     def address(self, room: str) -> tuple[str, int]:
-        """Return where the other rooms find this one.
+        """Return the host and port at which the other rooms reach a room.
 
         Raises:
-            InvalidInput: an address that is not HOST:PORT.
+            InvalidInput: the given address is not HOST:PORT.
         """
         default = f"{room.replace('_', '-')}:{self.gateway_ports[0] if room == GATEWAY else PORT}"
         host, _, port = self.addresses.get(room, default).rpartition(":")
         if not host or not port.isdecimal():
-            raise InvalidInput(f"the address of {room} must be HOST:PORT. Got {self.addresses[room]!r}.")
+            raise InvalidInput(f"the address of {room} must be HOST:PORT. Got {self.addresses[room]!r}. Correct it.")
         return host, int(port)
 
 
 def named_values(option: str, given: Sequence[str]) -> dict[str, Any]:
-    """Return what NAME=VALUE options say; a value is read as YAML reads it, so that 2 is a number and false is one.
+    """Return the values of repeated NAME=VALUE options. Values are parsed as YAML: 2 is a number, false a boolean.
+
+    Args:
+        option: name of the option, for error messages.
+        given: its values on the command line.
 
     Raises:
-        InvalidInput: one without a name.
+        InvalidInput: an entry is not NAME=VALUE.
     """
     import yaml
 
@@ -80,7 +90,7 @@ def named_values(option: str, given: Sequence[str]) -> dict[str, Any]:
     for entry in given:
         name, equals, value = entry.partition("=")
         if not (name and equals):
-            raise InvalidInput(f"{option} must be NAME=VALUE. Got {entry!r}.")
+            raise InvalidInput(f"{option} must be NAME=VALUE. Got {entry!r}. Add the missing part.")
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -88,69 +98,69 @@ def named_values(option: str, given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def standing_alone(flow: Path, name: str, where: Standing) -> dict[str, Any]:
-    """Return the content of a Flow's YAML in which one room is to be started here, and the others are elsewhere.
+def standalone_flow(flow: Path, name: str, options: RoomOptions) -> dict[str, Any]:
+    """Return the content of a Flow's YAML in which one room starts here and the others run elsewhere.
 
     Args:
-        flow: the YAML.
-        name: of the room.
-        where: it stands.
+        flow: the YAML file.
+        name: name of the room that starts here.
+        options: options of this room.
 
     Raises:
-        InvalidInput: no such room, or an address of one that the Flow does not have.
+        InvalidInput: the Flow has no such room, or an address names a room that it does not have.
     """
-    content = located(flow, where.workspace)
+    content = load_flow(flow, options.workspace)
     rooms = {GATEWAY: content["gateway"]} | {room["name"]: room for room in content["executors"]}
     if name not in rooms:
-        raise InvalidInput(f"room must be one of {', '.join(rooms)}, which {flow.name} has. Got {name!r}.")
-    if unknown := sorted(set(where.addresses) - set(rooms)):
-        raise InvalidInput(f"addresses must be of {', '.join(rooms)}. Got one of {', '.join(unknown)}.")
+        raise InvalidInput(f"room must be one of {', '.join(rooms)} in {flow.name}. Got {name!r}. Choose one of them.")
+    if unknown := sorted(set(options.addresses) - set(rooms)):
+        raise InvalidInput(f"--address must name one of {', '.join(rooms)}. Got {', '.join(unknown)}. Correct it.")
     for other, room in rooms.items():
-        host, port = where.address(other)
+        host, port = options.address(other)
         if other != GATEWAY:
-            room |= {"host": host, "port": port, "replicas": 1, "port_monitoring": where.metrics_port}
-        if room.get("uses_with", {}).get("encoder"):  # the indexer asks this Flow to encode
-            room["uses_with"]["encoder"] = "grpc://{}:{}".format(*where.address(GATEWAY))
+            room |= {"host": host, "port": port, "replicas": 1, "port_monitoring": options.metrics_port}
+        if room.get("uses_with", {}).get("encoder"):  # the indexer sends documents to this Flow to encode them
+            room["uses_with"]["encoder"] = "grpc://{}:{}".format(*options.address(GATEWAY))
     own = rooms[name]
-    own["uses_with"] = own.get("uses_with", {}) | where.settings
-    own |= {"host": where.bind, "port_monitoring": where.metrics_port}
+    own["uses_with"] = own.get("uses_with", {}) | options.settings
+    own |= {"host": options.bind, "port_monitoring": options.metrics_port}
     if name == GATEWAY:
-        own["port"] = list(where.gateway_ports)
-        content["with"]["grpc_channel_options"] |= FOLLOW
+        own["port"] = list(options.gateway_ports)
+        content["with"]["grpc_channel_options"] |= CLIENT_CHANNEL_OPTIONS
     else:
-        own["port"] = where.port
-        own["grpc_server_options"] |= LEAD_ON
+        own["port"] = options.port
+        own["grpc_server_options"] |= SERVER_CHANNEL_OPTIONS
         content["executors"] = [own]
     return content
 
 
-def serve_room(flow: Path, name: str, where: Standing) -> NoReturn:
-    """Start one room in this process and keep it up until SIGTERM or SIGINT; what is under way then is finished.
+def serve_room(flow: Path, name: str, options: RoomOptions) -> NoReturn:
+    """Run one room in this process until SIGTERM or SIGINT, and then finish its open requests.
 
-    Does not return: the process ends with exit code 0, as a room of a whole Flow ends, without Python's own end, which
-    takes torch seconds and aborts where one of its threads still computes.
+    This function does not return. It ends the process with exit code 0 like a room of a whole Flow, and skips Python's
+    own shutdown: that takes torch seconds, and aborts if one of its threads still computes.
 
     Args:
-        flow: its YAML.
-        name: 'gateway', or an executor's.
-        where: it stands.
+        flow: the Flow's YAML file.
+        name: 'gateway' or the name of an executor.
+        options: options of this room.
 
     Raises:
-        InvalidInput: what cannot be, and a gateway that other machines reach while there is no token.
-        FinetunerServerError: the room does not start; its log lines stand above.
+        InvalidInput: an option is not allowed, or other machines could reach a gateway without a token.
+        FinetunerServerError: the room did not start; its log lines state the reason.
     """
-    content = standing_alone(flow, name, where)
+    content = standalone_flow(flow, name, options)
     if name == GATEWAY:
-        lock_required(where.bind, where.workspace)
+        token_required(options.bind, options.workspace)
     prepare_jina()
     from jina import Flow
 
-    flow_of_one = Flow.load_config(content).build()
-    args = flow_of_one._deployment_nodes[name].pod_args["pods"][0][0]
-    started = threading.Event()
-    threading.Thread(target=_tell, args=(started, name, where), daemon=True).start()
+    single_room = Flow.load_config(content).build()
+    args = single_room._deployment_nodes[name].pod_args["pods"][0][0]
+    ready = threading.Event()
+    threading.Thread(target=_announce, args=(ready, name, options), daemon=True).start()
     run_room(
-        where.bind,
+        options.bind,
         args=args,
         name=args.name,
         runtime_cls=args.runtime_cls,
@@ -158,16 +168,16 @@ def serve_room(flow: Path, name: str, where: Standing) -> NoReturn:
         is_started=threading.Event(),
         is_signal_handlers_installed=threading.Event(),
         is_shutdown=threading.Event(),
-        is_ready=started,
+        is_ready=ready,
     )
-    if not started.is_set():  # Jina has logged why
-        raise FinetunerServerError(f"The {name} did not start. The lines above say why")
+    if not ready.is_set():  # Jina has logged the reason
+        raise FinetunerServerError(f"The {name} did not start. The lines above state the reason")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def _tell(started: threading.Event, name: str, where: Standing) -> None:
-    started.wait()
-    ports = "{}, HTTP {}".format(*where.gateway_ports) if name == GATEWAY else where.port
-    print(f"{name} is up on {where.bind}: gRPC {ports}, metrics {where.metrics_port}", flush=True)
+def _announce(ready: threading.Event, name: str, options: RoomOptions) -> None:
+    ready.wait()
+    ports = "{}, HTTP {}".format(*options.gateway_ports) if name == GATEWAY else options.port
+    print(f"{name} is up on {options.bind}: gRPC {ports}, metrics {options.metrics_port}", flush=True)

@@ -1,4 +1,4 @@
-"""Rooms that end come back: Jina's local Flow starts a room once and never looks at it again."""
+"""Restarts rooms that end, with growing pauses. Jina's local Flow starts a room once and never checks it again."""
 
 from __future__ import annotations
 
@@ -8,79 +8,81 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-PAUSES = (0, 1, 2, 4, 8, 16, 30)  # seconds before a start, by how often the room has ended at once; then the last
-STEADY_SECONDS = 60.0  # a room that has lived so long is not one that cannot start
+# Seconds before a restart, by the number of short lives in a row; further ones repeat the last pause.
+PAUSES = (0, 1, 2, 4, 8, 16, 30)
+STEADY_SECONDS = 60.0  # a life of at least this length is not short: the pauses start from the first again
 
 
 class RoomProcess:
     """One process of a Flow: a replica of an executor, or the gateway.
 
     Args:
-        pod: Jina's, started.
+        pod: Jina's pod, started.
     """
 
     def __init__(self, pod: Any) -> None:
         self._pod = pod
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._short_lives = 0
-        self.due: float | None = None
-        """When it is to be started again, by the monotonic clock; None while it runs."""
+        self.restart_at: float | None = None
+        """Time of the next start on the monotonic clock; None while the process runs."""
 
     @property
     def sentinel(self) -> int:
-        """What `wait` takes for its end."""
+        """Handle that `multiprocessing.connection.wait` reports once the process has ended."""
         return int(self._pod.worker.sentinel)
 
-    def ended(self) -> str:
-        """Choose when it starts again; return a line that says so."""
+    def schedule_restart(self) -> str:
+        """Set `restart_at` after the process has ended; return a line for the log."""
         now = time.monotonic()
-        if now - self._began >= STEADY_SECONDS:
+        if now - self._started_at >= STEADY_SECONDS:
             self._short_lives = 0
         pause = PAUSES[min(self._short_lives, len(PAUSES) - 1)]
         self._short_lives += 1
-        self.due = now + pause
+        self.restart_at = now + pause
         self._pod.worker.join()
         when = f"in {pause} s" if pause else "now"
-        return f"{self._pod.name} has ended ({_reason(self._pod.worker.exitcode)}). It is started again {when}."
+        return f"{self._pod.name} has ended ({_reason(self._pod.worker.exitcode)}). It restarts {when}."
 
     def start(self) -> None:
-        """Start it on the same ports with the same settings, without waiting until it is ready."""
-        self._pod = type(self._pod)(self._pod.args)  # a process of Python starts once
+        """Start the process again with the same ports and settings. Do not wait until it is ready."""
+        self._pod = type(self._pod)(self._pod.args)  # a Python process starts only once
         self._pod.start()
-        self._began, self.due = time.monotonic(), None
+        self._started_at, self.restart_at = time.monotonic(), None
 
 
 def pods_of(flow: Any) -> Iterator[Any]:
     """Yield the pods of a started Flow."""
     for _, deployment in flow:
-        named = (deployment.uses_before_pod, deployment.uses_after_pod, deployment.head_pod, deployment.gateway_pod)
-        yield from (pod for pod in named if pod is not None)
+        single = (deployment.uses_before_pod, deployment.uses_after_pod, deployment.head_pod, deployment.gateway_pod)
+        yield from (pod for pod in single if pod is not None)
         for replicas in deployment.shards.values():
             yield from replicas._pods
 
 
-def keep_up(flow: Any, stop: Connection, tell: Callable[[str], Any]) -> None:
-    """Start every room of a Flow again that ends, until `stop` can be read.
+def supervise(flow: Any, stop: Connection, report: Callable[[str], Any]) -> None:
+    """Restart every room of a Flow that ends, until `stop` becomes readable.
 
-    Nothing interrupts a start, so that no process is started that nobody knows of.
+    `stop` is read only between starts. A start is never interrupted, so no process goes unrecorded.
 
     Args:
-        flow: started with pods that do not block at their start.
-        stop: becomes readable when the Flow is to end.
-        tell: gets a line for each room that has ended.
+        flow: a started Flow, whose pods do not block when they start.
+        stop: becomes readable when the Flow must end.
+        report: called with a line for each room that has ended.
     """
     rooms = [RoomProcess(pod) for pod in pods_of(flow)]
     while True:
-        running = {room.sentinel: room for room in rooms if room.due is None}
-        due = [room.due for room in rooms if room.due is not None]
-        found = wait([stop, *running], max(min(due) - time.monotonic(), 0) if due else None)
-        if stop in found:
+        running = {room.sentinel: room for room in rooms if room.restart_at is None}
+        restarts = [room.restart_at for room in rooms if room.restart_at is not None]
+        timeout = max(min(restarts) - time.monotonic(), 0) if restarts else None
+        ready = wait([stop, *running], timeout)
+        if stop in ready:
             return
-        for sentinel in found:
+        for sentinel in ready:
             assert isinstance(sentinel, int)
-            tell(running[sentinel].ended())
+            report(running[sentinel].schedule_restart())
         for room in rooms:
-            if room.due is not None and room.due <= time.monotonic():
+            if room.restart_at is not None and room.restart_at <= time.monotonic():
                 room.start()
 
 

@@ -20,15 +20,15 @@ def test_a_deployment_takes_uses_by_name_or_in_parsed_arguments() -> None:
     assert parameters["args"].default is None
 
 
-def test_our_step_comes_before_jinas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uses_is_resolved_before_jina_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
     def init(self: Any, args: Any = None, *others: Any, **options: Any) -> None:
         seen.append(args.uses if args is not None else options["uses"])
 
     monkeypatch.setattr(Deployment, "__init__", init)
-    monkeypatch.setattr(hub_executor, "_ours", lambda uses: f"ours of {uses}")
-    inspect.unwrap(hub_executor._step_before_jina)()
+    monkeypatch.setattr(hub_executor, "_resolved", lambda uses: f"resolved {uses}")
+    inspect.unwrap(hub_executor._wrap_deployment)()
     Deployment(uses="a")
     Deployment(SimpleNamespace(uses="b"))
-    assert seen == ["ours of a", "ours of b"]
+    assert seen == ["resolved a", "resolved b"]

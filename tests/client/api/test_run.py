@@ -1,4 +1,4 @@
-"""A run as the client sees it: states, log, metrics, and an artifact that is fetched in pieces."""
+"""A run in the client: states, log, metrics, and an artifact that is fetched in pieces."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PIECE = 1_000_000
 
 
 class Trainer(Connection):
-    """A connection straight to what a trainer would say of one run, without the network between."""
+    """A connection to a stand-in for the trainer with one run, without a network."""
 
     def __init__(self, folder: Path, log: str, states: list[str]) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ def test_waiting_ends_with_the_run(published: Path) -> None:
         ("CANCELED", RunFailedError),
     ],
 )
-def test_results_are_there_when_the_run_has_finished(
+def test_results_exist_only_once_the_run_has_finished(
     published: Path, tmp_path: Path, state: str, error: type[FinetunerError]
 ) -> None:
     run = made(published, state)
@@ -198,7 +198,7 @@ def test_examples_are_images_in_a_notebook() -> None:
     assert "<b>" not in examples.as_html(hostile, 5)
 
 
-def test_an_artifact_is_saved_as_a_zip_that_verifies(published: Path, tmp_path: Path) -> None:
+def test_a_saved_artifact_verifies(published: Path, tmp_path: Path) -> None:
     assert max(entry["size"] for entry in read_manifest(published).files.values()) > PIECE
     path = made(published, "FINISHED").save_artifact(str(tmp_path / "out"))
     assert path == str(tmp_path / "out" / "first-run.zip")
@@ -207,7 +207,7 @@ def test_an_artifact_is_saved_as_a_zip_that_verifies(published: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut"])
-def test_an_artifact_that_arrives_damaged_is_not_saved(published: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_artifact_is_not_saved(published: Path, tmp_path: Path, damage: str) -> None:
     folder = Path(shutil.copytree(published, tmp_path / published.name))
     content = bytearray((folder / "config.yml").read_bytes())
     content[0] ^= 1

@@ -1,4 +1,4 @@
-"""The module's functions, as far as they go without a Flow; tests/flows goes all the way."""
+"""The module's functions without a Flow; tests/flows runs them on a real one."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from finetuner.transport.connection import Connection
 
 @pytest.fixture(autouse=True)
 def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
-    """Forget the connection of other tests; what would post finds nothing."""
+    """Forget the connection of other tests; the default host has no Flow."""
     monkeypatch.setattr(session, "_current", None)
     monkeypatch.setenv("FINETUNER_HOST", f"grpc://127.0.0.1:{unused_port}")
     monkeypatch.delenv("FINETUNER_TOKEN", raising=False)
-    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, HTTP, LOGGED_IN):  # set first: each is as before afterwards
+    for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, HTTP, LOGGED_IN):  # set first: monkeypatch then restores each one
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(hub, "_written", "")
@@ -64,7 +64,7 @@ def test_the_token_comes_from_the_argument_or_the_environment(monkeypatch: pytes
     assert (finetuner.get_token(), session.connection().host) == ("first", "grpc://x:1")
 
 
-def test_a_token_that_may_only_read_logs_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_token_logs_in(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(self: Connection, endpoint: str, **parameters: Any) -> None:
         raise Forbidden("role must be write for '/experiments/create'. Got read, of the token 'ci'.")
 
@@ -85,7 +85,7 @@ def test_login_points_docarray_at_the_http_side(answered: None, monkeypatch: pyt
         hub.TOKEN: "secret",
         hub.HINT: "NEVER",
     }
-    finetuner.login(host="http://other.example:80")  # a Flow's token is not shown to another one
+    finetuner.login(host="http://other.example:80")  # one Flow's token is never sent to another Flow
     assert os.environ[hub.TOKEN] == hub.NO_TOKEN
     assert finetuner.get_token() == ""
     finetuner.login(host="x:1", http_host="http://outside:9/")
@@ -97,7 +97,7 @@ def test_login_points_docarray_at_the_http_side(answered: None, monkeypatch: pyt
         finetuner.login(http_host="grpc://x:1")
 
 
-def test_the_users_own_token_is_not_forgotten(answered: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_token_survives_another_login(answered: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(hub.TOKEN, "mine")
     finetuner.login(host="http://x:1", token="another")
     assert os.environ[hub.TOKEN] == "another"
@@ -105,7 +105,7 @@ def test_the_users_own_token_is_not_forgotten(answered: None, monkeypatch: pytes
     assert finetuner.get_token() == "mine"
 
 
-def test_a_flow_without_http_leaves_the_environment_alone(answered: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flow_without_http_leaves_the_environment_unchanged(answered: None, caplog: pytest.LogCaptureFixture) -> None:
     finetuner.login()
     assert hub.ADDRESS not in os.environ
     assert hub.TOKEN not in os.environ
@@ -133,7 +133,7 @@ def test_what_is_for_images_is_refused_for_a_clip(name: str, value: Any) -> None
 
 
 @pytest.mark.parametrize(("name", "value"), UNSUPPORTED, ids=lambda value: str(value)[:20])
-def test_what_fit_does_not_support_is_refused_by_name(name: str, value: Any) -> None:
+def test_unsupported_arguments_of_fit_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=f"{name} is not supported yet and must be .* Got"):
         finetuner.fit("clip-mini", "pairs", loss="CLIPLoss", **{name: value})
 
@@ -147,9 +147,13 @@ def test_what_fit_does_not_support_is_refused_by_name(name: str, value: Any) -> 
         ({"run_name": ""}, "run_name must be 1 to 128 letters.*Got ''"),
         ({"run_name": "a/b", "train_data": DocumentArray([Document()])}, "run_name must be.*Got 'a/b'"),
         ({"experiment_name": "a/b"}, "experiment_name must be.*Got 'a/b'"),
+        (
+            {"experiment_name": "a/b", "train_data": DocumentArray([Document()])},
+            "experiment_name must be.*Got 'a/b'",
+        ),
         ({"train_data": None}, "train_data must be a DocumentArray.*Got NoneType"),
         ({"eval_data": 5}, "eval_data must be a DocumentArray.*Got int"),
-        ({"train_data": DocumentArray()}, "train_data must hold at least one pair. Got none"),
+        ({"train_data": DocumentArray()}, "train_data must hold at least one document. Got none"),
         ({"scheduler_step": "epoch"}, "scheduler_options need a scheduler of .*Got None"),
         (
             {"scheduler": "cosine", "scheduler_step": "steps"},
@@ -183,7 +187,7 @@ def test_a_local_model_needs_no_flow(published: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing.zip", "/no/such/folder", "a/b"])
-def test_a_path_that_is_not_there_is_no_artifact(name: str) -> None:
+def test_a_path_that_does_not_exist_is_not_an_artifact(name: str) -> None:
     with pytest.raises(ArtifactNotFound, match="must be a folder, a zip or an artifact id. Got"):
         finetuner.get_model(name, select_model="clip-text")
 

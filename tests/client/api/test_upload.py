@@ -1,4 +1,4 @@
-"""Pushing and pulling: requests of bounded size, against the real datasets of a workspace."""
+"""Pushes and pulls of datasets in bounded requests, against a real workspace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Jpeg = Callable[[int], bytes]
 
 
 class Room(Connection):
-    """A connection straight to a workspace's datasets, without the network between."""
+    """A connection to a workspace's datasets without a network."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ class Room(Connection):
                 made = self.datasets.commit(given["name"], given["upload"], given["commit"], given["version"])
                 return DocumentArray([wire.reply(vars(made))])
             if documents is None:
-                there, stored = self.datasets.uploaded(given["upload"]), self.datasets.holds(given["version"])
-                return DocumentArray([wire.reply({"parts": there, "stored": stored})])
+                parts, stored = self.datasets.uploaded(given["upload"]), self.datasets.holds(given["version"])
+                return DocumentArray([wire.reply({"parts": parts, "stored": stored})])
             if len(self.requests) == self.breaks_after:
                 raise ConnectionError("the cable")
             self.requests.append(len(documents))
-            on_their_way = DocumentArray.from_bytes(documents.to_bytes(protocol="protobuf"), protocol="protobuf")
-            self.datasets.add_part(given["upload"], given["part"], on_their_way, given["first"])
+            received = DocumentArray.from_bytes(documents.to_bytes(protocol="protobuf"), protocol="protobuf")
+            self.datasets.add_part(given["upload"], given["part"], received, given["first"])
             return DocumentArray([wire.reply(None)])
         except FinetunerError as error:
             return DocumentArray([wire.mark_error(Document(), error)])
@@ -79,13 +79,13 @@ def test_batches_are_bounded_and_complete(lengths: list[int], monkeypatch: pytes
         assert sum(map(size, batch)) + size(following[0]) > bound  # none is cut short
 
 
-def test_a_document_that_no_request_can_carry_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_too_large_for_a_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_MESSAGE_BYTES", 2**20 + 100)
     with pytest.raises(InvalidDocument, match="document big must be smaller than 1048676 bytes. Got"):
         list(batches([Document(id="big", blob=b"x" * 200)]))
 
 
-def test_what_is_pushed_is_pulled(room: Room, jpeg: Jpeg, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pushed_documents_are_pulled_unchanged(room: Room, jpeg: Jpeg, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_REQUEST_BYTES", 5_000)
     pairs = DocumentArray(
         make_pair(f"text {number}", jpeg(number), {"finetuner_label": number}) for number in range(12)
@@ -100,7 +100,7 @@ def test_what_is_pushed_is_pulled(room: Room, jpeg: Jpeg, monkeypatch: pytest.Mo
     assert [document.tags for document in pulled] == [document.tags for document in pairs]
 
 
-def test_local_images_travel_inside(room: Room, jpeg: Jpeg, tmp_path: Path) -> None:
+def test_local_images_are_sent_inside_the_documents(room: Room, jpeg: Jpeg, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
     pair = Document(chunks=[Document(text="a"), Document(uri=str(tmp_path / "a.jpg"))])
     push_documents(room, "colours", DocumentArray([pair]))
@@ -120,18 +120,18 @@ def test_local_images_travel_inside(room: Room, jpeg: Jpeg, tmp_path: Path) -> N
     ],
     ids=["one side", "no image", "no file"],
 )
-def test_a_broken_pair_ends_the_push_and_no_dataset_is_made(
+def test_a_broken_pair_stops_the_push_before_anything_is_sent(
     room: Room, jpeg: Jpeg, broken: Document, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "MAX_REQUEST_BYTES", 1)
     pairs = DocumentArray([make_pair("a", jpeg(0)), make_pair("b", jpeg(1)), broken, make_pair("c", jpeg(2))])
     with pytest.raises(InvalidDocument, match=expected):
         push_documents(room, "colours", pairs)
-    assert room.requests == []  # all are looked at before the first is sent
+    assert room.requests == []  # all documents are checked before the first is sent
     assert room.datasets.all() == []
 
 
-def test_the_same_content_again_sends_nothing(room: Room, jpeg: Jpeg) -> None:
+def test_known_content_is_not_sent_again(room: Room, jpeg: Jpeg) -> None:
     first = push_documents(room, "colours", DocumentArray([make_pair("a", jpeg(0)), Document(text="b", tags={"n": 1})]))
     again = push_documents(room, "more", DocumentArray([make_pair("a", jpeg(0)), Document(text="b", tags={"n": 1.0})]))
     assert room.requests == [2]
@@ -139,7 +139,7 @@ def test_the_same_content_again_sends_nothing(room: Room, jpeg: Jpeg) -> None:
     assert [dataset.name for dataset in room.datasets.all()] == ["colours", "more"]
 
 
-def test_a_push_that_broke_off_sends_the_rest(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_push_resumes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = DocumentArray(Document(text=str(number) * 100) for number in range(10))
     monkeypatch.setattr(wire, "MAX_REQUEST_BYTES", 450)
     room.breaks_after = 2
@@ -153,7 +153,7 @@ def test_a_push_that_broke_off_sends_the_rest(room: Room, monkeypatch: pytest.Mo
     assert pull_documents(room, "colours") == documents
 
 
-def test_files_that_change_while_they_are_sent_make_no_dataset(
+def test_files_that_change_during_the_push_make_no_dataset(
     room: Room, jpeg: Jpeg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = iter([jpeg(0), jpeg(1)])
@@ -163,7 +163,7 @@ def test_files_that_change_while_they_are_sent_make_no_dataset(
     assert room.datasets.all() == []
 
 
-def test_labelled_images_behind_paths_travel_inside(room: Room, jpeg: Jpeg, tmp_path: Path) -> None:
+def test_labelled_images_given_by_path_are_sent_inside_the_documents(room: Room, jpeg: Jpeg, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
     given = Document(uri=str(tmp_path / "a.jpg"), tags={"finetuner_label": "a"})
     made = push_documents(room, "colours", DocumentArray([given]))
@@ -189,21 +189,21 @@ def test_labelled_images_behind_paths_travel_inside(room: Room, jpeg: Jpeg, tmp_
         Document(uri="data:,x"),
     ],
 )
-def test_both_sides_know_content_by_the_same_hash(room: Room, document: Document) -> None:
+def test_client_and_flow_compute_the_same_content_hash(room: Room, document: Document) -> None:
     push_documents(room, "colours", DocumentArray([document]))
     again = push_documents(room, "again", pull_documents(room, "colours"))
     assert again["version"] == room.datasets.find("colours").version
     assert room.requests == [1]
 
 
-def test_a_pull_that_comes_up_short_is_an_error(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_pull_is_an_error(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     push_documents(room, "colours", DocumentArray([Document(text="a"), Document(text="b")]))
     monkeypatch.setattr(room.datasets, "part", lambda version, part: DocumentArray())
-    with pytest.raises(DatasetNotFound, match="must come with its 2 documents. Got 0"):
+    with pytest.raises(DatasetNotFound, match="must arrive with its 2 documents. Got 0"):
         pull_documents(room, "colours")
 
 
-def test_an_empty_dataset_and_a_path_as_name_are_refused_before_anything_is_sent(room: Room, jpeg: Jpeg) -> None:
+def test_an_empty_dataset_and_a_malformed_name_are_refused_before_anything_is_sent(room: Room, jpeg: Jpeg) -> None:
     with pytest.raises(InvalidInput, match="dataset 'colours' must hold at least one document. Got none"):
         push_documents(room, "colours", DocumentArray())
     with pytest.raises(InvalidInput, match="dataset name must be.*Got '../x'"):
@@ -211,6 +211,6 @@ def test_an_empty_dataset_and_a_path_as_name_are_refused_before_anything_is_sent
     assert room.requests == []
 
 
-def test_the_servers_word_comes_back(room: Room) -> None:
+def test_errors_of_the_server_are_raised(room: Room) -> None:
     with pytest.raises(DatasetNotFound, match="Got 'nothing'"):
         pull_documents(room, "nothing")

@@ -1,4 +1,4 @@
-"""The command line as users start it."""
+"""The command line, run as a process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command", [["runs"], ["logs", "my-run"], ["search", "a red dress"]], ids=lambda command: command[0]
 )
-def test_a_flow_that_is_down_is_one_line_and_exit_code_1(tmp_path: Path, unused_port: int, command: list[str]) -> None:
+def test_a_missing_flow_gives_one_line_and_exit_code_1(tmp_path: Path, unused_port: int, command: list[str]) -> None:
     done = run(*command, "--host", f"grpc://127.0.0.1:{unused_port}", folder=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -47,14 +47,14 @@ def test_a_flow_that_is_down_is_one_line_and_exit_code_1(tmp_path: Path, unused_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_host_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+def test_a_malformed_host_gives_one_line_and_exit_code_1(tmp_path: Path) -> None:
     done = run("runs", "--host", "ftp://x", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "host must be like grpc://127.0.0.1:51000" in done.stderr
 
 
-def test_the_demo_does_not_clear_a_folder_of_something_else(tmp_path: Path) -> None:
+def test_the_demo_keeps_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "out" / "workspace").mkdir(parents=True)
     (tmp_path / "out" / "workspace" / "thesis.tex").write_text("years of work")
     done = run("demo", "--out", "out", folder=tmp_path)
@@ -65,7 +65,7 @@ def test_the_demo_does_not_clear_a_folder_of_something_else(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["search"], ["search", "x", "--limit", "many"]], ids=" ".join)
-def test_a_wrong_call_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_usage_error_gives_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
     done = run(*arguments, folder=tmp_path)
     assert done.returncode == 2
     assert "Usage: finetuner" in done.stderr

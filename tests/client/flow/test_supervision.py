@@ -1,4 +1,4 @@
-"""Rooms that end are started again, with growing pauses, until the Flow is asked to stop."""
+"""Rooms that end restart with growing pauses, until the Flow stops."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from finetuner.flow import supervision
-from finetuner.flow.supervision import PAUSES, RoomProcess, keep_up
+from finetuner.flow.supervision import PAUSES, RoomProcess, supervise
 
 SPAWNED: list[Any] = []
 
 
 class Pod:
-    """As much of Jina's pod as there is to it: a process that starts once."""
+    """A stand-in for Jina's pod: a process that starts once."""
 
     def __init__(self, args: Namespace) -> None:
         self.args = args
@@ -40,11 +40,11 @@ def pod(name: str, work: Any, *arguments: Any) -> Pod:
     return started
 
 
-def flow_of(gateway: Pod, *replicas: Pod) -> Any:
+def flow_with(gateway: Pod, *replicas: Pod) -> Any:
     empty = {"uses_before_pod": None, "uses_after_pod": None, "head_pod": None}
-    door = SimpleNamespace(**empty, gateway_pod=gateway, shards={})
+    gateway_deployment = SimpleNamespace(**empty, gateway_pod=gateway, shards={})
     room = SimpleNamespace(**empty, gateway_pod=None, shards={0: SimpleNamespace(_pods=list(replicas))})
-    return {"gateway": door, "room": room}.items()
+    return {"gateway": gateway_deployment, "room": room}.items()
 
 
 @pytest.fixture
@@ -57,28 +57,28 @@ def lines() -> Iterator[list[str]]:
 
 
 def run_until(flow: Any, lines: list[str], count: int) -> None:
-    """Keep the Flow up until so many lines are told, then stop."""
+    """Supervise the Flow until `count` lines are reported, then stop."""
     stop, ask = multiprocessing.Pipe(duplex=False)
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         lines.append(line)
         if len(lines) == count:
             ask.send(None)
 
-    watcher = threading.Thread(target=keep_up, args=(flow, stop, tell))
+    watcher = threading.Thread(target=supervise, args=(flow, stop, report))
     watcher.start()
     watcher.join(200)
     assert not watcher.is_alive()
 
 
-def test_a_killed_room_is_started_again_and_the_others_are_left_alone(lines: list[str]) -> None:
+def test_a_killed_room_restarts_alone(lines: list[str]) -> None:
     gateway, killed, other = (
         pod("gateway", time.sleep, 600),
         pod("room/0", time.sleep, 600),
         pod("room/1", time.sleep, 600),
     )
     stop, ask = multiprocessing.Pipe(duplex=False)
-    watcher = threading.Thread(target=keep_up, args=(flow_of(gateway, killed, other), stop, lines.append))
+    watcher = threading.Thread(target=supervise, args=(flow_with(gateway, killed, other), stop, lines.append))
     watcher.start()
     os.kill(killed.worker.pid, signal.SIGKILL)
     deadline = time.monotonic() + 200
@@ -86,38 +86,37 @@ def test_a_killed_room_is_started_again_and_the_others_are_left_alone(lines: lis
         time.sleep(0.01)
     ask.send(None)
     watcher.join(200)
-    assert lines == ["room/0 has ended (killed by SIGKILL). It is started again now."]
+    assert lines == ["room/0 has ended (killed by SIGKILL). It restarts now."]
     assert len(SPAWNED) == 4
     assert [worker.is_alive() for worker in SPAWNED] == [True, False, True, True]
 
 
-def test_a_room_that_cannot_start_is_tried_with_growing_pauses(
+def test_a_room_that_cannot_start_is_retried_with_growing_pauses(
     lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "PAUSES", (0, 0.1, 0.2))
-    run_until(flow_of(pod("gateway", time.sleep, 600), pod("room", exit, 3)), lines, 4)
+    run_until(flow_with(pod("gateway", time.sleep, 600), pod("room", exit, 3)), lines, 4)
     assert lines == [
-        f"room has ended (exit code 3). It is started again {when}."
-        for when in ("now", "in 0.1 s", "in 0.2 s", "in 0.2 s")
+        f"room has ended (exit code 3). It restarts {when}." for when in ("now", "in 0.1 s", "in 0.2 s", "in 0.2 s")
     ]
-    assert len(SPAWNED) == 1 + 4, "what is due after the stop is not started"
+    assert len(SPAWNED) == 1 + 4, "a room due after the stop does not start"
 
 
-def test_a_room_that_has_lived_long_is_started_again_at_once(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_room_restarts_at_once_after_a_long_life(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     room = RoomProcess(pod("room", exit, 0))
-    assert "again now" in room.ended()
+    assert "restarts now" in room.schedule_restart()
     room.start()
-    assert f"again in {PAUSES[1]} s" in room.ended()
+    assert f"restarts in {PAUSES[1]} s" in room.schedule_restart()
     monkeypatch.setattr(supervision, "STEADY_SECONDS", 0.0)
     room.start()
-    assert "again now" in room.ended()
+    assert "restarts now" in room.schedule_restart()
 
 
-def test_a_flow_that_is_asked_to_stop_starts_nothing(lines: list[str]) -> None:
+def test_a_stopped_flow_starts_no_room(lines: list[str]) -> None:
     room = pod("room", exit, 0)
     room.worker.join()
     stop, ask = multiprocessing.Pipe(duplex=False)
     ask.send(None)
-    keep_up(flow_of(room), stop, lines.append)
+    supervise(flow_with(room), stop, lines.append)
     assert lines == []
     assert len(SPAWNED) == 1

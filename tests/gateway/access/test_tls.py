@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from finetuner.exceptions import InvalidInput
-from finetuner.flow.settings import Certificate, addresses, configured, flow_file
+from finetuner.flow.settings import Certificate, configured_flow, flow_addresses, flow_file
 from tests.gateway.conftest import TOKEN, ToyFlow, run_toy_flow
 
 FINETUNER = Path(sys.executable).with_name("finetuner")
@@ -104,11 +104,11 @@ def test_the_client_trusts_the_file_that_it_is_given(tls_flow: ToyFlow, certific
 
 
 def test_the_settings_of_a_flow_with_tls(certificate: Certificate, tmp_path: Path) -> None:
-    settings = configured(
+    settings = configured_flow(
         flow_file(), workspace=tmp_path, grpc_port=0, http_port=0, bind="0.0.0.0", certificate=certificate
     )
     with settings as content:
-        gateway, where = content["gateway"], addresses(content)
+        gateway, where = content["gateway"], flow_addresses(content)
     assert (where.grpc.split(":")[0], where.http.split(":")[0]) == ("grpcs", "https")
     assert (gateway["ssl_certfile"], gateway["ssl_keyfile"]) == (str(certificate.file), str(certificate.key))
     assert gateway["protocol"] == ["grpc", "http", "grpc"]
@@ -131,5 +131,6 @@ def test_finetuner_up_refuses_one_file_alone(certificate: Certificate, tmp_path:
     command = [str(FINETUNER), "up", "--tls-cert", str(certificate.file), "--workspace", str(tmp_path / "w")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 1
-    assert done.stderr == "finetuner: --tls-cert and --tls-key must be given together. Got one of them.\n"
+    expected = "--tls-cert and --tls-key must be given together. Got one of them. Add the other."
+    assert done.stderr == f"finetuner: {expected}\n"
     assert list(tmp_path.iterdir()) == []
