@@ -37,6 +37,11 @@ def test_fit_records_the_run_and_does_not_wait_for_it(trainer: Trainer, ask: Ask
     assert ask(trainer.metrics_of_run, name="first")["steps"] == ""
 
 
+def test_a_run_without_a_loss_records_the_loss_of_its_task(trainer: Trainer, ask: Ask) -> None:
+    assert ask(trainer.fit, config=GOOD)["config"]["loss"] == "CLIPLoss"
+    assert ask(trainer.get_run, name="first")["config"]["loss"] == "CLIPLoss"
+
+
 def test_a_run_without_a_name_gets_one(trainer: Trainer, ask: Ask) -> None:
     config = {key: value for key, value in GOOD.items() if key != "run_name"}
     names = [ask(trainer.fit, config=config)["name"] for _ in range(2)]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..config.callbacks import Callback, callback_config, callback_data
+from ..config.losses import DEFAULT_LOSS
 from ..config.run_config import RunConfig, refuse_unsupported
 from ..contract import wire
 from ..contract.checks import checked_name
@@ -32,7 +33,7 @@ def fit(
     description: str | None = None,
     experiment_name: str | None = None,
     model_options: Mapping[str, Any] | None = None,
-    loss: str = "TripletMarginLoss",
+    loss: str = DEFAULT_LOSS,
     miner: str | None = None,
     miner_options: Mapping[str, Any] | None = None,
     optimizer: str = "Adam",
@@ -77,7 +78,8 @@ def fit(
         run_name: 1 to 128 letters, digits, '.', '_' or '-', new in the experiment; chosen where None.
         description: free text.
         experiment_name: 'default' where None.
-        loss: 'CLIPLoss' for a CLIP, which has no other yet; for images one of pytorch-metric-learning's.
+        loss: 'CLIPLoss' or 'SigLIPLoss' for a CLIP; for images one of pytorch-metric-learning's. Where it is left out,
+            the model's task decides: CLIPLoss for a CLIP, TripletMarginLoss for images. `Run.config` has the choice.
         optimizer: torch's name: 'Adam', 'AdamW', 'SGD', ...
         optimizer_options: torch's, and layer_wise_lr_decay; see `optimizer_config.OPTIMIZER_OPTIONS`.
         learning_rate: peak; the backbone's own where None.

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..contract.checks import choice, flag, number, options, text, whole
 from ..exceptions import InvalidInput
+from .losses import IMAGE_LOSS
 from .optimizer_config import OPTIMIZERS, OWN_OPTIONS
 
 Defaults = Mapping[str, Any]
@@ -111,7 +112,7 @@ class MetricConfig:
         InvalidInput: when made with a name, an option or a value that is not allowed.
     """
 
-    loss: str = "TripletMarginLoss"
+    loss: str = IMAGE_LOSS
     """One of `METRIC_LOSSES`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
     """Of the loss, as pytorch-metric-learning names them; see `LOSSES`."""

@@ -11,13 +11,12 @@ from ..exceptions import InvalidInput
 from ..models.backbones import IMAGE_TASK, Backbone, find_backbone
 from ..models.image_model import pooling_of
 from ..models.model_kinds import towers_of
-from .metric_config import MEMORY_SIZE, MetricConfig
+from .losses import CLIP_LOSSES, DEFAULT_LOSS, DefaultLoss, default_loss
+from .metric_config import MEMORY_SIZE, METRIC_LOSSES, MetricConfig
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
 from .run_callbacks import checked_callbacks
 from .training_options import TrainingOptions
 
-# loss of a CLIP -> option -> (low, high)
-LOSSES = {"CLIPLoss": {"label_smoothing": (0.0, 0.99)}, "SigLIPLoss": {"logit_bias": (-100.0, 100.0)}}
 DEVICES = ("cuda", "gpu", "cpu")
 SAMPLERS = ("auto", "random")
 NAMES = ("run_name", "experiment_name", "train_data", "eval_data", "guard_data", "model_artifact", "resume_from")
@@ -58,8 +57,9 @@ class RunConfig:
     """The same form."""
     description: str = ""
     """Free text, up to 2,000 characters."""
-    loss: str = "CLIPLoss"
-    """For a CLIP 'CLIPLoss', symmetric InfoNCE, or 'SigLIPLoss'; for images see `MetricConfig`."""
+    loss: str = DEFAULT_LOSS
+    """'CLIPLoss' (symmetric InfoNCE) or 'SigLIPLoss' for a CLIP; for images see `MetricConfig`. The default becomes the
+    loss of the model's task, see `losses.default_loss`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
     """Of CLIPLoss label_smoothing, of SigLIPLoss logit_bias; for images see `MetricConfig`."""
     miner: str | None = None
@@ -118,6 +118,8 @@ class RunConfig:
         if len(text("description", self.description)) > 2000:
             raise InvalidInput(f"description must be at most 2000 characters. Got {len(self.description)}. Cut it.")
         choice("optimizer", self.optimizer, OPTIMIZERS)
+        if isinstance(self.loss, DefaultLoss):
+            self._set("loss", default_loss(row.task))
         self._check_task(row)
         choice("device", self.device, DEVICES)
         choice("precision", self.precision, PRECISIONS)
@@ -175,8 +177,13 @@ class RunConfig:
                         f"Score images with an EvaluationCallback."
                     )
             return
-        choice("loss", self.loss, tuple(LOSSES))
-        ranges = LOSSES[self.loss]
+        if self.loss in METRIC_LOSSES:
+            raise InvalidInput(
+                f"loss must be one of {', '.join(CLIP_LOSSES)}. Got {self.loss!r}. That loss is for labelled images: "
+                f"leave it out to train {row.name} with {default_loss(row.task)}."
+            )
+        choice("loss", self.loss, tuple(CLIP_LOSSES))
+        ranges = CLIP_LOSSES[self.loss]
         given = options("loss_options", self.loss_options, ranges)
         checked = {name: number(f"loss_options[{name!r}]", value, *ranges[name]) for name, value in given.items()}
         self._set("loss_options", checked)

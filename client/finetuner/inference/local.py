@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     Data = TypeVar("Data", DocumentArray, list[str])
 
 
-BATCH_SIZE = 32
+class _DefaultBatchSize(int):
+    """The type of the default `batch_size` of `encode`: a number that a caller passes is a plain int."""
+
+    __slots__ = ()
+
+
+DEFAULT_BATCH_SIZE = _DefaultBatchSize(32)
+"""Displays as 32, the default of Finetuner 0.8.1, and means the batch size of the model. An explicit 32 means 32."""
 ON_ERROR = ("raise", "warn", "return")
 
 
@@ -122,7 +129,7 @@ def _open_folder(
 
 
 def encode(
-    model: InferenceModel, data: Data, batch_size: int = BATCH_SIZE, *, on_error: str | None = None
+    model: InferenceModel, data: Data, batch_size: int = DEFAULT_BATCH_SIZE, *, on_error: str | None = None
 ) -> Data | np.ndarray:
     """Embed documents, texts or images.
 
@@ -130,7 +137,7 @@ def encode(
         model: from `get_model` or `build_model`.
         data: a DocumentArray, whose documents get `embedding`; or a list of texts (clip-text) or of paths and
             URIs of images (clip-vision). Documents for the other tower are left alone, with a warning.
-        batch_size: documents a forward pass; at the default, the model's own counts.
+        batch_size: documents in a forward pass; the model's own `batch_size` where the argument is left out.
         on_error: of items that cannot be encoded: 'raise' the first one's error, 'warn' of it, or 'return' without a
             word. Such a document gets a `finetuner_error` tag and no embedding; such an item of a list a row of NaN.
             None raises for a list and warns for a DocumentArray.
@@ -159,7 +166,7 @@ def encode(
             documents,
             read_uri=read_local,
             towers=(model.select_model,),
-            batch_size=model.batch_size if batch_size == BATCH_SIZE else batch_size,
+            batch_size=model.batch_size if isinstance(batch_size, _DefaultBatchSize) else batch_size,
             on_batch=advance,
         )
     failed = [(row, error) for row, document in enumerate(documents) if (error := _failure(document, model))]

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
+from finetuner.config.losses import DEFAULT_LOSS
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput, NoSuchModel
 
@@ -53,6 +54,25 @@ WRONG: list[tuple[str, Any, str]] = [
     *(("num_workers", value, "must be a whole number in [0, 64]") for value in (-1, 65, 0.5, True, [])),
     *(("seed", value, "must be a whole number in [0, 4294967295]") for value in (-1, 2**32, 0.5, NAN, True, "0", HUGE)),
 ]
+
+
+@pytest.mark.parametrize(("model", "loss"), [("clip-mini", "CLIPLoss"), ("resnet-base", "TripletMarginLoss")])
+def test_the_default_loss_is_the_loss_of_the_task(model: str, loss: str) -> None:
+    for config in (
+        RunConfig(model, "data"),
+        RunConfig(model, "data", loss=DEFAULT_LOSS),
+        RunConfig.from_dict({"model": model, "train_data": "data"}),
+    ):
+        assert config.loss == config.to_dict()["loss"] == loss
+        assert type(config.loss) is str
+
+
+def test_an_explicit_loss_is_never_replaced() -> None:
+    assert (DEFAULT_LOSS, repr(DEFAULT_LOSS)) == ("TripletMarginLoss", "'TripletMarginLoss'")
+    with pytest.raises(InvalidInput, match="loss must be one of CLIPLoss, SigLIPLoss. Got 'TripletMarginLoss'. .* out"):
+        RunConfig("clip-mini", "data", loss="TripletMarginLoss")
+    with pytest.raises(InvalidInput, match="loss must be one of AngularLoss, .* Got 'CLIPLoss'"):
+        RunConfig("resnet-base", "data", loss="CLIPLoss")
 
 
 def test_int8_is_for_clip() -> None:

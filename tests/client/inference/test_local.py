@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,26 @@ def test_texts_become_rows(text: InferenceModel, mini: Clip) -> None:
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     assert np.allclose(found, mini.encode_texts(texts), atol=1e-6)
     assert np.allclose(encode(text, texts, batch_size=1), found, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "passes"),
+    [({}, [2] * 17), ({"batch_size": 32}, [32, 2]), ({"batch_size": 20}, [20, 14])],
+    ids=["left out", "32", "20"],
+)
+def test_a_batch_size_counts_over_the_models_own(
+    text: InferenceModel, monkeypatch: pytest.MonkeyPatch, given: dict[str, int], passes: list[int]
+) -> None:
+    seen: list[int] = []
+    encode_texts = Clip.encode_texts
+
+    def recorded(self: Clip, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        seen.append(len(texts))
+        return encode_texts(self, texts, batch_size)
+
+    monkeypatch.setattr(Clip, "encode_texts", recorded)
+    encode(text, ["a red dress"] * 34, **given)
+    assert seen == passes
 
 
 def test_paths_and_uris_become_rows(vision: InferenceModel, mini: Clip, tmp_path: Path, jpeg: Jpeg) -> None:
