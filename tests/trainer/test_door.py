@@ -104,7 +104,7 @@ def test_a_run_without_a_name_gets_one(trainer: Trainer, ask: Ask) -> None:
         ({"num_workers": -1}, InvalidInput, r"num_workers must be .*Got -1"),
         ({"seed": -1}, InvalidInput, r"seed must be .*Got -1"),
         ({"description": "x" * 2001}, InvalidInput, r"description must be at most 2000"),
-        ({"freeze": True}, InvalidInput, r"freeze is for models of images. Got True for clip-mini"),
+        ({"freeze": True}, InvalidInput, r"freeze is for image models. Got True for clip-mini"),
         ({"frieze": True}, InvalidInput, r"must have fields of model, .*Got frieze"),
         ({"model": None}, InvalidInput, r"model must be a string. Got None"),
     ],

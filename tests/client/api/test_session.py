@@ -131,7 +131,7 @@ FOR_IMAGES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("name", "value"), FOR_IMAGES, ids=lambda value: str(value)[:20])
 def test_what_is_for_images_is_refused_for_a_clip(name: str, value: Any) -> None:
-    with pytest.raises(InvalidInput, match=f"{name} is for models of images. Got .* for clip-mini"):
+    with pytest.raises(InvalidInput, match=f"{name} is for image models. Got .* for clip-mini"):
         finetuner.fit("clip-mini", "pairs", loss="CLIPLoss", **{name: value})
 
 
