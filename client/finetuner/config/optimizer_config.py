@@ -45,7 +45,7 @@ OWN_OPTIONS: Mapping[str, Mapping[str, Rule]] = {
 }  # fmt: skip
 
 LAYER_DECAY = "layer_wise_lr_decay"
-"""Factor in [0.001, 1]: each layer learns at this share of the rate of the layer above it; the head at the full rate."""
+"""Factor in [0.001, 1] on the learning rate of each layer, relative to the layer above. The head has the full rate."""
 
 OPTIMIZER_OPTIONS: Mapping[str, Mapping[str, Rule]] = {
     name: {**rules, LAYER_DECAY: (0.001, 1.0)} for name, rules in OWN_OPTIONS.items()

@@ -93,8 +93,8 @@ def checked_callbacks(
 def _require_reported(callback: BestModelCheckpoint | EarlyStopping, reported: Sequence[str]) -> None:
     if callback.monitor == "val_loss" and "val_loss" not in reported:
         raise InvalidInput(
-            f"{type(callback).__name__} must monitor a value that the run reports. Got 'val_loss', and no validation data. "
-            f"Set val_split, for example val_split=0.1, or monitor='loss'."
+            f"{type(callback).__name__} must monitor a value that the run reports. Got 'val_loss' without "
+            f"validation data. Set val_split, for example val_split=0.1, or monitor='loss'."
         )
     if callback.monitor not in reported:
         try:
