@@ -171,7 +171,7 @@ def test_models_of_images(tmp_path: Path, images: list[Image.Image], name: str, 
 def test_an_artifact_of_images_is_loaded(tmp_path: Path, images: list[Image.Image], random_mini: ImageModel) -> None:
     described = replace(manifest(), towers=list(random_mini.towers), output_dim=random_mini.dim)
     folder = publish_artifact(Workspace(tmp_path), random_mini, described, {}, to_onnx=True)
-    onnx = finetuner.get_model(str(folder), is_onnx=True, device="cpu").clip
+    onnx = finetuner.get_model(str(folder), is_onnx=True, device="cpu").encoder
     assert largest_difference(random_mini, onnx, random_mini.towers[0], images) < 1e-4
 
 
@@ -189,14 +189,14 @@ def test_get_model_takes_folder_and_zip_and_builds_no_network(
     for place in (with_onnx, zipped):
         model = finetuner.get_model(str(place), select_model=TEXT, is_onnx=True, device="cpu")
         assert np.abs(finetuner.encode(model, TEXTS[:3]) - mini.encode_texts(TEXTS[:3])).max() < 1e-4
-        assert model.clip.model_id == ARTIFACT_ID
+        assert model.encoder.model_id == ARTIFACT_ID
     assert verify_artifact(with_onnx).files[f"models/{VISION}/model.onnx"]["size"] > 1_000_000
 
 
 def test_build_model_exports_the_backbone(mini: Clip) -> None:
     model = build_model("clip-mini", select_model=TEXT, is_onnx=True, device="cpu")
     assert np.abs(finetuner.encode(model, TEXTS[:3]) - mini.encode_texts(TEXTS[:3])).max() < 1e-4
-    assert repr(model.clip) == "OnnxModel('clip-mini', 'clip-text', dim=128)"
+    assert repr(model.encoder) == "OnnxModel('clip-mini', 'clip-text', dim=128)"
 
 
 def test_an_artifact_without_onnx_says_what_to_do(published: Path) -> None:
