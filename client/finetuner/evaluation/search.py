@@ -121,7 +121,7 @@ def _entry(document: Document, tower: str) -> Entry:
         found, other = ("a text", TEXT) if is_text(document) else ("an image", VISION)
         hint = f"Set the callback's model or index_model to {other!r}." if tower in TOWERS else "Choose other data."
         raise InvalidDocument(
-            f"document must be a {'text' if tower == TEXT else 'image'} for {tower}. Got {found}. {hint}"
+            f"document must be {'a text' if tower == TEXT else 'an image'} for {tower}. Got {found}. {hint}"
         )
     label = document.tags.get(LABEL_TAG)
     if tower == TEXT:
