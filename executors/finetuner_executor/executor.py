@@ -52,7 +52,7 @@ class FinetunerExecutor(MeasuredExecutor):
         self.logger.logger.setLevel(settings.logging_level)
         if not settings.is_onnx and set_threads(settings.threads, settings.inter_op_num_threads):
             self.logger.warning("one CPU thread: this process was forked from one that uses torch")
-        self._runners = [Runner(model.clip, model.select_model, EngineSettings()) for model in _models(settings)]
+        self._runners = [Runner(model.encoder, model.select_model, EngineSettings()) for model in _models(settings)]
         private_uris = settings.private_uris or os.environ.get(PRIVATE_URIS) == "true"
         metrics = LaneMetrics(self.registry)
         lane_settings = LaneSettings(batch_size=settings.batch_size)

@@ -88,5 +88,5 @@ def test_what_is_for_the_other_kind_of_model_is_refused() -> None:
         with pytest.raises(InvalidInput, match=message):
             finetuner.fit("resnet50", labelled(), **({"loss": "TripletMarginLoss"} | changed))
     for changed in ({"miner": "TripletMarginMiner"}, {"freeze": True}, {"output_dim": 8}, {"num_items_per_class": 2}):
-        with pytest.raises(InvalidInput, match="is for models of images"):
+        with pytest.raises(InvalidInput, match="is for image models"):
             finetuner.fit("clip-mini", "pairs", loss="CLIPLoss", **changed)

@@ -37,6 +37,11 @@ def test_fit_records_the_run_and_does_not_wait_for_it(trainer: Trainer, ask: Ask
     assert ask(trainer.metrics_of_run, name="first")["steps"] == []
 
 
+def test_a_run_without_a_loss_records_the_loss_of_its_task(trainer: Trainer, ask: Ask) -> None:
+    assert ask(trainer.fit, config=GOOD)["config"]["loss"] == "CLIPLoss"
+    assert ask(trainer.get_run, name="first")["config"]["loss"] == "CLIPLoss"
+
+
 def test_a_run_without_a_name_gets_one(trainer: Trainer, ask: Ask) -> None:
     config = {key: value for key, value in GOOD.items() if key != "run_name"}
     names = [ask(trainer.fit, config=config)["name"] for _ in range(2)]
@@ -99,7 +104,7 @@ def test_a_run_without_a_name_gets_one(trainer: Trainer, ask: Ask) -> None:
         ({"num_workers": -1}, InvalidInput, r"num_workers must be .*Got -1"),
         ({"seed": -1}, InvalidInput, r"seed must be .*Got -1"),
         ({"description": "x" * 2001}, InvalidInput, r"description must be at most 2000"),
-        ({"freeze": True}, InvalidInput, r"freeze is for models of images. Got True for clip-mini"),
+        ({"freeze": True}, InvalidInput, r"freeze is for image models. Got True for clip-mini"),
         ({"frieze": True}, InvalidInput, r"must have fields of model, .*Got frieze"),
         ({"model": None}, InvalidInput, r"model must be a string. Got None"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config.callbacks import Callback, callback_config, callback_data
+from ..config.losses import DEFAULT_LOSS
 from ..config.run_config import RunConfig, refuse_unsupported
 from ..contract import wire
 from ..contract.checks import checked_name
@@ -32,7 +33,7 @@ def fit(
     description: str | None = None,
     experiment_name: str | None = None,
     model_options: Mapping[str, Any] | None = None,
-    loss: str = "TripletMarginLoss",
+    loss: str = DEFAULT_LOSS,
     miner: str | None = None,
     miner_options: Mapping[str, Any] | None = None,
     optimizer: str = "Adam",
@@ -83,7 +84,8 @@ def fit(
         experiment_name: None is 'default'.
         model_options: for image models: 'pooler' and 'pooler_options'; see `image_model.pooling_of`.
         loss: 'CLIPLoss' or 'SigLIPLoss' for a CLIP; for an image model a loss of pytorch-metric-learning, see
-            `MetricConfig`.
+            `MetricConfig`. By default the model's task decides: CLIPLoss for a CLIP, TripletMarginLoss for images.
+            `Run.config` has the choice.
         miner: for image models: a miner of pytorch-metric-learning, see `MetricConfig`.
         miner_options: options of the miner.
         optimizer: torch's name: 'Adam', 'AdamW', 'SGD', ...

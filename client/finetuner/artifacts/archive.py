@@ -1,4 +1,4 @@
-"""The zip of an artifact: `save_artifact` writes it, `push_artifact` sends it."""
+"""Writes an artifact as a zip and unpacks such a zip safely."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ import zlib
 from pathlib import Path
 
 from ..exceptions import CorruptedArtifact, CorruptedMetadata
-from .manifest import (
-    MANIFEST,
-    parse_manifest,
-    read_manifest,
-)
+from .manifest import MANIFEST, parse_manifest, read_manifest
 
-# What zipfile raises on damaged, encrypted or foreign content, and what two members of clashing names lead to.
+# Errors of zipfile on damaged, encrypted or foreign content, and of two members whose names clash.
 UNZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
     KeyError,
     UnicodeDecodeError,
-    RuntimeError,  # encrypted; NotImplementedError, an unknown compression, is one of these
+    RuntimeError,  # an encrypted member; its subclass NotImplementedError is an unknown compression
     FileExistsError,
     NotADirectoryError,
 )
 
 
 def zip_artifact(folder: Path, target: Path, name: str) -> Path:
-    """Write the artifact in `folder` as a zip with one top folder `name`; replaced in one step.
+    """Write the artifact in `folder` as a zip whose only top folder is `name`. The zip replaces `target` in one step.
 
     Returns:
         `target`
@@ -46,13 +42,13 @@ def zip_artifact(folder: Path, target: Path, name: str) -> Path:
 
 
 def unzip_artifact(archive: Path, folder: Path) -> Path:
-    """Take an artifact out of a zip: only what its manifest lists, no further than the sizes stated there.
+    """Unpack an artifact from a zip: only the files that its manifest lists, up to the sizes that it states.
 
     Returns:
-        `folder`, which now holds the artifact, not verified yet.
+        `folder`, which then holds the artifact. Its hashes are not verified yet.
 
     Raises:
-        CorruptedArtifact: not a zip of one artifact.
+        CorruptedArtifact: the file is not a zip of one artifact.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -71,7 +67,7 @@ def unzip_artifact(archive: Path, folder: Path) -> Path:
                     while block := source.read(2**20):
                         copied += len(block)
                         if copied > entry["size"]:
-                            raise CorruptedArtifact(f"{archive}: {name} is larger than its manifest says.")
+                            raise CorruptedArtifact(f"{archive}: {name} is larger than its manifest states.")
                         target.write(block)
     except UNZIP_ERRORS as error:
         raise CorruptedArtifact(f"{archive} must be a zip that save_artifact wrote. It is not: {error}") from error

@@ -1,4 +1,4 @@
-"""Loads a published model: its files are verified first."""
+"""Loads the model of an artifact after verifying its files."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .manifest import verify_artifact
+
 if TYPE_CHECKING:
     from ..models.model_kinds import Model
     from ..onnx.model import OnnxModel
     from ..onnx.session import SessionOptions
-from .manifest import (
-    verify_artifact,
-)
 
 
 def load_artifact(folder: Path, device: str = "cpu", towers: Sequence[str] | None = None) -> Model:
-    """Verify an artifact and load it.
+    """Verify an artifact and load its model with torch.
 
     Args:
-        folder: of the artifact.
-        device: torch's name of a device.
-        towers: which models; all by default.
+        folder: the artifact's folder.
+        device: a device name of torch.
+        towers: names of the towers to load; None loads all.
 
     Raises:
         ArtifactNotFound, CorruptedArtifact, KeysMismatchError, InvalidInput
@@ -43,17 +42,17 @@ def load_onnx_artifact(
     """Verify an artifact and load one tower from its ONNX file.
 
     Args:
-        folder: of the artifact.
-        tower: one of the manifest's.
-        device, int8, session_options: see `onnx_model.load_onnx`.
+        folder: the artifact's folder.
+        tower: one of the manifest's towers.
+        device, int8, session_options: see `onnx.model.load_onnx`.
 
     Raises:
         ArtifactNotFound, CorruptedArtifact, CorruptedONNXModel, InvalidInput
     """
-    from ..onnx import model as onnx_model
+    from ..onnx.model import load_onnx
 
     manifest = verify_artifact(folder)
-    return onnx_model.load_onnx(
+    return load_onnx(
         folder / "models",
         tower,
         manifest.artifact_id,

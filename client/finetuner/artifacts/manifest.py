@@ -1,16 +1,21 @@
-"""The artifact: a folder with both towers and a manifest that lists every file with its size and SHA-256.
+"""The manifest of an artifact: the file that lists every other file with its size and SHA-256.
 
-manifest.json                 below; the only file that lists the others, and it holds its own SHA-256
-config.yml metrics.yml        the run's configuration; metrics before and after
-example-results.yml           what queries found before and after, where the run gathered it
-models/open_clip_config.json  open_clip's `model_cfg` and `preprocess_cfg`
-models/tokenizer.json         where the tokenizer is not open_clip's own
-models/config.json            where the text tower is one of transformers', such as XLM-R
-models/clip-text/weights.safetensors  models/clip-vision/weights.safetensors
-models/clip-text/model.onnx           models/clip-vision/model.onnx  where the run was asked for them
-models/clip-text/model-int8.onnx      models/clip-vision/model-int8.onnx  the same
-wise_ft.json                  {"metric", "alpha", "curve": [[alpha, score], ...]}, where WiSE-FT's alphas were swept
-ends/tuned/                   as models/: the curve's end at alpha 1; the one at alpha 0 is the manifest's parent
+An artifact is the folder of a tuned model. `<tower>` is clip-text and clip-vision, or the name of an image model:
+
+manifest.json                       the manifest; it holds its own SHA-256 as well
+config.yml                          the run's configuration
+metrics.yml                         metrics before and after training
+example-results.yml                 matches of example queries before and after, if the run gathered them
+models/open_clip_config.json        CLIP: open_clip's `model_cfg` and `preprocess_cfg`
+models/tokenizer.json               CLIP: the tokenizer, unless it is open_clip's own
+models/config.json                  CLIP: configuration of a text tower from transformers, such as XLM-R
+models/<tower>/image_model.json     image model: backbone, head and preprocessing
+models/<tower>/weights.safetensors
+models/<tower>/model.onnx           if the run had `to_onnx`
+models/<tower>/model-int8.onnx      if the run had `to_onnx="int8"`
+wise_ft.json                        {"metric", "alpha", "curve": [[alpha, score], ...]}, if WiSE-FT compared alphas
+ends/tuned/                         the weights at alpha 1, as models/ has them, if WiSE-FT compared alphas; the
+                                    manifest's `parent` has the weights at alpha 0
 """
 
 from __future__ import annotations
@@ -26,41 +31,41 @@ from ..exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-UNSEALED = "0" * 64  # stands in the manifest for its own SHA-256 while that is computed
+UNSEALED = "0" * 64  # placeholder of the manifest's own SHA-256 while that is computed
 MAX_FILES = 1000
 MAX_TOTAL_BYTES = 64 * 2**30
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact is, and every file in it."""
+    """The description of an artifact and the list of its files."""
 
     artifact_id: str
     """24 hex characters, allocated when the run was created."""
     run_name: str
-    """The run that made it."""
+    """Name of the run that made the artifact."""
     backbone: str
-    """Name of the backbone it was tuned from."""
+    """Name of the backbone that was tuned."""
     output_dim: int
     """Embedding size."""
     towers: list[str]
-    """Its models."""
+    """Names of its towers: clip-text and clip-vision, or the name of an image model."""
     metrics: dict[str, dict[str, float]]
-    """{'before': {...}, 'after': {...}}, empty without evaluation data."""
+    """{'before': {name: value}, 'after': {name: value}}, empty without evaluation data."""
     data: dict[str, str]
     """Content hashes of the training and evaluation data."""
     created_at: str
     """ISO 8601, UTC."""
     code_version: str
-    """Of open-finetuner."""
+    """Version of open-finetuner."""
     parent: str = ""
-    """The artifact or backbone whose weights it started from."""
+    """The artifact or backbone whose weights the run started from."""
     format: int = FORMAT
-    """Of this file."""
+    """Version of the manifest's format."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Relative POSIX path -> {'size': bytes, 'sha256': hex}."""
     sha256: str = UNSEALED
-    """Of this file with zeros in this place, hex: no byte of it changes unseen."""
+    """SHA-256 in hex of the manifest with zeros in this field. It reveals any change to the manifest."""
 
 
 def sha256_of(path: Path) -> str:
@@ -69,11 +74,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sealed(described: Mapping[str, Any]) -> str:
-    """Return a manifest's JSON text with its own SHA-256 in it."""
-    rest = {name: value for name, value in described.items() if name != "sha256"}
+def sealed(fields: Mapping[str, Any]) -> str:
+    """Return the JSON text of a manifest, with its own SHA-256 filled in.
+
+    Args:
+        fields: the fields of `Manifest` by name; `sha256` is ignored.
+    """
+    rest = {name: value for name, value in fields.items() if name != "sha256"}
     content = json.dumps(rest | {"sha256": UNSEALED}, indent=1)
-    head, _, tail = content.rpartition(UNSEALED)  # the last one: a value may hold as many zeros
+    head, _, tail = content.rpartition(UNSEALED)  # the last one: another value may hold as many zeros
     return head + hashlib.sha256(content.encode()).hexdigest() + tail
 
 
@@ -88,12 +97,12 @@ def read_manifest(folder: Path) -> Manifest:
     """Return an artifact's manifest.
 
     Raises:
-        ArtifactNotFound: no such folder, or no artifact in it.
-        CorruptedMetadata: a manifest that cannot be read, of another format, with a path that leaves the folder, or
-            that differs from its SHA-256.
+        ArtifactNotFound: the folder does not exist or holds no artifact.
+        CorruptedMetadata: the manifest cannot be read, has another format, lists a path outside the folder, or
+            differs from its SHA-256.
     """
     try:
-        content = (folder / MANIFEST).read_bytes().decode()  # as it is: read_text would change line ends
+        content = (folder / MANIFEST).read_bytes().decode()  # read_text would change line ends
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactNotFound(f"artifact must be a folder with {MANIFEST}. Got {str(folder)!r}.") from error
     except UnicodeDecodeError as error:
@@ -101,11 +110,15 @@ def read_manifest(folder: Path) -> Manifest:
     return parse_manifest(content, str(folder))
 
 
-def parse_manifest(content: str, where: str) -> Manifest:
-    """Return a checked manifest from its JSON text; `where` is for the error message.
+def parse_manifest(content: str, source: str) -> Manifest:
+    """Return the checked manifest in a JSON text.
+
+    Args:
+        content: the JSON text.
+        source: the folder, file or address that it comes from, for error messages.
 
     Raises:
-        CorruptedMetadata: as above.
+        CorruptedMetadata: see `read_manifest`.
     """
     try:
         manifest = Manifest(**json.loads(content))
@@ -113,15 +126,15 @@ def parse_manifest(content: str, where: str) -> Manifest:
         safe = all(_is_safe(name) and isinstance(entry["sha256"], str) for name, entry in manifest.files.items())
         safe = safe and all(type(size) is int for size in sizes)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CorruptedMetadata(f"{MANIFEST} in {where} must be an artifact's manifest. It is not: {error}") from error
+        raise CorruptedMetadata(f"{MANIFEST} in {source} must be an artifact's manifest. It is not: {error}") from error
     if manifest.format != FORMAT:
         raise CorruptedMetadata(
-            f"artifact format must be {FORMAT}. Got {manifest.format} in {where}. Update the client."
+            f"artifact format must be {FORMAT}. Got {manifest.format} in {source}. Update the client."
         )
     if not safe or len(sizes) > MAX_FILES or min(sizes, default=0) < 0 or sum(sizes) > MAX_TOTAL_BYTES:
-        raise CorruptedMetadata(f"{MANIFEST} in {where} must list at most {MAX_FILES} files inside the artifact.")
+        raise CorruptedMetadata(f"{MANIFEST} in {source} must list at most {MAX_FILES} files inside the artifact.")
     if not _is_sealed(content, manifest.sha256):
-        raise CorruptedMetadata(f"{MANIFEST} in {where} differs from the SHA-256 in it. Fetch it again.")
+        raise CorruptedMetadata(f"{MANIFEST} in {source} differs from the SHA-256 in it. Fetch it again.")
     return manifest
 
 
@@ -132,10 +145,11 @@ def _is_safe(name: str) -> bool:
 
 
 def verify_artifact(folder: Path) -> Manifest:
-    """Return the manifest after every file was compared with it.
+    """Compare every file of an artifact with its manifest, and return the manifest.
 
     Raises:
-        CorruptedArtifact: the first file that is missing or differs.
+        ArtifactNotFound, CorruptedMetadata: see `read_manifest`.
+        CorruptedArtifact: a file is missing or differs. The message names the first one.
     """
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():

@@ -1,4 +1,4 @@
-"""Publishes a model as an artifact: written under a temporary name, synced, then renamed in one step."""
+"""Publishes a model as an artifact: writes it under a temporary name, syncs it, and renames it in one step."""
 
 from __future__ import annotations
 
@@ -10,16 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..workspace.folder import Workspace, publish_folder, temporary_folder
+from .manifest import MANIFEST, Manifest, sealed, sha256_of
 
 if TYPE_CHECKING:
     from ..documents.pairs import Pair
     from ..models.model_kinds import Model
-from .manifest import (
-    MANIFEST,
-    Manifest,
-    sealed,
-    sha256_of,
-)
 
 log = logging.getLogger("finetuner")
 
@@ -35,24 +30,21 @@ def publish_artifact(
     pairs: Sequence[Pair] = (),
     kept: Mapping[str, Path] | None = None,
 ) -> Path:
-    """Write an artifact and give it its final name in one step.
+    """Write an artifact into a workspace and return its folder.
 
     Args:
-        workspace: gets the folder `artifacts/<artifact_id>`.
+        workspace: the artifact becomes its folder `artifacts/<artifact_id>`.
         model: the tuned model.
-        manifest: without `files`, which are filled in here.
-        config: of the run.
-        examples: what queries found, {stage: {query: [match, ...]}}.
-        to_onnx: write each tower as ONNX, too, and log how far it is from torch; 'int8' of a CLIP: once more with int8
-            weights, and log what those cost.
-        pairs: evaluation data for that.
-        kept: files and folders that the run left for the artifact, by their path inside it.
-
-    Returns:
-        The artifact's folder.
+        manifest: the manifest without `files`, which this function fills in.
+        config: the run's configuration.
+        examples: matches of example queries, {stage: {query: [match, ...]}}.
+        to_onnx: True also writes each tower as ONNX and logs its difference from torch. 'int8' (CLIP only) adds
+            ONNX files with int8 weights and logs their loss of recall.
+        pairs: evaluation data for the recall of int8 weights.
+        kept: files and folders to copy into the artifact: path inside the artifact -> source.
 
     Raises:
-        FinetunerError: a tower cannot be had as ONNX; nothing is published then.
+        FinetunerError: a tower cannot be exported to ONNX. Nothing is published then.
     """
     import yaml
 
@@ -70,11 +62,11 @@ def publish_artifact(
         (temporary / "metrics.yml").write_text(yaml.safe_dump(manifest.metrics, sort_keys=False))
         if examples:
             (temporary / "example-results.yml").write_text(yaml.safe_dump(dict(examples), sort_keys=False))
-        described = asdict(manifest) | {"files": {}}
-        for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
-            name = path.relative_to(temporary).as_posix()
-            described["files"][name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
-        (temporary / MANIFEST).write_text(sealed(described))
+        files = {
+            path.relative_to(temporary).as_posix(): {"size": path.stat().st_size, "sha256": sha256_of(path)}
+            for path in sorted(path for path in temporary.rglob("*") if path.is_file())
+        }
+        (temporary / MANIFEST).write_text(sealed(asdict(manifest) | {"files": files}))
         final = workspace.artifacts / manifest.artifact_id
         publish_folder(temporary, final)
         return final
@@ -87,8 +79,8 @@ def _export(model: Model, folder: Path, *, int8: bool, pairs: Sequence[Pair]) ->
     from ..onnx.export import MAX_DIFFERENCE, export_int8, export_onnx
 
     for tower, difference in export_onnx(model, folder).items():
-        log.info("ONNX of %s differs from torch by %.1e, of %.0e allowed", tower, difference, MAX_DIFFERENCE)
+        log.info("ONNX of %s differs from torch by %.1e; at most %.0e is allowed", tower, difference, MAX_DIFFERENCE)
     if int8:
-        assert isinstance(model, Clip)  # RunConfig refuses it for images
+        assert isinstance(model, Clip)  # RunConfig refuses int8 for image models
         for line in export_int8(model, folder, pairs):
             log.info("%s", line)

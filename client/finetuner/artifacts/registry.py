@@ -1,4 +1,4 @@
-"""Models by reference: an artifact's id, an alias such as `live`, or a backbone's name; the last few stay loaded."""
+"""Loads models by reference: an artifact id, an alias such as `live`, or a backbone name. The last few stay loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..onnx.session import SessionOptions
 
 LIVE = "live"
-# What `live` means for searches: it follows once every document has been encoded again. Only the indexer sets it.
+# The alias of the model that searches use. It follows `live` once every document has been encoded again; only the
+# indexer sets it.
 SEARCHED = "search"
 ARTIFACT_ID = re.compile(r"[0-9a-f]{24}")
 
@@ -32,11 +33,11 @@ class Models:
     """Loads models from a workspace and keeps the most recently used ones.
 
     Args:
-        workspace: with artifacts and aliases.
-        default: the backbone behind `live` until something is promoted.
-        device: torch's name of a device.
-        towers: which of a CLIP's models are loaded; 'clip-vision' means the only one of a model of images, too.
-        capacity: how many stay loaded.
+        workspace: the folder with artifacts and aliases.
+        default: the backbone that `live` means until an artifact is promoted.
+        device: a device name of torch.
+        towers: the towers of a CLIP to load. 'clip-vision' also means the only tower of an image model.
+        capacity: number of models that stay loaded.
     """
 
     def __init__(
@@ -57,15 +58,15 @@ class Models:
         self._lock = Lock()
 
     def resolve(self, reference: str = LIVE) -> str:
-        """Return the artifact id or backbone name that a reference means now.
+        """Return the artifact id or backbone name that a reference currently means.
 
         Raises:
-            ArtifactNotFound: none of the three.
+            ArtifactNotFound: the reference is no artifact id, alias or backbone.
         """
         artifact_id = self._workspace.artifact_of(reference)
         if artifact_id is not None:
             return artifact_id
-        if reference == SEARCHED:  # nothing has been indexed for `live`
+        if reference == SEARCHED:  # the indexer has not set the alias yet
             return self.resolve(LIVE)
         if reference == LIVE:
             return self._default
@@ -83,7 +84,7 @@ class Models:
             ) from error
 
     def get(self, reference: str = LIVE) -> Model:
-        """Return the model that a reference means now, loaded.
+        """Return the model that a reference currently means; load it if it is not in memory.
 
         Raises:
             ArtifactNotFound, CorruptedArtifact, KeysMismatchError, NoSuchModel
@@ -98,7 +99,7 @@ class Models:
             return self._loaded[model_id]
 
     def load(self, model_id: str) -> Model:
-        """Return the model of an artifact id or backbone name, loaded afresh.
+        """Load the model of an artifact id or backbone name anew.
 
         Raises:
             CorruptedArtifact, KeysMismatchError, NoSuchModel
@@ -110,15 +111,15 @@ class Models:
     def load_onnx(
         self, model_id: str, *, int8: bool = False, session_options: SessionOptions | None = None
     ) -> OnnxModel:
-        """Return its first tower, run by ONNX Runtime: an artifact's own file, or a backbone exported on the way.
+        """Load a model's tower for ONNX Runtime: from the artifact's ONNX file, or exported from the backbone.
 
         Args:
-            model_id: as above.
-            int8: with int8 weights.
-            session_options: see `onnx_session.open_session`.
+            model_id: an artifact id or backbone name.
+            int8: use int8 weights.
+            session_options: see `onnx.session.open_session`.
 
         Raises:
-            ArtifactNotFound: an artifact without such ONNX files.
+            ArtifactNotFound: the artifact does not exist or has no such ONNX file.
             CorruptedArtifact, KeysMismatchError, NoSuchModel
         """
         if ARTIFACT_ID.fullmatch(model_id):
@@ -133,7 +134,7 @@ class Models:
         return as_onnx(model, tower, self._device, int8=int8, session_options=session_options)
 
     def _tower(self, towers: Sequence[str]) -> str:
-        """Return which of a model's towers is meant; the only one of a model of images is its vision tower."""
+        """Return the model's tower that this registry serves; an image model has one, its vision tower."""
         if len(towers) == 1 and self._towers[0] == VISION:
             return towers[0]
         return select_tower(self._towers[0], towers, "this room")
@@ -145,5 +146,5 @@ class Models:
 
 
 def weights_folder(workspace: Workspace) -> Path:
-    """The only folder from which a server reads weights: $FINETUNER_WEIGHTS, or the workspace's own."""
+    """Return the only folder from which a server reads weights: $FINETUNER_WEIGHTS, or the workspace's `weights`."""
     return shared_folder() or workspace.root / "weights"

@@ -1,4 +1,7 @@
-"""Callbacks: what a run does beside training. `fit(callbacks=[...])` takes them, the trainer carries them out."""
+"""Callbacks of a run: evaluation, checkpoints, early stopping, loggers, WiSE-FT.
+
+`fit(callbacks=[...])` takes them and the trainer runs them.
+"""
 
 from __future__ import annotations
 
@@ -19,47 +22,47 @@ MLFLOW_ARGS = ("experiment_name", "run_name", "description", "tags")
 
 @dataclass
 class EvaluationCallback:
-    """Searches index with query documents, before training, after each epoch and at the end, and reports metrics.
+    """Searches an index with queries before training, after each epoch and at the end, and reports retrieval metrics.
 
-    Reports the nine metrics and the textbook ones, see `finetuner.metrics`; relevant is an index document of the
-    query's `finetuner_label`, or the query's own image.
+    It reports Finetuner's nine metrics and the textbook ones, see `finetuner.metrics`. An index document is relevant
+    to a query if they share a `finetuner_label` or an image.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed.
+        InvalidInput: a value is not allowed.
     """
 
     query_data: Any
-    """Documents or the name of a dataset: text, images, or pairs, of which the side that `model` reads is taken."""
+    """Documents or the name of a dataset: texts, images, or pairs. `model` decides which side of a pair is used."""
     index_data: Any = None
-    """The same; None searches `query_data` itself."""
+    """Documents or the name of a dataset; None searches `query_data` itself."""
     model: str | None = None
-    """'clip-text' or 'clip-vision' for the queries, None is 'clip-text'; a model of images needs no naming."""
+    """Tower for the queries: 'clip-text' (None) or 'clip-vision'. Leave it out for an image model, which has one."""
     index_model: str | None = None
-    """The same for the index; None is `model`, and 'clip-vision' where that is None, too."""
+    """Tower for the index. None takes `model`; if that is None too, 'clip-vision'."""
     multi_modal: bool = False
-    """True refuses one model for both sides."""
+    """True refuses one tower for both sides."""
     batch_size: int = 32
-    """1 to 65,536 documents a forward pass."""
+    """Documents in a forward pass, 1 to 65,536."""
     exclude_self: bool = True
-    """A query does not find the document of its own id; matters where one model encodes both sides."""
+    """Remove the document with the query's id from its matches. Matters only if one tower encodes both sides."""
     limit: int = 20
     """k of the metrics, 1 to 1,000."""
     distance: str = "cosine"
-    """'cosine', 'euclidean' or 'sqeuclidean'; embeddings have length 1, so that all three rank alike."""
+    """'cosine', 'euclidean' or 'sqeuclidean'. Embeddings have length 1, so all three give the same ranking."""
     steps_per_interval: int | None = None
-    """Evaluate after each so many steps, too."""
+    """Number of steps after which to evaluate as well; None evaluates after epochs only."""
     gather_examples: bool = False
-    """Keep what some queries find before and after; `Run.example_results` returns it."""
+    """Keep the matches of example queries before and after training; `Run.example_results` returns them."""
     num_example_queries: int = 5
-    """1 to 100 queries, the first ones."""
+    """Number of example queries, 1 to 100, from the start of the data."""
     num_workers: int = 8
-    """0 to 64 threads that decode images."""
+    """Threads that decode images, 0 to 64."""
     caption: str | None = None
-    """1 to 64 characters before the metrics' names, in place of the models' names."""
+    """Prefix of the metrics' names, 1 to 64 characters; None takes the names of the towers."""
     output_model_names: bool = False
-    """True puts the models' names into the metrics' names although there is a caption."""
+    """Put the names of the towers behind the caption."""
     query_sample_size: int | None = None
-    """Evaluate that many queries only, drawn at random, always the same ones; None takes all."""
+    """Number of queries to draw at random, the same ones each time; None takes all."""
 
     def __post_init__(self) -> None:
         for name in ("model", "index_model"):
@@ -82,12 +85,12 @@ class EvaluationCallback:
 
 @dataclass
 class BestModelCheckpoint:
-    """The artifact gets the weights of the epoch with the best value, not those of the last."""
+    """Publishes the weights of the epoch with the best value instead of the last epoch's."""
 
     monitor: str = "val_loss"
-    """'loss' or 'train_loss' (mean of the epoch), 'val_loss' (with `val_split`), or an evaluation callback's metric."""
+    """'loss' or 'train_loss' (mean of the epoch), 'val_loss' (with `val_split`), or a metric of EvaluationCallback."""
     mode: str = "auto"
-    """'min', 'max', or 'auto': min for what ends in 'loss', max otherwise."""
+    """'min', 'max', or 'auto': min for names that end in 'loss', max for others."""
 
     def __post_init__(self) -> None:
         text("monitor", self.monitor)
@@ -96,18 +99,18 @@ class BestModelCheckpoint:
 
 @dataclass
 class EarlyStopping:
-    """Ends training where a value no longer gets better."""
+    """Stops training once a value no longer improves."""
 
     monitor: str = "val_loss"
-    """As in `BestModelCheckpoint`."""
+    """See `BestModelCheckpoint`."""
     mode: str = "auto"
-    """The same."""
+    """See `BestModelCheckpoint`."""
     patience: int = 2
-    """Epochs in a row without improvement after which training stops, 0 to 10,000; 0 stops at the first."""
+    """Epochs in a row without improvement, 0 to 10,000, after which training stops; 0 stops after the first."""
     min_delta: float = 0
-    """Only more than this is an improvement, 0 to 1e9."""
+    """A smaller or equal change is no improvement, 0 to 1e9."""
     baseline: float | None = None
-    """The first epoch must be better than this."""
+    """Value that the first epoch must improve on."""
 
     def __post_init__(self) -> None:
         text("monitor", self.monitor)
@@ -123,7 +126,7 @@ class TrainingCheckpoint:
     """Keeps the weights of the last epochs in the run's folder, as safetensors."""
 
     last_k_epochs: int = 1
-    """1 to 1,000."""
+    """Number of epochs to keep, 1 to 1,000."""
 
     def __post_init__(self) -> None:
         self.last_k_epochs = whole("last_k_epochs", self.last_k_epochs, 1, 1000)
@@ -131,21 +134,21 @@ class TrainingCheckpoint:
 
 @dataclass
 class WandBLogger:
-    """Logs the run to Weights & Biases: loss, learning rate, pairs/s, val_loss and the metrics of evaluations.
+    """Logs the run to Weights & Biases: loss, learning rate, pairs/s, val_loss and evaluation metrics.
 
-    The trainer logs online where its environment has WANDB_API_KEY, else offline into the run's folder.
+    The trainer logs online if its environment has WANDB_API_KEY, otherwise offline into the run's folder.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed.
+        InvalidInput: a value is not allowed.
     """
 
     metrics_logger_step: str = "epoch"
-    """'epoch' logs once an epoch, 'batch' after each step, too; the x axis counts the same."""
+    """'epoch' logs once per epoch, 'batch' after each step as well. It is also the unit of the x axis."""
     wandb_args: dict[str, Any] | None = None
-    """Of `wandb.init`: project (else the experiment's name), name (else the run's), entity, group, job_type, notes,
-    tags, mode ('online', 'offline', 'disabled'); nothing that names a path or a key."""
+    """Arguments of `wandb.init`: project (default: the experiment's name), name (default: the run's name), entity,
+    group, job_type, notes, tags, mode ('online', 'offline', 'disabled'). Paths and keys are refused."""
     log_zero_shot: bool = True
-    """Log the metrics before training, too, as step 0."""
+    """Log the metrics before training as step 0."""
 
     def __post_init__(self) -> None:
         choice("metrics_logger_step", self.metrics_logger_step, LOGGER_STEPS)
@@ -154,7 +157,7 @@ class WandBLogger:
             return
         for name in {"key", "api_key"} & set(self.wandb_args if isinstance(self.wandb_args, Mapping) else ()):
             raise InvalidInput(
-                f"wandb_args must not hold {name!r}, which the run's configuration would keep in clear. Got one. "
+                f"wandb_args must not hold {name!r}, which the run's configuration would store in clear text. Got one. "
                 f"Set WANDB_API_KEY in the trainer's environment."
             )
         self.wandb_args = options("wandb_args", self.wandb_args, dict.fromkeys(WANDB_ARGS))
@@ -169,16 +172,16 @@ class WandBLogger:
 
 @dataclass
 class MLflowLogger:
-    """Logs the run to MLflow from the trainer: to its MLFLOW_TRACKING_URI, into files in the run's folder else.
+    """Logs the run to MLflow: to the trainer's MLFLOW_TRACKING_URI if it is set, otherwise into the run's folder.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed.
+        InvalidInput: a value is not allowed.
     """
 
     metrics_logger_step: str = "epoch"
-    """This and log_zero_shot: as in `WandBLogger`."""
+    """See `WandBLogger`, like log_zero_shot."""
     mlflow_args: dict[str, Any] | None = None
-    """experiment_name and run_name (else the run's own), description, tags as {name: text}."""
+    """experiment_name and run_name (default: the run's own), description, tags as {name: text}."""
     log_zero_shot: bool = True
 
     def __post_init__(self) -> None:
@@ -201,14 +204,14 @@ class MLflowLogger:
 
 @dataclass
 class TensorBoardLogger:
-    """Logs the run to TensorBoard's event files in the run's folder on the trainer.
+    """Logs the run as TensorBoard event files in the run's folder on the trainer.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed.
+        InvalidInput: a value is not allowed.
     """
 
     metrics_logger_step: str = "epoch"
-    """This and the next: as in `WandBLogger`."""
+    """See `WandBLogger`, like log_zero_shot."""
     log_zero_shot: bool = True
 
     def __post_init__(self) -> None:
@@ -218,20 +221,20 @@ class TensorBoardLogger:
 
 @dataclass
 class WiSEFTCallback:
-    """Mixes the weights at the end: (1 - alpha) * pretrained + alpha * tuned (Wortsman et al., arXiv:2109.01903).
+    """Mixes weights after training: (1 - alpha) * pretrained + alpha * tuned (Wortsman et al., arXiv:2109.01903).
 
-    Pretrained is what the run started from.
+    The pretrained weights are those that the run started from.
 
     Raises:
-        InvalidInput: alpha outside [0, 1], or a value of it beside `alphas`.
+        InvalidInput: alpha is outside [0, 1], or set together with `alphas`.
     """
 
     alpha: float = 0.4
-    """In [0, 1]: 0 is the pretrained model, 1 the tuned one."""
+    """In [0, 1]: 0 is the pretrained model, 1 the tuned model."""
     alphas: Sequence[float] | None = None
-    """1 to 101 values of alpha, to which 0 and 1 are added: all are scored on `eval_data` by the mean of R@5 in both
-    directions, the log and `wise_ft.json` of the artifact get the whole curve, and the best is published, beside the
-    tuned weights in `ends/tuned/`. Scores on the same data are optimistic then: keep other pairs to test with."""
+    """1 to 101 values of alpha to compare; 0 and 1 are added. The run scores each on `eval_data` by the mean of R@5 in
+    both directions and publishes the best. The log and the artifact's `wise_ft.json` have the whole curve, and its
+    `ends/tuned/` the tuned weights. The scores are then optimistic on `eval_data`: test with other pairs."""
 
     def __post_init__(self) -> None:
         self.alpha = number("alpha", self.alpha, 0, 1)
@@ -262,15 +265,15 @@ _CALLBACKS: dict[str, type[Callback]] = {
 
 
 def list_callbacks() -> dict[str, type[Callback]]:
-    """Return every callback's class by its name."""
+    """Return the class of each callback by name."""
     return dict(_CALLBACKS)
 
 
 def callback_data(callback: Callback) -> dict[str, Any]:
-    """Return the fields that hold data: {'query_data': documents or a name, ...}, empty for most callbacks.
+    """Return the fields that hold data: {'query_data': documents or a name, ...}; empty for most callbacks.
 
     Raises:
-        InvalidInput: no callback.
+        InvalidInput: the argument is no callback.
     """
     _require_callback(callback)
     if not isinstance(callback, EvaluationCallback):
@@ -280,14 +283,14 @@ def callback_data(callback: Callback) -> dict[str, Any]:
 
 
 def callback_config(callback: Callback, dataset_names: Mapping[str, str]) -> dict[str, Any]:
-    """Return a callback as RunConfig holds it: {'name': ..., 'options': {...}}, which JSON can hold.
+    """Return the entry of a callback in a RunConfig: {'name': ..., 'options': {...}}, ready for JSON.
 
     Args:
-        callback: one of `list_callbacks()`.
-        dataset_names: for each field of `callback_data` whose data was pushed, under which name.
+        callback: an object of one of `list_callbacks()`.
+        dataset_names: field of `callback_data` -> name of the dataset that its data was pushed as.
 
     Raises:
-        InvalidInput: no callback.
+        InvalidInput: the argument is no callback.
     """
     _require_callback(callback)
     values = {entry.name: getattr(callback, entry.name) for entry in fields(callback)}

@@ -1,7 +1,7 @@
-"""What a run on labelled images is asked beside `RunConfig`'s own: loss, miner, sampler; checked without torch.
+"""Losses, miners and samplers for labelled images, and their options; checked without torch.
 
-The names are pytorch-metric-learning's, the options its numbers, flags and words. What needs objects of Python, such
-as distances and reducers, and what learns without labels is not here.
+Names and options are those of pytorch-metric-learning, as far as numbers, flags and strings express them. Options that
+take Python objects, such as distances and reducers, are left out, as are losses that need no labels.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 
 from ..contract.checks import choice, flag, number, options, text, whole
 from ..exceptions import InvalidInput
+from .losses import IMAGE_LOSS
 from .optimizer_config import OPTIMIZERS, OWN_OPTIONS
 
 Defaults = Mapping[str, Any]
-"""Options by name with the library's defaults; the default's type is the option's."""
+"""Option -> default of the library; the default's type is the type of the option."""
 
-# Losses that compare the images of a batch with one another.
+# Losses that compare the images of a batch with each other.
 PAIR_LOSSES: Mapping[str, Defaults] = {
     "AngularLoss": {"alpha": 40},
     "CircleLoss": {"m": 0.4, "gamma": 80},
@@ -46,7 +47,7 @@ PAIR_LOSSES: Mapping[str, Defaults] = {
     "TupletMarginLoss": {"margin": 5.73, "scale": 64},
 }  # fmt: skip
 
-# Losses with weights of their own for each class, which are trained, too.
+# Losses with trainable weights for each label.
 CLASS_LOSSES: Mapping[str, Defaults] = {
     "ArcFaceLoss": {"margin": 28.6, "scale": 64},
     "CosFaceLoss": {"margin": 0.35, "scale": 64},
@@ -60,14 +61,14 @@ CLASS_LOSSES: Mapping[str, Defaults] = {
     "SubCenterArcFaceLoss": {"margin": 28.6, "scale": 64, "sub_centers": 3},
 }
 
-# Losses that can compare a batch with earlier ones, too (cross-batch memory, Wang et al., arXiv:1912.06798).
+# Losses that can also compare a batch with earlier batches (cross-batch memory, Wang et al., arXiv:1912.06798).
 WITH_MEMORY = (
     "AngularLoss", "CircleLoss", "ContrastiveLoss", "GeneralizedLiftedStructureLoss", "IntraPairVarianceLoss",
     "LiftedStructureLoss", "MarginLoss", "MultiSimilarityLoss", "NCALoss", "NTXentLoss",
     "SignalToNoiseRatioContrastiveLoss", "SupConLoss", "TripletMarginLoss", "TupletMarginLoss",
 )  # fmt: skip
 MEMORY_SIZE = "memory_size"
-"""Option of theirs: the last so many embeddings are kept, up to 65,536 and at least a batch of them; 0 keeps none."""
+"""Option of `WITH_MEMORY`: number of embeddings to keep, from the size of a batch to 65,536; 0 keeps none."""
 
 LOSSES: Mapping[str, Defaults] = {
     **PAIR_LOSSES,
@@ -108,25 +109,26 @@ class MetricConfig:
     """Loss, miner and sampler of a run on labelled images.
 
     Raises:
-        InvalidInput: when made with a name, an option or a value that is not allowed.
+        InvalidInput: a name, an option or a value is not allowed.
     """
 
-    loss: str = "TripletMarginLoss"
+    loss: str = IMAGE_LOSS
     """One of `METRIC_LOSSES`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the loss, as pytorch-metric-learning names them; see `LOSSES`."""
+    """Options of the loss, see `LOSSES`."""
     miner: str | None = None
     """One of `MINERS`; None takes every pair or triplet of a batch."""
     miner_options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the miner."""
+    """Options of the miner, see `MINERS`."""
     sampler: str = "auto"
-    """'class': several images of a label in each batch; 'random'; 'auto': random for `CLASS_LOSSES`, else class."""
+    """'class' puts several images of a label into each batch; 'random'; 'auto' is random for `CLASS_LOSSES`, class for
+    other losses."""
     num_items_per_class: int = 4
-    """2 to 1,024 images of a label in a batch of the class sampler."""
+    """Images of a label in a batch of the class sampler, 2 to 1,024."""
     loss_optimizer: str | None = None
-    """Of the loss's own weights: one of `OPTIMIZERS`; None is the run's optimizer."""
+    """Optimizer of the loss's own weights, one of `OPTIMIZERS`; None takes the run's optimizer."""
     loss_optimizer_options: Mapping[str, Any] = field(default_factory=dict)
-    """lr (the run's, if not set), and the optimizer's own, see `optimizer_config`."""
+    """Its options, see `optimizer_config`, and lr; without lr it uses the run's learning rate."""
 
     def __post_init__(self) -> None:
         choice("loss", self.loss, METRIC_LOSSES)
@@ -168,7 +170,7 @@ class MetricConfig:
 
 
 def _checked(what: str, given: object, owner: str, table: Mapping[str, Defaults]) -> dict[str, Any]:
-    """Return options whose names and kinds fit the owner's."""
+    """Return the options of a loss or miner, their names and types checked against its defaults."""
     defaults = table[owner]
     if not defaults and given:
         raise InvalidInput(f"{what} must be empty for {owner}. Got {given!r}. Leave them out.")

@@ -1,8 +1,8 @@
-"""Optimizers and learning-rate schedules that a run may ask for, with their options; checked without torch.
+"""Optimizers and learning-rate schedules of a run, and their options; checked without torch.
 
-The names and options are torch's, without those that change how it computes (foreach, fused, ...) and ASGD's t0, from
-where on it averages what nobody reads. LBFGS, SparseAdam and Muon fit no network of ours. `tests/trainer/
-test_optimization.py` compares the table with torch.optim.
+Names and options are those of torch. Options that only change the implementation (foreach, fused, ...) are left out, as
+is ASGD's t0: it starts an average that no code reads. LBFGS, SparseAdam and Muon fit none of the networks.
+`tests/trainer/loop/test_optimization.py` compares the table with torch.optim.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..exceptions import InvalidInput
 
 Range = tuple[float, float]
 Rule = Range | tuple[Range, Range] | None
-"""Of an option: lowest and highest value; two of them for a pair of numbers; None for True or False."""
+"""Allowed values of an option: (lowest, highest); two of these for a pair of numbers; None for True or False."""
 
 WEIGHT_DECAY, SHARE = (0.0, 10.0), (0.0, 0.99999)
 EPS = (1e-12, 1.0)
@@ -45,14 +45,14 @@ OWN_OPTIONS: Mapping[str, Mapping[str, Rule]] = {
 }  # fmt: skip
 
 LAYER_DECAY = "layer_wise_lr_decay"
-"""In (0, 1]: each layer learns this much slower than the one above it; the head at the full rate."""
+"""Factor in [0.001, 1] on the learning rate of each layer, relative to the layer above. The head has the full rate."""
 
 OPTIMIZER_OPTIONS: Mapping[str, Mapping[str, Rule]] = {
     name: {**rules, LAYER_DECAY: (0.001, 1.0)} for name, rules in OWN_OPTIONS.items()
 }
 OPTIMIZERS = tuple(OPTIMIZER_OPTIONS)
 
-# Options by schedule; a rule is (lowest, highest) of a whole number, unless the option is 'power'.
+# Schedule -> option -> (lowest, highest): whole numbers, except for 'power'.
 WARM_UP: Mapping[str, Range] = {"num_warmup_steps": (0, 10**9)}
 DECAY: Mapping[str, Range] = {**WARM_UP, "num_training_steps": (1, 10**9)}
 SCHEDULER_OPTIONS: Mapping[str, Mapping[str, Range]] = {
@@ -68,15 +68,15 @@ SCHEDULER_STEPS = ("batch", "epoch")
 
 
 def checked_optimizer_options(optimizer: str, given: object, name: str = "optimizer_options") -> dict[str, Any]:
-    """Return the options of an optimizer, numbers as float and pairs as a list of two.
+    """Return the checked options of an optimizer: numbers as floats, pairs as lists of two floats.
 
     Args:
         optimizer: one of `OPTIMIZERS`.
-        given: by torch's names; beta1 and beta2 may stand for betas.
-        name: of the argument, for messages.
+        given: options by torch's names; beta1 and beta2 may replace betas.
+        name: name of the argument, for error messages.
 
     Raises:
-        InvalidInput: an unknown name, a value out of range, or options that contradict each other.
+        InvalidInput: a name is unknown, a value is out of range, or options contradict each other.
     """
     rules = OPTIMIZER_OPTIONS[optimizer]
     checked = {
@@ -92,14 +92,14 @@ def checked_optimizer_options(optimizer: str, given: object, name: str = "optimi
 
 
 def checked_scheduler_options(scheduler: str | None, given: object) -> dict[str, Any]:
-    """Return the options of a schedule; num_training_steps='auto' is left out.
+    """Return the checked options of a schedule, without num_training_steps='auto'.
 
     Args:
-        scheduler: one of `SCHEDULERS`, or None, which is constant.
-        given: num_warmup_steps, num_training_steps, scheduler_step; num_cycles and power where the schedule has them.
+        scheduler: one of `SCHEDULERS`; None is constant.
+        given: num_warmup_steps, num_training_steps, scheduler_step; num_cycles or power if the schedule has it.
 
     Raises:
-        InvalidInput: an unknown name, a value out of range, or options for a schedule that has none.
+        InvalidInput: a name is unknown, a value is out of range, or the schedule takes no options.
     """
     rules = SCHEDULER_OPTIONS[scheduler or "constant"]
     if given and not rules:

@@ -1,4 +1,4 @@
-"""The callbacks of a run's configuration, checked together: their data, their metrics' names, what they monitor."""
+"""Checks the callbacks of a run together: their data, the names of their metrics, and the values they monitor."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ONCE = tuple(name for name in list_callbacks() if name != EvaluationCallback.__n
 
 
 def read_callbacks(entries: object) -> list[Callback]:
-    """Return the callbacks that a configuration's entries describe.
+    """Return the callbacks of a run's configuration.
 
     Args:
-        entries: each {'name': ..., 'options': {...}} as `callback_config` makes it; data by dataset name.
+        entries: each {'name': ..., 'options': {...}}, see `callback_config`; data is the name of a dataset.
 
     Raises:
-        InvalidInput: an unknown name or option, a value that is not allowed, data that is not a dataset's name.
+        InvalidInput: a name or option is unknown, a value is not allowed, or data is not the name of a dataset.
     """
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise InvalidInput(f"callbacks must be a list of {{'name', 'options'}}. Got {entries!r}.")
@@ -60,16 +60,16 @@ def _read(entry: object) -> Callback:
 def checked_callbacks(
     entries: object, towers: Sequence[str], *, has_val_split: bool, has_eval_data: bool
 ) -> list[dict[str, Any]]:
-    """Return the entries of a configuration, checked and with every option filled in.
+    """Return the entries of a run's configuration, checked and with every option filled in.
 
     Args:
-        entries: as above.
-        towers: of the run's model.
+        entries: see `read_callbacks`.
+        towers: names of the model's towers.
         has_val_split: whether the run computes a validation loss.
-        has_eval_data: whether the run scores evaluation data of its own.
+        has_eval_data: whether the run has `eval_data`.
 
     Raises:
-        InvalidInput: as above; one too many of a kind, or a monitor that is never reported.
+        InvalidInput: see `read_callbacks`; or a callback is given twice, or monitors a value that is never reported.
     """
     callbacks = read_callbacks(entries)
     names = [type(callback).__name__ for callback in callbacks]
@@ -93,8 +93,8 @@ def checked_callbacks(
 def _require_reported(callback: BestModelCheckpoint | EarlyStopping, reported: Sequence[str]) -> None:
     if callback.monitor == "val_loss" and "val_loss" not in reported:
         raise InvalidInput(
-            f"{type(callback).__name__} must monitor what the run reports. Got 'val_loss', and no validation data. "
-            f"Set val_split, for example val_split=0.1, or monitor='loss'."
+            f"{type(callback).__name__} must monitor a value that the run reports. Got 'val_loss' without "
+            f"validation data. Set val_split, for example val_split=0.1, or monitor='loss'."
         )
     if callback.monitor not in reported:
         try:
@@ -104,10 +104,10 @@ def _require_reported(callback: BestModelCheckpoint | EarlyStopping, reported: S
 
 
 def metric_prefixes(callbacks: Sequence[Callback], towers: Sequence[str], *, has_eval_data: bool) -> list[str]:
-    """Return what stands before the metrics' names of each EvaluationCallback, in order, no two alike.
+    """Return the unique prefix of each EvaluationCallback's metric names, in order.
 
-    `clip-text-to-clip-vision_`, `clip-vision_` or `resnet50_` for one model, `<caption>_`; where it is taken, by
-    `eval_data` or an earlier callback, with `2_`, `3_`, ... before it.
+    The prefix is `<caption>_` or the towers' names: `clip-text-to-clip-vision_`, or `clip-vision_` or `resnet50_` for
+    one tower. If `eval_data` or an earlier callback has it already, `2_`, `3_`, ... is put before it.
     """
     taken = {_model_names(towers)} if has_eval_data else set()
     prefixes = []
@@ -129,14 +129,14 @@ def _model_names(towers: Sequence[str]) -> str:
 
 
 def search_towers(callback: EvaluationCallback, towers: Sequence[str]) -> tuple[str, str]:
-    """Return which of a model's towers encodes the queries of an evaluation, and which the index.
+    """Return the tower that encodes the queries of an evaluation, and the tower that encodes the index.
 
     Args:
-        callback: may name them.
-        towers: the model's: both of a CLIP, or the only one of a model of images.
+        callback: may name the towers.
+        towers: names of the model's towers: both of a CLIP, or the only one of an image model.
 
     Raises:
-        InvalidInput: a tower that the model does not have, or the same one twice where `multi_modal` refuses it.
+        InvalidInput: the model has no such tower, or `multi_modal` is set and both towers are the same.
     """
     for name in ("model", "index_model"):
         if getattr(callback, name) is not None:
@@ -160,9 +160,9 @@ def _numbered(prefix: str) -> Iterator[str]:
 
 
 def callback_datasets(callbacks: Sequence[Callback]) -> dict[str, str]:
-    """Return the datasets that a run's callbacks read: 'query_data_0', 'index_data_0', ... -> name.
+    """Return the datasets that a run's callbacks read: 'query_data_0', 'index_data_0', ... -> dataset name.
 
-    The number is the callback's position in the configuration.
+    The number is the position of the callback in the configuration.
     """
     return {
         f"{field}_{position}": name

@@ -1,4 +1,4 @@
-"""What a run is asked to do: one frozen object, checked in the client and again in the trainer."""
+"""The configuration of a run: one frozen object, checked in the client and again in the trainer."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from ..models.backbone import IMAGE_TASK, Backbone
 from ..models.backbones import find_backbone
 from ..models.image_model import pooling_of
 from ..models.model_kinds import towers_of
-from .metric_config import MEMORY_SIZE, MetricConfig
+from .losses import CLIP_LOSSES, DEFAULT_LOSS, DefaultLoss, default_loss
+from .metric_config import MEMORY_SIZE, METRIC_LOSSES, MetricConfig
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
 from .run_callbacks import checked_callbacks
 from .training_options import TrainingOptions
 
-# loss of a CLIP -> option -> (low, high)
-LOSSES = {"CLIPLoss": {"label_smoothing": (0.0, 0.99)}, "SigLIPLoss": {"logit_bias": (-100.0, 100.0)}}
 DEVICES = ("cuda", "gpu", "cpu")
 SAMPLERS = ("auto", "random")
-NAMES = ("run_name", "experiment_name", "train_data", "eval_data", "guard_data", "model_artifact", "resume_from")
+NAME_FIELDS = ("run_name", "experiment_name", "train_data", "eval_data", "guard_data", "model_artifact", "resume_from")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 IMAGE_FIELDS = (
     "model_options", "miner", "miner_options", "num_items_per_class", "loss_optimizer",
@@ -34,91 +33,95 @@ class RunConfig:
     """The configuration of one run.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed; the message has the field, what is allowed,
-            what came, and what to do.
-        NoSuchModel: for an unknown backbone.
+        InvalidInput: a value is not allowed. The message names the field, the allowed values, the value that came, and
+            the next step.
+        NoSuchModel: the backbone is unknown.
     """
 
     model: str
-    """A backbone: a row's name, `ARCH::TAG` or `ARCH::CHECKPOINT`."""
+    """The backbone: the name of a row in `backbones`, `ARCH::TAG` or `ARCH::CHECKPOINT`."""
     train_data: str
-    """Name of a dataset: pairs for a CLIP, labelled images for a model of images."""
+    """Name of a dataset: pairs for a CLIP, labelled images for an image model."""
     eval_data: str = ""
-    """Name of a dataset of pairs that scores a CLIP before and after; '' for none."""
+    """Name of a dataset of pairs that scores a CLIP before and after training; '' for none."""
     guard_data: str = ""
-    """The same, for what a CLIP must not forget: metrics `guard_...`, and a warning where they fall; '' for none."""
+    """Name of a dataset of pairs that a CLIP handles already and must not forget; '' for none. Its metrics are named
+    `guard_...`, and the log warns if they fall."""
     val_split: float = 0.0
-    """Share of the training images, in [0, 1), that is held out for the loss curve of validation."""
+    """Share of the training images, in [0, 0.99], that is held out for a validation loss."""
     model_artifact: str = ""
-    """Artifact id or alias to go on from instead of the backbone's pretrained weights."""
+    """Artifact id or alias whose weights the run starts from; '' takes the backbone's pretrained weights."""
     model_options: Mapping[str, Any] = field(default_factory=dict)
-    """For images only: 'pooler' and 'pooler_options', see `image_model.pooling_of`."""
+    """Image models only: 'pooler' and 'pooler_options', see `image_model.pooling_of`."""
     run_name: str = ""
     """1 to 128 letters, digits, '.', '_' or '-'; '' lets the trainer choose."""
     experiment_name: str = "default"
-    """The same form."""
+    """Same form as run_name."""
     description: str = ""
     """Free text, up to 2,000 characters."""
-    loss: str = "CLIPLoss"
-    """For a CLIP 'CLIPLoss', symmetric InfoNCE, or 'SigLIPLoss'; for images see `MetricConfig`."""
+    loss: str = DEFAULT_LOSS
+    """'CLIPLoss' (symmetric InfoNCE) or 'SigLIPLoss' for a CLIP; see `MetricConfig` for image models. The default is
+    replaced by the loss of the model's task, see `losses.default_loss`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    """Of CLIPLoss label_smoothing, of SigLIPLoss logit_bias; for images see `MetricConfig`."""
+    """CLIPLoss: label_smoothing. SigLIPLoss: logit_bias. Image models: see `MetricConfig`."""
     miner: str | None = None
-    """This and the next four: for images only, see `MetricConfig`."""
+    """This and the next four fields are for image models only, see `MetricConfig`."""
     miner_options: Mapping[str, Any] = field(default_factory=dict)
     num_items_per_class: int = 4
     loss_optimizer: str | None = None
     loss_optimizer_options: Mapping[str, Any] = field(default_factory=dict)
     freeze: bool = False
-    """For images only: train nothing but the head."""
+    """Image models only: train the head and freeze the backbone."""
     output_dim: int | None = None
-    """For images only: 1 to 65,536, embedding size of a new head."""
+    """Image models only: embedding size of a new head, 1 to 65,536."""
     optimizer: str = "Adam"
-    """torch's name of one of `OPTIMIZERS`."""
+    """One of `OPTIMIZERS`, by torch's name."""
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
-    """torch's names, for example weight_decay, eps, betas (or beta1 and beta2), momentum, and layer_wise_lr_decay; see
-    `optimizer_config`."""
+    """Options by torch's names, for example weight_decay, eps, betas (or beta1 and beta2), momentum; and
+    layer_wise_lr_decay. See `optimizer_config`."""
     learning_rate: float | None = None
-    """Peak, in (0, 1]; None takes the backbone's own, and with `lora_rank` twice that, at least 2e-5."""
+    """Peak learning rate, in (0, 1]. None takes the backbone's own; with `lora_rank` twice that, at least 2e-5."""
     epochs: int = 5
-    """1 to 10,000 passes over the images."""
+    """Passes over the images, 1 to 10,000."""
     batch_size: int | None = None
-    """2 to 65,536 pairs a step; None takes the backbone's own, at most the data's size."""
+    """Pairs or images in a step, 2 to 65,536. None takes the backbone's own, at most the size of the data."""
     scheduler: str | None = None
     """'constant', 'constant_with_warmup', 'cosine' (to 10% of the peak), 'cosine_with_restarts', 'linear' or
     'polynomial' (to 0); None is constant."""
     scheduler_options: Mapping[str, Any] = field(default_factory=dict)
-    """num_warmup_steps (5% by default), num_training_steps (or 'auto': the run's), scheduler_step, which is their unit:
-    'batch' or 'epoch'; num_cycles of 'cosine_with_restarts', power of 'polynomial'."""
+    """num_warmup_steps (5% by default); num_training_steps ('auto': those of the run); scheduler_step, the unit of
+    both: 'batch' or 'epoch'; num_cycles of 'cosine_with_restarts'; power of 'polynomial'."""
     sampler: str = "auto"
-    """'auto' or 'random': every image once an epoch in random order; CLIP has no other."""
+    """A CLIP has 'auto' and 'random': every image once per epoch in random order. Image models: see `MetricConfig`."""
     device: str = "cuda"
-    """'cuda' falls back to the CPU with a warning where there is none; 'cpu' never looks."""
+    """'cuda' or 'gpu' falls back to the CPU with a warning if no GPU is available; 'cpu' uses none."""
     num_workers: int = 4
-    """0 to 64 threads that decode images."""
+    """Threads that decode images, 0 to 64."""
     to_onnx: bool | str = False
-    """Whether the artifact holds each tower as ONNX, too; 'int8': of a CLIP, and once more with int8 weights."""
+    """True also writes each tower as ONNX into the artifact; 'int8' (CLIP only) adds ONNX files with int8 weights."""
     seed: int = 0
-    """0 to 2**32 - 1, for weights, order and crops."""
+    """Seed of weights, order and crops, 0 to 2**32 - 1."""
     precision: str = "auto"
-    """'fp32', 'bf16' or 'fp16' of the forward pass; 'auto' is bf16 on a GPU that has it, fp32 elsewhere."""
+    """Precision of the forward pass: 'fp32', 'bf16' or 'fp16'. 'auto' is bf16 on GPUs that support it, else fp32."""
     resume_from: str = ""
-    """Name of an ended run of the experiment, whose last checkpoint this one goes on from; '' starts at the beginning.
-    Everything that decides the weights must be the same in both."""
+    """Name of an ended run of the experiment whose last checkpoint this run resumes; '' starts at the beginning. Every
+    setting that affects the weights must be the same in both runs."""
     training_options: Mapping[str, Any] = field(default_factory=dict)
-    """How the run computes, see `TrainingOptions`."""
+    """Options for memory, speed and frozen weights, see `TrainingOptions`."""
     callbacks: Sequence[Mapping[str, Any]] = ()
-    """Each {'name': ..., 'options': {...}}, see `callback.callback_config`; data by dataset name."""
+    """Each {'name': ..., 'options': {...}}, see `callbacks.callback_config`; data is the name of a dataset."""
 
     def __post_init__(self) -> None:
         row = find_backbone(text("model", self.model))
-        for name in NAMES:
+        for name in NAME_FIELDS:
             value = text(name, getattr(self, name))
             if value or name in ("train_data", "experiment_name"):
                 checked_name(value, name)
         if len(text("description", self.description)) > 2000:
             raise InvalidInput(f"description must be at most 2000 characters. Got {len(self.description)}. Cut it.")
         choice("optimizer", self.optimizer, OPTIMIZERS)
+        if isinstance(self.loss, DefaultLoss):
+            self._set("loss", default_loss(row.task))
         self._check_task(row)
         choice("device", self.device, DEVICES)
         choice("precision", self.precision, PRECISIONS)
@@ -127,7 +130,8 @@ class RunConfig:
             flag("to_onnx", self.to_onnx)
         elif row.task == IMAGE_TASK:
             raise InvalidInput(
-                f"to_onnx must be True or False for {row.name}. Got 'int8', which leaves convolutions as they are."
+                f"to_onnx must be True or False for {row.name}. Got 'int8', which does not quantise convolutions. "
+                f"Choose True."
             )
         if self.scheduler is not None:
             choice("scheduler", self.scheduler, SCHEDULERS)
@@ -150,7 +154,7 @@ class RunConfig:
 
     def _check_memory(self, row: Backbone) -> None:
         size, processes = self.loss_options.get(MEMORY_SIZE, 0), self.options.num_processes
-        batch = -(-(self.batch_size or row.batch_size) // processes) * processes  # all get as many
+        batch = -(-(self.batch_size or row.batch_size) // processes) * processes  # every process gets as many images
         if 0 < size < batch:
             raise InvalidInput(
                 f"loss_options[{MEMORY_SIZE!r}] must be at least a batch, {batch} images. Got {size}. Raise it."
@@ -164,7 +168,7 @@ class RunConfig:
             pooling_of(dict(self.model_options))
             if self.model_options and self.model_artifact:
                 raise InvalidInput(
-                    f"model_options must be empty where model_artifact is set, which has its own. "
+                    f"model_options must be empty beside model_artifact, which has its own. "
                     f"Got {self.model_options}. Leave one out."
                 )
             if self.output_dim is not None:
@@ -176,8 +180,13 @@ class RunConfig:
                         f"Score images with an EvaluationCallback."
                     )
             return
-        choice("loss", self.loss, tuple(LOSSES))
-        ranges = LOSSES[self.loss]
+        if self.loss in METRIC_LOSSES:
+            raise InvalidInput(
+                f"loss must be one of {', '.join(CLIP_LOSSES)}. Got {self.loss!r}. That loss is for labelled images: "
+                f"leave it out to train {row.name} with {default_loss(row.task)}."
+            )
+        choice("loss", self.loss, tuple(CLIP_LOSSES))
+        ranges = CLIP_LOSSES[self.loss]
         given = options("loss_options", self.loss_options, ranges)
         checked = {name: number(f"loss_options[{name!r}]", value, *ranges[name]) for name, value in given.items()}
         self._set("loss_options", checked)
@@ -187,7 +196,7 @@ class RunConfig:
             value = getattr(self, name)
             default = type(self).__dataclass_fields__[name].default
             if value and value != default:
-                raise InvalidInput(f"{name} is for models of images. Got {value!r} for {row.name}. Leave it out.")
+                raise InvalidInput(f"{name} is for image models. Got {value!r} for {row.name}. Leave it out.")
 
     @property
     def metric(self) -> MetricConfig:
@@ -205,25 +214,25 @@ class RunConfig:
 
     @property
     def options(self) -> TrainingOptions:
-        """How the run computes."""
+        """The checked training options."""
         return TrainingOptions.read(self.training_options, find_backbone(self.model))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON holds; `from_dict` takes it back."""
+        """Return the fields by name, ready for JSON; `from_dict` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
-        """Return the checked configuration.
+        """Return the checked configuration with the given fields.
 
         Args:
-            values: by field name; whole numbers may be floats, as they arrive through protobuf.
+            values: values by field name. Whole numbers may be floats: protobuf has no integers in a Struct.
 
         Raises:
-            InvalidInput: an unknown or missing field, or a value that is not allowed.
+            InvalidInput: a field is unknown or missing, or a value is not allowed.
         """
         if not isinstance(values, Mapping):
             raise InvalidInput(f"run config must be a mapping of field names to values. Got {values!r}.")
@@ -238,13 +247,13 @@ class RunConfig:
 
 
 def refuse_unsupported(**given: tuple[Any, Any]) -> None:
-    """Refuse what the old API takes and we do not support yet.
+    """Refuse arguments of Finetuner's API that are not supported yet.
 
     Args:
-        given: name -> (what came, the default, which is all that is allowed).
+        given: name -> (value, default). Only the default is allowed.
 
     Raises:
-        InvalidInput: the first that differs from its default.
+        InvalidInput: a value differs from its default. The message names the first one.
     """
     for name, (value, default) in given.items():
         if value != default:

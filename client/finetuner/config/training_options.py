@@ -1,4 +1,4 @@
-"""How a run computes and what it keeps of the pretrained model, beside `RunConfig`; checked without torch."""
+"""Training options of a run: memory, speed, LoRA, weight averaging, frozen weights, crops; checked without torch."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 
 TEXT_PART, VISION_PART = "text", "vision"
-FOR_PAIRS = ("frozen",)
+CLIP_ONLY = ("frozen",)
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """`fit(training_options={...})`.
+    """The options that `fit(training_options={...})` takes.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed, or with two that contradict each other.
+        InvalidInput: a value is not allowed, or two options contradict each other.
     """
 
     micro_batch_size: int | None = None
-    """1 to 65,536 pairs that pass the network at once; the gradient is that of the whole batch (GradCache,
-    arXiv:2101.06983). None takes what fits into a GPU's memory by measurement, and the whole batch on a CPU."""
+    """Pairs in one forward pass, 1 to 65,536. The gradient is that of the whole batch (GradCache, arXiv:2101.06983).
+    None measures the number that fits into a GPU's memory; on a CPU it takes the whole batch."""
     num_processes: int = 1
-    """1 to 64 processes that share each batch, one a GPU; the gradient is that of the whole batch."""
+    """Processes that share each batch, 1 to 64, one per GPU. The gradient is that of the whole batch."""
     compile: bool = False
-    """Compile the network with torch.compile: a slow first step, faster ones after it."""
+    """Compile the network with torch.compile: the first step is slow, later steps are faster."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, about a third more time."""
     lora_rank: int | None = None
-    """1 to 1,024: train low-rank adapters of this rank (LoRA, arXiv:2106.09685) instead of the weights, and merge
-    them when the model is published; the scale of the logits and a new head are trained as they are. None trains
+    """Rank of LoRA adapters, 1 to 1,024 (arXiv:2106.09685). The run trains the adapters instead of the weights and
+    merges them when it publishes the model. The logit scale and a new head are still trained directly. None trains
     the weights."""
     lora_alpha: float | None = None
-    """1e-6 to 4,096: the adapters are scaled by alpha / rank; None is twice the rank."""
+    """The adapters are scaled by lora_alpha / lora_rank, 1e-6 to 4,096; None is twice the rank."""
     lora_plus_ratio: float | None = None
-    """0.01 to 1,000: how many times the learning rate the matrices of adapters that start at zero learn at (LoRA+,
-    arXiv:2402.12354), those of embeddings excepted; None is 16."""
+    """Factor on the learning rate of the adapter matrices that start at zero, except for adapters of embeddings, 0.01
+    to 1,000 (LoRA+, arXiv:2402.12354); None is 16."""
     ema_decay: float | None = None
-    """0 to 0.999999: publish the exponential moving average of the weights with this decay a step."""
+    """Decay per step, 0 to 0.999999, of the exponential moving average of the weights, which the run then publishes."""
     frozen: tuple[str, ...] = ()
-    """Of a CLIP, what stays as it is: 'text' or 'vision', a whole tower, or the beginning of parameters' names, for
-    example 'visual.transformer.resblocks.0.'."""
+    """Weights of a CLIP that are not trained: 'text' or 'vision' for a tower, or the first part of parameter names,
+    for example 'visual.transformer.resblocks.0.'."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
-    """Share of the image's area that a random crop keeps, (low, high) in (0, 1]; (1, 1) never crops."""
+    """Share of the image's area that a random crop keeps, (low, high) in [0.01, 1]; (1, 1) never crops."""
     flips: bool = False
-    """Mirror every second image, drawn at random: not for captions that say left or right."""
+    """Mirror each image with probability 1/2. Leave it off for captions that mention left or right."""
 
     def __post_init__(self) -> None:
         if self.micro_batch_size is not None:
@@ -66,7 +66,7 @@ class TrainingOptions:
             self._set("ema_decay", number("ema_decay", self.ema_decay, 0, 0.999999))
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
         if "" in self.frozen:
-            raise InvalidInput("frozen must hold beginnings of names. Got '', with which all begin. Leave it out.")
+            raise InvalidInput("frozen must hold prefixes of names. Got '', the prefix of every name. Leave it out.")
         low, high = (number("crop_scale", share, 0.01, 1) for share in self._two("crop_scale"))
         self._set("crop_scale", (low, high))
         if low > high:
@@ -91,11 +91,11 @@ class TrainingOptions:
         """Return the checked options of a run.
 
         Args:
-            values: by field name.
+            values: options by field name.
             row: the run's backbone.
 
         Raises:
-            InvalidInput: an unknown name, a value that is not allowed, or one that the backbone does not take.
+            InvalidInput: a name is unknown, a value is not allowed, or the backbone does not take an option.
         """
         given = options("training_options", values, {entry.name: entry for entry in fields(cls)})
         try:
@@ -103,7 +103,7 @@ class TrainingOptions:
         except InvalidInput as error:
             raise InvalidInput(f"training_options: {error}") from error
         if row.task == IMAGE_TASK:
-            for name in FOR_PAIRS:
+            for name in CLIP_ONLY:
                 if given.get(name):
                     raise InvalidInput(
                         f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. Use freeze=True."
@@ -111,14 +111,14 @@ class TrainingOptions:
         return checked
 
     def check_beside(self, callbacks: Collection[str], *, freeze: bool) -> None:
-        """Refuse options that contradict what else a run is asked for.
+        """Refuse options that contradict other settings of the run.
 
         Args:
-            callbacks: names of the run's.
-            freeze: whether a backbone of images stays as it is.
+            callbacks: names of the run's callbacks.
+            freeze: whether the backbone of an image model is frozen.
 
         Raises:
-            InvalidInput: the first contradiction.
+            InvalidInput: two settings contradict each other.
         """
         if self.ema_decay is not None and "BestModelCheckpoint" in callbacks:
             raise InvalidInput(
@@ -132,7 +132,7 @@ class TrainingOptions:
             )
 
     def changed(self) -> Mapping[str, Any]:
-        """Return the fields that differ from their defaults, as JSON holds them."""
+        """Return the fields that differ from their defaults, ready for JSON."""
         return {
             entry.name: list(value) if isinstance(value := getattr(self, entry.name), tuple) else value
             for entry in fields(self)

@@ -1,4 +1,4 @@
-"""The main job, once through: start, push, tune, promote, index, search, and a page that shows it."""
+"""Runs the demo: starts a Flow, pushes data, fine-tunes, promotes, indexes, searches, and writes a report page."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ RECIPE: dict[str, Any] = {
 
 
 class Stages:
-    """Says what is going on, and keeps how long each part took."""
+    """Prints each stage of the demo and measures its time."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self.console = Console(highlight=False)
         self.seconds: dict[str, float] = {}
-        """By stage, wall clock."""
+        """Stage -> wall-clock seconds."""
 
     @contextmanager
-    def __call__(self, name: str, what: str) -> Iterator[None]:
-        """Announce and time one part."""
-        self.console.print(f"[bold]{what}[/bold]")
+    def __call__(self, name: str, message: str) -> Iterator[None]:
+        """Print a message and measure the time of one stage."""
+        self.console.print(f"[bold]{message}[/bold]")
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 2)
@@ -67,21 +67,21 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
     """Run the demo and write `report.html` and `summary.json`.
 
     Args:
-        out: folder for both; its `workspace` is made anew.
-        train_items: garments to train on; the catalogue's own number where None.
-        epochs: passes over the images; the recipe's own where None.
-        stay: keep the Flow up until Ctrl-C afterwards.
+        out: folder for both files. Its subfolder `workspace` is deleted and created anew.
+        train_items: garments to train on; None takes all of the catalogue's train split.
+        epochs: passes over the images; None takes the recipe's number.
+        stay: keep the Flow running afterwards, until Ctrl-C.
 
     Raises:
-        FinetunerError: whatever goes wrong on the way; no process is left behind.
+        FinetunerError: a stage failed. Every process of the Flow is stopped.
     """
     workspace = _new_workspace(out)
     stage = Stages()
     with stage("catalogue", "Drawing the catalogue ..."):
         train, test, images = _pairs("train", train_items), _pairs("test", None), _images()
-    with ExitStack() as up:
+    with ExitStack() as stack:
         with stage("start", "Starting the Flow ..."):
-            flow = up.enter_context(RunningFlow(workspace))
+            flow = stack.enter_context(RunningFlow(workspace))
             finetuner.login(host=flow.host, force=True)
         with stage("push", "Pushing the catalogue ..."):
             finetuner.push_data("fashion-train", train)
@@ -93,10 +93,10 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
         run.display_metrics()
         with stage("promote", f"Promoting {run.artifact_id} ..."):
             finetuner.promote(run.artifact_id)
-        with stage("index", f"Indexing {len(images)} test images, before and after ..."):
+        with stage("index", f"Indexing {len(images)} test images with both models ..."):
             finetuner.index(images, artifact=MODEL)
             finetuner.index(images)
-        with stage("search", "Searching in English and German ..."):
+        with stage("search", "Searching in English and German with both models ..."):
             examples = _examples(test)
         summary = _summary(run, stage.seconds, train, images)
         (out / "summary.json").write_text(json.dumps(summary, indent=1))
@@ -109,26 +109,26 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
 def _new_workspace(out: Path) -> Path:
     workspace = out / "workspace"
     if workspace.exists() and not (workspace / "runs.sqlite").exists() and any(workspace.iterdir()):
-        raise InvalidInput(f"--out must be a folder of an earlier demo, or new. Got {out}, which holds other files.")
+        raise InvalidInput(
+            f"--out must be new or the folder of an earlier demo. Got {out}, which holds other files. Choose another."
+        )
     shutil.rmtree(workspace, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     return workspace
 
 
 def _print_result(console: Console, out: Path, summary: dict[str, Any]) -> None:
-    console.print(
-        f"Before and after: [bold]{out / 'report.html'}[/bold], figures: {out / 'summary.json'}", soft_wrap=True
-    )
-    for language, figures in summary["languages"].items():
+    console.print(f"Report: [bold]{out / 'report.html'}[/bold], metrics: {out / 'summary.json'}", soft_wrap=True)
+    for language, recall in summary["languages"].items():
         console.print(
-            f"  {language}: text-to-image R@5 {figures['before']:.3f} -> {figures['after']:.3f} "
-            f"(chance {summary['chance_recall_at_5']:.3f})"
+            f"  {language}: text-to-image R@5 {recall['before']:.3f} -> {recall['after']:.3f} "
+            f"(by chance {summary['chance_recall_at_5']:.3f})"
         )
 
 
 def _stay(console: Console, flow: RunningFlow) -> None:
     console.print(
-        f"The Flow stays up until Ctrl-C: [bold]{flow.http}/[/bold] in a browser, or in another terminal:\n"
+        f"The Flow runs until Ctrl-C. Open [bold]{flow.http}/[/bold] in a browser, or search in another terminal:\n"
         f"  {sys.argv[0]} search 'ein rotes Kleid' --host {flow.host}",
         soft_wrap=True,
     )
@@ -136,7 +136,7 @@ def _stay(console: Console, flow: RunningFlow) -> None:
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
-        console.print("Stopping ...")
+        console.print("Stopping the Flow ...")
 
 
 def _pairs(split: str, items: int | None) -> DocumentArray:
@@ -158,7 +158,7 @@ def _images() -> DocumentArray:
 
 
 def _examples(test: DocumentArray) -> list[Example]:
-    """Search the same captions with both models; the queries are spread over the test split, not chosen."""
+    """Search with both models for the same captions, taken at regular steps from the test split."""
     examples = []
     for language in LANGUAGES:
         captions = [pair for pair in test if pair.tags[LANGUAGE_TAG] == language]

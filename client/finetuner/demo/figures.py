@@ -1,4 +1,4 @@
-"""How well a CLIP finds images by their captions: the numbers of the model card."""
+"""Measures the recalls of clip-mini's model card: retrieval of images by their captions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from finetuner.models.clip_files import load_folder
 
 
 def text_to_image_recall(folder: Path, images: Sequence[CatalogueImage]) -> dict[tuple[str, int], float]:
-    """R@1 and R@5, by language, of every caption against all images; any image of the item counts."""
+    """Return R@1 and R@5 of all captions over all images, by language and k; any image of the caption's item counts."""
     pairs = [
         Pair(caption, image.jpeg, image.item, language)
         for image in images
@@ -23,9 +23,12 @@ def text_to_image_recall(folder: Path, images: Sequence[CatalogueImage]) -> dict
 
 
 def quality(folder: Path, seed: int, held_out: int = 1000) -> dict[str, float]:
-    """The card's recalls: ``held_out`` unseen shapes, and the fashion test split without any tuning.
+    """Return the recalls of the model card, on unseen shapes and on the fashion test split without fine-tuning.
 
-    ``seed`` must not be the one the model was trained on, or the shapes are not unseen.
+    Args:
+        folder: the model's folder, as open_clip reads it.
+        seed: seed of the shapes. It must differ from the seed of the training, or the model has seen the shapes.
+        held_out: number of shapes.
     """
     unseen, garments = list(shapes(held_out, seed=seed)), list(fashion("test"))
     found = {

@@ -1,4 +1,4 @@
-"""Trains clip-mini from nothing, on generated shapes alone: ``python -m finetuner.demo.pretrain``."""
+"""Trains clip-mini from scratch on generated shapes: `python -m finetuner.demo.pretrain`."""
 
 import argparse
 import io
@@ -26,16 +26,17 @@ from finetuner.demo.figures import quality
 from finetuner.models.byte_pair_tokenizer import BytePairTokenizer, train_tokenizer
 
 POOL = 30_000
-"""Images drawn once; captions are made anew every time an image comes up."""
+"""Images, each drawn once. Their captions are generated anew in each step."""
 BLOCK = 1_000
-"""How many of them one process draws at a time; divides `POOL`."""
+"""Images that a process draws at a time; a divisor of `POOL`."""
 BATCH = 128
 PEAK_RATE, WEIGHT_DECAY = 1.5e-3, 0.1
 WARM_UP = 0.05
 """Share of the training in which the learning rate rises to its peak."""
 SHIFT = 6
-"""Images are moved by up to this many pixels each time they are shown."""
-PAIRS = 1021
+"""Pixels by which an image is shifted at most, at random in each step."""
+VOCABULARY = 1021
+"""Tokens of the tokenizer without its special ones: 256 bytes and merged byte pairs."""
 REPORT_EVERY = 100
 
 MODEL: dict[str, Any] = {
@@ -52,10 +53,14 @@ PREPROCESS: dict[str, Any] = {
 
 
 def pretrain(out: Path, seed: int, minutes: float, steps: int | None = None) -> dict[str, float | str]:
-    """Trains a model and writes config, weights, tokenizer and figures into ``out``; returns the figures.
+    """Train a model, write its config, weights, tokenizer and figures, and return the figures.
 
-    ``minutes`` bounds the whole; the learning rate then follows the clock, so that a busy machine makes fewer
-    steps, not a longer training. Give ``steps`` for a run that does not depend on the clock.
+    Args:
+        out: folder for the files.
+        seed: seed of shapes, captions and training.
+        minutes: bound on drawing and training together. The learning rate follows the clock, so a busy machine makes
+            fewer steps instead of taking longer.
+        steps: number of steps, for a training that does not depend on the clock; `minutes` is then ignored.
     """
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -65,7 +70,7 @@ def pretrain(out: Path, seed: int, minutes: float, steps: int | None = None) -> 
 
     words = randomness(seed, "tokenizer")
     sample = [describe(scene, language, words) for scene in scenes for language in LANGUAGES]
-    train_tokenizer(sample, PAIRS, out / "tokenizer.json")
+    train_tokenizer(sample, VOCABULARY, out / "tokenizer.json")
     context = MODEL["text_cfg"]["context_length"]
     tokenizer = BytePairTokenizer(out / "tokenizer.json", context)
     architecture = MODEL | {"text_cfg": MODEL["text_cfg"] | {"vocab_size": tokenizer.vocab_size}}
@@ -109,21 +114,21 @@ def _train(
     seconds: float,
     steps: int | None,
 ) -> list[float]:
-    """Trains in place for ``seconds``, or for exactly ``steps``; returns the loss of each step."""
+    """Train the model in place for `seconds`, or for exactly `steps`, and return the loss of each step."""
     rng = randomness(seed, "training")
     optimizer = torch.optim.AdamW(_groups(model), lr=PEAK_RATE, betas=(0.9, 0.98))
-    contrast = open_clip.ClipLoss()
+    clip_loss = open_clip.ClipLoss()
     losses: list[float] = []
-    begun = time.monotonic()
-    while (done := len(losses) / steps if steps else (time.monotonic() - begun) / seconds) < 1:
+    started = time.monotonic()
+    while (done := len(losses) / steps if steps else (time.monotonic() - started) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = PEAK_RATE * _cosine(done)
-        chosen = rng.sample(range(len(scenes)), BATCH)
-        captions = [describe(scenes[number], rng.choice(LANGUAGES), rng) for number in chosen]
-        images = _shifted(pool[chosen], rng)
+        numbers = rng.sample(range(len(scenes)), BATCH)
+        captions = [describe(scenes[number], rng.choice(LANGUAGES), rng) for number in numbers]
+        images = _shifted(pool[numbers], rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16()):
-            shown, asked, scale = model(images, tokenizer(captions))
-        loss = contrast(shown.float(), asked.float(), scale)
+            image, text, scale = model(images, tokenizer(captions))
+        loss = clip_loss(image.float(), text.float(), scale)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -138,7 +143,7 @@ def _train(
 
 
 def _pool(seed: int) -> tuple[list[Scene], torch.Tensor]:
-    """The scenes and their images, (POOL, 3, SIDE, SIDE) uint8, drawn by one process per core."""
+    """Return the scenes and their images, (POOL, 3, SIDE, SIDE) uint8. One process per core draws them."""
     starts = range(0, POOL, BLOCK)
     with ProcessPoolExecutor() as workers:
         blocks = list(workers.map(_block, [seed] * len(starts), starts, [BLOCK] * len(starts)))
@@ -147,14 +152,14 @@ def _pool(seed: int) -> tuple[list[Scene], torch.Tensor]:
 
 
 def _block(seed: int, start: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Images ``start`` to ``start + size - 1``, (size, SIDE, SIDE, 3) uint8, through JPEG and back."""
+    """Return the images from number `start` on, (size, SIDE, SIDE, 3) uint8, encoded as JPEG and decoded."""
     numbers = range(start, start + size)
     files = (draw(scene_of(seed, number), randomness(seed, "look", number)) for number in numbers)
     return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
 
 
 def _shifted(batch: torch.Tensor, rng: Random) -> torch.Tensor:
-    """(n, 3, SIDE, SIDE) uint8 -> the same moved a few pixels and normalised, float32."""
+    """Shift images by a few pixels and normalise them: (batch, 3, SIDE, SIDE) uint8 -> the same shape, float32."""
     padded = torch.nn.functional.pad(batch.float(), (SHIFT,) * 4, mode="replicate")
     moved = torch.empty_like(batch, dtype=torch.float32)
     for row, source in zip(moved, padded, strict=True):
@@ -165,32 +170,32 @@ def _shifted(batch: torch.Tensor, rng: Random) -> torch.Tensor:
 
 
 def _groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices only: gains, biases and the logit scale are left free."""
+    """Return parameter groups with weight decay for matrices only, not for gains, biases and the logit scale."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     return [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def _cosine(done: float) -> float:
-    """Share of the peak rate when the share ``done`` of the training is over: warm-up, then half a cosine."""
+    """Return the share of the peak learning rate after the share `done` of training: warm-up, then a half cosine."""
     if done < WARM_UP:
         return max(done, 1e-3) / WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
 
 
 def _has_bfloat16() -> bool:
-    """Whether this CPU computes in bfloat16 itself; emulated it would be slower than float32."""
+    """Return whether the CPU computes in bfloat16; emulated bfloat16 is slower than float32."""
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def main() -> None:
-    """Reads the command line, trains, prints the figures as JSON."""
+    """Read the command line, train, and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0, help="bound on the training, drawing included")
-    parser.add_argument("--steps", type=int, help="exactly this many steps, however long they take")
+    parser.add_argument("--minutes", type=float, default=30.0, help="bound on drawing and training together")
+    parser.add_argument("--steps", type=int, help="number of steps; --minutes is then ignored")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("clip-mini"))
-    parser.add_argument("--threads", type=int, help="1 is faster than 2 where something else is running")
+    parser.add_argument("--threads", type=int, help="threads of torch; 1 is faster than 2 on a busy machine")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)

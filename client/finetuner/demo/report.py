@@ -1,6 +1,6 @@
-"""The demo's page: each query with five images before and five after, the metrics and the loss curve.
+"""Writes the report page of the demo: the first images of each query before and after, metrics and the loss curve.
 
-One file that needs nothing else: images are data URIs, the chart is SVG.
+The page is one self-contained file: images are data URIs and the chart is SVG.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ h1 { margin-bottom: 0; } .lead { opacity: .75; margin-top: .25rem; }
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: 1.2rem; }
 .row { display: flex; gap: .4rem; } figure { margin: 0; flex: 1; min-width: 0; text-align: center; font-size: .75rem; }
 figure img { width: 100%; border-radius: 6px; border: 3px solid transparent; box-sizing: border-box; display: block; }
-figure.right img { border-color: var(--good); } figure.right figcaption { color: var(--good); font-weight: 600; }
+figure.relevant img { border-color: var(--good); }
+figure.relevant figcaption { color: var(--good); font-weight: 600; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; } .up { color: var(--good); }
@@ -38,22 +39,25 @@ class Thumbnail:
     """One image of a result list."""
 
     jpeg: bytes
-    """The image's file."""
+    """The bytes of a JPEG file."""
     similarity: float
     """Cosine similarity to the query, in [-1, 1]."""
-    right: bool
-    """Whether it is what the query describes."""
+    relevant: bool
+    """Whether the query describes the image's garment."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One query with what each model found."""
+    """One query with the images that each model found."""
 
     query: str
+    """The query's text."""
     language: str
+    """Language of the text, such as 'en'."""
     before: Sequence[Thumbnail]
-    """Best first."""
+    """Images that the pretrained model found, best first."""
     after: Sequence[Thumbnail]
+    """Images that the tuned model found, best first."""
 
 
 def write_report(
@@ -63,35 +67,37 @@ def write_report(
     curve: Sequence[Mapping[str, Any]],
     summary: Mapping[str, Any],
 ) -> None:
-    """Write the page.
+    """Write the report page.
 
     Args:
-        path: of the HTML file.
+        path: the HTML file to write.
         examples: queries with results.
-        metrics: {'before': {name: value}, 'after': {...}}
-        curve: reports of the training, each with 'step' and 'loss'.
-        summary: with 'artifact_id', 'model', 'train_pairs', 'test_images', 'chance_recall_at_5', 'languages' and
-            'seconds'.
+        metrics: {'before': {name: value}, 'after': {name: value}}
+        curve: points of the loss curve, each with 'step' and 'loss'.
+        summary: values by name: 'artifact_id', 'model', 'train_pairs', 'test_images', 'chance_recall_at_5',
+            'languages' ({language: {'before': R@5, 'after': R@5}}) and 'seconds' ({stage: seconds}).
     """
     cards = "".join(
-        f'<div class="card">{escape(language)}: text to image, R@5'
-        f"<b>{figures['before']:.3f} → {figures['after']:.3f}</b>chance {summary['chance_recall_at_5']:.3f}</div>"
-        for language, figures in summary["languages"].items()
+        f'<div class="card">{escape(language)}: text-to-image R@5'
+        f"<b>{recall['before']:.3f} → {recall['after']:.3f}</b>by chance {summary['chance_recall_at_5']:.3f}</div>"
+        for language, recall in summary["languages"].items()
     )
     timing = ", ".join(f"{escape(name)} {value:.0f} s" for name, value in summary["seconds"].items())
     path.write_text(
         f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Open Finetuner: before and after</title><style>{STYLE}</style>
-<h1>Before and after</h1>
-<p class="lead">{escape(summary["model"])}, tuned on {summary["train_pairs"]} pairs, searched over
-{summary["test_images"]} images that it has never seen. Artifact <code>{escape(summary["artifact_id"])}</code>.</p>
+<title>Open Finetuner: search before and after fine-tuning</title><style>{STYLE}</style>
+<h1>Search before and after fine-tuning</h1>
+<p class="lead">{escape(summary["model"])} was fine-tuned on {summary["train_pairs"]} pairs. Each query searches
+{summary["test_images"]} images that were not in the training data. Artifact:
+<code>{escape(summary["artifact_id"])}</code>.</p>
 <div class="cards">{cards}</div>
-<h2>Queries</h2><p class="lead">A green frame is the right garment.</p>
+<h2>Queries</h2><p class="lead">A green frame marks the garment that the query describes. The number is the cosine
+similarity of image and query.</p>
 {"".join(map(_query, examples))}
-<h2>Loss</h2>{_chart(curve)}
+<h2>Training loss</h2>{_chart(curve)}
 <h2>Metrics</h2>{_table(metrics)}
-<p class="lead">{timing}</p>
+<h2>Time</h2><p class="lead">{timing}</p>
 </html>
 """,
         encoding="utf-8",
@@ -101,7 +107,7 @@ def write_report(
 def _query(example: Example) -> str:
     return f"""<section class="query">
 <h3>{escape(example.query)} <span class="language">{escape(example.language)}</span></h3>
-<div class="sides"><div>before{_row(example.before)}</div><div>after{_row(example.after)}</div></div></section>
+<div class="sides"><div>Before{_row(example.before)}</div><div>After{_row(example.after)}</div></div></section>
 """
 
 
@@ -109,12 +115,12 @@ def _row(thumbnails: Sequence[Thumbnail]) -> str:
     return f'<div class="row">{"".join(map(_figure, thumbnails))}</div>'
 
 
-def _figure(item: Thumbnail) -> str:
-    kind, mark = ("right", " ✓") if item.right else ("wrong", "")
-    source = f"data:image/jpeg;base64,{base64.b64encode(item.jpeg).decode()}"
+def _figure(thumbnail: Thumbnail) -> str:
+    kind, mark = ("relevant", " ✓") if thumbnail.relevant else ("irrelevant", "")
+    source = f"data:image/jpeg;base64,{base64.b64encode(thumbnail.jpeg).decode()}"
     return (
         f'<figure class="{kind}"><img alt="{kind}" src="{source}">'
-        f"<figcaption>{item.similarity:.2f}{mark}</figcaption></figure>"
+        f"<figcaption>{thumbnail.similarity:.2f}{mark}</figcaption></figure>"
     )
 
 
@@ -125,13 +131,13 @@ def _table(metrics: Mapping[str, Mapping[str, float]]) -> str:
         f'<td class="{"up" if value > before[name] else ""}">{value - before[name]:+.4f}</td></tr>'
         for name, value in after.items()
     )
-    return f"<table><tr><th>Metric</th><th>before</th><th>after</th><th>change</th></tr>{rows}</table>"
+    return f"<table><tr><th>Metric</th><th>Before</th><th>After</th><th>Change</th></tr>{rows}</table>"
 
 
 def _chart(curve: Sequence[Mapping[str, Any]], width: int = 1000, height: int = 240) -> str:
-    """Return the loss over the steps as an SVG line, y from 0."""
+    """Return the loss by step as an SVG line chart whose y axis starts at 0."""
     if not curve:
-        return "<p>No steps were reported.</p>"
+        return "<p>The run reported no steps.</p>"
     left, bottom = 45, 25
     last, top = max(entry["step"] for entry in curve) or 1, max(entry["loss"] for entry in curve) or 1.0
     points = " ".join(

@@ -1,4 +1,4 @@
-"""How well a CLIP finds images by text, and texts by image, on pairs."""
+"""Scores a CLIP on pairs: retrieval of images by text and of texts by image."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PREFIX = f"{TEXT}-to-{VISION}_"
 
 
 def text_to_image(k: int, language: str = "") -> str:
-    """Return the name of the metric: share of texts with a relevant image among the first k."""
+    """Return the name of recall at k, text to image: the share of texts with a relevant image among the first k."""
     return f"text_to_image_recall_at_{k}" + (f"/{language}" if language else "")
 
 
 def image_to_text(k: int, language: str = "") -> str:
-    """Return the name of the metric: share of images with a relevant text among the first k."""
+    """Return the name of recall at k, image to text: the share of images with a relevant text among the first k."""
     return f"image_to_text_recall_at_{k}" + (f"/{language}" if language else "")
 
 
@@ -37,15 +37,15 @@ def mean_recall(metrics: Mapping[str, float], prefix: str = "", k: int = 5) -> f
     """Return the mean of recall at k in both directions, in [0, 1].
 
     Args:
-        metrics: of `evaluate_pairs`.
-        prefix: of their names.
+        metrics: metrics from `evaluate_pairs`.
+        prefix: prefix of the metric names.
         k: one of RECALLS.
     """
     return (metrics[prefix + text_to_image(k)] + metrics[prefix + image_to_text(k)]) / 2
 
 
 class PairEncoder(Protocol):
-    """What encodes pairs: a `Clip`, or both of its towers by ONNX Runtime."""
+    """The interface of a model that encodes pairs: a `Clip`, or both of its towers run by ONNX Runtime."""
 
     dim: int
     """Embedding size."""
@@ -61,7 +61,7 @@ class PairEncoder(Protocol):
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Both sides of some pairs as vectors, each image once."""
+    """The embeddings of both sides of pairs, each image once."""
 
     text: Any
     """(texts, dim) float32, L2-normalised."""
@@ -76,33 +76,35 @@ class EncodedPairs:
 
 
 def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, batch_size: int = 64) -> dict[str, float]:
-    """Score a model on pairs; equal images are one image, relevant is what shares label or image.
+    """Score a model on pairs.
+
+    Identical images count as one. A text and an image are relevant to each other if they share a label or an image.
 
     Args:
-        model: with both towers.
-        pairs: at least one, read once; images that cannot be decoded are left out, with their texts.
-        limit: k of the nine metrics and of the textbook's.
-        batch_size: per forward pass.
+        model: a CLIP with both towers.
+        pairs: at least one pair, read once. Images that cannot be decoded are skipped with their texts.
+        limit: k of Finetuner's nine metrics and of the textbook metrics.
+        batch_size: texts or images in a forward pass.
 
     Returns:
-        The nine metrics and the textbook's, text to image, under `clip-text-to-clip-vision_...`; recall at 1, 5 and
-        10 in both directions as CLIP_benchmark defines it (any relevant one counts); the latter for each language
-        too, over its texts and the images that they describe.
+        Finetuner's nine metrics and the textbook metrics, text to image, as `clip-text-to-clip-vision_...`; and recall
+        at 1, 5 and 10 in both directions as CLIP_benchmark defines it (any relevant match counts). Recall is also
+        given for each language, over its texts and the images that they describe.
 
     Raises:
-        InvalidInput: no pair, or none with an image that can be decoded.
+        InvalidInput: there is no pair, or no image can be decoded.
     """
     return score(encode_pairs(model, pairs, batch_size), limit)
 
 
 def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64) -> EncodedPairs:
-    """Encode pairs as they are read; no more than a batch of images is held.
+    """Encode pairs while reading them; at most a batch of images is in memory.
 
     Args:
-        model, pairs, batch_size: of `evaluate_pairs`.
+        model, pairs, batch_size: see `evaluate_pairs`.
 
     Raises:
-        InvalidInput: no pair, or none with an image that can be decoded.
+        InvalidInput: there is no pair, or no image can be decoded.
     """
     import numpy as np
 
@@ -132,11 +134,11 @@ def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64
 
 
 def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
-    """Return the metrics of `evaluate_pairs`; similarities are held for a few hundred queries at a time.
+    """Return the metrics of `evaluate_pairs`. Similarities of a few hundred queries are in memory at a time.
 
     Args:
-        encoded: at least one text, and the images it is about.
-        limit: k of the nine metrics and of the textbook's.
+        encoded: at least one text, and its images.
+        limit: see `evaluate_pairs`.
     """
     text, text_keys, vision, vision_keys = encoded.text, encoded.text_keys, encoded.vision, encoded.vision_keys
     counts = Counter(vision_keys)

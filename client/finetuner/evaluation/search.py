@@ -1,4 +1,4 @@
-"""How well queries find what is relevant in an index, each side encoded by one tower of a model, from documents."""
+"""Scores a model on a search: one tower encodes the queries, one the index, both read from documents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ THUMBNAIL = 96
 MAX_MATCHES = 20
 
 Examples = dict[str, list[dict[str, Any]]]
-"""Query -> what it found, best first: {'match': text or name, 'relevant': bool, 'image': data URI or ''}."""
+"""Query -> matches, best first: {'match': text or name, 'relevant': bool, 'image': data URI or ''}."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,25 @@ class Entry:
     """One query, or one entry of an index."""
 
     content: str | bytes
-    """A text, or an image's file."""
+    """A text, or the bytes of an image file."""
     key: str
-    """Query and entry are relevant to each other where they share it."""
+    """Relevance key: an entry with the key of a query is relevant to it."""
     document_id: str
-    """Of the document that it comes from."""
+    """Id of the source document."""
     name: str
-    """What people call it: the text, or the image's label or id."""
+    """Name in examples: the text, or the image's label or document id."""
 
 
 @dataclass(frozen=True)
 class SearchData:
-    """Queries and the index that they search, read once and scored as often as wanted."""
+    """Queries and the index that they search: read once, scored any number of times."""
 
     queries: Sequence[Entry]
     index: Sequence[Entry]
     towers: tuple[str, str]
-    """Which of the model's towers encodes queries, and which the index."""
+    """Names of the tower that encodes the queries and of the tower that encodes the index."""
     options: EvaluationCallback
-    """Everything but the data: limit, exclude_self, ..."""
+    """The options of the evaluation, such as limit and exclude_self."""
 
 
 def read_search_data(
@@ -65,26 +65,26 @@ def read_search_data(
     queries: Iterable[Document],
     index: Iterable[Document] | None,
 ) -> SearchData:
-    """Read documents as queries and index.
+    """Read documents as queries and index, and draw the sample of the queries.
 
     Args:
-        options: which tower reads which side; a sample of the queries is drawn here.
-        towers: of the model.
-        queries: texts, images or pairs; their images as blob, tensor or data URI.
-        index: the same; None is `queries` once more.
+        options: names the towers and the size of the sample.
+        towers: names of the model's towers.
+        queries: texts, images or pairs, with images as blob, tensor or data URI.
+        index: documents of the same forms; None searches `queries`.
 
     Raises:
-        InvalidDocument: a document that its tower cannot read, or a text without label.
-        InvalidInput: no document, or none with an image that can be decoded.
+        InvalidDocument: a tower cannot read a document, or a text has no label.
+        InvalidInput: there is no document, or no image can be decoded.
     """
     query_tower, index_tower = search_towers(options, towers)
     documents = list(queries)
-    asked = _entries("query_data", documents, query_tower, options.num_workers)
-    searched = _entries("index_data", documents if index is None else index, index_tower, options.num_workers)
-    if options.query_sample_size is not None and options.query_sample_size < len(asked):
-        rows = sorted(random.Random(0).sample(range(len(asked)), options.query_sample_size))
-        asked = [asked[row] for row in rows]
-    return SearchData(asked, searched, (query_tower, index_tower), options)
+    query_entries = _entries("query_data", documents, query_tower, options.num_workers)
+    index_entries = _entries("index_data", documents if index is None else index, index_tower, options.num_workers)
+    if options.query_sample_size is not None and options.query_sample_size < len(query_entries):
+        rows = sorted(random.Random(0).sample(range(len(query_entries)), options.query_sample_size))
+        query_entries = [query_entries[row] for row in rows]
+    return SearchData(query_entries, index_entries, (query_tower, index_tower), options)
 
 
 def _entries(side: str, documents: Iterable[Document], tower: str, threads: int) -> list[Entry]:
@@ -121,12 +121,12 @@ def _entry(document: Document, tower: str) -> Entry:
         found, other = ("a text", TEXT) if is_text(document) else ("an image", VISION)
         hint = f"Set the callback's model or index_model to {other!r}." if tower in TOWERS else "Choose other data."
         raise InvalidDocument(
-            f"document must be a {'text' if tower == TEXT else 'image'} for {tower}. Got {found}. {hint}"
+            f"document must be {'a text' if tower == TEXT else 'an image'} for {tower}. Got {found}. {hint}"
         )
     label = document.tags.get(LABEL_TAG)
     if tower == TEXT:
         if label is None:
-            raise InvalidDocument(f"text must have the tag {LABEL_TAG!r}, to know what is relevant. Got none. Add it.")
+            raise InvalidDocument(f"text must have the tag {LABEL_TAG!r}, which decides relevance. Got none. Add it.")
         return Entry(document.text, f"label {label}", document.id, document.text)
     blob = document.blob
     if not blob and document.tensor is not None:
@@ -149,16 +149,16 @@ def _is_image(entry: Entry) -> bool:
 
 
 def evaluate_search(model: Model, data: SearchData, *, gather: bool = True) -> tuple[dict[str, float], Examples]:
-    """Let every query search the index.
+    """Search the index with every query.
 
     Args:
-        model: with the towers that the data was read for.
-        data: from `read_search_data`.
-        gather: False keeps no examples, whatever the options say.
+        model: a model with the towers in `data`.
+        data: queries and index from `read_search_data`.
+        gather: False returns no examples, even if `data.options` has `gather_examples`.
 
     Returns:
-        The nine metrics and the textbook's, by their plain names; and what the first queries found, where the
-        options ask for examples.
+        Finetuner's nine metrics and the textbook metrics, by their plain names; and the matches of the first queries if
+        `gather` and `gather_examples` are set.
     """
     options = data.options
     queries = _encode(model, data.queries, data.towers[0], options)

@@ -1,4 +1,4 @@
-"""Documents -> embeddings, with the model's id beside each vector and each document's own fault on itself."""
+"""Sets embeddings on documents: each gets a vector and the id of its model, or the error of its own content."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MAX_TEXT = 100_000
 
 
 class Encoder(Protocol):
-    """What a model has to do here, whatever runs it: a `Clip`, an `ImageModel`, an `OnnxModel`."""
+    """The interface of a model that encodes documents: a `Clip`, an `ImageModel` or an `OnnxModel`."""
 
     model_id: str
-    """What is written beside each vector."""
+    """Artifact id or backbone name; it is written beside each vector."""
     dim: int
     """Embedding size."""
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-        """Return (texts, dim) float32, L2-normalised; a model of images refuses."""
+        """Return (texts, dim) float32, L2-normalised; an image model refuses."""
 
     def encode_images(self, images: Sequence[Image], batch_size: int = 32) -> np.ndarray:
-        """Return (images, dim) float32, L2-normalised; a model of texts refuses."""
+        """Return (images, dim) float32, L2-normalised; a text tower refuses."""
 
 
 def encode_documents(
@@ -44,29 +44,29 @@ def encode_documents(
 ) -> tuple[int, int]:
     """Set `embedding`, (dim,) float32 and L2-normalised, and the model's id on each document.
 
-    A document with text is for the text tower; any other is for the vision tower, or for a model of images alone, as
-    blob, tensor or uri.
+    A document with text goes to the text tower. Any other is an image as blob, tensor or uri, and goes to the vision
+    tower or the image model.
 
     Args:
-        model: holds the towers asked for.
-        documents: changed in place; the error tag of an earlier attempt is taken off.
-        read_uri: decides which URIs are fetched.
-        towers: documents for a tower that is not named are left alone.
-        batch_size: documents a forward pass.
-        on_batch: told the number of documents done after each pass.
+        model: the model with these towers.
+        documents: changed in place. The error tag of an earlier attempt is removed.
+        read_uri: reads the bytes of a URI, or refuses it.
+        towers: the towers to use. Documents for another tower stay unchanged.
+        batch_size: documents in a forward pass.
+        on_batch: called after each pass with its number of documents.
 
     Returns:
-        How many got an embedding, and how many an error.
+        The number of documents with an embedding, and the number with an error.
     """
-    answered = refused = 0
+    encoded = failed = 0
     for tower in towers:
         waiting = [document for document in documents if is_text(document) == (tower == TEXT)]
         for start in range(0, len(waiting), batch_size):
             batch = waiting[start : start + batch_size]
             good = _encode_batch(model, batch, tower, read_uri)
-            answered, refused = answered + good, refused + len(batch) - good
+            encoded, failed = encoded + good, failed + len(batch) - good
             on_batch(len(batch))
-    return answered, refused
+    return encoded, failed
 
 
 def _encode_batch(model: Encoder, batch: list[Document], tower: str, read_uri: UriReader) -> int:
@@ -90,7 +90,7 @@ def text_of(document: Document) -> str:
     """Return a document's text.
 
     Raises:
-        TextTooLong: longer than MAX_TEXT.
+        TextTooLong: the text has more than MAX_TEXT characters.
     """
     if len(document.text) > MAX_TEXT:
         raise TextTooLong(f"text must be at most {MAX_TEXT} characters. Got {len(document.text)}. Cut it.")

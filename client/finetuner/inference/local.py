@@ -1,4 +1,4 @@
-"""Models on this machine: pretrained or tuned, and embeddings from them. Never imports jina."""
+"""Opens pretrained and tuned models on this machine and embeds data with them. Never imports jina."""
 
 from __future__ import annotations
 
@@ -31,25 +31,32 @@ if TYPE_CHECKING:
     Data = TypeVar("Data", DocumentArray, list[str])
 
 
-BATCH_SIZE = 32
+class _DefaultBatchSize(int):
+    """The type of the default `batch_size` of `encode`: a number that a caller passes is a plain int."""
+
+    __slots__ = ()
+
+
+DEFAULT_BATCH_SIZE = _DefaultBatchSize(32)
+"""Displays as 32, the default of Finetuner 0.8.1, and means the batch size of the model. An explicit 32 means 32."""
 ON_ERROR = ("raise", "warn", "return")
 
 
 @dataclass(frozen=True)
 class InferenceModel:
-    """One tower of a CLIP, or a model of images, ready to encode."""
+    """One tower of a CLIP, or an image model, ready to encode."""
 
-    clip: Model | OnnxModel
+    encoder: Model | OnnxModel
     """The model, run by torch or by ONNX Runtime."""
     select_model: str
-    """'clip-text', 'clip-vision', or the name of a model of images, such as 'resnet50'."""
+    """'clip-text', 'clip-vision', or the name of an image model, such as 'resnet50'."""
     batch_size: int = 32
-    """Documents a forward pass where `encode` is not told otherwise."""
+    """Documents in a forward pass, unless `encode` is called with another number."""
 
     @property
     def dim(self) -> int:
         """Embedding size."""
-        return self.clip.dim
+        return self.encoder.dim
 
 
 def build_model(
@@ -63,16 +70,16 @@ def build_model(
     """Load a pretrained backbone, zero-shot.
 
     Args:
-        name: a row's name, `ARCH::TAG` or `ARCH::CHECKPOINT` with any path.
-        model_options: of a model of images: 'pooler' ('GeM' or 'average') and 'pooler_options' (p, eps).
-        batch_size: documents a forward pass.
-        select_model: 'clip-text' or 'clip-vision'; a model of images needs none.
-        device: torch's name; None takes CUDA where there is one.
-        is_onnx: export it to ONNX, compare that with torch, and run it by ONNX Runtime.
+        name: a backbone of `list_models()`, `ARCH::TAG`, or `ARCH::CHECKPOINT` with any path.
+        model_options: image models only: 'pooler' ('GeM' or 'average') and 'pooler_options' (p, eps).
+        batch_size: documents in a forward pass.
+        select_model: 'clip-text' or 'clip-vision'; leave it out for an image model.
+        device: a device name of torch; None takes CUDA if available, else the CPU.
+        is_onnx: export the model to ONNX, compare the result with torch, and run it by ONNX Runtime.
 
     Raises:
         NoSuchModel, SelectModelRequired, KeysMismatchError
-        FinetunerError: a model that cannot be had as ONNX.
+        FinetunerError: the model cannot be exported to ONNX.
     """
     row = find_backbone(name)
     tower = select_tower(select_model, towers_of(row), name)
@@ -92,11 +99,16 @@ def open_artifact(
     *,
     is_onnx: bool = False,
 ) -> InferenceModel:
-    """Load a tuned model from an artifact's folder or zip.
+    """Load a tuned model from an artifact's folder, the folder above it, or its zip.
+
+    Args:
+        path: the folder or zip.
+        batch_size, select_model, device: see `build_model`.
+        is_onnx: run the artifact's ONNX file by ONNX Runtime instead of its weights by torch.
 
     Raises:
         ArtifactNotFound, CorruptedArtifact, SelectModelRequired, KeysMismatchError
-        CorruptedONNXModel: an ONNX file that does not hold the model.
+        CorruptedONNXModel: the ONNX file does not hold the model.
     """
     if path.is_dir():
         inner = [entry for entry in path.iterdir() if (entry / MANIFEST).is_file()]
@@ -110,9 +122,9 @@ def open_artifact(
 
 
 def _open_folder(
-    folder: Path, what: str, batch_size: int, select_model: str | None, device: str | None, is_onnx: bool
+    folder: Path, name: str, batch_size: int, select_model: str | None, device: str | None, is_onnx: bool
 ) -> InferenceModel:
-    tower = select_tower(select_model, read_manifest(folder).towers, what)
+    tower = select_tower(select_model, read_manifest(folder).towers, name)
     model = (
         load_onnx_artifact(folder, tower, device)
         if is_onnx
@@ -122,25 +134,25 @@ def _open_folder(
 
 
 def encode(
-    model: InferenceModel, data: Data, batch_size: int = BATCH_SIZE, *, on_error: str | None = None
+    model: InferenceModel, data: Data, batch_size: int = DEFAULT_BATCH_SIZE, *, on_error: str | None = None
 ) -> Data | np.ndarray:
     """Embed documents, texts or images.
 
     Args:
         model: from `get_model` or `build_model`.
-        data: a DocumentArray, whose documents get `embedding`; or a list of texts (clip-text) or of paths and
-            URIs of images (clip-vision). Documents for the other tower are left alone, with a warning.
-        batch_size: documents a forward pass; at the default, the model's own counts.
-        on_error: of items that cannot be encoded: 'raise' the first one's error, 'warn' of it, or 'return' without a
-            word. Such a document gets a `finetuner_error` tag and no embedding; such an item of a list a row of NaN.
+        data: a DocumentArray, whose documents get an `embedding`; or a list of texts (clip-text), or of paths and
+            URIs of images (clip-vision and image models). Documents for the other tower are skipped with a warning.
+        batch_size: documents in a forward pass; the model's own `batch_size` where the argument is left out.
+        on_error: the reaction to items that cannot be encoded: 'raise' the first error, 'warn', or 'return' silently.
+            Such a document gets a `finetuner_error` tag and no embedding; such an item of a list gets a row of NaN.
             None raises for a list and warns for a DocumentArray.
 
     Returns:
-        The same DocumentArray, or (len(data), dim) float32; L2-normalised.
+        The same DocumentArray, or (len(data), dim) float32, L2-normalised.
 
     Raises:
-        InvalidDocument: an item that cannot be encoded, where that is raised.
-        InvalidInput: data of another kind, or another `on_error`.
+        InvalidDocument: an item cannot be encoded, and `on_error` is 'raise'.
+        InvalidInput: data has another type, or `on_error` another value.
     """
     from docarray import Document, DocumentArray
 
@@ -155,11 +167,11 @@ def encode(
         raise InvalidInput(f"data must be a DocumentArray or a list of strings. Got {type(data).__name__}.")
     with bar("Encoding", len(documents)) as advance:
         encode_documents(
-            model.clip,
+            model.encoder,
             documents,
             read_uri=read_local,
             towers=(model.select_model,),
-            batch_size=model.batch_size if batch_size == BATCH_SIZE else batch_size,
+            batch_size=model.batch_size if isinstance(batch_size, _DefaultBatchSize) else batch_size,
             on_batch=advance,
         )
     failed = [(row, error) for row, document in enumerate(documents) if (error := _failure(document, model))]
@@ -167,14 +179,14 @@ def encode(
     on_error = on_error or ("raise" if is_list else "warn")
     if failed:
         row, error = failed[0]
-        what = f"item {row} ({data[row][:80]!r})" if is_list else f"document {row}"
+        item = f"item {row} ({data[row][:80]!r})" if is_list else f"document {row}"
         if on_error == "raise":
-            raise type(error)(f"{what}: {error}")
+            raise type(error)(f"{item}: {error}")
         if on_error == "warn":
             tags = "" if is_list else "; see their finetuner_error tags"
             warnings.warn(
                 f"{len(failed)} of {len(documents)} {'items' if is_list else 'documents'} are not encoded{tags}. "
-                f"The first is {what}: {error}",
+                f"The first is {item}: {error}",
                 stacklevel=2,
             )
     return _stacked(documents, model.dim) if is_list else documents
@@ -182,7 +194,7 @@ def encode(
 
 def _failure(document: Document, model: InferenceModel) -> FinetunerError | None:
     error = error_of(document)
-    if error is None and document.tags.get(ARTIFACT_TAG) != model.clip.model_id:
+    if error is None and document.tags.get(ARTIFACT_TAG) != model.encoder.model_id:
         kind = "a text" if model.select_model == TEXT else "an image"
         return InvalidDocument(f"document must hold {kind} for {model.select_model}. Got none. Choose the other tower.")
     return error

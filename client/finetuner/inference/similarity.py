@@ -14,14 +14,14 @@ def cos_sim(a: Any, b: Any) -> np.ndarray:
     """Return the cosine similarity of each row of `a` with each of `b`.
 
     Args:
-        a: (rows, dim) or (dim,), anything numpy takes.
-        b: (others, dim) or (dim,).
+        a: (rows, dim) or (dim,), any array-like.
+        b: (others, dim) or (dim,), any array-like.
 
     Returns:
-        (rows, others) float32 in [-1, 1]; 0 where a vector is all zeros.
+        (rows, others) float32 in [-1, 1]; 0 for a vector of zeros.
 
     Raises:
-        InvalidInput: other shapes.
+        InvalidInput: the shapes are others, or the two dims differ.
     """
     import numpy as np
 

@@ -87,7 +87,9 @@ def _read(error: Exception) -> Failure:
     content = error.args[0] if error.args else None
     if isinstance(error, ValueError) and isinstance(content, dict):  # Jina's HTTP client keeps only the JSON body
         return Failure(_line(content.get("detail")), str(content.get("type", "")))
-    if isinstance(error, BadServer) and hasattr(content, "status"):  # an answer whose header holds a room's exception
+    if (
+        isinstance(error, BadServer) and content is not None and hasattr(content, "status")
+    ):  # an answer whose header holds a room's exception
         return Failure(_line(content.status.description))
     return Failure(_line(error))
 

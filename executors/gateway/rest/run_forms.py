@@ -73,7 +73,9 @@ class HyperParametersForm(Form):
         None, description="Arguments of the optimizer, and layer_wise_lr_decay."
     )
     loss: str | None = Field(
-        None, max_length=64, description="'CLIPLoss' or 'SigLIPLoss' for a CLIP model. Default 'TripletMarginLoss'."
+        None,
+        max_length=64,
+        description="For a CLIP 'CLIPLoss' (default) or 'SigLIPLoss'; for an image model 'TripletMarginLoss' by default.",
     )
     loss_options: dict[str, Any] | None = Field(None, description="Arguments of the loss.")
     loss_optimizer: str | None = Field(None, max_length=64, description="Optimizer for a loss with weights of its own.")

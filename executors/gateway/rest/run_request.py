@@ -24,7 +24,6 @@ HYPER_PARAMETERS = (
     "miner_options", "scheduler", "scheduler_options", "batch_size", "learning_rate", "epochs",
 )  # fmt: skip
 OURS = ("seed", "precision", "resume_from", "training_options")
-LOSS = "TripletMarginLoss"  # `finetuner.fit` has the same default
 
 
 def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
@@ -48,7 +47,6 @@ def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
     values |= {name: getattr(config.data, name) for name in DATA}
     values |= {name: getattr(hyper_parameters, name, None) for name in HYPER_PARAMETERS}
     values |= {name: getattr(config, name) for name in OURS}
-    values["loss"] = values["loss"] or LOSS
     if values["num_workers"] is None:
         values["num_workers"] = form.cpus
     if (form.gpus or 1) > 1:

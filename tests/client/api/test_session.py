@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner.api import hub, session
+from finetuner.contract import wire
 from finetuner.contract.environment import HTTP, LOGGED_IN
 from finetuner.exceptions import (
     ArtifactNotFound,
@@ -18,6 +20,7 @@ from finetuner.exceptions import (
     Forbidden,
     InvalidInput,
     NoSuchModel,
+    RunNotFound,
     SelectModelRequired,
 )
 from finetuner.transport.connection import Connection
@@ -128,7 +131,7 @@ FOR_IMAGES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("name", "value"), FOR_IMAGES, ids=lambda value: str(value)[:20])
 def test_what_is_for_images_is_refused_for_a_clip(name: str, value: Any) -> None:
-    with pytest.raises(InvalidInput, match=f"{name} is for models of images. Got .* for clip-mini"):
+    with pytest.raises(InvalidInput, match=f"{name} is for image models. Got .* for clip-mini"):
         finetuner.fit("clip-mini", "pairs", loss="CLIPLoss", **{name: value})
 
 
@@ -172,6 +175,20 @@ def test_a_wrong_argument_is_refused_before_anything_is_sent(wrong: dict[str, An
     with pytest.raises(InvalidInput, match=expected) as caught:
         finetuner.fit(**arguments | wrong)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("model", "loss"), [("clip-mini", "CLIPLoss"), ("resnet-base", "TripletMarginLoss")])
+def test_fit_without_a_loss_sends_the_loss_of_the_task(monkeypatch: pytest.MonkeyPatch, model: str, loss: str) -> None:
+    def call(self: Connection, endpoint: str, **parameters: Any) -> Any:
+        if endpoint == wire.FIT:
+            return {"name": "run", "experiment": "default", **parameters}
+        raise RunNotFound("no run yet")
+
+    monkeypatch.setattr(Connection, "call", call)
+    monkeypatch.setattr(session, "_current", Connection("grpc://127.0.0.1:1", ""))
+    default = inspect.signature(finetuner.fit).parameters["loss"].default
+    for given in ({}, {"loss": default}):
+        assert finetuner.fit(model, "data", **given).config["loss"] == loss
 
 
 def test_an_unknown_model_is_refused_before_anything_is_sent() -> None:

@@ -1,4 +1,4 @@
-"""Models by reference: what is meant now, and how many stay loaded."""
+"""Loading models by reference, and the number of models that stay loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finetuner.artifacts import registry as models
+from finetuner.artifacts import registry
 from finetuner.artifacts.registry import Models, weights_folder
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, NoSuchModel
 from finetuner.models.backbone import Backbone
@@ -17,8 +17,8 @@ from finetuner.workspace.folder import Workspace
 @pytest.fixture
 def workspace(tmp_path: Path, published: Path, mini_row: Backbone, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """Return a workspace with an artifact; clip-mini is the copy of this test session."""
-    found = models.find_backbone
-    monkeypatch.setattr(models, "find_backbone", lambda name: mini_row if name == "clip-mini" else found(name))
+    found = registry.find_backbone
+    monkeypatch.setattr(registry, "find_backbone", lambda name: mini_row if name == "clip-mini" else found(name))
     workspace = Workspace(tmp_path)
     shutil.copytree(published, workspace.artifacts / published.name)
     return workspace
@@ -34,7 +34,7 @@ def test_live_is_the_default_until_something_is_promoted(workspace: Workspace, p
     assert known.get().model_id == "clip-mini"
 
 
-def test_search_is_live_until_the_index_says_otherwise(workspace: Workspace, published: Path) -> None:
+def test_search_is_live_until_the_indexer_sets_it(workspace: Workspace, published: Path) -> None:
     known = Models(workspace)
     assert known.resolve("search") == "clip-mini"
     workspace.aliases.set("live", {"artifact": published.name})
@@ -51,7 +51,7 @@ def test_ids_aliases_and_backbones_are_references(workspace: Workspace, publishe
     assert known.resolve("ViT-B-32#openai") == "ViT-B-32::openai"
 
 
-def test_an_unknown_reference_lists_what_there_is(workspace: Workspace) -> None:
+def test_the_error_for_an_unknown_reference_lists_aliases_and_backbones(workspace: Workspace) -> None:
     workspace.aliases.set("best", {"artifact": "x"})
     with pytest.raises(ArtifactNotFound, match=r"an alias \(best\) or a backbone \(clip-mini, .*Got 'bets'"):
         Models(workspace).get("bets")
@@ -68,7 +68,7 @@ def test_a_path_is_no_reference(workspace: Workspace, reference: str) -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, 1])
-def test_the_least_recently_used_goes(workspace: Workspace, published: Path, capacity: int) -> None:
+def test_the_least_recently_used_model_is_dropped(workspace: Workspace, published: Path, capacity: int) -> None:
     known = Models(workspace, capacity=capacity)
     assert known.get("clip-mini") is known.get("clip-mini")
     known.get(published.name)

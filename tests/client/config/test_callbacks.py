@@ -1,4 +1,4 @@
-"""The callbacks as users write them: COMPAT's fields and defaults, what is refused, and their wire form."""
+"""Callbacks: the fields and defaults of Finetuner 0.8.1, refused values, and the form that a RunConfig holds."""
 
 from __future__ import annotations
 
@@ -116,14 +116,14 @@ def test_positional_forms() -> None:
         ("TensorBoardLogger", {"log_zero_shot": "no"}, "log_zero_shot must be"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_expected(name: str, values: dict[str, Any], message: str) -> None:
+def test_the_error_names_the_wrong_value_and_the_allowed_ones(name: str, values: dict[str, Any], message: str) -> None:
     if name == "EvaluationCallback":
         values = {"query_data": "queries", **values}
     with pytest.raises(InvalidInput, match=message):
         list_callbacks()[name](**values)
 
 
-def test_data_is_told_apart_from_what_is_pushed_under_a_name() -> None:
+def test_data_and_dataset_names_become_options() -> None:
     documents = DocumentArray([Document(text="a")])
     callback = EvaluationCallback(documents, "index", limit=3)
     assert callback_data(callback) == {"query_data": documents, "index_data": "index"}
@@ -137,11 +137,11 @@ def test_data_is_told_apart_from_what_is_pushed_under_a_name() -> None:
     assert callback_config(EarlyStopping(patience=3), {})["options"]["patience"] == 3
 
 
-@pytest.mark.parametrize("thing", ["EarlyStopping", None, EarlyStopping, {"name": "EarlyStopping"}], ids=str)
-def test_what_is_no_callback_is_refused(thing: Any) -> None:
-    for ask in (callback_data, lambda callback: callback_config(callback, {})):
+@pytest.mark.parametrize("value", ["EarlyStopping", None, EarlyStopping, {"name": "EarlyStopping"}], ids=str)
+def test_other_objects_are_refused(value: Any) -> None:
+    for function in (callback_data, lambda callback: callback_config(callback, {})):
         with pytest.raises(InvalidInput, match="callbacks must be objects of BestModelCheckpoint, .*. Got"):
-            ask(thing)
+            function(value)
 
 
 def test_importing_callbacks_is_light() -> None:
@@ -152,13 +152,13 @@ def test_importing_callbacks_is_light() -> None:
 
 
 @pytest.mark.parametrize("name", ["key", "api_key"])
-def test_a_key_of_wandb_is_refused_and_not_repeated(name: str) -> None:
+def test_a_wandb_key_is_refused_and_not_repeated(name: str) -> None:
     with pytest.raises(InvalidInput, match="Set WANDB_API_KEY in the trainer's environment") as refusal:
         WandBLogger(wandb_args={name: "0123secret"})
     assert "secret" not in str(refusal.value)
 
 
-def test_loggers_keep_what_they_are_given() -> None:
+def test_loggers_keep_their_arguments() -> None:
     tags = {"project": "shop", "tags": ("a", "b"), "mode": "offline"}
     assert WandBLogger("batch", tags, False).wandb_args == {"project": "shop", "tags": ["a", "b"], "mode": "offline"}
     args = {"experiment_name": "shop", "tags": {"season": "winter"}}

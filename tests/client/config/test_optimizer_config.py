@@ -19,7 +19,7 @@ from finetuner.exceptions import InvalidInput
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_ends_of_each_range_are_allowed_and_no_more(optimizer: str) -> None:
+def test_a_range_includes_its_ends_only(optimizer: str) -> None:
     for name, rule in OPTIMIZER_OPTIONS[optimizer].items():
         what = re.escape(f"optimizer_options[{name!r}] must be")
         if rule is None:
@@ -60,7 +60,7 @@ def test_the_ends_of_each_range_are_allowed_and_no_more(optimizer: str) -> None:
         ("Adam", {"layer_wise_lr_decay": 0}, r"must be a number in \[0.001, 1.0\]. Got 0"),
     ],
 )
-def test_options_that_do_not_fit_are_named(optimizer: str, given: dict[str, Any], expected: str) -> None:
+def test_the_error_names_the_wrong_option(optimizer: str, given: dict[str, Any], expected: str) -> None:
     with pytest.raises(InvalidInput, match=expected) as caught:
         checked_optimizer_options(optimizer, given)
     assert "\n" not in str(caught.value)
@@ -95,12 +95,12 @@ def test_options_of_schedules(scheduler: str | None, given: dict[str, Any], expe
         ("linear", 3, "must be a mapping with keys of num_warmup_steps"),
     ],
 )
-def test_options_that_a_schedule_does_not_take_are_named(scheduler: str | None, given: Any, expected: str) -> None:
+def test_the_error_names_the_wrong_option_of_a_schedule(scheduler: str | None, given: Any, expected: str) -> None:
     with pytest.raises(InvalidInput, match=expected):
         checked_scheduler_options(scheduler, given)
 
 
-def test_a_run_takes_every_name_and_a_losss_options_fit_its_optimizer() -> None:
+def test_a_run_takes_every_name_and_checks_the_options_of_a_loss_optimizer() -> None:
     for optimizer in OPTIMIZERS:
         assert RunConfig("clip-mini", "data", optimizer=optimizer).optimizer == optimizer
     for scheduler in SCHEDULERS:

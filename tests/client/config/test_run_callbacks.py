@@ -1,4 +1,4 @@
-"""The callbacks of a run's configuration: refused before a run exists, and told apart by their metrics' names."""
+"""The callbacks of a run's configuration: refused values and the names of their metrics."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ ALL = entries(
 )
 
 
-def test_callbacks_come_back_from_json_and_from_protobuf() -> None:
+def test_json_and_protobuf_round_trips() -> None:
     config = RunConfig.from_dict(GOOD | {"callbacks": ALL, "val_split": 0.1})
     assert read_callbacks(config.callbacks) == read_callbacks(ALL)
     assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     struct = Struct()
-    struct.update(config.to_dict())  # as Jina carries it: every number is a float now
+    struct.update(config.to_dict())  # as in a request of Jina: every number is a float
     again = RunConfig.from_dict(MessageToDict(struct))
     assert again == config
     assert type(again.callbacks[0]["options"]["limit"]) is int
@@ -99,12 +99,12 @@ def test_a_wrong_callback_is_refused(callbacks: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [BestModelCheckpoint, EarlyStopping])
-def test_a_monitor_that_nobody_reports_is_refused_with_what_to_do(
+def test_a_monitor_that_is_never_reported_is_refused_with_the_next_step(
     kind: type[BestModelCheckpoint] | type[EarlyStopping],
 ) -> None:
     name = kind.__name__
     with pytest.raises(
-        InvalidInput, match=rf"{name} must monitor what the run reports. .*Set val_split, .*val_split=0\.1"
+        InvalidInput, match=rf"{name} must monitor a value that the run reports. .*Set val_split, .*val_split=0\.1"
     ):
         RunConfig.from_dict(GOOD | {"callbacks": entries(kind())})
     RunConfig.from_dict(GOOD | {"callbacks": entries(kind()), "val_split": 0.1})

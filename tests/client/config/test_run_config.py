@@ -1,4 +1,4 @@
-"""Every field of a run's configuration, right and wrong."""
+"""The fields of a run's configuration: allowed and refused values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
+from finetuner.config.losses import DEFAULT_LOSS
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput, NoSuchModel
 
@@ -16,7 +17,7 @@ GOOD: dict[str, Any] = {"model": "clip-mini", "train_data": "pairs"}
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400
 NAME = "must be 1 to 128 letters, digits"
 
-# field, bad value, what the message says is expected
+# field, wrong value, expectation in the error message
 WRONG: list[tuple[str, Any, str]] = [
     ("model", 7, "must be a string"),
     ("model", None, "must be a string"),
@@ -55,6 +56,25 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
+@pytest.mark.parametrize(("model", "loss"), [("clip-mini", "CLIPLoss"), ("resnet-base", "TripletMarginLoss")])
+def test_the_default_loss_is_the_loss_of_the_task(model: str, loss: str) -> None:
+    for config in (
+        RunConfig(model, "data"),
+        RunConfig(model, "data", loss=DEFAULT_LOSS),
+        RunConfig.from_dict({"model": model, "train_data": "data"}),
+    ):
+        assert config.loss == config.to_dict()["loss"] == loss
+        assert type(config.loss) is str
+
+
+def test_an_explicit_loss_is_never_replaced() -> None:
+    assert (DEFAULT_LOSS, repr(DEFAULT_LOSS)) == ("TripletMarginLoss", "'TripletMarginLoss'")
+    with pytest.raises(InvalidInput, match="loss must be one of CLIPLoss, SigLIPLoss. Got 'TripletMarginLoss'. .* out"):
+        RunConfig("clip-mini", "data", loss="TripletMarginLoss")
+    with pytest.raises(InvalidInput, match="loss must be one of AngularLoss, .* Got 'CLIPLoss'"):
+        RunConfig("resnet-base", "data", loss="CLIPLoss")
+
+
 def test_int8_is_for_clip() -> None:
     assert RunConfig("clip-mini", train_data="data", to_onnx="int8").to_onnx == "int8"
     with pytest.raises(InvalidInput, match="to_onnx must be True or False for resnet-base. Got 'int8'"):
@@ -62,7 +82,7 @@ def test_int8_is_for_clip() -> None:
 
 
 @pytest.mark.parametrize(("field", "value", "expected"), WRONG, ids=lambda value: str(value)[:24])
-def test_a_wrong_value_is_named_with_what_is_expected(field: str, value: Any, expected: str) -> None:
+def test_the_error_names_the_wrong_value_and_the_allowed_ones(field: str, value: Any, expected: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         RunConfig.from_dict(GOOD | {field: value})
     message = str(caught.value)
@@ -96,13 +116,13 @@ def test_a_wrong_value_is_named_with_what_is_expected(field: str, value: Any, ex
         ("learning_rates", 0.1, "must have fields of model, .*Got learning_rates"),
     ],
 )
-def test_a_wrong_option_is_named(field: str, value: Any, expected: str) -> None:
+def test_the_error_names_the_wrong_option(field: str, value: Any, expected: str) -> None:
     with pytest.raises(InvalidInput, match=expected):
         RunConfig.from_dict(GOOD | {"scheduler": "cosine"} | {field: value})
 
 
 @pytest.mark.parametrize("values", [None, "model", 3.0, ["model"], {}, {"model": "clip-mini"}, {"train_data": "x"}])
-def test_what_is_no_complete_configuration_is_refused(values: Any) -> None:
+def test_an_incomplete_configuration_is_refused(values: Any) -> None:
     with pytest.raises(InvalidInput, match="run config must"):
         RunConfig.from_dict(values)
 
@@ -144,10 +164,10 @@ FULL = RunConfig(
 )
 
 
-def test_it_comes_back_from_json_and_from_protobuf() -> None:
+def test_json_and_protobuf_round_trips() -> None:
     assert RunConfig.from_dict(json.loads(json.dumps(FULL.to_dict()))) == FULL
     struct = Struct()
-    struct.update(FULL.to_dict())  # as Jina carries it: every number is a float now
+    struct.update(FULL.to_dict())  # as in a request of Jina: every number is a float
     again = RunConfig.from_dict(MessageToDict(struct))
     assert again == FULL
     assert [type(value) for value in again.to_dict().values()] == [type(value) for value in FULL.to_dict().values()]
@@ -160,11 +180,11 @@ def test_a_memory_must_hold_a_batch() -> None:
         given = {"loss_options": {"memory_size": size}, "training_options": {"num_processes": processes}}
         with pytest.raises(InvalidInput, match=f"must be at least a batch, {batch} images. Got {size}. Raise it"):
             RunConfig.from_dict(GOOD | fields | given)
-    for size in (0, 30, 64.0):  # a float, as it arrives through protobuf
+    for size in (0, 30, 64.0):  # a float, as protobuf delivers it
         config = RunConfig.from_dict(GOOD | fields | {"loss_options": {"memory_size": size}})
         assert type(config.metric.loss_options["memory_size"]) is int
 
 
-def test_it_does_not_change() -> None:
+def test_a_configuration_is_frozen() -> None:
     with pytest.raises(AttributeError):
         FULL.epochs = 4  # type: ignore[misc]

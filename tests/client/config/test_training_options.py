@@ -1,4 +1,4 @@
-"""Options of training: what is taken, what is refused at the door, and with which words."""
+"""Training options: allowed and refused values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GIVEN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_what_was_given_comes_back_as_json_holds_it_and_defaults_are_left_out() -> None:
+def test_options_survive_json_and_defaults_are_left_out() -> None:
     row = find_backbone("clip-mini")
     options = TrainingOptions.read(json.loads(json.dumps(GIVEN)), row)
     assert options.changed() == GIVEN
@@ -29,7 +29,7 @@ def test_what_was_given_comes_back_as_json_holds_it_and_defaults_are_left_out() 
 
 
 @pytest.mark.parametrize("name", [name for name in GIVEN if name not in ("lora_alpha", "lora_plus_ratio")])
-def test_every_option_is_one_of_a_run(name: str) -> None:
+def test_a_run_takes_every_option(name: str) -> None:
     config = RunConfig(model="clip-mini", train_data="data", training_options={name: GIVEN[name]})
     assert config.training_options == {name: GIVEN[name]}
     assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))).options == config.options
@@ -52,7 +52,7 @@ def test_every_option_is_one_of_a_run(name: str) -> None:
         ({"ema_decay": float("nan")}, "ema_decay must be a number"),
         ({"frozen": "text"}, "frozen must be a list. Got 'text'"),
         ({"frozen": [1]}, "frozen must be a string"),
-        ({"frozen": [""]}, "with which all begin"),
+        ({"frozen": [""]}, "the prefix of every name"),
         ({"frozen": ["vision", "text"]}, "frozen must leave a tower to train"),
         ({"crop_scale": [1.0, 0.5]}, "Swap them"),
         ({"crop_scale": [0.5]}, "must be two numbers"),
@@ -64,7 +64,7 @@ def test_wrong_options_are_refused(given: Any, message: str) -> None:
         RunConfig(model="clip-mini", train_data="data", training_options=given)
 
 
-def test_towers_are_of_a_clip_alone() -> None:
+def test_frozen_towers_are_for_a_clip() -> None:
     with pytest.raises(InvalidInput, match=r"frozen is for a CLIP.*Use freeze=True"):
         TrainingOptions.read({"frozen": ["text"]}, find_backbone("resnet50"))
 

@@ -1,4 +1,4 @@
-"""The script that trained clip-mini still runs and writes a folder that open_clip loads."""
+"""The script that trained clip-mini: it runs and writes a folder that open_clip loads."""
 
 from pathlib import Path
 from random import Random
@@ -26,14 +26,14 @@ def test_a_few_steps_write_a_loadable_repeatable_model(tmp_path: Path, monkeypat
     assert type(model) is open_clip.CLIP
 
 
-def test_images_are_moved_and_normalised_only() -> None:
+def test_images_are_shifted_and_normalised_only() -> None:
     plain = torch.full((2, 3, SIDE, SIDE), 255, dtype=torch.uint8)
     moved = pretrain._shifted(plain, Random(0))
     assert moved.shape == plain.shape
     assert torch.allclose(moved, torch.tensor((1 - 0.5) / 0.25))
 
 
-def test_the_rate_rises_then_falls_to_nothing() -> None:
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     rates = [pretrain._cosine(number / 1000) for number in range(1000)]
     peak = rates.index(max(rates))
     assert rates[0] > 0

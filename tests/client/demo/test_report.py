@@ -1,4 +1,4 @@
-"""The demo's page: whole, on its own, and safe from what users write."""
+"""The report page of the demo: well-formed, self-contained, and safe from texts of users."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def examples(jpeg: Callable[[int], bytes]) -> list[Example]:
     return [Example('<script>alert("1")</script> & Maß', "de", before, after)]
 
 
-def test_the_page_is_well_formed_and_needs_nothing_else(tmp_path: Path, examples: list[Example]) -> None:
+def test_the_page_is_well_formed_and_self_contained(tmp_path: Path, examples: list[Example]) -> None:
     text = written(tmp_path, examples)
     page = Page(text)
     assert page.open == []
@@ -82,7 +82,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(tmp_path: Path, examples
     assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import|https?://", text)
 
 
-def test_what_users_write_is_escaped(tmp_path: Path, examples: list[Example]) -> None:
+def test_texts_of_users_are_escaped(tmp_path: Path, examples: list[Example]) -> None:
     text = written(tmp_path, examples, summary=SUMMARY | {"model": "<i>", "artifact_id": "</p>"})
     assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; Maß" in text
     assert "same &lt;b&gt;" in text
@@ -90,26 +90,26 @@ def test_what_users_write_is_escaped(tmp_path: Path, examples: list[Example]) ->
     assert Page(text).open == []
 
 
-def test_the_right_ones_are_framed(tmp_path: Path, examples: list[Example]) -> None:
+def test_relevant_images_are_framed(tmp_path: Path, examples: list[Example]) -> None:
     kinds = [attributes["class"] for attributes in Page(written(tmp_path, examples)).all("figure")]
-    assert kinds == ["wrong", "wrong", "right", "right", "right", "wrong"]
+    assert kinds == [*["irrelevant"] * 2, *["relevant"] * 3, "irrelevant"]
 
 
-def test_figures_stand_in_the_page(tmp_path: Path, examples: list[Example]) -> None:
+def test_the_page_has_the_metrics(tmp_path: Path, examples: list[Example]) -> None:
     text = written(tmp_path, examples)
-    for expected in ("0.250 → 0.750", "0.200 → 0.600", "chance 0.125", "+0.5000", "+0.0000", "fit 12 s", "step 10"):
+    for expected in ("0.250 → 0.750", "0.200 → 0.600", "by chance 0.125", "+0.5000", "+0.0000", "fit 12 s", "step 10"):
         assert expected in text
 
 
 @pytest.mark.parametrize(
     ("curve", "expected"),
     [
-        ([], "No steps were reported"),
+        ([], "The run reported no steps"),
         ([{"step": 0, "loss": 0.0}], "<polyline"),
         ([{"step": 1, "loss": 1.0}], "1.00"),
     ],
 )
-def test_a_short_curve_is_drawn_too(tmp_path: Path, curve: list[dict[str, Any]], expected: str) -> None:
+def test_a_short_curve_is_drawn(tmp_path: Path, curve: list[dict[str, Any]], expected: str) -> None:
     text = written(tmp_path, [], curve=curve)
     assert expected in text
     assert Page(text).open == []

@@ -1,4 +1,4 @@
-"""Evaluation against a plain loop over every query and every document."""
+"""Scores of pairs against a plain loop over every text and every image."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ def test_equals_a_plain_loop(mini: Clip, jpeg: Jpeg, labels: int, languages: tup
     assert found == {name: pytest.approx(value) for name, value in expected.items()}
 
 
-def test_an_image_described_in_one_language_only_does_not_count_against_the_other(mini: Clip, jpeg: Jpeg) -> None:
+def test_an_image_counts_only_for_the_languages_of_its_captions(mini: Clip, jpeg: Jpeg) -> None:
     pairs = [Pair("a red dress", jpeg(0), "", "en"), Pair("ein rotes Kleid", jpeg(1), "", "de")]
     found = evaluate_pairs(mini, pairs)
     assert found[image_to_text(1, "en")] == found[image_to_text(1, "de")] == 1.0
 
 
-def test_a_broken_image_is_left_out_with_its_texts(mini: Clip, jpeg: Jpeg) -> None:
+def test_a_broken_image_is_skipped_with_its_texts(mini: Clip, jpeg: Jpeg) -> None:
     good = random_pairs(jpeg, 12, 6)
     broken = [Pair("a broken one", jpeg(99)[:200], "", ""), Pair("the same again", jpeg(99)[:200], "", "")]
     assert evaluate_pairs(mini, [*good[:5], *broken, *good[5:]]) == evaluate_pairs(mini, good)

@@ -1,4 +1,4 @@
-"""Queries that search an index, against a plain loop over documents."""
+"""Scores of a search against a plain loop over queries and documents."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_sample_of_the_queries_is_always_the_same(mini: Clip, jpeg: Jpeg) -> N
     assert len(read_search_data(EvaluationCallback("", query_sample_size=99), TOWERS, queries, index).queries) == 9
 
 
-def test_examples_hold_what_the_first_queries_found(mini: Clip, jpeg: Jpeg) -> None:
+def test_examples_hold_the_matches_of_the_first_queries(mini: Clip, jpeg: Jpeg) -> None:
     queries, index = texts(9, 4), images(jpeg, 8, 4)
     options = EvaluationCallback("", gather_examples=True, num_example_queries=2, limit=3)
     data = read_search_data(options, TOWERS, queries, index)
@@ -121,7 +121,7 @@ def test_examples_hold_what_the_first_queries_found(mini: Clip, jpeg: Jpeg) -> N
     assert evaluate_search(mini, data, gather=False)[1] == {}
 
 
-def test_equal_queries_are_told_apart_in_examples(mini: Clip, jpeg: Jpeg) -> None:
+def test_equal_queries_have_distinct_names_in_examples(mini: Clip, jpeg: Jpeg) -> None:
     twice = [Document(text="a red dress", tags={"finetuner_label": 1}) for _ in range(2)]
     options = EvaluationCallback("", gather_examples=True)
     _, examples = evaluate_search(mini, read_search_data(options, TOWERS, twice, images(jpeg, 3, 3)))
@@ -138,7 +138,7 @@ def test_equal_queries_are_told_apart_in_examples(mini: Clip, jpeg: Jpeg) -> Non
         ({}, [Document(chunks=[Document(text="a")])], r"document 0 .*pair must have two chunks"),
     ],
 )
-def test_a_document_that_cannot_be_a_query_is_named(
+def test_the_error_names_a_document_that_cannot_be_a_query(
     options: dict[str, Any], queries: list[Document], message: str
 ) -> None:
     with pytest.raises(InvalidDocument, match=message):
@@ -157,16 +157,16 @@ def test_an_image_may_be_a_tensor_or_a_data_uri(mini: Clip) -> None:
     index = [Document(tensor=tensor, tags={"finetuner_label": "item 0"})]
     index.append(Document(blob=b"broken", tags={"finetuner_label": "item 0"}))
     data = read_search_data(EvaluationCallback(""), TOWERS, texts(2, 1), index)
-    assert len(data.index) == 1, "what cannot be decoded is left out"
+    assert len(data.index) == 1, "images that cannot be decoded are skipped"
     assert evaluate_search(mini, data)[0]["hit_at_k"] == 1
 
 
-def test_a_model_of_images_searches_images(jpeg: Jpeg) -> None:
+def test_an_image_model_searches_images(jpeg: Jpeg) -> None:
     preprocess = ImagePreprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     model = build_image_model(ImageModelConfig("resnet18", preprocess), "random", "resnet18")
     queries, index = images(jpeg, 4, 4), images(jpeg, 8, 4)
     options = EvaluationCallback("", limit=1)
     found, _ = evaluate_search(model, read_search_data(options, model.towers, queries, index))
-    assert found["precision_at_k"] == 1, "each query is among the images itself"
+    assert found["precision_at_k"] == 1, "each query is in the index"
     with pytest.raises(InvalidDocument, match="must be an image for resnet18. Got a text. Choose other data"):
         read_search_data(options, model.towers, texts(2, 1), index)

@@ -1,9 +1,9 @@
-"""Embeddings on this machine."""
+"""Models and embeddings on this machine."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,26 @@ def test_texts_become_rows(text: InferenceModel, mini: Clip) -> None:
     assert np.allclose(encode(text, texts, batch_size=1), found, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("given", "passes"),
+    [({}, [2] * 17), ({"batch_size": 32}, [32, 2]), ({"batch_size": 20}, [20, 14])],
+    ids=["left out", "32", "20"],
+)
+def test_a_given_batch_size_overrides_the_models_own(
+    text: InferenceModel, monkeypatch: pytest.MonkeyPatch, given: dict[str, int], passes: list[int]
+) -> None:
+    seen: list[int] = []
+    encode_texts = Clip.encode_texts
+
+    def recorded(self: Clip, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        seen.append(len(texts))
+        return encode_texts(self, texts, batch_size)
+
+    monkeypatch.setattr(Clip, "encode_texts", recorded)
+    encode(text, ["a red dress"] * 34, **given)
+    assert seen == passes
+
+
 def test_paths_and_uris_become_rows(vision: InferenceModel, mini: Clip, tmp_path: Path, jpeg: Jpeg) -> None:
     for number in range(2):
         (tmp_path / f"{number}.jpg").write_bytes(jpeg(number))
@@ -73,14 +93,14 @@ def test_one_broken_image_carries_its_error_and_the_rest_are_embedded(vision: In
 
 
 @pytest.mark.parametrize("tower", ["text", "vision"])
-def test_nothing_to_encode_is_nothing(published: Path, tower: str) -> None:
+def test_no_data_gives_no_rows(published: Path, tower: str) -> None:
     model = open_artifact(published, select_model=f"clip-{tower}")
     assert encode(model, []).shape == (0, model.dim)
     assert encode(model, []).dtype == np.float32
     assert len(encode(model, DocumentArray())) == 0
 
 
-def test_an_item_that_cannot_be_encoded_is_named(
+def test_the_error_names_the_item_that_cannot_be_encoded(
     text: InferenceModel, vision: InferenceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -93,9 +113,7 @@ def test_an_item_that_cannot_be_encoded_is_named(
         encode(text, ["a", ""])
 
 
-def test_on_error_says_what_becomes_of_errors(
-    text: InferenceModel, vision: InferenceModel, mini: Clip, jpeg: Jpeg
-) -> None:
+def test_on_error_raises_warns_or_returns(text: InferenceModel, vision: InferenceModel, mini: Clip, jpeg: Jpeg) -> None:
     def documents() -> DocumentArray:
         return DocumentArray([Document(blob=jpeg(0)), Document(blob=b"broken")])
 
@@ -114,7 +132,7 @@ def test_on_error_says_what_becomes_of_errors(
         encode(text, [], on_error="ignore")
 
 
-def test_documents_for_the_other_tower_are_left_alone_with_a_warning(text: InferenceModel, jpeg: Jpeg) -> None:
+def test_documents_for_the_other_tower_are_skipped_with_a_warning(text: InferenceModel, jpeg: Jpeg) -> None:
     documents = DocumentArray([Document(text="a"), Document(blob=jpeg(0))])
     with pytest.warns(UserWarning, match=r"1 of 2 documents.*document 1: document must hold a text for clip-text"):
         encode(text, documents)
@@ -127,7 +145,7 @@ def test_data_of_another_kind_is_refused(text: InferenceModel, data: object) -> 
         encode(text, data)  # type: ignore[type-var]
 
 
-def test_a_text_that_is_too_long_is_that_documents_fault(mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_is_too_long_is_an_error_of_its_document(mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "MAX_TEXT", 5)
     documents = [Document(text="short"), Document(text="longer"), Document(text="again")]
     assert encode_documents(mini, documents, read_uri=read_local) == (2, 1)
@@ -171,7 +189,7 @@ def test_an_artifact_opens_as_folder_as_parent_and_as_zip(
     archive = zip_artifact(published, tmp_path / "run.zip", "run")
     for path in (published, published.parent, archive):
         model = open_artifact(path, select_model="clip-text", device="cpu")
-        assert model.clip.model_id == published.name
+        assert model.encoder.model_id == published.name
         assert np.allclose(encode(model, ["a red dress"]), mini.encode_texts(["a red dress"]), atol=1e-6)
     assert capfd.readouterr().err == ""
 

@@ -1,3 +1,5 @@
+"""Cosine similarity against a plain loop."""
+
 from __future__ import annotations
 
 import math

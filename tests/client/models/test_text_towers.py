@@ -148,9 +148,9 @@ def test_get_model_loads_its_artifact(model: Clip, tmp_path: Path, images: list[
         text = finetuner.get_model(str(path), select_model=TEXT, device="cpu")
         assert np.array_equal(finetuner.encode(text, TEXTS[1:]), model.encode_texts(TEXTS[1:]))
     onnx = {tower: finetuner.get_model(str(folder), select_model=tower, is_onnx=True, device="cpu") for tower in TOWERS}
-    assert np.abs(onnx[TEXT].clip.encode_texts(TEXTS) - model.encode_texts(TEXTS)).max() < 1e-4
-    assert onnx[TEXT].clip._cut(model.tokenizer(["", "a red dress"]).numpy()).shape[1] < 77
-    assert np.abs(onnx[VISION].clip.encode_images(images) - model.encode_images(images)).max() < 1e-4
+    assert np.abs(onnx[TEXT].encoder.encode_texts(TEXTS) - model.encode_texts(TEXTS)).max() < 1e-4
+    assert onnx[TEXT].encoder._cut(model.tokenizer(["", "a red dress"]).numpy()).shape[1] < 77
+    assert np.abs(onnx[VISION].encoder.encode_images(images) - model.encode_images(images)).max() < 1e-4
 
 
 def test_both_towers_are_trained(weights: Path, model: Clip) -> None:

@@ -85,14 +85,14 @@ def test_an_artifact_of_an_image_model_is_loaded(
 ) -> None:
     described = replace(manifest(), towers=list(random_mini.towers), output_dim=random_mini.dim)
     folder = publish_artifact(Workspace(tmp_path), random_mini, described, {}, to_onnx=True)
-    onnx = finetuner.get_model(str(folder), is_onnx=True, device="cpu").clip
+    onnx = finetuner.get_model(str(folder), is_onnx=True, device="cpu").encoder
     assert largest_difference(random_mini, onnx, random_mini.towers[0], images) < 1e-4
 
 
 def test_build_model_exports_the_backbone(mini: Clip) -> None:
     model = build_model("clip-mini", select_model=TEXT, is_onnx=True, device="cpu")
     assert np.abs(finetuner.encode(model, TEXTS[:3]) - mini.encode_texts(TEXTS[:3])).max() < 1e-4
-    assert repr(model.clip) == "OnnxModel('clip-mini', 'clip-text', dim=128)"
+    assert repr(model.encoder) == "OnnxModel('clip-mini', 'clip-text', dim=128)"
 
 
 class Branching(nn.Module):

@@ -80,7 +80,7 @@ def test_get_model_takes_folder_and_zip_and_builds_no_network(
     for path in (with_onnx, zipped):
         model = finetuner.get_model(str(path), select_model=TEXT, is_onnx=True, device="cpu")
         assert np.abs(finetuner.encode(model, TEXTS[:3]) - mini.encode_texts(TEXTS[:3])).max() < 1e-4
-        assert model.clip.model_id == ARTIFACT_ID
+        assert model.encoder.model_id == ARTIFACT_ID
     assert verify_artifact(with_onnx).files[f"models/{VISION}/model.onnx"]["size"] > 1_000_000
 
 

@@ -68,16 +68,17 @@ def test_a_published_clients_run_is_the_one_that_fit_asks_for() -> None:
 
 
 def test_what_is_left_out_takes_the_default_of_fit() -> None:
-    least = {"name": "shoes", "config": {"model": {"name": "resnet50"}, "data": {"train_data": "shoes"}}}
-    expected = RunConfig(
-        model="resnet50",
-        train_data="shoes",
-        run_name="shoes",
-        experiment_name="spring",
-        loss="TripletMarginLoss",
-        device="gpu",
-    )
-    assert asked(least) == expected
+    for model, loss in (("resnet50", "TripletMarginLoss"), ("clip-mini", "CLIPLoss")):
+        least = {"name": "shoes", "config": {"model": {"name": model}, "data": {"train_data": "shoes"}}}
+        expected = RunConfig(
+            model=model,
+            train_data="shoes",
+            run_name="shoes",
+            experiment_name="spring",
+            loss=loss,
+            device="gpu",
+        )
+        assert asked(least) == expected
 
 
 def test_a_run_is_described_as_it_was_asked_for() -> None:

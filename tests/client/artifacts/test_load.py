@@ -1,0 +1,28 @@
+"""Loading the model of an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finetuner.artifacts.load import load_artifact, load_onnx_artifact
+from finetuner.artifacts.manifest import read_manifest
+from finetuner.exceptions import CorruptedArtifact
+from finetuner.models.clip import Clip
+
+
+def test_the_published_model_is_loaded(published: Path, mini: Clip) -> None:
+    loaded = load_artifact(published)
+    assert loaded.model_id == read_manifest(published).artifact_id
+    assert np.array_equal(loaded.encode_texts(["a"]), mini.encode_texts(["a"]))
+    assert load_artifact(published, towers=("clip-text",)).towers == ("clip-text",)
+
+
+def test_an_artifact_is_verified_before_it_is_loaded(copy: Path) -> None:
+    (copy / "config.yml").write_text("other")
+    with pytest.raises(CorruptedArtifact, match="config.yml differs from the manifest"):
+        load_artifact(copy)
+    with pytest.raises(CorruptedArtifact, match="config.yml differs from the manifest"):
+        load_onnx_artifact(copy, "clip-text")
