@@ -75,7 +75,7 @@ class HyperParametersForm(Form):
     loss: str | None = Field(
         None,
         max_length=64,
-        description="For a CLIP 'CLIPLoss' (default) or 'SigLIPLoss'; for an image model 'TripletMarginLoss' by default.",
+        description="'CLIPLoss' (default) or 'SigLIPLoss' for a CLIP; 'TripletMarginLoss' by default for images.",
     )
     loss_options: dict[str, Any] | None = Field(None, description="Arguments of the loss.")
     loss_optimizer: str | None = Field(None, max_length=64, description="Optimizer for a loss with weights of its own.")
