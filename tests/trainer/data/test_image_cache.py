@@ -214,7 +214,7 @@ def test_if_the_disk_stays_full_a_temporary_file_is_used(
     monkeypatch.setattr(image_cache.os, "write", FullDisk(tmp_path, FILE - 7, 10**6))
     assert np.array_equal(write(cache, "a"), rows())
     assert names(tmp_path) == []
-    assert "no space is left on the disk of the workspace" in caplog.text
+    assert "no space left on the disk of the workspace" in caplog.text
 
 
 def test_no_space_anywhere_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
