@@ -48,6 +48,15 @@ def run_toy_flow(
     certificate: Certificate | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Iterator[ToyFlow]:
+    """Run toy rooms behind the real gateway.
+
+    Args:
+        folder: for the YAML and the log.
+        vision: class of the vision encoder.
+        token: of the Flow, None for none.
+        certificate: turns on TLS.
+        settings: `uses_with` of the gateway.
+    """
     with held_ports(4) as (grpc_port, http_port, metrics_port, rooms_port), open(folder / "flow.log", "wb") as log:
         rooms = {"trainer": "ToyTrainer", "text_encoder": "ToyText", "vision_encoder": vision, "indexer": "ToyIndexer"}
         content = {

@@ -1,4 +1,4 @@
-"""Artifacts without a model behind them: a manifest, a config, and weights of any size."""
+"""Artifacts without a model: a manifest, a config, and random weights of any size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_artifact(folder: Path, artifact_id: str, weight_bytes: int = 64, **fiel
 
 
 def seal(folder: Path, artifact_id: str, **fields: Any) -> Path:
-    """Write the manifest of what lies in a folder."""
+    """Write the manifest of a folder's files."""
     described = {
         **vars(Manifest(artifact_id, "made", "clip-mini", 4, ["clip-text"], {}, {}, "2026-01-01T00:00:00+00:00", "0")),
         **fields,
@@ -44,7 +44,7 @@ def seal(folder: Path, artifact_id: str, **fields: Any) -> Path:
 
 
 def zipped(folder: Path, target: Path, more: Mapping[zipfile.ZipInfo | str, bytes] | None = None) -> Path:
-    """Zip a folder as `made/...`, with other members behind."""
+    """Zip a folder as `made/...`, followed by other members."""
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             archive.write(path, f"made/{path.relative_to(folder).as_posix()}")

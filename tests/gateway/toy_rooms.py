@@ -1,4 +1,4 @@
-"""Rooms without models, so that the gateway's tests are about the gateway."""
+"""Rooms without models, for tests of the gateway."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetuner.exceptions import InvalidDocument
 
 
 class ToyRoom(Executor):  # type: ignore[misc]  # jina is not typed
-    """Writes its name into the documents that pass through."""
+    """Adds its name to the tags of each document."""
 
     def trace(self, docs: DocumentArray) -> None:
         for document in docs:

@@ -84,7 +84,7 @@ def _read(error: Exception) -> Failure:
             name = (cause.trailing_metadata() or {}).get(ERROR_METADATA) or ""
             return Failure(_line(cause.details()), str(name), cause.code().name)
         cause = cause.__cause__ or cause.__context__
-    content = error.args[0] if error.args else None
+    content: Any = error.args[0] if error.args else None
     if isinstance(error, ValueError) and isinstance(content, dict):  # Jina's HTTP client keeps only the JSON body
         return Failure(_line(content.get("detail")), str(content.get("type", "")))
     if (

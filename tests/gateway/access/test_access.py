@@ -1,4 +1,4 @@
-"""Who may enter, over both protocols."""
+"""Access control by token, over both protocols."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def request() -> DataRequest:
 
 
 @pytest.mark.parametrize("header", [f"token {TOKEN}", f"Bearer {TOKEN}", f"TOKEN  {TOKEN} "])
-def test_the_token_lets_in(header: str) -> None:
+def test_a_valid_token_is_accepted(header: str) -> None:
     for each in (header, header.encode()):
         assert Access(TOKEN).caller(each) == Caller(ENVIRONMENT, Role.ADMIN)
 
 
 @pytest.mark.parametrize("header", WRONG)
-def test_anything_else_does_not(header: str | None) -> None:
+def test_any_other_header_is_refused(header: str | None) -> None:
     with pytest.raises(Unauthorized) as refused:
         Access(TOKEN).caller(header)
     assert TOKEN not in str(refused.value)
@@ -57,7 +57,7 @@ def test_http_answers_401_with_a_detail(locked_flow: ToyFlow, header: str | None
         assert "token" in answer.json()["detail"]
 
 
-def test_our_client_hears_each_time_why_it_is_refused(locked_flow: ToyFlow) -> None:
+def test_our_client_raises_unauthorized_each_time(locked_flow: ToyFlow) -> None:
     for _ in range(100):
         with pytest.raises(Unauthorized):
             Connection(locked_flow.grpc).post("/encode")
@@ -100,7 +100,7 @@ def test_grpc_with_the_token_is_served(locked_flow: ToyFlow) -> None:
 
 def test_health_needs_no_token(locked_flow: ToyFlow) -> None:
     assert httpx.get(locked_flow.http).status_code == 200
-    assert httpx.get(f"{locked_flow.http}/healthz").status_code == 503, "of the broken encoder, not of the token"
+    assert httpx.get(f"{locked_flow.http}/healthz").status_code == 503, "because of the broken encoder, not the token"
     assert Client(host=locked_flow.grpc).is_flow_ready()
     with grpc.insecure_channel(locked_flow.grpc.removeprefix("grpc://")) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())

@@ -1,4 +1,4 @@
-"""What each request needs."""
+"""The role that each request needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetuner.workspace.tokens import Role
 READ, WRITE, ADMIN = Role
 
 
-def test_every_endpoint_of_the_contract_has_its_row() -> None:
+def test_every_endpoint_of_the_contract_has_a_role() -> None:
     contract = {value for name, value in vars(wire).items() if name.isupper() and str(value).startswith("/")}
     assert set(roles.ENDPOINTS) == contract
 
@@ -19,7 +19,7 @@ def test_every_endpoint_of_the_contract_has_its_row() -> None:
 @pytest.mark.parametrize(
     "endpoint", ["", "/Encode", "/encode ", "/fit/", "encode", "/search/x", "/index/drop", "_jina_dry_run_", "/default"]
 )
-def test_what_is_in_no_table_is_an_admins(endpoint: str) -> None:
+def test_endpoints_outside_the_tables_need_admin(endpoint: str) -> None:
     assert roles.of_endpoint(endpoint) == ADMIN
     if endpoint.startswith("/"):
         assert roles.of_page("POST", endpoint) == ADMIN
@@ -62,7 +62,7 @@ def test_pages(method: str, path: str, needed: Role | None) -> None:
     assert roles.of_page(method, path) == needed
 
 
-def test_a_new_method_of_grpc_is_an_admins() -> None:
+def test_unknown_grpc_methods_need_admin() -> None:
     assert roles.of_method("/jina.JinaExecutorSnapshot/snapshot") == ADMIN
     assert roles.of_method("/jina.JinaRPC/Call") == READ
     assert roles.of_method("/grpc.health.v1.Health/Check") is None

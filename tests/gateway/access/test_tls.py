@@ -1,4 +1,4 @@
-"""TLS on both ports, by files; the third port, for the rooms, stays on loopback without it."""
+"""TLS on both ports, and the third port for the rooms on loopback without TLS."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ for host in sys.argv[1:3]:
 
 
 def write_certificate(folder: Path, *, passphrase: bytes | None = None) -> Certificate:
-    """Write a certificate for 127.0.0.1 that stands for itself, and its key."""
+    """Write a self-signed certificate for 127.0.0.1, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -60,7 +60,7 @@ def tls_flow(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate)
         yield running
 
 
-def test_both_ports_speak_tls_alone(tls_flow: ToyFlow, certificate: Certificate) -> None:
+def test_both_ports_speak_only_tls(tls_flow: ToyFlow, certificate: Certificate) -> None:
     address = tls_flow.grpc.removeprefix("grpc://")
     credentials = grpc.ssl_channel_credentials(certificate.file.read_bytes())
     for channel, answers in (
@@ -116,7 +116,7 @@ def test_the_settings_of_a_flow_with_tls(certificate: Certificate, tmp_path: Pat
     assert indexer["uses_with"]["encoder"] == f"grpc://127.0.0.1:{gateway['port'][2]}"
 
 
-def test_files_that_cannot_be_are_refused_at_the_door(certificate: Certificate, tmp_path: Path) -> None:
+def test_wrong_files_are_refused(certificate: Certificate, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"--tls-key must be a PEM file\. Got .*nowhere"):
         Certificate(certificate.file, tmp_path / "nowhere")
     with pytest.raises(InvalidInput, match="must be a certificate and its private key"):

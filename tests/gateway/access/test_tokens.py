@@ -1,4 +1,4 @@
-"""Tokens of a gateway that runs: made, revoked and expired under it; too many requests; who has done what."""
+"""Tokens that change while the gateway runs, rate limits, bounded bodies, and the audit log."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_expired_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("harm", ["remove", "break"])
-def test_a_door_that_was_locked_stays_locked(tmp_path: Path, harm: str) -> None:
+def test_a_locked_flow_stays_locked(tmp_path: Path, harm: str) -> None:
     file = TokenFile(tmp_path)
     secret = file.create("ci", "admin")
     access = Access(None, tmp_path)
@@ -76,14 +76,14 @@ def test_a_door_that_was_locked_stays_locked(tmp_path: Path, harm: str) -> None:
     refused(access, secret)
 
 
-def test_the_environments_token_and_the_rooms_one_stay(tmp_path: Path) -> None:
+def test_the_tokens_of_the_environment_and_the_rooms_stay_valid(tmp_path: Path) -> None:
     access = Access(SECRET, tmp_path)
     TokenFile(tmp_path).create("ci", "read")
     assert access.caller(f"token {SECRET}") == Caller(ENVIRONMENT, Role.ADMIN)
     assert access.caller(f"token {rooms_secret(tmp_path)}") == Caller(ROOMS, Role.READ)
 
 
-def test_other_machines_are_let_in_by_tokens_alone(tmp_path: Path) -> None:
+def test_other_machines_need_a_token(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="host must be 127.0.0.1 in a Flow without a token.*finetuner token create"):
         Access(None, tmp_path, host="0.0.0.0")
     assert Access(SECRET, tmp_path, host="0.0.0.0").locked
@@ -91,7 +91,7 @@ def test_other_machines_are_let_in_by_tokens_alone(tmp_path: Path) -> None:
     assert Access(None, tmp_path, host="0.0.0.0").locked
 
 
-def test_a_role_is_not_exceeded(tmp_path: Path) -> None:
+def test_a_request_beyond_the_role_is_refused(tmp_path: Path) -> None:
     secret = TokenFile(tmp_path).create("ci", "write")
     entry = Access(None, tmp_path).admit(f"token {secret}", "http", "POST /x")
     entry.require(Role.WRITE, "/fit")
@@ -104,7 +104,7 @@ def test_a_bucket_holds_two_seconds_and_fills_again() -> None:
     buckets = TokenBuckets(5, clock=lambda: now)
     assert [buckets.wait("a") for _ in range(10)] == [0.0] * 10
     assert buckets.wait("a") == pytest.approx(0.2)
-    assert buckets.wait("b") == 0.0, "each has its own"
+    assert buckets.wait("b") == 0.0, "each name has its own bucket"
     now = 0.2
     assert [buckets.wait("a") > 0 for _ in range(2)] == [False, True]
     now = 100.0
@@ -137,7 +137,7 @@ def ask(access: Access, *calls: Callable[[httpx.AsyncClient], Awaitable[httpx.Re
     return asyncio.run(run())
 
 
-def test_http_says_when_to_come_back() -> None:
+def test_http_reports_when_to_retry() -> None:
     headers = {"authorization": f"token {SECRET}"}
     first, second, health = ask(
         Access(SECRET, rate_limit=0.01),
@@ -150,7 +150,7 @@ def test_http_says_when_to_come_back() -> None:
     assert "Try again in" in second.json()["detail"]
 
 
-def test_grpc_says_when_to_come_back() -> None:
+def test_grpc_reports_when_to_retry() -> None:
     class Info(jina_pb2_grpc.JinaInfoRPCServicer):
         async def _status(self, empty: object, context: object) -> jina_pb2.JinaInfoProto:
             return jina_pb2.JinaInfoProto()
@@ -204,10 +204,10 @@ def test_without_a_token_foreign_pages_are_refused(headers: dict[str, str], stat
         Access(SECRET),
         lambda client: client.post("/index", headers={**headers, "authorization": f"token {SECRET}"}),
     )
-    assert by_token.status_code == 200, "who shows a token needs no page's name"
+    assert by_token.status_code == 200, "a request with a token may come from any page"
 
 
-def test_every_body_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_check, "MAX_MESSAGE_BYTES", 1000)
     headers = {"authorization": f"token {SECRET}"}
     answers = ask(
@@ -220,7 +220,7 @@ def test_every_body_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers[1].headers["connection"] == "close"
 
 
-def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_pauses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_check, "BODY_SECONDS", 0.01)
 
     async def nothing() -> dict[str, object]:
@@ -273,7 +273,7 @@ def test_the_audit_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     Audit(None).write(request="x")
 
 
-def test_a_log_that_cannot_be_written_stops_no_request(tmp_path: Path) -> None:
+def test_requests_pass_without_a_writable_audit_log(tmp_path: Path) -> None:
     access = Access(SECRET, tmp_path)
     (tmp_path / "audit.jsonl").mkdir()
     headers = {"authorization": f"token {SECRET}"}
@@ -281,11 +281,11 @@ def test_a_log_that_cannot_be_written_stops_no_request(tmp_path: Path) -> None:
     assert answer.status_code == 200
 
 
-def test_a_file_without_rights_lets_nobody_in(tmp_path: Path) -> None:
+def test_an_unreadable_token_file_refuses_everybody(tmp_path: Path) -> None:
     TokenFile(tmp_path).create("ci", "admin")
     access = Access(None, tmp_path)
     os.replace(tmp_path / "tokens.json", tmp_path / "elsewhere")
-    (tmp_path / "tokens.json").mkdir()  # what even root cannot read
+    (tmp_path / "tokens.json").mkdir()  # not even root can read it
     assert access.locked
     with pytest.raises(Unauthorized):
         access.caller("token x")

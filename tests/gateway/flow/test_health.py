@@ -1,4 +1,4 @@
-"""/healthz says whether the models answer."""
+"""/healthz runs the models and reports the state of all rooms."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def down(_: DataRequest) -> DataRequest:
         (down, "connection refused"),
     ],
 )
-def test_what_counts_as_broken(ask: Ask, expected: str) -> None:
+def test_a_broken_encoder_is_unavailable(ask: Ask, expected: str) -> None:
     state = asyncio.run(Health(ask, all_up, timeout=0.2).check())
     assert state["status"] == "unavailable"
     assert f"text encoder: {expected}" in state["detail"] or expected in state["encoders"]["text"]["error"]
@@ -108,7 +108,7 @@ def test_probes_at_the_same_time_share_one_answer() -> None:
     assert asked == 2, "one for each encoder"
 
 
-def test_a_replica_that_is_down_degrades_and_no_more() -> None:
+def test_a_replica_that_is_down_only_degrades() -> None:
     async def one_down() -> dict[str, dict[str, int]]:
         return await all_up() | {"text_encoder": {"up": 1, "replicas": 2}}
 
@@ -119,7 +119,7 @@ def test_a_replica_that_is_down_degrades_and_no_more() -> None:
 
 
 class Replicas:
-    """A room's connections as Jina keeps them: each answers, fails until it is made anew, or fails for good."""
+    """Jina's connections to a room. Each of them answers, fails until it is reset, or fails for good."""
 
     def __init__(self, *kinds: str) -> None:
         self.connections = [Replica(str(number), kind) for number, kind in enumerate(kinds)]
@@ -141,5 +141,5 @@ class Replica:
             raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
 
 
-def test_a_connection_that_was_closed_is_made_anew_before_its_replica_counts_as_down() -> None:
+def test_a_closed_connection_is_reopened_before_its_replica_counts_as_down() -> None:
     assert asyncio.run(_answering("room", Replicas("up", "stale", "dead"))) == [True, True, False]

@@ -42,7 +42,7 @@ def test_docarray_pushes_pulls_lists_and_deletes_with_a_token(rooms: Rooms, logg
     assert DocumentArray.cloud_list() == []
 
 
-def test_a_wrong_token_is_what_hubble_calls_not_logged_in(
+def test_a_wrong_token_raises_hubbles_authentication_error(
     rooms: Rooms, logged_in: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = httpx.post(f"{rooms.http}{RPC}user.identity.whoami", headers={"authorization": "token wrong"})
@@ -58,7 +58,7 @@ def test_a_wrong_token_is_what_hubble_calls_not_logged_in(
     assert rooms.left == []
 
 
-def test_the_grpc_side_says_where_the_http_side_is(
+def test_the_grpc_side_reports_the_address_of_the_http_side(
     locked_flow: ToyFlow, open_flow: ToyFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (hub.ADDRESS, hub.TOKEN, hub.HINT):
@@ -72,7 +72,7 @@ def test_the_grpc_side_says_where_the_http_side_is(
         assert os.environ[hub.ADDRESS] == http
         hub.point_hub(Connection(locked_flow.grpc, "wrong"))
         hub.point_hub(Connection("grpc://127.0.0.1:1"))
-        assert os.environ[hub.ADDRESS] == http  # as it was: neither says one
+        assert os.environ[hub.ADDRESS] == http  # unchanged: neither reports an address
 
 
 def test_parts_are_bounded_whatever_is_sent(rooms: Rooms, logged_in: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_parts_are_bounded_whatever_is_sent(rooms: Rooms, logged_in: None, monke
     assert DocumentArray.pull("many") == documents
 
 
-def test_downloads_need_the_right_signature_and_end(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_need_a_valid_signature_and_expire(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
     rooms.upload(streamed(texts()), name="texts")
     asked = httpx.get(f"{rooms.http}{RPC}artifact.getDownloadUrl?name=texts", headers=HEADERS).json()["data"]
     url = httpx.URL(asked["download"])
@@ -110,12 +110,12 @@ def test_downloads_need_the_right_signature_and_end(rooms: Rooms, monkeypatch: p
     assert "Got a wrong or expired one" in httpx.get(url).json()["detail"]
 
 
-def test_a_secret_lives_as_long_as_its_process() -> None:
+def test_a_new_process_has_a_new_secret() -> None:
     url = httpx.URL(Links().sign("http://x", Download("a" * 64, 1, 10)))
     assert Links().verify("a" * 64, dict(url.params)) is None
 
 
-def test_a_dataset_that_goes_away_ends_the_download_early(rooms: Rooms) -> None:
+def test_a_deleted_dataset_ends_the_download_early(rooms: Rooms) -> None:
     rooms.upload(streamed(texts()), name="texts")
     asked = httpx.get(f"{rooms.http}{RPC}artifact.getDownloadUrl?name=texts", headers=HEADERS).json()["data"]
     rooms.datasets.delete("texts")
@@ -147,7 +147,7 @@ def test_wrong_questions_are_answered_in_json(
     assert httpx.post(where, content=b"{", headers={**HEADERS, "content-type": "application/json"}).status_code >= 400
 
 
-def test_a_name_is_changed_to_a_new_one_only(rooms: Rooms, logged_in: None) -> None:
+def test_a_dataset_is_renamed_only_to_a_new_name(rooms: Rooms, logged_in: None) -> None:
     first = texts().push("one")
     texts(2).push("two")
     client = HubbleClient(jsonify=True)

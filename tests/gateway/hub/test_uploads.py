@@ -58,7 +58,7 @@ GOOD = gzip.compress(Document(text="good").to_bytes(protocol="protobuf"))
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
-def test_a_stream_that_is_none_is_refused_and_leaves_nothing(rooms: Rooms, content: bytes, expected: str) -> None:
+def test_an_invalid_stream_is_refused_and_leaves_nothing(rooms: Rooms, content: bytes, expected: str) -> None:
     answer = rooms.upload(content, name="broken")
     assert answer.status_code == 422
     assert answer.json()["status"] == 42203
@@ -86,7 +86,7 @@ def test_a_form_that_is_cut_off_leaves_nothing(rooms: Rooms, cut: int) -> None:
     assert rooms.left == []
 
 
-def test_a_caller_that_hangs_up_leaves_nothing(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_upload_leaves_nothing(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_REQUEST_BYTES", 10)
     body, kind = form(streamed(texts(50)), name="cut")
     head = f"POST {RPC}artifact.upload HTTP/1.1\r\nhost: x\r\nauthorization: token {TOKEN}\r\ncontent-type: {kind}\r\n"
@@ -115,7 +115,7 @@ def test_wrong_fields_are_refused_and_leave_nothing(rooms: Rooms, fields: dict[s
 
 
 @pytest.mark.parametrize("kind", ["", "application/json", "multipart/form-data", "multipart/form-data; boundary=other"])
-def test_what_is_no_form_is_refused(rooms: Rooms, kind: str) -> None:
+def test_a_body_that_is_no_form_is_refused(rooms: Rooms, kind: str) -> None:
     body, _ = form(streamed(texts()), name="x")
     answer = httpx.post(f"{rooms.http}{RPC}artifact.upload", content=body, headers={**HEADERS, "content-type": kind})
     assert answer.status_code == 422

@@ -28,7 +28,7 @@ from tests.waiting import wait_until
 ONE, TWO = "a" * 24, "b" * 24
 
 
-def test_what_comes_down_goes_up_and_is_the_same_model(handler: Handler, tmp_path: Path) -> None:
+def test_a_downloaded_zip_uploads_as_the_same_model(handler: Handler, tmp_path: Path) -> None:
     model = load_backbone(find_backbone("clip-mini"))
     manifest = Manifest(
         ONE, "tuned", "clip-mini", model.dim, [*TOWERS], {"after": {"recall": 0.5}}, {}, "2026-01-01", "0"
@@ -55,7 +55,7 @@ def test_what_comes_down_goes_up_and_is_the_same_model(handler: Handler, tmp_pat
     assert [entry["artifact_id"] for entry in listed] == [ONE]
 
 
-def test_parts_are_bounded_and_the_same_again_changes_nothing(
+def test_parts_are_bounded_and_a_second_upload_changes_nothing(
     handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "PIECE_BYTES", 100_000)
@@ -80,7 +80,7 @@ def test_a_zip_made_elsewhere_may_be_deflated_and_have_folders(handler: Handler,
     assert (answer.status_code, answer.json()["run_name"]) == (200, "made")
 
 
-def test_an_id_that_is_taken_stays_what_it_is(handler: Handler, tmp_path: Path) -> None:
+def test_an_upload_cannot_replace_an_artifact(handler: Handler, tmp_path: Path) -> None:
     first = zipped(make_artifact(tmp_path / "first", ONE), tmp_path / "first.zip")
     other = zipped(make_artifact(tmp_path / "other", ONE), tmp_path / "other.zip")
     assert handler.put(first.read_bytes()).status_code == 200
@@ -94,7 +94,7 @@ def test_an_id_that_is_taken_stays_what_it_is(handler: Handler, tmp_path: Path) 
     assert handler.left == before
 
 
-def test_a_caller_that_hangs_up_leaves_nothing(
+def test_an_interrupted_upload_leaves_nothing(
     handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "PIECE_BYTES", 1000)
@@ -108,9 +108,7 @@ def test_a_caller_that_hangs_up_leaves_nothing(
     assert handler.put(content).status_code == 200
 
 
-def test_uploads_that_nobody_goes_on_with_are_swept(
-    handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_abandoned_uploads_are_deleted(handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uploads, part = handler.trainer._uploads, b"PK\x03\x04 part"
     assert uploads.add("one", 0, part) == uploads.add("one", 0, part) == 9
     assert uploads.add("one", 5, b"paper") == 10
@@ -122,7 +120,7 @@ def test_uploads_that_nobody_goes_on_with_are_swept(
     uploads.add("three", 0, part)
     assert len(handler.left) == 1
     artifact_uploads.ArtifactUploads(handler.trainer.shared_workspace, handler.trainer._store)
-    assert handler.left == [], "a trainer that starts knows that nobody goes on"
+    assert handler.left == [], "a trainer deletes all unfinished uploads when it starts"
 
 
 def test_a_file_that_ends_early_ends_the_download(handler: Handler, tmp_path: Path) -> None:
@@ -137,7 +135,7 @@ def test_a_file_that_ends_early_ends_the_download(handler: Handler, tmp_path: Pa
         assert expected in answer.json()["detail"]
 
 
-def test_the_hub_gives_a_signed_address_of_the_same_zip(handler: Handler) -> None:
+def test_the_hub_signs_a_url_of_the_same_zip(handler: Handler) -> None:
     make_artifact(handler.folder(ONE), ONE, 5000)
     content = handler.get(ONE).content
     rpc = f"{handler.http}/v2/rpc/artifact.getDownloadUrl"

@@ -65,7 +65,7 @@ def refused(handler: Handler, content: bytes, expected: str) -> None:
     assert handler.left == []
 
 
-def test_what_is_no_zip_leaves_nothing(handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_zip_leaves_nothing(handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = zipped(make_artifact(tmp_path / "made", ONE, 5000), tmp_path / "made.zip").read_bytes()
     flipped = bytearray(whole)
     flipped[whole.index(b"models/clip-text/weights") + 2000] ^= 1
@@ -120,9 +120,7 @@ def test_what_is_no_zip_leaves_nothing(handler: Handler, tmp_path: Path, monkeyp
     ],
     ids=str,
 )
-def test_a_manifest_that_would_trouble_others_is_refused(
-    fields: dict[str, Any], handler: Handler, tmp_path: Path
-) -> None:
+def test_an_invalid_manifest_is_refused(fields: dict[str, Any], handler: Handler, tmp_path: Path) -> None:
     path = zipped(make_artifact(tmp_path / "made", **{"artifact_id": ONE, **fields}), tmp_path / "made.zip")
     refused(handler, path.read_bytes(), f"Got a wrong {next(iter(fields))}")
 

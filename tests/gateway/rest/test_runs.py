@@ -1,4 +1,4 @@
-"""The old API's configuration of a run, and its log as events."""
+"""The old API: the configuration of a run, and its log as events."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def asked(body: dict[str, Any]) -> RunConfig:
     return RunConfig.from_dict(run_config(RunForm.parse_obj(body), "spring"))
 
 
-def test_a_published_clients_run_is_the_one_that_fit_asks_for() -> None:
+def test_the_published_clients_body_is_the_run_of_fit() -> None:
     assert asked(BODY) == RunConfig(
         model="clip-mini",
         train_data="finetuner-dastorage-spring-shoes-train",
@@ -67,7 +67,7 @@ def test_a_published_clients_run_is_the_one_that_fit_asks_for() -> None:
     )
 
 
-def test_what_is_left_out_takes_the_default_of_fit() -> None:
+def test_missing_fields_take_the_defaults_of_fit() -> None:
     for model, loss in (("resnet50", "TripletMarginLoss"), ("clip-mini", "CLIPLoss")):
         least = {"name": "shoes", "config": {"model": {"name": model}, "data": {"train_data": "shoes"}}}
         expected = RunConfig(
@@ -81,7 +81,7 @@ def test_what_is_left_out_takes_the_default_of_fit() -> None:
         assert asked(least) == expected
 
 
-def test_a_run_is_described_as_it_was_asked_for() -> None:
+def test_the_description_of_a_run_is_a_valid_body() -> None:
     config = asked({**with_config("hyper_parameters", learning_rate=1e-4), "description": "red"}).to_dict()
     run = {"name": "shoes", "experiment": "spring", "artifact_id": "a" * 24, "config": config, "created_at": 0.0}
     described = described_run(run)
@@ -93,7 +93,7 @@ def test_a_run_is_described_as_it_was_asked_for() -> None:
         assert set(CONFIG[part]) <= set(described["config"][part])  # type: ignore[arg-type]
 
 
-def test_processors_count_where_nothing_else_is_said() -> None:
+def test_cpus_and_gpus_set_threads_and_processes() -> None:
     assert asked(with_config("data", num_workers=None)).num_workers == 4
     assert asked({**BODY, "gpus": 2}).options.num_processes == 2
     assert asked({**BODY, "gpus": 0}).options.num_processes == 1
@@ -111,13 +111,13 @@ def test_processors_count_where_nothing_else_is_said() -> None:
         (with_config(callbacks=[{"name": "Nothing"}]), "callback must be one of"),
     ],
 )
-def test_what_fit_refuses_is_refused(body: dict[str, Any], expected: str) -> None:
+def test_values_that_fit_refuses_are_refused(body: dict[str, Any], expected: str) -> None:
     with pytest.raises(InvalidInput, match=expected):
         asked(body)
 
 
 class Log:
-    """Rooms whose log grows by a page each time that somebody asks."""
+    """Rooms whose log grows by a page with each request."""
 
     def __init__(self, *pages: Any) -> None:
         self._pages: Iterator[Any] = iter(pages)
@@ -155,7 +155,7 @@ def test_each_line_is_an_event_until_the_run_ends() -> None:
 
 
 @pytest.mark.usefixtures("_no_waiting")
-def test_a_stream_goes_on_where_the_last_one_broke() -> None:
+def test_a_stream_resumes_after_a_break() -> None:
     log = Log(("three\n", "FINISHED"), ("", "FINISHED"))
     assert streamed(log, offset=8) == "data: three\nid: 14\n\n"
 
@@ -167,7 +167,7 @@ def test_a_trainer_that_restarts_is_waited_for_and_a_deleted_run_ends_the_stream
 
 
 @pytest.mark.usefixtures("_no_waiting")
-def test_a_silent_stream_says_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_stream_sends_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logstream, "KEEP_ALIVE", -1.0)
     assert streamed(Log(("", "STARTED"), ("", "FINISHED"))) == ": waiting\n\n"
 
