@@ -21,6 +21,7 @@ from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.contract.checks import checked_name
 from finetuner.contract.parameters import Parameters
+from finetuner.contract.wire import CREATED, ENDED, RUN_STATES, STARTED
 from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
@@ -34,7 +35,7 @@ from .history import read_history
 from .hooks.tracker_checks import check_loggers
 from .resume import require_same
 from .run_folder import RunFolder
-from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
+from .run_store import RunRecord, RunStore
 from .supervisor import Supervisor
 
 LOG_BYTES = 256 * 1024
@@ -68,7 +69,7 @@ class Trainer(Room):
         )
         self._uploads = ArtifactUploads(self.shared_workspace, self._store)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
-        for status in (CREATED, STARTED, FINISHED, FAILED, CANCELED):
+        for status in RUN_STATES:
             runs.labels(status).set_function(partial(self._store.count, status))
 
     def close(self) -> None:

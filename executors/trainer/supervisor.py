@@ -20,11 +20,12 @@ from typing import IO, Any
 
 import psutil
 
+from finetuner.contract.wire import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED
 from finetuner.exceptions import InvalidInput
 from finetuner.workspace.folder import Workspace
 
 from .run_folder import RunFolder
-from .run_store import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
+from .run_store import RunRecord, RunStore
 
 POLL_SECONDS = 0.3
 RETRY_SECONDS = 5.0

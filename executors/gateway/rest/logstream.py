@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from executors.gateway.flow.rooms import Rooms
-from finetuner.api.run import ENDED
 from finetuner.contract import wire
 from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
 
@@ -82,7 +81,7 @@ async def follow_log(rooms: Rooms, run: Mapping[str, str], offset: int, streams:
                 offset, spoken = page["offset"], time.monotonic()
                 yield _events(page["text"], offset)
                 continue
-            if page["status"] in ENDED:
+            if page["status"] in wire.ENDED:
                 return
             if time.monotonic() > spoken + KEEP_ALIVE:
                 spoken = time.monotonic()

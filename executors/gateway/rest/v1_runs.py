@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Query, Response
 from pydantic import Field
@@ -27,7 +27,7 @@ class Run(Answer):
     experiment: str = Field(..., description="That it belongs to.")
     artifact_id: str = Field(..., description="24 hex characters; published when the run has finished.")
     config: dict[str, Any] = Field(..., description="The fields of RunConfig.")
-    status: Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
+    status: wire.RunState
     details: str = Field(..., description="One line for people.")
     created_at: float = Field(..., description="Seconds since the epoch.")
     started_at: float | None = Field(None, description="The same.")

@@ -9,7 +9,7 @@ from docarray import Document
 from numpy.typing import NDArray
 
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
-from finetuner.documents.parts import has_content
+from finetuner.documents.parts import has_own_content
 from finetuner.exceptions import InvalidDocument
 
 # What a Qdrant server takes; the embedded engine has no bound of its own.
@@ -89,7 +89,7 @@ def join_parts(document: Document) -> None:
         FinetunerError: of the first part that has one.
         InvalidDocument: a part without vector or tag, parts of several artifacts, or weights that cancel out.
     """
-    if document.embedding is not None or not document.chunks or has_content(document):
+    if document.embedding is not None or not document.chunks or has_own_content(document):
         return
     artifacts: set[str] = set()
     total: Any = 0
