@@ -16,6 +16,7 @@ from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.contract.checks import checked_name
 from finetuner.contract.parameters import Parameters
+from finetuner.contract.wire import CREATED, ENDED, RUN_STATES, STARTED
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
 from finetuner.models.backbones import list_models
@@ -28,7 +29,7 @@ from .curve import read_curve
 from .devices import Devices, find_gpus
 from .run_checks import RunChecks, require_ended
 from .run_folder import RunFolder
-from .run_store import CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
+from .run_store import RunRecord, RunStore
 from .settings import TrainerSettings
 from .supervisor import Supervisor
 
@@ -55,7 +56,7 @@ class Trainer(Room):
         self._supervisor = Supervisor(workspace, self._store, devices, self.settings.of_workers())
         self._uploads = ArtifactUploads(workspace, self._store)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
-        for status in (CREATED, STARTED, FINISHED, FAILED, CANCELED):
+        for status in RUN_STATES:
             runs.labels(status).set_function(partial(self._store.count, status))
 
     def close(self) -> None:

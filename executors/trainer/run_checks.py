@@ -9,6 +9,7 @@ from finetuner.artifacts.manifest import read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, Models, weights_folder
 from finetuner.config.run_callbacks import callback_datasets, read_callbacks
 from finetuner.config.run_config import RunConfig
+from finetuner.contract.wire import ENDED
 from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
 from finetuner.exceptions import InvalidInput
 from finetuner.models.backbone import IMAGE_TASK
@@ -20,7 +21,7 @@ from finetuner.workspace.folder import Workspace
 from .devices import Devices
 from .hooks.tracker_checks import check_loggers
 from .run_folder import RunFolder
-from .run_store import ENDED, RunRecord, RunStore
+from .run_store import RunRecord, RunStore
 
 KINDS = {
     PAIRS: "text-image pairs", LABELLED: "labelled images", SCORED: "scored pairs", DOCUMENTS: "other documents",

@@ -12,11 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from finetuner.config.run_config import RunConfig
+from finetuner.contract.wire import AWAITS, CREATED, ENDED, STARTED
 from finetuner.exceptions import AlreadyExists, RunNotFound
-
-CREATED, STARTED, FINISHED, FAILED, CANCELED = "CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"
-ENDED = (FINISHED, FAILED, CANCELED)
-AWAITS = "Run submitted and awaits execution"
 
 _metadata = sa.MetaData()
 _experiments = sa.Table(

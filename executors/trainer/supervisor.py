@@ -21,13 +21,14 @@ from typing import IO, Any
 import psutil
 
 from finetuner.config.run_config import RunConfig
+from finetuner.contract.wire import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.workspace.folder import Workspace
 
 from .devices import Assignment, Devices, environment
 from .run_folder import RunFolder
 from .run_messages import Attempts, Outcome, RunRequest, WorkerProcess, WorkerSettings
-from .run_store import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED, RunRecord, RunStore
+from .run_store import RunRecord, RunStore
 
 POLL_SECONDS = 0.3
 RETRY_SECONDS = 5.0

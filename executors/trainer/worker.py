@@ -7,12 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from finetuner.contract.wire import FAILED, FINISHED
 from finetuner.exceptions import FinetunerError
 
 from .loop.interrupt import EXIT_CODE, Interrupt
 from .run_folder import RunFolder
 from .run_messages import Outcome, RunRequest, WorkerProcess
-from .run_store import FAILED, FINISHED
 
 log = logging.getLogger("finetuner")
 

@@ -30,7 +30,6 @@ from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
 from tests import waiting
 
-ENDED = ("FINISHED", "FAILED", "CANCELED")
 TRAINER = "import sys, time; from executors.trainer.executor import Trainer; "
 TRAINER += "Trainer(workspace_url=sys.argv[1], threads=1); time.sleep(600)"
 
@@ -123,7 +122,7 @@ def wait_for_end(ask: Callable[..., Any], wait_until: Callable[..., None]) -> Ca
     """Wait until a run has ended and return its description."""
 
     def wait_for_end(trainer: Trainer, name: str) -> dict[str, Any]:
-        wait_until(lambda: ask(trainer.status_of_run, name=name)["status"] in ENDED, f"the end of run {name!r}")
+        wait_until(lambda: ask(trainer.status_of_run, name=name)["status"] in wire.ENDED, f"the end of run {name!r}")
         run: dict[str, Any] = ask(trainer.get_run, name=name)
         return run
 

@@ -15,7 +15,6 @@ from ..transport.connection import Connection
 from . import examples
 from .library import save_zip
 
-ENDED = ("FINISHED", "FAILED", "CANCELED")
 STEP = re.compile(r"step (\d+)/(\d+) ")
 
 
@@ -73,7 +72,7 @@ class Run:
         Raises:
             RunPreparingError: the run has not started.
         """
-        if self.status()["status"] == "CREATED":
+        if self.status()["status"] == wire.CREATED:
             raise RunPreparingError(
                 f"run {self.name!r} must have started to have logs. It waits in the queue. Call stream_logs()."
             )
@@ -93,7 +92,7 @@ class Run:
             page = self._call(wire.RUNS_LOGS, offset=offset)
             yield from page["text"].splitlines()
             if page["offset"] == offset:
-                if page["status"] in ENDED:
+                if page["status"] in wire.ENDED:
                     return
                 time.sleep(interval)
             offset = page["offset"]
@@ -230,9 +229,9 @@ class Run:
         return save_zip(self._connection, self.artifact_id, directory, self.name)
 
     def _require_finished(self, status: dict[str, Any]) -> None:
-        if status["status"] == "CREATED":
+        if status["status"] == wire.CREATED:
             raise RunPreparingError(f"run {self.name!r} must have finished. It waits in the queue. Call wait().")
-        if status["status"] == "STARTED":
+        if status["status"] == wire.STARTED:
             raise RunInProgressError(f"run {self.name!r} must have finished. It is training. Call wait().")
-        if status["status"] != "FINISHED":
+        if status["status"] != wire.FINISHED:
             raise RunFailedError(f"run {self.name!r} ended as {status['status']}: {status['details']}")

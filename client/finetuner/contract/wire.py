@@ -10,7 +10,7 @@ exception class that the server meant.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from .. import exceptions
 from ..exceptions import FinetunerError, InvalidInput
@@ -67,6 +67,14 @@ INDEX_BACKUP = "/index/backup"
 INDEX_RESTORE = "/index/restore"
 INDEX_VERIFY = "/index/verify"
 INDEX_MOVE = "/index/move"
+
+RunState = Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
+"""Status of a run; a run that has not ended is CREATED or STARTED."""
+RUN_STATES: tuple[RunState, ...] = get_args(RunState)
+CREATED, STARTED, FINISHED, FAILED, CANCELED = RUN_STATES
+ENDED = (FINISHED, FAILED, CANCELED)
+AWAITS = "Run submitted and awaits execution"
+"""`details` of a run that is CREATED."""
 
 # A request is bounded on both sides: a client splits at the smaller number, a server refuses past the larger.
 MAX_REQUEST_BYTES = 8 * 2**20

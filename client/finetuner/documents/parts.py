@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from docarray import Document
 
 
-def has_content(document: Document) -> bool:
+def has_own_content(document: Document) -> bool:
     """Return whether a document has something of its own to encode."""
     return bool(document.uri) or document.content_type is not None
 
 
 def parts_of(document: Document) -> Sequence[Document]:
     """Return what an encoder is asked about: a document's chunks where it has no content of its own, or itself."""
-    return document.chunks if document.chunks and not has_content(document) else [document]
+    return document.chunks if document.chunks and not has_own_content(document) else [document]

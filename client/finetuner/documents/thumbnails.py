@@ -1,24 +1,41 @@
-"""Small JPEGs in the place of a document's images, for pages that show many."""
+"""Thumbnails: small JPEGs of images, for pages that show many."""
 
 from __future__ import annotations
 
+import base64
 import io
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from docarray import Document
+from ..exceptions import InvalidDocument
+from .images import decode, image_of
 
-from finetuner.documents.images import image_of
-from finetuner.exceptions import InvalidDocument
+if TYPE_CHECKING:
+    from docarray import Document
+    from PIL.Image import Image
 
 SIDE = 256
 QUALITY = 85
 JPEG = "image/jpeg"
 
 
-def shrink(document: Document) -> None:
-    """Make each image, of the document's chunks too, a JPEG of at most 256 pixels a side in `blob`.
+def thumbnail_uri(image: bytes, side: int = SIDE) -> str:
+    """Return a thumbnail as a data URI.
 
-    An image behind an address stays an address. Bytes that are no image, and arrays that are none, go.
+    Args:
+        image: an image file.
+        side: longest side of the thumbnail, in pixels.
+
+    Raises:
+        InvalidDocument: bytes that `decode` refuses.
+    """
+    return f"data:{JPEG};base64," + base64.b64encode(_jpeg(decode(image, side), side)).decode()
+
+
+def shrink(document: Document) -> None:
+    """Replace the images of a document and its chunks with thumbnails of at most SIDE pixels, in `blob`.
+
+    A web address stays. A blob, tensor or data URI that holds no image is removed.
     """
     for part in (document, *document.chunks):
         _shrink(part)
@@ -30,7 +47,7 @@ def _shrink(document: Document) -> None:
         return
     thumbnail = b""
     with suppress(InvalidDocument):
-        thumbnail = _jpeg(document)
+        thumbnail = _jpeg(image_of(document, _refuse, SIDE), SIDE)
     document.pop("blob", "tensor")
     if in_uri:
         document.pop("uri")
@@ -38,13 +55,12 @@ def _shrink(document: Document) -> None:
         document.blob, document.mime_type = thumbnail, JPEG
 
 
-def _jpeg(document: Document) -> bytes:
-    image = image_of(document, _no_address, SIDE)
-    image.thumbnail((SIDE, SIDE))
+def _jpeg(image: Image, side: int) -> bytes:
+    image.thumbnail((side, side))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
-def _no_address(uri: str) -> bytes:
-    raise AssertionError(f"{uri!r:.40} is not to be fetched")
+def _refuse(uri: str) -> bytes:
+    raise AssertionError(f"{uri!r:.40} must not be fetched")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +15,7 @@ from ..config.run_callbacks import search_towers
 from ..contract.wire import LABEL_TAG
 from ..documents.images import decode, is_text, read_data_uri
 from ..documents.pairs import png, read_pair
+from ..documents.thumbnails import thumbnail_uri
 from ..exceptions import InvalidDocument, InvalidInput
 from ..metrics import nearest, retrieval_metrics
 from ..models.clip import TEXT, TOWERS, VISION
@@ -213,9 +212,4 @@ def _examples(data: SearchData, found: Mapping[int, Sequence[int]]) -> Examples:
 
 
 def _thumbnail(content: str | bytes) -> str:
-    if isinstance(content, str):
-        return ""
-    image, buffer = decode(content), io.BytesIO()
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    image.save(buffer, "JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "" if isinstance(content, str) else thumbnail_uri(content, THUMBNAIL)

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from finetuner.api.run import ENDED
 from finetuner.contract import wire
 from finetuner.exceptions import ExperimentNotFound, InvalidInput
 
@@ -187,7 +186,7 @@ async def get_logstream(
     streams.check()
     named, offset = {"name": run, "experiment": experiment}, last_event_id or 0
     page = await rooms.call(wire.RUNS_LOGS, **named, offset=offset)
-    if last_event_id is not None and page["status"] in ENDED and page["offset"] == offset:
+    if last_event_id is not None and page["status"] in wire.ENDED and page["offset"] == offset:
         return Response(status_code=204)  # tells a browser not to reconnect
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     events = follow_log(rooms, named, offset, streams)
@@ -226,7 +225,7 @@ async def _backbone(rooms: Rooms, artifact: str) -> str:
 
 def _require_ended(runs: list[dict[str, Any]]) -> None:
     for run in runs:
-        if run["status"] not in ENDED:
+        if run["status"] not in wire.ENDED:
             raise InvalidInput(
                 f"All runs must have ended. Got {run['name']!r}, which is {run['status']}. Cancel it first."
             )

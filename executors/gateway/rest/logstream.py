@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from finetuner.api.run import ENDED
 from finetuner.contract import wire
 from finetuner.exceptions import FinetunerError, FinetunerServerError, FlowUnreachable, ResourceExhausted
 
@@ -85,7 +84,7 @@ async def follow_log(rooms: Rooms, run: Mapping[str, str], offset: int, streams:
                 offset, last_event = page["offset"], time.monotonic()
                 yield _events(page["text"], offset)
                 continue
-            if page["status"] in ENDED:
+            if page["status"] in wire.ENDED:
                 return
             if time.monotonic() > last_event + KEEP_ALIVE:
                 last_event = time.monotonic()

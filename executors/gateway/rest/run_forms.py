@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from finetuner.contract.wire import RunState
+
 from .form import Answer, Form
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -169,7 +171,7 @@ class RunPage(Answer):
 class RunStatus(Answer):
     """The status of a run."""
 
-    status: Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
+    status: RunState
     details: str = Field(..., description="One line of explanation.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Query, Response
 from pydantic import Field
@@ -27,7 +27,7 @@ class Run(Answer):
     experiment: str = Field(..., description="Experiment of the run.")
     artifact_id: str = Field(..., description="24 hex characters. The artifact is published when the run has finished.")
     config: dict[str, Any] = Field(..., description="Fields of RunConfig.")
-    status: Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
+    status: wire.RunState
     details: str = Field(..., description="One line of explanation.")
     created_at: float = Field(..., description="Seconds since the epoch.")
     started_at: float | None = Field(None, description="Seconds since the epoch.")
@@ -68,7 +68,7 @@ class Evaluation(Answer):
 class Curve(Answer):
     """The metrics of a run, with its curve."""
 
-    status: Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
+    status: wire.RunState
     details: str = Field(..., description="One line for people.")
     scores: Metrics = Field(..., description="{'before': {name: value}, 'after': {...}}, as far as they are known.")
     steps: list[Step]

@@ -9,7 +9,7 @@ from docarray import Document
 from numpy.typing import NDArray
 
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
-from finetuner.documents.parts import has_content
+from finetuner.documents.parts import has_own_content
 from finetuner.exceptions import InvalidDocument
 
 # Limit of a Qdrant server; the embedded engine has no limit.
@@ -90,7 +90,7 @@ def join_parts(document: Document) -> None:
         FinetunerError: the first error of a part.
         InvalidDocument: a part without vector or tag, parts of several artifacts, or weights that cancel out.
     """
-    if document.embedding is not None or not document.chunks or has_content(document):
+    if document.embedding is not None or not document.chunks or has_own_content(document):
         return
     artifacts: set[str] = set()
     total: Any = 0

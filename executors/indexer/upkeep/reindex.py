@@ -23,7 +23,7 @@ from executors.indexer.storage.fields import filterable
 from executors.indexer.storage.packing import unpack
 from executors.indexer.upkeep.live import CANCELED, FAILED, FINISHED, RUNNING, Job, Live
 from finetuner.contract.wire import MAX_REQUEST_BYTES, error_of
-from finetuner.documents.parts import has_content, parts_of
+from finetuner.documents.parts import has_own_content, parts_of
 from finetuner.exceptions import (
     CorruptedArtifact,
     InvalidInput,
@@ -197,7 +197,7 @@ class Reindex:
     def _encode_batch(self, artifact: str, batch: Sequence[StoredDocument]) -> None:
         """Store the vectors of one batch. Skip documents that were written or deleted meanwhile."""
         documents = [unpack(stored.packed) for stored in batch]
-        parts = [part for document in documents for part in parts_of(document) if has_content(part)]
+        parts = [part for document in documents for part in parts_of(document) if has_own_content(part)]
         for part, answer in zip(parts, self._encode(artifact, parts) if parts else [], strict=True):
             error = error_of(answer)
             if error is not None and not isinstance(error, InvalidInput):
@@ -210,7 +210,7 @@ class Reindex:
             try:
                 if (error := error_of(document)) is not None:
                     raise error
-                if not has_content(document) and not document.chunks:
+                if not has_own_content(document) and not document.chunks:
                     raise InvalidInput("it has no content to encode again")
                 join_parts(document)
                 vectors[document.id] = vector_of(document)
