@@ -1,4 +1,4 @@
-"""The colours of both domains: how they look, and what they are called in English and German."""
+"""The colours of both domains: RGB values, and names in English and German."""
 
 from dataclasses import dataclass
 from random import Random
@@ -8,20 +8,20 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Colour:
-    """One colour with its words. German adjectives are stems that take an ending: ``rot`` + ``es``."""
+    """One colour with its names. German adjectives are stems that take an ending: `rot` + `es`."""
 
     rgb: RGB
-    """The middle of the colour, 0 to 255 per channel; `shade` varies it."""
+    """Mean of the colour, 0 to 255 per channel; `shade` varies it."""
     en: tuple[str, ...]
     """English adjectives of both domains."""
     de: tuple[str, ...]
     """German adjective stems of both domains."""
     de_noun: str
-    """German noun, as in ``in Dunkelblau``."""
+    """German noun, as in `in Dunkelblau`."""
     shop_en: tuple[str, ...]
-    """What a fashion shop calls it in English; the shapes never use these."""
+    """English names in a fashion shop; captions of shapes never use them."""
     shop_de: tuple[str, ...]
-    """What a fashion shop calls it in German, as adjective stems; the shapes never use these."""
+    """German adjective stems in a fashion shop; captions of shapes never use them."""
 
 
 COLOURS: dict[str, Colour] = {
@@ -57,7 +57,7 @@ COLOURS: dict[str, Colour] = {
 
 
 def shade(name: str, rng: Random, spread: int = 14) -> RGB:
-    """One shade of the named colour: lighter or darker as a whole, and a little off in each channel."""
+    """Return a random shade of a named colour: lighter or darker overall, with a small change in each channel."""
     lightness = rng.uniform(-spread, spread)
     red, green, blue = (
         round(min(255.0, max(0.0, channel + lightness + rng.uniform(-spread, spread) / 2)))
@@ -67,23 +67,23 @@ def shade(name: str, rng: Random, spread: int = 14) -> RGB:
 
 
 def distance(first: str, second: str) -> float:
-    """Euclidean distance of two named colours in RGB, 0 to 442."""
+    """Return the Euclidean distance of two named colours in RGB, 0 to 442."""
     pairs = zip(COLOURS[first].rgb, COLOURS[second].rgb, strict=True)
     return float(sum((a - b) ** 2 for a, b in pairs) ** 0.5)
 
 
 def accents(name: str) -> tuple[str, ...]:
-    """The colours that a pattern on the named colour may have: those that stand out from it."""
+    """Return the colours for a pattern on a named colour: those with enough contrast to it."""
     return tuple(other for other in COLOURS if distance(name, other) > 150)
 
 
 def toned(rgb: RGB, factor: float) -> RGB:
-    """The colour with its brightness multiplied by ``factor``, cut at 0 and 255."""
+    """Return the colour multiplied by `factor`, clipped to 0 to 255."""
     red, green, blue = (round(min(255.0, max(0.0, channel * factor))) for channel in rgb)
     return red, green, blue
 
 
 def lightened(rgb: RGB, amount: int) -> RGB:
-    """The colour with ``amount`` added to each channel, cut at 255."""
+    """Return the colour with `amount` added to each channel, clipped at 255."""
     red, green, blue = (min(255, channel + amount) for channel in rgb)
     return red, green, blue

@@ -1,39 +1,39 @@
-"""The designs of the catalogue: what can vary, and which split a design belongs to."""
+"""Designs of the fashion catalogue: their attributes, their sequence and their splits."""
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from random import Random
 
-from finetuner.catalogue.colours import COLOURS, accents
-from finetuner.catalogue.drawing.patterns import PATTERNS
-from finetuner.catalogue.image import randomness
+from .colours import COLOURS, accents
+from .image import randomness
+from .patterns import PATTERNS
 
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Design:
-    """One garment as its maker would describe it. Two items never share a design."""
+    """The attributes of one garment. No two items share a design."""
 
     garment: str
     colour: str
     pattern: str
     accent: str
-    """Colour of the pattern; empty when plain."""
+    """Colour of the pattern; empty for a plain surface."""
     sleeve: str
-    """``sleeveless``, ``short`` or ``long``; empty where it goes without saying."""
+    """`sleeveless`, `short` or `long`; empty where the garment implies it."""
     length: str
-    """``short``, ``knee``, ``cropped`` or ``long``; empty where it goes without saying."""
+    """`short`, `knee`, `cropped` or `long`; empty where the garment implies it."""
     fit: str
-    """``narrow``, ``wide`` or empty for the usual fit."""
+    """`narrow`, `wide` or empty for the usual fit."""
     neck: str
-    """``round``, ``v``, ``turtle`` or empty."""
+    """`round`, `v`, `turtle` or empty."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The choices that one garment leaves to its maker; an attribute without choices stays empty."""
+    """The values that each attribute of a garment may take."""
 
     sleeve: tuple[str, ...] = ("",)
     length: tuple[str, ...] = ("",)
@@ -62,7 +62,7 @@ GARMENTS: dict[str, Range] = {
 
 
 def designs(seed: int) -> Iterator[tuple[str, Design]]:
-    """Every item of a seed in order: its id and its design, each design once. Endless in practice."""
+    """Yield the id and design of each item of a seed, in order, without end; no design comes twice."""
     rng = randomness(seed, "designs")
     seen: set[Design] = set()
     while True:
@@ -73,21 +73,21 @@ def designs(seed: int) -> Iterator[tuple[str, Design]]:
 
 
 def split_of(design: Design) -> str:
-    """The split of a design, by a hash of the design itself.
+    """Return the split of a design: about 5 in 6 are train, 1 in 18 validation, 1 in 9 test.
 
-    So no design crosses splits, whatever the seed: a model trained on one seed's train items has seen no
-    test item of any other seed either. About 5 in 6 are train, 1 in 18 validation, 1 in 9 test.
+    The split follows from a hash of the design, so it is the same under every seed. A model trained on one seed's
+    train items has seen no test item of any seed.
     """
     digest = hashlib.sha256("/".join(astuple(design)).encode()).digest()
-    place = int.from_bytes(digest[:8], "big") % 18
-    return "validation" if place == 0 else "test" if place <= 2 else "train"
+    bucket = int.from_bytes(digest[:8], "big") % 18
+    return "validation" if bucket == 0 else "test" if bucket <= 2 else "train"
 
 
 def _drawn(rng: Random) -> Design:
     garment = rng.choice(list(GARMENTS))
     choices = GARMENTS[garment]
     colour = rng.choice(list(COLOURS))
-    # Plain garments are the most common, as in a shop, and the hardest to tell apart.
+    # Plain garments are the most common in shops, and the hardest to distinguish.
     pattern = "plain" if rng.random() < 0.35 else rng.choice([name for name in PATTERNS if name != "plain"])
     return Design(
         garment=garment,

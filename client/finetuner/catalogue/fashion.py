@@ -4,34 +4,41 @@ from collections.abc import Iterator
 from itertools import islice
 from random import Random
 
-from finetuner.catalogue.colours import COLOURS, distance
-from finetuner.catalogue.designs import SPLITS, designs, split_of
-from finetuner.catalogue.drawing.photograph import photograph
-from finetuner.catalogue.image import LANGUAGES, CatalogueImage, randomness
-from finetuner.catalogue.words.fashion_captions import describe
+from .colours import COLOURS, distance
+from .designs import SPLITS, designs, split_of
+from .drawing.photograph import photograph
+from .image import LANGUAGES, CatalogueImage, randomness
+from .words.fashion_captions import describe
 
 IMAGES_PER_ITEM = 2
 ITEMS = {"train": 1500, "validation": 100, "test": 200}
-"""How many items a split has unless asked otherwise."""
+"""Default number of items per split."""
 MOST_ITEMS = 5_000
-"""How many items a split can be asked for; far beyond it the designs would run out."""
+"""Largest number of items per split; the designs run out far beyond it."""
 
 
 def fashion(split: str, *, seed: int = 0, items: int | None = None) -> Iterator[CatalogueImage]:
-    """The catalogue's images, `IMAGES_PER_ITEM` of each item, item after item.
+    """Yield the catalogue's images, item by item, `IMAGES_PER_ITEM` per item.
 
-    ``split`` is ``train``, ``validation`` or ``test``; ``items`` is how many items (default: `ITEMS`). Each
-    image is an RGB JPEG of 120 x 120 pixels. The same seed gives the same bytes in every process and
-    whatever was asked for before, and the first items of a split do not depend on how many are asked for.
-    No design is in two splits, also across seeds.
+    The same seed gives the same bytes in every process, in any order of calls. The first items of a split do not
+    depend on `items`. No design is in two splits, not even across seeds.
 
-    Raises ValueError for an unknown split or ``items`` outside 1 to `MOST_ITEMS`, before anything is drawn.
+    Args:
+        split: `train`, `validation` or `test`.
+        seed: of the catalogue.
+        items: number of items, 1 to `MOST_ITEMS`; None for the split's default in `ITEMS`.
+
+    Yields:
+        RGB JPEGs of 120 x 120 pixels, each with a caption per language.
+
+    Raises:
+        ValueError: an unknown split, or `items` out of range; raised by the call, before any image is drawn.
     """
     if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Got {split!r}.")
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Got {split!r}. Choose one of them.")
     if items is not None and not 1 <= items <= MOST_ITEMS:
         raise ValueError(
-            f"items must be 1 to {MOST_ITEMS}. Got {items}: leave it out for the {ITEMS[split]} of {split}."
+            f"items must be 1 to {MOST_ITEMS}. Got {items}. Leave it out for the {ITEMS[split]} of {split}."
         )
     wanted = ITEMS[split] if items is None else items
     return _images(split, seed, wanted)
@@ -42,15 +49,15 @@ def _images(split: str, seed: int, wanted: int) -> Iterator[CatalogueImage]:
     for item, design in islice(own, wanted):
         for number in range(1, IMAGES_PER_ITEM + 1):
             name = f"{item}-{number}"
-            look, words = randomness(seed, "look", name), randomness(seed, "captions", name)
-            ground = _ground(design.colour, look)
-            captions = {language: describe(design, ground, language, words) for language in LANGUAGES}
-            make = randomness(seed, "make", item)
-            yield CatalogueImage(item=item, name=name, jpeg=photograph(design, ground, make, look), captions=captions)
+            image_rng, words = randomness(seed, "look", name), randomness(seed, "captions", name)
+            background = _background(design.colour, image_rng)
+            captions = {language: describe(design, background, language, words) for language in LANGUAGES}
+            jpeg = photograph(design, background, randomness(seed, "make", item), image_rng)
+            yield CatalogueImage(item=item, name=name, jpeg=jpeg, captions=captions)
 
 
-def _ground(colour: str, look: Random) -> str:
-    """The background's colour: half the time a neutral one as in a shop, never too close to the garment's."""
+def _background(colour: str, rng: Random) -> str:
+    """Return a background colour that differs from the garment's; half are neutral, as in a shop."""
     apart = [name for name in COLOURS if distance(name, colour) > 75]
     neutral = [name for name in apart if name in ("white", "grey", "beige", "brown", "light blue")]
-    return look.choice(neutral if neutral and look.random() < 0.5 else apart)
+    return rng.choice(neutral if neutral and rng.random() < 0.5 else apart)

@@ -1,37 +1,37 @@
-"""What an image of the shapes domain can show."""
+"""Scenes: the content of an image of the shapes domain."""
 
 from dataclasses import dataclass
 
-from finetuner.catalogue.colours import COLOURS, accents, distance
-from finetuner.catalogue.image import randomness
+from .colours import COLOURS, accents, distance
+from .image import randomness
 
 FORMS = ("circle", "square", "triangle", "star", "hexagon", "cross", "ring", "diamond", "heart", "rectangle")
 STRETCHES = ("", "long", "short", "wide", "narrow")
-"""How a shape departs from its usual proportions; usually not at all."""
+"""Departures of a shape from its usual proportions; '' is none."""
 SIZES = ("", "small", "large")
-PLACES = ("", "left", "right", "top", "bottom")
+POSITIONS = ("", "left", "right", "top", "bottom")
 SHAPE_PATTERNS = ("plain", "plain", "stripes", "lines", "dots", "checks", "flowers")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What one image of the shapes domain shows; captions are made from nothing else."""
+    """The content of one image of the shapes domain; its captions are made from nothing else."""
 
     form: str
     colour: str
     pattern: str
     accent: str
-    """Colour of the pattern; empty when plain."""
+    """Colour of the pattern; empty for a plain surface."""
     stretch: str
     size: str
-    place: str
+    position: str
     count: int
-    ground: str
+    background: str
     """Colour of the background."""
 
 
 def scene_of(seed: int, number: int) -> Scene:
-    """The scene at one position of the seed's sequence."""
+    """Return the scene at one position of the seed's sequence."""
     rng = randomness(seed, "scene", number)
     colour = rng.choice(list(COLOURS))
     pattern = rng.choice(SHAPE_PATTERNS)
@@ -42,7 +42,7 @@ def scene_of(seed: int, number: int) -> Scene:
         accent="" if pattern == "plain" else rng.choice(accents(colour)),
         stretch=rng.choice(STRETCHES),
         size=rng.choice(SIZES),
-        place=rng.choice(PLACES) if rng.random() < 0.35 else "",
+        position=rng.choice(POSITIONS) if rng.random() < 0.35 else "",
         count=rng.choice((1, 1, 1, 1, 1, 1, 2, 3)),
-        ground=rng.choice([name for name in COLOURS if distance(name, colour) > 70]),
+        background=rng.choice([name for name in COLOURS if distance(name, colour) > 70]),
     )

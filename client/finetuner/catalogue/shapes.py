@@ -1,31 +1,33 @@
-"""Coloured shapes: the simple domain on which clip-mini is trained from nothing."""
+"""Coloured shapes: the simple domain that clip-mini is pretrained on."""
 
-import math
 from collections.abc import Iterator
-from random import Random
 
-from finetuner.catalogue.colours import shade
-from finetuner.catalogue.drawing.backgrounds import KINDS, background
-from finetuner.catalogue.drawing.canvas import OVERSAMPLING, Canvas, Point, Pose, image_of, oval
-from finetuner.catalogue.drawing.patterns import texture
-from finetuner.catalogue.image import LANGUAGES, CatalogueImage, encode_jpeg, randomness
-from finetuner.catalogue.scenes import FORMS, Scene, scene_of
-from finetuner.catalogue.words.shape_captions import describe
-
-SIDE = 80
-"""Width and height of an image in pixels."""
+from .drawing.shape_image import draw
+from .image import LANGUAGES, CatalogueImage, randomness
+from .scenes import scene_of
+from .words.shape_captions import describe
 
 
 def shapes(count: int, *, seed: int = 0, start: int = 0) -> Iterator[CatalogueImage]:
-    """Images ``start`` to ``start + count - 1`` of the endless shapes domain of a seed.
+    """Yield images `start` to `start + count - 1` of a seed's endless sequence.
 
-    Each is an RGB JPEG of `SIDE` x `SIDE` pixels. The same seed and position give the same bytes.
-    Raises ValueError when ``count`` is below 1 or ``start`` below 0.
+    The same seed and position give the same bytes.
+
+    Args:
+        count: number of images, at least 1.
+        seed: of the sequence.
+        start: position of the first image, from 0.
+
+    Yields:
+        RGB JPEGs of 80 x 80 pixels, each with a caption per language.
+
+    Raises:
+        ValueError: `count` below 1 or `start` below 0.
     """
     if count < 1:
-        raise ValueError(f"count must be at least 1. Got {count}: say how many images you want.")
+        raise ValueError(f"count must be at least 1. Got {count}. Pass the number of images.")
     if start < 0:
-        raise ValueError(f"start must be at least 0. Got {start}: say the number of the first image.")
+        raise ValueError(f"start must be at least 0. Got {start}. Pass the position of the first image.")
     for number in range(start, start + count):
         name = f"shape-{number:06d}"
         scene = scene_of(seed, number)
@@ -34,84 +36,3 @@ def shapes(count: int, *, seed: int = 0, start: int = 0) -> Iterator[CatalogueIm
         yield CatalogueImage(
             item=name, name=name, jpeg=draw(scene, randomness(seed, "look", number)), captions=captions
         )
-
-
-def draw(scene: Scene, rng: Random) -> bytes:
-    """The scene as a JPEG file; ``rng`` decides what the captions leave open."""
-    side = SIDE * OVERSAMPLING
-    ground = background(rng.choice(KINDS), shade(scene.ground, rng), side, rng)
-    colour, accent = shade(scene.colour, rng), shade(scene.accent or scene.colour, rng)
-    period, tilt = rng.uniform(0.11, 0.19), rng.gauss(0, 0.12)
-    points = outline(scene.form, *_proportions(scene, rng))
-    for pose in _poses(scene, rng):
-        canvas = Canvas(ground, pose)
-        # The motif keeps its size in the image: a small dotted circle has fewer dots, not smaller ones.
-        x, y = canvas.grid()
-        canvas.paint(points, image_of(texture(scene.pattern, colour, accent, x, y, period / pose.scale, tilt)))
-        if scene.form == "ring":
-            canvas.fill(oval((0, 0), 0.45, 0.45), shade(scene.ground, rng, 4))
-        ground = canvas.image
-    return encode_jpeg(ground.reduce(OVERSAMPLING), quality=rng.randint(45, 95))
-
-
-def outline(form: str, width: float, height: float) -> list[Point]:
-    """The form as a polygon of the given half width and half height."""
-    match form:
-        case "circle" | "ring":
-            points = oval((0, 0), 1, 1)
-        case "square":
-            points = [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)]
-        case "rectangle":
-            points = [(-0.95, -0.6), (0.95, -0.6), (0.95, 0.6), (-0.95, 0.6)]
-        case "triangle":
-            points = [(0, -1), (0.95, 0.8), (-0.95, 0.8)]
-        case "diamond":
-            points = [(0, -1), (0.75, 0), (0, 1), (-0.75, 0)]
-        case "hexagon":
-            points = oval((0, 0), 1, 1, steps=6)
-        case "cross":
-            a, b = 0.34, 0.95
-            points = [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)]
-            points += [(-x, -y) for x, y in points]
-        case "star":
-            turns = [math.pi * step / 5 - math.pi / 2 for step in range(10)]
-            radii = [1.05 if step % 2 == 0 else 0.45 for step in range(10)]
-            points = [(r * math.cos(t), r * math.sin(t)) for r, t in zip(radii, turns, strict=True)]
-        case "heart":
-            turns = [2 * math.pi * step / 40 for step in range(40)]
-            points = [
-                (math.sin(t) ** 3, 0.1 - (13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t)) / 16)
-                for t in turns
-            ]
-        case _:
-            raise ValueError(f"form must be one of {', '.join(FORMS)}. Got {form!r}.")
-    return [(x * width, y * height) for x, y in points]
-
-
-def _proportions(scene: Scene, rng: Random) -> tuple[float, float]:
-    """Half width and half height, before the pose scales them."""
-    slim, stout = rng.uniform(0.42, 0.55), rng.uniform(1.05, 1.2)
-    match scene.stretch:
-        case "long":
-            return rng.uniform(0.6, 0.75), 1.3
-        case "short":
-            return rng.uniform(0.9, 1.0), slim
-        case "wide":
-            return 1.3, rng.uniform(0.7, 0.85)
-        case "narrow":
-            return slim * 0.85, stout * 0.9
-    return 1.0, 1.0
-
-
-def _poses(scene: Scene, rng: Random) -> list[Pose]:
-    """One pose per shape: side by side when there are several."""
-    scale = {"": 0.32, "small": 0.23, "large": 0.4}[scene.size] * rng.uniform(0.92, 1.08)
-    scale *= {1: 1.0, 2: 0.68, 3: 0.48}[scene.count]
-    dx, dy = {"": (0, 0), "left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}[scene.place]
-    poses = []
-    for number in range(scene.count):
-        offset = (number - (scene.count - 1) / 2) * 0.92 / scene.count
-        x = 0.5 + offset + 0.2 * dx + rng.gauss(0, 0.03)
-        y = 0.5 + 0.2 * dy + rng.gauss(0, 0.04)
-        poses.append(Pose(angle=rng.gauss(0, 0.13), scale=scale, centre=(x, y)))
-    return poses

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from finetuner.catalogue.drawing.shape_image import SIDE, draw
 from finetuner.catalogue.image import LANGUAGES, randomness
 from finetuner.catalogue.scenes import Scene, scene_of
-from finetuner.catalogue.shapes import SIDE, draw
 from finetuner.catalogue.words.shape_captions import describe
 from finetuner.demo.figures import quality
 from finetuner.models.byte_pair_tokenizer import BytePairTokenizer, train_tokenizer

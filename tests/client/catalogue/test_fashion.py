@@ -1,4 +1,4 @@
-"""The fashion catalogue: the same for the same seed, split by item, real images, honest errors."""
+"""The fashion catalogue: determinism, splits, images and errors."""
 
 import io
 import subprocess
@@ -13,10 +13,10 @@ from PIL import Image
 from finetuner.catalogue import CatalogueImage, fashion
 from finetuner.catalogue.designs import GARMENTS, SPLITS, designs, split_of
 from finetuner.catalogue.drawing.canvas import Canvas, Pose
-from finetuner.catalogue.drawing.garments import parts
+from finetuner.catalogue.drawing.garments import garment_parts
 from finetuner.catalogue.drawing.occlusions import BEHIND, IN_FRONT, occlude
+from finetuner.catalogue.drawing.parts import Cut
 from finetuner.catalogue.drawing.photograph import SIDE
-from finetuner.catalogue.drawing.pieces import Cut
 from finetuner.catalogue.fashion import IMAGES_PER_ITEM, ITEMS
 
 FINGERPRINT = """
@@ -32,7 +32,7 @@ print(digest.hexdigest())
 
 
 def fingerprint(splits: tuple[str, ...], hash_seed: str) -> str:
-    """A digest of three test items, made in a fresh process with the given hash seed."""
+    """Return a digest of three test items, made in a fresh process with the given hash seed."""
     code = FINGERPRINT.format(splits=splits)
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path), "PYTHONHASHSEED": hash_seed}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -48,7 +48,7 @@ def test_another_seed_gives_other_images() -> None:
     assert first.jpeg != other.jpeg
 
 
-def test_asking_for_more_items_does_not_change_the_first() -> None:
+def test_the_first_items_do_not_depend_on_the_number_of_items() -> None:
     assert list(fashion("validation", items=2)) == list(fashion("validation", items=5))[: 2 * IMAGES_PER_ITEM]
 
 
@@ -68,7 +68,7 @@ def test_a_design_keeps_its_split_under_every_seed() -> None:
     assert not train & test
 
 
-def test_items_have_the_ids_of_their_split() -> None:
+def test_splits_share_no_item_ids() -> None:
     items = {split: {image.item for image in fashion(split, items=8)} for split in SPLITS}
     assert sum(len(ids) for ids in items.values()) == len(set.union(*items.values())) == 24
 
@@ -81,12 +81,12 @@ def test_every_item_has_two_different_images_with_stable_names() -> None:
         assert first.jpeg != second.jpeg
 
 
-def test_images_are_small_rgb_jpegs_with_something_on_them() -> None:
+def test_images_are_small_rgb_jpegs_and_not_blank() -> None:
     for image in fashion("test", items=10):
-        image = Image.open(io.BytesIO(image.jpeg))
-        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (SIDE, SIDE))
+        opened = Image.open(io.BytesIO(image.jpeg))
+        assert (opened.format, opened.mode, opened.size) == ("JPEG", "RGB", (SIDE, SIDE))
         assert len(image.jpeg) < 12_000
-        assert np.asarray(image, dtype=np.float32).std() > 5
+        assert np.asarray(opened, dtype=np.float32).std() > 5
 
 
 def test_an_image_is_frozen_and_captioned_in_both_languages() -> None:
@@ -114,15 +114,15 @@ def test_every_garment_is_cut_from_fabric_within_the_image(garment: str) -> None
     choices = GARMENTS[garment]
     for sleeve in choices.sleeve:
         for length in choices.length:
-            pieces = parts(Cut(garment, sleeve, length, "wide", choices.neck[0], swing=0.6))
-            assert any(piece.kind == "fabric" for piece in pieces)
-            assert all(abs(x) <= 1.3 and abs(y) <= 1.3 for piece in pieces for x, y in piece.points)
+            parts = garment_parts(Cut(garment, sleeve, length, "wide", choices.neck[0], swing=0.6))
+            assert any(part.kind == "fabric" for part in parts)
+            assert all(abs(x) <= 1.3 and abs(y) <= 1.3 for part in parts for x, y in part.points)
 
 
-def test_occlusions_are_known_by_name() -> None:
-    for thing in BEHIND + IN_FRONT:
+def test_every_occlusion_changes_the_image() -> None:
+    for occlusion in BEHIND + IN_FRONT:
         canvas = Canvas(Image.new("RGB", (120, 120), (250, 0, 250)), Pose())
-        occlude(canvas, thing, Random(0))
-        assert len(canvas.image.getcolors(20_000) or []) > 1, f"{thing} left no trace"
+        occlude(canvas, occlusion, Random(0))
+        assert len(canvas.image.getcolors(20_000) or []) > 1, f"{occlusion} left no trace"
     with pytest.raises(ValueError, match=r"occlusion must be one of .* Got 'cloud'"):
         occlude(canvas, "cloud", Random(0))

@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from finetuner.catalogue.shapes import SIDE
+from finetuner.catalogue.drawing.shape_image import SIDE
 from finetuner.demo import pretrain
 
 

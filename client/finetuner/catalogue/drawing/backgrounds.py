@@ -1,23 +1,24 @@
-"""What stands behind the drawn thing: a plain, graded or textured ground of one colour."""
+"""Backgrounds of one colour: plain, graded or textured."""
 
 from random import Random
 
 import numpy as np
 from PIL import Image
 
-from finetuner.catalogue.colours import RGB
-from finetuner.catalogue.drawing.canvas import Field, image_of
+from ..colours import RGB
+from .canvas import Field, image_of
 
 KINDS = ("plain", "gradient", "noise", "boards", "tiles")
 
 
-def background(kind: str, colour: RGB, side: int, rng: Random) -> Image.Image:
-    """An RGB image of ``side`` x ``side`` pixels in and around the colour.
+def draw_background(kind: str, colour: RGB, side: int, rng: Random) -> Image.Image:
+    """Return an RGB image of `side` x `side` pixels in shades of the colour.
 
-    Raises ValueError for a kind that is not in `KINDS`.
+    Raises:
+        ValueError: a kind that is not in `KINDS`.
     """
     noise = np.random.default_rng(rng.getrandbits(32))
-    ground = np.array(colour, dtype=np.float32)
+    base = np.array(colour, dtype=np.float32)
     match kind:
         case "plain":
             return Image.new("RGB", (side, side), colour)
@@ -25,31 +26,31 @@ def background(kind: str, colour: RGB, side: int, rng: Random) -> Image.Image:
             along = np.linspace(-1, 1, side, dtype=np.float32)
             turn = rng.uniform(0, 2 * np.pi)
             slope = np.float32(np.cos(turn)) * along[None, :] + np.float32(np.sin(turn)) * along[:, None]
-            return image_of(ground + 34 * slope[..., None])
+            return image_of(base + 34 * slope[..., None])
         case "noise":
             cells = rng.choice((8, 16, 64))
             grain = noise.normal(0, 15, (cells, cells)).astype(np.float32)
-            return image_of(ground + _stretched(grain, side)[..., None])
+            return image_of(base + _stretched(grain, side)[..., None])
         case "boards":
-            return image_of(ground + _boards(side, rng, noise)[..., None])
+            return image_of(base + _boards(side, rng, noise)[..., None])
         case "tiles":
             cell = side // rng.choice((4, 5, 6))
             steps = np.arange(side)
             joint = ((steps % cell) < 3)[None, :] | ((steps % cell) < 3)[:, None]
             tones = noise.normal(0, 5, (side // cell + 1, side // cell + 1)).astype(np.float32)
             shown = tones[np.ix_(steps // cell, steps // cell)] - 26 * joint
-            return image_of(ground + shown[..., None])
-    raise ValueError(f"background must be one of {', '.join(KINDS)}. Got {kind!r}.")
+            return image_of(base + shown[..., None])
+    raise ValueError(f"background must be one of {', '.join(KINDS)}. Got {kind!r}. Choose one of them.")
 
 
 def _stretched(grain: Field, side: int) -> Field:
-    """A small field of numbers, smoothly enlarged to ``side`` x ``side``."""
+    """Return a small field, enlarged to `side` x `side` by bicubic interpolation."""
     image = Image.fromarray(grain).resize((side, side), Image.Resampling.BICUBIC)
     return np.asarray(image, dtype=np.float32)
 
 
 def _boards(side: int, rng: Random, noise: np.random.Generator) -> Field:
-    """Wooden boards: each a tone of its own, with fine grain along it and a dark joint."""
+    """Return wooden boards, (side, side): each has its own tone, fine grain and a dark joint."""
     count = rng.choice((3, 4, 5))
     width = side // count + 1
     steps = np.arange(side)

@@ -1,4 +1,4 @@
-"""Where images are drawn: a placed unit square whose points and textures follow one pose."""
+"""A canvas in unit coordinates: one pose maps points and textures to pixels."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from finetuner.catalogue.colours import RGB
+from ..colours import RGB
 
 Point = tuple[float, float]
 Field = NDArray[np.float32]
@@ -17,20 +17,20 @@ OVERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a drawing stands in the image: unit coordinates (-1 to 1, y down) to fractions of the side."""
+    """Position of a drawing: maps unit coordinates (-1 to 1, y down) to fractions of the image's side."""
 
     angle: float = 0.0
     """Rotation in radians, clockwise."""
     scale: float = 0.5
     """Length of one unit as a fraction of the image's side."""
     centre: Point = (0.5, 0.5)
-    """Where the unit square's middle stands, as fractions of the side."""
+    """Position of the unit square's middle, as fractions of the side."""
     mirrored: bool = False
-    """Left and right swapped before rotating."""
+    """Whether left and right are swapped before the rotation."""
 
 
 class Canvas:
-    """An RGB image under construction, drawn `OVERSAMPLING` times larger than it ends up."""
+    """An RGB image under construction, `OVERSAMPLING` times its final size."""
 
     def __init__(self, background: Image.Image, pose: Pose) -> None:
         self.image = background
@@ -40,7 +40,7 @@ class Canvas:
         self._flip = -1.0 if pose.mirrored else 1.0
 
     def pixels(self, points: list[Point]) -> list[Point]:
-        """Unit coordinates -> pixels of the canvas."""
+        """Convert unit coordinates to pixels of the canvas."""
         unit = self.pose.scale * self.side
         left, top = self.pose.centre[0] * self.side, self.pose.centre[1] * self.side
         return [
@@ -52,7 +52,7 @@ class Canvas:
         ]
 
     def grid(self) -> tuple[Field, Field]:
-        """The unit coordinates of every pixel: x and y, each (side, side) float32."""
+        """Return the unit coordinates of every pixel: x and y, each (side, side) float32."""
         unit = self.pose.scale * self.side
         along = (np.arange(self.side, dtype=np.float32) + 0.5) / unit
         x = along[None, :] - self.pose.centre[0] / self.pose.scale
@@ -61,41 +61,41 @@ class Canvas:
         return right.astype(np.float32), down.astype(np.float32)
 
     def mask(self, points: list[Point]) -> Image.Image:
-        """The polygon as an 8-bit mask of the canvas's size."""
+        """Return the polygon as an 8-bit mask of the canvas's size."""
         mask = Image.new("L", (self.side, self.side))
         ImageDraw.Draw(mask).polygon(self.pixels(points), fill=255)
         return mask
 
     def paint(self, points: list[Point], texture: Image.Image) -> None:
-        """Fills the polygon with the texture, an RGB image of the canvas's size."""
+        """Fill the polygon with a texture, an RGB image of the canvas's size."""
         self.image.paste(texture, mask=self.mask(points))
 
     def fill(self, points: list[Point], colour: RGB) -> None:
-        """Fills the polygon with one colour."""
+        """Fill the polygon with one colour."""
         ImageDraw.Draw(self.image).polygon(self.pixels(points), fill=colour)
 
     def line(self, points: list[Point], colour: RGB, width: float) -> None:
-        """A line through the points; ``width`` in units."""
+        """Draw a line through the points; `width` is in units."""
         pixels = max(1, round(width * self.pose.scale * self.side))
         ImageDraw.Draw(self.image).line(self.pixels(points), fill=colour, width=pixels, joint="curve")
 
     def disc(self, centre: Point, radius: float, colour: RGB) -> None:
-        """A filled disc; ``radius`` in units."""
+        """Draw a filled disc; `radius` is in units."""
         (x, y), r = self.pixels([centre])[0], radius * self.pose.scale * self.side
         ImageDraw.Draw(self.image).ellipse((x - r, y - r, x + r, y + r), fill=colour)
 
     def finished(self) -> Image.Image:
-        """The image at its final size."""
+        """Return the image at its final size."""
         return self.image.reduce(OVERSAMPLING)
 
 
 def image_of(values: NDArray[Any]) -> Image.Image:
-    """(height, width, 3) numbers around 0 to 255 -> RGB image."""
+    """Return an RGB image of (height, width, 3) numbers, clipped to 0 to 255."""
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
 def curve(start: Point, control: Point, end: Point, steps: int = 8) -> list[Point]:
-    """A quadratic Bézier curve as ``steps + 1`` points."""
+    """Return a quadratic Bézier curve as `steps + 1` points."""
     points = []
     for step in range(steps + 1):
         t = step / steps
@@ -105,6 +105,6 @@ def curve(start: Point, control: Point, end: Point, steps: int = 8) -> list[Poin
 
 
 def oval(centre: Point, width: float, height: float, steps: int = 28) -> list[Point]:
-    """An ellipse as a polygon; ``width`` and ``height`` are its half axes."""
+    """Return an ellipse as a polygon; `width` and `height` are its half axes."""
     turns = (2 * math.pi * step / steps for step in range(steps))
     return [(centre[0] + width * math.cos(turn), centre[1] + height * math.sin(turn)) for turn in turns]

@@ -1,14 +1,14 @@
-"""The cut of every garment: which pieces it is sewn from."""
+"""The parts of each garment."""
 
 from collections.abc import Callable
 
-from finetuner.catalogue.drawing.canvas import curve, oval
-from finetuner.catalogue.drawing.pieces import (
+from .canvas import curve, oval
+from .parts import (
     SHOULDER_Y,
     Cut,
     Part,
     band,
-    both,
+    both_sides,
     by_fit,
     mirrored,
     neckline,
@@ -19,9 +19,13 @@ from finetuner.catalogue.drawing.pieces import (
 )
 
 
-def parts(cut: Cut) -> list[Part]:
-    """The pieces of the garment in drawing order. Raises KeyError for a garment without a pattern piece."""
-    return _TAILORS[cut.garment](cut)
+def garment_parts(cut: Cut) -> list[Part]:
+    """Return the parts of a garment in drawing order.
+
+    Raises:
+        KeyError: a garment without parts.
+    """
+    return _PARTS[cut.garment](cut)
 
 
 def _top(cut: Cut) -> list[Part]:
@@ -43,7 +47,7 @@ def _hoodie(cut: Cut) -> list[Part]:
     ]
     hem = by_fit(cut, 0.33, 0.37, 0.46)
     pocket = [Part("seam", [(-0.2, 0.4), (-0.13, 0.12), (0.13, 0.12), (0.2, 0.4)])]
-    cords = both("seam", [(0.05, SHOULDER_Y + 0.06), (0.06, -0.42)])
+    cords = both_sides("seam", [(0.05, SHOULDER_Y + 0.06), (0.06, -0.42)])
     made = sleeves(cut, 0.15, cuff=True) + torso(0.48, hem, hem - 0.02, cut.sleeve)
     return made + hood + band(0.44, hem, 0.1) + pocket + cords
 
@@ -76,7 +80,7 @@ def _jacket(cut: Cut) -> list[Part]:
 def _coat(cut: Cut) -> list[Part]:
     hem_y = {"short": 0.5, "knee": 0.78}.get(cut.length, 1.02)
     hem = by_fit(cut, 0.36, 0.43, 0.54)
-    lapels = both("trim", [(0.12, SHOULDER_Y - 0.1), (0.22, -0.55), (0.17, -0.42), (0.0, -0.2), (0.02, -0.3)])
+    lapels = both_sides("trim", [(0.12, SHOULDER_Y - 0.1), (0.22, -0.55), (0.17, -0.42), (0.0, -0.2), (0.02, -0.3)])
     made = sleeves(cut, 0.15) + torso(hem_y, hem, 0.34, cut.sleeve) + band(0.0, 0.335, 0.08)
     neck = [Part("inside", [(-0.13, SHOULDER_Y - 0.07), (0.13, SHOULDER_Y - 0.07), (0.0, -0.22)])]
     return made + neck + lapels + opening(-0.2, hem_y, 4) + pockets(0.22, 0.28)
@@ -100,7 +104,7 @@ def _dress(cut: Cut) -> list[Part]:
             (hem * 0.5, hem_y + 0.04),
         ]
     )
-    folds = both("seam", [(0.12, 0.15), (hem * 0.45, hem_y - 0.03)]) if cut.fit == "wide" else []
+    folds = both_sides("seam", [(0.12, 0.15), (hem * 0.45, hem_y - 0.03)]) if cut.fit == "wide" else []
     made = sleeves(cut) + torso(0.04, 0.27, 0.27, cut.sleeve, straps=cut.sleeve == "sleeveless")
     return [*made, Part("fabric", skirt), *folds, *band(-0.04, 0.275, 0.06), *neckline(cut.neck)]
 
@@ -111,12 +115,12 @@ def _skirt(cut: Cut) -> list[Part]:
     side = curve((0.32, -0.55), (0.44, -0.4), (hem, hem_y))
     made = [Part("fabric", mirrored([(0.3, -0.6), *side, (hem * 0.5, hem_y + 0.05)]))]
     if cut.fit == "wide":
-        made += [*both("seam", [(0.12, -0.5), (hem * 0.4, hem_y)]), Part("seam", [(0.0, -0.5), (0.0, hem_y)])]
+        made += [*both_sides("seam", [(0.12, -0.5), (hem * 0.4, hem_y)]), Part("seam", [(0.0, -0.5), (0.0, hem_y)])]
     return made + band(-0.66, 0.31, 0.1)
 
 
 def _legs(cut: Cut, top_y: float, hem_y: float, hem: float) -> list[Part]:
-    """Two trouser legs from the hips."""
+    """Return two trouser legs from the hips."""
     spread = 0.06 + cut.swing * 0.25
     inner = (0.03 + spread, hem_y)
     leg = [
@@ -127,7 +131,7 @@ def _legs(cut: Cut, top_y: float, hem_y: float, hem: float) -> list[Part]:
         inner,
         (0.0, top_y + 0.42),
     ]
-    return both("fabric", leg)
+    return both_sides("fabric", leg)
 
 
 def _trousers(cut: Cut) -> list[Part]:
@@ -147,7 +151,7 @@ def _jumpsuit(cut: Cut) -> list[Part]:
     return legs + made + band(-0.04, 0.3, 0.08) + neckline(cut.neck)
 
 
-_TAILORS: dict[str, Callable[[Cut], list[Part]]] = {
+_PARTS: dict[str, Callable[[Cut], list[Part]]] = {
     "t-shirt": _top,
     "tank top": _top,
     "shirt": _shirt,

@@ -1,21 +1,25 @@
-"""What gets in the way: things that hang over, hold or cover part of a garment."""
+"""Occlusions: objects that hold or cover part of a garment."""
 
 from random import Random
 
-from finetuner.catalogue.colours import COLOURS, RGB, shade, toned
-from finetuner.catalogue.drawing.canvas import Canvas, Point, curve, oval
+from ..colours import COLOURS, RGB, shade, toned
+from .canvas import Canvas, Point, curve, oval
 
 BEHIND = ("hanger", "peg")
-"""Drawn before the garment."""
+"""Occlusions behind the garment, drawn first."""
 IN_FRONT = ("hand", "price tag", "bag strap", "leaf", "scarf", "cup")
-"""Drawn over the garment."""
+"""Occlusions in front of the garment, drawn last."""
 _SKINS: tuple[RGB, ...] = ((250, 214, 186), (226, 178, 142), (178, 122, 84), (112, 72, 48))
 _WOOD: RGB = (158, 112, 66)
 
 
-def occlude(canvas: Canvas, thing: str, rng: Random) -> None:
-    """Draws the thing onto the canvas. Raises ValueError for a thing that is in neither list."""
-    match thing:
+def occlude(canvas: Canvas, occlusion: str, rng: Random) -> None:
+    """Draw an occlusion onto the canvas.
+
+    Raises:
+        ValueError: a name in neither BEHIND nor IN_FRONT.
+    """
+    match occlusion:
         case "hanger":
             canvas.line([(-0.4, -0.66), (0.0, -0.86), (0.4, -0.66)], _WOOD, 0.07)
             canvas.line(
@@ -49,11 +53,13 @@ def occlude(canvas: Canvas, thing: str, rng: Random) -> None:
             canvas.disc((x, y), 0.22, (236, 234, 230))
             canvas.disc((x, y), 0.18, (92, 58, 34))
         case _:
-            raise ValueError(f"occlusion must be one of {', '.join(BEHIND + IN_FRONT)}. Got {thing!r}.")
+            raise ValueError(
+                f"occlusion must be one of {', '.join(BEHIND + IN_FRONT)}. Got {occlusion!r}. Choose one of them."
+            )
 
 
 def _hand(canvas: Canvas, rng: Random) -> None:
-    """A hand that reaches in from the right or left, its fingers over the garment."""
+    """Draw a hand that reaches in from the right or left, its fingers over the garment."""
     skin, side = rng.choice(_SKINS), rng.choice((-1, 1))
     reach, y = rng.uniform(0.2, 0.38), rng.uniform(-0.5, 0.5)
 
@@ -85,7 +91,7 @@ def _price_tag(canvas: Canvas, rng: Random) -> None:
 
 
 def _leaf(canvas: Canvas, rng: Random) -> None:
-    """A pot plant's leaf that hangs in from a corner."""
+    """Draw a leaf of a pot plant that hangs in from one side."""
     green, side = shade(rng.choice(("green", "dark green")), rng), rng.choice((-1, 1))
     y = rng.uniform(-0.7, 0.9)
     tip: Point = (side * rng.uniform(0.05, 0.3), y)

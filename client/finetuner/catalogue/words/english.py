@@ -1,6 +1,6 @@
-"""The one thing English grammar asks of a generated caption: ``a`` or ``an``."""
+"""English articles: `a` or `an`."""
 
 
 def with_article(words: str) -> str:
-    """The words after their indefinite article: ``a dress``, ``an orange dress``."""
+    """Return the words after their indefinite article: `a dress`, `an orange dress`."""
     return f"{'an' if words[:1].lower() in 'aeio' else 'a'} {words}"

@@ -1,13 +1,13 @@
-"""English and German sentences about an image of a garment, as shops and their customers write them."""
+"""Captions of garments in English and German, in the words of shops and their customers."""
 
 from dataclasses import dataclass
 from random import Random
 
-from finetuner.catalogue.colours import COLOURS
-from finetuner.catalogue.designs import Design
-from finetuner.catalogue.drawing.patterns import PATTERNS
-from finetuner.catalogue.words.english import with_article
-from finetuner.catalogue.words.garment_words import (
+from ..colours import COLOURS
+from ..designs import Design
+from ..patterns import PATTERNS
+from .english import with_article
+from .garment_words import (
     ENGLISH,
     ENGLISH_COMPOUNDS,
     ENGLISH_PLURALS,
@@ -18,15 +18,15 @@ from finetuner.catalogue.words.garment_words import (
     NECKS,
     SLEEVES,
 )
-from finetuner.catalogue.words.german import Gender, capitalised, inflect, noun_phrase
+from .german import Gender, capitalised, inflect, noun_phrase
 
 SHOP_WORD_SHARE = 0.3
-"""How often a colour goes by its shop name, which the shapes never use."""
+"""Share of captions with the shop name of the colour; captions of shapes never use one."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words that one sentence is built from."""
+    """The words of one caption."""
 
     noun: str
     gender: Gender
@@ -36,59 +36,63 @@ class Words:
     pattern: str
     """Adjective of the pattern; may be empty."""
     details: list[str]
-    """What follows ``with``: the pattern's motif and the neck; may be empty."""
+    """Phrases after `with`: the pattern's motif and the neck; may be empty."""
 
 
-def describe(design: Design, ground: str, language: str, rng: Random) -> str:
-    """One sentence about the design before a ground of the named colour; ``rng`` chooses the words.
+def describe(design: Design, background: str, language: str, rng: Random) -> str:
+    """Return one caption of the design; it leaves out some attributes at random.
 
-    ``language`` is ``en`` or ``de``. Not every attribute is mentioned every time.
+    Args:
+        design: of the garment.
+        background: name of the background's colour.
+        language: `en` or `de`.
+        rng: chooses the words.
     """
     words = _words(design, language, rng)
-    behind = COLOURS[ground].en[0] if language == "en" else COLOURS[ground].de[0]
+    colour = COLOURS[background].en[0] if language == "en" else COLOURS[background].de[0]
     shown = rng.random() < 0.2
     if language == "en":
-        return _english(words, f"on {with_article(behind)} background" if shown else "", rng)
-    return _german(words, COLOURS[design.colour].de_noun, f"vor {behind}em Hintergrund" if shown else "", rng)
+        return _english(words, f"on {with_article(colour)} background" if shown else "", rng)
+    return _german(words, COLOURS[design.colour].de_noun, f"vor {colour}em Hintergrund" if shown else "", rng)
 
 
-def _english(words: Words, ground: str, rng: Random) -> str:
+def _english(words: Words, behind: str, rng: Random) -> str:
     details = f"with {' and '.join(words.details)}" if words.details else ""
     article = words.gender != "pl"
     looks = [words.colour, words.pattern] if rng.random() < 0.5 else [words.pattern, words.colour]
-    thing = _joined(*words.shape, *looks, words.noun)
+    phrase = _joined(*words.shape, *looks, words.noun)
     match rng.randrange(5):
         case 0:
-            return capitalised(_joined(with_article(thing) if article else thing, details, ground))
+            return capitalised(_joined(with_article(phrase) if article else phrase, details, behind))
         case 1:
-            return capitalised(_listed(thing, details, ground))
+            return capitalised(_listed(phrase, details, behind))
         case 2:
-            return _joined("A photo of", with_article(thing) if article else thing, details, ground)
+            return _joined("A photo of", with_article(phrase) if article else phrase, details, behind)
         case 3:
             shaped = _joined(*words.shape, words.noun, "in", words.colour)
-            return capitalised(_listed(shaped, words.pattern, details, ground))
+            return capitalised(_listed(shaped, words.pattern, details, behind))
     coloured = _joined(words.colour, words.noun)
-    return f"For sale: {_listed(coloured, *words.shape, words.pattern, details, ground)}"
+    return f"For sale: {_listed(coloured, *words.shape, words.pattern, details, behind)}"
 
 
-def _german(words: Words, colour_noun: str, ground: str, rng: Random) -> str:
+def _german(words: Words, colour_noun: str, behind: str, rng: Random) -> str:
     details = f"mit {' und '.join(words.details)}" if words.details else ""
     looks = [words.colour, words.pattern] if rng.random() < 0.5 else [words.pattern, words.colour]
     adjectives = [stem for stem in (*words.shape, *looks) if stem]
     match rng.randrange(5):
         case 0:
-            return capitalised(_joined(noun_phrase(adjectives, words.noun, words.gender), details, ground))
+            return capitalised(_joined(noun_phrase(adjectives, words.noun, words.gender), details, behind))
         case 1:
             bare = noun_phrase(adjectives, words.noun, words.gender, article=False)
-            return capitalised(_listed(bare, details, ground))
+            return capitalised(_listed(bare, details, behind))
         case 2:
             dative = noun_phrase(adjectives, words.noun, words.gender, "dative")
-            return _joined("Ein Foto von", dative, details, ground)
+            return _joined("Ein Foto von", dative, details, behind)
         case 3:
             shaped = noun_phrase(words.shape, words.noun, words.gender, article=False)
-            return capitalised(_listed(f"{shaped} in {colour_noun}", words.pattern, details, ground))
+            return capitalised(_listed(f"{shaped} in {colour_noun}", words.pattern, details, behind))
     coloured = noun_phrase([words.colour], words.noun, words.gender, article=False)
-    return f"Zu verkaufen: {_listed(coloured, *words.shape, words.pattern, details, ground)}"
+    return f"Zu verkaufen: {_listed(coloured, *words.shape, words.pattern, details, behind)}"
 
 
 def _words(design: Design, language: str, rng: Random) -> Words:
@@ -113,7 +117,7 @@ def _words(design: Design, language: str, rng: Random) -> Words:
 
 
 def _noun(design: Design, language: str, rng: Random) -> tuple[str, Gender, str]:
-    """The noun, its gender, and the attribute value that it says already (as ``miniskirt`` says short)."""
+    """Return the noun, its gender, and the attribute value that it includes, as `miniskirt` includes short."""
     compound = rng.random() < 0.4
     for value in (design.length, _sleeved(design)):
         key = (design.garment, value)
@@ -127,12 +131,12 @@ def _noun(design: Design, language: str, rng: Random) -> tuple[str, Gender, str]
 
 
 def _sleeved(design: Design) -> str:
-    """The sleeve as an attribute value that cannot be mistaken for a length."""
+    """Return the sleeve as an attribute value that differs from every length."""
     return f"{design.sleeve}-sleeved" if design.sleeve in ("short", "long") else ""
 
 
 def _pattern(design: Design, language: str, rng: Random) -> tuple[str, str]:
-    """The pattern as an adjective or as its motif with the accent colour; plain is often not mentioned."""
+    """Return the pattern as an adjective or as a motif in the accent colour. Most captions omit a plain surface."""
     pattern = PATTERNS[design.pattern]
     adjective = rng.choice(pattern.en if language == "en" else pattern.de)
     if design.pattern == "plain":

@@ -1,6 +1,6 @@
-"""What garments and their attributes are called in English and German."""
+"""Names of garments and their attributes in English and German."""
 
-from finetuner.catalogue.words.german import Gender
+from .german import Gender
 
 ENGLISH: dict[str, tuple[str, ...]] = {
     "t-shirt": ("t-shirt", "tee"),
@@ -37,7 +37,7 @@ GERMAN: dict[str, tuple[tuple[str, Gender], ...]] = {
     "jumpsuit": (("Overall", "m"), ("Jumpsuit", "m"), ("Einteiler", "m")),
 }
 
-# Compounds say an attribute inside the noun: (garment, attribute value) -> nouns.
+# Compounds name an attribute in the noun: (garment, attribute value) -> noun.
 ENGLISH_COMPOUNDS: dict[tuple[str, str], str] = {
     ("skirt", "short"): "miniskirt",
     ("dress", "short"): "mini dress",

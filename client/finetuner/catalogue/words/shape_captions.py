@@ -1,12 +1,12 @@
-"""English and German sentences about a scene of shapes."""
+"""Captions of scenes of shapes, in English and German."""
 
 from random import Random
 
-from finetuner.catalogue.colours import COLOURS
-from finetuner.catalogue.drawing.patterns import PATTERNS
-from finetuner.catalogue.scenes import Scene
-from finetuner.catalogue.words.english import with_article
-from finetuner.catalogue.words.german import Gender, capitalised, inflect, noun_phrase
+from ..colours import COLOURS
+from ..patterns import PATTERNS
+from ..scenes import Scene
+from .english import with_article
+from .german import Gender, capitalised, inflect, noun_phrase
 
 # English singular and plural; German singular, plural and gender.
 NOUNS: dict[str, tuple[str, str, str, str, Gender]] = {
@@ -33,7 +33,7 @@ STRETCH_WORDS = {
     "wide": (("wide",), ("breit", "weit")),
     "narrow": (("narrow", "slim"), ("schmal", "eng")),
 }
-PLACE_WORDS = {
+POSITION_WORDS = {
     "": (("",), ("",)),
     "left": (("on the left", "at the left side"), ("links", "auf der linken Seite")),
     "right": (("on the right", "at the right side"), ("rechts", "auf der rechten Seite")),
@@ -44,7 +44,7 @@ COUNT_WORDS = {2: ("two", "zwei"), 3: ("three", "drei")}
 
 
 def describe(scene: Scene, language: str, rng: Random) -> str:
-    """One sentence about the scene in English (``en``) or German (``de``); ``rng`` chooses the words."""
+    """Return one caption of the scene in English (`en`) or German (`de`); `rng` chooses the words."""
     return _english(scene, rng) if language == "en" else _german(scene, rng)
 
 
@@ -53,23 +53,23 @@ def _english(scene: Scene, rng: Random) -> str:
     noun = NOUNS[scene.form][0 if scene.count == 1 else 1]
     adjective, motif = _pattern_words(scene, rng, "en")
     shape = [rng.choice(SIZE_WORDS[scene.size][0]), rng.choice(STRETCH_WORDS[scene.stretch][0])]
-    place = rng.choice(PLACE_WORDS[scene.place][0])
-    ground = f"{rng.choice(('on', 'against'))} {with_article(rng.choice(COLOURS[scene.ground].en))} background"
+    position = rng.choice(POSITION_WORDS[scene.position][0])
+    behind = f"{rng.choice(('on', 'against'))} {with_article(rng.choice(COLOURS[scene.background].en))} background"
     number = COUNT_WORDS[scene.count][0] if scene.count > 1 else ""
     core = [*shape, colour, adjective] if rng.random() < 0.5 else [*shape, adjective, colour]
-    thing = _joined(number, *core, noun, motif)
+    phrase = _joined(number, *core, noun, motif)
     match rng.randrange(4):
         case 0:
-            return capitalised(_joined(thing if number else with_article(thing), place, ground))
+            return capitalised(_joined(phrase if number else with_article(phrase), position, behind))
         case 1:
-            return capitalised(_joined(thing, place) + (f", {ground}" if rng.random() < 0.4 else ""))
+            return capitalised(_joined(phrase, position) + (f", {behind}" if rng.random() < 0.4 else ""))
         case 2:
-            shown = thing if number else with_article(thing)
+            shown = phrase if number else with_article(phrase)
             return _joined(
-                rng.choice(("A picture of", "A photo of")), shown, place, ground if rng.random() < 0.4 else ""
+                rng.choice(("A picture of", "A photo of")), shown, position, behind if rng.random() < 0.4 else ""
             )
     late = _joined(adjective, motif) or "plain"
-    return capitalised(_joined(number, *shape, noun, "in", colour) + ", " + late + _after_comma(place))
+    return capitalised(_joined(number, *shape, noun, "in", colour) + ", " + late + _after_comma(position))
 
 
 def _german(scene: Scene, rng: Random) -> str:
@@ -78,19 +78,19 @@ def _german(scene: Scene, rng: Random) -> str:
     colour = rng.choice(COLOURS[scene.colour].de)
     adjective, motif = _pattern_words(scene, rng, "de")
     shape = [rng.choice(SIZE_WORDS[scene.size][1]), rng.choice(STRETCH_WORDS[scene.stretch][1])]
-    place = rng.choice(PLACE_WORDS[scene.place][1])
-    ground = rng.choice(COLOURS[scene.ground].de)
-    behind = rng.choice((f"vor {ground}em Hintergrund", f"auf {ground}em Grund"))
+    position = rng.choice(POSITION_WORDS[scene.position][1])
+    stem = rng.choice(COLOURS[scene.background].de)
+    behind = rng.choice((f"vor {stem}em Hintergrund", f"auf {stem}em Grund"))
     number = COUNT_WORDS[scene.count][1] if scene.count > 1 else ""
     order = [*shape, colour, adjective] if rng.random() < 0.5 else [*shape, adjective, colour]
     adjectives = [stem for stem in order if stem]
-    thing = _joined(number, noun_phrase(adjectives, noun, gender, article=not number))
+    phrase = _joined(number, noun_phrase(adjectives, noun, gender, article=not number))
     bare = _joined(number, noun_phrase(adjectives, noun, gender, article=False))
     match rng.randrange(4):
         case 0:
-            return capitalised(_joined(thing, motif, place, behind))
+            return capitalised(_joined(phrase, motif, position, behind))
         case 1:
-            return capitalised(_joined(bare, motif, place) + (f", {behind}" if rng.random() < 0.4 else ""))
+            return capitalised(_joined(bare, motif, position) + (f", {behind}" if rng.random() < 0.4 else ""))
         case 2:
             dative = noun_phrase(adjectives, _dative(noun, scene.count), gender, "dative", article=not number)
             return _joined(
@@ -98,17 +98,17 @@ def _german(scene: Scene, rng: Random) -> str:
                 number,
                 dative,
                 motif,
-                place,
+                position,
                 behind if rng.random() < 0.4 else "",
             )
     in_colour = f"in {COLOURS[scene.colour].de_noun}"
     shaped = noun_phrase([stem for stem in shape if stem], noun, gender, article=False)
     late = _joined(adjective, motif) or "einfarbig"
-    return capitalised(_joined(number, shaped, in_colour) + ", " + late + _after_comma(place))
+    return capitalised(_joined(number, shaped, in_colour) + ", " + late + _after_comma(position))
 
 
 def _pattern_words(scene: Scene, rng: Random, language: str) -> tuple[str, str]:
-    """The pattern as an adjective or as ``with ... dots``; a plain surface is often not mentioned."""
+    """Return the pattern as an adjective or as `with ... dots`. Most captions omit a plain surface."""
     pattern = PATTERNS[scene.pattern]
     adjective = rng.choice(pattern.en if language == "en" else pattern.de)
     if scene.pattern == "plain":
@@ -121,7 +121,7 @@ def _pattern_words(scene: Scene, rng: Random, language: str) -> tuple[str, str]:
 
 
 def _dative(noun: str, count: int) -> str:
-    """German nouns take an n in the dative plural, unless they end in one."""
+    """Return the noun in the dative: in the plural it takes an n, unless it ends in one."""
     return noun if count == 1 or noun.endswith("n") else noun + "n"
 
 

@@ -1,26 +1,26 @@
-"""What garments are made of: bodies, sleeves, collars and bands, in unit coordinates (-1 to 1, y down)."""
+"""Parts that garments share: bodies, sleeves, collars and bands, in unit coordinates (-1 to 1, y down)."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
-from finetuner.catalogue.drawing.canvas import Point, curve
+from .canvas import Point, curve
 
 Kind = Literal["fabric", "trim", "inside", "seam", "button"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One piece of a garment; pieces are drawn in order, later ones on top."""
+    """One part of a garment; later parts are drawn over earlier ones."""
 
     kind: Kind
-    """``fabric`` carries the pattern, ``trim`` a darker plain tone, ``inside`` the dark of an opening."""
+    """`fabric` has the pattern, `trim` a plain darker tone, `inside` the dark of an opening."""
     points: list[Point]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What of a design decides its shape, and how it happens to hang in one image."""
+    """The shape of a garment: the attributes of its design, and its pose in one image."""
 
     garment: str
     sleeve: str
@@ -28,7 +28,7 @@ class Cut:
     fit: str
     neck: str
     swing: float
-    """How far the sleeves or legs spread, radians; differs from image to image."""
+    """Spread of the sleeves or legs, in radians; differs from image to image."""
 
 
 SHOULDER_Y = -0.72
@@ -36,17 +36,17 @@ SHOULDER_X = 0.36
 
 
 def mirrored(half: list[Point]) -> list[Point]:
-    """The right half of an outline, top to bottom, closed by its mirror image."""
+    """Return the right half of an outline, top to bottom, closed by its mirror image."""
     return [*half, *((-x, y) for x, y in reversed(half))]
 
 
-def both(kind: Kind, points: list[Point]) -> list[Part]:
-    """The same piece on the right and, mirrored, on the left."""
+def both_sides(kind: Kind, points: list[Point]) -> list[Part]:
+    """Return a part on the right, and its mirror image on the left."""
     return [Part(kind, points), Part(kind, [(-x, y) for x, y in points])]
 
 
 def torso(hem_y: float, hem_x: float, waist_x: float, sleeve: str, straps: bool = False) -> list[Part]:
-    """A torso from neck to hem, curved in at the waist."""
+    """Return a torso from neck to hem, narrower at the waist."""
     shoulder_x = 0.27 if straps else SHOULDER_X - (0.05 if sleeve == "sleeveless" else 0.0)
     armpit = (0.33 if straps else 0.34, -0.34)
     side = curve(armpit, (waist_x - 0.03, 0.0), (hem_x, hem_y))
@@ -61,7 +61,7 @@ def torso(hem_y: float, hem_x: float, waist_x: float, sleeve: str, straps: bool 
 
 
 def sleeves(cut: Cut, width: float = 0.125, cuff: bool = False) -> list[Part]:
-    """Two sleeves hanging from the shoulders; none when sleeveless."""
+    """Return two sleeves that hang from the shoulders, none for a sleeveless garment."""
     if cut.sleeve == "sleeveless":
         return []
     length = 0.4 if cut.sleeve == "short" else 1.02
@@ -81,14 +81,14 @@ def sleeves(cut: Cut, width: float = 0.125, cuff: bool = False) -> list[Part]:
         at(0.1, -top),
         at(-0.05, -top),
     ]
-    made = both("fabric", sleeve)
+    made = both_sides("fabric", sleeve)
     if cuff:
-        made += both("trim", [at(length - 0.09, end), at(length, end), at(length, -end), at(length - 0.09, -end)])
+        made += both_sides("trim", [at(length - 0.09, end), at(length, end), at(length, -end), at(length - 0.09, -end)])
     return made
 
 
 def neckline(neck: str) -> list[Part]:
-    """The opening at the neck: round, V, or a turtleneck that closes it."""
+    """Return the neck: a collar, a turtleneck, a V-neck, or a round neck for any other value."""
     top = SHOULDER_Y - 0.07
     match neck:
         case "v":
@@ -100,28 +100,28 @@ def neckline(neck: str) -> list[Part]:
             return [Part("trim", mirrored([(0.12, top - 0.13), (0.15, top + 0.03)]))]
         case "collar":
             flap = [(0.1, top - 0.07), (0.16, top), (0.13, top + 0.22), (0.0, top + 0.14)]
-            return [Part("inside", [(-0.13, top), (0.13, top), (0.0, top + 0.16)]), *both("trim", flap)]
+            return [Part("inside", [(-0.13, top), (0.13, top), (0.0, top + 0.16)]), *both_sides("trim", flap)]
     dip = curve((-0.15, top), (0.0, top + 0.26), (0.15, top))
     return [Part("inside", dip), Part("seam", dip)]
 
 
 def opening(from_y: float, to_y: float, buttons: int) -> list[Part]:
-    """A closure down the front; buttons, or a zip when there are none."""
+    """Return a closure down the front: buttons, or a zip for 0 buttons."""
     made = [Part("seam", [(0.0, from_y), (0.0, to_y)])]
     step = (to_y - from_y) / (buttons + 1)
     return made + [Part("button", [(0.035, from_y + step * (number + 1))]) for number in range(buttons)]
 
 
 def pockets(x: float, y: float) -> list[Part]:
-    """The slits of two pockets around (x, y) and its mirror image."""
-    return both("seam", [(x - 0.08, y), (x + 0.08, y - 0.03)])
+    """Return the slits of two pockets, around (x, y) and its mirror image."""
+    return both_sides("seam", [(x - 0.08, y), (x + 0.08, y - 0.03)])
 
 
 def band(y: float, x: float, height: float = 0.09) -> list[Part]:
-    """A plain band across the body: a waistband, a belt, a ribbed hem."""
+    """Return a plain band across the body: a waistband, belt or ribbed hem."""
     return [Part("trim", mirrored([(x, y), (x, y + height)]))]
 
 
 def by_fit(cut: Cut, narrow: float, usual: float, wide: float) -> float:
-    """The measure that the fit asks for."""
+    """Return the measure for the fit of the garment."""
     return {"narrow": narrow, "wide": wide}.get(cut.fit, usual)
