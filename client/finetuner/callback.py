@@ -1,4 +1,4 @@
-"""Compatibility alias: the callbacks under the old package's module name. The classes live in `config.callbacks`."""
+"""Compatibility alias: the callbacks under the module name of the old package, now in `config.callbacks`."""
 
 from .config.callbacks import (
     BestModelCheckpoint,

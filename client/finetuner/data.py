@@ -1,4 +1,4 @@
-"""Compatibility alias: `CSVOptions` under the old package's module name. The class lives in `sources.csv_file`."""
+"""Compatibility alias: `CSVOptions` under the module name of the old package, now in `sources.csv_file`."""
 
 from .sources.csv_file import CSVOptions
 

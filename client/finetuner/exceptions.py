@@ -1,16 +1,16 @@
-"""Every exception that users of finetuner meet.
+"""Exceptions of finetuner.
 
 FinetunerError
 ├── InvalidInput (ValueError)          a wrong argument, name, option or document
-│   └── InvalidDocument                one document of a batch; its neighbours are answered
-│       ├── EmptyDocument              neither text nor image
+│   └── InvalidDocument                one document of a batch; the others are answered
+│       ├── EmptyDocument              no text and no image
 │       ├── TextTooLong
-│       ├── UndecodableImage           truncated, or no image at all
-│       ├── ImageTooLarge              in bytes, pixels or one side
+│       ├── UndecodableImage           truncated, or not an image
+│       ├── ImageTooLarge              in bytes, pixels or aspect ratio
 │       ├── InvalidTensor              another shape or dtype
 │       ├── ForbiddenUri               a local file, a private address, a redirect to one
-│       └── UnreachableUri             no answer, too slow, or not a 200
-├── AlreadyExists                      a run name that is taken
+│       └── UnreachableUri             no answer, too slow, or a status other than 200
+├── AlreadyExists                      a name that is taken
 ├── NotFound (LookupError)
 │   ├── RunNotFound
 │   ├── ExperimentNotFound
@@ -18,28 +18,28 @@ FinetunerError
 │   ├── ArtifactNotFound
 │   └── NoSuchModel
 ├── FlowUnreachable (ConnectionError)  no Flow answers at the host
-├── Unauthorized                       the Flow asks for another token
+├── Unauthorized                       no token, or an invalid one
 ├── Forbidden                          the token's role does not allow it
-├── ResourceExhausted                  more is waiting than the Flow can do in time; try again later
-├── FinetunerServerError               the Flow failed in a way that is not the caller's fault
-├── RunInProgressError                 asked for a result before the run ended
-│   └── RunPreparingError              asked for logs before the run started
-├── RunFailedError                     asked for the result of a run that failed or was canceled
-├── CorruptedArtifact                  files that are missing or differ from the manifest
+├── ResourceExhausted                  the Flow's queue is full; try again later
+├── FinetunerServerError               the Flow failed; the request was valid
+├── RunInProgressError                 the run has not ended
+│   └── RunPreparingError              the run has not started
+├── RunFailedError                     the run failed or was canceled
+├── CorruptedArtifact                  files are missing or differ from the manifest
 │   ├── CorruptedMetadata
 │   └── CorruptedONNXModel
-├── SelectModelRequired                an artifact of several models, and none was chosen
-└── KeysMismatchError                  weights that do not fit the architecture
+├── SelectModelRequired                the artifact holds several models; choose one
+└── KeysMismatchError                  the weights do not fit the architecture
 
-Messages say what was expected, what came, and what to do next. `status` is what HTTP calls such an error; it stands in
-the error tag of a document.
+A message states the expected value, the actual one and the next step. `status` is the HTTP status of the error; it is
+part of a document's error tag.
 """
 
 from __future__ import annotations
 
 
 class FinetunerError(Exception):
-    """Base of everything that this package raises on purpose."""
+    """Base class of the exceptions of this package."""
 
     status = 500
 
@@ -51,51 +51,51 @@ class InvalidInput(FinetunerError, ValueError):
 
 
 class InvalidDocument(InvalidInput):
-    """One document of a batch cannot be used; the others are not affected."""
+    """An unusable document of a batch; the other documents are not affected."""
 
 
 class EmptyDocument(InvalidDocument):
-    """Neither text, blob, tensor nor uri."""
+    """A document without text, blob, tensor and uri."""
 
 
 class TextTooLong(InvalidDocument):
-    """More characters than a text may have."""
+    """A text of more characters than the limit."""
 
     status = 413
 
 
 class UndecodableImage(InvalidDocument):
-    """Bytes that are no image, or only a part of one."""
+    """Bytes that are not an image, or a truncated image."""
 
 
 class ImageTooLarge(InvalidDocument):
-    """More bytes or pixels than an image may have, or a side too long for the other."""
+    """An image above the limit of bytes, pixels or aspect ratio."""
 
     status = 413
 
 
 class InvalidTensor(InvalidDocument):
-    """An array of another shape or dtype than an image's."""
+    """An array whose shape or dtype is not that of an image."""
 
 
 class ForbiddenUri(InvalidDocument):
-    """A URI that a server does not fetch: a local file, a private address, or a redirect to one."""
+    """A URI that a server refuses to fetch: a local file, a private address, or a redirect to one."""
 
     status = 403
 
 
 class UnreachableUri(InvalidDocument):
-    """A URI that did not answer with 200 in time."""
+    """A URI that did not answer with status 200 in time."""
 
 
 class AlreadyExists(FinetunerError):
-    """The name is taken."""
+    """A name that is taken."""
 
     status = 409
 
 
 class NotFound(FinetunerError, LookupError):
-    """No such thing in this workspace."""
+    """A name that does not exist in this workspace."""
 
     status = 404
 
@@ -109,7 +109,7 @@ class ExperimentNotFound(NotFound):
 
 
 class DatasetNotFound(NotFound):
-    """Neither a file nor a dataset of that name."""
+    """No file and no dataset of that name."""
 
 
 class ArtifactNotFound(NotFound):
@@ -127,7 +127,7 @@ class FlowUnreachable(FinetunerError, ConnectionError):
 
 
 class Unauthorized(FinetunerError):
-    """The Flow asks for another token."""
+    """No token, or a token that the Flow does not accept."""
 
     status = 401
 
@@ -139,18 +139,18 @@ class Forbidden(FinetunerError):
 
 
 class ResourceExhausted(FinetunerError):
-    """More is waiting than the Flow can do in time; the same request may pass later."""
+    """The Flow's queue is full, or the caller sends too fast; the same request may succeed later."""
 
     status = 429
 
 
 class FinetunerServerError(FinetunerError):
-    """The Flow failed in a way that is not the caller's fault.
+    """The Flow failed; the request was valid.
 
     Args:
-        message: what failed, one line.
-        details: the server's own words.
-        code: HTTP-style status, 500 by default.
+        message: one line about the failure.
+        details: the server's message.
+        code: HTTP status.
     """
 
     def __init__(self, message: str = "", details: str = "", code: int = 500) -> None:
@@ -172,7 +172,7 @@ class RunPreparingError(RunInProgressError):
 
 
 class RunFailedError(FinetunerError):
-    """The run failed or was canceled, so there is no result."""
+    """The run failed or was canceled, so it has no result."""
 
 
 class CorruptedArtifact(FinetunerError):
@@ -196,7 +196,7 @@ class KeysMismatchError(FinetunerError):
 
 
 def by_name(name: str) -> type[FinetunerError]:
-    """Return the exception class called `name`, or FinetunerServerError where there is none."""
+    """Return the exception class of a name, or FinetunerServerError for an unknown name."""
     found = globals().get(name)
     if isinstance(found, type) and issubclass(found, FinetunerError):
         return found

@@ -1,7 +1,7 @@
-"""`python -m finetuner.health [URL]`: whether a Flow, or one room of it, is well; a container's health check.
+"""Health check of a Flow or one of its rooms, for containers: `python -m finetuner.health [URL]`.
 
-An http(s) URL is a gateway's: `/healthz` sends a canary through the models. A grpc one is any room's, asked by gRPC's
-own health service. It imports nothing that is slow, since it runs every few seconds.
+An http(s) URL is that of a gateway, whose `/healthz` sends a canary through the models. A grpc URL is that of any room,
+which answers gRPC's standard health service. The check runs every few seconds, so it imports nothing slow.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import urllib.request
 from urllib.parse import urlsplit
 
 DEFAULT = "http://127.0.0.1:51001"
-SECONDS = 12.0  # a canary has 10
+SECONDS = 12.0  # the canary's own limit is 10
 
 
 def problem(url: str, seconds: float = SECONDS) -> str:
-    """Return what is wrong at `url`, '' where all is well.
+    """Return the problem at `url`, '' if it is healthy.
 
     Args:
-        url: such as 'http://127.0.0.1:51001' or 'grpc://127.0.0.1:8080'.
-        seconds: to wait for an answer.
+        url: of a gateway or room, such as 'http://127.0.0.1:51001' or 'grpc://127.0.0.1:8080'.
+        seconds: limit for the answer.
     """
     parts = urlsplit(url)
     if parts.scheme == "grpc" and parts.netloc:
@@ -33,7 +33,7 @@ def problem(url: str, seconds: float = SECONDS) -> str:
 
 
 def _of_http(url: str, seconds: float) -> str:
-    # The certificate, if any, is for the name by which others know this machine.
+    # A certificate names the public host, not this loopback address, so it is not verified.
     unverified = ssl._create_unverified_context()
     try:
         with urllib.request.urlopen(url, timeout=seconds, context=unverified):

@@ -1,8 +1,11 @@
-"""Retrieval metrics: the nine of the old tutorials, and the textbook's where the nine differ from it.
+"""Retrieval metrics: the nine of the old tutorials, and three textbook metrics with other definitions.
 
-Sources: DocArray v1's evaluation functions, whose average precision, nDCG and R-precision look at the retrieved
-list only; trec_eval (map_cut, ndcg_cut, Rprec), as Manning, Raghavan and Schuetze, Introduction to Information
-Retrieval, chapter 8, define them, over everything that is relevant.
+The nine follow DocArray v1's evaluation functions, whose average precision, nDCG and R-precision consider the retrieved
+list only. The textbook metrics consider every relevant item. They follow trec_eval (map_cut, ndcg_cut, Rprec), as
+defined by Manning, Raghavan and Schuetze, Introduction to Information Retrieval, chapter 8.
+
+Each metric takes `hits`, the relevance of each retrieved item, best rank first, and `max_rel`, the number of relevant
+items in the index.
 """
 
 from __future__ import annotations
@@ -15,50 +18,50 @@ Relevance = Sequence[bool]
 
 
 def precision_at_k(hits: Relevance, max_rel: int) -> float:
-    """Share of the retrieved that is relevant."""
+    """Return the share of retrieved items that are relevant."""
     return sum(hits) / len(hits) if hits else 0.0
 
 
 def recall_at_k(hits: Relevance, max_rel: int) -> float:
-    """Share of the relevant that is retrieved."""
+    """Return the share of relevant items that are retrieved."""
     return sum(hits) / max_rel if max_rel else 0.0
 
 
 def f1_score_at_k(hits: Relevance, max_rel: int) -> float:
-    """Harmonic mean of precision and recall; 0 where both are 0."""
+    """Return the harmonic mean of precision and recall; 0 if both are 0."""
     precision, recall = precision_at_k(hits, max_rel), recall_at_k(hits, max_rel)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def hit_at_k(hits: Relevance, max_rel: int) -> float:
-    """1 where anything relevant is retrieved."""
+    """Return 1 if any retrieved item is relevant, otherwise 0."""
     return float(any(hits))
 
 
 def average_precision(hits: Relevance, max_rel: int) -> float:
-    """Mean of the precision at each hit, over the hits retrieved."""
+    """Return the mean of the precision at each hit; 0 without a hit."""
     precisions = [sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(hits) if hit]
     return sum(precisions) / len(precisions) if precisions else 0.0
 
 
 def reciprocal_rank(hits: Relevance, max_rel: int) -> float:
-    """1 / rank of the first hit, ranks from 1; 0 without one."""
+    """Return 1 / rank of the first hit, ranks from 1; 0 without a hit."""
     return next((1 / rank for rank, hit in enumerate(hits, 1) if hit), 0.0)
 
 
 def dcg_at_k(hits: Relevance, max_rel: int) -> float:
-    """First relevance plus the i-th, i >= 2, over log2(i)."""
+    """Return the relevance at rank 1 plus the sum of the relevance at each rank i >= 2 over log2(i)."""
     return sum(hit / math.log2(rank) if rank > 1 else float(hit) for rank, hit in enumerate(hits, 1))
 
 
 def ndcg_at_k(hits: Relevance, max_rel: int) -> float:
-    """DCG over that of the retrieved list sorted; 0 without a hit."""
+    """Return the DCG over the DCG of the same list, hits first; 0 without a hit."""
     best = dcg_at_k(sorted(hits, reverse=True), max_rel)
     return dcg_at_k(hits, max_rel) / best if best else 0.0
 
 
 def r_precision(hits: Relevance, max_rel: int) -> float:
-    """Precision over the first R, with R the number of hits retrieved."""
+    """Return the precision over the first R items, R being the number of hits; 0 without a hit."""
     count = sum(hits)
     return sum(hits[:count]) / count if count else 0.0
 
@@ -77,22 +80,22 @@ NINE: tuple[Callable[[Relevance, int], float], ...] = (
 
 
 def textbook_map_at_k(hits: Relevance, max_rel: int) -> float:
-    """Sum of the precision at each hit, over everything relevant; its mean over queries is trec_eval's map_cut."""
+    """Return the sum of the precision at each hit over `max_rel`; the mean over queries is trec_eval's map_cut."""
     precisions = [sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(hits) if hit]
     return sum(precisions) / max_rel if max_rel else 0.0
 
 
 def textbook_ndcg_at_k(hits: Relevance, max_rel: int) -> float:
-    """Sum of 1 / log2(rank + 1) over the hits, over that of the best list; trec_eval's ndcg_cut.
+    """Return the sum of 1 / log2(rank + 1) over the hits, over that of the best list; trec_eval's ndcg_cut.
 
-    The best list is as long as `hits` and starts with everything relevant.
+    The best list has the length of `hits` and starts with the relevant items.
     """
     best = sum(1 / math.log2(rank + 1) for rank in range(1, min(max_rel, len(hits)) + 1))
     return sum(hit / math.log2(rank + 1) for rank, hit in enumerate(hits, 1)) / best if best else 0.0
 
 
 def textbook_r_precision(hits: Relevance, max_rel: int) -> float:
-    """Hits among the first R, over R, the number of all that is relevant; trec_eval's Rprec of the k retrieved."""
+    """Return the share of hits among the first R items, with R = `max_rel`; trec_eval's Rprec of the k retrieved."""
     return sum(hits[:max_rel]) / max_rel if max_rel else 0.0
 
 
@@ -104,36 +107,39 @@ TEXTBOOK: tuple[Callable[[Relevance, int], float], ...] = (
 
 
 def retrieval_metrics(relevance: Sequence[Relevance], max_rel: Sequence[int]) -> dict[str, float]:
-    """Return the nine metrics and then the textbook's, means over the queries.
+    """Return the nine metrics, then the textbook metrics, as means over the queries.
 
     Args:
-        relevance: per query, whether each retrieved one is relevant, best rank first.
-        max_rel: per query, how many relevant ones the index holds.
+        relevance: per query, whether each retrieved item is relevant, best rank first.
+        max_rel: per query, the number of relevant items in the index.
 
     Raises:
-        ValueError: no query at all.
+        ValueError: no queries.
     """
     if not relevance:
-        raise ValueError("relevance must hold at least one query. Got none.")
+        raise ValueError("relevance must hold at least one query. Got none. Add queries.")
     return {metric.__name__: sum(map(metric, relevance, max_rel)) / len(relevance) for metric in (*NINE, *TEXTBOOK)}
 
 
 def hit_by_chance(documents: int, relevant: int, k: int) -> float:
-    """Return the share of queries that k documents drawn at random would hit.
+    """Return the expected hit@k of a random ranking: 1 - C(documents - relevant, k) / C(documents, k).
 
-    1 - C(documents - relevant, k) / C(documents, k)
+    Args:
+        documents: number of documents in the index.
+        relevant: number of relevant documents among them.
+        k: number of retrieved documents.
     """
     return 1 - math.comb(documents - relevant, k) / math.comb(documents, k)
 
 
 def nearest(queries: Any, index: Any, limit: int, *, chunk: int = 256) -> Any:
-    """Return the rows of `index` that are most similar to each query, best first; ties by row number.
+    """Return the most similar rows of `index` for each query, best first; ties by row number.
 
     Args:
         queries: (queries, dim) float32, L2-normalised.
         index: (rows, dim) float32, L2-normalised.
-        limit: how many; fewer where the index is smaller.
-        chunk: queries per similarity matrix, to bound memory.
+        limit: number of rows per query; fewer if the index is smaller.
+        chunk: queries per similarity matrix; bounds the memory.
 
     Returns:
         (queries, min(limit, rows)) int64

@@ -1,4 +1,4 @@
-"""Progress bars: drawn in a terminal or notebook, silent elsewhere."""
+"""Progress bars, shown in terminals and notebooks only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar while the block runs.
 
     Args:
-        description: before the bar.
-        total: what the bar's end stands for.
+        description: text before the bar.
+        total: number of steps of the full bar.
 
     Yields:
-        A function that moves the bar on by so many.
+        A function that advances the bar by a number of steps.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

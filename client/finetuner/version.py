@@ -1,3 +1,3 @@
-"""The version of open-finetuner, in one place."""
+"""The version of open-finetuner."""
 
 __version__ = "0.1.0"

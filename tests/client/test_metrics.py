@@ -1,4 +1,4 @@
-"""Metrics against COMPAT's worked example, DocArray v1's own functions, ir-measures and plain loops."""
+"""Metrics against COMPAT's worked example, DocArray v1, ir-measures and plain loops."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def test_the_worked_example() -> None:
 
 
 @pytest.mark.parametrize("metric", NINE, ids=lambda metric: metric.__name__)
-def test_equals_docarrays_own_function_and_a_plain_loop(
-    metric: Callable[..., float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_metrics_equal_docarray_and_a_plain_loop(metric: Callable[..., float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "asfarray", lambda values: np.asarray(values, float), raising=False)  # gone in numpy 2
     theirs = getattr(reference, metric.__name__)
     needs_max_rel = metric.__name__ in ("recall_at_k", "f1_score_at_k")
@@ -99,7 +97,7 @@ def test_equals_docarrays_own_function_and_a_plain_loop(
         assert found == pytest.approx(theirs(row, max_rel=max_rel) if needs_max_rel else theirs(row))
 
 
-def test_the_textbook_family_equals_ir_measures() -> None:
+def test_textbook_metrics_equal_ir_measures() -> None:
     lists = random_lists(1000, seed=1)
     for k in {len(hits) for hits, _ in lists}:
         measures = {AP @ k: TEXTBOOK[0], nDCG @ k: TEXTBOOK[1], Rprec: TEXTBOOK[2]}
@@ -128,7 +126,7 @@ def test_the_mean_is_over_the_queries() -> None:
     assert found["hit_at_k"] == 0.5
 
 
-def test_no_query_is_refused() -> None:
+def test_an_empty_list_of_queries_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one query"):
         retrieval_metrics([], [])
 
@@ -146,7 +144,7 @@ def test_nearest_equals_brute_force(queries: int, rows: int, limit: int) -> None
         assert row == sorted(range(rows), key=lambda number: (-similarity[number], number))[:limit]
 
 
-def test_chance_equals_drawing_at_random() -> None:
+def test_hit_by_chance_equals_random_draws() -> None:
     assert hit_by_chance(5, 1, 5) == 1.0
     assert hit_by_chance(10, 2, 1) == pytest.approx(0.2)
     # 1 - (8/10 * 7/9): the first and the second draw both miss.

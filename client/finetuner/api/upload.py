@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ..contract import wire
 from ..contract.checks import checked_name
 from ..documents import stream
-from ..documents.content import check_document, meaning, meant_as_pair
+from ..documents.content import check_document, content_digest, looks_like_pair
 from ..documents.images import decode
-from ..documents.pairs import packed
+from ..documents.pairs import with_image_blob
 from ..documents.uris import read_local
 from ..exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from ..progress import bar
@@ -80,7 +80,7 @@ def _plan(name: str, documents: Sequence[Document]) -> UploadPlan:
             for document in batch:
                 # Serialise twice: the Flow hashes a parsed document, and parsing sets fields that may be unset here.
                 parsed = Document.from_bytes(document.to_bytes(protocol="protobuf"), protocol="protobuf")
-                digest.update(meaning(parsed.to_bytes(protocol="protobuf")))
+                digest.update(content_digest(parsed.to_bytes(protocol="protobuf")))
             lengths.append(len(batch))
             advance(len(batch))
     return UploadPlan(digest.hexdigest(), lengths)
@@ -154,8 +154,8 @@ def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
 def _packed(documents: Iterable[Document], first: int = 0, *, check: bool = True) -> Iterator[Document]:
     for position, document in enumerate(documents, first):
         try:
-            if meant_as_pair(document):
-                yield packed(document, read_local, check=check)
+            if looks_like_pair(document):
+                yield with_image_blob(document, read_local, check=check)
             else:
                 check_document(document)
                 yield with_images(document, check)

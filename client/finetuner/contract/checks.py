@@ -1,4 +1,7 @@
-"""Checks of single values at the door: each returns the value, or says what is allowed, what came, and what to do."""
+"""Checks of single values from users.
+
+Each check returns the value or raises InvalidInput, which states the expected value, the actual one and the next step.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def text(name: str, value: object) -> str:
 
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the allowed names, with the nearest one."""
+    """Check that a value is an allowed name; the error suggests the nearest one."""
     if value in allowed:
         return
     lower = {name.lower(): name for name in allowed}
@@ -29,14 +32,14 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
 
 def number(name: str, value: object, low: float, high: float) -> float:
     """Return a value that must be a number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # nor is NaN
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # refuses NaN, too
         raise InvalidInput(f"{name} must be a number in [{low}, {high}]. Got {value!r}.")
     return float(value)
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
-    """Return a value that must be a whole number in [low, high]; a float may carry it."""
-    if isinstance(value, float) and value.is_integer():  # as whole numbers arrive through protobuf
+    """Return a value that must be a whole number in [low, high]; 3.0 counts as 3."""
+    if isinstance(value, float) and value.is_integer():  # protobuf turns whole numbers into floats
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InvalidInput(f"{name} must be a whole number in [{low}, {high}]. Got {value!r}.")
@@ -44,7 +47,7 @@ def whole(name: str, value: object, low: int, high: int) -> int:
 
 
 def options(name: str, value: object, allowed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a mapping that must have no key beside the allowed ones."""
+    """Return a copy of a mapping that must have no keys but the allowed ones."""
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{name} must be a mapping with keys of {', '.join(allowed)}. Got {value!r}.")
     unknown = sorted(set(map(str, value)) - set(allowed))
@@ -64,10 +67,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def checked_name(name: object, what: str) -> str:
-    """Return `name` if it can name a run, dataset or alias.
+    """Return `name` if it is a valid name of a run, dataset or alias.
 
     Raises:
-        InvalidInput: not 1 to 128 letters, digits, '.', '_' or '-', or not starting with a letter or digit.
+        InvalidInput: a name that is not 1 to 128 letters, digits, '.', '_' or '-', or does not start with a letter
+            or digit.
     """
     if isinstance(name, str) and NAME.fullmatch(name):
         return name

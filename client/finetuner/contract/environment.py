@@ -1,4 +1,4 @@
-"""Names of the environment variables that open-finetuner reads or sets, each written once."""
+"""Names of the environment variables that open-finetuner reads or sets."""
 
 # Set by users.
 HOST = "FINETUNER_HOST"
@@ -6,21 +6,21 @@ HOST = "FINETUNER_HOST"
 HTTP = "FINETUNER_HTTP"
 """Address of the Flow's HTTP side, such as 'http://127.0.0.1:51001'."""
 TOKEN = "FINETUNER_TOKEN"
-"""Token that a client sends; in the Flow's own environment, the admin token that the gateway accepts."""
+"""Token that a client sends. In the environment of the Flow: the admin token that the gateway accepts."""
 CA = "FINETUNER_CA"
-"""PEM file of the certificates to trust beside the machine's own."""
+"""PEM file of certificates to trust, in addition to the machine's own."""
 WEIGHTS = "FINETUNER_WEIGHTS"
 """Folder of pretrained weights, `<ARCH>/<TAG>.safetensors` or `.pt`."""
 FLOWS = "FINETUNER_FLOWS"
 """Folder of Flow YAMLs; by default the checkout's `flows/`."""
 PRIVATE_URIS = "FINETUNER_PRIVATE_URIS"
-"""'true' lets FinetunerExecutor fetch private addresses, where nobody can reach its uses_with, as in a tutorial."""
+"""'true' allows FinetunerExecutor to fetch private addresses, for tutorials that cannot set its uses_with."""
 
 # Set by our own processes.
 PARENT = "FINETUNER_PARENT"
-"""Id of the process that the Flow must not outlive."""
+"""Id of the parent process; the Flow stops when it ends."""
 FLOW_ID = "FINETUNER_FLOW_ID"
-"""Mark that tells the processes of one RunningFlow from all others."""
+"""Id of a RunningFlow, which marks its processes."""
 LOGGED_IN = "FINETUNER_LOGGED_IN"
 """The Flow that `login` chose, for this process and its children."""
 HTTP_PORT = "FINETUNER_HTTP_PORT"
@@ -28,4 +28,4 @@ HTTP_PORT = "FINETUNER_HTTP_PORT"
 
 # Set by tests.
 STAND_INS = "FINETUNER_STAND_INS"
-"""'NAME=MODEL,...': models that stand in for others on machines without their weights."""
+"""'NAME=MODEL,...': models that replace others on machines without their weights."""

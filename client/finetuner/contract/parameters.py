@@ -1,7 +1,7 @@
-"""Request parameters, read once at the door.
+"""Reads and checks the parameters of a request.
 
-Jina carries `parameters` as a protobuf Struct, so whole numbers arrive as floats, and its client adds a key
-of its own. Everything else that nobody reads is refused, so that no parameter is accepted and ignored.
+Jina sends `parameters` as a protobuf Struct, so whole numbers arrive as floats, and its client adds a key of its own.
+Any other unknown parameter is an error: no parameter is accepted and then ignored.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Parameters:
     """The parameters of one request.
 
     Args:
-        given: as they came; None is an empty mapping.
-        names: what this endpoint reads.
+        given: the parameters as received; None is an empty mapping.
+        names: of the parameters that the endpoint reads.
 
     Raises:
-        InvalidInput: a name that the endpoint does not read.
+        InvalidInput: a parameter that the endpoint does not read.
     """
 
     def __init__(self, given: Mapping[str, Any] | None, names: tuple[str, ...]) -> None:
@@ -39,12 +39,12 @@ class Parameters:
         return self._given[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the parameter as it came, or `default`."""
+        """Return the parameter unchecked, or `default`."""
         value = self._given.get(name)
         return default if value is None else value
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Return a parameter that must be a string; required where there is no default."""
+        """Return a parameter that must be a string. Without a default, it is required."""
         value = self[name] if default is None else self.get(name, default)
         if not isinstance(value, str):
             raise InvalidInput(f"parameter {name!r} must be a string. Got {value!r}.")
@@ -67,6 +67,6 @@ class Parameters:
         return value
 
     def number(self, name: str, low: float, high: float) -> float | None:
-        """Return a parameter that must be a number in [low, high], None where it is not given."""
+        """Return a parameter that must be a number in [low, high], or None if it is missing."""
         value = self.get(name)
         return None if value is None else checks.number(f"parameter {name!r}", value, low, high)

@@ -1,10 +1,9 @@
-"""The wire contract: endpoint names, tags, and how a control endpoint answers.
+"""The wire contract: endpoint names, tags, run states, limits and replies.
 
 Documents travel as DocArray v1 `DocumentArray`s. A control endpoint (`/fit`, `/runs/...`, `/datasets/...`,
-`/artifacts/...`, `/evaluate`, `/status`) answers with one document whose `text` is JSON; an endpoint that
-works on documents answers with those documents. Whatever cannot be done is written into the document's
-`finetuner_error` tag, never raised through Jina, so that neighbours are answered and the caller gets the
-exception class that the server meant.
+`/artifacts/...`, `/evaluate`, `/status`) answers with one document whose `text` is JSON. An endpoint that processes
+documents answers with those documents. An error is written into the document's `finetuner_error` tag and never raised
+through Jina: the other documents of the request are still answered, and the caller gets the server's exception class.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-# Tags. Whoever writes an embedding writes the model's id beside it.
+# Tags. Every embedding has the id of its model beside it, in ARTIFACT_TAG.
 ARTIFACT_TAG = "finetuner_artifact"
 ERROR_TAG = "finetuner_error"
 LABEL_TAG = "finetuner_label"
@@ -53,7 +52,7 @@ ARTIFACTS_PULL = "/artifacts/pull"
 ARTIFACTS_PUSH = "/artifacts/push"
 ARTIFACTS_PROMOTE = "/artifacts/promote"
 EVALUATE = "/evaluate"
-ANY = "/"  # what `clip_client.Client.profile` asks
+ANY = "/"  # the endpoint of `clip_client.Client.profile`
 ENCODE = "/encode"
 RANK = "/rank"
 INDEX = "/index"
@@ -76,24 +75,25 @@ ENDED = (FINISHED, FAILED, CANCELED)
 AWAITS = "Run submitted and awaits execution"
 """`details` of a run that is CREATED."""
 
-# A request is bounded on both sides: a client splits at the smaller number, a server refuses past the larger.
+# A client splits requests at the smaller size. A server refuses requests above the larger.
 MAX_REQUEST_BYTES = 8 * 2**20
-PROMOTE_TOLERANCE = 0.01  # by which an artifact's headline score may be lower than before tuning
-PIECE_BYTES = 2**20  # of an artifact: copies of a piece stay in each room until they are collected
 MAX_MESSAGE_BYTES = 64 * 2**20
+PIECE_BYTES = 2**20  # of an artifact; small, because each room keeps copies until its garbage collection
+
+PROMOTE_TOLERANCE = 0.01  # allowed drop of an artifact's headline score below the score before tuning
 
 
 def reply(value: Any) -> Document:
-    """Return the document with which a control endpoint answers `value` (anything that JSON holds)."""
+    """Return the reply of a control endpoint: a document with `value` as JSON."""
     from docarray import Document
 
     return Document(text=json.dumps(value), mime_type="application/json")
 
 
 def mark_error(document: Document, error: Exception) -> Document:
-    """Write `error` into the document's error tag and return the document, without an embedding.
+    """Write `error` into the document's error tag, remove its embedding, and return the document.
 
-    The tag is {'type': class, 'message': one line, 'status': what HTTP calls it, 422 for example}.
+    The tag is {'type': class name, 'message': one line, 'status': HTTP status such as 422}.
     """
     document.embedding = None
     document.tags.pop(ARTIFACT_TAG, None)
@@ -103,7 +103,7 @@ def mark_error(document: Document, error: Exception) -> Document:
 
 
 def error_of(document: Document) -> FinetunerError | None:
-    """Return the exception that the document's error tag describes, None where it has none."""
+    """Return the exception in the document's error tag, or None without the tag."""
     tag = document.tags.get(ERROR_TAG)
     if not tag:
         return None
@@ -111,10 +111,10 @@ def error_of(document: Document) -> FinetunerError | None:
 
 
 def read_reply(document: Document) -> Any:
-    """Return the value of a control endpoint's answer.
+    """Return the value in a control endpoint's reply.
 
     Raises:
-        FinetunerError: of the class that the server named.
+        FinetunerError: the error in the reply, with its class on the server.
     """
     error = error_of(document)
     if error is not None:
@@ -126,13 +126,13 @@ def page_of(items: list[Item], page: int, size: int) -> list[Item]:
     """Return one page of a list.
 
     Args:
-        items: all of them.
-        page: from 1.
-        size: items a page, from 1.
+        items: the whole list.
+        page: number of the page, from 1.
+        size: items per page, from 1.
 
     Raises:
         InvalidInput: a page or size below 1.
     """
     if page < 1 or size < 1:
-        raise InvalidInput(f"page and size must be at least 1. Got {page} and {size}.")
+        raise InvalidInput(f"page and size must be at least 1. Got {page} and {size}. Raise them.")
     return items[(page - 1) * size : page * size]

@@ -1,0 +1,1 @@
+"""DocArray documents: pairs, labelled images, images, URIs and streams; imports only contract and exceptions."""

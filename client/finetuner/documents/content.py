@@ -1,4 +1,4 @@
-"""What a dataset may hold: any documents of DocArray v1 with content, and pairs only whole."""
+"""Checks of documents for a dataset: each has content, and pairs are complete."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument
 from .iterate import read_each
-from .pairs import carries_image, sides
+from .pairs import check_carries_image, sides
 
 if TYPE_CHECKING:
     from docarray import Document
 
-# A document's own and its relatives' ids, and what follows from where it stands. Ids are often random.
+# Fields that are not content: ids, which are often random, and the position in a tree of documents.
 NOT_CONTENT = ("id", "parent_id", "granularity", "adjacency")
 PAIRS, SCORED, LABELLED, DOCUMENTS = "pairs", "scored pairs", "labelled", "documents"
 
 
-def meant_as_pair(document: Document) -> bool:
-    """Return whether a document is a text-image pair, whole or not: chunks, no score and nothing of its own."""
+def looks_like_pair(document: Document) -> bool:
+    """Return whether a document is a pair, complete or not: one or two chunks, no score and no content of its own."""
     own = document.text or document.blob or document.uri or document.tensor is not None
     multimodal = document.non_empty_fields and "_metadata" in document.non_empty_fields
     return 0 < len(document.chunks) <= 2 and SCORE_TAG not in document.tags and not own and not multimodal
@@ -39,15 +39,15 @@ def has_content(document: Document) -> bool:
 
 
 def check_document(document: Document) -> None:
-    """Refuse what no dataset holds; images are not decoded here.
+    """Check that a dataset can hold a document; images are not decoded.
 
     Raises:
-        InvalidDocument: no content, a pair with a missing side or its image elsewhere, a scored pair that is
-            not two documents.
+        InvalidDocument: a document without content, a pair with a missing side or without its image's content, or a
+            scored pair without exactly two chunks.
     """
-    if meant_as_pair(document):
+    if looks_like_pair(document):
         _, image = sides(document)
-        carries_image(image)
+        check_carries_image(image)
     elif not has_content(document):
         raise InvalidDocument("document must have text, blob, tensor, uri, embedding or chunks. Got none. Set one.")
     elif SCORE_TAG in document.tags and not (len(document.chunks) == 2 and all(map(has_content, document.chunks))):
@@ -65,7 +65,7 @@ def check_documents(documents: Iterable[Document], first: int = 0) -> None:
         first: position of the first one in its dataset.
 
     Raises:
-        InvalidDocument: the first that cannot be stored, with its position and id.
+        InvalidDocument: the first invalid document, with its position and id.
     """
     for _ in read_each(documents, check_document, first):
         pass
@@ -75,27 +75,27 @@ def kind_of(document: Document) -> str:
     """Return PAIRS, SCORED, LABELLED or DOCUMENTS."""
     if SCORE_TAG in document.tags:
         return SCORED
-    if meant_as_pair(document):
+    if looks_like_pair(document):
         return PAIRS
     return LABELLED if LABEL_TAG in document.tags else DOCUMENTS
 
 
-def meaning(content: bytes) -> bytes:
-    """Return the SHA-256 of what makes two documents the same: everything but ids and positions.
+def content_digest(content: bytes) -> bytes:
+    """Return the SHA-256 of a document without its ids and positions: equal documents have equal digests.
 
     Args:
-        content: a document's protobuf, as `Document.to_bytes` writes it for a document that was read from one;
-            a document made by hand may lack what DocArray adds when it reads it.
+        content: protobuf that `Document.to_bytes` wrote for a document that was itself read from protobuf. DocArray
+            adds fields as it reads, so a new document may have another digest.
     """
     from docarray.proto.docarray_pb2 import DocumentProto
 
     message = DocumentProto.FromString(content)
-    _forget_ids(message)
+    _clear_ids(message)
     return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
 
 
-def _forget_ids(message: Any) -> None:
+def _clear_ids(message: Any) -> None:
     for name in NOT_CONTENT:
         message.ClearField(name)
     for part in (*message.chunks, *message.matches):
-        _forget_ids(part)
+        _clear_ids(part)

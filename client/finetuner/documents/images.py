@@ -1,4 +1,4 @@
-"""From bytes, arrays and URIs of untrusted origin to images."""
+"""Decodes images from untrusted bytes, arrays and URIs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
 MAX_SIDE_RATIO = 50
-# Raster formats of the web and of cameras. Pillow reads others by starting programs (EPS) or hardly tested parsers.
+# Raster formats of the web and of cameras. For others, Pillow starts programs (EPS) or uses rarely tested parsers.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 UriReader = Callable[[str], bytes]
 
 
 def decode(blob: bytes, side: int = 0) -> Image:
-    """Decode an image file: upright by its EXIF tag, mode RGB.
+    """Decode an image file to RGB, rotated upright by its EXIF tag.
 
     Args:
-        blob: a file in one of FORMATS, at most MAX_BYTES long and MAX_PIXELS large.
-        side: pixels; a JPEG whose sides stay at least as long is decoded at 1/2, 1/4 or 1/8 of its size. 0: never.
+        blob: a file in one of FORMATS, of at most MAX_BYTES and MAX_PIXELS.
+        side: in pixels; a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if both sides stay at least this long. 0: at
+            full size.
 
     Raises:
-        UndecodableImage, ImageTooLarge: not an image or truncated; too large.
+        UndecodableImage: not an image, or truncated.
+        ImageTooLarge: above MAX_BYTES, MAX_PIXELS or MAX_SIDE_RATIO.
     """
     from PIL import Image, ImageOps
 
@@ -40,7 +42,7 @@ def decode(blob: bytes, side: int = 0) -> Image:
         raise ImageTooLarge(f"image must be at most {MAX_BYTES} bytes. Got {len(blob)}. Scale it down.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit follows
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
             image = Image.open(io.BytesIO(blob), formats=FORMATS)
         _check_size("image", image.width, image.height)
         if side:
@@ -48,11 +50,11 @@ def decode(blob: bytes, side: int = 0) -> Image:
         return _to_rgb(ImageOps.exif_transpose(image))
     except InvalidDocument:
         raise
-    except Image.DecompressionBombError as error:  # so large that Pillow does not open it
+    except Image.DecompressionBombError as error:  # too large for Pillow to open
         raise ImageTooLarge(
             f"image must be at most {MAX_PIXELS} pixels. Got more ({_one_line(error)}). Scale it down."
         ) from error
-    except Exception as error:  # Pillow's plug-ins raise whatever their parsers run into
+    except Exception as error:  # the parsers of Pillow's plug-ins raise anything
         raise UndecodableImage(
             f"image must be an image file such as JPEG or PNG. Got {len(blob)} bytes that cannot be "
             f"decoded ({_one_line(error)}). Check the file, or remove the document."
@@ -62,7 +64,7 @@ def decode(blob: bytes, side: int = 0) -> Image:
 def _check_size(what: str, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ImageTooLarge(f"{what} must be at most {MAX_PIXELS} pixels. Got {width} x {height}. Scale it down.")
-    # Models enlarge the shorter side to theirs, and a line of one pixel by a million would take gigabytes.
+    # Models scale the shorter side to their input size, so a line of 1 x 1,000,000 pixels would take gigabytes.
     if max(width, height) > MAX_SIDE_RATIO * min(width, height):
         raise ImageTooLarge(
             f"{what} must be at most {MAX_SIDE_RATIO} times as long as wide. Got {width} x {height}. Cut it."
@@ -70,7 +72,7 @@ def _check_size(what: str, width: int, height: int) -> None:
 
 
 def _to_rgb(image: Image) -> Image:
-    """Convert to RGB; 16-bit grey keeps its upper 8 bits, where Pillow would cut everything above 255 to white."""
+    """Convert to RGB. 16-bit grey keeps its upper 8 bits; Pillow would clip every value above 255 to white."""
     if image.mode == "F":
         raise UndecodableImage("image must have whole numbers as pixels. Got floating point. Convert it to 8 bits.")
     if not image.mode.startswith("I"):
@@ -81,13 +83,14 @@ def _to_rgb(image: Image) -> Image:
 
 
 def from_tensor(tensor: Any) -> Image:
-    """Turn an array into an image.
+    """Return an array as an image.
 
     Args:
         tensor: (height, width, 3) or (height, width), uint8.
 
     Raises:
-        InvalidTensor, ImageTooLarge: another shape or dtype; too large.
+        InvalidTensor: another shape or dtype.
+        ImageTooLarge: above MAX_PIXELS or MAX_SIDE_RATIO.
     """
     import numpy as np
     from PIL import Image
@@ -103,35 +106,36 @@ def from_tensor(tensor: Any) -> Image:
 
 
 def read_data_uri(uri: str) -> bytes:
-    """Return the bytes inside a `data:` URI.
+    """Return the content of a `data:` URI.
 
     Raises:
-        UndecodableImage: malformed, or longer than MAX_BYTES.
+        UndecodableImage: a malformed URI, or one longer than 2 * MAX_BYTES.
     """
     header, comma, content = uri.partition(",")
     if not comma or len(content) > MAX_BYTES * 2:
         raise UndecodableImage(f"data URI must be 'data:TYPE;base64,CONTENT'. Got {uri[:40]!r}.")
     try:
         return base64.b64decode(content, validate=True) if header.endswith(";base64") else unquote_to_bytes(content)
-    except ValueError as error:  # binascii.Error, or characters that are not ASCII
+    except ValueError as error:  # invalid base64, or characters beyond ASCII
         raise UndecodableImage(f"data URI must hold valid base64. Got {uri[:40]!r} ({error}).") from error
 
 
 def is_text(document: Document) -> bool:
-    """Return whether the text tower is asked for this document."""
+    """Return whether a document is a text, for the text tower."""
     return bool(document.text)
 
 
 def image_of(document: Document, read_uri: UriReader, side: int = 0) -> Image:
-    """Return the image in a document's blob, tensor or uri, whichever comes first.
+    """Return the image in a document's blob, else in its tensor, else in its uri.
 
     Args:
         document: of DocArray v1.
-        read_uri: fetches a URI's bytes; it decides what may be fetched.
-        side: of `decode`.
+        read_uri: returns the bytes of a URI, and enforces the rules of `uris`.
+        side: as in `decode`.
 
     Raises:
-        InvalidDocument: EmptyDocument, or the class that says why the content is no image.
+        EmptyDocument: no blob, tensor and uri.
+        InvalidDocument: invalid content; a subclass states the reason.
     """
     if document.blob:
         return decode(document.blob, side)

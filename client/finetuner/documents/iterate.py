@@ -1,4 +1,4 @@
-"""Documents one by one; the first that is wrong is named."""
+"""Reads documents one by one, and names the first invalid one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Made = TypeVar("Made")
 
 
 def read_each(documents: Iterable[Document], read: Callable[[Document], Made], first: int = 0) -> Iterator[Made]:
-    """Yield what `read` makes of each document, no sooner than it is asked for.
+    """Yield the result of `read` for each document, lazily.
 
     Args:
         documents: to read.
-        read: makes something of a document, or raises InvalidDocument.
+        read: returns a value for a document, or raises InvalidDocument.
         first: position of the first one in its dataset.
 
     Raises:
-        InvalidDocument: that of `read`, with the document's position and id before it.
+        InvalidDocument: the error of `read`, prefixed with the document's position and id.
     """
     for position, document in enumerate(documents, first):
         try:

@@ -1,4 +1,4 @@
-"""Labelled images as DocArray v1 holds them: blob, tensor or data URI, and the tag `finetuner_label`."""
+"""Labelled images as documents: a blob, tensor or data URI, and the tag `finetuner_label`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..contract.wire import LABEL_TAG
 from ..exceptions import InvalidDocument
 from .images import is_text, read_data_uri
 from .iterate import read_each
-from .pairs import carries_image, png
+from .pairs import check_carries_image, png
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image and the label that it shares with those it shall be found by."""
+    """One image and its label."""
 
     image: bytes
     """The image's file."""
     label: str
-    """Images of one label are relevant to each other."""
+    """Images with the same label are relevant to each other."""
 
 
 def read_label(value: object) -> str:
-    """Return a label's name; 3 and 3.0 are the same one, since numbers come as floats through protobuf."""
+    """Return a label as text. 3 and 3.0 are the same label, because protobuf turns numbers into floats."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value)
@@ -37,13 +37,13 @@ def iterate_labelled(documents: Iterable[Document]) -> Iterator[LabelledImage]:
     """Yield the labelled images of several documents.
 
     Raises:
-        InvalidDocument: the first that is none, with its position, from 0, and id.
+        InvalidDocument: the first document that is not a labelled image, with its position, from 0, and id.
     """
     return read_each(documents, _read)
 
 
 def read_labelled(documents: Iterable[Document]) -> list[LabelledImage]:
-    """Return the labelled images of several documents; errors as of `iterate_labelled`."""
+    """Return the labelled images of several documents; errors as in `iterate_labelled`."""
     return list(iterate_labelled(documents))
 
 
@@ -57,6 +57,6 @@ def _read(document: Document) -> LabelledImage:
     label = document.tags.get(LABEL_TAG)
     if label is None or label == "":
         raise InvalidDocument(f"image must have the tag {LABEL_TAG!r}, to know what belongs together. Got none.")
-    carries_image(document)
+    check_carries_image(document)
     blob = document.blob or (png(document.tensor) if document.tensor is not None else read_data_uri(document.uri))
     return LabelledImage(blob, read_label(label))

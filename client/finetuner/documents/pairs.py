@@ -1,4 +1,4 @@
-"""Text-image pairs as DocArray v1 holds them: a parent with two chunks, modality 'text' and 'image'."""
+"""Text-image pairs as documents: a parent with two chunks, of modality 'text' and 'image'."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class Pair:
     image: bytes
     """The image's file."""
     label: str = ""
-    """Pairs of one label are relevant to each other; '' where only the image itself is."""
+    """Pairs with the same label are relevant to each other; with '', only pairs of the same image are."""
     language: str = ""
-    """Metrics are reported for each language too."""
+    """Metrics are also reported per language."""
 
     @cached_property
     def image_id(self) -> str:
-        """The image's content hash: the same image under several captions is one image."""
+        """SHA-256 of the image; an image with several captions has one id."""
         return hashlib.sha256(self.image).hexdigest()
 
     @property
     def relevance_key(self) -> str:
-        """What query and image share where the image is relevant."""
+        """Key of relevance: an image is relevant to a query with the same key."""
         return f"label {self.label}" if self.label else f"image {self.image_id}"
 
 
 def make_pair(text: str, image: bytes, tags: Mapping[str, Any] | None = None) -> Document:
-    """Return the document of one pair.
+    """Return a pair as a document.
 
     Args:
         text: the caption.
@@ -57,13 +57,13 @@ def make_pair(text: str, image: bytes, tags: Mapping[str, Any] | None = None) ->
 
 
 def read_pair(document: Document) -> Pair:
-    """Return the pair that a stored document holds; its image travels as blob, tensor or data URI.
+    """Return the pair in a document, whose image is a blob, tensor or data URI.
 
     Raises:
-        InvalidDocument: a side is missing, empty or doubled, or a tensor that is no image.
+        InvalidDocument: a missing, empty or second side, or a tensor that is not an image.
     """
     text, image = sides(document)
-    carries_image(image)
+    check_carries_image(image)
     blob = image.blob or (png(image.tensor) if image.tensor is not None else read_data_uri(image.uri))
     label = _tag(LABEL_TAG, document, text, image)
     return Pair(text.text, blob, label, _tag(LANGUAGE_TAG, document, text))
@@ -75,10 +75,10 @@ def _tag(name: str, *documents: Document) -> str:
 
 
 def sides(document: Document) -> tuple[Document, Document]:
-    """Return a pair's text chunk and image chunk, by modality, or by content where it is not set.
+    """Return the text chunk and the image chunk of a pair, by modality, or by content without modality.
 
     Raises:
-        InvalidDocument: not exactly one of each, or one is empty.
+        InvalidDocument: not exactly one of each, or an empty one.
     """
     texts = [chunk for chunk in document.chunks if (chunk.modality or ("text" if chunk.text else "")) == "text"]
     images = [chunk for chunk in document.chunks if chunk not in texts]
@@ -94,8 +94,8 @@ def sides(document: Document) -> tuple[Document, Document]:
     return texts[0], images[0]
 
 
-def carries_image(image: Document) -> None:
-    """Refuse an image side whose image lies elsewhere, where a server cannot or must not read it.
+def check_carries_image(image: Document) -> None:
+    """Check that a document holds its image's content: a server must not read a path or address.
 
     Raises:
         InvalidDocument: no blob, tensor or data URI.
@@ -108,10 +108,10 @@ def carries_image(image: Document) -> None:
 
 
 def png(tensor: Any) -> bytes:
-    """Return an image's array as a PNG file.
+    """Return an array as a PNG file.
 
     Raises:
-        InvalidDocument: not (height, width, 3) or (height, width) uint8.
+        InvalidDocument: an array that is not (height, width, 3) or (height, width) uint8.
     """
     import io
 
@@ -120,16 +120,16 @@ def png(tensor: Any) -> bytes:
     return buffer.getvalue()
 
 
-def packed(document: Document, read_uri: UriReader, *, check: bool = True) -> Document:
-    """Return a copy of a pair that carries its image as blob.
+def with_image_blob(document: Document, read_uri: UriReader, *, check: bool = True) -> Document:
+    """Return a copy of a pair with its image as a blob.
 
     Args:
         document: the pair; not changed.
-        read_uri: reads an image that lies elsewhere.
-        check: decode the image, to know that it is one.
+        read_uri: returns the bytes of a path or address.
+        check: whether to decode the image, as a check.
 
     Raises:
-        InvalidDocument: a missing side or an undecodable image.
+        InvalidDocument: a missing side, or an image that cannot be decoded.
     """
     text, image = sides(document)
     if not image.blob and image.tensor is not None:
@@ -148,11 +148,11 @@ def iterate_pairs(documents: Iterable[Document]) -> Iterator[Pair]:
     """Yield the pairs of several documents.
 
     Raises:
-        InvalidDocument: the first that is none, with its position, from 0, and id.
+        InvalidDocument: the first document that is not a pair, with its position, from 0, and id.
     """
     return read_each(documents, read_pair)
 
 
 def read_pairs(documents: Iterable[Document]) -> list[Pair]:
-    """Return the pairs of several documents; errors as of `iterate_pairs`."""
+    """Return the pairs of several documents; errors as in `iterate_pairs`."""
     return list(iterate_pairs(documents))

@@ -1,9 +1,9 @@
-"""DocArray's stream of documents, as `DocumentArray.push` sends it and `DocumentArray.pull` reads it.
+"""DocArray's stream of documents, the format of `DocumentArray.push` and `DocumentArray.pull`.
 
-    0x01, number of documents (uint64), then of each document its length (uint32) and its protobuf in gzip
+    0x01, number of documents (uint64), then for each document its length (uint32) and its protobuf in gzip
 
-Numbers are big-endian. What we send is gzip without compression: images are compressed already, and the
-length of the whole, which has to be said before its first byte, follows from the lengths of the documents.
+Numbers are big-endian. Our streams use gzip without compression. Images are compressed already, and the length of the
+whole stream, which HTTP needs before the first byte, follows from the lengths of the documents.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ PICKLE = 0x80
 
 
 def largest_document() -> int:
-    """Return how many bytes of protobuf one document may have, so that a request can carry it."""
+    """Return the largest size of a document in one request, in bytes of protobuf."""
     return wire.MAX_MESSAGE_BYTES - 2**20
 
 
 def packed_size(length: int) -> int:
-    """Return the bytes that a document of `length` bytes takes in our stream."""
+    """Return the size in our stream of a document of `length` bytes."""
     return LENGTH.size + GZIP_ENDS + length + BLOCK.size * max(-(-length // BLOCK_BYTES), 1)
 
 
 def padding(version: str) -> int:
-    """Return the zeros that follow the first document's gzip, in [0, PADDING).
+    """Return the number of zeros after the first document's gzip, in [0, PADDING).
 
-    DocArray keeps what it pulled under its name, and takes that again where the lengths are the same, whatever
-    the content. So the length depends on the content: gzip allows zeros behind it.
+    DocArray caches a pulled dataset under its name, and reuses the cache if the lengths are equal, whatever the
+    content. The padding makes the length depend on the content; gzip allows zeros at its end.
 
     Args:
-        version: SHA-256 of the content, hex.
+        version: SHA-256 of the content, in hex.
     """
     return int(version[:8], 16) % PADDING
 
 
 def pack(content: bytes, zeros: int = 0) -> bytes:
-    """Return a document's protobuf as our stream holds it: length, then gzip of stored blocks."""
+    """Return a document's protobuf in the format of our stream: length, then gzip of stored blocks."""
     blocks = [GZIP_HEADER]
     for start in range(0, max(len(content), 1), BLOCK_BYTES):
         block = content[start : start + BLOCK_BYTES]
@@ -60,23 +60,23 @@ def pack(content: bytes, zeros: int = 0) -> bytes:
 
 
 class StreamReader:
-    """Reads a stream piece by piece; holds one document at most.
+    """Reads a stream piece by piece, with at most one document in memory.
 
     Raises, from its methods:
-        InvalidInput: no such stream, or one that is cut off or goes on after its last document.
-        InvalidDocument: one document that is too large or no gzip, with its position, from 0.
+        InvalidInput: another format, a truncated stream, or bytes after the last document.
+        InvalidDocument: a document that is too large or not gzip, with its position, from 0.
     """
 
     def __init__(self) -> None:
         self._held = bytearray()
         self._count: int | None = None
         self.read = 0
-        """Documents so far."""
+        """Number of documents read."""
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the protobuf of each document that is complete with this piece."""
+        """Yield the protobuf of each document that this piece completes."""
         self._held += piece
-        if self._count is None and not self._starts():
+        if self._count is None and not self._read_header():
             return
         start = 0
         try:
@@ -98,18 +98,18 @@ class StreamReader:
             del self._held[:start]
 
     def finish(self) -> int:
-        """Return the number of documents, all of which have been read."""
+        """Check that the stream is complete, and return the number of documents."""
         if self._count is None or self._held or self.read != self._count:
             expected = "a whole header" if self._count is None else f"{self._count} documents"
             raise InvalidInput(f"stream must be whole, with {expected}. Got {self.read} documents. Push it again.")
         return self._count
 
-    def _starts(self) -> bool:
-        """Read the header; return whether it is there already."""
+    def _read_header(self) -> bool:
+        """Read the header, and return whether it is complete."""
         if self._held and self._held[0] == PICKLE:
             raise InvalidInput(
-                "stream must hold documents as protobuf. Got a pickle, which this server never opens, since that "
-                "runs the sender's code. Use DocumentArray.push, or to_bytes(protocol='protobuf', compress='gzip')."
+                "stream must hold documents as protobuf. Got a pickle, which this server never opens: that would "
+                "run the sender's code. Use DocumentArray.push, or to_bytes(protocol='protobuf', compress='gzip')."
             )
         if self._held and self._held[0] != VERSION:
             raise InvalidInput(

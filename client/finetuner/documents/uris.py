@@ -1,4 +1,4 @@
-"""Who may fetch what by URI: a client its own files and the web, a server public web addresses only."""
+"""Rules for fetching URIs: a client reads local files and the web, a server only public web addresses."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from .images import MAX_BYTES
 SECONDS = 10.0
 REDIRECTS = 3
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-SAFE = "%/:?#[]@!$&'()*+,;=~"  # what may stand in a URI as it is
+SAFE = "%/:?#[]@!$&'()*+,;=~"  # characters that are valid in a URI unquoted
 
 
 def read_local(uri: str) -> bytes:
-    """Read a local path or a web address; for the client, on the user's own machine.
+    """Read a local path or a web address; for the client, on the user's machine.
 
     Raises:
-        UnreachableUri, ImageTooLarge: no such file, or the address does not answer with at most MAX_BYTES.
+        UnreachableUri: no such file, or no answer.
+        ImageTooLarge: an answer above MAX_BYTES.
     """
     if uri.startswith(("http://", "https://")):
         return fetch(uri, private=True)
@@ -34,7 +35,7 @@ def read_local(uri: str) -> bytes:
         path = url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
         with open(path, "rb") as file:
             return file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a null byte, or no URL
+    except (OSError, ValueError) as error:  # ValueError: a null byte, or a malformed URL
         reason = error.strerror if isinstance(error, OSError) else error
         raise UnreachableUri(
             f"uri must be a readable file or a web address. Got {uri[:200]!r} ({reason}). Check the path."
@@ -42,32 +43,35 @@ def read_local(uri: str) -> bytes:
 
 
 def read_public(uri: str) -> bytes:
-    """Fetch a public web address; for a server, which never reads its own files or its private network.
+    """Fetch a public web address; for a server, which must not read its own files or private network.
 
     Raises:
-        ForbiddenUri: not http(s), or a private address, also behind a redirect.
-        UnreachableUri, ImageTooLarge: no answer, too slow, or too large.
+        ForbiddenUri: not http(s), or a private address, also after a redirect.
+        UnreachableUri: no answer, or too slow.
+        ImageTooLarge: an answer above MAX_BYTES.
     """
     return fetch(uri, private=False)
 
 
 def read_any_host(uri: str) -> bytes:
-    """Fetch a web address, private ones too; for a server whose operator has allowed it."""
+    """Fetch a public or private web address; for a server whose operator allows it."""
     return fetch(uri, private=True)
 
 
 def fetch(uri: str, *, private: bool) -> bytes:
-    """Fetch a web address within SECONDS, REDIRECTS and MAX_BYTES.
+    """Fetch a web address within the limits SECONDS, REDIRECTS and MAX_BYTES.
 
-    The name is resolved once, every address is checked, and the connection goes to the checked address, so
-    that a name which resolves differently the second time gains nothing.
+    The name is resolved once, every address is checked, and the connection uses a checked address. A name that
+    resolves differently the second time gains nothing.
 
     Args:
         uri: http:// or https://.
         private: whether loopback, private and link-local addresses are allowed.
 
     Raises:
-        ForbiddenUri, UnreachableUri, ImageTooLarge: refused; unreachable, an error status or too slow; too large.
+        ForbiddenUri: not http(s), or a private address where they are not allowed.
+        UnreachableUri: no answer, an error status, or too slow.
+        ImageTooLarge: an answer above MAX_BYTES.
     """
     deadline = time.monotonic() + SECONDS
     for _ in range(REDIRECTS + 1):
@@ -90,9 +94,9 @@ def _fetch_once(uri: str, private: bool, deadline: float) -> tuple[bytes, str | 
             )
         port = parts.port or (443 if parts.scheme == "https" else 80)
         address = _checked_address(parts.hostname, port, private)
-        with _connected(address, port, parts.hostname, parts.scheme == "https", deadline) as plug:
+        with _connected(address, port, parts.hostname, parts.scheme == "https", deadline) as sock:
             connection = http.client.HTTPConnection(parts.hostname, port)
-            connection.sock = plug
+            connection.sock = sock
             target = quote(parts.path or "/", safe=SAFE) + (f"?{quote(parts.query, safe=SAFE)}" if parts.query else "")
             host = parts.netloc.rpartition("@")[2].encode("idna" if not parts.netloc.isascii() else "ascii")
             connection.request("GET", target, headers={"Host": host, "User-Agent": "open-finetuner"})
@@ -109,28 +113,28 @@ def _fetch_once(uri: str, private: bool, deadline: float) -> tuple[bytes, str | 
 
 @contextmanager
 def _connected(address: str, port: int, host: str, tls: bool, deadline: float) -> Iterator[socket.socket]:
-    """Connect, and hang up at the deadline: a timeout per read would let a server drip bytes for ever."""
-    plug = socket.create_connection((address, port), timeout=max(deadline - time.monotonic(), 0.001))
+    """Connect, and disconnect at the deadline. A timeout per read would let a server send single bytes for ever."""
+    sock = socket.create_connection((address, port), timeout=max(deadline - time.monotonic(), 0.001))
     if tls:
         context = ssl.create_default_context()
-        plug = context.wrap_socket(plug, server_hostname=host, do_handshake_on_connect=False)
-    hang_up = threading.Timer(max(deadline - time.monotonic(), 0), _shut, (plug,))
-    hang_up.daemon = True
-    hang_up.start()
+        sock = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    disconnect = threading.Timer(max(deadline - time.monotonic(), 0), _shut_down, (sock,))
+    disconnect.daemon = True
+    disconnect.start()
     try:
-        if isinstance(plug, ssl.SSLSocket):
-            plug.do_handshake()
-        yield plug
+        if isinstance(sock, ssl.SSLSocket):
+            sock.do_handshake()
+        yield sock
         if time.monotonic() >= deadline:
-            raise TimeoutError  # cut off by the line above: what was read may end early
+            raise TimeoutError  # the timer has cut the connection, so the content may be truncated
     finally:
-        hang_up.cancel()
-        plug.close()
+        disconnect.cancel()
+        sock.close()
 
 
-def _shut(plug: socket.socket) -> None:
+def _shut_down(sock: socket.socket) -> None:
     with suppress(OSError):  # closed already
-        plug.shutdown(socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _content(response: http.client.HTTPResponse, uri: str) -> tuple[bytes, str | None]:
@@ -159,7 +163,7 @@ def _checked_address(host: str, port: int, private: bool) -> str:
 
 def _is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):  # what is translated to IPv4 on its way is as public as that
+    if isinstance(ip, ipaddress.IPv6Address):  # an address that is translated to IPv4 is as public as its IPv4 address
         inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else ip.sixtofour
         if inner is not None and not inner.is_global:
             return False

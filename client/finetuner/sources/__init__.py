@@ -1,0 +1,1 @@
+"""Users' files as documents: CSV, folders of images, shards; imports only documents, contract and exceptions."""

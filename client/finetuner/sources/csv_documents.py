@@ -1,4 +1,4 @@
-"""Rows of a CSV file to documents: captioned images, labelled images, pairs of images, scored pairs."""
+"""Converts rows of a CSV file to documents: captioned or labelled images, pairs of images, scored pairs."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ HEADERS = frozenset(
 def csv_documents(
     source: str | os.PathLike[str] | TextIO, options: CSVOptions, *, task: str, on_error: str
 ) -> Iterator[Document]:
-    """Return the documents of a CSV file; images are read as they are asked for.
+    """Return the documents of a CSV file; images are read lazily.
 
-    Two columns of `text-to-image` are a text and an image, in one order for the whole file. Two columns of
-    `image-to-image` are two images, where the same first column is the same label, or with `is_labeled` an
-    image and its label. A third column is a score. The first line is data, there is no header.
+    For `text-to-image`, two columns are a text and an image, in the same order in the whole file. For
+    `image-to-image`, two columns are two images, and rows with the same first image share a label; with `is_labeled`,
+    they are an image and its label. A third column is a score. The first line is data, not a header.
 
     Args:
-        source: a path or an open text file. Relative paths inside start at its folder, then the working directory.
-        options: see CSVOptions.
+        source: a path or an open text file. Relative paths start at its folder, then at the working directory.
+        options: of the CSV file.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
 
     Returns:
-        `text-to-image`: pairs, see `finetuner.documents.pairs`; `image-to-image`: images with the tag `finetuner_label`,
+        For `text-to-image`, pairs (see `documents.pairs`). For `image-to-image`, images with the tag `finetuner_label`,
         or, with scores, parents of two images. Scores are in the tag `finetuner_score`.
 
     Raises:
-        InvalidInput: an unreadable or empty file, or options that do not go with the task.
-        InvalidDocument: bad lines, all named in one error, at this call; an image whose later part is damaged is
-            only found as it is read, and named then.
+        InvalidInput: an unreadable or empty file, or options that do not fit the task.
+        InvalidDocument: invalid lines, all named in one error at this call. An image with a damaged later part is
+            found and named only when it is read.
     """
     if options.is_labeled and task == "text-to-image":
         raise InvalidInput(
-            "CSVOptions(is_labeled=True) is for images and their labels, and text-to-image learns from texts and "
+            "CSVOptions(is_labeled=True) is for images with labels, but text-to-image trains on texts and "
             "images. Leave it out and give columns text and image, or choose an image-to-image model."
         )
     file = CsvFile(source, options)
@@ -64,7 +64,7 @@ def csv_documents(
 
 @dataclass(frozen=True)
 class _Content:
-    """What one row says."""
+    """The content of one row."""
 
     images: tuple[str, ...]
     text: str = ""
@@ -74,16 +74,16 @@ class _Content:
 
 @dataclass
 class _Layout:
-    """What the columns of one file mean, and what makes documents of them."""
+    """The meaning of a file's columns, and the conversion of its rows."""
 
     columns: int
     """2, or 3 with a score."""
     image_column: int | None
-    """0 or 1 where the other holds a text; None where both are images."""
+    """0 or 1, if the other column is a text; None if both are images."""
     options: CSVOptions
     images: LocalImages
     labels: set[str] = field(default_factory=set)
-    """First columns of pairs of images whose own document was made already."""
+    """First columns of pairs of images that have a document already."""
 
     @classmethod
     def of(cls, file: CsvFile, options: CSVOptions, task: str) -> _Layout:
@@ -101,12 +101,12 @@ class _Layout:
             first = next(row for row in rows if len(row.fields) == columns)
             raise InvalidInput(
                 f"{file.name} must have a text column and a column of images' paths or URIs. Got {first.fields[:2]} "
-                f"in line {first.line}, and the first {len(rows)} rows do not tell which is which. Check the paths."
+                f"in line {first.line}, and no image column in the first {len(rows)} rows. Check the paths."
             )
         return cls(columns, votes.most_common(1)[0][0] if votes else 0, options, images)
 
     def check(self, row: Row) -> tuple[Document, ...]:
-        """Raise InvalidDocument for a row that cannot be used, without reading its images."""
+        """Raise InvalidDocument for an invalid row, without reading its images."""
         for image in self._content(row).images:
             self.images.check(image)
         return ()
@@ -115,7 +115,7 @@ class _Layout:
         """Return a row's documents.
 
         Raises:
-            InvalidDocument: a row that cannot be used.
+            InvalidDocument: an invalid row.
         """
         from docarray import Document
 
@@ -136,7 +136,7 @@ class _Layout:
             return [Document(chunks=documents, tags={SCORE_TAG: content.score})]
         for document in documents:
             document.tags[LABEL_TAG] = content.label
-        if len(documents) == 2:  # the first image of several pairs is one document
+        if len(documents) == 2:  # the first image of several pairs becomes one document
             if content.label in self.labels:
                 return documents[1:]
             self.labels.add(content.label)
@@ -155,7 +155,7 @@ class _Layout:
         except InvalidDocument as error:
             hint = ""
             if row.line == 1 and all(value.lower() in HEADERS for value in row.fields):
-                hint = " It looks like a header, and every line is data here: remove it."
+                hint = " It looks like a header, but every line must be data. Remove it."
             raise InvalidDocument(f"{error}{hint}") from error
 
     def _read(self, fields: list[str]) -> _Content:
@@ -182,14 +182,14 @@ class _Layout:
         if not self.images.looks_like_image(image) and self.images.looks_like_image(text):
             order = ("image", "text") if self.image_column == 0 else ("text", "image")
             raise InvalidDocument(
-                f"row must be {order[0]}, {order[1]} as the first rows are. Got {_cut([image])} where the image "
+                f"row must be {order[0]}, {order[1]} like the first rows. Got {_cut([image])} where the image "
                 f"should be, and {_cut([text])} where the text should be. Swap them."
             )
 
     def _checked(self, image: str) -> str:
         if not self.options.convert_to_blob and not is_remote(image):
             raise InvalidDocument(
-                f"image must be an http(s) or data URI where convert_to_blob=False. Got {image[:80]!r}: a server "
+                f"image must be an http(s) or data URI with convert_to_blob=False. Got {image[:80]!r}: a server "
                 f"cannot read a local path. Leave convert_to_blob out."
             )
         if self.options.convert_to_blob and not is_remote(image):

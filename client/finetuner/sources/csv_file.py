@@ -1,4 +1,4 @@
-"""CSV files line by line: encodings, dialects, quoted line ends, and where each row stands."""
+"""Reads CSV files row by row, in any text encoding and dialect, with the line number of each row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from ..exceptions import InvalidDocument, InvalidInput
 
-DELIMITERS = "\t,;|"  # tab first: a caption with exactly one comma is commoner than one with a tab
+DELIMITERS = "\t,;|"  # tab first: captions with exactly one comma are more common than captions with a tab
 SAMPLE_CHARACTERS = 2**16
 SAMPLE_ROWS = 100
 SEED = 0
@@ -28,24 +28,24 @@ ADVICE = "Check quotes and dialect; for long data URIs, raise csv.field_size_lim
 
 @dataclass(frozen=True)
 class CSVOptions:
-    """How a CSV file is read.
+    """Options for reading a CSV file.
 
     Raises:
-        InvalidInput: when made with a value that is not allowed.
+        InvalidInput: an option with an invalid value.
     """
 
     size: int | None = None
-    """At most so many rows are used; None for all."""
+    """Largest number of rows to use; None for all."""
     sampling_rate: float | None = None
-    """Share of the rows, in (0, 1], that is used; the same rows each time. None for all."""
+    """Share of rows to use, in (0, 1]; the same rows each time. None for all."""
     dialect: str | csv.Dialect | type[csv.Dialect] = "auto"
-    """'auto' finds out tab, ',', ';' or '|'; else a name of `csv.list_dialects()` or a `csv.Dialect`."""
+    """'auto' detects tab, ',', ';' or '|'. Otherwise a name of `csv.list_dialects()` or a `csv.Dialect`."""
     encoding: str = "utf-8"
-    """A text encoding of Python; a byte order mark is left out."""
+    """A text encoding of Python; a byte order mark is skipped."""
     is_labeled: bool = False
-    """Whether the second of two columns is a label rather than a second item."""
+    """Whether the second of two columns is a label, not a second item."""
     convert_to_blob: bool = True
-    """Whether images are read here and travel as blobs; False leaves http(s) and data URIs as they are."""
+    """Whether images are read on this machine and sent as blobs; False keeps http(s) and data URIs."""
     create_point_clouds: bool = True
     """Meshes are not supported: only the default is allowed."""
     point_cloud_size: int = 2048
@@ -67,7 +67,7 @@ class CSVOptions:
             )
         self._check_dialect()
         try:
-            "".encode(self.encoding)  # unlike codecs.lookup, refuses codecs of no text, such as base64
+            "".encode(self.encoding)  # unlike codecs.lookup, refuses codecs that are not for text, such as base64
         except (LookupError, TypeError, ValueError) as error:
             raise InvalidInput(
                 f"CSVOptions.encoding must be a text encoding such as 'utf-8' or 'latin-1'. Got {self.encoding!r}."
@@ -95,20 +95,20 @@ class Row:
     """One row of a CSV file."""
 
     line: int
-    """Where it starts, from 1; a quoted field may go on over more lines."""
+    """Number of its first line, from 1; a quoted field may span several lines."""
     fields: list[str]
-    """Its columns, without spaces around them."""
+    """Its columns, stripped of spaces."""
 
 
 class CsvFile:
-    """One CSV file or stream, which can be read more than once.
+    """A CSV file or stream that can be read more than once.
 
     Args:
-        source: a path, or an open text file; one that cannot go back is copied to a temporary file.
-        options: how it is read.
+        source: a path, or an open text file; one that cannot seek is copied to a temporary file.
+        options: for reading it.
 
     Raises:
-        InvalidInput: not a readable file, or one whose byte order mark contradicts the encoding.
+        InvalidInput: an unreadable file, or a byte order mark that contradicts the encoding.
     """
 
     def __init__(self, source: str | os.PathLike[str] | TextIO, options: CSVOptions) -> None:
@@ -123,14 +123,14 @@ class CsvFile:
                 weakref.finalize(self, self._stream.close)
             name = getattr(source, "name", None)
         self.name = os.fspath(name) if isinstance(name, str | os.PathLike) else "the CSV stream"
-        """For messages."""
+        """Name of the file in messages."""
         real = self._path or (Path(self.name) if isinstance(name, str) else None)
         self.folder = real.absolute().parent if real is not None and real.is_file() else None
-        """Where relative paths inside start; None for a stream."""
+        """Folder that relative paths in the file start at; None for a stream."""
         self._format = self._find_format()
 
     def rows(self) -> Iterator[tuple[str, Row | InvalidDocument]]:
-        """Yield the rows that the options choose, empty lines left out, or why one cannot be read."""
+        """Yield each selected row, or the error for an unreadable one, with its position. Empty lines are skipped."""
         rate = self._options.sampling_rate
         chance = random.Random(SEED)
         for where, row in self._all_rows():
@@ -138,7 +138,7 @@ class CsvFile:
                 yield where, row
 
     def first_rows(self) -> list[Row]:
-        """Return the readable ones among the first SAMPLE_ROWS rows, from which a layout is decided."""
+        """Return the readable rows among the first SAMPLE_ROWS, as a sample of the layout."""
         return [row for _, row in islice(self._all_rows(), SAMPLE_ROWS) if isinstance(row, Row)]
 
     def _all_rows(self) -> Iterator[tuple[str, Row | InvalidDocument]]:
@@ -151,7 +151,7 @@ class CsvFile:
                     fields = [str(field).strip() for field in next(reader)]
                 except StopIteration:
                     return
-                except UnicodeDecodeError as error:  # an encoding that cannot go on after an error, such as UTF-16
+                except UnicodeDecodeError as error:  # an encoding that cannot resume after an error, such as UTF-16
                     yield where, InvalidDocument(f"{self._wrong_encoding()} ({error.reason}). The rest is unreadable.")
                     return
                 except (csv.Error, ValueError) as error:
@@ -171,10 +171,10 @@ class CsvFile:
             yield self._stream
             return
         try:
-            # Bytes that cannot be decoded become surrogates, so that each line can be judged by itself.
+            # Undecodable bytes become surrogates, so each line is checked on its own.
             file = open(self._path, encoding=self._options.encoding, errors="surrogateescape", newline="")  # noqa: SIM115
         except OSError as error:
-            raise InvalidInput(f"CSV file must be readable. Got {self.name!r} ({error.strerror}).") from error
+            raise InvalidInput(f"CSV file must be readable. Got {self.name!r} ({error.strerror}). Check it.") from error
         with file:
             yield file
 
@@ -187,23 +187,23 @@ class CsvFile:
         with self._opened() as file:
             try:
                 sample = file.read(SAMPLE_CHARACTERS)
-            except UnicodeDecodeError:  # reported with its line as the rows are read
+            except UnicodeDecodeError:  # reported with its line number by `rows`
                 sample = ""
         if len(sample) == SAMPLE_CHARACTERS:
             sample = sample[: sample.rfind("\n") + 1] or sample
-        return _format(max(DELIMITERS, key=lambda delimiter: _fit(sample, delimiter)) if sample else ",")
+        return _format(max(DELIMITERS, key=lambda delimiter: _fitting_share(sample, delimiter)) if sample else ",")
 
     def _check_mark(self, path: Path) -> None:
         try:
             with open(path, "rb") as file:
                 start = file.read(4)
         except OSError as error:
-            raise InvalidInput(f"CSV file must be readable. Got {self.name!r} ({error.strerror}).") from error
+            raise InvalidInput(f"CSV file must be readable. Got {self.name!r} ({error.strerror}). Check it.") from error
         wide = codecs.lookup(self._options.encoding).name.startswith(("utf-16", "utf-32"))
         if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not wide:
             raise InvalidInput(
-                f"CSV file must be {self._options.encoding}. Got {self.name!r}, which begins with the mark of UTF-16. "
-                f"Set CSVOptions(encoding='utf-16')."
+                f"CSV file must be {self._options.encoding}. Got {self.name!r}, which begins with a UTF-16 "
+                f"byte order mark. Set CSVOptions(encoding='utf-16')."
             )
 
 
@@ -211,8 +211,10 @@ def _rewindable(stream: TextIO) -> tuple[TextIO, int]:
     try:
         start = stream.tell() if stream.seekable() else None
         text = isinstance(stream.read(0), str)
-    except (OSError, ValueError) as error:  # closed, or in the middle of a loop over its lines
-        raise InvalidInput(f"CSV stream must be open and at a line's start. Got {stream!r} ({error}).") from error
+    except (OSError, ValueError) as error:  # closed, or inside a loop over its lines
+        raise InvalidInput(
+            f"CSV stream must be open and at a line's start. Got {stream!r} ({error}). Open it again."
+        ) from error
     if not text:
         raise InvalidInput(f"CSV stream must be text. Got {stream!r}, which is binary. Open it with open(path).")
     if start is not None:
@@ -236,12 +238,12 @@ def _format(delimiter: str) -> dict[str, Any]:
     return {"dialect": "excel", "delimiter": delimiter, "skipinitialspace": True}
 
 
-def _fit(sample: str, delimiter: str) -> float:
-    """Return the share of rows that have the commoner of 2 and 3 columns under this delimiter."""
+def _fitting_share(sample: str, delimiter: str) -> float:
+    """Return the share of rows with 2 columns, or with 3 if that is larger, for a delimiter."""
     counts: Counter[int] = Counter()
     try:
         for row in csv.reader(io.StringIO(sample, newline=""), **_format(delimiter)):
             counts[len(row)] += any(row)
-    except csv.Error:  # an open quote; what came before it counts
+    except csv.Error:  # an open quote; the rows before it count
         pass
     return max(counts[2], counts[3]) / max(counts.total(), 1)

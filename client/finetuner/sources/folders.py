@@ -1,4 +1,4 @@
-"""Images on disk to documents: one folder per class, or a caption file beside each image."""
+"""Converts image files to documents: one folder per class, or a caption file beside each image."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ MAX_CAPTION_BYTES = 2**16
 
 @dataclass(frozen=True)
 class _Image:
-    """An image's file."""
+    """An image file."""
 
     path: Path
     label: str
-    """The class by its folder's name; '' where it lies in none."""
+    """Its class, the name of its folder; '' outside a class folder."""
 
 
 def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str) -> Iterator[Document]:
     """Return the documents of the images in a folder and its subfolders, in the order of their names.
 
-    `image-to-image`: the label is the name of the subfolder, the uppermost one where they lie deeper.
-    `text-to-image`: beside x.jpg lies x.txt with its caption, UTF-8. Hidden files and folders are left out.
+    For `image-to-image`, the label is the name of the subfolder, or of the topmost one in a deeper tree. For
+    `text-to-image`, the caption of x.jpg is in x.txt beside it, in UTF-8. Hidden files and folders are skipped.
 
     Args:
-        folder: holds them.
+        folder: with the images.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
 
     Returns:
-        Pairs, see `finetuner.documents.pairs`, or images as blobs with the tag `finetuner_label`.
+        Pairs (see `documents.pairs`), or images as blobs with the tag `finetuner_label`.
 
     Raises:
-        InvalidDocument: missing labels or captions and files that are no images, all named in one error at this
-            call; an image whose later part is damaged is named as it is read.
-        InvalidInput: no image in the folder.
+        InvalidDocument: missing labels or captions, and files that are not images, all named in one error at this
+            call. An image with a damaged later part is named when it is read.
+        InvalidInput: a folder without images.
     """
     root = Path(folder)
     return _documents(lambda: _walk(root), f"folder {os.fspath(folder)!r}", task, on_error)
 
 
 def image_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
-    """Return the documents of images that are named one by one.
+    """Return the documents of a list of image files.
 
     Args:
-        paths: of the images. The label is the name of the folder that an image lies in; captions as in
+        paths: of the images. An image's label is the name of its folder; its caption is found as in
             `folder_documents`.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
 
     Returns:
-        As `folder_documents`.
+        Documents as in `folder_documents`.
 
     Raises:
-        InvalidDocument, InvalidInput: as `folder_documents`.
+        InvalidDocument, InvalidInput: as in `folder_documents`.
     """
 
     def images() -> Iterator[_Image]:
@@ -78,17 +78,17 @@ def _documents(images: Callable[[], Iterable[_Image]], source: str, task: str, o
     reader = LocalImages()
 
     def check(image: _Image) -> tuple[Document, ...]:
-        _meaning(image, task)
+        _caption_or_label(image, task)
         reader.check(str(image.path))
         return ()
 
     def use(image: _Image) -> list[Document]:
         from docarray import Document
 
-        meaning, blob = _meaning(image, task), reader.read(str(image.path))
+        text, blob = _caption_or_label(image, task), reader.read(str(image.path))
         if task == "text-to-image":
-            return [make_pair(meaning, blob)]
-        return [Document(blob=blob, modality="image", tags={LABEL_TAG: meaning})]
+            return [make_pair(text, blob)]
+        return [Document(blob=blob, modality="image", tags={LABEL_TAG: text})]
 
     return checked_then_used(
         lambda: ((str(image.path), image) for image in images()), check, use, source=source, on_error=on_error
@@ -104,8 +104,8 @@ def _walk(root: Path) -> Iterator[_Image]:
                 yield _Image(Path(folder, name), inside[0] if inside else "")
 
 
-def _meaning(image: _Image, task: str) -> str:
-    """Return the image's caption or label."""
+def _caption_or_label(image: _Image, task: str) -> str:
+    """Return the caption of an image, or its label for image-to-image."""
     if task == "text-to-image":
         return _caption(image.path.with_suffix(".txt"))
     if not image.label:
@@ -120,7 +120,7 @@ def _caption(path: Path) -> str:
         caption = content.decode("utf-8-sig").strip()
     except OSError as error:
         raise InvalidDocument(
-            f"image must have its caption beside it, in {path.name!r}. Got none ({error.strerror}). Write it. "
+            f"image must have its caption beside it, in {path.name!r}. Got none ({error.strerror}). Add the file. "
             f"(Folders of classes are for image-to-image.)"
         ) from error
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""What users give as data, by its kind: a CSV file, a folder, images, parquet or tar shards, or none of these."""
+"""Finds the kind of a user's data (CSV, folder, images, parquet or tar shards) and its reader."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ PathName = str | os.PathLike[str]
 
 
 def is_source(data: object) -> bool:
-    """Return whether `data` names local data rather than a dataset in the Flow.
+    """Return whether `data` is local data, not the name of a dataset in the Flow.
 
-    True for a path object, an open text file, a list or tuple of strings or path objects (not empty), and a string
-    that is an existing file or folder, or has a separator, a wildcard (`*`, `?`, `[`, `{`) or one of KNOWN_SUFFIXES
-    at its end. An existing path goes before a dataset of that name. False for everything else.
+    Local data is a path object, an open text file, or a nonempty list or tuple of strings or path objects. A string is
+    local data if it is an existing file or folder, contains a separator or a wildcard (`*`, `?`, `[`, `{`), or ends in
+    one of KNOWN_SUFFIXES. An existing path takes precedence over a dataset of that name.
     """
     if isinstance(data, str):
         special = any(letter in data for letter in ("/", os.sep, *"*?[{"))
@@ -47,11 +47,11 @@ def is_source(data: object) -> bool:
     return isinstance(data, os.PathLike) or _is_stream(data)
 
 
-def neither(name: object) -> DatasetNotFound:
-    """Return the error for a name that is no local data, and no dataset in the Flow either."""
+def data_not_found(name: object) -> DatasetNotFound:
+    """Return the error for a name that is neither local data nor a dataset in the Flow."""
     return DatasetNotFound(
         f"data must be documents, a file, a folder or the name of a dataset. Got {name!r}, which is neither a file or "
-        f"folder (seen from {str(Path.cwd())!r}) nor a dataset in the Flow. Correct it, or push the dataset."
+        f"folder (relative to {str(Path.cwd())!r}) nor a dataset in the Flow. Correct it, or push the dataset."
     )
 
 
@@ -62,34 +62,36 @@ def documents_from(
     task: str,
     on_error: str = "raise",
 ) -> Iterator[Document]:
-    """Return the documents of local data; they are read as they are asked for.
+    """Return the documents of local data, read lazily.
 
     Args:
         source: a CSV file (path or open text file), a folder of images, an image, parquet or tar shards, or a
-            list of such of one kind. Wildcards and braces (`shard-{000..012}.tar`) are expanded.
+            list of these, all of one kind. Wildcards and braces (`shard-{000..012}.tar`) are expanded.
         csv_options: for CSV files only.
         task: 'text-to-image' or 'image-to-image'.
-        on_error: 'raise' names every bad entry in one error; 'skip' leaves them out with one warning.
+        on_error: 'raise' names all invalid entries in one error; 'skip' leaves them out and warns once.
 
     Returns:
-        `text-to-image`: pairs, see `finetuner.documents.pairs`. `image-to-image`: images with the tag `finetuner_label`.
-        Scores are in the tag `finetuner_score`. Images are blobs, unless CSVOptions says otherwise.
+        For `text-to-image`, pairs (see `documents.pairs`). For `image-to-image`, images with the tag `finetuner_label`.
+        Scores are in the tag `finetuner_score`. Images are blobs, unless CSVOptions.convert_to_blob is False.
 
     Raises:
         DatasetNotFound: no such file.
-        InvalidInput: an unknown task or kind of file, kinds mixed, options that have no effect, or no data.
-        InvalidDocument: bad entries. CSV files and folders are looked through at this call; damage that only shows
-            as an image is decoded, and bad entries in shards, are raised while iterating.
+        InvalidInput: an unknown task or kind of file, mixed kinds, options without effect, or no data.
+        InvalidDocument: invalid entries. This call checks CSV files and folders. Damage that only decoding finds, and
+            invalid entries in shards, are raised while iterating.
     """
     if task not in TASKS:
-        raise InvalidInput(f"task of local data must be one of {', '.join(TASKS)}. Got {task!r}.")
+        raise InvalidInput(f"task of local data must be one of {', '.join(TASKS)}. Got {task!r}. Choose one of them.")
     if csv_options is not None and not isinstance(csv_options, CSVOptions):
-        raise InvalidInput(f"csv_options must be finetuner CSVOptions. Got {csv_options!r:.80}.")
+        raise InvalidInput(f"csv_options must be finetuner CSVOptions. Got {csv_options!r:.80}. Use that class.")
     checked_on_error(on_error)
     if _is_stream(source):
         return csv_documents(source, csv_options or CSVOptions(), task=task, on_error=on_error)  # type: ignore[arg-type]
     if not is_source(source) and not isinstance(source, str):
-        raise InvalidInput(f"data must be a path, a list of paths or an open text file. Got {source!r:.80}.")
+        raise InvalidInput(
+            f"data must be a path, a list of paths or an open text file. Got {source!r:.80}. Pass one of them."
+        )
     kind, paths = _of_one_kind(_expanded(source))  # type: ignore[arg-type]
     if csv_options is not None and kind != "CSV":
         raise InvalidInput(f"csv_options are for CSV files. Got them with {source!r:.80} ({kind}). Leave them out.")
@@ -117,19 +119,19 @@ def _is_stream(data: object) -> bool:
 
 
 def _expanded(source: PathName | Sequence[PathName]) -> list[str]:
-    """Return existing paths: braces first, then wildcards, sorted; a path that exists is taken as it is."""
+    """Return existing paths. Braces, then wildcards, are expanded and sorted; an existing path is not expanded."""
     given = [source] if isinstance(source, str | os.PathLike) else source
     paths: list[str] = []
     for name in [os.fspath(path) for path in given]:
         if REMOTE.match(name):
-            raise InvalidInput(f"data must be local. Got {name!r:.120}. Download it first, and give the path.")
+            raise InvalidInput(f"data must be local. Got {name!r:.120}. Download it first, and pass the path.")
         if os.path.exists(name):  # noqa: PTH110 (never raises)
             paths.append(name)
             continue
         for pattern in _without_braces(name):
             found = sorted(glob.iglob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
             if not found or not os.path.exists(found[0]):  # noqa: PTH110
-                raise neither(pattern)
+                raise data_not_found(pattern)
             paths.extend(found)
     return paths
 
@@ -145,11 +147,13 @@ def _without_braces(pattern: str) -> list[str]:
         else:
             first, last, choices = match.groups()
             if first is not None and int(last) - int(first) >= MAX_SHARDS:
-                raise InvalidInput(f"braces must stand for at most {MAX_SHARDS} files. Got {pattern!r:.120}.")
+                raise InvalidInput(
+                    f"braces must expand to at most {MAX_SHARDS} files. Got {pattern!r:.120}. Split them."
+                )
             values = choices.split(",") if first is None else _numbers(first, last)
             waiting.extend(text[: match.start()] + value + text[match.end() :] for value in reversed(values))
         if len(done) + len(waiting) > MAX_SHARDS:
-            raise InvalidInput(f"braces must stand for at most {MAX_SHARDS} files. Got {pattern!r:.120}.")
+            raise InvalidInput(f"braces must expand to at most {MAX_SHARDS} files. Got {pattern!r:.120}. Split them.")
     return done
 
 
@@ -158,14 +162,14 @@ def _numbers(first: str, last: str) -> list[str]:
 
 
 def _of_one_kind(paths: list[str]) -> tuple[str, list[str]]:
-    """Return the kind that all paths are of, and the paths without the captions that `folder/*` finds."""
+    """Return the kind of all paths, and the paths without the caption files that `folder/*` matches."""
     kinds = {path: _kind(path) for path in paths}
     if "image" in kinds.values():
         kinds = {path: kind for path, kind in kinds.items() if not path.lower().endswith(".txt")}
     examples = {kind: path for path, kind in kinds.items()}
     if len(examples) != 1:
         shown = ", ".join(f"{kind} ({path!r:.60})" for kind, path in sorted(examples.items()))
-        raise InvalidInput(f"data must be files of one kind. Got {shown or 'none'}. Give them separately.")
+        raise InvalidInput(f"data must be files of one kind. Got {shown or 'none'}. Pass them separately.")
     return next(iter(examples)), [path for path in paths if path in kinds]
 
 

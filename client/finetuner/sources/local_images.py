@@ -1,4 +1,4 @@
-"""Images that a user's files name: found beside those files, decoded once, and recent ones kept."""
+"""Reads the images that a user's files name: finds them, decodes each once, and caches recent ones."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ KEPT_PATHS = 2**16
 
 
 def is_remote(item: str) -> bool:
-    """Return whether a server can read the item too: a web address, or a data URI, which is its own content."""
+    """Return whether an item is a web address or a data URI, which a server can read, too."""
     return item.startswith((*WEB, "data:"))
 
 
 class LocalImages:
-    """Reads images by path, file://, http(s):// or data: URI, on the user's own machine.
+    """Reads images by path, file://, http(s):// or data: URI, on the user's machine.
 
-    At most KEPT_BYTES of images and KEPT_PATHS of paths are kept, so an image under several captions is
-    decoded once and the memory does not grow with the number of images.
+    The cache holds at most KEPT_BYTES of images and KEPT_PATHS paths. An image with several captions is decoded once,
+    and the memory does not grow with the number of images.
 
     Args:
-        folder: where relative paths start; the working directory comes second. None for that alone.
+        folder: that relative paths start at, before the working directory; None for the working directory alone.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -43,7 +43,7 @@ class LocalImages:
         self._check = lru_cache(KEPT_PATHS)(_check_header)
 
     def looks_like_image(self, item: str) -> bool:
-        """Return whether an item is a URI, ends like an image's file, or is a file."""
+        """Return whether an item is a URI, has the suffix of an image, or is an existing file."""
         if is_remote(item) or item.startswith("file://") or Path(item).suffix.lower() in SUFFIXES:
             return True
         return self._find(item) is not None
@@ -58,17 +58,17 @@ class LocalImages:
         if path is None:
             folders = [str(Path.cwd())] if self._folder is None else [str(self._folder), str(Path.cwd())]
             raise InvalidDocument(
-                f"image must be a file or a URI. Got {item[:200]!r}, which is no file in "
+                f"image must be a file or a URI. Got {item[:200]!r}, which is not a file in "
                 f"{' or '.join(dict.fromkeys(folders))}. Correct the path."
             )
         return path
 
     def check(self, item: str) -> None:
-        """Look at an item without reading it whole: the file is there and begins like an image.
+        """Check that a file exists and begins like an image, without reading the whole file.
 
         Raises:
-            InvalidDocument: no such file, no image, or a data URI that cannot be decoded. A web address is not
-                asked before it is read.
+            InvalidDocument: no such file, not an image, or an invalid data URI. A web address is not checked until
+                it is read.
         """
         if item.startswith("data:"):
             self.read(item)
@@ -76,10 +76,10 @@ class LocalImages:
             self._check(self.path_of(item))
 
     def read(self, item: str) -> bytes:
-        """Return the image's file, after it was really decoded.
+        """Return the bytes of an image, after decoding it as a check.
 
         Raises:
-            InvalidDocument: not there, not reachable, or no image.
+            InvalidDocument: no such file, an unreachable address, or not an image.
         """
         if item in self._kept:
             self._kept.move_to_end(item)
@@ -109,9 +109,9 @@ def _check_header(path: str) -> None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # decode has our own, lower limit
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit, in `decode`, is lower
             Image.open(path, formats=FORMATS).close()
-    except Exception as error:  # Pillow's plug-ins raise whatever their parsers run into
+    except Exception as error:  # the parsers of Pillow's plug-ins raise anything
         raise InvalidDocument(
             f"image must be a file such as JPEG or PNG. Got {path!r}, which does not begin like one. Replace it."
         ) from error

@@ -1,4 +1,4 @@
-"""What cannot be used in a data source: named in one error that has it all, or left out with one warning."""
+"""Invalid entries of a data source: all named in one error, or left out with one warning."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ON_ERROR = ("raise", "skip")
 
 Entry = TypeVar("Entry")
 Entries = Iterable[tuple[str, Entry | InvalidDocument]]
-"""Where an entry stands, such as 'line 17', and the entry, or why it could not even be read."""
+"""Position of each entry, such as 'line 17', with the entry, or with the error for an unreadable one."""
 
 
 class Rejects:
-    """The entries of one source that cannot be used; only the first SHOWN are kept, the others are counted.
+    """The invalid entries of one source; the first SHOWN are kept, the others only counted.
 
     Args:
-        source: what the user called it, for messages.
+        source: its name for the user, for messages.
     """
 
     def __init__(self, source: str) -> None:
@@ -32,25 +32,25 @@ class Rejects:
         self.count = 0
 
     def add(self, where: str, error: InvalidDocument) -> None:
-        """Note one entry."""
+        """Add one entry."""
         self.count += 1
         if self.count <= SHOWN:
             self._shown.append(f"  {where}: {error}")
 
     def describe(self) -> str:
-        """Return one line for each of the first SHOWN, then how many more there are."""
+        """Return one line for each of the first SHOWN entries, then the number of others."""
         more = [f"  and {self.count - SHOWN} more"] if self.count > SHOWN else []
         return "\n".join([*self._shown, *more])
 
     def error(self) -> InvalidDocument:
-        """Return the one error that names them all."""
+        """Return one error that names all entries."""
         return InvalidDocument(
             f"{self._source} must hold usable entries only. Got {self.count} that cannot be used:\n{self.describe()}\n"
             f"Correct or remove them, or pass on_error='skip' to leave them out."
         )
 
     def warn(self) -> None:
-        """Say once what was left out."""
+        """Warn once about all entries, which were left out."""
         message = f"{self._source}: left out {self.count} entries that cannot be used:\n{self.describe()}"
         warnings.warn(message, UserWarning, stacklevel=3)
 
@@ -63,7 +63,7 @@ def checked_on_error(on_error: str) -> str:
     """
     if on_error in ON_ERROR:
         return on_error
-    raise InvalidInput(f"on_error must be one of {', '.join(ON_ERROR)}. Got {on_error!r}.")
+    raise InvalidInput(f"on_error must be one of {', '.join(ON_ERROR)}. Got {on_error!r}. Choose one of them.")
 
 
 def usable(
@@ -74,19 +74,19 @@ def usable(
     on_error: str,
     limit: int | None = None,
 ) -> Iterator[Document]:
-    """Yield the documents of the entries that can be used.
+    """Yield the documents of the valid entries.
 
     Args:
-        entries: read as the documents are asked for, never held.
-        use: makes an entry's documents, or raises InvalidDocument.
-        source: what the user called it.
-        on_error: 'raise': after the first bad entry nothing more is yielded, the rest is only read to name every
-            bad one. 'skip': bad ones are left out, and a warning at the end names them.
-        limit: of entries used; None for all.
+        entries: read lazily, one at a time.
+        use: returns the documents of an entry, or raises InvalidDocument.
+        source: its name for the user, for messages.
+        on_error: 'raise' yields nothing after the first invalid entry, and reads the rest only to name every invalid
+            entry. 'skip' leaves invalid entries out, and names them in a warning at the end.
+        limit: largest number of entries to use; None for all.
 
     Raises:
-        InvalidDocument: at the end, if on_error='raise' and there was a bad entry.
-        InvalidInput: at the end, if there was no usable entry.
+        InvalidDocument: at the end, for on_error='raise' and an invalid entry.
+        InvalidInput: at the end, without a valid entry.
     """
     rejects, good = Rejects(source), 0
     for tried, (where, entry) in enumerate(entries):
@@ -119,17 +119,19 @@ def checked_then_used(
     on_error: str,
     limit: int | None = None,
 ) -> Iterator[Document]:
-    """Read twice where errors are raised: the first time, at this call, looks for bad entries and keeps nothing.
+    """Yield the documents of the valid entries; with on_error='raise', check all entries first.
+
+    The check runs at this call and keeps nothing, so the source is read twice.
 
     Args:
-        entries: starts reading; called again for the second time.
-        check: raises InvalidDocument for a bad entry, at a small cost; returns no document.
+        entries: starts a reading of the source; called once per reading.
+        check: raises InvalidDocument for an invalid entry, at a small cost; returns no documents.
         use, source, on_error, limit: as in `usable`.
 
     Raises:
-        InvalidDocument, InvalidInput: as in `usable`, at this call; while iterating for what `use` alone finds.
+        InvalidDocument, InvalidInput: as in `usable`, at this call; while iterating for errors that only `use` finds.
     """
     if on_error == "raise":
         for _ in usable(entries(), check, source=source, on_error=on_error, limit=limit):
-            raise AssertionError("check returns no document")
+            raise AssertionError("check must return no documents")
     return usable(entries(), use, source=source, on_error=on_error, limit=limit)

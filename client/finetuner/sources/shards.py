@@ -1,4 +1,4 @@
-"""Shards to documents: parquet files by row groups, WebDataset tar files as streams."""
+"""Converts shards to documents: parquet files by row groups, WebDataset tar files as streams."""
 
 from __future__ import annotations
 
@@ -28,50 +28,50 @@ MAX_TEXT_BYTES = 2**20
 TEXTS = ("txt", "json", "cls")
 
 Sample = Mapping[str, Any]
-"""'image' (bytes or None), 'text', 'label', 'score', 'language'; what is not there is missing or None."""
+"""Keys 'image' (bytes), 'text', 'label', 'score' and 'language'; each may be missing or None."""
 
 
 def parquet_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
-    """Return the documents of parquet files, a few rows in memory at a time.
+    """Return the documents of parquet files, with a few rows in memory at a time.
 
-    Columns: the image's file as binary, or as Hugging Face's struct {bytes, path}, named one of IMAGE; for
-    text-to-image a text, named one of TEXT; for image-to-image a `label`. `label`, `score` and `language` are
-    optional otherwise. A path inside a struct is never read. Other columns are left out.
+    One column, named as in IMAGE, holds the image file as binary or as Hugging Face's struct {bytes, path}, whose path
+    is never read. `text-to-image` requires a text column, named as in TEXT, and `image-to-image` a `label`. `label`,
+    `score` and `language` are optional otherwise. Other columns are ignored.
 
     Args:
-        paths: of the files, which are read in this order.
+        paths: of the files, in reading order.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
 
     Returns:
-        Pairs, see `finetuner.documents.pairs`, or images as blobs; tags `finetuner_label`, `finetuner_score`, `language`.
+        Pairs (see `documents.pairs`) or images as blobs, with tags `finetuner_label`, `finetuner_score` and `language`.
 
     Raises:
-        InvalidInput: no parquet file, or one without these columns, at this call; no rows.
-        InvalidDocument: rows (from 0) that cannot be used, all named in one error after the last was read.
+        InvalidInput: a file that is not parquet or lacks a required column, at this call; no rows.
+        InvalidDocument: invalid rows, numbered from 0, all named in one error after the last row.
     """
     columns = {os.fspath(path): _columns(os.fspath(path), task) for path in paths}
     return _documents(_rows(columns), "parquet data", task, on_error)
 
 
 def tar_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
-    """Return the documents of WebDataset shards, one sample in memory at a time.
+    """Return the documents of WebDataset shards, with one sample in memory at a time.
 
-    A sample is the members of one name: an image (.jpg, .png, .webp and such) with a .txt, or a .json that has
-    `caption` or `text` and maybe `label`, `score` and `language`; a .cls holds a label. Members' names are compared,
-    never opened as paths. Compressed tar files work too.
+    A sample consists of the members with one name: an image (.jpg, .png, .webp, ...), and a .txt or a .json. The .json
+    has `caption` or `text`, and optionally `label`, `score` and `language`. A .cls holds a label. The names of members
+    are compared but never opened as paths. Compressed tar files work, too.
 
     Args:
-        paths: of the shards, which are read in this order.
+        paths: of the shards, in reading order.
         task: 'text-to-image' or 'image-to-image'.
-        on_error: 'raise' or 'skip'; the rest of a truncated shard counts as one bad entry.
+        on_error: 'raise' or 'skip'; the rest of a truncated shard counts as one invalid entry.
 
     Returns:
-        As `parquet_documents`.
+        Documents as in `parquet_documents`.
 
     Raises:
         InvalidInput: no samples.
-        InvalidDocument: samples that cannot be used, all named in one error after the last was read.
+        InvalidDocument: invalid samples, all named in one error after the last sample.
     """
     return _documents((entry for path in paths for entry in _samples(os.fspath(path))), "tar shards", task, on_error)
 
@@ -103,7 +103,7 @@ def _tags(sample: Sample) -> dict[str, Any]:
     tags: dict[str, Any] = {}
     for key, tag in (("label", LABEL_TAG), ("language", LANGUAGE_TAG)):
         if sample.get(key) not in (None, ""):
-            tags[tag] = str(sample[key])  # as text: on the wire, numbers become floats
+            tags[tag] = str(sample[key])  # as text, because protobuf turns numbers into floats
     if sample.get("score") is not None:
         try:
             tags[SCORE_TAG] = float(sample["score"])
@@ -113,7 +113,7 @@ def _tags(sample: Sample) -> dict[str, Any]:
 
 
 def _columns(path: str, task: str) -> dict[str, str]:
-    """Return which column is the image, the text and so on, after a look at the file's schema."""
+    """Return the name of the image column, the text column and so on, from the file's schema."""
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -161,12 +161,12 @@ def _rows(files: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, Sample 
 
 
 class _BoundedHeader(tarfile.TarInfo):
-    """A header that refuses what tarfile lets pass: half a header, and extensions of any size, read into memory."""
+    """A tar header that refuses truncated headers and large extensions, which tarfile would read into memory."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _BoundedHeader:
         if 0 < len(buf) < tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("a header that is cut off")
+            raise tarfile.ReadError("a truncated header")
         info = super().frombuf(buf, encoding, errors)
         content = info.type in tarfile.REGULAR_TYPES or info.type in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE)
         if not content and info.size > MAX_TEXT_BYTES:
@@ -175,13 +175,13 @@ class _BoundedHeader(tarfile.TarInfo):
 
 
 def _samples(path: str) -> Iterator[tuple[str, Sample | InvalidDocument]]:
-    """Yield the samples of one shard: the members that follow one another with one name."""
+    """Yield the samples of one shard: consecutive members with the same name."""
     name = ""
     parts: dict[str, bytes | InvalidDocument] = {}
     try:
         with tarfile.open(path, "r|*", tarinfo=_BoundedHeader) as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # which would otherwise grow with the shard
+                archive.members.clear()  # type: ignore[attr-defined]  # the list would grow with the shard
                 pure = PurePosixPath(member.name)
                 stem, _, suffix = pure.name.partition(".")
                 key, suffix = str(pure.with_name(stem or "_")), suffix.lower()
@@ -203,7 +203,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> by
     if member.size > most:
         return InvalidDocument(f"member must have at most {most} bytes. Got {member.size}. Scale it down.")
     file = archive.extractfile(member)
-    return file.read(member.size) if file is not None else b""  # a larger number would be allocated at once
+    return file.read(member.size) if file is not None else b""  # read allocates this number of bytes at once
 
 
 def _sample(parts: Mapping[str, bytes | InvalidDocument]) -> Sample | InvalidDocument:
@@ -216,17 +216,17 @@ def _sample(parts: Mapping[str, bytes | InvalidDocument]) -> Sample | InvalidDoc
             if isinstance(content, InvalidDocument):
                 return content
             if suffix == "json":
-                told = json.loads(content)
-                if not isinstance(told, dict):
-                    return InvalidDocument(f"json must be an object with a caption. Got {type(told).__name__}.")
-                known = {key: told.get(key) for key in ("label", "score", "language")}
-                sample = {**known, "text": told.get("caption", told.get("text")), **sample}
+                fields = json.loads(content)
+                if not isinstance(fields, dict):
+                    return InvalidDocument(f"json must be an object with a caption. Got {type(fields).__name__}.")
+                known = {key: fields.get(key) for key in ("label", "score", "language")}
+                sample = {**known, "text": fields.get("caption", fields.get("text")), **sample}
             elif suffix == "txt":
                 sample["text"] = content.decode("utf-8-sig")
             elif suffix == "cls":
                 sample["label"] = content.decode("utf-8-sig").strip()
             else:
                 sample["image"] = content
-    except (ValueError, RecursionError) as error:  # also of json and of UTF-8
+    except (ValueError, RecursionError) as error:  # ValueError: invalid JSON or UTF-8
         return InvalidDocument(f"text must be UTF-8 and json well formed. Got an error: {error!s:.120}. Correct it.")
     return sample

@@ -1,4 +1,4 @@
-"""Documents on disk for as long as an upload takes: read from their source once, then as often as needed."""
+"""Documents on disk for the time of an upload: read once from their source, then as often as needed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class Spool(Sequence["Document"]):
-    """A sequence of documents that takes 8 bytes of memory for each, the rest lies in a temporary file.
+    """A sequence of documents in a temporary file, with 8 bytes of memory per document.
 
-    A dataset is read twice as it is pushed, to learn what it is and to send it. Reading the user's files twice
-    would cost twice and could find them changed. The file vanishes with the object, or at the end of `with`.
+    A push reads a dataset twice: to compute its hash, and to send it. A second reading of the user's files would double
+    the time, and could find them changed. The file is removed with the object, or at the end of `with`.
 
     Args:
-        documents: taken to the end, one at a time.
+        documents: consumed completely, one at a time.
 
     Raises:
-        Whatever the iteration raises; OSError where the disk is full.
+        OSError: a full disk. Errors of the iteration pass through.
     """
 
     def __init__(self, documents: Iterable[Document]) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contract.checks import checked_name
 from ..documents import stream
-from ..documents.content import DOCUMENTS, check_documents, kind_of, meaning
+from ..documents.content import DOCUMENTS, check_documents, content_digest, kind_of
 from ..exceptions import DatasetNotFound, InvalidInput
 from .folder import Pointers, Workspace, publish_folder, remove
 
@@ -244,7 +244,7 @@ def _measured(folder: Path, name: str) -> Dataset:
 
     digest, kinds, count, size, packed = hashlib.sha256(), set(), 0, 0, stream.HEADER.size
     for content in _contents(folder):
-        digest.update(meaning(content))
+        digest.update(content_digest(content))
         kinds.add(kind_of(Document.from_bytes(content, protocol="protobuf")))
         count, size, packed = count + 1, size + len(content), packed + stream.packed_size(len(content))
     version = digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Values and errors across the wire."""
+"""Values, errors and run states across the wire."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_error_of_another_kind_is_a_server_error() -> None:
     assert exceptions.by_name("annotations") is exceptions.by_name("nothing") is FinetunerServerError
 
 
-def test_an_error_takes_the_embedding_and_its_origin_away() -> None:
+def test_an_error_removes_the_embedding_and_its_artifact() -> None:
     document = Document(embedding=np.ones(3), tags={wire.ARTIFACT_TAG: "old", "kept": 1})
     wire.mark_error(document, InvalidDocument("broken"))
     assert document.embedding is None
@@ -57,7 +57,12 @@ def test_endpoints_and_tags_are_distinct() -> None:
     assert len(names) == len(set(names)) > 20
 
 
-def test_the_tree_in_the_docstring_is_the_tree() -> None:
+def test_run_states() -> None:
+    assert wire.RUN_STATES == ("CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED")
+    assert wire.ENDED == ("FINISHED", "FAILED", "CANCELED")
+
+
+def test_the_docstring_shows_the_whole_tree() -> None:
     drawn = exceptions.__doc__ or ""
     for kind in CLASSES:
         assert f" {kind.__name__}" in drawn or drawn.splitlines()[2] == kind.__name__

@@ -1,4 +1,4 @@
-"""Images of every kind, and what is none."""
+"""Decoding of images, and refusal of other content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RED, BLUE = (254, 0, 0), (0, 0, 254)
 
 
 def halves(width: int = 40, height: int = 20) -> Image.Image:
-    """Return an image whose left half is red and whose right half is blue."""
+    """Return an image with a red left half and a blue right half."""
     image = Image.new("RGB", (width, height), BLUE)
     image.paste(RED, (0, 0, width // 2, height))
     return image
@@ -35,7 +35,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """Return the beginning of a PNG that claims a size, with hardly any content."""
+    """Return a PNG whose header states a size, with almost no content."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -115,13 +115,13 @@ def test_exif_turns_the_image_upright(orientation: int, size: tuple[int, int]) -
     ],
     ids=["truncated JPEG", "empty", "text", "SVG", "EPS", "cut PNG", "bomb", "large", "no width", "float"],
 )
-def test_what_is_no_image_is_refused_in_one_line(content: bytes, expected: str) -> None:
+def test_other_content_is_refused_in_one_line(content: bytes, expected: str) -> None:
     with pytest.raises(InvalidDocument, match=expected) as caught:
         decode(content)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 100)
     with pytest.raises(InvalidDocument, match="at most 100 bytes. Got 101"):
         decode(b"x" * 101)
@@ -149,7 +149,7 @@ def test_tensors_become_images() -> None:
     ],
     ids=lambda tensor: f"{tensor.shape} {tensor.dtype}",
 )
-def test_another_tensor_is_refused_with_its_shape_and_dtype(tensor: np.ndarray) -> None:
+def test_an_invalid_tensor_is_refused_with_its_shape_and_dtype(tensor: np.ndarray) -> None:
     with pytest.raises(InvalidDocument) as caught:
         from_tensor(tensor)
     assert f"(height, width, 3) or (height, width) uint8. Got {tensor.shape} {tensor.dtype}" in str(caught.value)
@@ -167,9 +167,7 @@ def test_data_uris_hold_bytes() -> None:
     assert read_data_uri("data:,a%20b") == b"a b"
 
 
-@pytest.mark.parametrize(
-    "uri", ["data:image/png;base64", "data:;base64,picture", "data:;base64,abc", "data:;base64,ää"]
-)
+@pytest.mark.parametrize("uri", ["data:image/png;base64", "data:;base64,image", "data:;base64,abc", "data:;base64,ää"])
 def test_a_malformed_data_uri_is_refused(uri: str) -> None:
     with pytest.raises(InvalidDocument, match="data URI must") as caught:
         read_data_uri(uri)
@@ -200,13 +198,13 @@ def test_a_documents_image_is_found(make: Callable[[bytes], Document]) -> None:
     assert image_of(document, refuse).getpixel((0, 0)) == RED
 
 
-def test_a_uri_goes_through_the_reader() -> None:
+def test_the_reader_fetches_a_uri() -> None:
     assert image_of(Document(uri="somewhere"), lambda uri: saved(halves(), "PNG")).size == (40, 20)
 
 
 @pytest.mark.parametrize("size", [(5100, 100), (1, 51), (1_000_000, 1)])
-def test_a_line_is_no_image(size: tuple[int, int]) -> None:
-    """Resized to a model's shorter side, a file of a kilobyte would take gigabytes."""
+def test_a_very_long_image_is_refused(size: tuple[int, int]) -> None:
+    """Scaled to a model's input size, a file of a kilobyte would take gigabytes."""
     content = io.BytesIO()
     Image.new("L", size).save(content, "PNG")
     with pytest.raises(InvalidDocument, match=f"50 times as long as wide. Got {size[0]} x {size[1]}. Cut it"):

@@ -1,4 +1,4 @@
-"""Documents one by one."""
+"""Lazy reading of documents."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def refuse_long(document: Document) -> str:
     return str(document.text)
 
 
-def test_the_first_wrong_document_is_named_after_the_good_ones() -> None:
+def test_the_first_invalid_document_is_named_after_the_valid_ones() -> None:
     found = read_each([Document(text="a"), Document(text="long", id="b"), Document(text="longer")], refuse_long, 7)
     assert next(found) == "a"
     with pytest.raises(InvalidDocument, match=r"^document 8 \(b\): text must be short.$"):
         next(found)
 
 
-def test_pairs_and_labelled_images_are_read_no_sooner_than_asked_for() -> None:
+def test_pairs_and_labelled_images_are_read_lazily() -> None:
     read: list[int] = []
 
     def documents(document: Document) -> Iterator[Document]:

@@ -49,7 +49,7 @@ def test_labels_survive_protobuf() -> None:
         (Document(tensor=np.zeros(3), tags={"finetuner_label": "a"}), "tensor must be"),
     ],
 )
-def test_what_is_no_labelled_image_is_named(document: Document, message: str) -> None:
+def test_a_document_that_is_not_a_labelled_image_is_named(document: Document, message: str) -> None:
     good = Document(blob=b"x", tags={"finetuner_label": "a"})
     with pytest.raises(InvalidDocument, match=rf"document 1 \({document.id}\): .*{message}"):
         read_labelled([good, document])

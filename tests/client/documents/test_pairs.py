@@ -1,4 +1,4 @@
-"""Pairs as documents, whole and broken."""
+"""Pairs as documents, complete and broken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner.documents.images import decode
-from finetuner.documents.pairs import Pair, make_pair, packed, read_pair, read_pairs
+from finetuner.documents.pairs import Pair, make_pair, read_pair, read_pairs, with_image_blob
 from finetuner.documents.uris import read_local
 from finetuner.exceptions import InvalidDocument
 
@@ -37,11 +37,11 @@ def test_a_pair_comes_back(jpeg: Callable[[int], bytes]) -> None:
         [Document(text="a", modality="text"), Document(blob=b"x", modality="image")],
     ],
 )
-def test_the_sides_are_known_by_modality_or_by_content(chunks: list[Document]) -> None:
+def test_sides_are_found_by_modality_or_content(chunks: list[Document]) -> None:
     assert read_pair(Document(chunks=chunks)) == Pair("a", b"x")
 
 
-def test_tags_of_a_side_count_where_the_parent_has_none() -> None:
+def test_tags_of_a_side_count_unless_the_parent_has_them() -> None:
     text = Document(text="a", tags={"finetuner_label": "of the text", "language": "en"})
     assert read_pair(Document(chunks=[text, IMAGE])) == Pair("a", b"image", "of the text", "en")
     parent = Document(chunks=[text, IMAGE], tags={"finetuner_label": "of the parent"})
@@ -49,12 +49,12 @@ def test_tags_of_a_side_count_where_the_parent_has_none() -> None:
 
 
 @pytest.mark.parametrize(("label", "key"), [(7, "label 7"), (0, "label 0"), ("x", "label x")])
-def test_relevance_goes_by_label(label: Any, key: str) -> None:
+def test_relevance_follows_the_label(label: Any, key: str) -> None:
     assert read_pair(make_pair("a", b"x", {"finetuner_label": label})).relevance_key == key
 
 
 @pytest.mark.parametrize("tags", [{}, {"finetuner_label": ""}, {"finetuner_label": None, "language": None}])
-def test_relevance_goes_by_image_where_there_is_no_label(tags: dict[str, Any]) -> None:
+def test_relevance_follows_the_image_without_a_label(tags: dict[str, Any]) -> None:
     pairs = [read_pair(make_pair(text, image, tags)) for text, image in (("a", b"x"), ("b", b"x"), ("a", b"y"))]
     assert pairs[0].relevance_key == pairs[1].relevance_key != pairs[2].relevance_key
     assert pairs[0].language == ""
@@ -81,11 +81,11 @@ def test_a_broken_pair_is_refused_with_its_position(chunks: list[Document], expe
     assert str(caught.value).startswith("document 1 (broken): pair must")
 
 
-def test_an_image_behind_a_path_travels_inside(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_an_image_at_a_path_becomes_a_blob(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
     path = tmp_path / "image.jpg"
     path.write_bytes(jpeg(1))
     document = Document(chunks=[TEXT, Document(uri=str(path), tags={"shop": "x"})], tags={"finetuner_label": "l"})
-    done = packed(document, read_local)
+    done = with_image_blob(document, read_local)
     assert read_pair(done) == Pair("a red dress", jpeg(1), "l")
     assert done.id == document.id
     assert done.tags == {"shop": "x", "finetuner_label": "l"}
@@ -99,7 +99,7 @@ def test_a_uri_is_read_once(jpeg: Callable[[int], bytes]) -> None:
         read.append(uri)
         return jpeg(2)
 
-    packed(Document(chunks=[TEXT, Document(uri="http://x/y.jpg")]), reader)
+    with_image_blob(Document(chunks=[TEXT, Document(uri="http://x/y.jpg")]), reader)
     assert read == ["http://x/y.jpg"]
 
 
@@ -111,21 +111,21 @@ def test_a_stored_pair_may_hold_its_image_as_tensor() -> None:
         read_pairs([Document(id="x", chunks=[TEXT, Document(tensor=np.ones(2))])])
 
 
-def test_an_image_need_not_be_decoded_twice() -> None:
+def test_the_check_of_the_image_is_optional() -> None:
     with pytest.raises(InvalidDocument, match="image must be an image file"):
-        packed(Document(chunks=[TEXT, IMAGE]), refuse)
-    assert packed(Document(chunks=[TEXT, IMAGE]), refuse, check=False).chunks[1].blob == b"image"
+        with_image_blob(Document(chunks=[TEXT, IMAGE]), refuse)
+    assert with_image_blob(Document(chunks=[TEXT, IMAGE]), refuse, check=False).chunks[1].blob == b"image"
 
 
-def test_a_tensor_travels_as_png() -> None:
+def test_a_tensor_becomes_a_png() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    pair = read_pair(packed(Document(chunks=[TEXT, Document(tensor=pixels)]), refuse))
+    pair = read_pair(with_image_blob(Document(chunks=[TEXT, Document(tensor=pixels)]), refuse))
     assert np.array_equal(np.asarray(decode(pair.image)), pixels)
 
 
 @pytest.mark.parametrize(
     "image", [Document(blob=b"no image"), Document(tensor=np.zeros((3, 3))), Document(uri="data:,x")]
 )
-def test_what_cannot_be_decoded_is_not_packed(image: Document) -> None:
+def test_an_undecodable_image_is_refused(image: Document) -> None:
     with pytest.raises(InvalidDocument, match="must be"):
-        packed(Document(chunks=[TEXT, image]), refuse)
+        with_image_blob(Document(chunks=[TEXT, image]), refuse)

@@ -1,4 +1,4 @@
-"""What a client and a server fetch, from a real HTTP server that also misbehaves."""
+"""Fetching of URIs by client and server, from a real HTTP server that also misbehaves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetuner.exceptions import ForbiddenUri, ImageTooLarge, InvalidDocument, U
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers by path."""
+    """Answers each path with the method of its name."""
 
     protocol_version = "HTTP/1.1"
 
@@ -118,7 +118,9 @@ def test_a_web_address_is_read(server: str) -> None:
         ("short", UnreachableUri, "must be reachable.*10 more expected"),
     ],
 )
-def test_another_answer_is_refused(server: str, path: str, kind: type[InvalidDocument], expected: str) -> None:
+def test_an_answer_without_content_is_refused(
+    server: str, path: str, kind: type[InvalidDocument], expected: str
+) -> None:
     with pytest.raises(kind, match=expected) as caught:
         read_any_host(f"{server}/{path}")
     assert "\n" not in str(caught.value)
@@ -132,7 +134,7 @@ def test_a_body_that_is_too_large_is_refused(server: str, path: str, monkeypatch
 
 
 @pytest.mark.parametrize("path", ["silent", "drip", "drip-headers", "drip-until-closed"])
-def test_a_slow_server_is_given_up_at_the_deadline(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_answer_is_abandoned_at_the_deadline(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uris, "SECONDS", 0.4)
     with pytest.raises(UnreachableUri, match="must answer within 0.4 s"):
         read_any_host(f"{server}/{path}")
@@ -167,7 +169,7 @@ def test_a_slow_server_is_given_up_at_the_deadline(server: str, path: str, monke
         "[2002:7f00:1::]",
     ],
 )
-def test_a_server_fetches_from_no_private_address(server: str, host: str) -> None:
+def test_a_server_never_fetches_a_private_address(server: str, host: str) -> None:
     port = server.rpartition(":")[2]
     with pytest.raises(ForbiddenUri, match="must be a public address. Got"):
         read_public(f"http://{host}:{port}/image")
@@ -222,6 +224,6 @@ def test_a_path_that_cannot_be_read_is_refused(uri: str) -> None:
         read_local(uri)
 
 
-def test_a_dead_port_is_refused(unused_port: int) -> None:
+def test_a_closed_port_is_refused(unused_port: int) -> None:
     with pytest.raises(UnreachableUri, match="uri must be reachable"):
         read_any_host(f"http://127.0.0.1:{unused_port}/")

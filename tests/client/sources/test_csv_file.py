@@ -1,4 +1,4 @@
-"""CSV files in every form, and what is said of those that are none."""
+"""CSV files in every form, and errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rows(text: str, **options: Any) -> list[tuple[int, list[str]]]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory, jpeg: Callable[[int], bytes]) -> Path:
-    """Return a CSV file of LINES pairs over four images, three of them bad, each in its own way."""
+    """Return a CSV file of LINES pairs over four images, with three different invalid lines."""
     folder = tmp_path_factory.mktemp("large")
     for number in range(4):
         (folder / f"{number}.jpg").write_bytes(jpeg(number))
@@ -60,7 +60,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, jpeg: Callable[[int], bytes]
     return folder / "large.csv"
 
 
-def test_one_error_names_the_three_bad_lines_of_a_large_file(large: Path) -> None:
+def test_one_error_names_all_invalid_lines_of_a_large_file(large: Path) -> None:
     with pytest.raises(InvalidDocument) as caught:
         csv_documents(large, CSVOptions(), task="text-to-image", on_error="raise")
     message = str(caught.value)
@@ -72,7 +72,7 @@ def test_one_error_names_the_three_bad_lines_of_a_large_file(large: Path) -> Non
     assert "on_error='skip'" in message
 
 
-def test_skip_leaves_the_three_out_with_one_warning(large: Path) -> None:
+def test_skip_leaves_invalid_lines_out_with_one_warning(large: Path) -> None:
     with pytest.warns(UserWarning, match="left out 3 entries") as caught:
         documents = read(large, on_error="skip")
     assert len(documents) == LINES - 3
@@ -82,12 +82,12 @@ def test_skip_leaves_the_three_out_with_one_warning(large: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", ["a,0.jpg\nb,1.jpg\n", "0.jpg,a\n1.jpg,b\n", "\ufeffa,0.jpg\r\n\r\nb,1.jpg\r\n,\r\n"])
-def test_text_and_image_stand_in_either_order(shop: Path, jpeg: Callable[[int], bytes], lines: str) -> None:
+def test_text_and_image_may_be_in_either_order(shop: Path, jpeg: Callable[[int], bytes], lines: str) -> None:
     pairs = [read_pair(document) for document in read(write(shop, lines))]
     assert pairs == [Pair("a", jpeg(0)), Pair("b", jpeg(1))]
 
 
-def test_a_mix_of_orders_is_named_by_its_line(shop: Path) -> None:
+def test_a_row_in_the_other_order_is_named(shop: Path) -> None:
     path = write(shop, "a,0.jpg\nb,1.jpg\n2.jpg,c\nd,3.jpg\n")
     with pytest.raises(InvalidDocument, match="line 3: row must be text, image as the first rows are") as caught:
         read(path)
@@ -122,7 +122,7 @@ def test_a_file_of_captions_alone_is_refused(shop: Path) -> None:
         ("a\nb\n", "line 1", "Got 1: 'a'"),
     ],
 )
-def test_a_bad_line_is_named_with_its_reason(shop: Path, lines: str, where: str, got: str) -> None:
+def test_an_invalid_line_is_named_with_its_reason(shop: Path, lines: str, where: str, got: str) -> None:
     with pytest.raises(InvalidDocument) as caught:
         csv_documents(write(shop, lines), CSVOptions(), task="text-to-image", on_error="raise")
     assert f"\n  {where}: " in str(caught.value)
@@ -136,7 +136,7 @@ def test_only_the_first_twenty_are_named(shop: Path) -> None:
     assert "  and 10 more" in str(caught.value)
 
 
-def test_damage_found_while_decoding_is_named_too(shop: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_damage_found_while_decoding_is_named(shop: Path, jpeg: Callable[[int], bytes]) -> None:
     (shop / "cut.jpg").write_bytes(jpeg(1)[:-60])
     path = write(shop, "a,0.jpg\nb,cut.jpg\nc,1.jpg\nd,cut.jpg\n")
     documents = csv_documents(path, CSVOptions(), task="text-to-image", on_error="raise")
@@ -175,14 +175,14 @@ def test_pairs_of_images_with_one_first_column_have_one_label(shop: Path, jpeg: 
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
-def test_auto_finds_the_delimiter(delimiter: str) -> None:
+def test_auto_detects_the_delimiter(delimiter: str) -> None:
     text = f'a dog; or, a | cat{delimiter}0.jpg\n"quoted{delimiter} ""text"""{delimiter} "1.jpg"\nx{delimiter}2.jpg\n'
     if delimiter != "\t":
         text = text.replace("a dog; or, a | cat", "a dog")
     assert rows(text)[1] == (2, [f'quoted{delimiter} "text"', "1.jpg"])
 
 
-def test_dialects_are_as_the_csv_module_has_them() -> None:
+def test_dialects_of_the_csv_module_are_accepted() -> None:
     class Stars(csv.excel):
         delimiter = "*"
 
@@ -191,7 +191,7 @@ def test_dialects_are_as_the_csv_module_has_them() -> None:
     assert rows("a,b*c\n", dialect=Stars) == rows("a,b*c\n", dialect=Stars()) == [(1, ["a,b", "c"])]
 
 
-def test_line_numbers_count_what_is_left_out() -> None:
+def test_line_numbers_include_skipped_lines() -> None:
     assert rows('a,b\n\n"c\n\nd",e\n  \nf,g\n') == [(1, ["a", "b"]), (3, ["c\n\nd", "e"]), (7, ["f", "g"])]
 
 
@@ -239,7 +239,7 @@ def test_images_may_be_uris(shop: Path, jpeg: Callable[[int], bytes]) -> None:
     assert [read_pair(document).image for document in read(path)] == [jpeg(5), jpeg(1), jpeg(2)]
 
 
-def test_without_blobs_only_what_a_server_can_read_is_taken(shop: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_without_blobs_only_remote_uris_are_accepted(shop: Path, jpeg: Callable[[int], bytes]) -> None:
     data = "data:image/jpeg;base64," + base64.b64encode(jpeg(5)).decode()
     documents = read(write(shop, f'a,"{data}"\nb,http://nowhere.invalid/x.jpg\n'), convert_to_blob=False)
     assert [document.chunks[1].uri for document in documents] == [data, "http://nowhere.invalid/x.jpg"]
@@ -263,7 +263,7 @@ def test_relative_paths_start_at_the_file_then_at_the_working_directory(
     assert [read_pair(document).image for document in read(io.StringIO("a,0.jpg\n"))] == [jpeg(7)]
 
 
-def test_a_stream_that_cannot_go_back_is_read_too(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_cannot_seek_is_read(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Pipe(io.StringIO):
         def seekable(self) -> bool:
             return False
@@ -272,7 +272,7 @@ def test_a_stream_that_cannot_go_back_is_read_too(shop: Path, monkeypatch: pytes
     assert texts(Pipe('"a\nb",0.jpg\nc,1.jpg\n')) == ["a\nb", "c"]
 
 
-def test_a_stream_that_is_no_text_or_was_read_from_is_refused(shop: Path) -> None:
+def test_a_binary_or_partly_read_stream_is_refused(shop: Path) -> None:
     path = write(shop, "a,0.jpg\nb,1.jpg\n")
     with open(path, "rb") as binary, pytest.raises(InvalidInput, match="CSV stream must be text"):
         read(binary)
@@ -313,6 +313,6 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         {"point_cloud_size": 1024},
     ],
 )
-def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=f"{next(iter(options))}.* must be .*Got"):
         CSVOptions(**options)

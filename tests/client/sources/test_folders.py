@@ -50,7 +50,7 @@ def test_a_list_of_images(folder: Path, jpeg: Callable[[int], bytes]) -> None:
     assert [read_pair(pair).text for pair in pairs] == ["image 1", "image 2"]
 
 
-def test_one_error_names_every_bad_image_before_any_is_used(folder: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_one_error_names_every_invalid_image_before_any_is_used(folder: Path, jpeg: Callable[[int], bytes]) -> None:
     (folder / "hat/2.txt").unlink()
     (folder / "shoe/0.txt").write_text(" \n")
     for name, caption in {"bad.jpg": b"x", "wrong.jpg": "grün".encode("latin-1"), "long.jpg": b"x" * 100_000}.items():

@@ -1,4 +1,4 @@
-"""Which strings are local data, and what reads them."""
+"""Kinds of local data and their readers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from docarray import Document, DocumentArray
 from finetuner.documents.pairs import read_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from finetuner.sources.csv_file import CSVOptions
-from finetuner.sources.kinds import documents_from, is_source, neither
+from finetuner.sources.kinds import data_not_found, documents_from, is_source
 
 
 @pytest.fixture
@@ -73,27 +73,27 @@ def test_an_open_file_is_csv(data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion-train-data-clip", "v1.2", "", [], (), None, 3, ["a", 3]])
-def test_names_and_other_things_are_no_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
+def test_names_and_other_values_are_not_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert not is_source(name)
 
 
-def test_documents_are_no_source() -> None:
+def test_documents_are_not_a_source() -> None:
     assert not is_source(DocumentArray.empty(2))
     assert not is_source([Document()])
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "missing/folder", "x.parquet", "shard-{0..2}.tar", "*.jpg", "X.JPG"])
-def test_a_path_that_is_not_there_is_neither_file_nor_dataset(data: Path, name: str) -> None:
+def test_a_missing_path_is_neither_file_nor_dataset(data: Path, name: str) -> None:
     assert is_source(name)
     with pytest.raises(DatasetNotFound, match="which is neither a file or folder .* nor a dataset in the Flow"):
         texts(name)
 
 
-def test_an_existing_folder_goes_before_a_dataset_of_its_name(data: Path) -> None:
+def test_an_existing_folder_takes_precedence_over_a_dataset(data: Path) -> None:
     assert is_source("images")
     assert not is_source("paintings")
-    assert "'paintings', which is neither" in str(neither("paintings"))
+    assert "'paintings', which is neither" in str(data_not_found("paintings"))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_an_existing_folder_goes_before_a_dataset_of_its_name(data: Path) -> Non
         (3, {}, "data must be a path, a list of paths or an open text file. Got 3"),
     ],
 )
-def test_what_cannot_be_read_is_refused_at_the_call(data: Path, source: Any, options: Any, expected: str) -> None:
+def test_an_invalid_source_is_refused_at_the_call(data: Path, source: Any, options: Any, expected: str) -> None:
     (data / "weights.bin").write_bytes(b"x")
     with pytest.raises(InvalidInput, match=expected):
         documents_from(source, **{"task": "text-to-image", **options})
@@ -129,6 +129,7 @@ def test_options_reach_the_reader(data: Path) -> None:
     assert [document.tags["finetuner_label"] for document in documents] == ["class0", "class1", "class2"]
 
 
-def test_importing_reads_nothing_heavy() -> None:
-    code = "import sys, finetuner.sources.kinds; print([m for m in ('torch', 'pyarrow', 'docarray', 'PIL') if m in sys.modules])"
+def test_the_import_is_light() -> None:
+    code = "import sys, finetuner.sources.kinds; "
+    code += "print([m for m in ('torch', 'pyarrow', 'docarray', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""Parquet and tar shards: whole, strange, hostile and cut off."""
+"""Parquet and tar shards: complete, invalid, hostile and truncated."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_parquet_with_binary_images(tmp_path: Path, jpeg: Callable[[int], bytes]
     assert [document.tags.get("finetuner_score") for document in documents] == [0.5, None, 1.0]
 
 
-def test_parquet_as_hugging_face_writes_it(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_parquet_of_hugging_face(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
     images = [{"bytes": jpeg(0), "path": "/etc/passwd"}, {"bytes": jpeg(1), "path": None}]
     paths = [
         parquet(tmp_path / f"{n}.parquet", {"image": [images[n]], "text": ["a"], "language": ["de"]}) for n in (1, 0)
@@ -80,19 +80,19 @@ def test_parquet_with_labels(tmp_path: Path, jpeg: Callable[[int], bytes]) -> No
         ({"image": [{"path": "x.jpg"}], "text": ["a"]}, "Got struct<path: string>"),
     ],
 )
-def test_wrong_columns_are_refused_at_the_call(tmp_path: Path, columns: dict[str, Any], expected: str) -> None:
+def test_invalid_columns_are_refused_at_the_call(tmp_path: Path, columns: dict[str, Any], expected: str) -> None:
     path = parquet(tmp_path / "a.parquet", columns)
     with pytest.raises(InvalidInput, match=expected):
         parquet_documents([path], task="text-to-image", on_error="skip")
 
 
-def test_labels_are_needed_where_there_is_no_text(tmp_path: Path) -> None:
+def test_image_to_image_requires_labels(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", {"image": [b"x"], "text": ["a"]})
     with pytest.raises(InvalidInput, match="for image-to-image must have a column label"):
         parquet_documents([path], task="image-to-image", on_error="raise")
 
 
-def test_bad_rows_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_invalid_rows_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
     images = [{"bytes": blob, "path": "x"} for blob in (jpeg(0), None, b"no image", jpeg(1), jpeg(2))]
     path = parquet(tmp_path / "a.parquet", {"image": images, "text": ["a", "b", "c", None, "e"]})
     with pytest.raises(InvalidDocument, match="Got 3 that") as caught:
@@ -105,7 +105,7 @@ def test_bad_rows_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) -> Non
     assert [read_pair(document).text for document in documents] == ["a", "e"]
 
 
-def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 or not")
     with pytest.raises(InvalidInput, match="parquet file must be readable"):
         from_parquet(tmp_path / "a.parquet")
@@ -140,7 +140,7 @@ def test_webdataset_classes(tmp_path: Path, jpeg: Callable[[int], bytes]) -> Non
     assert (document.blob, document.tags) == (jpeg(0), {"finetuner_label": "4"})
 
 
-def test_bad_samples_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_invalid_samples_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
     members = [
         *[("a.jpg", jpeg(0)), ("a.txt", b"good")],
         *[("b.txt", b"no image")],
@@ -190,7 +190,7 @@ def test_names_and_links_of_members_are_never_paths(tmp_path: Path, jpeg: Callab
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_announces_too_much_is_not_read(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+def test_a_member_with_a_huge_size_is_not_read(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
     members = [("a.jpg", bytes(MAX_BYTES + 1)), ("a.txt", b"a"), ("b.jpg", jpeg(0)), ("b.txt", b"b")]
     path = tar(tmp_path / "0.tar", members)
     long_name = tarfile.TarInfo("long")
@@ -221,7 +221,7 @@ def test_a_truncated_shard_is_named_and_its_beginning_used(
             assert 50 < len(from_tar(path, on_error="skip")) < 150
 
 
-def test_what_is_no_tar_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_tar_is_named(tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(b"no tar" * 1000)
     with pytest.raises(InvalidDocument, match="tar file must be whole"):
         from_tar(tmp_path / "0.tar")

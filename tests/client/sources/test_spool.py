@@ -1,4 +1,4 @@
-"""Documents on disk, read again and again."""
+"""Documents on disk, read several times."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_documents_come_back_in_any_order_and_twice(jpeg: Callable[[int], bytes]
         spool[0]
 
 
-def test_nothing_is_a_spool_too() -> None:
+def test_a_spool_may_be_empty() -> None:
     assert not list(Spool([]))
 
 
-def test_an_error_of_the_source_goes_through() -> None:
+def test_an_error_of_the_source_passes_through() -> None:
     def broken() -> Iterator[Any]:
         yield Document(text="a")
         raise KeyError("source")

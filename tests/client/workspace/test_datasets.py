@@ -12,7 +12,7 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner.documents import stream
-from finetuner.documents.content import meaning
+from finetuner.documents.content import content_digest
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from finetuner.workspace.datasets import MAX_PARTS, Datasets
@@ -212,8 +212,8 @@ def test_everything_but_ids_is_content(change: dict[str, Any]) -> None:
         fields = {"text": "a", "tags": {"a": 1}} | given
         return bytes(Document(**fields, chunks=[Document(blob=b"x")]).to_bytes(protocol="protobuf"))
 
-    assert meaning(content()) == meaning(content()) == meaning(content(id="other"))
-    assert meaning(content()) != meaning(content(**change))
+    assert content_digest(content()) == content_digest(content()) == content_digest(content(id="other"))
+    assert content_digest(content()) != content_digest(content(**change))
 
 
 def test_datasets_of_other_versions_are_read(datasets: Datasets, workspace: Workspace) -> None:
