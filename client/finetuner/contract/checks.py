@@ -66,7 +66,7 @@ def flag(name: str, value: object) -> bool:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def checked_name(name: object, what: str) -> str:
+def checked_name(name: object, subject: str) -> str:
     """Return `name` if it is a valid name of a run, dataset or alias.
 
     Raises:
@@ -76,6 +76,6 @@ def checked_name(name: object, what: str) -> str:
     if isinstance(name, str) and NAME.fullmatch(name):
         return name
     raise InvalidInput(
-        f"{what} must be 1 to 128 letters, digits, '.', '_' or '-', and start with a letter or digit. "
+        f"{subject} must be 1 to 128 letters, digits, '.', '_' or '-', and start with a letter or digit. "
         f"Got {name!r}. Choose another name; paths are not names."
     )

@@ -61,13 +61,13 @@ def decode(blob: bytes, side: int = 0) -> Image:
         ) from error
 
 
-def _check_size(what: str, width: int, height: int) -> None:
+def _check_size(subject: str, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ImageTooLarge(f"{what} must be at most {MAX_PIXELS} pixels. Got {width} x {height}. Scale it down.")
+        raise ImageTooLarge(f"{subject} must be at most {MAX_PIXELS} pixels. Got {width} x {height}. Scale it down.")
     # Models scale the shorter side to their input size, so a line of 1 x 1,000,000 pixels would take gigabytes.
     if max(width, height) > MAX_SIDE_RATIO * min(width, height):
         raise ImageTooLarge(
-            f"{what} must be at most {MAX_SIDE_RATIO} times as long as wide. Got {width} x {height}. Cut it."
+            f"{subject} must be at most {MAX_SIDE_RATIO} times as long as wide. Got {width} x {height}. Cut it."
         )
 
 

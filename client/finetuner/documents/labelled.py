@@ -56,7 +56,7 @@ def _read(document: Document) -> LabelledImage:
         )
     label = document.tags.get(LABEL_TAG)
     if label is None or label == "":
-        raise InvalidDocument(f"image must have the tag {LABEL_TAG!r}, to know what belongs together. Got none.")
+        raise InvalidDocument(f"image must have the tag {LABEL_TAG!r}, as its class. Got none. Add it.")
     check_carries_image(document)
     blob = document.blob or (png(document.tensor) if document.tensor is not None else read_data_uri(document.uri))
     return LabelledImage(blob, read_label(label))

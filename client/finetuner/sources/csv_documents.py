@@ -101,7 +101,7 @@ class _Layout:
             first = next(row for row in rows if len(row.fields) == columns)
             raise InvalidInput(
                 f"{file.name} must have a text column and a column of images' paths or URIs. Got {first.fields[:2]} "
-                f"in line {first.line}, and no image column in the first {len(rows)} rows. Check the paths."
+                f"in line {first.line}; the image column is unclear in the first {len(rows)} rows. Check the paths."
             )
         return cls(columns, votes.most_common(1)[0][0] if votes else 0, options, images)
 

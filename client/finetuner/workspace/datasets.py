@@ -1,8 +1,7 @@
-"""Datasets at rest: parquet parts of documents, called by their content, found by name.
+"""Stored datasets: parquet parts of documents, in a folder per content hash, found by name.
 
-An upload lies apart until its last part is there and the count is right; then it gets its final name in
-one step. Its parts stay until then, so that an upload that broke off can go on. Documents are protobuf, never
-pickles.
+An upload has a folder of its own until all its parts have arrived and the count is right. Then one rename publishes it.
+Its parts stay until then, so an interrupted upload can resume. Documents are stored as protobuf, never as pickles.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "dataset.json"
 MAX_PARTS = 1_000_000
-FORGOTTEN = 7 * 24 * 3600.0  # seconds after which an upload that nobody goes on with is removed
+ABANDONED = 7 * 24 * 3600.0  # seconds without a new part after which an upload is removed
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -39,26 +38,26 @@ class Dataset:
     """One dataset."""
 
     name: str
-    """What users call it."""
+    """Its name for users."""
     version: str
-    """SHA-256 of its documents in their order, but not of their ids, hex."""
+    """SHA-256 of its documents in order, without their ids, in hex."""
     documents: int
-    """How many."""
+    """Number of documents."""
     size: int
-    """Bytes of its documents."""
+    """Size of its documents, in bytes of protobuf."""
     created_at: float
     """Seconds since the epoch."""
     stream_size: int = 0
-    """Bytes of its documents as `stream` packs them, header and padding included; 0 where it was never measured."""
+    """Size of its `stream`, header and padding included, in bytes; 0 if unknown."""
     kind: str = ""
-    """'pairs', 'scored pairs', 'labelled' where all documents are that, else 'documents'."""
+    """'pairs', 'scored pairs' or 'labelled' if all documents are of that kind, else 'documents'."""
 
 
 class Datasets:
     """The datasets of a workspace.
 
     Args:
-        workspace: holds them below `datasets/`.
+        workspace: holds the datasets, in `datasets/`.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -67,16 +66,16 @@ class Datasets:
         self._names = Pointers(self._folder / "names")
 
     def add_part(self, upload: str, part: int, documents: DocumentArray, first: int = 0) -> None:
-        """Store one part of an upload; the same part again replaces itself.
+        """Store one part of an upload; a part that is sent again replaces the first.
 
         Args:
-            upload: any string that the client chose for this upload.
-            part: its number, from 0.
+            upload: any string, chosen by the client.
+            part: number of the part, from 0.
             documents: at least one; see `content.check_document`.
-            first: position of the first document in the whole, for messages.
+            first: position of the first document in the dataset, for messages.
 
         Raises:
-            InvalidInput: no document or a part number out of range.
+            InvalidInput: no documents, or a part number out of range.
             InvalidDocument: a document without content, or a pair with a missing side.
         """
         import pyarrow as pa
@@ -96,7 +95,7 @@ class Datasets:
                 compression="zstd",
             )
             file.flush()
-            os.fsync(file.fileno())  # a part that is there is whole, also after a crash: nobody sends it again
+            os.fsync(file.fileno())  # a part that exists is complete, also after a crash: no client sends it again
         temporary.replace(folder / f"part-{part:07d}.parquet")
 
     def uploaded(self, upload: str) -> list[int]:
@@ -104,7 +103,7 @@ class Datasets:
         return sorted(int(path.stem.removeprefix("part-")) for path in self._upload(upload).glob("part-*.parquet"))
 
     def holds(self, version: str) -> bool:
-        """Return whether this content is here already, so that a commit needs no upload."""
+        """Return whether this content is stored already, so a commit needs no upload."""
         return bool(HASH.fullmatch(version)) and (self._folder / version).is_dir()
 
     def forget(self, upload: str) -> None:
@@ -112,16 +111,16 @@ class Datasets:
         shutil.rmtree(self._upload(upload), ignore_errors=True)
 
     def commit(self, name: str, upload: str, documents: int, version: str = "") -> Dataset:
-        """Make a whole upload the dataset called `name`; a dataset of that name is replaced.
+        """Publish a complete upload as the dataset `name`, replacing a dataset of that name.
 
         Args:
             name: 1 to 128 letters, digits, '.', '_' or '-'.
-            upload: whose parts have arrived.
-            documents: how many they are together.
-            version: what the content's SHA-256 must be; where it is here already, nothing need be uploaded.
+            upload: with all its parts.
+            documents: number of documents in all parts.
+            version: expected SHA-256 of the content; content that is stored already needs no upload.
 
         Raises:
-            InvalidInput: a wrong name, or other documents than arrived.
+            InvalidInput: an invalid name, missing parts, or content with another hash.
         """
         checked_name(name, "dataset name")
         folder, content = self._upload(upload), version
@@ -136,7 +135,7 @@ class Datasets:
                 self.forget(upload)
                 raise InvalidInput(
                     f"dataset {name!r} must have the content that its upload began with. Got another: files have "
-                    f"changed on the way. Push it again."
+                    f"changed during the upload. Push it again."
                 )
             content = measured.version
             if not self.holds(content):
@@ -144,24 +143,24 @@ class Datasets:
                 publish_folder(folder, self._folder / content)
         self.forget(upload)
         self._forget_old_uploads()
-        dataset = replace(self._described(content), name=name, created_at=time.time())
+        dataset = replace(self._read_description(content), name=name, created_at=time.time())
         self._names.set(name, asdict(dataset))
         return dataset
 
-    def _described(self, version: str) -> Dataset:
-        """Return what the folder of a version holds: its ids, and so its bytes, may be those of an earlier push."""
+    def _read_description(self, version: str) -> Dataset:
+        """Return the stored description of a version. Its ids, and so its size, may be those of an earlier push."""
         return _from_dict(json.loads((self._folder / version / DESCRIPTION).read_text()))
 
     def _forget_old_uploads(self) -> None:
         for folder in (self._folder / "uploads").glob("*"):
-            if folder.stat().st_mtime < time.time() - FORGOTTEN:
+            if folder.stat().st_mtime < time.time() - ABANDONED:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _upload(self, upload: str) -> Path:
         return self._folder / "uploads" / hashlib.sha256(upload.encode()).hexdigest()
 
     def find(self, name: str) -> Dataset:
-        """Return the dataset that a name means now.
+        """Return the dataset of a name.
 
         Raises:
             DatasetNotFound: none of that name.
@@ -180,7 +179,7 @@ class Datasets:
         return [_from_dict(target) for _, target in self._names.all()]
 
     def delete(self, name: str) -> Dataset:
-        """Forget a name, and the content with its decoded images if no other name means it.
+        """Delete a name, and its content and decoded images unless another name has them.
 
         Raises:
             DatasetNotFound: none of that name.
@@ -205,10 +204,10 @@ class Datasets:
             yield Document.from_bytes(content, protocol="protobuf")
 
     def part(self, version: str, number: int) -> DocumentArray:
-        """Return the documents of one part, none past the last.
+        """Return the documents of one part; none beyond the last part.
 
         Raises:
-            DatasetNotFound: no such content here.
+            DatasetNotFound: no dataset of this version.
         """
         from docarray import Document, DocumentArray
 
@@ -217,10 +216,10 @@ class Datasets:
         return DocumentArray(Document.from_bytes(content, protocol="protobuf") for content in _read(parts))
 
     def page(self, version: str, offset: int, limit: int) -> DocumentArray:
-        """Return at most `limit` documents of a version from position `offset` on.
+        """Return at most `limit` documents of a version, starting at position `offset`.
 
         Raises:
-            DatasetNotFound: no such content here.
+            DatasetNotFound: no dataset of this version.
         """
         from docarray import Document, DocumentArray
 
@@ -239,7 +238,7 @@ def _from_dict(described: dict[str, Any]) -> Dataset:
 
 
 def _measured(folder: Path, name: str) -> Dataset:
-    """Return what the parts in a folder are together."""
+    """Return the description of the parts in a folder, computed from their documents."""
     from docarray import Document
 
     digest, kinds, count, size, packed = hashlib.sha256(), set(), 0, 0, stream.HEADER.size
@@ -257,7 +256,7 @@ def _contents(folder: Path) -> Iterator[bytes]:
 
 
 def _read_from(parts: Iterable[Path], offset: int) -> Iterator[bytes]:
-    """Yield documents from a position on; of the parts before it, only their counts are read."""
+    """Yield documents, starting at position `offset`. Earlier parts are not read, except for their counts."""
     import pyarrow.parquet
 
     for path in parts:

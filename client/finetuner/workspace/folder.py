@@ -1,16 +1,16 @@
-"""The one durable place: a folder with runs, datasets, artifacts, aliases and the index.
+"""The workspace: a folder with runs, datasets, artifacts, aliases and the index.
 
-    runs.sqlite                   what was asked for, and how it went
+    runs.sqlite                   configuration and status of each run
     runs/<artifact id>/           config, log, metrics and outcome of one run
-    datasets/<content hash>/      parquet parts; datasets/names/ points from names to them
+    datasets/<content hash>/      parquet parts; datasets/names/ maps names to them
     artifacts/<artifact id>/      published models
-    aliases/                      `live` and others: small files that point to artifacts
+    aliases/                      `live` and others: small files that name artifacts
     index/                        documents and vectors
-    backups/<name>/               the index as it was
-    cache/pixels/                 decoded images of datasets; may be removed at any time
-    tokens.json, audit.jsonl      who may enter, as hashes; who has changed what
+    backups/<name>/               copies of the index
+    cache/pixels/                 cache of decoded images; may be removed at any time
+    tokens.json, audit.jsonl      hashes of access tokens; log of changes
 
-A name from outside never becomes a path: names are file contents, files are called by their hash.
+A user's name never becomes a path: it is stored in a file that is named by the hash of the name.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from ..exceptions import InvalidInput
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a small file so that a reader sees all of the old content or all of the new, also after a crash.
+    """Write a small file atomically and durably: a reader sees the old or the new content, also after a crash.
 
     Args:
         path: of the file.
-        content: all of it.
-        mode: who may read and write it, less what the umask takes away.
+        content: of the whole file.
+        mode: permissions, before the umask applies.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -48,14 +48,14 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
 
 
 def temporary_folder(folder: Path) -> Path:
-    """Make a new folder beside `folder`'s content, on the same file system, for a later rename."""
+    """Make a new folder inside `folder`, so a later rename stays on the same file system."""
     path = folder / f".new-{uuid.uuid4().hex}"
     path.mkdir(parents=True)
     return path
 
 
 def publish_folder(temporary: Path, final: Path) -> None:
-    """Sync a finished folder's files and give it its final name: published is all or nothing."""
+    """Write a finished folder to disk, then rename it: it is published completely or not at all."""
     for path in sorted(temporary.rglob("*")):
         if path.is_file():
             with open(path, "rb") as file:
@@ -69,7 +69,7 @@ def publish_folder(temporary: Path, final: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
+    """Write the names in `folder` to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -78,10 +78,10 @@ def sync_folder(folder: Path) -> None:
 
 
 class Pointers:
-    """Names that point to something, one small JSON file each, replaced atomically.
+    """A mapping of names to targets, with one small JSON file per name, replaced atomically.
 
     Args:
-        folder: where the files lie; made when the first pointer is set.
+        folder: of the files; made when the first pointer is set.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,18 +91,18 @@ class Pointers:
         return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
 
     def set(self, name: str, target: dict[str, Any]) -> None:
-        """Let `name` point to `target` from now on."""
+        """Set the target of `name`."""
         write_atomically(self._file(name), json.dumps({"name": name, "target": target}).encode())
 
     def get(self, name: str) -> dict[str, Any] | None:
-        """Return what `name` points to, None where it points to nothing."""
+        """Return the target of `name`, or None without one."""
         try:
             return dict(json.loads(self._file(name).read_bytes())["target"])
         except FileNotFoundError:
             return None
 
     def delete(self, name: str) -> bool:
-        """Forget `name`; return whether it was there."""
+        """Delete `name`, and return whether it existed."""
         try:
             self._file(name).unlink()
         except FileNotFoundError:
@@ -117,13 +117,13 @@ class Pointers:
 
 
 class Workspace:
-    """The folder tree above.
+    """Paths of the workspace's folder tree.
 
     Args:
-        root: a folder, made where it is not there yet, or its `file://` URL.
+        root: a folder, made if missing, or its `file://` URL.
 
     Raises:
-        InvalidInput: a URL of another kind; object stores are not supported yet.
+        InvalidInput: another URL, such as that of an object store.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -140,41 +140,41 @@ class Workspace:
 
     @property
     def runs_database(self) -> Path:
-        """The SQLite file of the runs."""
+        """The SQLite database of the runs."""
         return self.root / "runs.sqlite"
 
     def run(self, artifact_id: str) -> Path:
-        """The folder of the run that makes this artifact."""
+        """Return the folder of the run with this artifact id."""
         return self.root / "runs" / artifact_id
 
     @property
     def datasets(self) -> Path:
-        """Datasets by content hash."""
+        """Folder of the datasets, by content hash."""
         return self.root / "datasets"
 
     @property
     def artifacts(self) -> Path:
-        """Artifacts by id."""
+        """Folder of the artifacts, by id."""
         return self.root / "artifacts"
 
     @property
     def index(self) -> Path:
-        """Documents and vectors."""
+        """Folder of the index: documents and embeddings."""
         return self.root / "index"
 
     @property
     def pixels(self) -> Path:
-        """Decoded images."""
+        """Folder of the cache of decoded images."""
         return self.root / "cache" / "pixels"
 
     def artifact_of(self, alias: str) -> str | None:
-        """Return the artifact that an alias points to, None where it points to nothing."""
+        """Return the artifact id of an alias, or None without one."""
         target = self.aliases.get(alias)
         return None if target is None else str(target["artifact"])
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder: first its name, so that no reader finds half of it, then its content."""
+    """Remove a folder. It is renamed first, so no reader finds a part of it."""
     doomed = folder.with_name(f".old-{uuid.uuid4().hex}")
     os.rename(folder, doomed)
     shutil.rmtree(doomed, ignore_errors=True)

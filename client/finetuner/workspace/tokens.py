@@ -1,7 +1,7 @@
-"""Who may enter a Flow: named tokens with roles, in `tokens.json` of the workspace, as hashes.
+"""Access tokens: names, roles and hashes, in `tokens.json` of the workspace.
 
-A secret is 256 random bits and is kept nowhere. SHA-256 of it is enough: the slow, salted hashes of passwords are there
-for what people choose, which can be guessed; of 2**256 secrets nobody tries a part worth naming.
+A secret is 256 random bits, and only its SHA-256 is stored. Passwords need slow, salted hashes because people choose
+them and attackers guess them; 256 random bits cannot be guessed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ..contract.checks import checked_name, choice, whole
 from ..exceptions import AlreadyExists, InvalidInput, NotFound
 from .folder import write_atomically
 
-ENVIRONMENT, ROOMS = "environment", "rooms"  # names of $FINETUNER_TOKEN, and of what the Flow's own rooms show
+ENVIRONMENT, ROOMS = "environment", "rooms"  # names of $FINETUNER_TOKEN and of the rooms' own secret
 MAX_DAYS = 3650
 PRIVATE = 0o600
 
 
 class Role(IntEnum):
-    """What a token may do; each role may do what those before it may."""
+    """Role of a token; each role includes the rights of the roles before it."""
 
     READ = 1
     WRITE = 2
@@ -43,19 +43,19 @@ ROLES = tuple(map(str, Role))
 
 @dataclass(frozen=True)
 class Token:
-    """One token at rest."""
+    """A stored token."""
 
     name: str
-    """Of the person or program that holds it; written into the audit log."""
+    """Name of its person or program; written into the audit log."""
     role: Role
     digest: str
-    """SHA-256 of the secret, in hexadecimal."""
+    """SHA-256 of the secret, in hex."""
     created_at: float = 0
-    """Seconds since the epoch, and so are the next two."""
+    """Seconds since the epoch, as are the next two fields."""
     expires_at: float | None = None
-    """None: never."""
+    """None if it never expires."""
     revoked_at: float | None = None
-    """None: it is not."""
+    """None unless it was revoked."""
 
     def state(self, now: float) -> str:
         """Return 'valid', 'expired' or 'revoked', as of `now` in seconds since the epoch."""
@@ -65,12 +65,12 @@ class Token:
 
 
 def digest_of(secret: bytes) -> str:
-    """Return what is kept of a secret."""
+    """Return the hash of a secret, for storage."""
     return hashlib.sha256(secret).hexdigest()
 
 
 class TokenFile:
-    """The tokens of a workspace. Changes are made under a lock, and a reader sees all of one or nothing.
+    """The file of a workspace's tokens. Changes take a lock and replace the file atomically.
 
     Args:
         root: the workspace's folder.
@@ -80,10 +80,10 @@ class TokenFile:
         self.path = root / "tokens.json"
 
     def read(self) -> list[Token]:
-        """Return every token, revoked and expired ones too, in the order of their making; [] without a file.
+        """Return every token, including revoked and expired ones, in order of creation; [] without a file.
 
         Raises:
-            InvalidInput: a file that is not as we write it.
+            InvalidInput: a file in another format.
         """
         try:
             entries = json.loads(self.path.read_bytes())["tokens"]
@@ -92,24 +92,26 @@ class TokenFile:
             return []
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise InvalidInput(
-                f"{self.path} must be as `finetuner token` writes it. Got something else ({type(error).__name__}). "
-                "Put a copy back, or remove it and make new tokens."
+                f"{self.path} must be in the format of `finetuner token`. Got another ({type(error).__name__}). "
+                "Restore a copy, or remove the file and create new tokens."
             ) from None
 
     def create(self, name: str, role: str, days: int | None = None) -> str:
-        """Make a token and return its secret, which nothing can show again.
+        """Create a token and return its secret, which cannot be shown again.
 
         Args:
-            name: as of a run; that of a revoked token may be used again.
-            role: of ROLES.
-            days: until it expires, 1 to MAX_DAYS; None for never.
+            name: valid as the name of a run; the name of a revoked token is free again.
+            role: one of ROLES.
+            days: until the token expires, 1 to MAX_DAYS; None for never.
 
         Raises:
-            InvalidInput: another name, role or number.
-            AlreadyExists: the name is a token's that is not revoked.
+            InvalidInput: an invalid name, role or number of days.
+            AlreadyExists: the name of a token that is not revoked.
         """
         if checked_name(name, "name") in (ENVIRONMENT, ROOMS):
-            raise InvalidInput(f"name must be none of {ENVIRONMENT} and {ROOMS}, which the Flow uses. Got {name!r}.")
+            raise InvalidInput(
+                f"name must not be {ENVIRONMENT} or {ROOMS}, which the Flow uses. Got {name!r}. Choose another."
+            )
         choice("role", role, ROLES)
         now = time.time()
         expires = None if days is None else now + 86400 * whole("expires", days, 1, MAX_DAYS)
@@ -117,19 +119,19 @@ class TokenFile:
         with locked(self.path.parent):
             others = self.read()
             if any(token.name == name and token.revoked_at is None for token in others):
-                raise AlreadyExists(f"name must be new. Got {name!r}, which is a token. Revoke that one first.")
+                raise AlreadyExists(f"name must be new. Got {name!r}, which is a token. Revoke it first.")
             new = Token(name, Role[role.upper()], digest_of(secret.encode()), now, expires)
             self._write([*(token for token in others if token.name != name), new])
         return secret
 
     def revoke(self, name: str) -> None:
-        """Let nobody enter with this token any more.
+        """Revoke a token; the Flow stops accepting it.
 
         Raises:
-            NotFound: no such token, or it is revoked already.
+            NotFound: no such token, or one that is revoked already.
         """
         if not self.path.exists():
-            raise NotFound(f"name must be a token of {self.path}. There is no such file. Is it another workspace?")
+            raise NotFound(f"name must be a token of {self.path}. Got {name!r}, and no such file. Check the workspace.")
         with locked(self.path.parent):
             tokens = self.read()
             known = [token.name for token in tokens if token.revoked_at is None]
@@ -148,12 +150,13 @@ class TokenFile:
 
 
 def rooms_secret(root: Path) -> str:
-    """Return what the Flow's own rooms show at its gateway, made where it is not there yet.
+    """Return the secret of the Flow's own rooms, creating it on first use.
 
-    The indexer asks the gateway to encode. Whoever can read the file, `rooms.token`, could edit `tokens.json` as well.
+    The indexer sends it when it asks the gateway for embeddings. It is stored unhashed in `rooms.token`. A process that
+    can read this file could also edit `tokens.json`.
 
     Args:
-        root: the workspace's folder, which rooms and gateway share.
+        root: the workspace's folder, shared by rooms and gateway.
     """
     file = root / "rooms.token"
     with locked(root):
@@ -163,7 +166,7 @@ def rooms_secret(root: Path) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address that a server listens on, or a name in a URL, is this machine's own."""
+    """Return whether a server's address, or the host of a URL, is a loopback address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -172,8 +175,8 @@ def is_loopback(host: str) -> bool:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Let one process at a time change the tokens of a workspace."""
-    import fcntl  # not on Windows, where the rest of the command line works
+    """Lock the tokens of a workspace for changes by one process at a time."""
+    import fcntl  # missing on Windows; the rest of the command line works there
 
     root.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(root / ".tokens.lock", os.O_CREAT | os.O_RDWR, PRIVATE)

@@ -89,7 +89,7 @@ def test_text_and_image_may_be_in_either_order(shop: Path, jpeg: Callable[[int],
 
 def test_a_row_in_the_other_order_is_named(shop: Path) -> None:
     path = write(shop, "a,0.jpg\nb,1.jpg\n2.jpg,c\nd,3.jpg\n")
-    with pytest.raises(InvalidDocument, match="line 3: row must be text, image as the first rows are") as caught:
+    with pytest.raises(InvalidDocument, match="line 3: row must be text, image like the first rows") as caught:
         read(path)
     assert str(caught.value).count("\n  line ") == 1
     with pytest.raises(InvalidDocument, match="line 2: row must be image, text"):
@@ -207,7 +207,7 @@ def test_a_wrong_encoding_is_named_by_line(shop: Path) -> None:
         read(path)
     with pytest.warns(UserWarning, match="left out 1"):
         assert texts(path, on_error="skip") == ["green", "blue"]
-    with pytest.raises(InvalidInput, match="begins with the mark of UTF-16"):
+    with pytest.raises(InvalidInput, match="begins with a UTF-16 byte order mark"):
         read(write(shop, "a,0.jpg\n", "utf-16"))
     path.write_bytes("a,0.jpg\n".encode("utf-16-le") + b"\x00\xdc")
     with pytest.raises(InvalidDocument, match="text must be utf-16-le. Got other bytes"):

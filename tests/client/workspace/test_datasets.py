@@ -1,4 +1,4 @@
-"""Uploads and datasets: nothing by half, content shared, names checked."""
+"""Uploads and datasets: complete uploads only, shared content, checked names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def ids(datasets: Datasets, name: str) -> list[str]:
     return [document.id for document in datasets.documents(datasets.find(name).version)]
 
 
-def test_a_whole_upload_is_a_dataset(datasets: Datasets) -> None:
+def test_a_complete_upload_is_a_dataset(datasets: Datasets) -> None:
     for number, texts in ((2, ("e",)), (0, ("a", "b")), (1, ("c", "d"))):  # in any order
         datasets.add_part("upload", number, part(*texts))
     made = datasets.commit("colours", "upload", 5)
@@ -65,7 +65,7 @@ def test_a_whole_upload_is_a_dataset(datasets: Datasets) -> None:
     assert made.size == sum(len(document.to_bytes(protocol="protobuf")) for document in part(*"abcde"))
 
 
-def test_half_an_upload_is_never_visible(datasets: Datasets, workspace: Workspace) -> None:
+def test_an_incomplete_upload_is_never_visible(datasets: Datasets, workspace: Workspace) -> None:
     datasets.add_part("upload", 0, part("a", "b"))
     assert datasets.all() == []
     with pytest.raises(DatasetNotFound):
@@ -78,12 +78,12 @@ def test_half_an_upload_is_never_visible(datasets: Datasets, workspace: Workspac
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_an_upload_of_nothing_is_no_dataset(datasets: Datasets, count: int) -> None:
+def test_an_empty_upload_is_refused(datasets: Datasets, count: int) -> None:
     with pytest.raises(InvalidInput, match=f"Got 0 of {count}"):
         datasets.commit("colours", "never began", count)
 
 
-def test_the_same_part_again_replaces_itself(datasets: Datasets) -> None:
+def test_a_part_that_is_sent_again_replaces_the_first(datasets: Datasets) -> None:
     datasets.add_part("upload", 0, part("wrong", "wrong too"))
     datasets.add_part("upload", 0, part("a"))
     datasets.commit("colours", "upload", 1)
@@ -107,7 +107,7 @@ def test_an_empty_part_and_a_broken_document_are_refused(datasets: Datasets) -> 
         datasets.commit("colours", "upload", 2)
 
 
-def test_the_same_content_has_one_version_and_one_place(datasets: Datasets, workspace: Workspace) -> None:
+def test_equal_content_has_one_version_and_one_folder(datasets: Datasets, workspace: Workspace) -> None:
     # The chunks of each push have ids of their own: ids are no content.
     uploads = (("one", "ab"), ("two", "ab"), ("three", "ba"))
     first, second, other = (push(datasets, name, *texts) for name, texts in uploads)
@@ -115,7 +115,7 @@ def test_the_same_content_has_one_version_and_one_place(datasets: Datasets, work
     assert {path.name for path in workspace.datasets.iterdir()} == {first, other, "names", "uploads"}
 
 
-def test_delete_keeps_content_that_another_name_means(datasets: Datasets, workspace: Workspace) -> None:
+def test_delete_keeps_content_with_another_name(datasets: Datasets, workspace: Workspace) -> None:
     version = push(datasets, "one", "a")
     push(datasets, "two", "a")
     datasets.delete("one")
@@ -134,7 +134,7 @@ def test_a_name_may_get_new_content(datasets: Datasets) -> None:
     assert [dataset.documents for dataset in datasets.all()] == [2]
 
 
-def test_what_arrived_of_an_upload_is_known_and_can_be_forgotten(datasets: Datasets) -> None:
+def test_the_parts_of_an_upload_are_listed_and_can_be_removed(datasets: Datasets) -> None:
     assert datasets.uploaded("upload") == []
     for number in (3, 0):
         datasets.add_part("upload", number, part("a"))
@@ -144,7 +144,7 @@ def test_what_arrived_of_an_upload_is_known_and_can_be_forgotten(datasets: Datas
     assert datasets.uploaded("upload") == []
 
 
-def test_content_that_is_here_needs_no_upload(datasets: Datasets) -> None:
+def test_stored_content_needs_no_upload(datasets: Datasets) -> None:
     version = push(datasets, "one", "a", "b")
     assert datasets.holds(version)
     assert not datasets.holds("0" * 64)
@@ -153,7 +153,7 @@ def test_content_that_is_here_needs_no_upload(datasets: Datasets) -> None:
     assert replace(again, name="one", created_at=0) == replace(datasets.find("one"), created_at=0)
 
 
-def test_content_that_changed_on_the_way_is_refused_and_forgotten(datasets: Datasets) -> None:
+def test_content_that_changed_during_the_upload_is_refused_and_removed(datasets: Datasets) -> None:
     datasets.add_part("upload", 0, part("a"))
     with pytest.raises(InvalidInput, match="must have the content that its upload began with. Got another"):
         datasets.commit("colours", "upload", 1, "0" * 64)
@@ -161,7 +161,7 @@ def test_content_that_changed_on_the_way_is_refused_and_forgotten(datasets: Data
     assert datasets.all() == []
 
 
-def test_an_upload_that_nobody_goes_on_with_is_removed_after_days(datasets: Datasets, workspace: Workspace) -> None:
+def test_an_abandoned_upload_is_removed_after_days(datasets: Datasets, workspace: Workspace) -> None:
     datasets.add_part("old", 0, part("a"))
     datasets.add_part("new", 0, part("a"))
     (old,) = (path for path in (workspace.datasets / "uploads").iterdir() if path == datasets._upload("old"))
@@ -224,7 +224,7 @@ def test_datasets_of_other_versions_are_read(datasets: Datasets, workspace: Work
 
 
 @pytest.mark.parametrize("name", ["", "../../escape", "/etc/x", "a b", "ä", "x" * 129])
-def test_a_path_is_no_dataset_name(datasets: Datasets, workspace: Workspace, name: str) -> None:
+def test_a_path_is_not_a_dataset_name(datasets: Datasets, workspace: Workspace, name: str) -> None:
     datasets.add_part("upload", 0, part("a"))
     with pytest.raises(InvalidInput, match="dataset name must be 1 to 128 letters"):
         datasets.commit(name, "upload", 1)
@@ -232,7 +232,7 @@ def test_a_path_is_no_dataset_name(datasets: Datasets, workspace: Workspace, nam
 
 
 @pytest.mark.parametrize("upload", ["../../escape", "/abs", "ä ö", "x" * 10_000, ""])
-def test_an_upload_may_be_called_anything_and_stays_in_the_workspace(
+def test_an_upload_may_have_any_name_and_stays_in_the_workspace(
     datasets: Datasets, tmp_path: Path, upload: str
 ) -> None:
     datasets.add_part(upload, 0, part("a"))
@@ -240,7 +240,7 @@ def test_an_upload_may_be_called_anything_and_stays_in_the_workspace(
     assert datasets.commit("colours", upload, 1).documents == 1
 
 
-def test_an_unknown_name_is_refused_with_those_that_are_there(datasets: Datasets) -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones(datasets: Datasets) -> None:
     push(datasets, "one", "a")
     push(datasets, "two", "b")
     with pytest.raises(DatasetNotFound, match=r"Got 'three', which is neither a dataset here \(one, two\)"):

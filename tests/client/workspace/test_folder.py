@@ -1,4 +1,4 @@
-"""Names, pointers and folders that are there as a whole or not at all."""
+"""Names, pointers, and folders that are published completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetuner.workspace.folder import Pointers, Workspace, publish_folder, remo
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 128])
-def test_a_good_name_stays_as_it_is(name: str) -> None:
+def test_a_valid_name_is_unchanged(name: str) -> None:
     assert checked_name(name, "run_name") == name
 
 
@@ -42,7 +42,7 @@ def test_a_good_name_stays_as_it_is(name: str) -> None:
         b"a",
     ],
 )
-def test_a_path_or_another_thing_is_no_name(name: Any) -> None:
+def test_a_path_or_another_value_is_not_a_name(name: Any) -> None:
     with pytest.raises(InvalidInput, match=r"run_name must be 1 to 128 letters.*paths are not names") as caught:
         checked_name(name, "run_name")
     assert f"Got {name!r}." in str(caught.value)
@@ -69,7 +69,7 @@ def test_pointers_come_sorted_by_name(tmp_path: Path) -> None:
     assert [name for name, _ in pointers.all()] == ["a", "b", "ä"]
 
 
-def test_a_reader_sees_all_of_the_old_or_all_of_the_new(tmp_path: Path) -> None:
+def test_a_reader_sees_the_old_or_the_new_content(tmp_path: Path) -> None:
     path, contents = tmp_path / "file", (b"a" * 100_000, b"b" * 50_000)
     write_atomically(path, contents[0])
     done = threading.Event()

@@ -1,4 +1,4 @@
-"""Tokens at rest, and the commands that make and revoke them."""
+"""Stored tokens, and the commands that create and revoke them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, dige
 FINETUNER = Path(sys.executable).with_name("finetuner")
 
 
-def test_a_token_is_kept_as_its_hash_for_its_owner_alone(tmp_path: Path) -> None:
+def test_only_the_hash_of_a_token_is_stored_in_a_private_file(tmp_path: Path) -> None:
     file = TokenFile(tmp_path)
     assert file.read() == []
     secret = file.create("ci", "write", 30)
@@ -52,22 +52,22 @@ def test_a_name_is_new_until_it_is_revoked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "x" * 200, "\n", ENVIRONMENT, ROOMS])
-def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_invalid_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="name must be"):
         TokenFile(tmp_path).create(name, "read")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("role", "days"), [("root", None), ("READ", None), ("", None), ("read", 0), ("read", 99999)])
-def test_a_role_or_time_that_cannot_be_is_refused(tmp_path: Path, role: str, days: int | None) -> None:
+def test_an_invalid_role_or_time_is_refused(tmp_path: Path, role: str, days: int | None) -> None:
     with pytest.raises(InvalidInput, match="must be"):
         TokenFile(tmp_path).create("ci", role, days)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_there_is_not_revoked(tmp_path: Path) -> None:
+def test_a_missing_token_cannot_be_revoked(tmp_path: Path) -> None:
     file = TokenFile(tmp_path)
-    with pytest.raises(NotFound, match="There is no such file. Is it another workspace"):
+    with pytest.raises(NotFound, match="Got 'ci', and no such file. Check the workspace"):
         file.revoke("ci")
     file.create("ci", "read")
     for name in ("other", "ci", "ci"):
@@ -82,7 +82,7 @@ def test_what_is_not_there_is_not_revoked(tmp_path: Path) -> None:
 def test_a_broken_file_is_refused_and_kept(tmp_path: Path, content: str) -> None:
     file = TokenFile(tmp_path)
     file.path.write_text(content)
-    with pytest.raises(InvalidInput, match=r"tokens\.json must be as `finetuner token` writes it"):
+    with pytest.raises(InvalidInput, match=r"tokens\.json must be in the format of `finetuner token`"):
         file.create("ci", "read")
     assert file.path.read_text() == content
 
@@ -91,7 +91,7 @@ def _create(root: str, name: str) -> None:
     TokenFile(Path(root)).create(name, "read")
 
 
-def test_two_that_make_tokens_at_once_lose_none(tmp_path: Path) -> None:
+def test_two_processes_that_create_tokens_at_once_lose_none(tmp_path: Path) -> None:
     names = [f"token-{number}" for number in range(8)]
     context = multiprocessing.get_context("fork")
     makers = [context.Process(target=_create, args=(str(tmp_path), name)) for name in names]
@@ -141,7 +141,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
+def test_the_command_creates_lists_and_revokes(tmp_path: Path) -> None:
     made = run("create", "ci", "--role", "write", "--expires", "7", "--workspace", "here", folder=tmp_path)
     assert made.returncode == 0, made.stderr
     secret = made.stdout.strip()
@@ -157,7 +157,7 @@ def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
     assert again.stderr == "finetuner: name must be a token that is not revoked: none. Got 'ci'.\n"
 
 
-def test_looking_into_a_folder_that_is_none_makes_none(tmp_path: Path) -> None:
+def test_listing_a_missing_folder_does_not_create_it(tmp_path: Path) -> None:
     assert run("list", "--workspace", "nowhere", folder=tmp_path).returncode == 0
     refused = run("revoke", "ci", "--workspace", "nowhere", folder=tmp_path)
     assert refused.returncode == 1
