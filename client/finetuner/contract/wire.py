@@ -77,9 +77,10 @@ AWAITS = "Run submitted and awaits execution"
 
 # A client splits requests at the smaller size. A server refuses requests above the larger.
 MAX_REQUEST_BYTES = 8 * 2**20
-PROMOTE_TOLERANCE = 0.01  # by which an artifact's headline score may be lower than before tuning
-PIECE_BYTES = 2**20  # of an artifact; small, because each room keeps copies until its garbage collection
 MAX_MESSAGE_BYTES = 64 * 2**20
+PIECE_BYTES = 2**20  # of an artifact; small, because each room keeps copies until its garbage collection
+
+PROMOTE_TOLERANCE = 0.01  # allowed drop of an artifact's headline score below the score before tuning
 
 
 def reply(value: Any) -> Document:
