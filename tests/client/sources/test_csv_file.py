@@ -101,7 +101,7 @@ def test_a_caption_that_looks_like_a_file_is_a_caption(shop: Path) -> None:
 
 
 def test_a_file_of_captions_alone_is_refused(shop: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"Got \['a', 'b'\] in line 1, and the first 1 rows do not tell"):
+    with pytest.raises(InvalidInput, match=r"Got \['a', 'b'\] in line 1; the image column is unclear in the first 1 rows"):
         read(write(shop, "a,b\n"))
 
 
@@ -113,7 +113,7 @@ def test_a_file_of_captions_alone_is_refused(shop: Path) -> None:
         ("a,0.jpg,x\n", "line 1", "finite number such as 0.8. Got 'x'"),
         ("a,0.jpg,nan\n", "line 1", "finite number such as 0.8. Got 'nan'"),
         ("a,0.jpg\n ,1.jpg\n", "line 2", "no empty column. Got '', '1.jpg'"),
-        ('"a\nb\nc",0.jpg\nd,missing.jpg\n', "line 4", "Got 'missing.jpg', which is no file in"),
+        ('"a\nb\nc",0.jpg\nd,missing.jpg\n', "line 4", "Got 'missing.jpg', which is not a file in"),
         ("a,0.jpg\nb,data.csv\n", "line 2", "does not begin like one"),
         ("caption,image\na,0.jpg\n", "line 1", "It looks like a header"),
         ("a,0.jpg\nb,c\x00d.jpg\n", "line 2", "text must be utf-8"),

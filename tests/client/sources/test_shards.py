@@ -74,7 +74,7 @@ def test_parquet_with_labels(tmp_path: Path, jpeg: Callable[[int], bytes]) -> No
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        ({"image": [b"x"], "text": ["a"]}, "must have a column image or .*Got image, text in"),
+        ({"photo": [b"x"], "text": ["a"]}, "must have a column image or .*Got photo, text in"),
         ({"image": [b"x"], "title": ["a"]}, "must have a column text or caption. Got image, title"),
         ({"image": ["x.jpg"], "text": ["a"]}, "column image must be binary or a struct of bytes and path. Got string"),
         ({"image": [{"path": "x.jpg"}], "text": ["a"]}, "Got struct<path: string>"),

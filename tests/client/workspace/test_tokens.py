@@ -53,7 +53,7 @@ def test_a_name_is_new_until_it_is_revoked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "x" * 200, "\n", ENVIRONMENT, ROOMS])
 def test_an_invalid_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidInput, match="name must be"):
+    with pytest.raises(InvalidInput, match="name must (be|not be)"):
         TokenFile(tmp_path).create(name, "read")
     assert list(tmp_path.iterdir()) == []
 
@@ -146,7 +146,7 @@ def test_the_command_creates_lists_and_revokes(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     secret = made.stdout.strip()
     assert [digest_of(secret.encode())] == [token.digest for token in TokenFile(tmp_path / "here").read()]
-    assert "the only time" in made.stderr
+    assert "cannot be shown again" in made.stderr
     listed = run("list", "--workspace", "here", folder=tmp_path).stdout
     assert all(word in listed for word in ("ci", "write", "valid"))
     assert secret not in listed
