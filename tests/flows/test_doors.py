@@ -288,6 +288,6 @@ def test_the_real_flow_has_no_endpoint_without_a_role(flow: RunningFlow) -> None
 
 
 def test_the_open_flow_says_that_it_is(flow: RunningFlow) -> None:
-    assert "There is no token: everybody on this machine may enter" in flow.log.read_text()
+    assert "There is no token: everyone on this machine has access" in flow.log.read_text()
     refused = httpx.post(f"{flow.http}/runs/list", headers={"origin": "https://evil.example"})
     assert refused.status_code == 403

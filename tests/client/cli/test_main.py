@@ -60,7 +60,7 @@ def test_the_demo_keeps_a_folder_with_other_files(tmp_path: Path) -> None:
     done = run("demo", "--out", "out", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "--out must be a folder of an earlier demo, or new. Got out, which holds other files" in done.stderr
+    assert "--out must be new or the folder of an earlier demo. Got out, which holds other files" in done.stderr
     assert (tmp_path / "out" / "workspace" / "thesis.tex").read_text() == "years of work"
 
 
