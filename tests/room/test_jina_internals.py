@@ -24,6 +24,7 @@ from jina.types.request.data import DataRequest
 from executors.room import drain, jina_internals, messages
 from executors.room.room import Room
 from executors.text_encoder.executor import TextEncoder
+from finetuner.contract.wire import ERROR_METADATA
 
 
 @pytest.fixture(autouse=True)
@@ -139,8 +140,9 @@ def test_a_room_refuses_pickles_before_it_reads_them(with_pickle: DataRequest, u
         pass
 
     class Context:
-        async def abort(self, code: grpc.StatusCode, text: str) -> None:
+        async def abort(self, code: grpc.StatusCode, text: str, metadata: tuple[tuple[str, str], ...]) -> None:
             assert code == grpc.StatusCode.INVALID_ARGUMENT
+            assert metadata == ((ERROR_METADATA, "InvalidInput"),)
             raise Aborted(text)
 
     WorkerRequestHandler.process_data = answer
