@@ -28,6 +28,6 @@ async def drain(server: GRPCServer) -> None:
     A second call does nothing.
 
     Args:
-        server: after `setup_server`.
+        server: server after `setup_server`.
     """
     await stop_server(server, DRAIN_SECONDS)

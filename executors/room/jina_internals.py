@@ -1,9 +1,9 @@
-"""Every use that rooms make of Jina's private parts: each function replaces or satisfies one of them, and says why.
+"""Adapts Jina's private parts for rooms. Each function replaces or satisfies one part, and gives the reason.
 
-The behaviour itself is in `drain`, `messages` and `room`; here is only the seam. `tests/room/test_jina_internals.py`
-has a test for each, which fails when another version of Jina changes the part or no longer needs the change.
+This module holds only the seams; `drain`, `messages` and `room` hold the behaviour. `tests/room/test_jina_internals.py`
+tests each seam. A test fails when another version of Jina changes the part or no longer needs the adaptation.
 
-Other folders keep their own, since they are needed where this module must not be imported, or subclass Jina's servers:
+The other seams stay in their folders. The client must not import this module, and the gateway subclasses Jina's servers:
 
 | seam | part of Jina | tests |
 |---|---|---|
@@ -51,8 +51,8 @@ def name_settings(room: type[Any], defaults: Mapping[str, Any]) -> None:
     `**kwargs`.
 
     Args:
-        room: the class, while it is being made.
-        defaults: of each setting, by name.
+        room: class of the room, during its creation.
+        defaults: default of each setting, by name.
     """
     if "__init__" not in vars(room):
         inherited = room.__init__
@@ -70,13 +70,13 @@ def name_settings(room: type[Any], defaults: Mapping[str, Any]) -> None:
 def hide_annotations(method: Callable[..., Any]) -> None:
     """Remove the type hints of a method before it is bound to an endpoint.
 
-    Jina takes them for schemas of DocArray v2, and warns that it cannot read strings.
+    Jina reads them as schemas of DocArray v2, and warns that it cannot read strings.
     """
     method.__annotations__.clear()
 
 
 def replace_shutdown(shutdown: Callable[[GRPCServer], Awaitable[None]]) -> None:
-    """Replace the way that gRPC servers of this process shut down.
+    """Replace the shutdown of the gRPC servers in this process.
 
     Jina closes the executor while requests are in progress, and then breaks their connections.
     """
@@ -85,11 +85,11 @@ def replace_shutdown(shutdown: Callable[[GRPCServer], Awaitable[None]]) -> None:
 
 
 async def stop_server(server: GRPCServer, seconds: float) -> None:
-    """Shut a gRPC server down, but for its request handler.
+    """Shut down a gRPC server, but leave its request handler open.
 
     Args:
-        server: after `setup_server`.
-        seconds: for requests in progress; later ones are canceled.
+        server: server after `setup_server`.
+        seconds: grace period for requests in progress. Requests that take longer are canceled.
     """
     await BaseServer.shutdown(server)
     await server.health_servicer.enter_graceful_shutdown()
