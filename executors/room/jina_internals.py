@@ -3,7 +3,8 @@
 This module holds only the seams; `drain`, `messages` and `room` hold the behaviour. `tests/room/test_jina_internals.py`
 tests each seam. A test fails when another version of Jina changes the part or no longer needs the adaptation.
 
-The other seams stay in their folders. The client must not import this module, and the gateway subclasses Jina's servers:
+The other seams stay in their folders: the client must not import this module, and the gateway subclasses Jina's
+servers.
 
 | seam | part of Jina | tests |
 |---|---|---|
