@@ -167,5 +167,5 @@ def test_nothing_comes_back_once_the_flow_stops(encoders: RunningFlow) -> None:
         if any(each.status == psutil.CONN_LISTEN for each in process.net_connections()):
             process.kill()  # so that all of them are being started again
     encoders.stop()
-    assert encoders._left() == []
+    assert encoders._remaining() == []
     assert "Traceback" not in encoders.log.read_text().partition("Stopping the Flow")[2]

@@ -49,8 +49,8 @@ def test_pairs_are_indexed_and_found_by_text_by_image_and_by_both(flow: RunningF
         assert f"parts-{image.name}" in query.matches[:, "id"]
     best = found[2].matches[0]
     assert best.id == f"parts-{image.name}"
-    with Image.open(io.BytesIO(best.chunks[1].blob)) as image:
-        assert max(image.size) <= 256
+    with Image.open(io.BytesIO(best.chunks[1].blob)) as thumbnail:
+        assert max(thumbnail.size) <= 256
     assert best.chunks[0].text == image.captions["en"]
 
 
