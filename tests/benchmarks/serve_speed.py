@@ -89,7 +89,7 @@ def bare(
     import open_clip
     import torch
 
-    from finetuner.models.clip import text_features
+    from finetuner.models.clip import text_features, without_padding
 
     torch.set_num_threads(1)
     weights = str(folder / "weights" / "random.pt")
@@ -102,7 +102,9 @@ def bare(
             opened = (Image.open(io.BytesIO(blob)).convert("RGB") for blob in part)
             return model.encode_image(torch.stack([preprocess(image) for image in opened]), normalize=True)
         if trim:
-            return torch.nn.functional.normalize(text_features(model, tokenizer(list(part))), dim=-1)
+            return torch.nn.functional.normalize(
+                text_features(model, without_padding(model, tokenizer(list(part)))), dim=-1
+            )
         return model.encode_text(tokenizer(list(part)), normalize=True)
 
     best = float("inf")

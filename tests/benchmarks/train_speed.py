@@ -1,6 +1,6 @@
-"""Pairs a second of our training loop, beside two plain ones; on a GPU, the share of its roofline.
+"""Pairs a second of our training loop on a CPU, beside two plain ones. tests/gpu has the figures of a GPU.
 
-On a CPU three loops take turns, an epoch each, round by round in one process, on clip-mini and on a ViT-B-32 cut to
+Three loops take turns, an epoch each, round by round in one process, on clip-mini and on a ViT-B-32 cut to
 two layers a tower:
 
     ours   `Training`, as a run sets it up, its images decoded before (as from the second epoch on)
@@ -14,9 +14,6 @@ A ratio is the median over the rounds of that round's seconds, the other loop's 
 CPU seconds of all threads and of the DataLoader's processes. JPEGs come in two sizes: as cameras write them, and as
 sets for training are distributed. Prints one JSON object last, whose `vs_bare_loop`, `vs_jpeg_pipeline` (of a camera's
 JPEGs) and `vs_small_jpeg_pipeline` are the lowest ratios of both models.
-
-With `--device cuda`: pairs a second of a whole ViT-B-32 in bf16, by the FLOPs that PyTorch counts in a step and by
-the rate of a large bf16 matrix product on the same GPU.
 """
 
 from __future__ import annotations
@@ -29,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,7 +38,6 @@ import torch
 from open_clip import ClipLoss
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from executors.trainer.data.image_cache import ImageCache
 from executors.trainer.data.training_data import TrainingData, prepare
@@ -51,15 +48,16 @@ from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip, text_features
+from finetuner.models.clip import Clip, text_features, without_padding
 from finetuner.models.clip_files import load_backbone
+from finetuner.models.clip_tokenizer import open_clip_tokenizer
 from finetuner.models.onednn import prefer_onednn
 
 RATE = 1e-5
 SET, CAMERA = "500x375", "4000x3000"  # pixels; the former as in Flickr30k
 NOISE = 8  # standard deviation, of 255: a photograph's file, not a drawing's
 DRAWN = 8  # images; all others are their files again
-LARGE = 8192  # side of the matrices whose product gives the roofline
+CAPTIONS = 256  # different ones; drawing their images takes time
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def vit_b_32(batch: int, pairs: int, layers: int | None, device: str) -> Case:
             config[tower] = config[tower] | {"layers": layers}
     torch.manual_seed(0)
     network = open_clip.create_model("ViT-B-32", device=device, **config)
-    model = Clip(network.eval(), open_clip.get_tokenizer("ViT-B-32"), config, "ViT-B-32")
+    model = Clip(network.eval(), open_clip_tokenizer("ViT-B-32"), config, "ViT-B-32")
     return Case(model, "ViT-B-32::openai", batch, pairs)
 
 
@@ -108,19 +106,25 @@ def write_jpegs(folder: Path, count: int, size: str) -> list[Pair]:
     """
     width, height = map(int, size.split("x"))
     noise = np.random.default_rng(0).normal(0, NOISE, (height, width, 3))
+    captions = drawn_captions(count)
     drawn, pairs = [], []
-    for image in fashion("train", items=-(-count // 2)):
-        if len(drawn) < DRAWN:
-            small = Image.open(io.BytesIO(image.jpeg)).convert("RGB")
-            large = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
-            file = io.BytesIO()
-            Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
-            drawn.append(file.getvalue())
-        number = len(pairs)
+    for image in islice(fashion("train", items=DRAWN), DRAWN):
+        small = Image.open(io.BytesIO(image.jpeg)).convert("RGB")
+        large = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+        file = io.BytesIO()
+        Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+        drawn.append(file.getvalue())
+    for number, caption in enumerate(captions):
         jpeg = drawn[number % DRAWN] + b"%d" % number  # what stands behind a JPEG's end makes it another file
         (folder / f"{number}.jpg").write_bytes(jpeg)
-        pairs.append(Pair(image.captions["en"], jpeg))
+        pairs.append(Pair(caption, jpeg))
     return pairs
+
+
+def drawn_captions(count: int) -> list[str]:
+    """Return English captions of the catalogue; past CAPTIONS they begin again."""
+    found = [image.captions["en"] for image in islice(fashion("train", items=-(-CAPTIONS // 2)), min(count, CAPTIONS))]
+    return [found[number % len(found)] for number in range(count)]
 
 
 def by_onednn(epoch: Callable[[], None], case: Case) -> Callable[[], None]:
@@ -169,7 +173,8 @@ class Bare:
         for start in range(0, len(self._pixels), self._batch):
             rows = slice(start, start + self._batch)
             image = torch.nn.functional.normalize(self._network.encode_image(self._pixels[rows]), dim=-1)
-            text = torch.nn.functional.normalize(text_features(self._network, self._tokens[rows]), dim=-1)
+            tokens = without_padding(self._network, self._tokens[rows])
+            text = torch.nn.functional.normalize(text_features(self._network, tokens), dim=-1)
             self._optimizer.zero_grad()
             self._loss(image, text, self._network.logit_scale.exp()).backward()
             self._optimizer.step()
@@ -268,57 +273,14 @@ def on_cpu(rounds: int, threads: int, workers: int) -> dict[str, Any]:
     }
 
 
-def on_gpu(batch: int, rounds: int) -> dict[str, Any]:
-    """Return pairs a second of ViT-B-32 in bf16, and their share of what the GPU can do; 'not measured' without one."""
-    if not torch.cuda.is_available():
-        return {"device": "cuda", "pairs_per_second": "not measured", "roofline_share": "not measured"}
-    case = vit_b_32(batch, 16 * batch, None, "cuda")
-    captions = [[image.captions["en"]] for image in fashion("train", items=batch // 2)] * 16
-    pixels = np.random.default_rng(0).integers(0, 255, (case.pairs, 3, 224, 224), dtype=np.uint8)
-    data = TrainingData(pixels, captions)
-    with FlopCounterMode(display=False) as counter:
-        tokens = case.model.tokenizer([caption for (caption,) in captions[:batch]]).cuda()
-        with torch.autocast("cuda", torch.bfloat16):
-            image = case.model.network.encode_image(torch.zeros(batch, 3, 224, 224, device="cuda"))
-            (image.sum() + text_features(case.model.network, tokens).sum()).backward()
-    ours(case, data)()  # warm-up
-    took = median(seconds(ours(case, data))[0] for _ in range(rounds))
-    roofline = _matrix_product_rate()
-    rate = case.pairs / took
-    return {
-        "device": torch.cuda.get_device_name(),
-        "pairs_per_second": round(rate),
-        "roofline_share": round(rate * counter.get_total_flops() / batch / roofline, 4),
-        "gflop_per_pair": round(counter.get_total_flops() / batch / 1e9, 2),
-        "roofline_tflops": round(roofline / 1e12, 1),
-        "batch": batch,
-        "rounds": rounds,
-    }
-
-
-def _matrix_product_rate(times: int = 20) -> float:
-    """Return FLOP a second of a large bf16 product."""
-    left, right = (torch.randn(LARGE, LARGE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    left @ right
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(times):
-        left @ right
-    torch.cuda.synchronize()
-    return 2 * LARGE**3 * times / (time.perf_counter() - started)
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Speed of training, beside plain loops.")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1, help="that PyTorch computes with, on a CPU")
+    parser.add_argument("--threads", type=int, default=1, help="that PyTorch computes with")
     parser.add_argument("--workers", type=int, default=1, help="of the DataLoader; ours decodes with as many threads")
-    parser.add_argument("--batch", type=int, default=1024, help="pairs a step, on a GPU")
     given = parser.parse_args()
-    found = on_gpu(given.batch, given.rounds) if given.device == "cuda" else None
-    print(json.dumps(found or on_cpu(given.rounds, given.threads, given.workers)))
+    print(json.dumps(on_cpu(given.rounds, given.threads, given.workers)))
 
 
 if __name__ == "__main__":

@@ -66,18 +66,14 @@ class Clip:
     def encode_texts(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Return (texts, dim) float32, L2-normalised."""
         self._require(TEXT)
-        return self._batched(
-            lambda batch: text_features(self.network, self.tokenizer(list(batch)).to(self.device)), texts, batch_size
-        )
+        return self._batched(lambda batch: self._text_features(self.tokenizer(list(batch))), texts, batch_size)
 
     def encode_tokens(self, tokens: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
         """Return (texts, dim) float32, L2-normalised, for the output of `tokenizer`, (context,) int64 per text."""
         import torch
 
         self._require(TEXT)
-        return self._batched(
-            lambda batch: text_features(self.network, torch.stack([*batch]).to(self.device)), tokens, batch_size
-        )
+        return self._batched(lambda batch: self._text_features(torch.stack([*batch])), tokens, batch_size)
 
     def encode_images(self, images: Sequence[Image], batch_size: int = 32) -> np.ndarray:
         """Return (images, dim) float32, L2-normalised."""
@@ -94,6 +90,9 @@ class Clip:
         return self._batched(
             lambda batch: self.network.encode_image(batched(batch, self.preprocess, self.device)), pixels, batch_size
         )
+
+    def _text_features(self, tokens: torch.Tensor) -> torch.Tensor:
+        return text_features(self.network, without_padding(self.network, tokens).to(self.device))
 
     def _require(self, tower: str) -> None:
         if tower not in self.towers:
@@ -116,21 +115,35 @@ class Clip:
 def text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Return the text tower's output, (batch, dim), not normalised.
 
-    The batch is cut to its longest text where padding cannot change the output: in a causal tower that reads the end
-    token, and in a transformers tower, which masks the padding. The numbers stay the same for a fraction of the work.
-    Other towers get the tokens uncut.
+    Args:
+        network: open_clip's CLIP or CustomTextCLIP.
+        tokens: (batch, length) int64, see `without_padding`.
+    """
+    if reads_end_token(network):
+        return causal_text_features(network, tokens)
+    features: torch.Tensor = network.encode_text(tokens)
+    return features
+
+
+def without_padding(network: Any, tokens: torch.Tensor, multiple: int = 1) -> torch.Tensor:
+    """Return the tokens cut to the longest text, (batch, length), where padding cannot change the tower's output.
+
+    That is so in a causal tower that reads the end token, and in a transformers tower, which masks the padding. The
+    output stays the same for a fraction of the work. Other towers get the tokens uncut. On a GPU the cut would wait
+    for all work before it: cut first, then copy.
 
     Args:
         network: open_clip's CLIP or CustomTextCLIP.
-        tokens: (batch, context) int64.
+        tokens: (batch, context) int64, on the CPU.
+        multiple: the length is rounded up to a multiple of it, for fewer different lengths.
     """
     if reads_end_token(network):
-        return causal_text_features(network, tokens[:, : int(tokens.argmax(dim=-1).max()) + 1])
-    padding = padding_token(network)
-    if padding is not None:
-        tokens = tokens[:, : int((tokens != padding).any(dim=0).nonzero().max()) + 1]
-    features: torch.Tensor = network.encode_text(tokens)
-    return features
+        used = int(tokens.argmax(dim=-1).max()) + 1
+    elif (padding := padding_token(network)) is not None:
+        used = int((tokens != padding).any(dim=0).nonzero().max()) + 1
+    else:
+        return tokens
+    return tokens[:, : -(-used // multiple) * multiple]
 
 
 def reads_end_token(network: Any) -> bool:

@@ -58,6 +58,8 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     """
     import open_clip
 
+    from .clip_tokenizer import open_clip_tokenizer
+
     if row.folder is not None:
         return load_folder(row.folder, row.name, device)
     config = open_clip.get_model_config(row.architecture)
@@ -85,7 +87,7 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     tokenizer: Tokenizer = (
         FileTokenizer(files[TOKENIZER_FILE], config["text_cfg"])
         if TOKENIZER_FILE in files
-        else open_clip.get_tokenizer(row.architecture)
+        else open_clip_tokenizer(row.architecture)
     )
     return Clip(network.eval(), tokenizer, config, row.name, files)
 
@@ -200,10 +202,9 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
         from .byte_pair_tokenizer import BytePairTokenizer
 
         return BytePairTokenizer(file, text_cfg["context_length"])
-    import open_clip
+    from .clip_tokenizer import open_clip_tokenizer
 
-    tokenizer: Tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    return tokenizer
+    return open_clip_tokenizer(f"local-dir:{folder}")
 
 
 def save_towers(model: Clip, folder: Path) -> None:

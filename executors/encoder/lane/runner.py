@@ -13,6 +13,7 @@ from finetuner.documents.images import UriReader, from_tensor, image_of
 from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.inference.encoding import text_of
 from finetuner.models.clip import TEXT, VISION, Clip
+from finetuner.models.compilation import compile_network
 from finetuner.models.image_model import ImageModel
 from finetuner.models.onednn import prefer_onednn
 from finetuner.models.pixels import cropped
@@ -47,6 +48,8 @@ class Runner:
             preprocess: Callable[..., Any] = model.prepare
         else:
             prefer_onednn(model.network)
+            if model.device.type == "cuda":
+                _prepare_gpu(model.network)
             self._precision = _with_precision(model, tower, settings.precision)
             self.bytes = sum(value.nbytes for value in model.network.state_dict().values())
             tokenizer = getattr(model, "tokenizer", _no_tokenizer)
@@ -56,6 +59,7 @@ class Runner:
             getattr(model, "encode_tokens", _no_tokenizer) if self.reads_texts else model.encode_pixels
         )
         self._side = 0
+        self._fast_resize = settings.fast_resize
         if settings.draft and not self.reads_texts:
             grey = from_tensor(np.zeros((32, 32), np.uint8))
             self._side = settings.draft * max(cropped(self._preprocess, grey).shape[1:])
@@ -75,7 +79,7 @@ class Runner:
             return self._tokenizer([text_of(document)])[0]
         import torch
 
-        pixels = cropped(self._preprocess, image_of(document, read_uri, self._side))
+        pixels = cropped(self._preprocess, image_of(document, read_uri, self._side), fast=self._fast_resize)
         return torch.from_numpy(np.ascontiguousarray(pixels))
 
     def length(self, item: Any) -> int:
@@ -133,10 +137,18 @@ def _with_precision(model: Clip | ImageModel, tower: str, name: str) -> Callable
     return lambda: torch.autocast(kind, dtype=torch.bfloat16)
 
 
+def _prepare_gpu(network: Any) -> None:
+    """Let convolutions read images in the order that a GPU prefers, and compute fp32 as fp32, not as tf32."""
+    import torch
+
+    network.to(memory_format=torch.channels_last)
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def _compile(model: Clip | ImageModel, reads_texts: bool) -> None:
     network: Any = model.network
     part = network if isinstance(model, ImageModel) else _text_tower(network) if reads_texts else network.visual
-    part.compile(dynamic=True)
+    compile_network(part, dynamic=True)
 
 
 def _text_tower(network: Any) -> Any:

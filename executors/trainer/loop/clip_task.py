@@ -11,7 +11,7 @@ from torch import nn
 
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
-from finetuner.models.clip import Clip, text_features
+from finetuner.models.clip import Clip, text_features, without_padding
 
 from ..data.training_data import Plan, TrainingData
 from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
@@ -19,6 +19,7 @@ from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
 MAX_LOGIT_SCALE = math.log(100)
+COMPILED_LENGTHS = 8  # a compiled network gets texts of lengths in multiples of this, so that it compiles for few
 _LOSSES: dict[str, Callable[..., PairLoss]] = {"CLIPLoss": CLIPLoss, "SigLIPLoss": SigLIPLoss}
 
 
@@ -90,7 +91,8 @@ class ClipTask(Task):
         own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
         pixels, captions = self._data.fetch(own)
         ids = (torch.from_numpy(own.image_ids), torch.from_numpy(self._data.caption_ids(own)))
-        tokens = self.model.tokenizer(captions)
+        multiple = COMPILED_LENGTHS if self._config.options.compile else 1
+        tokens = without_padding(self.model.network, self.model.tokenizer(captions), multiple)
         return Batch(torch.from_numpy(pixels), (tokens,), ids, f"the captions {captions[:3]}")
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:

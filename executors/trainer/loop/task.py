@@ -17,7 +17,7 @@ from finetuner.models.model_kinds import Model
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch, on the CPU."""
+    """One batch, on the CPU or on its way to a GPU."""
 
     pixels: torch.Tensor
     """(batch, 3, size, size) uint8"""
@@ -27,9 +27,29 @@ class Batch:
     """Further inputs of the loss, each (batch,) int64."""
     described: str
     """First items of the batch, for messages."""
+    copied: torch.cuda.Event | None = None
+    """Occurs on the GPU once the tensors have arrived there; None if they are on the CPU."""
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def on_gpu(self, stream: torch.cuda.Stream) -> Batch:
+        """Return the batch on a GPU, to which the stream copies it from pinned memory."""
+
+        def copied(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.pin_memory().to(stream.device, non_blocking=True)
+
+        with torch.cuda.stream(stream):
+            inputs, keys = (tuple(map(copied, side)) for side in (self.inputs, self.keys))
+            return Batch(copied(self.pixels), inputs, keys, self.described, stream.record_event())
+
+    def wait(self) -> None:
+        """Let the GPU's current stream wait for the copy."""
+        if self.copied is not None:
+            stream = torch.cuda.current_stream()
+            stream.wait_event(self.copied)
+            for tensor in (self.pixels, *self.inputs, *self.keys):
+                tensor.record_stream(stream)  # keeps the memory until this stream has read it
 
     def first(self, count: int) -> Batch:
         """Return the first `count` pairs, repeated if the batch has fewer."""

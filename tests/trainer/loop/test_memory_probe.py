@@ -12,7 +12,6 @@ import torch
 from executors.trainer.loop.contrastive import CLIPLoss, PairBatch
 from executors.trainer.loop.memory_probe import (
     CpuMemory,
-    CudaMemory,
     find_batch_size,
     is_out_of_memory,
     memory_of,
@@ -174,25 +173,3 @@ def test_a_real_step_gets_a_batch(clip_mini: Clip, caplog: pytest.LogCaptureFixt
     assert find_batch_size(step, CpuMemory(), 12) == 12
     assert tried == [4, 4, 8, 12]
     assert "12 pairs take" in caplog.text
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_memory_on_a_gpu_is_that_of_torch() -> None:
-    memory = memory_of(torch.device("cuda"))
-    assert isinstance(memory, CudaMemory)
-    memory.start()
-    before = memory.peak()
-    block = torch.ones(64 << 20, dtype=torch.uint8, device="cuda")
-    del block
-    assert memory.peak() - before == 64 << 20
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_that_is_too_small_is_an_error() -> None:
-    def step(count: int) -> None:
-        torch.empty(count << 50, device="cuda")
-
-    with pytest.raises(FinetunerError, match="smallest batch must fit"):
-        find_batch_size(step, memory_of(torch.device("cuda")), 4)

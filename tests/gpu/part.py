@@ -1,0 +1,98 @@
+"""What the parts of the check share: arguments, sizes, clocks, and the lines in which figures are printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+LARGE = 8192  # side of the matrices whose product gives the roofline
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    batch: int
+    """Pairs or images in a training step, and in the largest forward pass."""
+    steps: int
+    """Training steps in an epoch."""
+    jpegs: int
+    """Files that are decoded."""
+    documents: int
+    """Images of the re-encode."""
+    seconds: float
+    """Length of a timed loop."""
+    layers: int | None
+    """Layers of each tower of ViT-B-32; None keeps its twelve."""
+    architecture: str
+    """timm's name of the image model."""
+    compiles: bool
+    """Whether torch.compile is measured, too."""
+
+
+FULL = Sizes(1024, 12, 8192, 100_000, 1.0, None, "resnet50", compiles=True)
+TINY = Sizes(4, 2, 8, 8, 0.01, 1, "resnet18", compiles=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The arguments of a part."""
+
+    device: str
+    """'cuda' or 'cpu'."""
+    sizes: Sizes
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device == "cuda"
+
+    def rate(self, call: Callable[[], int]) -> float:
+        """Return items a second of calls that each return their number of items; two calls are a warm-up."""
+        call(), call()
+        self.wait()
+        started, items = time.perf_counter(), 0
+        while True:
+            items += call()
+            self.wait()
+            passed = time.perf_counter() - started
+            if passed >= self.sizes.seconds:
+                return items / passed
+
+    def wait(self) -> None:
+        """Wait for the GPU."""
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def roofline(self, times: int = 20) -> float:
+        """Return FLOP a second of a large bf16 matrix product."""
+        side = LARGE if self.on_gpu else 64
+        left, right = (torch.randn(side, side, device=self.device, dtype=torch.bfloat16) for _ in range(2))
+        for _ in range(3):
+            left @ right
+        self.wait()
+        started = time.perf_counter()
+        for _ in range(times):
+            left @ right
+        self.wait()
+        return 2 * side**3 * times / (time.perf_counter() - started)
+
+
+def measure(figures: Callable[[Part], Iterator[tuple[str, Any]]]) -> None:
+    """Run a part as a program; print each figure as a line of JSON once it is there.
+
+    Args:
+        figures: yields names and values.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
+    parser.add_argument("--tiny", action="store_true", help="sizes of a rehearsal")
+    given = parser.parse_args()
+    for name, value in figures(Part(given.device, TINY if given.tiny else FULL)):
+        print(json.dumps({name: value}), flush=True)
