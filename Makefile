@@ -31,7 +31,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck tests/container_check/*.sh
+	$(BIN)/shellcheck tests/container_check/*.sh tests/gpu/*.sh
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec flows/compose.yaml flows/compose.gpu.yaml
 	$(BIN)/python -m tests.kubernetes.validate
 

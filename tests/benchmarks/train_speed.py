@@ -57,6 +57,7 @@ RATE = 1e-5
 SET, CAMERA = "500x375", "4000x3000"  # pixels; the former as in Flickr30k
 NOISE = 8  # standard deviation, of 255: a photograph's file, not a drawing's
 DRAWN = 8  # images; all others are their files again
+COMMENT = b"\xff\xfe\x00\x0a"  # of a JPEG, with eight characters
 CAPTIONS = 256  # different ones; drawing their images takes time
 
 
@@ -107,15 +108,17 @@ def write_jpegs(folder: Path, count: int, size: str) -> list[Pair]:
     width, height = map(int, size.split("x"))
     noise = np.random.default_rng(0).normal(0, NOISE, (height, width, 3))
     captions = drawn_captions(count)
-    drawn, pairs = [], []
+    drawn: list[bytes] = []
+    pairs: list[Pair] = []
     for image in islice(fashion("train", items=DRAWN), DRAWN):
         small = Image.open(io.BytesIO(image.jpeg)).convert("RGB")
         large = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
-        file = io.BytesIO()
-        Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
-        drawn.append(file.getvalue())
+        buffer = io.BytesIO()
+        Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+        drawn.append(buffer.getvalue())
     for number, caption in enumerate(captions):
-        jpeg = drawn[number % DRAWN] + b"%d" % number  # what stands behind a JPEG's end makes it another file
+        file = drawn[number % DRAWN]
+        jpeg = file[:2] + COMMENT + b"%08d" % number + file[2:]  # another file of the same image
         (folder / f"{number}.jpg").write_bytes(jpeg)
         pairs.append(Pair(caption, jpeg))
     return pairs

@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+import pytest
+
+from tests.gpu import clip_training, encoding, environment, image_training, peers
+from tests.gpu.part import FULL, TINY, Part
 
 HERE = Path(__file__).parent
+LOG = "log.txt"
 TESTS = "tests"
+MODULES: Mapping[str, Any] = {
+    "environment": environment,
+    "clip_training": clip_training,
+    "encoding": encoding,
+    "image_training": image_training,
+    "peers": peers,
+}
 PARTS: Mapping[str, int] = {  # in order of value; seconds at most
     "environment": 40,
     "clip_training": 165,
@@ -44,54 +57,48 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + given.seconds
     found: dict[str, Any] = {}
-    with open(given.out / "log.txt", "wb") as log:
-        for name in given.parts or PARTS:
-            limit = min(PARTS[name], end - time.monotonic())
-            found[name] = _run(name, given, limit, log) if limit > 0 else {"error": "no time was left"}
-            (given.out / "figures.json").write_text(json.dumps(found, indent=1))
-            print(name, json.dumps(found[name]), flush=True)
+    (given.out / LOG).unlink(missing_ok=True)
+    part = Part(given.device, TINY if given.tiny else FULL)
+    for name in given.parts or PARTS:
+        limit = min(PARTS[name], end - time.monotonic())
+        found[name] = _run(name, part, given.out, limit) if limit > 0 else {"error": "no time was left"}
+        (given.out / "figures.json").write_text(json.dumps(found, indent=1))
+        print(name, json.dumps(found[name]), flush=True)
     print(json.dumps(found))
     failed = any("error" in figures or figures.get("failed") for figures in found.values())
     return int(failed)
 
 
-def _run(name: str, given: argparse.Namespace, limit: float, log: IO[bytes]) -> dict[str, Any]:
-    report = given.out / "tests.xml"
-    if name == TESTS:
-        command = [
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            f"--confcutdir={HERE}",
-            f"--junitxml={report}",
-            "-m",
-            "gpu",
-        ]
-        command.append(str(HERE))
-    else:
-        command = [f"tests.gpu.{name}", "--device", given.device, *(["--tiny"] if given.tiny else [])]
-    lines = given.out / f"{name}.jsonl"
+def _run(name: str, part: Part, out: Path, limit: float) -> dict[str, Any]:
+    lines, report = out / f"{name}.jsonl", out / "tests.xml"
     started = time.monotonic()
-    with open(lines, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", *command], stdout=output, stderr=log, start_new_session=True
-        )
-        try:
-            code: int | None = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    process = multiprocessing.get_context("fork").Process(target=_work, args=(name, part, lines, report, out / LOG))
+    process.start()
+    process.join(limit)
+    ended = process.exitcode is not None
+    if not ended and process.pid is not None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
     figures = _tests(report) if name == TESTS else _lines(lines)
     figures["took_s"] = round(time.monotonic() - started, 1)
-    if code is None:
+    if not ended:
         figures["error"] = f"ended after {limit:.0f} s"
-    elif code and name != TESTS:
-        figures["error"] = f"exit code {code}"
+    elif process.exitcode and name != TESTS:
+        figures["error"] = f"exit code {process.exitcode}"
     return figures
+
+
+def _work(name: str, part: Part, lines: Path, report: Path, log: Path) -> None:
+    """Run a part in this process, which the fork has made: it need not import everything again."""
+    os.setsid()
+    with open(lines, "wb") as output, open(log, "ab") as errors:
+        os.dup2(output.fileno(), 1)
+        os.dup2(errors.fileno(), 2)
+    if name == TESTS:
+        options = ["-q", "-p", "no:cacheprovider", f"--confcutdir={HERE}", f"--junitxml={report}", "-m", "gpu"]
+        sys.exit(pytest.main([*options, str(HERE)]))
+    for label, value in MODULES[name].figures(part):
+        print(json.dumps({label: value}), flush=True)
 
 
 def _lines(file: Path) -> dict[str, Any]:

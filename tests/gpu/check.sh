@@ -11,4 +11,4 @@ if compgen -G '.wheels/*.whl' >/dev/null; then
   "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --target "$site" .wheels/*.whl
 fi
 export PYTHONPATH=$PWD/client:$PWD${site:+:$site}
-"$python" -m tests.gpu.check "$@"
+"$python" -W ignore -m tests.gpu.check "$@"

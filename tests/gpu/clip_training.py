@@ -27,10 +27,9 @@ from finetuner.config.run_config import RunConfig
 from finetuner.models.clip import Clip, text_features, without_padding
 from finetuner.models.pixels import normalised
 from tests.benchmarks.train_speed import SET, Files, drawn_captions, vit_b_32, write_jpegs
-from tests.gpu.part import Part, measure
+from tests.gpu.part import Part
 
 RATE = 1e-5
-ROUNDS = 3
 GRAD_CACHE = 8  # times the batch
 LARGEST = 16  # times the batch, of which the largest that fits is looked for
 
@@ -52,7 +51,7 @@ def figures(part: Part) -> Iterator[tuple[str, Any]]:
 
     bare = Bare(part, model, torch.from_numpy(pixels), tokens, batch, whole_context=False)
     ours, plain = [], []
-    for _ in range(ROUNDS):
+    for _ in range(sizes.rounds):
         ours.append(train(part, model, data, batch))
         plain.append(bare.pairs_per_second())
     found = sorted(ours, key=lambda entry: float(entry["pairs_per_second"]))[len(ours) // 2]
@@ -264,7 +263,3 @@ def _measured_batch(part: Part, model: Clip, data: TrainingData, batch: int) -> 
     task = ClipTask(model, large, config, LARGEST * batch)
     found = Learner(task, config, RATE).find_micro_batch()
     return {"of": LARGEST * batch, "fits": found, "seconds": round(time.perf_counter() - started, 1)}
-
-
-if __name__ == "__main__":
-    measure(figures)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.gpu.part import Part, measure
+from tests.gpu.part import Part
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "accelerate", "transformers", "onnxruntime", "numpy")
 COPIED = 2**28  # bytes
@@ -49,7 +49,3 @@ def _copies(part: Part, source: torch.Tensor, target: torch.Tensor, times: int =
         target.copy_(source, non_blocking=True)
     part.wait()
     return times * COPIED / (time.perf_counter() - started)
-
-
-if __name__ == "__main__":
-    measure(figures)

@@ -19,7 +19,7 @@ from executors.trainer.loop.training import Training
 from finetuner.config.run_config import RunConfig
 from finetuner.models.image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model
 from finetuner.models.pixels import normalised
-from tests.gpu.part import Part, measure
+from tests.gpu.part import Part
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RATE = 1e-5
@@ -37,7 +37,7 @@ def image_model(part: Part, output_dim: int | None = None) -> ImageModel:
 def figures(part: Part) -> Iterator[tuple[str, Any]]:
     """Yield the figures of training."""
     sizes = part.sizes
-    batch = max(sizes.batch // 4, 4)
+    batch = max(sizes.batch // 4, 4)  # of two labels
     count = batch * sizes.steps
     pixels = np.random.default_rng(0).integers(0, 255, (count, 3, SIDE, SIDE), dtype=np.uint8)
     labels = np.arange(count) % min(LABELS, count // 2)
@@ -117,7 +117,3 @@ def _flops_per_image(part: Part, batch: int) -> float:
     with FlopCounterMode(display=False) as counter:
         model.network(torch.zeros(batch, 3, SIDE, SIDE, device=part.device)).sum().backward()
     return counter.get_total_flops() / batch
-
-
-if __name__ == "__main__":
-    measure(figures)

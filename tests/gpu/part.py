@@ -1,13 +1,10 @@
-"""What the parts of the check share: arguments, sizes, clocks, and the lines in which figures are printed."""
+"""The arguments, sizes and clocks of the check's parts."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -22,6 +19,8 @@ class Sizes:
     """Pairs or images in a training step, and in the largest forward pass."""
     steps: int
     """Training steps in an epoch."""
+    rounds: int
+    """Times that two loops take turns."""
     jpegs: int
     """Files that are decoded."""
     documents: int
@@ -36,8 +35,8 @@ class Sizes:
     """Whether torch.compile is measured, too."""
 
 
-FULL = Sizes(1024, 12, 8192, 100_000, 1.0, None, "resnet50", compiles=True)
-TINY = Sizes(4, 2, 8, 8, 0.01, 1, "resnet18", compiles=False)
+FULL = Sizes(1024, 12, 3, 8192, 100_000, 1.0, None, "resnet50", compiles=True)
+TINY = Sizes(2, 2, 1, 4, 4, 0.01, 1, "resnet18", compiles=False)
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,3 @@ class Part:
             left @ right
         self.wait()
         return 2 * side**3 * times / (time.perf_counter() - started)
-
-
-def measure(figures: Callable[[Part], Iterator[tuple[str, Any]]]) -> None:
-    """Run a part as a program; print each figure as a line of JSON once it is there.
-
-    Args:
-        figures: yields names and values.
-    """
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
-    parser.add_argument("--tiny", action="store_true", help="sizes of a rehearsal")
-    given = parser.parse_args()
-    for name, value in figures(Part(given.device, TINY if given.tiny else FULL)):
-        print(json.dumps({name: value}), flush=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks.train_speed import vit_b_32
-from tests.gpu.part import Part, measure
+from tests.gpu.part import Part
 
 
 def figures(part: Part) -> Iterator[tuple[str, Any]]:
@@ -41,7 +41,3 @@ def _transformers(part: Part, images: torch.Tensor, tokens: torch.Tensor) -> Ite
         ):
             batches = part.rate(lambda: len([encode()]))  # noqa: B023
             yield f"transformers_{name}_per_second", round(batches * len(rows), 1)
-
-
-if __name__ == "__main__":
-    measure(figures)

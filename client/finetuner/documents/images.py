@@ -44,7 +44,7 @@ def decode(blob: bytes, side: int = 0) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
             image = Image.open(io.BytesIO(blob), formats=FORMATS)
-        _check_size("image", image.width, image.height)
+        check_size("image", image.width, image.height)
         if side:
             image.draft(None, (side, side))
         return _to_rgb(ImageOps.exif_transpose(image))
@@ -61,7 +61,8 @@ def decode(blob: bytes, side: int = 0) -> Image:
         ) from error
 
 
-def _check_size(subject: str, width: int, height: int) -> None:
+def check_size(subject: str, width: int, height: int) -> None:
+    """Raise ImageTooLarge above MAX_PIXELS or MAX_SIDE_RATIO."""
     if width * height > MAX_PIXELS:
         raise ImageTooLarge(f"{subject} must be at most {MAX_PIXELS} pixels. Got {width} x {height}. Scale it down.")
     # Models scale the shorter side to their input size, so a line of 1 x 1,000,000 pixels would take gigabytes.
@@ -101,7 +102,7 @@ def from_tensor(tensor: Any) -> Image:
             f"tensor must be (height, width, 3) or (height, width) uint8. "
             f"Got {array.shape} {array.dtype}. Convert it first."
         )
-    _check_size("tensor", array.shape[1], array.shape[0])
+    check_size("tensor", array.shape[1], array.shape[0])
     return Image.fromarray(array).convert("RGB")
 
 
@@ -137,14 +138,23 @@ def image_of(document: Document, read_uri: UriReader, side: int = 0) -> Image:
         EmptyDocument: no blob, tensor and uri.
         InvalidDocument: invalid content; a subclass states the reason.
     """
-    if document.blob:
-        return decode(document.blob, side)
+    blob = image_file(document, read_uri)
+    if blob is not None:
+        return decode(blob, side)
     if document.tensor is not None:
         return from_tensor(document.tensor)
-    if document.uri:
-        is_data = document.uri.startswith("data:")
-        return decode(read_data_uri(document.uri) if is_data else read_uri(document.uri), side)
     raise EmptyDocument("document must have text, blob, tensor or uri. Got none of them. Set one.")
+
+
+def image_file(document: Document, read_uri: UriReader) -> bytes | None:
+    """Return the file in a document's blob, or, without a tensor, behind its uri. None if it has neither.
+
+    Raises:
+        InvalidDocument: invalid content of the uri.
+    """
+    if document.blob or document.tensor is not None or not document.uri:
+        return document.blob or None
+    return read_data_uri(document.uri) if document.uri.startswith("data:") else read_uri(document.uri)
 
 
 def _one_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def compile_network(network: nn.Module, *, dynamic: bool | None = None) -> None:
-    """Compile a network in place: its repeated blocks, or all of it if it has none.
+    """Compile a network in place: its repeated blocks if they hold most of the weights, else all of it.
 
     Blocks of one shape share their compiled code, so that a transformer of twelve layers compiles in the time of one.
 
@@ -19,7 +19,9 @@ def compile_network(network: nn.Module, *, dynamic: bool | None = None) -> None:
         dynamic: as of `torch.compile`: None compiles anew for the second shape of an input, for any shape.
     """
     blocks = list(_repeated(network))
-    for block in blocks or [network]:
+    if 2 * sum(map(_weights, blocks)) < _weights(network):
+        blocks = [network]
+    for block in blocks:
         block.compile(dynamic=dynamic)
 
 
@@ -31,9 +33,13 @@ def _repeated(network: nn.Module) -> Iterator[nn.Module]:
         if not isinstance(module, nn.ModuleList | nn.Sequential) or len(module) < 2:
             continue
         first, *others = map(_shapes, module)
-        if first[1:] and all(other == first for other in others):
+        if all(other == first for other in others):
             yield from module
 
 
 def _shapes(module: nn.Module) -> tuple[Any, ...]:
     return type(module), *((name, value.shape) for name, value in module.named_parameters())
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(value.numel() for value in module.parameters())

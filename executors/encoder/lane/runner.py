@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from docarray import Document
 
-from finetuner.documents.images import UriReader, from_tensor, image_of
+from finetuner.documents.images import UriReader, from_tensor, image_file, image_of
 from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.inference.encoding import text_of
 from finetuner.models.clip import TEXT, VISION, Clip
@@ -59,7 +59,7 @@ class Runner:
             getattr(model, "encode_tokens", _no_tokenizer) if self.reads_texts else model.encode_pixels
         )
         self._side = 0
-        self._fast_resize = settings.fast_resize
+        self._fast_jpeg = settings.fast_jpeg
         if settings.draft and not self.reads_texts:
             grey = from_tensor(np.zeros((32, 32), np.uint8))
             self._side = settings.draft * max(cropped(self._preprocess, grey).shape[1:])
@@ -79,7 +79,13 @@ class Runner:
             return self._tokenizer([text_of(document)])[0]
         import torch
 
-        pixels = cropped(self._preprocess, image_of(document, read_uri, self._side), fast=self._fast_resize)
+        if self._fast_jpeg and (blob := image_file(document, read_uri)):
+            from finetuner.models.jpeg_pixels import jpeg_pixels
+
+            found = jpeg_pixels(self._preprocess, blob)
+            if found is not None:
+                return found
+        pixels = cropped(self._preprocess, image_of(document, read_uri, self._side))
         return torch.from_numpy(np.ascontiguousarray(pixels))
 
     def length(self, item: Any) -> int:

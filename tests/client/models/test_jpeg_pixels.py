@@ -1,0 +1,96 @@
+"""JPEGs by torchvision: the pixels of Pillow's way within rounding, and Pillow's way for all that is not plain."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from finetuner.documents.images import decode
+from finetuner.exceptions import ImageTooLarge
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import Clip
+from finetuner.models.clip_files import load_backbone
+from finetuner.models.image_model import ImagePreprocess, image_transform
+from finetuner.models.jpeg_pixels import jpeg_pixels
+from finetuner.models.pixels import cropped
+
+
+@pytest.fixture(scope="module")
+def clip_mini() -> Clip:
+    return load_backbone(find_backbone("clip-mini"))
+
+
+def jpeg(width: int = 300, height: int = 200, mode: str = "RGB", **options: Any) -> bytes:
+    """Return a file of smooth colours with some noise."""
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 200, width)[None, :, None] + rng.integers(0, 50, (height, width, 3))
+    file = io.BytesIO()
+    Image.fromarray(ramp.astype(np.uint8)).convert(mode).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        jpeg(),
+        jpeg(200, 300),
+        jpeg(1500, 1000, quality=95),
+        jpeg(60, 50),
+        jpeg(mode="L"),
+        jpeg(progressive=True),
+        jpeg(subsampling=0),
+    ],
+    ids=["wide", "high", "large", "small", "grey", "progressive", "444"],
+)
+@pytest.mark.parametrize("of", ["clip-mini", "timm"])
+def test_the_pixels_are_those_of_pillow_within_rounding(blob: bytes, of: str, clip_mini: Clip) -> None:
+    timm = image_transform(ImagePreprocess(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear"))
+    preprocess = clip_mini.preprocess if of == "clip-mini" else timm
+    found = jpeg_pixels(preprocess, blob)
+    assert found is not None
+    expected = cropped(preprocess, decode(blob))
+    assert found.dtype == torch.uint8
+    assert found.shape == expected.shape
+    difference = np.abs(found.numpy().astype(int) - expected.astype(int))
+    assert difference.max() <= 2
+    assert (difference > 0).mean() < 0.05
+
+
+def rotated() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return jpeg(exif=exif.tobytes())
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (100, 80), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        rotated(),
+        png(),
+        jpeg(mode="CMYK"),
+        jpeg()[:-500],
+        jpeg() + b"more",
+        b"",
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8\xff" + b"rubbish" * 99 + b"\xff\xd9",
+    ],
+    ids=["rotated", "png", "cmyk", "cut", "longer", "empty", "no image", "rubbish"],
+)
+def test_what_only_pillow_can_tell_is_left_to_it(blob: bytes, clip_mini: Clip) -> None:
+    assert jpeg_pixels(clip_mini.preprocess, blob) is None
+
+
+def test_an_image_past_the_limits_is_refused_before_it_is_decoded(clip_mini: Clip) -> None:
+    with pytest.raises(ImageTooLarge, match="long as wide"):
+        jpeg_pixels(clip_mini.preprocess, jpeg(16_000, 16))
