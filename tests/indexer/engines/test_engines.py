@@ -83,7 +83,7 @@ def empty(kept_by: Engine, tmp_path: Path) -> Iterator[Collection]:
     name = f"test-{uuid.uuid4().hex}"
     kept_by.create(tmp_path / "one", name, DIM)
     collection = kept_by.open(tmp_path / "one", name, DIM)
-    for path, kind in KnownFields(FIELDS).indexed.items():
+    for path, kind in KnownFields(FIELDS).indexed().items():
         collection.index_field(path, kind)
     yield collection
     collection.close()
