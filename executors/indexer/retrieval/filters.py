@@ -18,6 +18,7 @@ from typing import Any
 from executors.indexer.engines.engine import NUMBER, TEXT, Filter, point_id
 from executors.indexer.storage.fields import BOOLEAN
 from executors.indexer.storage.known_fields import KnownFields
+from finetuner.contract.values import exact
 from finetuner.exceptions import InvalidInput
 
 MAX_DEPTH = 16
@@ -44,7 +45,7 @@ def parse_filter(given: object, known: KnownFields) -> Filter | None:
         return None
     if isinstance(given, str):
         try:
-            given = json.loads(given)
+            given = json.loads(given, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise InvalidInput(
                 f"filter must be a mapping or its JSON text. Got {_shown(given)}: {error}. "
@@ -198,7 +199,9 @@ class _Reader:
         return {"has_id": [point_id(str(value)) for value in values]}
 
     def _number(self, name: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            exact(value, f"filter on {name!r:.80}")
+        else:
             self._known.paths(name)
             raise InvalidInput(
                 f"filter on {name!r} must compare with a string, a number or a boolean, and by order with a number. "
@@ -218,6 +221,14 @@ class _Reader:
         self._conditions += conditions
         if self._conditions > MAX_CONDITIONS:
             raise InvalidInput(f"filter must have {MAX_CONDITIONS} conditions at most. Got more. Split the request.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a mapping of JSON. Of two conditions under one key, Python would silently drop the first."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key comes twice among {', '.join(key for key, _ in pairs)[:200]}")
+    return found
 
 
 def _some(conditions: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from docarray import Document
 from google.protobuf.message import DecodeError
 
 from executors.indexer.storage.fields import Field, fields_of, filterable
+from finetuner.contract.values import plain
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import InvalidDocument
 from finetuner.workspace.folder import DAMAGE
@@ -55,10 +56,10 @@ def pack(document: Document) -> PackedDocument:
         message.ClearField("tags")
         stored = light.SerializeToString()
         # Protobuf writes a NaN tag but cannot read it. Refuse it now, or every search that finds it fails.
-        tags = Document.from_bytes(stored, protocol="protobuf").tags
+        tags = plain(Document.from_bytes(stored, protocol="protobuf").tags, "tags")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidDocument(
-            f"protobuf must be able to hold the document. Got {error}. Use strings, finite numbers, booleans, lists "
+            f"protobuf must be able to hold the document. Got: {error} Use strings, finite numbers, booleans, lists "
             "and mappings of these in tags."
         ) from error
     return PackedDocument(document.id, stored, message.SerializeToString(), filterable(tags), [*fields_of(tags)])
