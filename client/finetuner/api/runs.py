@@ -236,7 +236,12 @@ def get_run(run_name: str, experiment_name: str | None = None) -> Run:
         RunNotFound: the experiment has no run of that name.
     """
     flow = connection()
-    return Run(flow, flow.call(wire.RUNS_GET, name=run_name, experiment=experiment_name or "default"))
+    return Run(flow, flow.call(wire.RUNS_GET, name=run_name, experiment=_named_experiment(experiment_name)))
+
+
+def _named_experiment(name: str | None) -> str:
+    """Return the name of an experiment, 'default' for None. An empty name means neither that nor all experiments."""
+    return "default" if name is None else checked_name(name, "experiment_name")
 
 
 def list_runs(experiment_name: str | None = None, page: int = 1, size: int = 50) -> list[Run]:
@@ -254,8 +259,8 @@ def list_runs(experiment_name: str | None = None, page: int = 1, size: int = 50)
 
 
 def _all_runs(experiment_name: str | None) -> list[Run]:
+    parameters = {} if experiment_name is None else {"experiment": _named_experiment(experiment_name)}
     flow = connection()
-    parameters = {} if experiment_name is None else {"experiment": experiment_name}
     return [Run(flow, description) for description in flow.call(wire.RUNS_LIST, **parameters)]
 
 
@@ -270,7 +275,7 @@ def delete_run(run_name: str, experiment_name: str | None = None) -> None:
         RunNotFound: the experiment has no run of that name.
         InvalidInput: the run has not ended.
     """
-    connection().call(wire.RUNS_DELETE, name=run_name, experiment=experiment_name or "default")
+    connection().call(wire.RUNS_DELETE, name=run_name, experiment=_named_experiment(experiment_name))
 
 
 def delete_runs(experiment_name: str | None = None) -> None:

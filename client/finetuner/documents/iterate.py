@@ -35,4 +35,4 @@ def read_each(documents: Iterable[Document], read: Callable[[Document], Made], f
 def named(error: InvalidDocument, document: Document, position: int) -> InvalidDocument:
     """Return the error with the document's position, from 0, and id; half a surrogate in an id is escaped."""
     identity = str(document.id).encode(errors="backslashreplace").decode()
-    return type(error)(f"document {position} ({identity:.200}): {error}")
+    return InvalidDocument(f"document {position} ({identity:.200}): {error}")

@@ -69,6 +69,8 @@ class _Reader:
 
     def query(self, form: Mapping[str, Any], depth: int) -> dict[str, Any]:
         self._enter(depth)
+        if depth and not form:  # it would pass every document, and a delete would delete them all
+            raise InvalidInput("each part of a filter must have a condition. Got {}. Leave that part out.")
         must: list[dict[str, Any]] = []
         for name, value in form.items():
             if name == "$not":
@@ -118,8 +120,10 @@ class _Reader:
             if clause == "min_should":
                 least = _mapping(clause, entries)
                 count = least.get("min_count")
-                if set(least) != {"conditions", "min_count"} or not isinstance(count, int | float) or count % 1:
-                    raise InvalidInput(f"min_should must have conditions and a whole min_count. Got {_shown(entries)}.")
+                if set(least) != {"conditions", "min_count"} or count not in range(1, MAX_CONDITIONS + 1):
+                    raise InvalidInput(
+                        f"min_should must have conditions and a whole min_count from 1 on. Got {_shown(entries)}."
+                    )
                 read[clause] = {"conditions": self._entries(least["conditions"], depth), "min_count": int(count)}
             elif clause in CLAUSES:
                 read[clause] = self._entries(entries, depth)

@@ -316,12 +316,9 @@ class Documents:
             for row in database.execute("SELECT name, path, kind FROM fields").fetchall():
                 try:
                     fields.append(Field.read(*row))
-                except ValueError:
+                except ValueError as error:
                     database.execute("DELETE FROM fields WHERE name IS ? AND path IS ? AND kind IS ?", row)
-                    problems.append(
-                        f"tag {row[0]!r:.200} must have a path that the engine can read. Got {row[1]!r:.200}. "
-                        "It is set aside: its documents are there, and no filter can name it."
-                    )
+                    problems.append(str(error))
         return fields, problems
 
     def check(self) -> str:

@@ -46,7 +46,10 @@ class Field:
         """
         field = cls(*row)
         if not isinstance(field.name, str) or field.kind not in (TEXT, NUMBER, BOOLEAN) or not is_path(field.path):
-            raise ValueError(f"{row!r:.200}")
+            raise ValueError(
+                f"tag {field.name!r:.200} must have a path that the engine can read. Got {field.path!r:.200}. "
+                "It is set aside: its documents are there, and no filter can name it."
+            )
         return field
 
     @property
