@@ -135,8 +135,8 @@ SIGNATURES = {
     "restore_index": ("(name: 'str') -> 'dict[str, Any]'"),
     "search": (
         "(query: 'str | Document | Iterable[str | Document]', limit: 'int' = 20, artifact: 'str' = 'live', *, "
-        "offset: 'int' = 0, filter: 'Mapping[str, Any] | str | None' = None, score_threshold: 'float | None' = None, exact: 'bool"
-        "' = False, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
+        "offset: 'int' = 0, filter: 'Mapping[str, Any] | str | None' = None, score_threshold: 'float | None' = None, "
+        "exact: 'bool' = False, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
     ),
     "synthesize": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "verify_index": ("(name: 'str' = '') -> 'dict[str, Any]'"),
