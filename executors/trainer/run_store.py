@@ -221,7 +221,7 @@ class RunStore:
             rows = connection.execute(sa.select(_runs).where(*conditions).order_by(_runs.c.created_at))
             for row in rows:
                 try:
-                    runs.append(RunRecord.read(row._mapping))
+                    runs.append(RunRecord.read(dict(row._mapping)))
                 except DAMAGE as error:
                     problems.append(
                         f"the row of run {row.name!r:.140} in runs.sqlite must describe a run. Got {error!r:.200}. It "

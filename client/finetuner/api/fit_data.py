@@ -95,14 +95,14 @@ class FitData:
 def _documents(argument: str, data: object) -> DocumentArray:
     from docarray import DocumentArray
 
-    if not isinstance(data, DocumentArray):
-        try:
-            data = DocumentArray(several_documents(argument, data))
-        except InvalidInput:
-            raise InvalidInput(
-                f"{argument} must be documents, the name of a dataset, or files. Got {type(data).__name__}. "
-                f"Pass one of them."
-            ) from None
-    if not len(data):
+    try:
+        given = several_documents(argument, data)
+        documents = data if isinstance(data, DocumentArray) else DocumentArray(given)
+    except InvalidInput:
+        raise InvalidInput(
+            f"{argument} must be documents, the name of a dataset, or files. Got {type(data).__name__}. "
+            f"Pass one of them."
+        ) from None
+    if not len(documents):
         raise InvalidInput(f"{argument} must hold at least one document. Got none. Add documents.")
-    return data
+    return documents

@@ -119,7 +119,7 @@ class _Reader:
         for clause, entries in form.items():
             if clause == "min_should":
                 least = _mapping(clause, entries)
-                count = least.get("min_count")
+                count: Any = least.get("min_count")
                 if set(least) != {"conditions", "min_count"} or count not in range(1, MAX_CONDITIONS + 1):
                     raise InvalidInput(
                         f"min_should must have conditions and a whole min_count from 1 on. Got {_shown(entries)}."

@@ -8,7 +8,7 @@ from contextlib import suppress
 from docarray import Document, DocumentArray
 from docarray.array.memory import DocumentArrayInMemory
 from docarray.proto.docarray_pb2 import DocumentArrayProto, DocumentProto
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from executors.indexer.engines.engine import Hit
 from executors.indexer.retrieval.previews import preview

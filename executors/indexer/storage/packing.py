@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from docarray import Document
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from executors.indexer.storage.fields import Field, fields_of, filterable
 from finetuner.contract.values import plain
