@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a progress bar while the block runs.
 
     Args:
         description: text before the bar.
-        total: number of steps of the full bar.
+        total: number of steps of the full bar, None if unknown.
 
     Yields:
         A function that advances the bar by a number of steps.

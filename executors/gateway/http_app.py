@@ -43,7 +43,7 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
     app.add_middleware(Bounded)
     app.add_middleware(HttpCheck, access=access, metrics=handler.metrics)  # the last one added runs first
     _answer_errors(app, handler)
-    health = Health(rooms.ask, rooms.states, health_timeout)
+    health = Health(rooms.ask, rooms.states, health_timeout, rooms.problems)
 
     @app.get("/healthz", summary="Check health: encode a canary text and image")
     async def healthz() -> JSONResponse:

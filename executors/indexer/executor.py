@@ -85,6 +85,9 @@ class Indexer(Room):
             int(settings.min_free_mb),
             steps=(finish_restore, finish_move),
         )
+        self._live.heal(self._index.counts())
+        for problem in self._index.problems:
+            log(problem)
         self._graphs = Graphs(self._index.collections, log, spare=int(settings.min_free_mb) * 2**20)
         self._reindex = Reindex(
             self._index, self._live, encoders, settings.reindex_share, settings.reindex_tolerance, log
@@ -170,8 +173,13 @@ class Indexer(Room):
             "promoted": self._live.promoted,
             "building": self._graphs.building,
             "reindex": self._reindex.status(),
-            "problems": [*self._repair.problems, *self._graphs.problems.values()],
+            "problems": self.problems(),
         }
+
+    def problems(self) -> list[str]:
+        """Return the problems of the workspace, and those of the index."""
+        found = [*super().problems(), *self._live.problems(), *self._index.problems, *self._index.documents.problems()]
+        return [*found, *self._repair.problems, *self._graphs.problems.values()]
 
     @control(REINDEX_CANCEL)
     def cancel_reindex(self, _parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
@@ -250,8 +258,10 @@ class Indexer(Room):
 
     def _means_live(self, reference: object) -> bool:
         """Return whether `reference`, which the encoders have checked, is the artifact that `live` searches."""
+        if reference == LIVE:
+            return True
         meant = self.shared_workspace.artifact_of(str(reference)) or reference
-        return reference == LIVE or meant == (self._live.searched or self._live.promoted or self.settings.backbone)
+        return meant == (self._live.searched or self._live.promoted or self.settings.backbone)
 
     def _artifact(self, reference: str) -> str:
         """Return the artifact of a reference's collection; for `live`, the searched one."""

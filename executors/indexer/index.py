@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import threading
@@ -26,11 +25,12 @@ from executors.indexer.engines.engine import Collection, Engine, Filter, Hit, Po
 from executors.indexer.retrieval.filters import parse_filter
 from executors.indexer.retrieval.vectors import artifact_of, join_parts, vector_of
 from executors.indexer.storage.documents import Documents
-from executors.indexer.storage.folders import Collections
+from executors.indexer.storage.folders import Collections, bytes_on_disk
 from executors.indexer.storage.known_fields import KnownFields
 from executors.indexer.storage.locks import FolderLock
 from executors.indexer.storage.packing import PackedDocument, pack
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, NotFound, ResourceExhausted
+from finetuner.workspace.folder import ASIDE
 
 Steps = Sequence[Callable[[Path], None]]
 # Ids that one scroll reads.
@@ -56,11 +56,12 @@ class Index:
         documents: the contents.
         collections: the vectors.
         fields: the tag fields that filters may name.
+        problems: one sentence for each part that was damaged at the opening and is set aside.
         writing: lock of all writes. Hold it to combine several writes.
 
     Raises:
         InvalidInput: another process has the folder open, or the vectors are in another engine.
-        FinetunerServerError: the engine cannot open a collection.
+        FinetunerServerError: the documents cannot be read, or a server does not answer.
     """
 
     def __init__(self, folder: Path, engine: Engine | None = None, min_free_mb: int = 256, steps: Steps = ()) -> None:
@@ -75,9 +76,14 @@ class Index:
             opened.callback(self.documents.close)
             self.collections = Collections(folder, engine or EdgeEngine())
             opened.callback(self.collections.close)
-            self.fields = KnownFields(self.documents.fields())
-            for collection in self.collections.all().values():
-                self._index_fields(collection)
+            fields, lost = self.documents.fields()
+            self.problems = [*self.collections.problems, *lost] + [
+                f"index/{path.name} was damaged and is set aside. Remove it once the index is as you expect it."
+                for path in sorted((*folder.glob(f"*.json*{ASIDE}"), *folder.glob(f".*{ASIDE}")))
+            ]
+            self.fields = KnownFields(fields)
+            for artifact, collection in self.collections.all().items():
+                self._index_fields(artifact, collection)
             self._opened = opened.pop_all()
 
     def upsert(self, documents: Sequence[Document], live: bool = True) -> list[FinetunerError | None]:
@@ -257,7 +263,7 @@ class Index:
         return {
             "collections": collections,
             "documents": len(self.documents),
-            "bytes": _bytes_on_disk(self._folder),
+            "bytes": bytes_on_disk(self._folder),
             "engine": self.collections.engine.name,
         }
 
@@ -275,22 +281,27 @@ class Index:
 
     def _store(self, artifact: str, points: Sequence[Point], versions: Mapping[str, int]) -> None:
         if artifact not in self.collections:
-            self.collections.create(artifact, len(points[0].vector), self.fields.indexed)
+            self.collections.create(artifact, len(points[0].vector), self.fields.indexed())
         self.collections[artifact].upsert(points)
         self.documents.mark(artifact, {point.id: versions[point.id] for point in points})
 
     def _know(self, rows: Iterable[PackedDocument]) -> None:
-        """Record new fields and index them in every collection."""
+        """Index new fields in every collection, then record them: a field that an engine refuses is not recorded."""
         new = self.fields.new(field for row in rows for field in row.fields)
         if new:
+            for collection in self.collections.all().values():
+                for path, kind in self.fields.indexed(new).items():
+                    collection.index_field(path, kind)
             self.documents.add_fields(new)
             self.fields.add(new)
-            for collection in self.collections.all().values():
-                self._index_fields(collection)
 
-    def _index_fields(self, collection: Collection) -> None:
-        for path, kind in self.fields.indexed.items():
-            collection.index_field(path, kind)
+    def _index_fields(self, artifact: str, collection: Collection) -> None:
+        """Index the fields of a collection that was opened. Filters work without an index, too, only slower."""
+        for path, kind in self.fields.indexed().items():
+            try:
+                collection.index_field(path, kind)
+            except (FinetunerError, ValueError) as error:
+                self.problems.append(f"filters on {path!r} have no index in the collection of {artifact!r}: {error}")
 
     @contextmanager
     def _written(self, least: int) -> Iterator[None]:
@@ -330,15 +341,3 @@ class Index:
             f"the index must have vectors of artifact {artifact!r}. Got vectors of {have} only. "
             f"Search with one of these, or index the documents with {artifact!r}."
         )
-
-
-def _bytes_on_disk(folder: Path) -> int:
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                # count blocks, not lengths: the engine's files are sparse
-                total += (Path(parent) / name).lstat().st_blocks * 512
-            except FileNotFoundError:  # the engine has dropped a log segment meanwhile
-                continue
-    return total

@@ -19,9 +19,11 @@ from executors.room.lifeline import end_with_parent
 from executors.room.messages import count_without_serializing, guard_room
 from executors.room.settings import RoomSettings, default_settings, read_settings
 from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import INDEX, SEARCH, mark_error, reply
+from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError
+from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
+from finetuner.workspace.tokens import TokenFile
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -106,21 +108,6 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
         return FinetunerServerError(f"{endpoint} failed in {type(self).__name__}: {error!r}. See its log.")
 
 
-class Room(MeasuredExecutor):
-    """An executor of our Flow, with the Flow's workspace.
-
-    Args:
-        kwargs: the settings, and Jina's own arguments.
-    """
-
-    settings: RoomSettings
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.shared_workspace = Workspace(self.settings.workspace_url)
-        """`workspace` is a property of Jina's Executor."""
-
-
 def bound(*endpoints: str) -> Callable[[Method], Method]:
     """Bind a method to endpoints. This is Jina's `requests` with types."""
 
@@ -146,7 +133,10 @@ def control(endpoint: str, *names: str, beside: bool = False) -> Callable[[Calla
 
     def decorate(method: Callable[..., Any]) -> Any:
         def answer(
-            self: Room, docs: DocumentArray | None = None, parameters: dict[str, Any] | None = None, **_: Any
+            self: MeasuredExecutor,
+            docs: DocumentArray | None = None,
+            parameters: dict[str, Any] | None = None,
+            **_: Any,
         ) -> DocumentArray:
             try:
                 with self.measured(endpoint):
@@ -156,7 +146,10 @@ def control(endpoint: str, *names: str, beside: bool = False) -> Callable[[Calla
                 return DocumentArray([mark_error(Document(), self.failed(endpoint, error))])
 
         async def answer_beside(
-            self: Room, docs: DocumentArray | None = None, parameters: dict[str, Any] | None = None, **_: Any
+            self: MeasuredExecutor,
+            docs: DocumentArray | None = None,
+            parameters: dict[str, Any] | None = None,
+            **_: Any,
         ) -> DocumentArray:
             return await asyncio.to_thread(answer, self, docs, parameters)
 
@@ -165,3 +158,28 @@ def control(endpoint: str, *names: str, beside: bool = False) -> Callable[[Calla
         return bound(endpoint)(chosen)
 
     return decorate
+
+
+class Room(MeasuredExecutor):
+    """An executor of our Flow, with the Flow's workspace.
+
+    Args:
+        kwargs: the settings, and Jina's own arguments.
+    """
+
+    settings: RoomSettings
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shared_workspace = Workspace(self.settings.workspace_url)
+        """`workspace` is a property of Jina's Executor."""
+
+    def problems(self) -> list[str]:
+        """Return one sentence for each part of the workspace that is damaged and set aside."""
+        workspace = self.shared_workspace
+        return [*workspace.aliases.problems(), *Datasets(workspace).problems(), *TokenFile(workspace.root).problems()]
+
+    @control(PROBLEMS, beside=True)
+    def list_problems(self, _parameters: Parameters, _docs: DocumentArray) -> list[str]:
+        """Return all problems, for health checks."""
+        return self.problems()

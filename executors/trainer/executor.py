@@ -10,7 +10,7 @@ from docarray import Document, DocumentArray
 from prometheus_client import Gauge
 
 from executors.room.room import Room, control
-from finetuner.artifacts.manifest import MANIFEST, read_manifest
+from finetuner.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
@@ -131,7 +131,10 @@ class Trainer(Room):
 
     @control(wire.RUNS_DELETE, "name", "experiment")
     def delete_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
-        """Delete an ended run with its log; its artifact stays."""
+        """Delete an ended run with its log; its artifact stays. Of a damaged run only the row goes."""
+        name, experiment = parameters.text("name"), parameters.text("experiment", "default")
+        if self._store.delete_damaged(name, experiment):
+            return {"name": name, "experiment": experiment}
         run = self._run(parameters)
         require_ended(run)
         self._delete(run)
@@ -220,15 +223,24 @@ class Trainer(Room):
         aliases: dict[str, list[str]] = {}
         for alias, target in self.shared_workspace.aliases.all():
             aliases.setdefault(target["artifact"], []).append(alias)
-        folders = [path for path in self.shared_workspace.artifacts.glob("*") if ARTIFACT_ID.fullmatch(path.name)]
-        manifests = []
-        for folder in folders:
-            try:
-                manifests.append(read_manifest(folder))
-            except CorruptedArtifact as error:
-                self.logger.error(f"{folder.name} is left out of the list: {error}")
+        manifests, _ = self._manifests()
         manifests.sort(key=lambda manifest: manifest.created_at)
         return [vars(manifest) | {"aliases": aliases.get(manifest.artifact_id, [])} for manifest in manifests]
+
+    def problems(self) -> list[str]:
+        """Return the problems of the workspace, and those of runs and artifacts."""
+        return [*super().problems(), *self._store.problems(), *self._supervisor.problems(), *self._manifests()[1]]
+
+    def _manifests(self) -> tuple[list[Manifest], list[str]]:
+        """Return the manifests of all artifacts, and one sentence for each artifact without a readable one."""
+        manifests, problems = [], []
+        for folder in self.shared_workspace.artifacts.glob("*"):
+            if ARTIFACT_ID.fullmatch(folder.name):
+                try:
+                    manifests.append(read_manifest(folder))
+                except (CorruptedArtifact, ArtifactNotFound, OSError) as error:
+                    problems.append(f"artifact {folder.name} is left out of the list: {error}")
+        return manifests, problems
 
     @control(wire.ARTIFACTS_PULL, "artifact", "file", "offset")
     def pull_artifact(self, parameters: Parameters, _: DocumentArray) -> DocumentArray | dict[str, Any]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetuner.workspace.folder import write_atomically
+from finetuner.workspace.folder import set_aside, write_atomically
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,19 @@ class RunFolder:
         write_atomically(self.path / f"{name}.json", json.dumps(value).encode())
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return one of the JSON files above, None if it does not exist."""
+        """Return one of the JSON files above, None if it does not exist.
+
+        Raises:
+            ValueError, TypeError: the file is damaged.
+        """
         try:
             return dict(json.loads((self.path / f"{name}.json").read_bytes()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def set_aside(self, name: str) -> None:
+        """Rename a damaged file, so it counts as missing."""
+        set_aside(self.path / f"{name}.json")
 
     def start_over(self) -> None:
         """Remove all files of an earlier attempt at the run, except the log."""

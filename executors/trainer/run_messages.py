@@ -7,13 +7,16 @@ whole, and read again by whoever is left.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError
+from finetuner.workspace.folder import DAMAGE
 
 from .run_folder import RunFolder
+
+KINDS: dict[Any, type] = {"int": int, "str": str}  # of plain fields
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,22 @@ class Message:
 
     @classmethod
     def read(cls, folder: RunFolder) -> Self | None:
-        """Return the message, None where the file does not exist."""
-        found = folder.read(cls.NAME)
-        return None if found is None else cls.from_json(found)
+        """Return the message, None where the file does not exist. A damaged file is set aside."""
+        try:
+            found = folder.read(cls.NAME)
+            return None if found is None else cls.from_json(found)
+        except DAMAGE:
+            folder.set_aside(cls.NAME)
+            return None
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """Return the message from the content of its file."""
-        return cls(**found)
+        """Return the message from the content of its file; raise an error of DAMAGE for another content."""
+        message = cls(**found)
+        for field in fields(cls):
+            if field.type in KINDS and not isinstance(getattr(message, field.name), KINDS[field.type]):
+                raise TypeError(field.name)
+        return message
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,7 @@ class WorkerProcess(Message):
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> WorkerProcess:
         """Return the message; JSON has lists in place of tuples."""
-        return cls(found["pid"], tuple(found.get("devices", ())))
+        return cls(int(found["pid"]), tuple(map(str, found.get("devices", ()))))
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from finetuner.artifacts.registry import ARTIFACT_ID
 from finetuner.config.run_config import RunConfig
-from finetuner.contract.wire import AWAITS, CREATED, ENDED, STARTED
-from finetuner.exceptions import AlreadyExists, RunNotFound
+from finetuner.contract.wire import AWAITS, CREATED, ENDED, RUN_STATES, STARTED
+from finetuner.exceptions import AlreadyExists, FinetunerServerError, RunNotFound
+from finetuner.workspace.folder import DAMAGE
 
 _metadata = sa.MetaData()
 _experiments = sa.Table(
@@ -59,6 +62,21 @@ class RunRecord:
     """Seconds since the epoch, like the next two."""
     started_at: float | None
     ended_at: float | None
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> RunRecord:
+        """Return the run of a row.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: the row is damaged.
+        """
+        run = cls(**{**row, "config": json.loads(row["config"]), "data": dict(json.loads(row["data"]))})
+        if run.status not in RUN_STATES or not ARTIFACT_ID.fullmatch(run.artifact_id):
+            raise ValueError(f"{run.status!r:.40} of {run.artifact_id!r:.40}")
+        for seconds in (run.created_at, run.started_at or 0, run.ended_at or 0):
+            float(seconds)
+        run.device, run.num_processes, run.config.keys()  # the queues read them
+        return run
 
     @property
     def device(self) -> str:
@@ -122,8 +140,11 @@ class RunStore:
 
         Raises:
             RunNotFound: no run of this name.
+            FinetunerServerError: its row is damaged.
         """
-        found = self._select(_runs.c.name == name, _runs.c.experiment == experiment)
+        found, problems = self._read(_runs.c.name == name, _runs.c.experiment == experiment)
+        if problems:
+            raise FinetunerServerError(problems[0])
         if not found:
             raise RunNotFound(f"run must exist in experiment {experiment!r}. Got {name!r}. See finetuner.list_runs().")
         return found[0]
@@ -135,6 +156,19 @@ class RunStore:
     def with_status(self, *statuses: str) -> list[RunRecord]:
         """Return the runs in one of these states, oldest first."""
         return self._select(_runs.c.status.in_(statuses))
+
+    def problems(self) -> list[str]:
+        """Return one sentence for each damaged row. Such a run is left out of all lists and queues."""
+        return self._read()[1]
+
+    def delete_damaged(self, name: str, experiment: str) -> bool:
+        """Delete a run's row if it is damaged, and return whether it was. Its files stay."""
+        named = (_runs.c.name == name, _runs.c.experiment == experiment)
+        if not self._read(*named)[1]:
+            return False
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(_runs).where(*named))
+        return True
 
     def count(self, status: str) -> int:
         """Return the number of runs in a state."""
@@ -178,12 +212,22 @@ class RunStore:
             return [{"name": row.name, "status": "ACTIVE", "created_at": row.created_at} for row in rows]
 
     def _select(self, *conditions: Any) -> list[RunRecord]:
+        return self._read(*conditions)[0]
+
+    def _read(self, *conditions: Any) -> tuple[list[RunRecord], list[str]]:
+        """Return the runs, and one sentence for each damaged row."""
+        runs, problems = [], []
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(_runs).where(*conditions).order_by(_runs.c.created_at))
-            return [
-                RunRecord(**{**row._mapping, "config": json.loads(row.config), "data": json.loads(row.data)})
-                for row in rows
-            ]
+            for row in rows:
+                try:
+                    runs.append(RunRecord.read(dict(row._mapping)))
+                except DAMAGE as error:
+                    problems.append(
+                        f"the row of run {row.name!r:.140} in runs.sqlite must describe a run. Got {error!r:.200}. It "
+                        f"is set aside. Delete the run, or restore runs.sqlite."
+                    )
+        return runs, problems
 
 
 def _get_or_create(connection: sa.Connection, name: str) -> None:

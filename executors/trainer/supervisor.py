@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any
 
 import psutil
@@ -23,7 +23,7 @@ import psutil
 from finetuner.config.run_config import RunConfig
 from finetuner.contract.wire import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED
 from finetuner.exceptions import FinetunerError, InvalidInput
-from finetuner.workspace.folder import Workspace
+from finetuner.workspace.folder import ASIDE, DAMAGE, Workspace
 
 from .devices import Assignment, Devices, environment
 from .run_folder import RunFolder
@@ -62,6 +62,7 @@ class Supervisor:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._children: list[subprocess.Popen[bytes]] = []
+        self._problems: dict[str, str] = {}
         self._requeue_lost()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
@@ -95,11 +96,32 @@ class Supervisor:
         with self._lock:
             running = self._store.with_status(STARTED)
             _stop([worker for run in running for worker in self._workers_of(run)], CHECKPOINT_SECONDS)
-            for run in running:
-                if not self._ended(run) and not self._published(run):
-                    self.folder(run).forget(Attempts.NAME)
-                    self._requeue(run)
+            self._each(running, self._put_back)
         self._lock_file.close()
+
+    def _put_back(self, run: RunRecord) -> None:
+        if not self._ended(run) and not self._published(run):
+            self.folder(run).forget(Attempts.NAME)
+            self._requeue(run)
+
+    def problems(self) -> list[str]:
+        """Return one sentence for each run that cannot go on, and for each damaged file of a run."""
+        return [*self._problems.values()] + [
+            f"runs/{file.parent.name}/{file.name} was damaged and is set aside. Remove it once you have read it."
+            for file in sorted((self._workspace.root / "runs").glob(f"*/*{ASIDE}"))
+        ]
+
+    def _each(self, runs: Iterable[RunRecord], act: Callable[[RunRecord], object]) -> None:
+        """Do something with each run. The fault of one run does not stop the others; the next round tries it again."""
+        for run in runs:
+            try:
+                act(run)
+                self._problems.pop(run.artifact_id, None)
+            except Exception as error:
+                problem = f"run {run.name!r} waits: {error!r}"
+                if self._problems.get(run.artifact_id) != problem:
+                    log.exception("The supervisor tries run %r again", run.name)
+                self._problems[run.artifact_id] = problem
 
     def folder(self, run: RunRecord) -> RunFolder:
         """Return the run's folder."""
@@ -107,13 +129,15 @@ class Supervisor:
 
     def _requeue_lost(self) -> None:
         """Put runs back into the queue whose worker was killed together with the last supervisor."""
-        for run in self._store.with_status(STARTED):
-            if not self._workers_of(run) and not self._ended(run) and not self._published(run):
-                before = Attempts.read(self.folder(run)) or Attempts(0)
-                attempts = Attempts(before.count + 1)
-                if attempts.count < ATTEMPTS:  # a run that takes the machine down with it must not do so for ever
-                    attempts.write(self.folder(run))
-                    self._requeue(run)
+        self._each(self._store.with_status(STARTED), self._requeue_if_lost)
+
+    def _requeue_if_lost(self, run: RunRecord) -> None:
+        if not self._workers_of(run) and not self._ended(run) and not self._published(run):
+            before = Attempts.read(self.folder(run)) or Attempts(0)
+            attempts = Attempts(before.count + 1)
+            if attempts.count < ATTEMPTS:  # a run that takes the machine down with it must not do so for ever
+                attempts.write(self.folder(run))
+                self._requeue(run)
 
     def _requeue(self, run: RunRecord) -> None:
         self.folder(run).forget(WorkerProcess.NAME)
@@ -130,12 +154,12 @@ class Supervisor:
 
     def _look(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]  # poll reaps those that ended
-        for run in self._store.with_status(STARTED):
-            self._check(run)
+        self._each(self._store.with_status(STARTED), self._check)
         notes = [WorkerProcess.read(self.folder(run)) for run in self._store.with_status(STARTED)]
         occupied = [device for note in notes if note is not None for device in note.devices]
-        for assignment in self._devices.assign(self._store.with_status(CREATED), occupied):
-            self._start(assignment)
+        starting = self._devices.assign(self._store.with_status(CREATED), occupied)
+        devices = {assignment.run.artifact_id: assignment for assignment in starting}
+        self._each([each.run for each in starting], lambda run: self._start(devices[run.artifact_id]))
 
     def _check(self, run: RunRecord) -> None:
         """Record the end of a run whose worker is done or dead."""
@@ -167,10 +191,11 @@ class Supervisor:
         run, folder = assignment.run, self.folder(assignment.run)
         try:
             config = RunConfig.from_dict(run.config)
-        except FinetunerError as error:  # an earlier version recorded it
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except (FinetunerError, *DAMAGE, FileExistsError, NotADirectoryError) as error:
+            # an earlier version recorded it, or the row or the folder is damaged
             self._store.move(run.artifact_id, FAILED, str(error), only_from=(CREATED,))
             return
-        folder.path.mkdir(parents=True, exist_ok=True)
         if folder.checkpoint.exists():
             folder.forget(Outcome.NAME, WorkerProcess.NAME)
         else:
@@ -195,14 +220,19 @@ class Supervisor:
         """Return the run's living worker, or nothing; a pid that now belongs to another process does not count."""
         folder = self.folder(run)
         known = WorkerProcess.read(folder)
-        if known is None:
-            return []
         try:
-            process = psutil.Process(known.pid)
-            # The command line identifies it: a start time shifts whenever the clock is set. A zombie has none.
-            return [process] if process.cmdline()[-2:] == [WORKER, str(folder.path)] else []
+            processes = [psutil.Process(known.pid)] if known is not None else list(psutil.process_iter())
         except psutil.Error:
             return []
+        return [process for process in processes if _works_in(process, folder)]
+
+
+def _works_in(process: psutil.Process, folder: RunFolder) -> bool:
+    # The command line identifies a worker: a start time shifts whenever the clock is set. A zombie has none.
+    try:
+        return bool(process.cmdline()[-2:] == [WORKER, str(folder.path)])
+    except psutil.Error:
+        return False
 
 
 def _launcher(run: RunRecord) -> list[str]:

@@ -69,7 +69,7 @@ SIGNATURES = {
     ),
     "delete_data": ("(name: 'str') -> 'None'"),
     "delete_documents": (
-        "(ids: 'Sequence[str] | None' = None, filter: 'Mapping[str, Any] | str | None' = None) -> 'int'"
+        "(ids: 'str | Iterable[str] | None' = None, filter: 'Mapping[str, Any] | str | None' = None) -> 'int'"
     ),
     "delete_experiment": ("(name: 'str') -> 'Experiment'"),
     "delete_experiments": ("() -> 'list[Experiment]'"),
@@ -93,8 +93,8 @@ SIGNATURES = {
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
         " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, Any] | None' = None, learning_rate: "
         "'float | None' = None, epochs: 'int' = 5, batch_size: 'int | None' = None, callbacks: "
-        "'Sequence[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: 'Mapping[str,"
-        " Any] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
+        "'Callback | Iterable[Callback] | None' = None, scheduler: 'str | None' = None, scheduler_options: "
+        "'Mapping[str, Any] | None' = None, freeze: 'bool' = False, output_dim: 'int | None' = None, device: 'str' = "
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
@@ -111,7 +111,7 @@ SIGNATURES = {
     ),
     "get_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'Run'"),
     "get_token": ("() -> 'str'"),
-    "index": ("(documents: 'DocumentArray', artifact: 'str' = 'live') -> 'None'"),
+    "index": ("(documents: 'Document | Iterable[Document]', artifact: 'str' = 'live') -> 'None'"),
     "index_status": ("() -> 'dict[str, Any]'"),
     "list_artifacts": ("() -> 'list[dict[str, Any]]'"),
     "list_callbacks": ("() -> 'dict[str, type[Callback]]'"),
@@ -131,12 +131,12 @@ SIGNATURES = {
     "pull_artifact": ("(artifact: 'str', directory: 'str' = 'artifacts/') -> 'str'"),
     "pull_data": ("(name: 'str') -> 'DocumentArray'"),
     "push_artifact": ("(path: 'str') -> 'dict[str, Any]'"),
-    "push_data": ("(name: 'str', documents: 'DocumentArray') -> 'dict[str, Any]'"),
+    "push_data": ("(name: 'str', documents: 'Document | Iterable[Document]') -> 'dict[str, Any]'"),
     "restore_index": ("(name: 'str') -> 'dict[str, Any]'"),
     "search": (
-        "(query: 'str | Document | DocumentArray', limit: 'int' = 20, artifact: 'str' = 'live', *, offset: 'int' ="
-        " 0, filter: 'Mapping[str, Any] | str | None' = None, score_threshold: 'float | None' = None, exact: 'bool"
-        "' = False, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
+        "(query: 'str | Document | Iterable[str | Document]', limit: 'int' = 20, artifact: 'str' = 'live', *, "
+        "offset: 'int' = 0, filter: 'Mapping[str, Any] | str | None' = None, score_threshold: 'float | None' = None, "
+        "exact: 'bool' = False, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
     ),
     "synthesize": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "verify_index": ("(name: 'str' = '') -> 'dict[str, Any]'"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
@@ -67,6 +68,10 @@ BAD: list[tuple[str, Callable[[], Any], str, str]] = [
     ("loss", lambda: fit(loss="TripletMarginLoss"), "InvalidInput", "loss must be one of CLIPLoss"),
     ("ONNX", lambda: fit(to_onnx="yes"), "InvalidInput", "to_onnx must be .*'yes'"),
     ("path as run name", lambda: fit(run_name="../run"), "InvalidInput", r"run_name must be.*'\.\./run'"),
+    ("no experiment", lambda: finetuner.delete_runs(""), "InvalidInput", "experiment_name must be 1 to 128 .*Got ''"),
+    ("letters of a name", lambda: finetuner.delete_runs(["a"]), "InvalidInput", r"experiment_name must be .*\['a'\]"),
+    ("epochs of numpy", lambda: fit(epochs=np.int64(0)), "InvalidInput", r"epochs must be a whole number .*Got 0"),
+    ("no callback", lambda: fit(callbacks="EarlyStopping"), "InvalidInput", "callbacks must be a callback, or several"),
     ("unknown run", lambda: finetuner.get_run("nope"), "RunNotFound", "nope"),
     ("unknown artifact", lambda: finetuner.promote("f" * 24), "ArtifactNotFound", "f{24}"),
     ("unknown reference", lambda: finetuner.evaluate("nope", "nope-data"), "DatasetNotFound", "nope-data"),

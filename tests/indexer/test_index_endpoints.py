@@ -229,6 +229,11 @@ def test_delete_by_filter(room: Indexer, encoded: MakeDocument) -> None:
         ({"must": [], "shuold": []}, "must have a list of one or more"),
         ({"must": [{"has_id": ["d1"]}], "shuold": []}, "clause must be .* Got 'shuold'. Did you mean 'should'?"),
         ({"min_should": {"conditions": []}}, "must have conditions and a whole min_count"),
+        ({"min_should": {"conditions": [{"has_id": ["d1"]}], "min_count": 0}}, "a whole min_count from 1 on"),
+        ({"$and": [{}]}, "each part of a filter must have a condition. Got {}"),
+        ({"$or": [{"number": 1}, {"$not": {}}]}, "each part of a filter must have a condition"),
+        ('{"number": 1, "number": 2}', "must be a mapping or its JSON text. .* a key comes twice"),
+        ({"number": 2**53}, "filter on 'number' must be a number below"),
         ({"number": {"$in": list(range(1001))}}, "1000 conditions at most"),
         ({"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not": {"$not":
          {"$not": {"$not": {"$not": {"$not": {"$not": {"number": 1}}}}}}}}}}}}}}}}}}, "16 levels deep at most"),

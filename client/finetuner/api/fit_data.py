@@ -10,9 +10,11 @@ from ..contract.checks import NAME
 from ..exceptions import InvalidInput
 from ..sources.kinds import documents_from, is_source
 from ..sources.spool import Spool
-from .upload import push_documents
+from .upload import push_documents, several_documents
 
 if TYPE_CHECKING:
+    from docarray import DocumentArray
+
     from ..sources.csv_file import CSVOptions
     from ..transport.connection import Connection
 
@@ -48,7 +50,7 @@ class FitData:
 
         Args:
             argument: the argument's name, for error messages.
-            data: a DocumentArray, a dataset's name, or local data that `sources.kinds.documents_from` reads.
+            data: documents, a dataset's name, or local data that `sources.kinds.documents_from` reads.
             suffix: end of the new dataset's name, such as 'train'.
 
         Raises:
@@ -57,7 +59,7 @@ class FitData:
         if not is_source(data):
             if isinstance(data, str):
                 return data
-            _require_documents(argument, data)
+            data = _documents(argument, data)
         name = f"{self._prefix}-{suffix}"
         if not NAME.fullmatch(name):
             raise InvalidInput(
@@ -90,13 +92,17 @@ class FitData:
             push_documents(flow, name, documents)
 
 
-def _require_documents(argument: str, data: object) -> None:
+def _documents(argument: str, data: object) -> DocumentArray:
     from docarray import DocumentArray
 
-    if not isinstance(data, DocumentArray):
+    try:
+        given = several_documents(argument, data)
+        documents = data if isinstance(data, DocumentArray) else DocumentArray(given)
+    except InvalidInput:
         raise InvalidInput(
-            f"{argument} must be a DocumentArray, the name of a dataset, or files. Got {type(data).__name__}. "
+            f"{argument} must be documents, the name of a dataset, or files. Got {type(data).__name__}. "
             f"Pass one of them."
-        )
-    if not len(data):
+        ) from None
+    if not len(documents):
         raise InvalidInput(f"{argument} must hold at least one document. Got none. Add documents.")
+    return documents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,12 @@ from .session import connection
 from .upload import pull_documents, push_documents
 
 if TYPE_CHECKING:
-    from docarray import DocumentArray
+    from docarray import Document, DocumentArray
 
     from ..inference.local import InferenceModel
 
 
-def push_data(name: str, documents: DocumentArray) -> dict[str, Any]:
+def push_data(name: str, documents: Document | Iterable[Document]) -> dict[str, Any]:
     """Send documents to the Flow as a dataset, except content that it already stores; see `upload.push_documents`."""
     return push_documents(connection(), name, documents)
 

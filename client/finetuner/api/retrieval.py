@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
 from ..contract import wire
-from ..exceptions import InvalidInput
+from ..contract.several import several
+from ..documents.carried import carried
+from ..documents.iterate import named, read_each
+from ..exceptions import FinetunerError, InvalidDocument, InvalidInput
 from ..progress import bar
 from .session import connection
-from .upload import batches, with_images
+from .upload import batches, several_documents, with_images
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
@@ -18,37 +21,49 @@ INDEX_BATCH = 256  # documents per index request
 DELETE_BATCH = 10_000  # ids per delete request
 
 
-def index(documents: DocumentArray, artifact: str = "live") -> None:
+def index(documents: Document | Iterable[Document], artifact: str = "live") -> None:
     """Encode documents on the Flow and make them searchable. A document with a known id replaces the old one.
 
     Args:
-        documents: documents with text, blob, tensor, or the uri of an image, which may be a local file; not changed.
-            A document with chunks instead, such as a pair, is ranked by the weighted sum of its chunks' similarities;
-            see `Document.weight`.
+        documents: a DocumentArray, one document, or any iterable of them, also a generator, which is read once; not
+            changed. Each has text, blob, tensor, or the uri of an image, which may be a local file. A document with
+            chunks instead, such as a pair, is ranked by the weighted sum of its chunks' similarities; see
+            `Document.weight`.
         artifact: artifact id, alias or backbone that encodes the documents; only searches with the same artifact find
             them. Documents of `live` are encoded again in the background after each promotion.
 
     Raises:
-        FinetunerError: the error of the first refused document. All other documents are indexed.
+        InvalidInput: `documents` holds something else.
+        InvalidDocument: the first document that cannot be sent, with its position and id; see `carried`. All other
+            documents are indexed.
+        FinetunerError: the error of the first document that the Flow refused. All other documents are indexed.
     """
     from docarray import DocumentArray
 
     flow = connection()
-    first_error: Exception | None = None
-    with bar("Indexing", len(documents)) as advance:
-        for batch in batches(with_images(document) for document in documents):
+    errors: list[FinetunerError] = []
+    total = len(documents) if isinstance(documents, Sized) else None
+    with bar("Indexing", total) as advance:
+        for batch in batches(_sendable(several_documents("documents", documents), errors.append)):
             for start in range(0, len(batch), INDEX_BATCH):
                 part = DocumentArray(batch[start : start + INDEX_BATCH])
                 answer = flow.post(wire.INDEX, part, {"artifact": artifact})
-                errors = (error for document in answer if (error := wire.error_of(document)))
-                first_error = first_error or next(errors, None)
+                errors += [error for document in answer if (error := wire.error_of(document))]
                 advance(len(answer))
-    if first_error is not None:
-        raise first_error
+    if errors:
+        raise errors[0]
+
+
+def _sendable(documents: Iterable[Document], refuse: Callable[[FinetunerError], None]) -> Iterator[Document]:
+    for position, document in enumerate(documents):
+        try:
+            yield with_images(carried(document))
+        except InvalidDocument as error:
+            refuse(named(error, document, position))
 
 
 def search(
-    query: str | Document | DocumentArray,
+    query: str | Document | Iterable[str | Document],
     limit: int = 20,
     artifact: str = "live",
     *,
@@ -62,7 +77,7 @@ def search(
     """Find the indexed documents that are nearest to each query.
 
     Args:
-        query: a text, a document (text, image, or weighted chunks of both), or several documents.
+        query: a text, a document (text, image, or weighted chunks of both), or several of these.
         limit: matches per query, 1 to 1000.
         artifact: artifact id, alias or backbone that the documents were indexed with.
         offset: number of best matches to skip, 0 to 100,000.
@@ -76,16 +91,19 @@ def search(
         The queries with `matches`, best first; `scores['cosine'].value` is the cosine similarity in [-1, 1].
 
     Raises:
+        InvalidInput: `query` holds something else.
         FinetunerError: the error of the first refused query.
     """
     from docarray import Document, DocumentArray
 
-    queries = DocumentArray([Document(text=query)] if isinstance(query, str) else query)
+    given = several("query", query, (str, Document), "a text, a Document, or several of them")
+    asked = (Document(text=each) if isinstance(each, str) else each for each in given)
+    queries = DocumentArray(read_each(asked, lambda document: with_images(carried(document))))
     parameters = {
         "limit": limit, "artifact": artifact, "offset": offset, "filter": filter, "score_threshold": score_threshold,
         "exact": exact, "return_content": return_content, "thumbnails": thumbnails,
     }  # fmt: skip
-    return _checked(connection().post(wire.SEARCH, DocumentArray(map(with_images, queries)), _without_none(parameters)))
+    return _checked(connection().post(wire.SEARCH, queries, _without_none(parameters)))
 
 
 def filter_documents(
@@ -118,22 +136,26 @@ def filter_documents(
 
 
 def delete_documents(
-    ids: Sequence[str] | None = None,
+    ids: str | Iterable[str] | None = None,
     filter: Mapping[str, Any] | str | None = None,  # noqa: A002  # as DocArray calls it
 ) -> int:
     """Delete indexed documents by id, by filter or both, with their vectors of every artifact.
+
+    Args:
+        ids: one id, or several; unknown ones are ignored.
+        filter: condition on the tags, as for `search`.
 
     Returns:
         The number of deleted documents.
 
     Raises:
-        InvalidInput: there are neither ids nor a filter with a condition.
+        InvalidInput: there are neither ids nor a filter with a condition, or an id is no string. Nothing is deleted.
     """
     if ids is None and not filter:
         raise InvalidInput("documents to delete must be named. Got neither ids nor filter. Pass one of them.")
-    flow = connection()
     deleted = 0
-    all_ids = list(ids or [])
+    all_ids = [] if ids is None else list(several("ids", ids, str, "one id or several, strings"))
+    flow = connection()
     for start in range(0, len(all_ids), DELETE_BATCH):
         deleted += flow.call(wire.DELETE, ids=all_ids[start : start + DELETE_BATCH])["deleted"]
     if filter:

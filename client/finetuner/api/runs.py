@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..config.callbacks import Callback, callback_config, callback_data
+from ..config.callbacks import Callback, callback_config, callback_data, list_callbacks
 from ..config.losses import DEFAULT_LOSS
 from ..config.run_config import RunConfig, refuse_unsupported
 from ..contract import wire
 from ..contract.checks import checked_name
+from ..contract.several import several
 from ..exceptions import AlreadyExists, InvalidInput, RunNotFound
 from ..models.backbones import find_backbone
 from ..transport.connection import Connection
@@ -41,7 +42,7 @@ def fit(
     learning_rate: float | None = None,
     epochs: int = 5,
     batch_size: int | None = None,
-    callbacks: Sequence[Callback] | None = None,
+    callbacks: Callback | Iterable[Callback] | None = None,
     scheduler: str | None = None,
     scheduler_options: Mapping[str, Any] | None = None,
     freeze: bool = False,
@@ -93,7 +94,7 @@ def fit(
         learning_rate: peak learning rate; None takes the backbone's own, and more with LoRA.
         epochs: passes over the images.
         batch_size: pairs (or labelled images) per step; None takes the backbone's own.
-        callbacks: see `finetuner.callback`; the data of an EvaluationCallback is given like `train_data`.
+        callbacks: one or several, see `finetuner.callback`; data of an EvaluationCallback is given like `train_data`.
         scheduler: 'constant' (also None), 'constant_with_warmup', 'cosine', 'cosine_with_restarts', 'linear' or
             'polynomial'.
         scheduler_options: num_warmup_steps, num_training_steps (or 'auto'), scheduler_step ('batch' or 'epoch'); see
@@ -139,6 +140,7 @@ def fit(
     name, experiment = run_name if run_name is not None else f"run-{secrets.token_hex(4)}", experiment_name or "default"
     checked_name(name, "run_name")
     checked_name(experiment, "experiment_name")
+    given, kinds = () if callbacks is None else callbacks, tuple(list_callbacks().values())
     prefix = f"finetuner-dastorage-{experiment}-{name}"
     with FitData(prefix, find_backbone(model).task, csv_options, on_error) as fit_data:
         config = RunConfig(
@@ -176,7 +178,10 @@ def fit(
             precision=precision,
             resume_from=resume_from or "",
             training_options=training_options or {},
-            callbacks=[_callback_entry(number, callback, fit_data) for number, callback in enumerate(callbacks or ())],
+            callbacks=[
+                _callback_entry(number, callback, fit_data)
+                for number, callback in enumerate(several("callbacks", given, kinds, "a callback, or several"))
+            ],
         )
         fit_data.read()
         flow = connection()
@@ -231,7 +236,12 @@ def get_run(run_name: str, experiment_name: str | None = None) -> Run:
         RunNotFound: the experiment has no run of that name.
     """
     flow = connection()
-    return Run(flow, flow.call(wire.RUNS_GET, name=run_name, experiment=experiment_name or "default"))
+    return Run(flow, flow.call(wire.RUNS_GET, name=run_name, experiment=_named_experiment(experiment_name)))
+
+
+def _named_experiment(name: str | None) -> str:
+    """Return the name of an experiment, 'default' for None. An empty name means neither that nor all experiments."""
+    return "default" if name is None else checked_name(name, "experiment_name")
 
 
 def list_runs(experiment_name: str | None = None, page: int = 1, size: int = 50) -> list[Run]:
@@ -249,8 +259,8 @@ def list_runs(experiment_name: str | None = None, page: int = 1, size: int = 50)
 
 
 def _all_runs(experiment_name: str | None) -> list[Run]:
+    parameters = {} if experiment_name is None else {"experiment": _named_experiment(experiment_name)}
     flow = connection()
-    parameters = {} if experiment_name is None else {"experiment": experiment_name}
     return [Run(flow, description) for description in flow.call(wire.RUNS_LIST, **parameters)]
 
 
@@ -265,7 +275,7 @@ def delete_run(run_name: str, experiment_name: str | None = None) -> None:
         RunNotFound: the experiment has no run of that name.
         InvalidInput: the run has not ended.
     """
-    connection().call(wire.RUNS_DELETE, name=run_name, experiment=experiment_name or "default")
+    connection().call(wire.RUNS_DELETE, name=run_name, experiment=_named_experiment(experiment_name))
 
 
 def delete_runs(experiment_name: str | None = None) -> None:

@@ -10,20 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 from ..contract import wire
 from ..contract.checks import checked_name
+from ..contract.several import several
 from ..documents import stream
+from ..documents.carried import carried
 from ..documents.content import check_document, content_digest, looks_like_pair
 from ..documents.images import decode
+from ..documents.iterate import read_each
 from ..documents.pairs import with_image_blob
 from ..documents.uris import read_local
 from ..exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from ..progress import bar
+from ..sources.spool import Spool
 from ..transport.connection import Connection
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
 
-def push_documents(connection: Connection, name: str, documents: Sequence[Document]) -> dict[str, Any]:
+def several_documents(argument: str, documents: object) -> Iterator[Document]:
+    """Yield the documents of an argument: one, or any iterable of them.
+
+    Raises:
+        InvalidInput: something else; the message names the argument.
+    """
+    from docarray import Document
+
+    return several(argument, documents, Document, "a DocumentArray, a Document, or several Documents")
+
+
+def push_documents(connection: Connection, name: str, documents: Document | Iterable[Document]) -> dict[str, Any]:
     """Send documents to the Flow as the dataset `name`, with the images that their uris point to.
 
     Content that the Flow already stores under any name is not sent again, and an interrupted upload resumes with the
@@ -33,18 +48,25 @@ def push_documents(connection: Connection, name: str, documents: Sequence[Docume
     Args:
         connection: connection to the Flow.
         name: 1 to 128 letters, digits, '.', '_' or '-'; replaces a dataset of that name.
-        documents: a DocumentArray or another sequence of at least one document of any kind; not changed. Ids are not
-            content: if the Flow stores the same documents with other ids, it keeps those ids.
+        documents: a DocumentArray, one document, or any iterable of at least one document of any kind; not changed. A
+            generator is read once, into a temporary file. Ids are not content: if the Flow stores the same documents
+            with other ids, it keeps those ids.
 
     Returns:
         {'name', 'version' (SHA-256 of the content), 'documents', 'size' (bytes), 'created_at', 'stream_size', 'kind'}
 
     Raises:
-        InvalidInput: the dataset is empty or the name malformed.
-        InvalidDocument: a document has no content, a pair lacks a side, or an image cannot be decoded. The message has
-            the document's position, from 0, and its id. In this case nothing has been sent.
+        InvalidInput: the dataset is empty or holds something else, or the name is malformed.
+        InvalidDocument: a document has no content, a pair lacks a side, an image cannot be decoded, or the wire cannot
+            carry a value; see `carried`. The message has the document's position, from 0, and its id. In this case
+            nothing has been sent.
     """
+    from docarray import DocumentArray
+
     checked_name(name, "dataset name")
+    if not isinstance(documents, Spool | DocumentArray):
+        with Spool(read_each(several_documents("documents", documents), carried)) as spool:
+            return push_documents(connection, name, spool)
     if not len(documents):
         raise InvalidInput(f"dataset {name!r} must hold at least one document. Got none. Add documents.")
     plan = _plan(name, documents)
@@ -152,15 +174,14 @@ def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
 
 
 def _packed(documents: Iterable[Document], first: int = 0, *, check: bool = True) -> Iterator[Document]:
-    for position, document in enumerate(documents, first):
-        try:
-            if looks_like_pair(document):
-                yield with_image_blob(document, read_local, check=check)
-            else:
-                check_document(document)
-                yield with_images(document, check)
-        except InvalidDocument as error:
-            raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
+    def packed(document: Document) -> Document:
+        document = carried(document)
+        if looks_like_pair(document):
+            return with_image_blob(document, read_local, check=check)
+        check_document(document)
+        return with_images(document, check)
+
+    return read_each(documents, packed, first)
 
 
 def with_images(document: Document, check: bool = False) -> Document:

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from ..exceptions import ArtifactNotFound, NoSuchModel
+from ..exceptions import ArtifactNotFound, FinetunerServerError, NoSuchModel
 from ..models.backbones import find_backbone, list_models
 from ..models.clip import TOWERS, VISION
 from ..models.model_kinds import Model, load_row, select_tower, towers_of
@@ -62,8 +62,9 @@ class Models:
 
         Raises:
             ArtifactNotFound: the reference is no artifact id, alias or backbone.
+            FinetunerServerError: the file of another alias than `live` is damaged.
         """
-        artifact_id = self._workspace.artifact_of(reference)
+        artifact_id = self._target(reference)
         if artifact_id is not None:
             return artifact_id
         if reference == SEARCHED:  # the indexer has not set the alias yet
@@ -82,6 +83,20 @@ class Models:
                 f"model must be an artifact id (24 hex characters), an alias ({aliases}) or a backbone "
                 f"({', '.join(list_models())}, ARCH::TAG). Got {reference!r}."
             ) from error
+
+    def _target(self, reference: str) -> str | None:
+        """Return the artifact of an alias, or None without one.
+
+        A damaged `live` means what searches use. Without searches it counts as not set, as a damaged `search` does.
+        """
+        try:
+            return self._workspace.artifact_of(reference)
+        except FinetunerServerError:
+            if reference == LIVE:
+                return self._target(SEARCHED)
+            if reference == SEARCHED:
+                return None
+            raise
 
     def get(self, reference: str = LIVE) -> Model:
         """Return the model that a reference currently means; load it if it is not in memory.

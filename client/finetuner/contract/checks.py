@@ -22,7 +22,7 @@ def text(name: str, value: object) -> str:
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Check that a value is an allowed name; the error suggests the nearest one."""
-    if value in allowed:
+    if isinstance(value, str) and value in allowed:
         return
     lower = {name.lower(): name for name in allowed}
     nearest = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0.4)
@@ -30,8 +30,14 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     raise InvalidInput(f"{name} must be one of {', '.join(allowed)}. Got {value!r}.{hint}")
 
 
+def scalar(value: Any) -> Any:
+    """Return a number or boolean of numpy or torch as Python's, and any other value as it is."""
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
 def number(name: str, value: object, low: float, high: float) -> float:
     """Return a value that must be a number in [low, high]."""
+    value = scalar(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # refuses NaN, too
         raise InvalidInput(f"{name} must be a number in [{low}, {high}]. Got {value!r}.")
     return float(value)
@@ -39,6 +45,7 @@ def number(name: str, value: object, low: float, high: float) -> float:
 
 def whole(name: str, value: object, low: int, high: int) -> int:
     """Return a value that must be a whole number in [low, high]; 3.0 counts as 3."""
+    value = scalar(value)
     if isinstance(value, float) and value.is_integer():  # protobuf turns whole numbers into floats
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -58,6 +65,7 @@ def options(name: str, value: object, allowed: Mapping[str, Any]) -> dict[str, A
 
 def flag(name: str, value: object) -> bool:
     """Return a value that must be true or false."""
+    value = scalar(value)
     if isinstance(value, bool):
         return value
     raise InvalidInput(f"{name} must be True or False. Got {value!r}.")

@@ -1,9 +1,10 @@
 """The wire contract: endpoint names, tags, run states, limits and replies.
 
 Documents travel as DocArray v1 `DocumentArray`s. A control endpoint (`/fit`, `/runs/...`, `/datasets/...`,
-`/artifacts/...`, `/evaluate`, `/status`) answers with one document whose `text` is JSON. An endpoint that processes
-documents answers with those documents. An error is written into the document's `finetuner_error` tag and never raised
-through Jina: the other documents of the request are still answered, and the caller gets the server's exception class.
+`/artifacts/...`, `/evaluate`, `/status`, `/problems`) answers with one document whose `text` is JSON. An endpoint that
+processes documents answers with those documents. An error is written into the document's `finetuner_error` tag and
+never raised through Jina: the other documents of the request are still answered, and the caller gets the server's
+exception class.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ SEARCH = "/search"
 DELETE = "/delete"
 FILTER = "/filter"
 STATUS = "/status"
+PROBLEMS = "/problems"
 REINDEX_CANCEL = "/reindex/cancel"
 COLLECTIONS_DROP = "/collections/drop"
 INDEX_BACKUP = "/index/backup"

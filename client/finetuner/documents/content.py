@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..contract.values import plain
 from ..contract.wire import LABEL_TAG, SCORE_TAG
-from ..exceptions import InvalidDocument
+from ..exceptions import InvalidDocument, InvalidInput
 from .iterate import read_each
 from .pairs import check_carries_image, sides
 
@@ -42,9 +43,14 @@ def check_document(document: Document) -> None:
     """Check that a dataset can hold a document; images are not decoded.
 
     Raises:
-        InvalidDocument: a document without content, a pair with a missing side or without its image's content, or a
-            scored pair without exactly two chunks.
+        InvalidDocument: a document without content, a pair with a missing side or without its image's content, a
+            scored pair without exactly two chunks, or tags that lose digits on the wire, see `plain`.
     """
+    try:
+        for part in (document, *document.chunks):
+            plain(part.tags, "tags")
+    except InvalidInput as error:
+        raise InvalidDocument(str(error)) from None
     if looks_like_pair(document):
         _, image = sides(document)
         check_carries_image(image)

@@ -28,5 +28,11 @@ def read_each(documents: Iterable[Document], read: Callable[[Document], Made], f
         try:
             made = read(document)
         except InvalidDocument as error:
-            raise InvalidDocument(f"document {position} ({document.id}): {error}") from error
+            raise named(error, document, position) from error
         yield made
+
+
+def named(error: InvalidDocument, document: Document, position: int) -> InvalidDocument:
+    """Return the error with the document's position, from 0, and id; half a surrogate in an id is escaped."""
+    identity = str(document.id).encode(errors="backslashreplace").decode()
+    return InvalidDocument(f"document {position} ({identity:.200}): {error}")

@@ -102,7 +102,7 @@ def token_required(host: str, workspace: str | os.PathLike[str]) -> bool:
         InvalidInput: it requires none, but `host` is reachable from other machines.
     """
     root = Workspace(workspace).root
-    required = bool(os.environ.get(TOKEN) or TokenFile(root).read())
+    required = bool(os.environ.get(TOKEN) or TokenFile(root).in_use)
     if not required and not is_loopback(host):
         raise InvalidInput(
             f"--bind must be 127.0.0.1 while there is no token, since everyone would have access. Got {host}. "

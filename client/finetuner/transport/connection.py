@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from ..contract import wire
 from ..contract.environment import CA
+from ..contract.values import plain
 from ..exceptions import FinetunerError, InvalidInput
 from .errors import free_channel, translated, unbound
 
@@ -87,6 +88,7 @@ class Connection:
         """Post documents in one request and return the Flow's answer.
 
         Raises:
+            InvalidInput: a parameter that the wire cannot carry; see `plain`. Nothing is sent.
             FlowUnreachable: no Flow answers at the host, or one of its rooms is down.
             Unauthorized: the Flow needs a token, or another one.
             Forbidden: the token's role does not allow the request.
@@ -94,7 +96,8 @@ class Connection:
             FinetunerError: another error, of the class that the gateway named.
         """
         authorization = f"token {self.token}"
-        options: dict[str, Any] = {"request_size": -1, "parameters": parameters or None}
+        sent = {name: plain(value, name, sets=True) for name, value in (parameters or {}).items()}
+        options: dict[str, Any] = {"request_size": -1, "parameters": sent or None}
         if self.host.startswith("http"):
             options["headers"] = {"Authorization": authorization} if self.token else {}
         else:

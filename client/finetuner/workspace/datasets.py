@@ -22,7 +22,7 @@ from ..contract.checks import checked_name
 from ..documents import stream
 from ..documents.content import DOCUMENTS, check_documents, content_digest, kind_of
 from ..exceptions import DatasetNotFound, InvalidInput
-from .folder import Pointers, Workspace, publish_folder, remove
+from .folder import DAMAGE, Pointers, Workspace, publish_folder, remove
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
@@ -63,7 +63,7 @@ class Datasets:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._folder = workspace.datasets
-        self._names = Pointers(self._folder / "names")
+        self._names = Pointers(self._folder / "names", "dataset", _from_dict)
 
     def add_part(self, upload: str, part: int, documents: DocumentArray, first: int = 0) -> None:
         """Store one part of an upload; a part that is sent again replaces the first.
@@ -104,7 +104,10 @@ class Datasets:
 
     def holds(self, version: str) -> bool:
         """Return whether this content is stored already, so a commit needs no upload."""
-        return bool(HASH.fullmatch(version)) and (self._folder / version).is_dir()
+        try:
+            return bool(HASH.fullmatch(version)) and self._read_description(version).version == version
+        except (*DAMAGE, OSError):  # pushed again, the content replaces it
+            return False
 
     def forget(self, upload: str) -> None:
         """Remove the parts of an upload."""
@@ -140,6 +143,8 @@ class Datasets:
             content = measured.version
             if not self.holds(content):
                 (folder / DESCRIPTION).write_text(json.dumps(asdict(measured)))
+                if (self._folder / content).exists():
+                    remove(self._folder / content)
                 publish_folder(folder, self._folder / content)
         self.forget(upload)
         self._forget_old_uploads()
@@ -172,11 +177,15 @@ class Datasets:
                 f"data must be a DocumentArray or the name of a dataset. Got {name!r}, which is neither a dataset "
                 f"here ({known}) nor documents. Push it with finetuner.push_data."
             )
-        return _from_dict(target)
+        return target
 
     def all(self) -> list[Dataset]:
         """Return every dataset, sorted by name."""
-        return [_from_dict(target) for _, target in self._names.all()]
+        return [dataset for _, dataset in self._names.all()]
+
+    def problems(self) -> list[str]:
+        """Return one sentence for each name that cannot be read."""
+        return self._names.problems()
 
     def delete(self, name: str) -> Dataset:
         """Delete a name, and its content and decoded images unless another name has them.
@@ -228,13 +237,16 @@ class Datasets:
         return DocumentArray(Document.from_bytes(content, protocol="protobuf") for content in contents)
 
     def _require(self, version: str) -> None:
-        if not self.holds(version):
+        if not HASH.fullmatch(version) or not (self._folder / version).is_dir():
             raise DatasetNotFound(f"version must be a dataset's content hash. Got {version[:80]!r}, which is not here.")
 
 
 def _from_dict(described: dict[str, Any]) -> Dataset:
     known = {field.name for field in fields(Dataset)}
-    return Dataset(**{name: value for name, value in described.items() if name in known})
+    dataset = Dataset(**{name: value for name, value in described.items() if name in known})
+    if not HASH.fullmatch(dataset.version) or dataset.documents < 1 or dataset.size < 0 or dataset.created_at < 0:
+        raise ValueError(f"{dataset!r:.200}")
+    return dataset
 
 
 def _measured(folder: Path, name: str) -> Dataset:

@@ -20,13 +20,20 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from ..exceptions import InvalidInput
+from ..exceptions import FinetunerServerError, InvalidInput
+
+Target = TypeVar("Target")
+
+# Errors of parsing a damaged file: no JSON, other types, missing keys.
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+ASIDE = ".damaged"
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
@@ -45,6 +52,16 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     sync_folder(path.parent)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file or folder, so it counts as missing, and return its new path."""
+    aside = path.with_name(f"{path.name}{ASIDE}")
+    if aside.exists():
+        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}{ASIDE}")
+    path.rename(aside)
+    sync_folder(path.parent)
+    return aside
 
 
 def temporary_folder(folder: Path) -> Path:
@@ -77,15 +94,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-class Pointers:
+class Pointers(Generic[Target]):
     """A mapping of names to targets, with one small JSON file per name, replaced atomically.
+
+    A damaged file costs its own name alone, until the name is set again.
 
     Args:
         folder: of the files; made when the first pointer is set.
+        kind: what has these names, for messages: 'alias'.
+        read: returns a stored target, or raises ValueError, TypeError, KeyError or AttributeError for a damaged one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str, read: Callable[[dict[str, Any]], Target]) -> None:
         self._folder = folder
+        self._kind = kind
+        self._read = read
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
@@ -94,12 +117,18 @@ class Pointers:
         """Set the target of `name`."""
         write_atomically(self._file(name), json.dumps({"name": name, "target": target}).encode())
 
-    def get(self, name: str) -> dict[str, Any] | None:
-        """Return the target of `name`, or None without one."""
+    def get(self, name: str) -> Target | None:
+        """Return the target of `name`, or None without one.
+
+        Raises:
+            FinetunerServerError: the file of the name is damaged.
+        """
         try:
-            return dict(json.loads(self._file(name).read_bytes())["target"])
+            return self._entry(self._file(name))[1]
         except FileNotFoundError:
             return None
+        except (*DAMAGE, OSError) as error:
+            raise FinetunerServerError(f"{self._problem(self._file(name), error)} The name is {name!r:.200}.") from None
 
     def delete(self, name: str) -> bool:
         """Delete `name`, and return whether it existed."""
@@ -109,11 +138,46 @@ class Pointers:
             return False
         return True
 
-    def all(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield every name with its target, sorted by name."""
-        found = [json.loads(path.read_bytes()) for path in self._folder.glob("[!.]*.json")]
-        for entry in sorted(found, key=lambda entry: str(entry["name"])):
-            yield entry["name"], entry["target"]
+    def all(self) -> Iterator[tuple[str, Target]]:
+        """Yield every name with its target, sorted by name. Damaged files are left out."""
+        yield from sorted(self._scan()[0], key=lambda entry: entry[0])
+
+    def problems(self) -> list[str]:
+        """Return one sentence for each damaged file."""
+        return self._scan()[1]
+
+    def _scan(self) -> tuple[list[tuple[str, Target]], list[str]]:
+        found, problems = [], []
+        for file in sorted(self._folder.glob("[!.]*.json")):
+            try:
+                found.append(self._entry(file))
+            except FileNotFoundError:  # deleted meanwhile
+                pass
+            except (*DAMAGE, OSError) as error:
+                problems.append(self._problem(file, error))
+        return found, problems
+
+    def _entry(self, file: Path) -> tuple[str, Target]:
+        entry = json.loads(file.read_bytes())
+        name = entry["name"]
+        if self._file(name) != file:
+            raise ValueError(f"the entry of {name!r:.80} under another name")
+        return name, self._read(dict(entry["target"]))
+
+    def _problem(self, file: Path, error: Exception) -> str:
+        return (
+            f"{self._folder.name}/{file.name} must hold the target of one {self._kind}. Got {error!r:.200}. It is set "
+            f"aside: set that {self._kind} again, or remove the file."
+        )
+
+
+def _alias_target(target: dict[str, Any]) -> dict[str, Any]:
+    """Return the target of an alias: the `artifact`, and other fields."""
+    if not isinstance(target["artifact"], str) or not target["artifact"]:
+        raise ValueError(f"artifact {target['artifact']!r:.80}")
+    for field in ("promoted_at", "since"):
+        float(target.get(field, 0))
+    return target
 
 
 class Workspace:
@@ -133,7 +197,7 @@ class Workspace:
         path = url2pathname(urlsplit(text).path) if text.startswith("file://") else text
         self.root = Path(path).expanduser().resolve()
         self.root.mkdir(parents=True, exist_ok=True)
-        self.aliases = Pointers(self.root / "aliases")
+        self.aliases = Pointers(self.root / "aliases", "alias", _alias_target)
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.root)!r})"

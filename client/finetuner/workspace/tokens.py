@@ -9,22 +9,27 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import math
 import os
+import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from ..contract.checks import checked_name, choice, whole
-from ..exceptions import AlreadyExists, InvalidInput, NotFound
-from .folder import write_atomically
+from ..exceptions import AlreadyExists, FinetunerError, InvalidInput, NotFound
+from .folder import DAMAGE, write_atomically
 
 ENVIRONMENT, ROOMS = "environment", "rooms"  # names of $FINETUNER_TOKEN and of the rooms' own secret
 MAX_DAYS = 3650
 PRIVATE = 0o600
+DIGEST = re.compile(r"[0-9a-f]{64}")
+SECRET = re.compile(rb"[A-Za-z0-9_-]{43}")  # of the rooms
 
 
 class Role(IntEnum):
@@ -82,19 +87,51 @@ class TokenFile:
     def read(self) -> list[Token]:
         """Return every token, including revoked and expired ones, in order of creation; [] without a file.
 
+        Damaged entries are left out, so nobody enters with them.
+
         Raises:
             InvalidInput: a file in another format.
         """
+        return self._entries()[0]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the file has entries, or might have them: a Flow with such a file requires a token."""
+        return bool(self.problems() or self.read())
+
+    def problems(self) -> list[str]:
+        """Return one sentence for a damaged file, or one for each damaged entry."""
+        try:
+            damaged = self._entries()[1]
+        except (FinetunerError, OSError) as error:
+            return [str(error)]
+        return [
+            f"entry {number} of {self.path.name} must be in the format of `finetuner token`. Got another. It is set "
+            "aside, and its secret opens nothing: create a new token, and remove the entry."
+            for number in damaged
+        ]
+
+    def _entries(self) -> tuple[list[Token], dict[int, Any]]:
+        """Return the tokens, and the damaged entries by their number, from 1."""
         try:
             entries = json.loads(self.path.read_bytes())["tokens"]
-            return [Token(**{**entry, "role": Role[entry["role"].upper()]}) for entry in entries]
+            if not isinstance(entries, list):
+                raise TypeError(f"{type(entries).__name__} instead of a list")
         except FileNotFoundError:
-            return []
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            return [], {}
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise InvalidInput(
                 f"{self.path} must be in the format of `finetuner token`. Got another ({type(error).__name__}). "
                 "Restore a copy, or remove the file and create new tokens."
             ) from None
+        tokens: list[Token] = []
+        damaged: dict[int, Any] = {}
+        for number, entry in enumerate(entries, 1):
+            try:
+                tokens.append(_token(entry))
+            except DAMAGE:
+                damaged[number] = entry
+        return tokens, damaged
 
     def create(self, name: str, role: str, days: int | None = None) -> str:
         """Create a token and return its secret, which cannot be shown again.
@@ -117,11 +154,11 @@ class TokenFile:
         expires = None if days is None else now + 86400 * whole("expires", days, 1, MAX_DAYS)
         secret = f"ft_{secrets.token_urlsafe(32)}"
         with locked(self.path.parent):
-            others = self.read()
+            others, damaged = self._entries()
             if any(token.name == name and token.revoked_at is None for token in others):
                 raise AlreadyExists(f"name must be new. Got {name!r}, which is a token. Revoke it first.")
             new = Token(name, Role[role.upper()], digest_of(secret.encode()), now, expires)
-            self._write([*(token for token in others if token.name != name), new])
+            self._write([*(token for token in others if token.name != name), new], damaged.values())
         return secret
 
     def revoke(self, name: str) -> None:
@@ -133,7 +170,7 @@ class TokenFile:
         if not self.path.exists():
             raise NotFound(f"name must be a token of {self.path}. Got {name!r}, and no such file. Check the workspace.")
         with locked(self.path.parent):
-            tokens = self.read()
+            tokens, damaged = self._entries()
             known = [token.name for token in tokens if token.revoked_at is None]
             if name not in known:
                 raise NotFound(f"name must be a token that is not revoked: {', '.join(known) or 'none'}. Got {name!r}.")
@@ -141,12 +178,22 @@ class TokenFile:
                 [
                     Token(**{**vars(token), "revoked_at": time.time()}) if token.name == name else token
                     for token in tokens
-                ]
+                ],
+                damaged.values(),
             )
 
-    def _write(self, tokens: list[Token]) -> None:
-        entries = [{**asdict(token), "role": str(token.role)} for token in tokens]
+    def _write(self, tokens: list[Token], damaged: Iterable[Any]) -> None:
+        entries = [*({**asdict(token), "role": str(token.role)} for token in tokens), *damaged]
         write_atomically(self.path, json.dumps({"tokens": entries}, indent=1).encode(), PRIVATE)
+
+
+def _token(entry: Any) -> Token:
+    """Return the token of an entry; raise an error of DAMAGE for another entry."""
+    token = Token(**{**entry, "role": Role[entry["role"].upper()]})
+    times = [time for time in (token.created_at, token.expires_at, token.revoked_at) if time is not None]
+    if not (isinstance(token.name, str) and DIGEST.fullmatch(token.digest) and all(map(math.isfinite, times))):
+        raise ValueError("another value")
+    return token
 
 
 def rooms_secret(root: Path) -> str:
@@ -160,9 +207,11 @@ def rooms_secret(root: Path) -> str:
     """
     file = root / "rooms.token"
     with locked(root):
-        if not file.exists():
-            write_atomically(file, secrets.token_urlsafe(32).encode(), PRIVATE)
-    return file.read_text()
+        secret = file.read_bytes() if file.exists() else b""
+        if not SECRET.fullmatch(secret):  # an empty one would open the Flow to everybody
+            secret = secrets.token_urlsafe(32).encode()
+            write_atomically(file, secret, PRIVATE)
+    return secret.decode()
 
 
 def is_loopback(host: str) -> bool:

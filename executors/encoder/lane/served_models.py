@@ -72,7 +72,7 @@ class ServedModels:
         self._closed = Event()
         metrics.models.set_function(lambda: len(self._loaded))
         metrics.model_bytes.set_function(lambda: sum(runner.bytes for runner in list(self._loaded.values())))
-        with suppress(FinetunerError):  # it is logged; the room starts, so another artifact can be promoted
+        with suppress(Exception):  # it is logged; the room starts, so another artifact can be promoted
             self._choose(LIVE)[0].result()  # before the first request
         self._watcher = Thread(target=self._watch, name="alias-watcher", daemon=True)
         self._watcher.start()

@@ -165,7 +165,9 @@ class Access:
         self._version = version
         try:
             self._from_file = self._file.read()
-            self._locked = self._locked or bool(self._from_file)
+            self._locked = self._locked or self._file.in_use
+            for problem in self._file.problems():
+                self._log.error(problem)
         except (FinetunerError, OSError) as error:  # from here on, no token of the file is valid
             self._log.error(f"Cannot read the tokens: {error}")
             self._from_file, self._locked = [], True

@@ -15,7 +15,7 @@ HUB = "/v2/rpc/"
 DOWNLOADS = "/v2/download/"
 
 ENDPOINTS: dict[str, Role] = {
-    **dict.fromkeys((wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.FILTER, wire.STATUS), READ),
+    **dict.fromkeys((wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.FILTER, wire.STATUS, wire.PROBLEMS), READ),
     **dict.fromkeys((wire.RUNS_GET, wire.RUNS_LIST, wire.RUNS_STATUS, wire.RUNS_LOGS), READ),
     **dict.fromkeys((wire.RUNS_METRICS, wire.RUNS_EXAMPLES, wire.EXPERIMENTS_LIST), READ),
     **dict.fromkeys((wire.DATASETS_LIST, wire.DATASETS_PULL, wire.DATASETS_SHOW), READ),

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 
+from finetuner.contract.values import EXACT, exact, whole_text
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
 
@@ -56,35 +57,77 @@ def parse_json(body: bytes) -> Any:
     """Return the value of a UTF-8 JSON text.
 
     Raises:
-        InvalidInput: not JSON, a number that is not finite, half of a surrogate pair, or more than MAX_DEPTH levels.
+        InvalidInput: not JSON, a key twice in one object, more than MAX_DEPTH levels, or a value that protobuf cannot
+            carry: a number that is not finite, a whole number from 2**53 on, or half of a surrogate pair. The message
+            has its path and its document's id.
     """
+    numbers = _Numbers()
     try:
-        value = json.loads(body, parse_float=_finite, parse_constant=_finite, parse_int=_whole)
+        value = json.loads(
+            body,
+            parse_float=numbers.real,
+            parse_constant=numbers.real,
+            parse_int=numbers.whole,
+            object_pairs_hook=_unique,
+        )
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"The body must be JSON. Got {body[:40]!r}: {error}.") from None
     if _deeper(value, MAX_DEPTH):
         raise InvalidInput(f"The body must have at most {MAX_DEPTH} levels of lists and objects. Got more.")
-    if SURROGATE.search(body):
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"The body must hold whole characters. Got half of one: {error}.") from None
+    if numbers.odd or SURROGATE.search(body):
+        _check(value, "")
     return value
 
 
-def _finite(number: str) -> float:
-    """Return the number. Python accepts 1e999 and NaN silently, and protobuf fails on them much later."""
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number[:20]} is not a finite number")
-    return value
+class _Numbers:
+    """Reads numbers, and takes note of odd ones. Their place in the body is looked up later."""
+
+    odd = False
+
+    def real(self, number: str) -> float:
+        """Return a number. Python accepts 1e999 and NaN silently, and protobuf fails on them much later."""
+        value = float(number)
+        self.odd = self.odd or not math.isfinite(value)
+        return value
+
+    def whole(self, number: str) -> int:
+        """Return a whole number."""
+        value = int(number)
+        self.odd = self.odd or abs(value) >= EXACT
+        return value
 
 
-def _whole(number: str) -> int:
-    value = int(number)
-    if abs(value) >= 2**1023:  # protobuf carries doubles
-        raise ValueError(f"{number[:20]}... is too large for protobuf")
-    return value
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object. Of two values under one key, Python would silently drop the first."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r:.80} comes twice in one object")
+        found[key] = value
+    return found
+
+
+def _check(value: Any, path: str, document: str = "") -> None:
+    """Refuse values that protobuf cannot carry, by their path in the body and the id of their document."""
+    name = f"{path or 'the body'}{document}"
+    match value:
+        case str():
+            whole_text(value, name)
+        case bool():
+            pass
+        case int():
+            exact(value, name)
+        case float():
+            exact(value if not math.isfinite(value) else 0.0, name)
+        case list():
+            for position, inner in enumerate(value):
+                _check(inner, f"{path}[{position}]", document)
+        case dict():
+            if not document and isinstance(value.get("id"), str):
+                document = f" of document {value['id']!r:.200}"
+            for key, inner in value.items():
+                whole_text(key, f"a key of {name}")
+                _check(inner, f"{path}.{key:.80}".removeprefix("."), document)
 
 
 def _deeper(value: Any, most: int) -> bool:

@@ -30,6 +30,7 @@ from .clip_client import read_path, sort_routes
 from .documents import response_status
 from .outages import outage
 from .shortcut import pass_encoders
+from .tags import check_tags
 
 RETRY_SECONDS = 5.0
 
@@ -160,6 +161,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         if context is not None:
             refuse_pickle(request)
             documents = len(request.proto_with_data.data.docs.docs)
+            check_tags(request.proto_with_data.data.docs.docs)
             entry = admit(self.access, context, request.header.exec_endpoint, documents)
         await self._learn_endpoints()
         if self._asked_at == math.inf:  # the endpoints of all rooms are known; the end of the graph has none

@@ -25,6 +25,11 @@ TIMEOUT = 10.0  # seconds
 
 Ask = Callable[[DataRequest], Awaitable[DataRequest]]
 States = Callable[[], Awaitable[dict[str, dict[str, int]]]]
+Problems = Callable[[], Awaitable[list[str]]]
+
+
+async def _none() -> list[str]:
+    return []
 
 
 @cache
@@ -44,19 +49,21 @@ class Health:
         ask: sends a request through the Flow.
         states: returns for each room the number of `replicas`, and the number of those that are `up`.
         timeout: seconds in which an encoder must answer.
+        problems: returns one sentence for each problem that the rooms know.
     """
 
-    def __init__(self, ask: Ask, states: States, timeout: float = TIMEOUT) -> None:
+    def __init__(self, ask: Ask, states: States, timeout: float = TIMEOUT, problems: Problems = _none) -> None:
         self._ask = ask
         self._states = states
         self._timeout = timeout
+        self._problems = problems
         self._running: asyncio.Task[dict[str, Any]] | None = None
 
     async def check(self) -> dict[str, Any]:
-        """Return `{"status": "ok", "encoders": {...}, "rooms": {...}}`.
+        """Return `{"status": "ok", "encoders": {...}, "rooms": {...}, "problems": []}`.
 
-        The status is 'unavailable' if an encoder does not encode, and 'degraded' if only another room or a replica is
-        down. Both come with a `detail`.
+        The status is 'unavailable' if an encoder does not encode. It is 'degraded' if only another room or a replica is
+        down, or if a room has problems, such as a damaged entry that it has set aside. Both come with a `detail`.
 
         Calls during a check share its result. Health needs no token, so callers must not be able to keep the models
         busy.
@@ -66,10 +73,11 @@ class Health:
         return await asyncio.shield(self._running)
 
     async def _check(self) -> dict[str, Any]:
-        text, vision, rooms = await asyncio.gather(
+        text, vision, rooms, problems = await asyncio.gather(
             self._probe("text_encoder", lambda: Document(text="a canary")),
             self._probe("vision_encoder", lambda: Document(blob=image(), mime_type="image/png")),
             self._states(),
+            self._problems(),
         )
         encoders = {"text": text, "vision": vision}
         broken = [f"{name} encoder: {state['error']}" for name, state in encoders.items() if "error" in state]
@@ -78,9 +86,10 @@ class Health:
             for name, room in rooms.items()
             if room["up"] < room["replicas"]
         ]
-        state: dict[str, Any] = {"status": "ok", "encoders": encoders, "rooms": rooms}
-        if broken or down:
-            state |= {"status": "unavailable" if broken else "degraded", "detail": "; ".join(broken + down)}
+        state: dict[str, Any] = {"status": "ok", "encoders": encoders, "rooms": rooms, "problems": problems}
+        if broken or down or problems:
+            detail = "; ".join(broken + down + problems)
+            state |= {"status": "unavailable" if broken else "degraded", "detail": detail}
         return state
 
     async def _probe(self, room: str, document: Callable[[], Document]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from docarray import Document
 from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
-from finetuner.contract.wire import read_reply
-from finetuner.exceptions import FinetunerServerError, FlowUnreachable, NotFound
+from finetuner.contract.wire import PROBLEMS, read_reply
+from finetuner.exceptions import FinetunerError, FinetunerServerError, FlowUnreachable, NotFound
 
 from .handler import Handler
 from .outages import connections_of, outage
@@ -96,6 +96,27 @@ class Rooms:
         rooms = connections_of(self._handler.streamer)
         answers = await asyncio.gather(*(_answering(name, replicas) for name, replicas in rooms.items()))
         return {name: {"up": sum(each), "replicas": len(each)} for name, each in zip(rooms, answers, strict=True)}
+
+    async def problems(self) -> list[str]:
+        """Return the problems of all rooms, each once and after the names of its rooms. A silent room is left out."""
+        names = list(connections_of(self._handler.streamer))
+        found: dict[str, list[str]] = {}
+        for name, answers in zip(names, await asyncio.gather(*map(self._problems_of, names)), strict=True):
+            for problem in answers:
+                found.setdefault(problem, []).append(name)
+        return [f"{', '.join(rooms)}: {problem}" for problem, rooms in found.items()]
+
+    async def _problems_of(self, room: str) -> list[str]:
+        request = DataRequest()
+        request.header.exec_endpoint = PROBLEMS
+        request.header.target_executor = f"^{room}$"
+        try:
+            answer = await asyncio.wait_for(self.ask(request), REPLICA_SECONDS)
+            documents = answer.proto_with_data.data.docs.docs
+            found = read_reply(Document.from_protobuf(documents[0])) if documents else []
+            return found if isinstance(found, list) else []  # a room of other makers
+        except (TimeoutError, FinetunerError):  # the state of the room says so
+            return []
 
 
 async def _answering(name: str, replicas: Any) -> list[bool]:

@@ -17,6 +17,7 @@ from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDo
 
 from ..flow.body import drain
 from ..flow.rooms import Rooms
+from ..flow.tags import check_tags
 from .form import Multipart
 
 
@@ -66,7 +67,9 @@ def _messages(reader: stream.StreamReader, piece: bytes) -> list[tuple[Any, int]
     found = []
     for content in reader.feed(piece):
         try:
-            found.append((DocumentProto.FromString(content), len(content)))
+            message = DocumentProto.FromString(content)
+            check_tags([message], reader.read - 1)
+            found.append((message, len(content)))
         except DecodeError:
             kind = "a pickle, which this server never opens" if content[:1] == b"\x80" else "other bytes"
             raise InvalidDocument(

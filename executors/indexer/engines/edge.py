@@ -69,7 +69,7 @@ class EdgeEngine:
         write_atomically(folder / CURRENT, json.dumps({"shard": shard.name}).encode())
 
     def open(self, folder: Path, name: str, dim: int) -> EdgeCollection:
-        """As `Engine.open`; the engine raises bare exceptions, which the caller translates."""
+        """As `Engine.open`."""
         return EdgeCollection(folder, dim, self._config(dim), self._quantise)
 
     def drop(self, name: str) -> None:

@@ -1,13 +1,24 @@
-"""Turns a filter in Qdrant's JSON form into the embedded engine's objects."""
+"""Turns a filter in Qdrant's JSON form into the embedded engine's objects; checks paths by the engine's own parser."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import qdrant_edge as qdrant
 
 from executors.indexer.engines.engine import Filter
+
+
+@lru_cache(4096)
+def is_path(path: object) -> bool:
+    """Return whether both engines can read a payload path, such as 'tags.size'."""
+    try:
+        qdrant.UpdateOperation.create_field_index(path, qdrant.PayloadSchemaType.Keyword)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def edge_filter(form: Filter) -> qdrant.Filter:

@@ -168,7 +168,9 @@ class Engine(Protocol):
         """Open an existing collection.
 
         Raises:
-            FinetunerServerError: it does not exist, or is damaged.
+            NotFound: it does not exist.
+            FinetunerServerError: the server does not answer.
+            BaseException: the embedded engine's own errors, for damaged files.
         """
 
     def drop(self, name: str) -> None:

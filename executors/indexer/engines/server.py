@@ -27,7 +27,7 @@ from executors.indexer.engines.engine import (
     SearchOptions,
     point_id,
 )  # fmt: skip
-from finetuner.exceptions import FinetunerServerError
+from finetuner.exceptions import FinetunerServerError, NotFound
 
 API_KEY = "QDRANT_API_KEY"
 SECONDS = 60
@@ -70,7 +70,7 @@ class ServerEngine:
         """As `Engine.open`."""
         with translated(self.name):
             if not self._client.collection_exists(name):
-                raise FinetunerServerError(
+                raise NotFound(
                     f"the server {self.name} must have collection {name!r}. Got none. Restore it on the server."
                 )
         return ServerCollection(self._client, self.name, name, dim, self._quantise)

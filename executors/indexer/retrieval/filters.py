@@ -18,6 +18,7 @@ from typing import Any
 from executors.indexer.engines.engine import NUMBER, TEXT, Filter, point_id
 from executors.indexer.storage.fields import BOOLEAN
 from executors.indexer.storage.known_fields import KnownFields
+from finetuner.contract.values import exact
 from finetuner.exceptions import InvalidInput
 
 MAX_DEPTH = 16
@@ -44,7 +45,7 @@ def parse_filter(given: object, known: KnownFields) -> Filter | None:
         return None
     if isinstance(given, str):
         try:
-            given = json.loads(given)
+            given = json.loads(given, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise InvalidInput(
                 f"filter must be a mapping or its JSON text. Got {_shown(given)}: {error}. "
@@ -68,6 +69,8 @@ class _Reader:
 
     def query(self, form: Mapping[str, Any], depth: int) -> dict[str, Any]:
         self._enter(depth)
+        if depth and not form:  # it would pass every document, and a delete would delete them all
+            raise InvalidInput("each part of a filter must have a condition. Got {}. Leave that part out.")
         must: list[dict[str, Any]] = []
         for name, value in form.items():
             if name == "$not":
@@ -101,8 +104,8 @@ class _Reader:
         if operator == "$exists":
             if not isinstance(operand, bool):
                 raise InvalidInput(f"$exists must be true or false. Got {_shown(operand)}.")
-            empty = {"is_empty": {"key": self._known.path(name)}}
             self._count()
+            empty = _every([{"is_empty": {"key": path}} for path in self._known.paths(name)])
             return {"must_not": [empty]} if operand else empty
         if operator == "$eq":
             return self._equal(name, operand)
@@ -116,9 +119,11 @@ class _Reader:
         for clause, entries in form.items():
             if clause == "min_should":
                 least = _mapping(clause, entries)
-                count = least.get("min_count")
-                if set(least) != {"conditions", "min_count"} or not isinstance(count, int | float) or count % 1:
-                    raise InvalidInput(f"min_should must have conditions and a whole min_count. Got {_shown(entries)}.")
+                count: Any = least.get("min_count")
+                if set(least) != {"conditions", "min_count"} or count not in range(1, MAX_CONDITIONS + 1):
+                    raise InvalidInput(
+                        f"min_should must have conditions and a whole min_count from 1 on. Got {_shown(entries)}."
+                    )
                 read[clause] = {"conditions": self._entries(least["conditions"], depth), "min_count": int(count)}
             elif clause in CLAUSES:
                 read[clause] = self._entries(entries, depth)
@@ -141,7 +146,8 @@ class _Reader:
             return self._ids(_list(kind, value))
         if kind in ("is_empty", "is_null"):
             self._count()
-            return {kind: {"key": self._known.path(_name(_mapping(kind, value).get("key")))}}
+            paths = self._known.paths(_name(_mapping(kind, value).get("key")))
+            return (_every if kind == "is_empty" else _some)([{kind: {"key": path}} for path in paths])
         name = _name(entry.get("key"))
         if kind == "range":
             return self._range(name, _mapping(kind, value))
@@ -162,24 +168,23 @@ class _Reader:
             return self._ids([value])
         self._count()
         if isinstance(value, bool):
-            field = self._known.require(name, BOOLEAN, value)
-            return {"key": field.path, "match": {"value": "true" if value else "false"}}
+            return self._having(name, BOOLEAN, value, match={"value": "true" if value else "false"})
         if isinstance(value, str):
-            return {"key": self._known.require(name, TEXT, value).path, "match": {"value": value}}
+            return self._having(name, TEXT, value, match={"value": value})
         bound = self._number(name, value)
-        return {"key": self._known.require(name, NUMBER, value).path, "range": {"gte": bound, "lte": bound}}
+        return self._having(name, NUMBER, value, range={"gte": bound, "lte": bound})
 
     def _any(self, name: str, values: list[Any]) -> dict[str, Any]:
         if name == ID or not all(isinstance(value, str) for value in values):
             return {"should": [self._equal(name, value) for value in values]}
         self._count(len(values))
-        return {"key": self._known.require(name, TEXT, values[0]).path, "match": {"any": values}}
+        return self._having(name, TEXT, values[0], match={"any": values})
 
     def _except(self, name: str, values: list[Any]) -> dict[str, Any]:
         if not all(isinstance(value, str) for value in values):
             raise InvalidInput(f"match except must list strings. Got {_shown(values)}. Use must_not with match.")
         self._count(len(values))
-        return {"key": self._known.require(name, TEXT, values[0]).path, "match": {"except": values}}
+        return self._having(name, TEXT, values[0], match={"except": values})
 
     def _range(self, name: str, bounds: Mapping[str, Any]) -> dict[str, Any]:
         self._count()
@@ -189,7 +194,7 @@ class _Reader:
         if not bounds:
             raise InvalidInput(f"range on {name!r} must have bounds of gt, gte, lt, lte. Got none.")
         numbers = {bound: self._number(name, value) for bound, value in bounds.items()}
-        return {"key": self._known.require(name, NUMBER, next(iter(numbers.values()))).path, "range": numbers}
+        return self._having(name, NUMBER, next(iter(numbers.values())), range=numbers)
 
     def _ids(self, values: list[object]) -> dict[str, Any]:
         self._count(len(values))
@@ -198,13 +203,19 @@ class _Reader:
         return {"has_id": [point_id(str(value)) for value in values]}
 
     def _number(self, name: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-            self._known.path(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            exact(value, f"filter on {name!r:.80}")
+        else:
+            self._known.paths(name)
             raise InvalidInput(
                 f"filter on {name!r} must compare with a string, a number or a boolean, and by order with a number. "
                 f"Got {_shown(value)}."
             )
         return float(value)
+
+    def _having(self, name: str, kind: str, value: object, **condition: Any) -> dict[str, Any]:
+        """Return a condition on the values of a field, in whichever form documents have it."""
+        return _some([{"key": path, **condition} for path in self._known.require(name, kind, value)])
 
     def _enter(self, depth: int) -> None:
         if depth > MAX_DEPTH:
@@ -214,6 +225,22 @@ class _Reader:
         self._conditions += conditions
         if self._conditions > MAX_CONDITIONS:
             raise InvalidInput(f"filter must have {MAX_CONDITIONS} conditions at most. Got more. Split the request.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a mapping of JSON. Of two conditions under one key, Python would silently drop the first."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key comes twice among {', '.join(key for key, _ in pairs)[:200]}")
+    return found
+
+
+def _some(conditions: list[dict[str, Any]]) -> dict[str, Any]:
+    return conditions[0] if len(conditions) == 1 else {"should": conditions}
+
+
+def _every(conditions: list[dict[str, Any]]) -> dict[str, Any]:
+    return conditions[0] if len(conditions) == 1 else {"must": conditions}
 
 
 def _mapping(what: str, value: object) -> Mapping[str, Any]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from docarray import Document, DocumentArray
 from docarray.array.memory import DocumentArrayInMemory
 from docarray.proto.docarray_pb2 import DocumentArrayProto, DocumentProto
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from executors.indexer.engines.engine import Hit
 from executors.indexer.retrieval.previews import preview
 from executors.indexer.storage.documents import Documents
 from executors.indexer.storage.packing import unpack
 from finetuner.contract.wire import ARTIFACT_TAG, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, mark_error
-from finetuner.exceptions import InvalidInput
+from finetuner.exceptions import InvalidDocument, InvalidInput
 
 SCORE = "cosine"
 # The answer also carries the queries. gRPC refuses a larger answer as a whole.
@@ -70,8 +72,8 @@ class Matches:
     def of(self, query: Document, artifact: str, hits: Sequence[Hit]) -> list[DocumentProto]:
         """Return the query's matches, best first: `scores['cosine'].value` is the cosine similarity.
 
-        A document that was deleted after the search is left out. The query's own matches are removed. If the message
-        has no room for all matches, the query gets an error and no matches.
+        A document that was deleted after the search, or cannot be read, is left out. The query's own matches are
+        removed. If the message has no room for all matches, the query gets an error and no matches.
         """
         query.pop("matches")
         try:
@@ -81,8 +83,7 @@ class Matches:
             return []
         matches = []
         for hit in hits:
-            if hit.id in packed:
-                match = DocumentProto.FromString(packed[hit.id])
+            if (match := self._match(hit.id, packed)) is not None:
                 match.tags.fields[ARTIFACT_TAG].string_value = artifact
                 match.scores[SCORE].value = hit.score
                 match.adjacency = query.adjacency + 1  # as DocArray sets it
@@ -95,8 +96,23 @@ class Matches:
         Raises:
             InvalidInput: the message has no room for all of them.
         """
-        packed = self._read(ids)
-        return DocumentArray(unpack(packed[document_id]) for document_id in ids if document_id in packed)
+        packed, found = self._read(ids), []
+        for document_id in ids:
+            try:
+                found += [unpack(packed[document_id], document_id)] if document_id in packed else []
+            except InvalidDocument:
+                self._documents.note_damage(document_id)
+        return DocumentArray(found)
+
+    def _match(self, document_id: str, packed: Mapping[str, bytes]) -> DocumentProto | None:
+        if document_id not in packed:
+            return None
+        with suppress(DecodeError):
+            match = DocumentProto.FromString(packed[document_id])
+            if match.id == document_id:
+                return match
+        self._documents.note_damage(document_id)
+        return None
 
     def _read(self, ids: Sequence[str]) -> dict[str, bytes]:
         if self._thumbnails:

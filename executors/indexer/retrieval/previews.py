@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from executors.indexer.storage.packing import unpack
 from finetuner.documents.thumbnails import shrink
+from finetuner.exceptions import InvalidDocument
 
 
 def preview(content: bytes) -> bytes:
-    """Return a packed document whose images are small JPEGs.
+    """Return a packed document whose images are small JPEGs. A damaged content stays as it is.
 
     Args:
         content: see `PackedDocument`.
     """
-    document = unpack(content)
+    try:
+        document = unpack(content)
+    except InvalidDocument:
+        return content
     shrink(document)
     message = document.to_protobuf()
     message.ClearField("id")  # DocArray generated this id

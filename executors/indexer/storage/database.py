@@ -10,13 +10,30 @@ fields      name, path, kind                  the fields that filters may name
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
-from finetuner.exceptions import FinetunerServerError
+from executors.indexer.storage.fields import MAX_FIELDS, Field, fields_of
+from executors.indexer.storage.packing import unpack
+from finetuner.exceptions import FinetunerServerError, InvalidDocument
 from finetuner.workspace.folder import sync_folder
 
-LAYOUT = 2
-TABLES = """
+LAYOUT = 3
+# Layout 2 kept one path for each name and kind, and lost the others.
+FIELDS = """
+CREATE TABLE IF NOT EXISTS fields (
+    name TEXT, path TEXT, kind TEXT, PRIMARY KEY (name, path, kind)) WITHOUT ROWID;
+"""
+FROM_LAYOUT_2 = f"""
+BEGIN;
+ALTER TABLE fields RENAME TO fields_2;
+{FIELDS}
+INSERT OR IGNORE INTO fields SELECT name, path, kind FROM fields_2;
+DROP TABLE fields_2;
+PRAGMA user_version = {LAYOUT};
+COMMIT;
+"""
+TABLES = f"""
 CREATE TABLE IF NOT EXISTS documents (
     version INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, live INTEGER NOT NULL, tags BLOB NOT NULL,
     hash BLOB NOT NULL);
@@ -25,8 +42,7 @@ CREATE TABLE IF NOT EXISTS contents (hash BLOB PRIMARY KEY, content BLOB NOT NUL
 CREATE TABLE IF NOT EXISTS previews (hash BLOB PRIMARY KEY, preview BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS encoded (
     id TEXT, artifact TEXT, version INTEGER NOT NULL, error TEXT, PRIMARY KEY (id, artifact)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS fields (name TEXT, path TEXT, kind TEXT, PRIMARY KEY (name, kind)) WITHOUT ROWID;
-"""
+{FIELDS}"""
 
 
 def open_database(file: Path) -> sqlite3.Connection:
@@ -44,7 +60,10 @@ def open_database(file: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         layout = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and layout != LAYOUT:
+        if tables and layout == 2:
+            connection.executescript(FROM_LAYOUT_2)
+            _add_lost_fields(connection)
+        elif tables and layout != LAYOUT:
             raise FinetunerServerError(
                 f"{str(file)!r} must have layout {LAYOUT}. Got {layout}. Move the folder away and index again."
             )
@@ -62,3 +81,14 @@ def open_database(file: Path) -> sqlite3.Connection:
         raise
     sync_folder(file.parent)
     return connection
+
+
+def _add_lost_fields(connection: sqlite3.Connection) -> None:
+    found: set[Field] = set()
+    for (tags,) in connection.execute("SELECT tags FROM documents"):
+        with suppress(InvalidDocument):  # it is reported where it is read
+            found.update(fields_of(unpack(tags).tags))
+        if len(found) >= MAX_FIELDS:
+            break
+    rows = [(field.name, field.path, field.kind) for field in found]
+    connection.executemany("INSERT OR IGNORE INTO fields VALUES (?, ?, ?)", rows)

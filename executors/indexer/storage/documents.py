@@ -27,6 +27,13 @@ WHERE d.live AND d.version > ? AND (e.version IS NULL OR e.version != d.version)
 """
 
 
+# Stores a content once; a damaged one is replaced.
+CONTENT = """
+INSERT INTO contents VALUES (?, ?)
+ON CONFLICT (hash) DO UPDATE SET content = excluded.content WHERE content != excluded.content
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
     """One version of a document."""
@@ -59,9 +66,24 @@ class Documents:
     def __init__(self, file: Path) -> None:
         self._lock = threading.Lock()
         self._connection = open_database(file)
+        self._damaged: dict[str, None] = {}
 
     def __len__(self) -> int:
         return int(self._one("SELECT count(*) FROM documents"))
+
+    def note_damage(self, document_id: str) -> None:
+        """Take note of a document that cannot be read."""
+        self._damaged[document_id] = None
+
+    def problems(self) -> list[str]:
+        """Return a sentence if documents could not be read since the opening, else nothing."""
+        known = list(self.versions(list(self._damaged)))
+        if not known:
+            return []
+        return [
+            f"documents must be readable. Got {len(known)} that are not, such as {known[0]!r:.200}; answers leave them "
+            "out. Index them again, or delete them."
+        ]
 
     def put(self, documents: Iterable[PackedDocument], live: bool) -> dict[str, int]:
         """Store documents. Each replaces the document with its id.
@@ -81,12 +103,14 @@ class Documents:
                 was_live, old = row or (False, None)
                 if old is not None and old != digest:
                     replaced.append(old)
-                database.execute("INSERT OR IGNORE INTO contents VALUES (?, ?)", (digest, document.content))
+                if database.execute(CONTENT, (digest, document.content)).rowcount:
+                    database.execute("DELETE FROM previews WHERE hash = ?", (digest,))
                 cursor = database.execute(
                     "INSERT OR REPLACE INTO documents (id, live, tags, hash) VALUES (?, ?, ?, ?)",
                     (document.id, live or was_live, document.tags, digest),
                 )
                 versions[document.id] = int(cursor.lastrowid or 0)
+                self._damaged.pop(document.id, None)
             self._sweep(replaced)
         return versions
 
@@ -199,7 +223,9 @@ class Documents:
             for version, document_id in rows:
                 packed = b"".join(
                     self._connection.execute(
-                        "SELECT tags, content FROM documents JOIN contents USING (hash) WHERE version = ?", (version,)
+                        "SELECT tags, coalesce(content, x'00') FROM documents LEFT JOIN contents USING (hash) "  # x'00'
+                        "WHERE version = ?",  # is no protobuf
+                        (version,),
                     ).fetchone()
                 )
                 left -= len(packed)
@@ -283,10 +309,17 @@ class Documents:
         with self._lock, self._connection as database:
             database.executemany("INSERT OR IGNORE INTO fields VALUES (?, ?, ?)", rows)
 
-    def fields(self) -> list[Field]:
-        """Return every field."""
-        with self._lock:
-            return [Field(*row) for row in self._connection.execute("SELECT name, path, kind FROM fields")]
+    def fields(self) -> tuple[list[Field], list[str]]:
+        """Return every field, and one sentence for each row that is none. Such a row is deleted."""
+        fields, problems = [], []
+        with self._lock, self._connection as database:
+            for row in database.execute("SELECT name, path, kind FROM fields").fetchall():
+                try:
+                    fields.append(Field.read(*row))
+                except ValueError as error:
+                    database.execute("DELETE FROM fields WHERE name IS ? AND path IS ? AND kind IS ?", row)
+                    problems.append(str(error))
+        return fields, problems
 
     def check(self) -> str:
         """Return 'ok', or the damage that SQLite finds."""

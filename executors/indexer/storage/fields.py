@@ -1,7 +1,8 @@
 """Fields: the tags that filters may name, and their form in the engines.
 
 A field is named by its keys, joined by dots: {"size": {"eu": 42}} has the field `size.eu`, which engines store as
-`tags.size.eu`. Texts, numbers and booleans are fields, alone or in lists. A list matches if one element matches.
+`tags.size.eu`. {"size.eu": 42} has the same name and another path, `tags."size.eu"`; a filter reads both. Texts,
+numbers and booleans are fields, alone or in lists. A list matches if one element matches.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from executors.indexer.engines.edge_filter import is_path
 from executors.indexer.engines.engine import NUMBER, TEXT
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
 from finetuner.exceptions import InvalidDocument
@@ -26,7 +28,7 @@ INDEXED_FIELDS = 64
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field with one kind of value. A field with two kinds has two entries."""
+    """One field with one path and one kind of value. A field with two kinds, or two paths, has two entries."""
 
     name: str
     """Name in filters: 'size.eu'."""
@@ -34,6 +36,21 @@ class Field:
     """Name in engines: 'tags.size.eu'."""
     kind: str
     """TEXT, NUMBER or BOOLEAN."""
+
+    @classmethod
+    def read(cls, *row: Any) -> Field:
+        """Return the field of a stored row.
+
+        Raises:
+            ValueError: no field has these values, or no engine can read its path.
+        """
+        field = cls(*row)
+        if not isinstance(field.name, str) or field.kind not in (TEXT, NUMBER, BOOLEAN) or not is_path(field.path):
+            raise ValueError(
+                f"tag {field.name!r:.200} must have a path that the engine can read. Got {field.path!r:.200}. "
+                "It is set aside: its documents are there, and no filter can name it."
+            )
+        return field
 
     @property
     def stored(self) -> str:
@@ -90,8 +107,8 @@ def path_of(*keys: str) -> str:
 
 
 def _has_path(key: str) -> bool:
-    """Return whether an engine's path can contain the key."""
-    return bool(key) and '"' not in key
+    """Return whether an engine's path can contain the key: any text without quotes and backslashes."""
+    return bool(key) and is_path(path_of(key))
 
 
 def _quoted(key: str) -> str:

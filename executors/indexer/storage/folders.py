@@ -4,25 +4,44 @@
     <hash of artifact>/                   beside it, the engine's files on this machine
 
 The hash names the folder, because an id from outside never becomes a path. A collection exists whole or not at all:
-it is created under a temporary name and renamed, and deleted the same way.
+it is created under a temporary name and renamed, and deleted the same way. A collection that cannot be opened is set
+aside, as `.aside-<hash of artifact>-<hex>`, with the reason in `aside.txt`. The others serve.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from executors.indexer.engines.engine import Collection, Engine
-from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
-from finetuner.workspace.folder import publish_folder, remove, temporary_folder, write_atomically
+from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput, NotFound
+from finetuner.workspace.folder import (
+    DAMAGE,
+    publish_folder,
+    remove,
+    sync_folder,
+    temporary_folder,
+    write_atomically,
+)  # fmt: skip
 
 DESCRIPTION = "collection.json"
+HASH = re.compile("[0-9a-f]{64}")  # of an artifact
 DISTANCE = "cosine"
+MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EROFS}
+ASIDE, REASON = ".aside-", "aside.txt"
+
+
+class DamagedCollection(Exception):
+    """A collection that cannot be opened."""
 
 
 class Collections:
@@ -32,9 +51,12 @@ class Collections:
         folder: of the index.
         engine: stores the vectors.
 
+    Attributes:
+        problems: one sentence for each collection that is set aside, now or earlier.
+
     Raises:
         InvalidInput: a collection belongs to another engine.
-        FinetunerServerError: the engine cannot open a collection.
+        FinetunerServerError: a server does not answer.
     """
 
     def __init__(self, folder: Path, engine: Engine) -> None:
@@ -44,11 +66,15 @@ class Collections:
         for half in [*folder.glob(".new-*"), *folder.glob(".old-*")]:
             self._sweep(half)
         try:
-            for description in sorted(folder.glob(f"[!.]*/{DESCRIPTION}")):
-                self._open(description.parent)
+            for collection in sorted(path for path in folder.iterdir() if HASH.fullmatch(path.name)):
+                try:
+                    self._open(collection)
+                except DamagedCollection as error:
+                    self._set_aside(collection, str(error))
         except BaseException:
             self.close()
             raise
+        self.problems = [_aside_problem(aside) for aside in sorted(folder.glob(f"{ASIDE}*"))]
 
     def __contains__(self, artifact: str) -> bool:
         return artifact in self._opened
@@ -110,28 +136,74 @@ class Collections:
     def _open(self, folder: Path) -> Collection:
         try:
             described = self.describe(folder)
-            artifact, engine = str(described["artifact"]), described["engine"]
+            artifact, engine = described["artifact"], described["engine"]
+            if not isinstance(artifact, str) or self.folder_of(artifact) != folder or not isinstance(engine, str):
+                raise ValueError(f"the description of {artifact!r:.80} in {engine!r:.80}")
             if engine != self.engine.name:
                 raise InvalidInput(
                     f"`index` must be {engine!r}, which has the vectors of {artifact!r}. Got {self.engine.name!r}. "
                     "Set it back, or start with it once and move the vectors: finetuner index move URL."
                 )
-            collection = self.engine.open(folder, described["name"], int(described["dim"]))
+            collection = self.engine.open(folder, str(described["name"]), int(described["dim"]))
+        except NotFound as error:
+            raise DamagedCollection(str(error)) from error
         except (FinetunerError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # the embedded engine raises bare `Exception`, and panics as BaseException
-            raise FinetunerServerError(
-                f"collection {str(folder)!r} must hold {DESCRIPTION} and the engine's files. Got: {error}. "
-                "Restore the folder from a backup, or move it away: the indexer then encodes documents of `live` again."
-            ) from error
+            if _of_machine(error):
+                raise FinetunerServerError(
+                    f"collection {str(folder)!r} must be on a disk that works and has free space. Got: {error}. "
+                    "Repair the machine and start again. Nothing is lost."
+                ) from error
+            got = " ".join(str(error).split())  # with the engine's whole stack
+            raise DamagedCollection(f"it must hold {DESCRIPTION} and the engine's files. Got: {got:.300}.") from error
         self._opened[artifact] = collection
         return collection
+
+    def _set_aside(self, folder: Path, reason: str) -> None:
+        aside = self._folder / f"{ASIDE}{folder.name}-{uuid.uuid4().hex}"
+        folder.rename(aside)
+        sync_folder(self._folder)
+        if aside.is_dir():
+            write_atomically(aside / REASON, reason.encode(errors="replace"))
 
     def _sweep(self, half: Path) -> None:
         """Remove a collection that was half created or half dropped when the process was killed."""
         for description in (half / "making.json", half / DESCRIPTION):
             if description.exists():
-                described = json.loads(description.read_bytes())
-                if described["engine"] == self.engine.name:
-                    self.engine.drop(described["name"])
-        shutil.rmtree(half)
+                with suppress(*DAMAGE):  # a damaged description names nothing to drop
+                    described = json.loads(description.read_bytes())
+                    if described["engine"] == self.engine.name:
+                        self.engine.drop(str(described["name"]))
+        shutil.rmtree(half) if half.is_dir() else half.unlink()
+
+
+def _of_machine(error: BaseException) -> bool:
+    """Return whether an error is one of the machine, such as a full disk. The files may be intact."""
+    found = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    return number in MACHINE
+
+
+def _aside_problem(aside: Path) -> str:
+    try:
+        reason = (aside / REASON).read_bytes().decode(errors="replace")
+    except OSError:
+        reason = "it must be a folder."
+    return (
+        f"the collection in index/{aside.name} is set aside: {reason} The indexer encodes documents of `live` again. "
+        "Restore others from a backup, or remove that folder."
+    )
+
+
+def bytes_on_disk(folder: Path) -> int:
+    """Return the size of a folder, in bytes of its disk."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                # count blocks, not lengths: the engine's files are sparse
+                total += (Path(parent) / name).lstat().st_blocks * 512
+            except FileNotFoundError:  # the engine has dropped a log segment meanwhile
+                continue
+    return total

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from docarray import Document
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from executors.indexer.storage.fields import Field, fields_of, filterable
+from finetuner.contract.values import plain
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import InvalidDocument
+from finetuner.workspace.folder import DAMAGE
 
 # Not content: the vector is in its artifact's collection, and the others are results of searches.
 NOT_CONTENT = ("embedding", "matches", "scores", "evaluations")
@@ -53,15 +56,31 @@ def pack(document: Document) -> PackedDocument:
         message.ClearField("tags")
         stored = light.SerializeToString()
         # Protobuf writes a NaN tag but cannot read it. Refuse it now, or every search that finds it fails.
-        tags = unpack(stored).tags
+        tags = plain(Document.from_bytes(stored, protocol="protobuf").tags, "tags")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidDocument(
-            f"protobuf must be able to hold the document. Got {error}. Use strings, finite numbers, booleans, lists "
+            f"protobuf must be able to hold the document. Got: {error} Use strings, finite numbers, booleans, lists "
             "and mappings of these in tags."
         ) from error
     return PackedDocument(document.id, stored, message.SerializeToString(), filterable(tags), [*fields_of(tags)])
 
 
-def unpack(packed: bytes) -> Document:
-    """Return the document of `PackedDocument.tags`, or of `tags + content`."""
-    return Document.from_bytes(packed, protocol="protobuf")
+def unpack(packed: bytes, document_id: str | None = None) -> Document:
+    """Return the document of `PackedDocument.tags`, or of `tags + content`.
+
+    Args:
+        packed: the bytes.
+        document_id: expected id, None for any.
+
+    Raises:
+        InvalidDocument: the bytes are damaged.
+    """
+    try:
+        document = Document.from_bytes(packed, protocol="protobuf")
+        if document_id not in (None, document.id):
+            raise ValueError(f"document {document.id!r}")
+        return document
+    except (*DAMAGE, DecodeError) as error:
+        raise InvalidDocument(
+            f"a stored document must be readable. Got {error!r:.200}. Index it again, or restore a backup."
+        ) from error

@@ -24,11 +24,13 @@ from executors.indexer.upkeep.verify import verify_index
 from finetuner.artifacts.manifest import sha256_of
 from finetuner.contract.checks import checked_name
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
-from finetuner.workspace.folder import publish_folder, temporary_folder, write_atomically
+from finetuner.workspace.folder import ASIDE, DAMAGE, publish_folder, set_aside, temporary_folder, write_atomically
 
 MANIFEST = "manifest.json"
 # The next step of a restore: 'remove' the old files, then 'move' the staged ones.
 MARKER = "restore.json"
+STEPS = ("remove", "move")
+STAGED = ".restore-"
 KEPT = ("lock", MARKER)
 
 
@@ -113,7 +115,7 @@ def stage_restore(backups: Path, name: object, index_folder: Path) -> dict[str, 
         NotFound, FinetunerServerError: see `check_backup`.
     """
     manifest = check_backup(backups, name, whole=False)
-    staged = index_folder / f".restore-{uuid.uuid4().hex}"
+    staged = index_folder / f"{STAGED}{uuid.uuid4().hex}"
     temporary = temporary_folder(index_folder)
     shutil.copytree(backups / str(name), temporary, dirs_exist_ok=True)
     (temporary / MANIFEST).unlink()
@@ -126,11 +128,19 @@ def finish_restore(folder: Path) -> None:
     """Finish the restore of a closed index. Do nothing if no restore was started."""
     marker = folder / MARKER
     if not marker.exists():
-        for left in folder.glob(".restore-*"):
-            shutil.rmtree(left)
+        for left in folder.glob(f"{STAGED}*"):
+            if not left.name.endswith(ASIDE):
+                shutil.rmtree(left)
         return
-    step = json.loads(marker.read_bytes())
-    staged = folder / Path(step["staged"]).name
+    try:
+        step = json.loads(marker.read_bytes())
+        staged = folder / Path(step["staged"]).name
+        if step["step"] not in STEPS or not staged.name.startswith(STAGED):
+            raise ValueError(f"{step!r:.80}")
+    except DAMAGE:  # the staged files stay, set aside with it
+        for path in (*folder.glob(f"{STAGED}*"), marker):
+            set_aside(path)
+        return
     if step["step"] == "remove":
         for entry in folder.iterdir():
             if entry.name not in (*KEPT, staged.name):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from finetuner.artifacts.registry import LIVE, SEARCHED
-from finetuner.workspace.folder import Workspace, write_atomically
+from finetuner.exceptions import FinetunerServerError
+from finetuner.workspace.folder import DAMAGE, Workspace, set_aside, write_atomically
 
-RUNNING, FINISHED, FAILED, CANCELED = "RUNNING", "FINISHED", "FAILED", "CANCELED"
+STATES = RUNNING, FINISHED, FAILED, CANCELED = "RUNNING", "FINISHED", "FAILED", "CANCELED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,11 @@ class Live:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._file = workspace.index / "reindex.json"
+        self._problems: list[str] = []
+
+    def problems(self) -> list[str]:
+        """Return one sentence for each damaged file that was set aside."""
+        return self._problems
 
     @property
     def searched(self) -> str:
@@ -51,18 +59,42 @@ class Live:
 
     @property
     def promoted(self) -> str:
-        """The artifact that was promoted last, or ''."""
-        return self._workspace.artifact_of(LIVE) or ""
+        """The artifact that was promoted last, or '', also for a damaged alias."""
+        with suppress(FinetunerServerError):
+            return self._workspace.artifact_of(LIVE) or ""
+        return ""
+
+    def heal(self, counts: Mapping[str, int]) -> None:
+        """Set a damaged job aside. Set a damaged pointer of searches to the artifact with most vectors, or to none.
+
+        Args:
+            counts: number of vectors of each artifact.
+        """
+        self.job()
+        try:
+            self._workspace.aliases.get(SEARCHED)
+        except FinetunerServerError as error:
+            best = max(counts, key=lambda artifact: counts[artifact], default="")
+            self._workspace.aliases.delete(SEARCHED)
+            if best:
+                self.search_with(best)
+            self._problems.append(f"{error} Searches now use {best!r}, which has most vectors.")
 
     def search_with(self, artifact: str) -> None:
         """Make `live` search another artifact, in one step."""
         self._workspace.aliases.set(SEARCHED, {"artifact": artifact, "since": time.time()})
 
     def job(self) -> Job | None:
-        """Return the last job, or None."""
+        """Return the last job, or None. A damaged file is set aside."""
         try:
-            return Job(**json.loads(self._file.read_bytes()))
+            job = Job(**json.loads(self._file.read_bytes()))
+            if job.state not in STATES or not isinstance(job.artifact, str):
+                raise ValueError(f"state {job.state!r:.40} of {job.artifact!r:.40}")
+            return job
         except FileNotFoundError:
+            return None
+        except DAMAGE:
+            self._problems.append(f"index/{set_aside(self._file).name} did not describe a re-index and is set aside.")
             return None
 
     def note(self, job: Job, state: str, error: str = "") -> Job:
@@ -73,7 +105,10 @@ class Live:
 
     def wanted(self) -> Job | None:
         """Return the pending job, or None if `live` is searched already or the job has ended."""
-        target, source = self._workspace.aliases.get(LIVE), self.searched
+        try:
+            target, source = self._workspace.aliases.get(LIVE), self.searched
+        except FinetunerServerError:  # a damaged alias leads nowhere; `Workspace.aliases.problems` names it
+            return None
         if target is None or not source:
             return None
         artifact, promoted_at = str(target["artifact"]), float(target.get("promoted_at", 0))

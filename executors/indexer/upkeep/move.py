@@ -15,7 +15,7 @@ from executors.indexer.engines.engine import Collection, Engine
 from executors.indexer.index import Index
 from executors.indexer.storage.folders import DESCRIPTION
 from finetuner.exceptions import FinetunerServerError, InvalidInput
-from finetuner.workspace.folder import temporary_folder, write_atomically
+from finetuner.workspace.folder import DAMAGE, set_aside, temporary_folder, write_atomically
 
 MARKER = "move.json"
 PAGE = 1000
@@ -51,7 +51,7 @@ def copy_to_engine(index: Index, engine: Engine) -> dict[str, int]:
                 descriptions[folder.name] = index.collections.describe(folder) | {"engine": engine.name, "name": name}
                 engine.create(scratch / folder.name, name, source.dim)
                 target = engine.open(scratch / folder.name, name, source.dim)
-                for path, kind in index.fields.indexed.items():
+                for path, kind in index.fields.indexed().items():
                     target.index_field(path, kind)
                 copied[artifact] = _copy(source, target)
                 target.close()
@@ -70,8 +70,13 @@ def finish_move(folder: Path) -> None:
     marker = folder / MARKER
     if not marker.exists():
         return
-    for name, described in json.loads(marker.read_bytes()).items():
-        write_atomically(folder / Path(name).name / DESCRIPTION, json.dumps(described).encode())
+    try:
+        descriptions = {Path(name).name: dict(each) for name, each in json.loads(marker.read_bytes()).items()}
+    except DAMAGE:  # the vectors are still here
+        set_aside(marker)
+        return
+    for name, described in descriptions.items():
+        write_atomically(folder / name / DESCRIPTION, json.dumps(described).encode())
     marker.unlink()
     for left in [*folder.glob("*/shard-*"), *folder.glob(f"*/{CURRENT}")]:
         shutil.rmtree(left) if left.is_dir() else left.unlink()

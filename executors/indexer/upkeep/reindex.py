@@ -196,7 +196,14 @@ class Reindex:
 
     def _encode_batch(self, artifact: str, batch: Sequence[StoredDocument]) -> None:
         """Store the vectors of one batch. Skip documents that were written or deleted meanwhile."""
-        documents = [unpack(stored.packed) for stored in batch]
+        documents: list[Document] = []
+        errors: dict[str, str] = {}
+        for stored in batch:
+            try:
+                documents.append(unpack(stored.packed, stored.id))
+            except InvalidInput as unreadable:
+                errors[stored.id] = str(unreadable)
+                self._index.documents.note_damage(stored.id)
         parts = [part for document in documents for part in parts_of(document) if has_own_content(part)]
         for part, answer in zip(parts, self._encode(artifact, parts) if parts else [], strict=True):
             error = error_of(answer)
@@ -204,7 +211,6 @@ class Reindex:
                 raise error
             part.embedding = answer.embedding
             part.tags.update(answer.tags)
-        errors: dict[str, str] = {}
         vectors: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
         for document in documents:
             try:

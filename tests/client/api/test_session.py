@@ -154,8 +154,8 @@ def test_unsupported_arguments_of_fit_are_refused_by_name(name: str, value: Any)
             {"experiment_name": "a/b", "train_data": DocumentArray([Document()])},
             "experiment_name must be.*Got 'a/b'",
         ),
-        ({"train_data": None}, "train_data must be a DocumentArray.*Got NoneType"),
-        ({"eval_data": 5}, "eval_data must be a DocumentArray.*Got int"),
+        ({"train_data": None}, "train_data must be documents, the name.*Got NoneType"),
+        ({"eval_data": 5}, "eval_data must be documents, the name.*Got int"),
         ({"train_data": DocumentArray()}, "train_data must hold at least one document. Got none"),
         ({"scheduler_step": "epoch"}, "scheduler_options need a scheduler of .*Got None"),
         (

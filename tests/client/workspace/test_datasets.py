@@ -219,7 +219,7 @@ def test_everything_but_ids_is_content(change: dict[str, Any]) -> None:
 def test_datasets_of_other_versions_are_read(datasets: Datasets, workspace: Workspace) -> None:
     version = push(datasets, "one", "a")
     described = {"name": "one", "version": version, "documents": 1, "size": 9, "created_at": 1.0, "invented": True}
-    Pointers(workspace.datasets / "names").set("one", described)
+    Pointers(workspace.datasets / "names", "dataset", dict).set("one", described)
     assert datasets.find("one").stream_size == 0
 
 

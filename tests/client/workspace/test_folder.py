@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetuner.contract.checks import checked_name
-from finetuner.exceptions import InvalidInput
+from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.workspace.folder import Pointers, Workspace, publish_folder, remove, temporary_folder, write_atomically
 
 
@@ -50,7 +50,7 @@ def test_a_path_or_another_value_is_not_a_name(name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["live", "ä/ö", "../../escape", "日本語 🎽", "", "." * 300, "a\0b"])
 def test_a_pointer_may_have_any_name_and_stays_in_its_folder(tmp_path: Path, name: str) -> None:
-    pointers = Pointers(tmp_path / "inner" / "names")
+    pointers = Pointers(tmp_path / "inner" / "names", "alias", dict)
     assert pointers.get(name) is None
     assert not pointers.delete(name)
     pointers.set(name, {"artifact": "one"})
@@ -63,10 +63,31 @@ def test_a_pointer_may_have_any_name_and_stays_in_its_folder(tmp_path: Path, nam
 
 
 def test_pointers_come_sorted_by_name(tmp_path: Path) -> None:
-    pointers = Pointers(tmp_path)
+    pointers = Pointers(tmp_path, "alias", dict)
     for name in ("b", "ä", "a"):
         pointers.set(name, {})
     assert [name for name, _ in pointers.all()] == ["a", "b", "ä"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff", b'{"name": "bad"}', b'{"name": "bad", "target": {"artifact": 5}}',
+     b'{"name": "other", "target": {"artifact": "a"}}', b'{"name": ["bad"], "target": {"artifact": "a"}}'],
+)  # fmt: skip
+def test_a_damaged_alias_costs_its_own_name_alone(tmp_path: Path, content: bytes) -> None:
+    workspace = Workspace(tmp_path)
+    for name in ("bad", "good"):
+        workspace.aliases.set(name, {"artifact": "a"})
+    file = workspace.aliases._file("bad")
+    file.write_bytes(content)
+    assert list(workspace.aliases.all()) == [("good", {"artifact": "a"})]
+    (problem,) = workspace.aliases.problems()
+    assert problem.startswith(f"aliases/{file.name} must hold the target of one alias. Got ")
+    with pytest.raises(FinetunerServerError, match=r"It is set aside: set that alias again.* The name is 'bad'\."):
+        workspace.artifact_of("bad")
+    workspace.aliases.set("bad", {"artifact": "b"})
+    assert workspace.artifact_of("bad") == "b"
+    assert workspace.aliases.problems() == []
 
 
 def test_a_reader_sees_the_old_or_the_new_content(tmp_path: Path) -> None:

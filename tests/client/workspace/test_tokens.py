@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import stat
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,13 +80,52 @@ def test_a_missing_token_cannot_be_revoked(tmp_path: Path) -> None:
             file.revoke(name)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"tokens": 3}', '{"tokens": [{"name": "x"}]}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"tokens": 3}'])
 def test_a_broken_file_is_refused_and_kept(tmp_path: Path, content: str) -> None:
     file = TokenFile(tmp_path)
     file.path.write_text(content)
     with pytest.raises(InvalidInput, match=r"tokens\.json must be in the format of `finetuner token`"):
         file.create("ci", "read")
     assert file.path.read_text() == content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"role": "root"}, {"role": 3}, {"digest": "ä"}, {"digest": None}, {"expires_at": "soon"}, {"revoked_at": []},
+     {"name": 5}, {"unknown": 1}],
+)  # fmt: skip
+def test_a_damaged_entry_is_set_aside_and_kept(tmp_path: Path, change: dict[str, Any]) -> None:
+    file = TokenFile(tmp_path)
+    for name in ("ci", "other"):
+        file.create(name, "read")
+    content = json.loads(file.path.read_bytes())
+    content["tokens"][0] |= change
+    file.path.write_text(json.dumps(content))
+    assert [token.name for token in file.read()] == ["other"]
+    (problem,) = file.problems()
+    assert problem.startswith(
+        "entry 1 of tokens.json must be in the format of `finetuner token`. Got another. It is set"
+    )
+    file.create("new", "admin")
+    file.revoke("other")
+    assert [token.name for token in file.read()] == ["other", "new"]
+    assert content["tokens"][0] in json.loads(file.path.read_bytes())["tokens"]
+
+
+def test_a_file_of_damaged_entries_does_not_open_a_flow(tmp_path: Path) -> None:
+    file = TokenFile(tmp_path)
+    assert not file.in_use
+    for content in ('{"tokens": [5]}', "{"):
+        file.path.write_text(content)
+        assert file.in_use
+        assert len(file.problems()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xff", b"short"])
+def test_a_damaged_secret_of_the_rooms_is_made_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rooms.token").write_bytes(content)
+    assert len(rooms_secret(tmp_path)) == 43
+    assert rooms_secret(tmp_path) == rooms_secret(tmp_path)
 
 
 def _create(root: str, name: str) -> None:

@@ -57,10 +57,12 @@ def test_a_wrong_body_is_refused_in_a_sentence(
     ("body", "expected"),
     [
         (b"{broken", "must be JSON"),
-        (b'{"input": NaN}', "NaN is not a finite number"),
-        (b'{"input": "a", "model": 1e999}', "1e999 is not a finite number"),
-        (b'{"input": ' + b"9" * 400 + b"}", "is too large for protobuf"),
-        (b'{"input": "\\ud800"}', "must hold whole characters"),
+        (b'{"input": NaN}', "input must be finite. Got nan."),
+        (b'{"input": "a", "model": 1e999}', "model must be finite. Got inf."),
+        (b'{"input": ' + b"9" * 400 + b"}", "input must be a number below 2**53"),
+        (b'{"input": ["a", {"b": 9007199254740993}]}', "input[1].b must be a number below 2**53"),
+        (b'{"input": "\\ud800"}', "input must be whole characters. Got half of one"),
+        (b'{"input": "a", "input": "b"}', "the key 'input' comes twice in one object"),
         (b'{"input": ' + b"[" * 30 + b"]" * 30 + b"}", "at most 24 levels"),
         (b'[["input", "a"]]', "The body must be an object. Got list."),
         (b"null", "The body must be an object. Got NoneType."),
@@ -71,6 +73,26 @@ def test_values_that_protobuf_cannot_carry_are_refused(open_flow: ToyFlow, body:
     response = httpx.post(f"{open_flow.http}/v1/embeddings", content=body, headers={"content-type": "application/json"})
     assert response.status_code == 422
     assert expected in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"NaN", "documents[1].tags.price of document 'b' must be finite. Got nan. Leave it out."),
+        (b"-Infinity", "documents[1].tags.price of document 'b' must be finite"),
+        (b"9007199254740993", "documents[1].tags.price of document 'b' must be a number below 2**53"),
+        (b'["\\udc00"]', "documents[1].tags.price[0] of document 'b' must be whole characters"),
+    ],
+)
+def test_the_document_of_a_wrong_value_is_named(open_flow: ToyFlow, value: bytes, expected: str) -> None:
+    body = b'{"documents": [{"id": "a", "text": "x"}, {"id": "b", "text": "x", "tags": {"price": ' + value + b"}}]}"
+    headers = {"content-type": "application/json"}
+    response = httpx.post(f"{open_flow.http}/v1/encode", content=body, headers=headers)
+    assert response.status_code == 422
+    assert expected in response.json()["detail"]
+    response = httpx.post(f"{open_flow.http}/encode", content=body.replace(b"documents", b"data"), headers=headers)
+    assert response.status_code == 422
+    assert expected.replace("documents", "data") in response.json()["detail"]
 
 
 def test_a_body_without_documents_has_a_smaller_limit(open_flow: ToyFlow) -> None:

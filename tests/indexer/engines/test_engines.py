@@ -48,7 +48,13 @@ def tags(number: int) -> dict[str, Any]:
         "labels": [f"l{number % 4}", f"l{number % 5}"],
         "größe in cm": float(number % 7),
     }
+    if number % 3 == 1:  # the other form of the same field
+        made["size.eu"] = made.pop("size")["eu"]
     return made if number % 10 else {key: value for key, value in made.items() if key != "colour"}
+
+
+def size(made: Mapping[str, Any]) -> float:
+    return float(made["size"]["eu"] if "size" in made else made["size.eu"])
 
 
 VECTORS = unit_vectors(COUNT)
@@ -83,7 +89,7 @@ def empty(kept_by: Engine, tmp_path: Path) -> Iterator[Collection]:
     name = f"test-{uuid.uuid4().hex}"
     kept_by.create(tmp_path / "one", name, DIM)
     collection = kept_by.open(tmp_path / "one", name, DIM)
-    for path, kind in KnownFields(FIELDS).indexed.items():
+    for path, kind in KnownFields(FIELDS).indexed().items():
         collection.index_field(path, kind)
     yield collection
     collection.close()
@@ -126,8 +132,8 @@ FILTERS: list[tuple[Any, Any]] = [
     ({"colour": {"$exists": True}, "number": {"$gt": 300}}, lambda t: "colour" in t and t["number"] > 300),
     ({"sale": True}, lambda t: t["sale"]),
     ({"sale": {"$ne": True}}, lambda t: not t["sale"]),
-    ({"size.eu": 33}, lambda t: t["size"]["eu"] == 33),
-    ({"tags__size__eu": {"$gt": 37}}, lambda t: t["size"]["eu"] > 37),
+    ({"size.eu": 33}, lambda t: size(t) == 33),
+    ({"tags__size__eu": {"$gt": 37}}, lambda t: size(t) > 37),
     ({"größe in cm": {"$lte": 1}}, lambda t: t["größe in cm"] <= 1),
     ({"labels": "l3"}, lambda t: "l3" in t["labels"]),
     ({"$or": [{"number": 3}, {"colour": "blue", "sale": False}]},
@@ -143,8 +149,16 @@ FILTERS: list[tuple[Any, Any]] = [
     ({"min_should": {"conditions": [{"key": "sale", "match": {"value": True}},
                                     {"key": "size.eu", "match": {"value": 32}},
                                     {"must": [{"key": "number", "range": {"lte": 100}}]}], "min_count": 2}},
-     lambda t: (t["sale"] + (t["size"]["eu"] == 32) + (t["number"] <= 100)) >= 2),
+     lambda t: (t["sale"] + (size(t) == 32) + (t["number"] <= 100)) >= 2),
     ('{"number": {"$lt": 5}}', lambda t: t["number"] < 5),
+    ({"size.eu": {"$gte": 33}}, lambda t: size(t) >= 33),
+    ({"size.eu": {"$ne": 33}}, lambda t: size(t) != 33),
+    ({"size.eu": {"$in": [31, 34]}}, lambda t: size(t) in (31, 34)),
+    ({"size__eu": 37, "number": {"$lt": 300}}, lambda t: size(t) == 37 and t["number"] < 300),
+    ({"$or": [{"size.eu": {"$exists": False}}, {"number": 3}]}, lambda t: t["number"] == 3),
+    ({"size.eu": {"$exists": True}, "number": 4}, lambda t: t["number"] == 4),
+    ({"must": [{"is_empty": {"key": "colour"}}], "must_not": [{"is_empty": {"key": "size.eu"}}]},
+     lambda t: "colour" not in t),
 ]  # fmt: skip
 
 

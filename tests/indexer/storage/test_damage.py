@@ -151,10 +151,14 @@ def test_what_is_damaged_is_found_and_nothing_else(
         ("shard/wal/first-index", cut),
     ],
 )
-def test_what_cannot_be_opened_is_named(place: Workspace, name: str, damage: Callable[[Path], object]) -> None:
+def test_what_cannot_be_opened_is_named_and_made_again(
+    place: Workspace, name: str, damage: Callable[[Path], object]
+) -> None:
     damage(part(place, name))
-    with pytest.raises(FinetunerServerError, match=r"Restore the folder from a backup, or move it away"):
-        Index(place.index)
+    index, said = open_and_repair(place)
+    assert said[0].startswith("the collection of 'new' is lost. Documents of `live` are encoded again")
+    assert "is set aside: it must hold collection.json and the engine's files. Got: " in index.problems[0]
+    check_whole(index)
 
 
 @pytest.mark.parametrize(

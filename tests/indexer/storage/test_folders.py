@@ -150,12 +150,12 @@ def test_a_failed_opening_lets_go_of_the_folder(tmp_path: Path, encoded: MakeDoc
     index = Index(tmp_path)
     index.upsert([encoded("x", [1, 2])])
     index.close()
-    description = next(tmp_path.glob("*/collection.json"))
-    kept = description.read_bytes()
-    description.write_bytes(b"")
-    with pytest.raises(FinetunerServerError, match="must hold"):
+    file = tmp_path / "documents.sqlite"
+    kept = file.read_bytes()
+    file.write_bytes(b"no database" * 100)
+    with pytest.raises(FinetunerServerError, match="must be an intact SQLite file"):
         Index(tmp_path)
-    description.write_bytes(kept)
+    file.write_bytes(kept)
     Index(tmp_path).close()
 
 
@@ -195,10 +195,12 @@ def test_damaged_files_are_named(tmp_path: Path, encoded: MakeDocument, name: st
     index.upsert([encoded("x", [1, 2], tags={"n": 1})])
     index.close()
     cut(tmp_path, name)
-    with pytest.raises(FinetunerServerError, match=r"collection '.*' must hold collection.json .* Restore the folder"):
-        Index(tmp_path)
-    with pytest.raises(FinetunerServerError):  # and no lock is left behind
-        Index(tmp_path)
+    index = Index(tmp_path)
+    (problem,) = index.problems
+    assert "is set aside: it must hold collection.json and the engine's files. Got: " in problem
+    assert "\n" not in problem
+    assert index.counts() == {}
+    index.close()
 
 
 @pytest.fixture(scope="module")

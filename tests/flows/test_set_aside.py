@@ -1,0 +1,127 @@
+"""The real Flow on a workspace with a bad entry in every file and table: it starts, names them, and serves the rest."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+from docarray import Document, DocumentArray
+from jina import Client
+
+import finetuner
+from finetuner.api import session
+from finetuner.catalogue import fashion
+from finetuner.documents.pairs import make_pair
+from finetuner.flow.running_flow import RunningFlow
+from finetuner.workspace.folder import Workspace
+
+TOKEN = "for-the-test"
+
+
+@pytest.fixture
+def logged_in(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(session, "_current", None)
+    finetuner.login(host=flow.host)
+    return finetuner
+
+
+@pytest.mark.parametrize(
+    "name", ["C:\\photos", 'say "cheese"', "a\\", "\\", '"', "", " ", ".", "a[]", "$eq", "a.b", "é\0"]
+)
+def test_a_tag_may_have_any_name(logged_in: Any, flow: RunningFlow, name: str) -> None:
+    logged_in.index(DocumentArray([Document(id="any", text="blue", tags={name: "x", "deep": {name: [1, "x"]}})]))
+    logged_in.index(DocumentArray([Document(id="other", text="red", tags={f"new {name!r}": 1})]))
+    for host in (flow.host, flow.http):
+        (answer,) = Client(host=host).post("/index", DocumentArray([Document(id="third", text="blue", tags={"t": 1})]))
+        assert "finetuner_error" not in answer.tags
+    assert logged_in.search("blue", filter={"t": 1})[0].matches[:, "id"] == ["third"]
+    found = logged_in.filter_documents({"$or": [{"id": "any"}]})
+    assert found[0].tags[name] == "x"
+    assert logged_in.index_status()["problems"] == []
+    assert logged_in.delete_documents(["any", "other", "third"]) == 3
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningFlow, list[str]]]:
+    """A Flow on a workspace that was filled by a Flow and damaged afterwards, and the expected problems."""
+    root = tmp_path_factory.mktemp("damaged")
+    images = list(fashion("train", items=3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "_current", None)
+        with RunningFlow(root, token=TOKEN) as flow:
+            finetuner.login(host=flow.host, token=TOKEN)
+            finetuner.index(DocumentArray([Document(id=image.name, blob=image.jpeg) for image in images]))
+            pairs = DocumentArray([make_pair(image.captions["en"], image.jpeg) for image in images])
+            for name in ("bad", "good"):
+                finetuner.push_data(name, pairs)
+                finetuner.fit("clip-mini", pairs, run_name=name, loss="CLIPLoss", device="cpu").cancel()
+                finetuner.promote("clip-mini", alias=name)
+        problems = plant(Workspace(root))
+        with RunningFlow(root, token=TOKEN) as flow:
+            finetuner.login(host=flow.host, token=TOKEN)
+            yield flow, problems
+
+
+def plant(workspace: Workspace) -> list[str]:
+    """Plant bad entries; return the start of each expected problem."""
+    for name in ("bad", "live", "search"):
+        workspace.aliases._file(name).write_bytes(b"{")
+    bad_dataset = next(path for path in (workspace.datasets / "names").glob("*.json") if b'"bad"' in path.read_bytes())
+    bad_dataset.write_bytes(b"[]")
+    (workspace.root / "tokens.json").write_text(json.dumps({"tokens": [{"name": "ci", "role": "root"}]}))
+    (workspace.root / "rooms.token").write_bytes(b"\xff")
+    (workspace.index / "reindex.json").write_bytes(b"{")
+    (workspace.index / "restore.json").write_bytes(b"{")
+    collection = workspace.index / ("a" * 64)
+    collection.mkdir()
+    (collection / "collection.json").write_bytes(b"{")
+    artifact = workspace.artifacts / ("a" * 24)
+    artifact.mkdir(parents=True)
+    (artifact / "manifest.json").write_bytes(b"{")
+    with closing(sqlite3.connect(workspace.index / "documents.sqlite")) as database, database:
+        database.execute("INSERT INTO fields VALUES (?, ?, ?)", ("C:\\photos", 'tags."C:\\photos"', "text"))
+        database.execute("INSERT INTO documents (id, live, tags, hash) VALUES ('damaged', 1, x'ff', x'00')")
+    with closing(sqlite3.connect(workspace.root / "runs.sqlite")) as database, database:
+        assert database.execute("UPDATE runs SET config = '{' WHERE name = 'bad'").rowcount == 1
+    return [
+        *(f"aliases/{workspace.aliases._file(name).name}" for name in ("bad", "live")),
+        *(f"index/{name}.json.damaged" for name in ("reindex", "restore")),
+        f"names/{bad_dataset.name}", "entry 1 of tokens.json", f"the collection in index/.aside-{'a' * 64}",
+        f"artifact {'a' * 24} is left out", "tag 'C:", "the row of run 'bad' in runs.sqlite",
+    ]  # fmt: skip
+
+
+def test_health_and_status_name_every_bad_entry(damaged: tuple[RunningFlow, list[str]]) -> None:
+    flow, expected = damaged
+    health = httpx.get(f"{flow.http}/healthz", timeout=60)
+    assert health.status_code == 200
+    state = health.json()
+    assert state["status"] == "degraded"
+    for problem in expected:
+        assert any(f": {problem}" in found for found in state["problems"]), (problem, state["problems"])
+        assert problem in state["detail"]
+    status = finetuner.index_status()["problems"]
+    for problem in expected:
+        if not problem.startswith(("artifact", "the row")):  # the trainer's
+            assert any(found.startswith(problem) for found in status), (problem, status)
+
+
+def test_everything_else_serves(damaged: tuple[RunningFlow, list[str]]) -> None:
+    images = list(fashion("train", items=3))
+    assert finetuner.search(Document(blob=images[0].jpeg))[0].matches[0].id == images[0].name
+    finetuner.index(DocumentArray([Document(id="new", text="a red dress", tags={"another": 1})]))
+    assert finetuner.search("a red dress", filter={"another": 1})[0].matches[:, "id"] == ["new"]
+    assert [dataset["name"] for dataset in finetuner.list_data() if not dataset["name"].startswith("fine")] == ["good"]
+    assert len(finetuner.pull_data("good")) == len(images)
+    assert [run.name for run in finetuner.list_runs()] == ["good"]
+    finetuner.delete_run("bad")
+    for name in ("bad", "live"):
+        finetuner.promote("clip-mini", alias=name)
+    left = " ".join(httpx.get(f"{damaged[0].http}/healthz", timeout=60).json()["problems"])
+    assert "the row of run" not in left
+    assert left.count("must hold the target of one alias") == 1, "that of searches, which was set again at the start"
