@@ -58,7 +58,7 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
         return {"code": status.code, "description": status.description}
 
     app.include_router(page_routes())
-    app.include_router(hub_routes(handler, rooms))
+    app.include_router(hub_routes(handler, rooms, access))
     mount(app, handler, rooms)
 
     @app.post("/{endpoint:path}", summary="Send documents to an endpoint of the Flow")

@@ -62,9 +62,13 @@ def class_of(status: int) -> type[FinetunerError]:
     return CLASSES.get(status, InvalidInput if status < 500 else FinetunerServerError)
 
 
-def error_body(error: FinetunerError) -> dict[str, str]:
-    """Return the JSON body of an error: `{"detail": sentence, "type": class}`."""
-    return {"detail": str(error), "type": name_of(error)}
+def error_body(error: FinetunerError) -> dict[str, Any]:
+    """Return the JSON body of an error: `{"detail": sentence, "type": class, "error": {"message": sentence, ...}}`.
+
+    `error` is the form of OpenAI's API, whose clients show nothing else to their user.
+    """
+    detail, kind = str(error), name_of(error)
+    return {"detail": detail, "type": kind, "error": {"message": detail, "type": kind, "param": None, "code": None}}
 
 
 async def abort(

@@ -7,18 +7,20 @@ has type 'model'. All data lives in the trainer's workspace, and is reached thro
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from finetuner.contract import wire
 from finetuner.exceptions import AlreadyExists, Forbidden, InvalidInput, NotFound
 
-from ..access.roles import DOWNLOADS, HUB
+from ..access.access import Access
+from ..access.roles import AUTHORIZE, DOWNLOADS, HUB
 from ..artifacts.artifact_zip import find_zip
 from ..artifacts.zip_stream import zip_size
 from ..flow.failures import failure, outcome, refusal
@@ -29,13 +31,14 @@ from .links import Download, Links
 from .transfer import abort_upload, dataset_stream, name_of, store_parts
 
 DATASET, MODEL = "documentArray", "model"
+VISIBILITY = "private"  # whatever `push(public=...)` says: nobody reads an artifact without a token of this Flow
 # jina-hubble-sdk finds its exception class by `status`, and fails on an unknown number.
 MISSING, TAKEN, MALFORMED, TOO_LARGE, FAILED = 40403, 42202, 42203, 41301, 50001
 
 Answer = Callable[[Request], Awaitable[Any]]
 
 
-def hub_routes(handler: Handler, rooms: Rooms) -> APIRouter:
+def hub_routes(handler: Handler, rooms: Rooms, access: Access) -> APIRouter:
     """Return the hub's routes."""
     hub, router = Hub(rooms), APIRouter()
     methods: dict[str, Answer] = {
@@ -52,6 +55,11 @@ def hub_routes(handler: Handler, rooms: Rooms) -> APIRouter:
         answer = _answering(handler, name, method)
         for verb in ("GET", "POST") if name == "artifact.getDownloadUrl" else ("POST",):
             router.add_api_route(f"{HUB}{name}", answer, methods=[verb], summary=method.__doc__)
+
+    async def authorize(request: Request) -> Response:
+        return PlainTextResponse(await hub.authorize(access.locked), media_type="application/x-ndjson")
+
+    router.add_api_route(AUTHORIZE, authorize, methods=["GET"], summary=hub.authorize.__doc__)
 
     async def download(request: Request) -> Response:
         try:
@@ -103,6 +111,16 @@ class Hub:
     async def whoami(self, request: Request) -> dict[str, Any]:
         """Return the account of the token. All tokens share one account."""
         return {"data": {"_id": "finetuner", "name": "finetuner", "nickname": "Open Finetuner"}}
+
+    async def authorize(self, locked: bool) -> str:
+        """Explain what to log in with, as an event of the hub: there is no page to log in to."""
+        reason = (
+            "JINA_AUTH_TOKEN must hold a token of this Flow. It does not. Ask its owner for one, and log in again."
+            if locked
+            else "JINA_AUTH_TOKEN must hold any text: this Flow needs no token, and has no page to log in to. It holds "
+            "none. Set it, and log in again without force=True."
+        )
+        return json.dumps({"event": "error", "data": reason}) + "\n"
 
     async def upload(self, request: Request) -> dict[str, Any]:
         """Store a stream of documents as a dataset, completely or not at all."""
@@ -248,7 +266,7 @@ def _described(dataset: dict[str, Any]) -> dict[str, Any]:
         "_id": _id(dataset["name"]),
         "name": dataset["name"],
         "type": DATASET,
-        "visibility": "public",
+        "visibility": VISIBILITY,
         "contentHash": dataset["version"],
         "size": dataset["size"],
         "metaData": {"summary": summary},
@@ -262,7 +280,7 @@ def _described_model(manifest: dict[str, Any]) -> dict[str, Any]:
         "_id": manifest["artifact_id"],
         "name": manifest["run_name"],
         "type": MODEL,
-        "visibility": "public",
+        "visibility": VISIBILITY,
         "metaData": {"backbone": manifest["backbone"], "metrics": manifest["metrics"]},
         "createdAt": manifest["created_at"],
         "updatedAt": manifest["created_at"],

@@ -19,7 +19,7 @@ from .run_forms import (
     MAX_OFFSET,
     NAME,
     NAME_TEXT,
-    Examples,
+    ExampleTexts,
     Experiment,
     ExperimentForm,
     ExperimentPage,
@@ -200,11 +200,22 @@ async def get_metrics(experiment: ExperimentName, run: RunName, rooms: RoomsOf) 
 
 
 @routes.get(
-    "/experiments/{experiment}/runs/{run}/examples", summary="Get a run's example queries", response_model=Examples
+    "/experiments/{experiment}/runs/{run}/examples",
+    summary="Get a run's example queries as texts",
+    response_model=ExampleTexts,
 )
 async def get_examples(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
-    """Return the matches of example queries before and after training, if an EvaluationCallback gathered them."""
-    return answer((await rooms.call(wire.RUNS_EXAMPLES, name=run, experiment=experiment))["examples"])
+    """Return the matches of example queries before and after training, if an EvaluationCallback gathered them.
+
+    The published client prints each match as it is. `/v1/experiments/...` has them with their thumbnails.
+    """
+    found = (await rooms.call(wire.RUNS_EXAMPLES, name=run, experiment=experiment))["examples"]
+    return answer(
+        {
+            stage: {query: [match["match"] for match in matches] for query, matches in queries.items()}
+            for stage, queries in found.items()
+        }
+    )
 
 
 async def _experiment(rooms: Rooms, name: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ export default {
     await repeat(SECONDS, signal, async () => {
       const now = await get(`/api/v1/${at}/status`, signal);
       // read after the status, or the last steps are missed
-      drawn.add(await get(`/v1/${at}/history?after=${drawn.last()}`, signal));
+      drawn.add(await get(`/v1/${at}/metrics?after=${drawn.last()}`, signal));
       if (status !== now.status) {
         if (status) announce(`Run ${name}: ${badge(now.status).textContent}`);
         status = now.status;
@@ -59,8 +59,10 @@ export default {
       }
       return ENDED.includes(status);
     });
-    const ask = (what) => get(`/api/v1/${at}/${what}`, signal);
-    const [metrics, found] = await Promise.all([ask("metrics"), ask("examples")]);
+    const [metrics, found] = await Promise.all([
+      get(`/api/v1/${at}/metrics`, signal),
+      get(`/v1/${at}/examples`, signal),
+    ]);
     swap(results, scores(metrics), examples(found));
   },
 };
