@@ -15,6 +15,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import BaseModel, Field
 
 from finetuner.contract import wire
 from finetuner.exceptions import AlreadyExists, Forbidden, InvalidInput, NotFound
@@ -35,7 +36,18 @@ VISIBILITY = "private"  # whatever `push(public=...)` says: nobody reads an arti
 # jina-hubble-sdk finds its exception class by `status`, and fails on an unknown number.
 MISSING, TAKEN, MALFORMED, TOO_LARGE, FAILED = 40403, 42202, 42203, 41301, 50001
 
+BYTES, BINARY = "application/octet-stream", {"type": "string", "format": "binary"}
+
 Answer = Callable[[Request], Awaitable[Any]]
+
+
+class HubAnswer(BaseModel):
+    """The answer of a method of the hub."""
+
+    code: int = Field(..., description="The HTTP status.")
+    status: int = Field(..., description="20000.")
+    data: dict[str, Any] | list[dict[str, Any]] = Field(..., description="The account, the artifact, or the artifacts.")
+    meta: dict[str, Any] | None = Field(None, description="Of a list: {'total': number of artifacts on all pages}.")
 
 
 def hub_routes(handler: Handler, rooms: Rooms, access: Access) -> APIRouter:
@@ -54,21 +66,31 @@ def hub_routes(handler: Handler, rooms: Rooms, access: Access) -> APIRouter:
     for name, method in methods.items():
         answer = _answering(handler, name, method)
         for verb in ("GET", "POST") if name == "artifact.getDownloadUrl" else ("POST",):
-            router.add_api_route(f"{HUB}{name}", answer, methods=[verb], summary=method.__doc__)
+            route = f"{HUB}{name}"
+            router.add_api_route(route, answer, methods=[verb], summary=method.__doc__, response_model=HubAnswer)
 
     async def authorize(request: Request) -> Response:
-        return PlainTextResponse(await hub.authorize(access.locked), media_type="application/x-ndjson")
+        return PlainTextResponse(await hub.authorize(access.locked))
 
-    router.add_api_route(AUTHORIZE, authorize, methods=["GET"], summary=hub.authorize.__doc__)
+    router.add_api_route(
+        AUTHORIZE, authorize, methods=["GET"], summary=hub.authorize.__doc__, response_class=PlainTextResponse
+    )
 
-    async def download(request: Request) -> Response:
+    async def download(request: Request, version: str) -> Response:
         try:
             return await hub.download(request)
         except Exception as error:
             return failure(handler, DOWNLOADS, error)
 
     for verb in ("GET", "HEAD"):
-        router.add_api_route(f"{DOWNLOADS}{{version}}", download, methods=[verb], summary=hub.download.__doc__)
+        router.add_api_route(
+            f"{DOWNLOADS}{{version}}",
+            download,
+            methods=[verb],
+            summary=hub.download.__doc__,
+            response_class=Response,
+            responses={200: {"description": "The content.", "content": {BYTES: {"schema": BINARY}}}},
+        )
     return router
 
 

@@ -139,7 +139,7 @@ class Experiment(Answer):
     description: str = Field(..., description="Always empty.")
 
 
-class Run(Answer):
+class LegacyRun(Answer):
     """A run."""
 
     name: str = Field(..., description=f"Unique in its experiment: {NAME_TEXT}.")
@@ -162,13 +162,13 @@ class ExperimentPage(Answer):
 class RunPage(Answer):
     """One page of the runs, oldest first."""
 
-    items: list[Run]
+    items: list[LegacyRun]
     total: int = Field(..., description="Number of items on all pages.")
     page: int = Field(..., description="Page number, from 1.")
     size: int = Field(..., description="Items per page.")
 
 
-class RunStatus(Answer):
+class LegacyRunStatus(Answer):
     """The status of a run."""
 
     status: RunState

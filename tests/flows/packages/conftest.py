@@ -37,12 +37,13 @@ def use(install: Callable[..., Path]) -> Use:
 
     def used(script: str, packages: list[str], *arguments: str, **environment: str) -> Any:
         programs = install(script, *packages)
+        path = {"PATH": os.pathsep.join([str(programs), os.environ["PATH"]])}
         clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
         done = subprocess.run(
             [programs / "python", "-W", "ignore", Path(__file__).with_name(f"{script}.py"), *arguments],
             capture_output=True,
             text=True,
-            env=clean | environment,
+            env=clean | path | environment,
             timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -76,3 +76,13 @@ def test_jina_with_docarray_v2(flow: RunningFlow, use: Use) -> None:
     errors = use("use_jina", ["jina==3.34.0", "docarray==0.40.0", "setuptools<81"], flow.host)
     assert len(errors) == 18
     assert all("INVALID_ARGUMENT Documents must be those of DocArray v1" in error for error in errors)
+
+
+def test_openapi_python_client(flow: RunningFlow, vectors: list[Any], use: Use, tmp_path: Path) -> None:
+    packages = ["openapi-python-client", "ruff"]  # it formats what it generates
+    found = use("use_generated", packages, flow.http, str(tmp_path / "made"))
+    assert found["printed"].split() == ["Generating", str(tmp_path / "made")], "no warning"
+    assert found["models"][:2] == ["live", "clip-mini"]
+    assert close(found["vector"], vectors[0])
+    assert found["health"] == "ok"
+    assert "dimensions must be 128" in found["refusal"]

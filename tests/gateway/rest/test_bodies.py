@@ -64,6 +64,15 @@ def test_a_wrong_body_is_refused_in_a_sentence(
     assert expected in response.json()["detail"]
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
+@pytest.mark.parametrize("path", ["/v1/encode", "/v1/embeddings", "/api/v1/experiments/"])
+def test_another_content_type_is_named(open_flow: ToyFlow, path: str, kind: str) -> None:
+    headers = {"content-type": kind}  # the first is curl's, if it is not told
+    answer = httpx.post(open_flow.http + path, content=b'{"name": "a"}', headers=headers)
+    assert answer.status_code == 422
+    assert f"Content-Type must be application/json. Got '{kind}'. Add the header" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
