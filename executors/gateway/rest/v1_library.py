@@ -61,6 +61,7 @@ class Manifest(Answer):
     created_at: str = Field(..., description="ISO 8601, UTC.")
     code_version: str = Field(..., description="Version of open-finetuner.")
     parent: str = Field(..., description="Artifact or backbone whose weights the run started from.")
+    training: dict[str, Any] = Field(..., description="Training options in force; empty for older artifacts.")
     format: int = Field(..., description="Format version of the manifest.")
     files: dict[str, dict[str, Any]] = Field(..., description="Path -> size in bytes and SHA-256.")
     sha256: str = Field(..., description="SHA-256 of the manifest, hex.")

@@ -27,6 +27,7 @@ class Run(Answer):
     experiment: str = Field(..., description="Experiment of the run.")
     artifact_id: str = Field(..., description="24 hex characters. The artifact is published when the run has finished.")
     config: dict[str, Any] = Field(..., description="Fields of RunConfig.")
+    resolved: dict[str, Any] = Field(..., description="Training options in force; empty until training begins.")
     status: wire.RunState
     details: str = Field(..., description="One line of explanation.")
     created_at: float = Field(..., description="Seconds since the epoch.")
