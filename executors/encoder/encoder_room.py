@@ -20,7 +20,7 @@ from executors.room.room import ENCODER_PARAMETERS, Room, bound
 from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import ARTIFACT_TAG
+from finetuner.contract.wire import ARTIFACT_TAG, TOKENS_TAG
 from finetuner.documents.images import is_text
 from finetuner.documents.parts import parts_of
 from finetuner.documents.uris import read_any_host, read_public
@@ -31,6 +31,7 @@ from finetuner.onnx.session import SessionOptions, providers
 # Every room of a chain gets the same parameters, so encoders accept those of the indexer.
 INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails")
 DROP = "drop_image_content"  # leaves the images out of the answer
+COUNT = "count_tokens"  # writes the number of tokens that the model reads of a text
 
 
 class EncoderRoom(Room):
@@ -84,7 +85,7 @@ class EncoderRoom(Room):
     @bound(wire.ENCODE)
     async def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode every document of this room's kind. `artifact` names the model."""
-        await self._answer(wire.ENCODE, docs, parameters)
+        await self._answer(wire.ENCODE, docs, parameters, (COUNT,))
 
     @bound(wire.ANY)
     async def encode_any(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
@@ -145,19 +146,30 @@ class EncoderRoom(Room):
         async def find_runner() -> Runner:
             given = Parameters(parameters, (*ENCODER_PARAMETERS, *names))
             given.flag(DROP, False)
+            given.flag(COUNT, False)
             reference = model_id or _reference(given)
             follows = reference == LIVE and endpoint in (wire.INDEX, wire.SEARCH)
             if follows and await asyncio.to_thread(self.shared_workspace.artifact_of, SEARCHED) is not None:
                 reference = SEARCHED  # the model of the index
             # new documents are for the promoted model, so they wait until it is loaded
-            return await self._models.get(reference, current=endpoint == wire.INDEX)
+            runners.append(await self._models.get(reference, current=endpoint == wire.INDEX))
+            return runners[0]
 
+        runners: list[Runner] = []
         mine = [document for document in docs if is_text(document) == (self.tower == TEXT)]
         if mine:
             await self._answerer.encode(endpoint, mine, find_runner)
+        if runners and self.tower == TEXT and parameters.get(COUNT) is True:
+            await asyncio.to_thread(_count_tokens, mine, runners[0])
         if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer stores images and returns none
             for document in mine:
                 document.pop("blob", "tensor")
+
+
+def _count_tokens(documents: Sequence[Document], runner: Runner) -> None:
+    for document in documents:
+        if document.embedding is not None:
+            document.tags[TOKENS_TAG] = runner.count(document)
 
 
 def _reference(given: Parameters) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -22,6 +21,7 @@ from .flow.failures import failure, outcome
 from .flow.handler import Handler
 from .flow.health import TIMEOUT, Health
 from .flow.rooms import Rooms
+from .forms import FLOW_REQUEST, DryRun, FlowAnswer, HealthState
 from .hub.hub import hub_routes
 from .pages import page_routes
 from .rest import mount
@@ -45,7 +45,12 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
     _answer_errors(app, handler)
     health = Health(rooms.ask, rooms.states, health_timeout, rooms.problems)
 
-    @app.get("/healthz", summary="Check health: encode a canary text and image")
+    @app.get(
+        "/healthz",
+        summary="Check health: encode a canary text and image",
+        response_model=HealthState,
+        responses={503: {"model": HealthState, "description": "An encoder does not encode."}},
+    )
     async def healthz() -> JSONResponse:
         state = await health.check()
         for encoder, found in state["encoders"].items():
@@ -53,15 +58,20 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
         return JSONResponse(state, 503 if state["status"] == "unavailable" else 200)
 
     @app.get("/dry_run", summary="Send an empty document through every room, for jina.Client.is_flow_ready")
-    async def dry_run() -> dict[str, Any]:
+    async def dry_run() -> DryRun:
         status = await handler.dry_run(None, None)
-        return {"code": status.code, "description": status.description}
+        return DryRun(code=status.code, description=status.description)
 
     app.include_router(page_routes())
-    app.include_router(hub_routes(handler, rooms))
+    app.include_router(hub_routes(handler, rooms, access))
     mount(app, handler, rooms)
 
-    @app.post("/{endpoint:path}", summary="Send documents to an endpoint of the Flow")
+    @app.post(
+        "/{endpoint:path}",
+        summary="Send documents to an endpoint of the Flow",
+        response_model=FlowAnswer,
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": FLOW_REQUEST}}}},
+    )
     async def post(endpoint: str, request: Request) -> Response:
         path = f"/{endpoint}"
         try:

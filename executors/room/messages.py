@@ -1,6 +1,7 @@
-"""Refuses pickles in Jina's messages, and counts the bytes of a message without serializing it.
+"""Refuses Jina's messages without DocArray v1 documents, and counts the bytes of a message without serializing it.
 
-Jina unpickles documents that arrive as `docs_bytes`, which runs the sender's code.
+Jina unpickles documents that arrive as `docs_bytes`, which runs the sender's code. It reads a document of DocArray v2
+as an empty one of v1: both number their fields from 1.
 """
 
 from __future__ import annotations
@@ -9,29 +10,54 @@ from functools import cache
 from typing import Any
 
 import grpc
+from google.protobuf.any_pb2 import Any as Entry  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from jina.types.request.data import DataRequest
 
 from executors.room.jina_internals import ProcessData, replace_nbytes, wrap_process_data
 from finetuner.contract.wire import ERROR_METADATA
 from finetuner.exceptions import InvalidInput
 
+VERSION = "Send them with docarray 0.21, or as JSON over HTTP."
 
-def refuse_pickle(request: DataRequest) -> None:
-    """Refuse a request whose documents are a pickle.
+
+def require_documents(request: DataRequest) -> None:
+    """Refuse a request whose documents are not those of DocArray v1.
 
     Raises:
-        InvalidInput: the documents are in `docs_bytes`.
+        InvalidInput: a message that cannot be read, a pickle in `docs_bytes`, or documents of DocArray v2.
     """
-    if request.proto_with_data.data.WhichOneof("documents") == "docs_bytes":
+    try:
+        data = request.proto_with_data.data
+    except DecodeError as error:  # also a vector of DocArray v2
+        raise InvalidInput(
+            "Documents must be those of DocArray v1. Got a message that is none, such as a vector of "
+            f"DocArray v2: {error}. {VERSION}"
+        ) from None
+    if data.WhichOneof("documents") == "docs_bytes":
         raise InvalidInput(
             "Documents must come in the request's field `docs`. Got `docs_bytes`, which holds a pickle. "
             "Send them with jina.Client."
         )
+    if any(document.id.startswith("\n") and _of_version_2(document) for document in data.docs.docs):
+        raise InvalidInput(f"Documents must be those of DocArray v1. Got those of DocArray v2. {VERSION}")
+
+
+def _of_version_2(document: Any) -> bool:
+    """Return whether a message was a map of fields. As v1, it has an id alone: one of the map's entries.
+
+    `Entry` has the fields of an entry: a name and bytes.
+    """
+    try:
+        entry = Entry.FromString(document.id.encode())
+    except DecodeError:
+        return False
+    return bool(entry.type_url) and len(document.ListFields()) == 1
 
 
 @cache
 def guard_room() -> None:
-    """Refuse pickles in the room that Jina serves in this process.
+    """Refuse messages without DocArray v1 documents in the room that Jina serves in this process.
 
     The gateway refuses them as well, but the room's port may be open to others.
     """
@@ -42,7 +68,7 @@ def _checked(answer: ProcessData) -> ProcessData:
     async def checked(handler: Any, requests: list[DataRequest], context: Any, **options: Any) -> DataRequest:
         try:
             for request in requests:
-                refuse_pickle(request)
+                require_documents(request)
         except InvalidInput as error:
             metadata = ((ERROR_METADATA, type(error).__name__),)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error), metadata)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,7 +45,7 @@ from .loop.processes import join_processes, share_encoding
 from .loop.task import Task
 from .loop.training import Training
 from .run_context import RunContext
-from .run_folder import RunFolder
+from .run_folder import RESOLVED, RunFolder
 from .run_messages import RunRequest
 
 ADAPTER_RATE, ADAPTER_RATE_FACTOR = 2e-5, 2
@@ -166,6 +167,7 @@ def _train(context: RunContext, task: Task, progress: Progress, hooks: Sequence[
         config,
         learning_rate=config.learning_rate or default_learning_rate(config),
         report=CurveFile(context.folder).add,
+        started=partial(context.folder.write, RESOLVED),
         hooks=[*hooks, *([WarnIfStuck(task.batch_size)] if config.loss == "CLIPLoss" else [])],
         checkpoint=resumption.checkpoint,
         state=resumption.state,
@@ -200,6 +202,7 @@ def _publish(context: RunContext, model: Model) -> None:
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         code_version=__version__,
         parent=parent,
+        training=context.folder.read(RESOLVED) or {},
     )
     path = publish_artifact(
         context.workspace,

@@ -28,7 +28,7 @@ from .artifacts.uploads import ArtifactUploads
 from .curve import read_curve
 from .devices import Devices, find_gpus
 from .run_checks import RunChecks, require_ended
-from .run_folder import RunFolder
+from .run_folder import RESOLVED, RunFolder
 from .run_store import RunRecord, RunStore
 from .settings import TrainerSettings
 from .supervisor import Supervisor
@@ -68,17 +68,17 @@ class Trainer(Room):
     def fit(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Check and record a run, and answer at once; `config` holds the fields of RunConfig."""
         config = RunConfig.from_dict(parameters["config"])
-        return _described(self._store.create(*self._checks.check(config)))
+        return self._described(self._store.create(*self._checks.check(config)))
 
     @control(wire.RUNS_GET, "name", "experiment")
     def get_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Describe a run."""
-        return _described(self._run(parameters))
+        return self._described(self._run(parameters))
 
     @control(wire.RUNS_LIST, "experiment")
     def list_runs(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
         """Describe the runs of an experiment, or of all, oldest first."""
-        return [_described(run) for run in self._store.all(parameters.text("experiment", "") or None)]
+        return [self._described(run) for run in self._store.all(parameters.text("experiment", "") or None)]
 
     @control(wire.RUNS_STATUS, "name", "experiment")
     def status_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -121,13 +121,13 @@ class Trainer(Room):
     def cancel_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Cancel a run; a run that has ended stays as it is."""
         self._supervisor.cancel(self._run(parameters))
-        return _described(self._run(parameters))
+        return self._described(self._run(parameters))
 
     @control(wire.RUNS_RESUME, "name", "experiment")
     def resume_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Put a failed or canceled run back into its queue; it resumes from its checkpoint."""
         self._supervisor.resume(self._run(parameters))
-        return _described(self._run(parameters))
+        return self._described(self._run(parameters))
 
     @control(wire.RUNS_DELETE, "name", "experiment")
     def delete_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class Trainer(Room):
         run = self._run(parameters)
         require_ended(run)
         self._delete(run)
-        return _described(run)
+        return self._described(run)
 
     @control(wire.EXPERIMENTS_CREATE, "name")
     def create_experiment(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -306,16 +306,16 @@ class Trainer(Room):
     def _folder(self, run: RunRecord) -> RunFolder:
         return self._supervisor.folder(run)
 
-
-def _described(run: RunRecord) -> dict[str, Any]:
-    return {
-        "name": run.name,
-        "experiment": run.experiment,
-        "artifact_id": run.artifact_id,
-        "config": run.config,
-        "status": run.status,
-        "details": run.details,
-        "created_at": run.created_at,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-    }
+    def _described(self, run: RunRecord) -> dict[str, Any]:
+        return {
+            "name": run.name,
+            "experiment": run.experiment,
+            "artifact_id": run.artifact_id,
+            "config": run.config,
+            "resolved": self._folder(run).read(RESOLVED) or {},
+            "status": run.status,
+            "details": run.details,
+            "created_at": run.created_at,
+            "started_at": run.started_at,
+            "ended_at": run.ended_at,
+        }

@@ -6,6 +6,7 @@ attempts.json      number of times that trainer and worker were killed together
 log.txt            the log, for people
 curve.jsonl        one JSON object for each point of the curve, a few thousand at most: {"step", "epoch", "loss", ...}
 evaluations.jsonl  one JSON object for each evaluation during training: {"step", "epoch", "metrics"}
+resolved.json      the training options in force, see `Learner.resolved`; written before the first step
 scores.json        {"before": {...}, "after": {...}}
 examples.json      {"before": {query: [match, ...]}, "after": {...}}
 checkpoints/       models of the last epochs, with TrainingCheckpoint; tuned/, after a sweep of WiSE-FT's alphas
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from finetuner.workspace.folder import set_aside, write_atomically
+
+RESOLVED = "resolved"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Remove all files of an earlier attempt at the run, except the log."""
-        self.forget("outcome", "process", "scores", "examples", "trackers", "wise_ft")
+        self.forget("outcome", "process", RESOLVED, "scores", "examples", "trackers", "wise_ft")
         for file in (self.curve, self.evaluations, self.checkpoint):
             file.unlink(missing_ok=True)
         for name in (self.checkpoints.name, "wandb", "mlruns", "tensorboard"):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
-from finetuner.contract.wire import ARTIFACT_TAG, error_of
+from finetuner.contract.wire import ARTIFACT_TAG, TOKENS_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace
@@ -26,6 +26,18 @@ def test_texts_get_the_embeddings_of_the_text_tower(text_room: TextEncoder, clip
     found = encoded(text_room, [Document(text=text) for text in TEXTS])
     check_vectors(found, clip_mini.encode_texts(TEXTS), "clip-mini")
     assert [document.text for document in found] == TEXTS
+
+
+def test_the_tokens_of_texts_are_counted_on_request(
+    text_room: TextEncoder, vision_room: VisionEncoder, clip_mini: Clip, images: list[bytes]
+) -> None:
+    found = encoded(text_room, [*(Document(text=text) for text in TEXTS), Document(text="")], count_tokens=True)
+    counts = [int(tokens.argmax()) + 1 for tokens in clip_mini.tokenizer(TEXTS)]  # the end has the highest id
+    assert [document.tags.get(TOKENS_TAG) for document in found] == [*counts, None]
+    assert TOKENS_TAG not in encoded(text_room, [Document(text="a")])[0].tags
+    assert TOKENS_TAG not in encoded(vision_room, [Document(blob=images[0])], count_tokens=True)[0].tags
+    (wrong,) = encoded(text_room, [Document(text="a")], count_tokens="yes")
+    assert "'count_tokens' must be true or false. Got 'yes'." in str(error_of(wrong))
 
 
 def test_images_get_the_embeddings_of_the_vision_tower(

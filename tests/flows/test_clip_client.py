@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from docarray import Document, DocumentArray
+from jina.excepts import BadServerFlow
 
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
@@ -97,6 +99,14 @@ def answers(client: Any, content: list[Any], **parameters: Any) -> DocumentArray
     return found
 
 
+def refused(client: Any, content: list[Any], message: str, **parameters: Any) -> DocumentArray:
+    """Return the answers to a call in which every document fails; the client raises the reason after them."""
+    found = DocumentArray()
+    with pytest.raises((BadServerFlow, ConnectionError), match=message):
+        client.encode(content, on_done=lambda response: found.extend(response.docs), parameters=parameters)
+    return found
+
+
 def test_every_answer_names_its_model_and_leaves_the_images_out_unless_asked(client: Any, files: list[str]) -> None:
     found = answers(client, [TEXTS[0], files[0]])
     assert [document.tags[ARTIFACT_TAG] for document in found] == ["clip-mini", "clip-mini"]
@@ -109,7 +119,7 @@ def test_a_model_name_in_the_path_and_in_the_parameters(client: Any, files: list
     np.testing.assert_allclose(found, vectors[[0, 3]], atol=1e-5)
     found = asyncio.run(client.aencode([TEXTS[0]], parameters={"model_name": "clip-mini"}))
     np.testing.assert_allclose(found, vectors[:1], atol=1e-5)
-    wrong = answers(client, [TEXTS[0], files[0]], model_name="ViT-B-99::no/such")
+    wrong = refused(client, [TEXTS[0], files[0]], "None of 2 documents has a vector.*", model_name="ViT-B-99::no/such")
     assert all("'ViT-B-99::no/such'" in str(error_of(document)) for document in wrong)
 
 
@@ -118,6 +128,17 @@ def test_a_bad_document_has_its_own_error_and_its_neighbours_their_vectors(clien
     found = answers(client, [Document(text=TEXTS[0]), broken, Document(blob=IMAGES[1].jpeg)])
     assert [isinstance(error_of(document), InvalidDocument) for document in found] == [False, True, False]
     np.testing.assert_allclose(found[[0, 2]].embeddings, vectors[[0, 4]], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_where_every_document_fails_the_user_reads_why(client: Any, size: int) -> None:
+    broken = [Document(blob=IMAGES[0].jpeg[:300]) for _ in range(3)]
+    with pytest.raises(BadServerFlow, match="None of 3 documents has a vector. The first error: image must be"):
+        client.encode(broken, batch_size=size)
+    with pytest.raises(BadServerFlow, match="None of 1 documents has a vector"):
+        asyncio.run(client.aencode(broken[:1]))
+    found = client.encode([*broken, Document(text=TEXTS[0])], batch_size=size)
+    assert [document.embedding is None for document in found] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +150,7 @@ def test_a_bad_document_has_its_own_error_and_its_neighbours_their_vectors(clien
     ],
 )
 def test_parameters_that_cannot_be_are_refused(client: Any, parameters: dict[str, Any], message: str) -> None:
-    (found,) = answers(client, [TEXTS[0]], **parameters)
+    (found,) = refused(client, [TEXTS[0]], re.escape(message), **parameters)
     assert isinstance(error_of(found), InvalidInput)
     assert message in str(error_of(found))
 

@@ -51,7 +51,7 @@ READING_POSTS = {
     *(f"/v2/rpc/{name}" for name in ("user.identity.whoami", "artifact.list", "artifact.getDetail")),
     *("/v2/rpc/artifact.getDownloadUrl", "/v2/rpc/executor.getPackage", "/post"),
 }
-OPEN_PAGES = {"/", "/docs", "/healthz", "/dry_run"}
+OPEN_PAGES = {"/", "/docs", "/healthz", "/dry_run", "/v2/rpc/user.identity.proxiedAuthorize"}
 OPEN_FOLDERS = ("/ui/", "/v2/download/")
 OPEN_METHODS = {
     *("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/List"),

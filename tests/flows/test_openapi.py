@@ -21,8 +21,6 @@ from schemathesis.specs.openapi.checks import (
 
 from finetuner.flow.running_flow import RunningFlow
 
-schemathesis.serializer.alias("application/zip", "application/octet-stream")
-
 REST = ("/api/v1/", "/v1/")
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 
@@ -87,6 +85,14 @@ def test_every_rest_operation_and_field_is_described(http: str) -> None:
             assert operation["description"]
             assert {"401", "403", "404", "422", "500", "503"} <= set(operation["responses"])
             assert all(parameter["description"] for parameter in operation.get("parameters", ()))
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            good = [answer for status, answer in operation["responses"].items() if status.startswith("20")]
+            answers = [content["schema"] for answer in good for content in answer.get("content", {}).values()]
+            assert answers, path
+            assert all(answers), f"{path}: an untyped answer"
+    names = list(document["components"]["schemas"])
+    assert not [name for name in names if "__" in name], "two models of one name, which generators of clients refuse"
     for name, schema in document["components"]["schemas"].items():
         for field, described in schema.get("properties", {}).items():
             plain = {"anyOf", "$ref", "allOf", "items", "enum", "const"} & set(described)

@@ -7,6 +7,7 @@ import secrets
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 from docarray import Document
 
@@ -54,6 +55,11 @@ def test_from_login_to_the_artifact(flow: RunningFlow, tmp_path: Path) -> None:
     assert set(metrics["before"]) == set(metrics["after"])
     examples = client.request("GET", *here, "examples")
     assert len(examples["after"]) == 2
+    shown = [match for matches in examples["after"].values() for match in matches]  # its display_examples prints each
+    assert shown
+    assert all(isinstance(match, str) and len(match) < 200 for match in shown)
+    rich = httpx.get(f"{flow.http}/v1/{'/'.join(here)}/examples").json()
+    assert {"match", "relevant", "image"} == set(next(iter(rich["after"].values()))[0])
     with zipfile.ZipFile(io.BytesIO(client.download(artifact_id))) as content:
         assert content.testzip() is None
         assert {name.partition("/")[0] for name in content.namelist()} == {run}

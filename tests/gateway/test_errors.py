@@ -13,6 +13,7 @@ import grpc
 import httpx
 import pytest
 from docarray import Document, DocumentArray
+from jina import Client
 from jina.excepts import InternalNetworkError
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest, SingleDocumentRequest
@@ -35,6 +36,7 @@ from finetuner.exceptions import (
 from finetuner.transport.connection import Connection
 from finetuner.workspace.tokens import TokenFile
 from tests.gateway.conftest import TOKEN, ToyFlow, run_toy_flow
+from tests.room.version_2 import VERSION_2, VERSION_2_ARRAY, written
 
 
 def test_names_are_those_of_the_public_classes() -> None:
@@ -124,10 +126,34 @@ def test_our_client_raises_the_class_and_the_message(open_flow: ToyFlow, locked_
             Connection(getattr(locked_flow, protocol), token).call("/runs/list")
     assert "experiment" not in Connection(getattr(locked_flow, protocol), TOKEN).call("/runs/list")
     connection = Connection(getattr(open_flow, protocol))
-    with pytest.raises(NotFound, match=r"endpoint must be one that a room of the Flow at .* binds. Got '/serach'"):
+    with pytest.raises(NotFound, match=r"endpoint must be one that a room of .* binds.* Got '/serach'"):
         connection.call("/serach")
     with pytest.raises(FinetunerServerError, match=r"/encode failed at .*as the test asked"):
         connection.post("/encode", DocumentArray([Document(text="raise")]))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("documents", [0, 2])
+def test_grpc_refuses_an_endpoint_that_no_room_binds(open_flow: ToyFlow, stream: bool, documents: int) -> None:
+    """Jina would skip every room, and return the documents unchanged."""
+    content = DocumentArray([Document(text="dress") for _ in range(documents)])
+    with pytest.raises(ConnectionError, match=r"NOT_FOUND endpoint must be one that a room of this Flow binds: /"):
+        Client(host=open_flow.grpc).post("/serach", content, stream=stream)
+
+
+@pytest.mark.parametrize("endpoint", ["/encode", "/search"])
+@pytest.mark.parametrize("documents", [VERSION_2, VERSION_2_ARRAY])
+def test_grpc_refuses_documents_of_docarray_v2(open_flow: ToyFlow, endpoint: str, documents: bytes) -> None:
+    asked = jina_pb2.DataRequestProto()
+    asked.header.exec_endpoint = endpoint
+    content = asked.SerializeToString() + written(4, written(1, written(1, documents)))
+    with grpc.insecure_channel(open_flow.grpc.removeprefix("grpc://")) as channel:
+        stream = channel.stream_stream("/jina.JinaRPC/Call")
+        single = channel.unary_unary("/jina.JinaSingleDataRequestRPC/process_single_data")
+        for call in (lambda: next(stream(iter([content]), timeout=100)), lambda: single(content, timeout=100)):
+            with pytest.raises(grpc.RpcError, match="Documents must be those of DocArray v1") as refused:
+                call()
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_roles_and_rates_arrive_by_both_protocols(tmp_path: Path) -> None:

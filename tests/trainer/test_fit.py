@@ -121,6 +121,35 @@ def test_the_artifact_is_whole_and_its_manifest_names_its_origin(done: Done, ask
     }
 
 
+def test_the_options_in_force_stand_in_the_run_and_the_manifest(done: Done, ask: Ask) -> None:
+    assert done.first["config"]["learning_rate"] is None
+    resolved = done.first["resolved"]
+    steps = resolved["steps"]
+    assert resolved == {
+        "loss": "CLIPLoss",
+        "loss_options": {},
+        "optimizer": "Adam",
+        "optimizer_options": {"betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.0, "amsgrad": False},
+        "learning_rate": find_backbone("clip-mini").learning_rate,
+        "scheduler": "cosine",
+        "scheduler_options": {
+            "scheduler_step": "batch", "num_training_steps": steps, "num_warmup_steps": round(0.05 * steps)
+        },
+        "epochs": 3,
+        "steps": steps,
+        "batch_size": 8,
+        "micro_batch_size": 8,
+        "precision": "fp32",
+        "seed": done.first["config"]["seed"],
+        "device": "cpu",
+        "num_processes": 1,
+    }  # fmt: skip
+    assert f"3 epochs of {steps // 3} steps of 8 pairs" in log_of(done, ask)
+    assert verify_artifact(folder_of(done, done.first)).training == resolved
+    listed = ask(done.trainer.list_runs)
+    assert [run["resolved"] for run in listed] == [resolved, resolved]
+
+
 def test_scores_are_those_of_the_models_before_and_after(done: Done, pairs: list[Document], ask: Ask) -> None:
     scores = ask(done.trainer.metrics_of_run, name="first")["scores"]
     test = read_pairs(pairs[:8])

@@ -49,6 +49,18 @@ class Run:
         return dict(self._description["config"])
 
     @property
+    def resolved(self) -> dict[str, Any]:
+        """The training options in force, with the defaults filled in that `config` has as None.
+
+        loss, loss_options, optimizer, optimizer_options, learning_rate (the peak), scheduler, scheduler_options,
+        epochs, steps (of the whole run), batch_size, micro_batch_size, precision, seed, device and num_processes. Empty
+        until training begins.
+        """
+        if not self._description.get("resolved"):
+            self._description = self._call(wire.RUNS_GET)
+        return dict(self._description.get("resolved", {}))
+
+    @property
     def artifact_id(self) -> str:
         """24 hexadecimal characters, allocated when the run is created. The artifact exists once the run finishes."""
         return str(self._description["artifact_id"])

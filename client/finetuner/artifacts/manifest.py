@@ -60,6 +60,8 @@ class Manifest:
     """Version of open-finetuner."""
     parent: str = ""
     """The artifact or backbone whose weights the run started from."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """The run's options in force: learning rate, batch size, steps, optimizer and others, see `Run.resolved`."""
     format: int = FORMAT
     """Version of the manifest's format."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)

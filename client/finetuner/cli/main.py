@@ -54,8 +54,12 @@ def up(
         str,
         typer.Option(help="Address of the Prometheus metrics, which require no token. 0.0.0.0 admits other machines."),
     ] = "127.0.0.1",
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the Flow's addresses as one JSON line on stdout, and all else on stderr."),
+    ] = False,
 ) -> None:
-    """Start a Flow on this machine and keep it up until Ctrl-C."""
+    """Start a Flow on this machine and keep it up until Ctrl-C. Meanwhile, WORKSPACE/flow.json has its addresses."""
     from ..flow.launch import serve
     from ..flow.settings import Certificate, flow_file
 
@@ -70,6 +74,7 @@ def up(
         token=token,
         certificate=None if tls_cert is None or tls_key is None else Certificate(tls_cert, tls_key),
         metrics_bind=metrics_bind,
+        as_json=as_json,
     )
 
 

@@ -23,6 +23,7 @@ Item = TypeVar("Item")
 # Tags. Every embedding has the id of its model beside it, in ARTIFACT_TAG.
 ARTIFACT_TAG = "finetuner_artifact"
 ERROR_TAG = "finetuner_error"
+TOKENS_TAG = "finetuner_tokens"  # number of a text's tokens, where `/encode` was asked for it
 LABEL_TAG = "finetuner_label"
 SCORE_TAG = "finetuner_score"
 LANGUAGE_TAG = "language"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..contract.environment import PARENT, TOKEN
 from ..exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from ..transport.connection import NO_TELEMETRY
-from ..transport.probes import Addresses
+from ..transport.probes import FLOW_FILE, Addresses, running
 from ..workspace.folder import Workspace, write_atomically
 from ..workspace.tokens import TokenFile, is_loopback
 from .processes import KILL_SECONDS, end_processes
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GATEWAY_SECONDS = 9.0  # the gateway finishes its open requests
 ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
-# Jina chooses a room's port long before the room listens there. The system gives out ports below 61000 to outgoing
-# connections, so a port above stays free meanwhile.
-PORTS_OF_ROOMS = {"JINA_RANDOM_PORT_MIN": "61000"}
 CREATE_TOKEN = "Create one with `finetuner token create NAME --role admin --workspace {}`"
 
 
@@ -52,6 +49,7 @@ def serve(
     token: str | None = None,
     certificate: Certificate | None = None,
     metrics_bind: str = "127.0.0.1",
+    as_json: bool = False,
 ) -> None:
     """Start a Flow in this process and keep it up until SIGINT or SIGTERM, then stop every room.
 
@@ -65,6 +63,7 @@ def serve(
             workspace, everyone on this machine has access.
         certificate: enables TLS.
         metrics_bind: address that the metrics of all rooms listen on; they require no token.
+        as_json: print the content of `flow.json` as one line on stdout once the Flow is up, and all else on stderr.
 
     Raises:
         InvalidInput: a port is taken, the YAML does not exist, the workspace is not a valid folder, or other machines
@@ -84,11 +83,7 @@ def serve(
             os.environ[TOKEN] = token  # not in the YAML, where Jina would turn digits into a number
         root = Workspace(workspace).root
         with_token = token_required(content["gateway"].get("host", "0.0.0.0"), root)
-        file = root / "flow.json"
-        try:
-            _serve(content, flow_addresses(content), file, with_token, metrics_bind)
-        finally:
-            file.unlink(missing_ok=True)
+        _serve(content, flow_addresses(content), root, with_token, metrics_bind, as_json)
 
 
 def token_required(host: str, workspace: str | os.PathLike[str]) -> bool:
@@ -114,7 +109,7 @@ def token_required(host: str, workspace: str | os.PathLike[str]) -> bool:
 def prepare_jina() -> None:
     """Set Jina's environment variables before Jina is imported, and cache its table of options."""
     os.environ.setdefault("JINA_LOG_LEVEL", "WARNING")
-    for name, value in (PORTS_OF_ROOMS | NO_TELEMETRY).items():
+    for name, value in NO_TELEMETRY.items():
         os.environ.setdefault(name, value)
     # Each process warns that pkg_resources is deprecated; our pin of setuptools keeps it available to Jina.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
@@ -124,14 +119,16 @@ def prepare_jina() -> None:
     lookup._build_lookup_table = cache(lookup._build_lookup_table)  # otherwise a second or more for each room
 
 
-def _serve(content: dict[str, Any], addresses: Addresses, file: Path, with_token: bool, metrics_bind: str) -> None:
+def _serve(
+    content: dict[str, Any], addresses: Addresses, root: Path, with_token: bool, metrics_bind: str, as_json: bool
+) -> None:
     prepare_jina()
     if "JINA_MP_START_METHOD" not in os.environ:
         _prepare_processes()
     from jina import Flow
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=as_json)
     _raise_interrupt_on_stop_signals()
     if PARENT in os.environ:
         threading.Thread(target=_end_with_parent, args=(int(os.environ[PARENT]),), daemon=True).start()
@@ -144,8 +141,11 @@ def _serve(content: dict[str, Any], addresses: Addresses, file: Path, with_token
             flow._get_summary_table = lambda panels: None
             flow.start()
             ready = True
-        write_atomically(file, json.dumps(asdict(addresses)).encode())
-        _announce(console, addresses, file.parent, with_token)
+        described = json.dumps(asdict(addresses))
+        write_atomically(root / FLOW_FILE, described.encode())
+        if as_json:
+            print(described, flush=True)
+        _announce(console, addresses, root, with_token)
         supervise(flow, _stop_connection(), partial(console.print, soft_wrap=True))
         console.print("Stopping the Flow ...")
     except KeyboardInterrupt:
@@ -164,6 +164,8 @@ def _serve(content: dict[str, Any], addresses: Addresses, file: Path, with_token
         if ready:  # the gateway's open requests need the rooms
             end_processes(_rooms("gateway"), GATEWAY_SECONDS)
         end_processes(_rooms(), ROOM_SECONDS if ready else KILL_SECONDS)
+        if running(root) == addresses:  # not the file of another Flow in this workspace
+            (root / FLOW_FILE).unlink()
 
 
 def _prepare_processes() -> None:

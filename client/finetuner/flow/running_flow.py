@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..contract.environment import FLOW_ID, FLOWS, PARENT, TOKEN
 from ..exceptions import FinetunerServerError, InvalidInput
-from ..transport.probes import Addresses
+from ..transport.probes import Addresses, running
 from ..workspace.folder import Workspace
 from .processes import KILL_SECONDS, end_processes
 
@@ -144,11 +143,8 @@ class RunningFlow:
 
     def _read_addresses(self) -> Addresses | None:
         assert self._process is not None
-        try:
-            addresses = Addresses(**json.loads((self.workspace / "flow.json").read_bytes()))
-        except FileNotFoundError:
-            return None
-        return addresses if addresses.pid == self._process.pid else None  # an older Flow may have left its file
+        addresses = running(self.workspace)  # an older Flow may have left its file
+        return addresses if addresses is not None and addresses.pid == self._process.pid else None
 
     def _last_lines(self, count: int = 30) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:]) + f"\n(from {self.log})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -134,11 +135,11 @@ def configured_flow(
             if room.get("uses_with", {}).get("encoder"):  # the indexer sends documents to this Flow to encode them
                 room["uses_with"]["encoder"] = encoder
             # The user did not choose these ports, so a taken one is replaced instead of raising an error.
-            ports = [
-                reserve_port(port if grpc_port and _is_free(port) else 0, "0.0.0.0", "", reserved)
-                for port in _metrics_ports(room)
-            ]
+            ports = [_reserve_free(port if grpc_port else 0, "0.0.0.0", reserved) for port in _metrics_ports(room)]
             room["port_monitoring"] = ports if len(ports) > 1 else ports[0]
+        for room in content["executors"]:  # Jina would choose ports that another Flow, starting now, may choose as well
+            ports = [_reserve_free(0, "127.0.0.1", reserved) for _ in range(room.get("replicas", 1))]
+            room |= {"port": ports[0]} if len(ports) == 1 else {"peer_ports": {"0": ports}}
         yield content
 
 
@@ -148,28 +149,48 @@ def _metrics_ports(room: dict[str, Any]) -> list[int]:
     return ports if isinstance(ports, list) else [ports]
 
 
-def _is_free(port: int) -> bool:
-    with suppress(OSError), socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("0.0.0.0", port))
-        return True
-    return False
-
-
 def reserve_port(port: int, host: str, option: str, reserved: ExitStack) -> int:
-    """Bind a port until `reserved` closes, and return its number."""
+    """Reserve a port until `reserved` closes, and return its number.
+
+    Raises:
+        InvalidInput: the port is out of range or taken.
+    """
     if not 0 <= port <= 65535:
         raise InvalidInput(f"{option} must be 0 (the system chooses) to 65535. Got {port}. Choose another port.")
-    holder = reserved.enter_context(socket.socket())
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
     try:
-        holder.bind((host, port))
+        return _reserve(port, host, reserved)
     except OSError as error:
         raise InvalidInput(
             f"Port {port} cannot be used: {error.strerror}. Stop the process that listens there (another Flow?), or "
             f"choose another port with {option}; 0 lets the system choose."
         ) from None
-    return int(holder.getsockname()[1])
+
+
+def _reserve_free(port: int, host: str, reserved: ExitStack) -> int:
+    """Reserve a port, or one that the system chooses if it is taken."""
+    with suppress(OSError):
+        return _reserve(port, host, reserved)
+    return _reserve(0, host, reserved)
+
+
+def _reserve(port: int, host: str, reserved: ExitStack) -> int:
+    """Bind a port and claim its number.
+
+    Until one of them listens, any number of processes can bind a port with SO_REUSEADDR. So each also binds a name in
+    Linux's abstract namespace, which only one can.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    with ExitStack() as held:
+        holder = held.enter_context(socket.socket())
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+        holder.bind((host, port))
+        number = int(holder.getsockname()[1])
+        if sys.platform == "linux":
+            held.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0finetuner-port-{number}")
+        reserved.push(held.pop_all())
+    return number
 
 
 def flow_addresses(content: dict[str, Any]) -> Addresses:

@@ -20,6 +20,9 @@ SECONDS = 10.0  # for each answer
 ANSWER_BYTES = 2**16
 
 
+FLOW_FILE = "flow.json"
+
+
 @dataclass(frozen=True)
 class Addresses:
     """The addresses of a Flow, stored as `flow.json` in its workspace while it is up."""
@@ -37,7 +40,7 @@ class Addresses:
 def running(root: Path) -> Addresses | None:
     """Return the addresses in `flow.json` of a workspace, None for a missing or invalid file."""
     try:
-        return Addresses(**json.loads((root / "flow.json").read_bytes()))
+        return Addresses(**json.loads((root / FLOW_FILE).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,20 @@ class Runner:
             return 0
         tokens = item.numpy()
         return int((tokens != tokens[-1]).nonzero()[0].max(initial=-1)) + 2
+
+    def count(self, document: Document) -> int:
+        """Return the number of tokens that the model reads of a text, with those at start and end."""
+        padding, hidden = self._padding
+        tokens = self.prepare(document, _no_uri).numpy()
+        return int((tokens != padding).nonzero()[0].max(initial=-1)) + 1 + hidden
+
+    @cached_property
+    def _padding(self) -> tuple[int, int]:
+        """The token that pads texts, and 1 if it is the one at their end, so that it hides there."""
+        texts = [self.prepare(Document(text=text), _no_uri).numpy() for text in ("a", "b")]
+        padding = int(texts[0][-1])
+        ends = {int(tokens[tokens != padding][-1]) for tokens in texts}
+        return padding, len(ends) - 1
 
     def run(self, items: Sequence[Any]) -> np.ndarray:
         """Return embeddings, (items, dim) float32, L2-normalised, from one forward pass."""

@@ -31,6 +31,7 @@ class Caller:
     role: Role
 
 
+SCHEMES = (b"token", b"bearer")  # a token alone is accepted as well: clip-client sends $CLIP_AUTH_TOKEN as it stands
 ANYBODY = Caller("", Role.ADMIN)
 
 
@@ -122,10 +123,14 @@ class Access:
                 "A request to this Flow needs a token. Got none. Pass token=... to finetuner.login, or send the header "
                 "`authorization: token <your token>`."
             )
-        scheme, _, secret = (header if isinstance(header, bytes) else header.encode()).strip().partition(b" ")
-        if scheme.lower() not in (b"token", b"bearer"):
-            raise Unauthorized("The header must read `authorization: token <your token>`. Got another form.")
-        digest = digest_of(secret.strip())
+        words = (header if isinstance(header, bytes) else header.encode()).split()
+        if len(words) == 2 and words[0].lower() in SCHEMES:
+            del words[0]
+        if len(words) != 1 or words[0].lower() in SCHEMES:
+            raise Unauthorized(
+                "The header must read `authorization: token <your token>`. Got another form. Add the token to it."
+            )
+        digest = digest_of(words[0])
         # compare_digest takes the same time for every wrong digest, so its timing leaks nothing
         found = [token for token in (*self._fixed, *self._from_file) if hmac.compare_digest(token.digest, digest)]
         if not found:

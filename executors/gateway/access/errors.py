@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import grpc
 
@@ -41,6 +44,7 @@ CLASSES: dict[int, type[FinetunerError]] = {
     409: AlreadyExists,
     429: ResourceExhausted,
 }
+DRAIN_SECONDS, PAUSE_SECONDS = 20.0, 1.0
 
 
 def status_of(error: FinetunerError) -> int:
@@ -58,13 +62,20 @@ def class_of(status: int) -> type[FinetunerError]:
     return CLASSES.get(status, InvalidInput if status < 500 else FinetunerServerError)
 
 
-def error_body(error: FinetunerError) -> dict[str, str]:
-    """Return the JSON body of an error: `{"detail": sentence, "type": class}`."""
-    return {"detail": str(error), "type": name_of(error)}
+def error_body(error: FinetunerError) -> dict[str, Any]:
+    """Return the JSON body of an error: `{"detail": sentence, "type": class, "error": {"message": sentence, ...}}`.
+
+    `error` is the form of OpenAI's API, whose clients show nothing else to their user.
+    """
+    detail, kind = str(error), name_of(error)
+    return {"detail": detail, "type": kind, "error": {"message": detail, "type": kind, "param": None, "code": None}}
 
 
 async def abort(
-    context: grpc.aio.ServicerContext, error: FinetunerError, code: grpc.StatusCode | None = None
+    context: grpc.aio.ServicerContext,
+    error: FinetunerError,
+    code: grpc.StatusCode | None = None,
+    unread: AsyncIterator[Any] | None = None,
 ) -> NoReturn:
     """End a gRPC call with an error. The trailing metadata holds its class, and `retry-after` for a rate limit.
 
@@ -72,10 +83,21 @@ async def abort(
         context: of the call.
         error: its message becomes the call's details.
         code: gRPC status; by default the one that matches the error's HTTP status.
+        unread: the rest of a stream of requests. It is read first, until it pauses for PAUSE_SECONDS, for DRAIN_SECONDS
+            at most: a client whose call ends while it writes reports INTERNAL instead of the error.
     """
+    if unread is not None:
+        await _drain(unread)
     metadata = [(ERROR_METADATA, name_of(error))]
     if isinstance(error, RateLimited):
         metadata.append(("retry-after", f"{error.wait:.1f}"))
     code = code or CODES.get(status_of(error), grpc.StatusCode.INTERNAL)
     await context.abort(code, str(error), tuple(metadata))
     raise AssertionError("abort raises")
+
+
+async def _drain(unread: AsyncIterator[Any]) -> None:
+    with suppress(Exception):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while True:
+                await asyncio.wait_for(anext(unread), PAUSE_SECONDS)  # StopAsyncIteration at the end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import grpc
 
@@ -74,14 +75,16 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
 
 
 def _refuser(handler: grpc.RpcMethodHandler, error: FinetunerError) -> grpc.RpcMethodHandler:
-    async def refuse_one(_: object, context: grpc.aio.ServicerContext) -> None:
-        await abort(context, error)
+    streamed = handler.request_streaming
 
-    async def refuse_stream(_: object, context: grpc.aio.ServicerContext) -> object:
-        await abort(context, error)
+    async def refuse_one(asked: Any, context: grpc.aio.ServicerContext) -> None:
+        await abort(context, error, unread=asked if streamed else None)
+
+    async def refuse_stream(asked: Any, context: grpc.aio.ServicerContext) -> object:
+        await abort(context, error, unread=asked if streamed else None)
         yield  # not reached; makes this a generator, which gRPC expects of a method with a response stream
 
-    if handler.request_streaming:
+    if streamed:
         kind = (
             grpc.stream_stream_rpc_method_handler
             if handler.response_streaming

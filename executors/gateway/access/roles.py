@@ -13,6 +13,7 @@ from finetuner.workspace.tokens import Role
 READ, WRITE, ADMIN = Role.READ, Role.WRITE, Role.ADMIN
 HUB = "/v2/rpc/"
 DOWNLOADS = "/v2/download/"
+AUTHORIZE = f"{HUB}user.identity.proxiedAuthorize"
 
 ENDPOINTS: dict[str, Role] = {
     **dict.fromkeys((wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.FILTER, wire.STATUS, wire.PROBLEMS), READ),
@@ -41,8 +42,8 @@ PATHS: tuple[tuple[str, Role], ...] = (
     (rf"{HUB}artifact\.(upload|delete|update)", WRITE),
 )
 
-# Open without a token: health checks, pages that hold no data, and signed downloads.
-OPEN_PAGES = frozenset({"/", "/docs", "/healthz", "/dry_run"})
+# Open without a token: health checks, pages that hold no data, the hub's word on how to log in, and signed downloads.
+OPEN_PAGES = frozenset({"/", "/docs", "/healthz", "/dry_run", AUTHORIZE})
 OPEN_FOLDERS = ("/ui/", DOWNLOADS)
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/jina.JinaGatewayDryRunRPC/")
 # Each message of these methods names its own endpoint.

@@ -1,13 +1,18 @@
-"""Support for clip-as-service's client, which names a model in the path and reads times from the routes."""
+"""Support for clip-as-service's client.
+
+It names a model in the path, reads times from the routes, and does not read the errors of documents.
+"""
 
 from __future__ import annotations
 
 from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
-from finetuner.contract.wire import ANY, ENCODE, RANK
+from finetuner.contract.wire import ANY, ENCODE, ERROR_TAG, RANK
+from finetuner.exceptions import FinetunerError, by_name
 
 MODEL_NAME = "model_name"
+DROP = "drop_image_content"  # this client sends it with every call of `encode`
 
 
 def read_path(request: DataRequest) -> None:
@@ -17,6 +22,41 @@ def read_path(request: DataRequest) -> None:
         if path.startswith(f"{endpoint}/"):
             request.header.exec_endpoint = endpoint
             request.parameters = {**request.parameters, MODEL_NAME: path.removeprefix(f"{endpoint}/")}
+
+
+class EncodeCall:
+    """Finds the error of a call of this client's `encode` in which every document has failed.
+
+    Without vectors, the client blames the configuration of the server.
+    """
+
+    def __init__(self) -> None:
+        self._errors = 0
+        self._first: FinetunerError | None = None
+        self._open = True
+
+    def asked(self, request: DataRequest) -> None:
+        """Note a request."""
+        self._open = self._open and request.header.exec_endpoint == ENCODE and DROP in request.parameters
+
+    def answered(self, response: DataRequest) -> None:
+        """Note an answer. Once a document has a vector, nothing more is read."""
+        if not self._open:
+            return
+        for document in response.proto_with_data.data.docs.docs:
+            if ERROR_TAG not in document.tags.fields:
+                self._open = False
+                return
+            self._errors += 1
+            tag = document.tags.fields[ERROR_TAG].struct_value.fields
+            self._first = self._first or by_name(tag["type"].string_value)(tag["message"].string_value)
+
+    @property
+    def error(self) -> FinetunerError | None:
+        """The error to end the call with, None if a document has a vector or another client has called."""
+        if not self._open or self._first is None:
+            return None
+        return type(self._first)(f"None of {self._errors} documents has a vector. The first error: {self._first}")
 
 
 def sort_routes(response: DataRequest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -18,7 +18,7 @@ class Refusal(NamedTuple):
     """The parts of an error's HTTP answer."""
 
     status: int
-    body: dict[str, str]
+    body: dict[str, Any]
     headers: Mapping[str, str] | None = None
 
 

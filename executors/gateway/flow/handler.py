@@ -17,22 +17,23 @@ from jina.proto import jina_pb2
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
 
-from executors.room.messages import count_without_serializing, refuse_pickle
+from executors.room.messages import count_without_serializing, require_documents
 from finetuner.contract.environment import HTTP_PORT
-from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput, NotFound
 
 from ..access.access import Access, Entry
 from ..access.entries import Entries
 from ..access.errors import abort, status_of
 from ..access.grpc_check import admit
 from ..access.metrics import GatewayMetrics
-from .clip_client import read_path, sort_routes
+from .clip_client import EncodeCall, read_path, sort_routes
 from .documents import response_status
 from .outages import outage
 from .shortcut import pass_encoders
 from .tags import check_tags
 
 RETRY_SECONDS = 5.0
+ENDPOINT_SECONDS = 10.0
 
 
 class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
@@ -51,14 +52,16 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         self, request_iterator: AsyncIterator[DataRequest], context: Any = None, *args: Any, **kwargs: Any
     ) -> AsyncIterator[DataRequest]:
         """Answer a stream of requests."""
-        endpoint, entries, refusal = "", Entries(), None
+        endpoint, entries, refusal, call = "", Entries(), None, EncodeCall()
 
         async def checked() -> AsyncIterator[DataRequest]:
             nonlocal endpoint, refusal
             async for request in request_iterator:
-                read_path(request)
-                endpoint = request.header.exec_endpoint
                 try:
+                    require_documents(request)
+                    read_path(request)
+                    endpoint = request.header.exec_endpoint
+                    call.asked(request)
                     entries.add(request, await self._admit(request, context))
                 except FinetunerError as error:  # ends the call, once the requests before it are answered
                     refusal = error
@@ -71,10 +74,11 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             async for response in super().stream(checked(), None, *args, **options, **kwargs):
                 entries.close(response, self._count(response, endpoint))
                 sort_routes(response)
+                call.answered(response)
                 yield response
         except grpc.aio.AioRpcError as error:
             self.metrics.answered("grpc", endpoint, "failed")
-            await abort(context, outage(error, self.streamer, endpoint))
+            await abort(context, outage(error, self.streamer, endpoint), unread=request_iterator)
         except Exception:
             self.metrics.answered("grpc", endpoint, "failed")
             raise
@@ -82,13 +86,18 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             entries.close_left()
         if refusal is not None:
             self.metrics.answered("grpc", endpoint, "refused")
-            await abort(context, refusal)
+            await abort(context, refusal, unread=request_iterator)
+        if call.error is not None:  # each answer has been sent and counted
+            await abort(context, call.error)
 
     async def process_single_data(self, request: DataRequest, context: Any = None) -> DataRequest:
         """Answer one request. The HTTP side calls this without a context, and counts its requests itself."""
-        read_path(request)
-        endpoint = request.header.exec_endpoint
+        endpoint = ""
         try:
+            if context is not None:
+                require_documents(request)
+            read_path(request)
+            endpoint = request.header.exec_endpoint
             entry = await self._admit(request, context)
         except FinetunerError as error:
             self.metrics.answered("grpc", endpoint, "refused")
@@ -145,6 +154,28 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                 node.endpoints, node._endpoints_proto = node.endpoints and tuple(node.endpoints), ()
             self._asked_at = math.inf
 
+    async def require(self, endpoint: str) -> None:
+        """Refuse an endpoint that no room binds. Jina would skip every room and return the documents unchanged.
+
+        Raises:
+            NotFound: the message lists the endpoints of the Flow.
+            FlowUnreachable: no other room binds it, and a room did not list its endpoints.
+        """
+        if any(endpoint in (node.endpoints or ()) for node in self.streamer.topology_graph.all_nodes):
+            return
+        try:
+            found = await asyncio.wait_for(self.endpoint_discovery(), ENDPOINT_SECONDS)
+        except (TimeoutError, grpc.aio.AioRpcError):
+            raise FlowUnreachable(
+                f"every room of the Flow must list its endpoints within {ENDPOINT_SECONDS:g} s. One did not. "
+                "Try later, and see /healthz."
+            ) from None
+        known = sorted(name for name in found.endpoints if name.startswith("/"))
+        if endpoint not in known:
+            raise NotFound(
+                f"endpoint must be one that a room of this Flow binds: {', '.join(known)}. Got {endpoint!r:.200}."
+            )
+
     async def stream_doc(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """Refuse single documents: they belong to DocArray v2, and no room takes them."""
         error = InvalidInput("Documents must come in a DataRequest. Got a single document. Use jina.Client.post.")
@@ -157,13 +188,18 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         Raises:
             FinetunerError: the request is refused.
         """
-        entry = None
+        entry, endpoint = None, request.header.exec_endpoint
         if context is not None:
-            refuse_pickle(request)
             documents = len(request.proto_with_data.data.docs.docs)
             check_tags(request.proto_with_data.data.docs.docs)
-            entry = admit(self.access, context, request.header.exec_endpoint, documents)
+            entry = admit(self.access, context, endpoint, documents)
         await self._learn_endpoints()
+        if entry is not None:
+            try:
+                await self.require(endpoint)
+            except FinetunerError as error:
+                entry.close(partial(status_of, error))
+                raise
         if self._asked_at == math.inf:  # the endpoints of all rooms are known; the end of the graph has none
             nodes = self.streamer.topology_graph.all_nodes
             pass_encoders(request, {node.name: node.endpoints for node in nodes if node.endpoints is not None})

@@ -12,13 +12,12 @@ from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.wire import PROBLEMS, read_reply
-from finetuner.exceptions import FinetunerError, FinetunerServerError, FlowUnreachable, NotFound
+from finetuner.exceptions import FinetunerError, FinetunerServerError, NotFound
 
 from .handler import Handler
 from .outages import connections_of, outage
 
 REPLICA_SECONDS = 10.0  # a room that computes with all its threads answers late
-ENDPOINT_SECONDS = 10.0
 
 
 class Rooms:
@@ -32,24 +31,8 @@ class Rooms:
         self._handler = handler
 
     async def require(self, endpoint: str) -> None:
-        """Refuse an endpoint that no room binds. Jina would skip every room and return the documents unchanged.
-
-        Raises:
-            NotFound: the message lists the endpoints of the Flow.
-            FlowUnreachable: a room did not list its endpoints.
-        """
-        try:
-            found = await asyncio.wait_for(self._handler.endpoint_discovery(), ENDPOINT_SECONDS)
-        except (TimeoutError, grpc.aio.AioRpcError):
-            raise FlowUnreachable(
-                f"every room of the Flow must list its endpoints within {ENDPOINT_SECONDS:g} s. One did not. "
-                "Try later, and see /healthz."
-            ) from None
-        known = sorted(name for name in found.endpoints if name.startswith("/"))
-        if endpoint not in known:
-            raise NotFound(
-                f"endpoint must be one that a room of this Flow binds: {', '.join(known)}. Got {endpoint!r}."
-            )
+        """Refuse an endpoint that no room binds, see `Handler.require`."""
+        await self._handler.require(endpoint)
 
     async def ask(self, request: DataRequest) -> DataRequest:
         """Send a request through the Flow.

@@ -7,18 +7,21 @@ has type 'model'. All data lives in the trainer's workspace, and is reached thro
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import BaseModel, Field
 
 from finetuner.contract import wire
 from finetuner.exceptions import AlreadyExists, Forbidden, InvalidInput, NotFound
 
-from ..access.roles import DOWNLOADS, HUB
+from ..access.access import Access
+from ..access.roles import AUTHORIZE, DOWNLOADS, HUB
 from ..artifacts.artifact_zip import find_zip
 from ..artifacts.zip_stream import zip_size
 from ..flow.failures import failure, outcome, refusal
@@ -29,13 +32,25 @@ from .links import Download, Links
 from .transfer import abort_upload, dataset_stream, name_of, store_parts
 
 DATASET, MODEL = "documentArray", "model"
+VISIBILITY = "private"  # whatever `push(public=...)` says: nobody reads an artifact without a token of this Flow
 # jina-hubble-sdk finds its exception class by `status`, and fails on an unknown number.
 MISSING, TAKEN, MALFORMED, TOO_LARGE, FAILED = 40403, 42202, 42203, 41301, 50001
+
+BYTES, BINARY = "application/octet-stream", {"type": "string", "format": "binary"}
 
 Answer = Callable[[Request], Awaitable[Any]]
 
 
-def hub_routes(handler: Handler, rooms: Rooms) -> APIRouter:
+class HubAnswer(BaseModel):
+    """The answer of a method of the hub."""
+
+    code: int = Field(..., description="The HTTP status.")
+    status: int = Field(..., description="20000.")
+    data: dict[str, Any] | list[dict[str, Any]] = Field(..., description="The account, the artifact, or the artifacts.")
+    meta: dict[str, Any] | None = Field(None, description="Of a list: {'total': number of artifacts on all pages}.")
+
+
+def hub_routes(handler: Handler, rooms: Rooms, access: Access) -> APIRouter:
     """Return the hub's routes."""
     hub, router = Hub(rooms), APIRouter()
     methods: dict[str, Answer] = {
@@ -51,16 +66,31 @@ def hub_routes(handler: Handler, rooms: Rooms) -> APIRouter:
     for name, method in methods.items():
         answer = _answering(handler, name, method)
         for verb in ("GET", "POST") if name == "artifact.getDownloadUrl" else ("POST",):
-            router.add_api_route(f"{HUB}{name}", answer, methods=[verb], summary=method.__doc__)
+            route = f"{HUB}{name}"
+            router.add_api_route(route, answer, methods=[verb], summary=method.__doc__, response_model=HubAnswer)
 
-    async def download(request: Request) -> Response:
+    async def authorize(request: Request) -> Response:
+        return PlainTextResponse(await hub.authorize(access.locked))
+
+    router.add_api_route(
+        AUTHORIZE, authorize, methods=["GET"], summary=hub.authorize.__doc__, response_class=PlainTextResponse
+    )
+
+    async def download(request: Request, version: str) -> Response:
         try:
             return await hub.download(request)
         except Exception as error:
             return failure(handler, DOWNLOADS, error)
 
     for verb in ("GET", "HEAD"):
-        router.add_api_route(f"{DOWNLOADS}{{version}}", download, methods=[verb], summary=hub.download.__doc__)
+        router.add_api_route(
+            f"{DOWNLOADS}{{version}}",
+            download,
+            methods=[verb],
+            summary=hub.download.__doc__,
+            response_class=Response,
+            responses={200: {"description": "The content.", "content": {BYTES: {"schema": BINARY}}}},
+        )
     return router
 
 
@@ -103,6 +133,16 @@ class Hub:
     async def whoami(self, request: Request) -> dict[str, Any]:
         """Return the account of the token. All tokens share one account."""
         return {"data": {"_id": "finetuner", "name": "finetuner", "nickname": "Open Finetuner"}}
+
+    async def authorize(self, locked: bool) -> str:
+        """Explain what to log in with, as an event of the hub: there is no page to log in to."""
+        reason = (
+            "JINA_AUTH_TOKEN must hold a token of this Flow. It does not. Ask its owner for one, and log in again."
+            if locked
+            else "JINA_AUTH_TOKEN must hold any text: this Flow needs no token, and has no page to log in to. It holds "
+            "none. Set it, and log in again without force=True."
+        )
+        return json.dumps({"event": "error", "data": reason}) + "\n"
 
     async def upload(self, request: Request) -> dict[str, Any]:
         """Store a stream of documents as a dataset, completely or not at all."""
@@ -248,7 +288,7 @@ def _described(dataset: dict[str, Any]) -> dict[str, Any]:
         "_id": _id(dataset["name"]),
         "name": dataset["name"],
         "type": DATASET,
-        "visibility": "public",
+        "visibility": VISIBILITY,
         "contentHash": dataset["version"],
         "size": dataset["size"],
         "metaData": {"summary": summary},
@@ -262,7 +302,7 @@ def _described_model(manifest: dict[str, Any]) -> dict[str, Any]:
         "_id": manifest["artifact_id"],
         "name": manifest["run_name"],
         "type": MODEL,
-        "visibility": "public",
+        "visibility": VISIBILITY,
         "metaData": {"backbone": manifest["backbone"], "metrics": manifest["metrics"]},
         "createdAt": manifest["created_at"],
         "updatedAt": manifest["created_at"],

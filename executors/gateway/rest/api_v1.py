@@ -19,14 +19,14 @@ from .run_forms import (
     MAX_OFFSET,
     NAME,
     NAME_TEXT,
-    Examples,
+    ExampleTexts,
     Experiment,
     ExperimentForm,
     ExperimentPage,
-    Run,
+    LegacyRun,
+    LegacyRunStatus,
     RunForm,
     RunPage,
-    RunStatus,
     Scores,
 )
 from .run_request import described_experiment, described_run, run_config
@@ -90,7 +90,7 @@ async def delete_experiment(experiment: ExperimentName, rooms: RoomsOf) -> Respo
     "/experiments/{experiment}/runs",
     summary="Create a run",
     status_code=201,
-    response_model=Run,
+    response_model=LegacyRun,
     responses=failures(_409="The experiment already has a run of that name."),
 )
 @routes.post("/experiments/{experiment}/runs/", status_code=201, include_in_schema=False)
@@ -118,7 +118,7 @@ async def list_all_runs(rooms: RoomsOf, page: Page = 1, size: Size = 50) -> Resp
     return answer(_page([described_run(run) for run in await rooms.call(wire.RUNS_LIST)], page, size))
 
 
-@routes.delete("/experiments/{experiment}/runs", summary="Delete an experiment's runs", response_model=list[Run])
+@routes.delete("/experiments/{experiment}/runs", summary="Delete an experiment's runs", response_model=list[LegacyRun])
 @routes.delete("/experiments/{experiment}/runs/", include_in_schema=False)
 async def delete_runs(experiment: ExperimentName, rooms: RoomsOf) -> Response:
     """Delete every run of an experiment, which must all have ended. Artifacts stay."""
@@ -131,19 +131,19 @@ async def delete_runs(experiment: ExperimentName, rooms: RoomsOf) -> Response:
     return answer([described_run(run) for run in found])
 
 
-@routes.get("/experiments/{experiment}/runs/{run}", summary="Get a run", response_model=Run)
+@routes.get("/experiments/{experiment}/runs/{run}", summary="Get a run", response_model=LegacyRun)
 async def get_run(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
     """Return one run."""
     return answer(described_run(await rooms.call(wire.RUNS_GET, name=run, experiment=experiment)))
 
 
-@routes.delete("/experiments/{experiment}/runs/{run}", summary="Delete a run", response_model=Run)
+@routes.delete("/experiments/{experiment}/runs/{run}", summary="Delete a run", response_model=LegacyRun)
 async def delete_run(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
     """Delete a run that has ended, with its log. Its artifact stays."""
     return answer(described_run(await rooms.call(wire.RUNS_DELETE, name=run, experiment=experiment)))
 
 
-@routes.get("/experiments/{experiment}/runs/{run}/status", summary="Get a run's status", response_model=RunStatus)
+@routes.get("/experiments/{experiment}/runs/{run}/status", summary="Get a run's status", response_model=LegacyRunStatus)
 async def get_status(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
     """Return a run's status."""
     return answer(await rooms.call(wire.RUNS_STATUS, name=run, experiment=experiment))
@@ -200,11 +200,22 @@ async def get_metrics(experiment: ExperimentName, run: RunName, rooms: RoomsOf) 
 
 
 @routes.get(
-    "/experiments/{experiment}/runs/{run}/examples", summary="Get a run's example queries", response_model=Examples
+    "/experiments/{experiment}/runs/{run}/examples",
+    summary="Get a run's example queries as texts",
+    response_model=ExampleTexts,
 )
 async def get_examples(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
-    """Return the matches of example queries before and after training, if an EvaluationCallback gathered them."""
-    return answer((await rooms.call(wire.RUNS_EXAMPLES, name=run, experiment=experiment))["examples"])
+    """Return the matches of example queries before and after training, if an EvaluationCallback gathered them.
+
+    The published client prints each match as it is. `/v1/experiments/...` has them with their thumbnails.
+    """
+    found = (await rooms.call(wire.RUNS_EXAMPLES, name=run, experiment=experiment))["examples"]
+    return answer(
+        {
+            stage: {query: [match["match"] for match in matches] for query, matches in queries.items()}
+            for stage, queries in found.items()
+        }
+    )
 
 
 async def _experiment(rooms: Rooms, name: str) -> dict[str, Any]:

@@ -59,8 +59,18 @@ def _require(right: bool, expected: str, value: Any) -> Any:
     return value
 
 
+class OpenAiFailure(Answer):
+    """An error in the form of OpenAI's API, for its clients."""
+
+    message: str = Field(..., description="The same as `detail`.")
+    type: str = Field(..., description="The same as `type`.")
+    param: str | None = Field(..., description="Always null: `message` names the field.")
+    code: str | None = Field(..., description="Always null.")
+
+
 class Failure(Answer):
     """An error."""
 
     detail: str = Field(..., description="One line: the expected value, the given one, and the next step.")
     type: str = Field(..., description="Class of the exception, see finetuner.exceptions; 'InvalidInput' for example.")
+    error: OpenAiFailure

@@ -88,7 +88,8 @@ class RestRoute(APIRoute):
             try:
                 response = await inner(BoundedRequest(request, self.most_bytes))
             except RequestValidationError as error:
-                response = failure(handler, self.path_format, InvalidInput(_sentence(error)))
+                sentence = _of_header(request) if isinstance(error.body, bytes) else _sentence(error)
+                response = failure(handler, self.path_format, InvalidInput(sentence))
             except Exception as error:
                 response = failure(handler, self.path_format, error)
             handler.metrics.answered("http", self.path_format, outcome(response.status_code), known=True)
@@ -122,6 +123,14 @@ def _rooms(request: Request) -> Rooms:
 
 
 RoomsOf = Annotated[Rooms, Depends(_rooms)]
+
+
+def _of_header(request: Request) -> str:
+    """Return the fault of a body that FastAPI has not read as JSON, because of its header."""
+    return (
+        f"Content-Type must be application/json. Got {request.headers.get('content-type', '')!r:.80}. "
+        "Add the header `Content-Type: application/json`: curl sends another one by default."
+    )
 
 
 def _sentence(error: RequestValidationError) -> str:

@@ -139,7 +139,7 @@ class Experiment(Answer):
     description: str = Field(..., description="Always empty.")
 
 
-class Run(Answer):
+class LegacyRun(Answer):
     """A run."""
 
     name: str = Field(..., description=f"Unique in its experiment: {NAME_TEXT}.")
@@ -162,13 +162,13 @@ class ExperimentPage(Answer):
 class RunPage(Answer):
     """One page of the runs, oldest first."""
 
-    items: list[Run]
+    items: list[LegacyRun]
     total: int = Field(..., description="Number of items on all pages.")
     page: int = Field(..., description="Page number, from 1.")
     size: int = Field(..., description="Items per page.")
 
 
-class RunStatus(Answer):
+class LegacyRunStatus(Answer):
     """The status of a run."""
 
     status: RunState
@@ -182,16 +182,8 @@ class Scores(Answer):
     after: dict[str, float] | None = Field(None, description="Name -> value.")
 
 
-class Match(Answer):
-    """A match of a query."""
+class ExampleTexts(Answer):
+    """Matches of example queries as texts, best first."""
 
-    match: str = Field(..., description="Text of the match, or the label or id of its image.")
-    relevant: bool = Field(..., description="Whether the match is relevant to the query.")
-    image: str = Field(..., description="Thumbnail as a data URI, '' for a text.")
-
-
-class Examples(Answer):
-    """Matches of example queries, best first."""
-
-    before: dict[str, list[Match]] | None = Field(None, description="Query -> matches.")
-    after: dict[str, list[Match]] | None = Field(None, description="Query -> matches.")
+    before: dict[str, list[str]] | None = Field(None, description="Query -> texts, or labels or ids of images.")
+    after: dict[str, list[str]] | None = Field(None, description="Query -> texts, or labels or ids of images.")

@@ -12,8 +12,10 @@ from finetuner.exceptions import InvalidInput
 from ..artifacts.artifact_zip import ZIP, find_zip, upload_zip
 from .answers import answer
 from .route import RoomsOf, failures, router
+from .v1_library import Manifest
 
-KINDS = (ZIP, "application/x-zip-compressed", "application/octet-stream")
+BYTES = "application/octet-stream"  # the kind of a zip that generators of clients know
+KINDS = (ZIP, "application/x-zip-compressed", BYTES)
 CONTENT = {"schema": {"type": "string", "format": "binary"}}
 
 routes = router("artifacts", "/v1/artifacts")
@@ -24,7 +26,7 @@ routes = router("artifacts", "/v1/artifacts")
     "/{artifact}/zip",
     summary="Download an artifact as a zip",
     response_class=Response,
-    responses={200: {"description": "The zip.", "content": {ZIP: CONTENT}}},
+    responses={200: {"description": "The zip.", "content": {ZIP: CONTENT, BYTES: CONTENT}}},
 )
 async def download(
     request: Request, rooms: RoomsOf, artifact: Annotated[str, Path(description="Id or alias.")]
@@ -36,8 +38,9 @@ async def download(
 @routes.post(
     "",
     summary="Publish an artifact",
+    response_model=Manifest,
     responses=failures(_409="The id belongs to another artifact, or to a run."),
-    openapi_extra={"requestBody": {"required": True, "content": {ZIP: CONTENT}}},
+    openapi_extra={"requestBody": {"required": True, "content": {BYTES: CONTENT}}},
 )
 async def upload(request: Request, rooms: RoomsOf) -> Response:
     """Check the zip of an artifact and publish it under its own id. The answer is its manifest."""

@@ -1,26 +1,31 @@
-"""/v1/embeddings in the form of OpenAI's API, for texts and also images."""
+"""/v1/embeddings and /v1/models in the form of OpenAI's API, for texts and also images."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 from collections.abc import Sequence
-from typing import Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from fastapi import Response
-from pydantic import Field, StrictStr, validator
+from fastapi import Path, Response
+from pydantic import BaseModel, Field, StrictStr, validator
 
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract import wire
-from finetuner.exceptions import FinetunerServerError, by_name
+from finetuner.exceptions import FinetunerServerError, InvalidInput, NoSuchModel, NotFound, by_name
+from finetuner.models.backbones import list_models as backbones
 
+from ..flow.rooms import Rooms
 from . import documents
 from .answers import answer
 from .document_forms import MAX_REFERENCE, REFERENCE, Document
 from .form import Answer, Form
 from .route import RoomsOf, router
+from .token_ids import text_of
 
 MAX_INPUTS = 2048
+PACKAGED = "clip-mini"  # the backbone that needs no download
 ADDRESSES = ("http://", "https://", "data:")
 
 
@@ -31,28 +36,51 @@ class Image(Form):
 
 
 Item = StrictStr | Image
+TOKEN_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+
+
+def _allow_token_ids(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Add token ids to the schema of `input`. `EmbeddingsForm` turns them into texts before pydantic sees them."""
+    Form.Config.schema_extra(schema, model)
+    described = schema["properties"]["input"]
+    one, several = described["anyOf"][:-1], described["anyOf"][-1]
+    several["items"]["anyOf"].append(TOKEN_IDS)
+    described["anyOf"] = [*one, TOKEN_IDS, several]
 
 
 class EmbeddingsForm(Form):
     """Texts and images to encode."""
 
     input: Item | list[Item] = Field(
-        ..., description=f"A text, an image, or a list of 1 to {MAX_INPUTS} of them; not token ids."
+        ...,
+        description=f"A text, an image, or a list of 1 to {MAX_INPUTS} of them. A text may come as its token ids in "
+        "OpenAI's cl100k_base.",
     )
     model: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=REFERENCE)
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="'float': numbers; 'base64': little-endian float32 in base64."
     )
+    dimensions: int | None = Field(None, ge=1, description="Size of the model's embeddings, which cannot be changed.")
+    user: str | None = Field(None, description="Id of an end user, which OpenAI's clients may send. It is not stored.")
+
+    class Config:
+        """Pydantic's settings."""
+
+        schema_extra = staticmethod(_allow_token_ids)
 
     @validator("input", pre=True)
     def _texts_and_images(cls, value: Any) -> Any:  # noqa: N805  # a class method to pydantic
-        items = value if isinstance(value, list) else [value]
+        items = value if isinstance(value, list) and not _is_ids(value) else [value]
         if not 1 <= len(items) <= MAX_INPUTS:
             raise ValueError(f"must be 1 to {MAX_INPUTS} texts and images. Got {len(items)}")
         for item in items:
-            if not isinstance(item, str) and not (isinstance(item, dict) and set(item) == {"image"}):
-                raise ValueError('must be a text, {"image": base64 or address}, or a list of these; not token ids')
-        return value
+            if not (isinstance(item, str) or _is_ids(item) or (isinstance(item, dict) and set(item) == {"image"})):
+                raise ValueError('must be a text, its token ids, {"image": base64 or address}, or a list of these')
+        return [text_of(item) if _is_ids(item) else item for item in items]
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(each) is int for each in value)
 
 
 class Embedding(Answer):
@@ -64,10 +92,10 @@ class Embedding(Answer):
 
 
 class Usage(Answer):
-    """Token counts, always 0: tokens are not counted here."""
+    """Token counts: what the model reads of the texts, with the tokens at start and end. Images have none."""
 
-    prompt_tokens: int = Field(..., description="Always 0.")
-    total_tokens: int = Field(..., description="Always 0.")
+    prompt_tokens: int = Field(..., description="Tokens of all texts.")
+    total_tokens: int = Field(..., description="The same: embeddings have no further tokens.")
 
 
 class EmbeddingList(Answer):
@@ -79,6 +107,24 @@ class EmbeddingList(Answer):
     usage: Usage
 
 
+class ServedModel(Answer):
+    """A model that `model` may name."""
+
+    id: str = Field(..., description=REFERENCE)
+    object: Literal["model"]
+    created: int = Field(..., description="Seconds since the epoch; 0 for a backbone.")
+    owned_by: str = Field(..., description="The run that made it; 'finetuner' for a backbone.")
+
+
+class ServedModels(Answer):
+    """The models that `model` may name, beside further backbones."""
+
+    object: Literal["list"]
+    data: list[ServedModel]
+
+
+ModelName = Annotated[str, Path(min_length=1, max_length=MAX_REFERENCE, description=REFERENCE)]
+
 routes = router("Embeddings", "/v1", documents=True)
 
 
@@ -86,11 +132,50 @@ routes = router("Embeddings", "/v1", documents=True)
 async def embeddings(form: EmbeddingsForm, rooms: RoomsOf) -> Response:
     """Encode texts and images; one that cannot be encoded fails the request, whose `detail` says which."""
     await rooms.require(wire.ENCODE)
-    items = form.input if isinstance(form.input, list) else [form.input]
-    asked = await asyncio.to_thread(documents.to_messages, [_document(item) for item in items], "input")
-    answered = await rooms.post(wire.ENCODE, asked, artifact=form.model)
+    asked = await asyncio.to_thread(_messages, form)
+    answered = await rooms.post(wire.ENCODE, asked, artifact=form.model, count_tokens=True)
     documents.require_all(answered, asked)
-    return await asyncio.to_thread(_listed, answered, form.encoding_format)
+    return await asyncio.to_thread(_listed, answered, form)
+
+
+@routes.get("/models", summary="List models, in OpenAI's form", response_model=ServedModels)
+async def list_models(rooms: RoomsOf) -> Response:
+    """Return 'live', the packaged backbone, every published artifact, and its aliases."""
+    return answer({"object": "list", "data": list((await _models(rooms)).values())})
+
+
+@routes.get("/models/{model:path}", summary="Get a model, in OpenAI's form", response_model=ServedModel)
+async def get_model(model: ModelName, rooms: RoomsOf) -> Response:
+    """Return one model: one that is listed, or another backbone of `finetuner.list_models()`."""
+    known = await _models(rooms)
+    if model not in known and model not in backbones():
+        raise NoSuchModel(
+            f"model must be one of {', '.join(dict.fromkeys([*known, *backbones()])):.500}. Got {model!r}. Choose one."
+        )
+    return answer(known.get(model) or _model(model))
+
+
+async def _models(rooms: Rooms) -> dict[str, dict[str, Any]]:
+    """Return the models by name. A Flow without a trainer has no artifacts."""
+    found = {name: _model(name) for name in (LIVE, PACKAGED)}
+    try:
+        artifacts = await rooms.call(wire.ARTIFACTS_LIST)
+    except NotFound:
+        artifacts = []
+    for artifact in artifacts:
+        for name in (artifact["artifact_id"], *artifact["aliases"]):
+            made = int(datetime.fromisoformat(artifact["created_at"]).timestamp())
+            found[name] = _model(name, made, artifact["run_name"])
+    return found
+
+
+def _model(name: str, created: int = 0, owner: str = "finetuner") -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": created, "owned_by": owner}
+
+
+def _messages(form: EmbeddingsForm) -> list[Any]:
+    items = form.input if isinstance(form.input, list) else [form.input]
+    return documents.to_messages([_document(item) for item in items], "input")
 
 
 def _document(item: str | Image) -> Document:
@@ -99,20 +184,26 @@ def _document(item: str | Image) -> Document:
     return Document.parse_obj({"uri" if item.image.startswith(ADDRESSES) else "blob": item.image})
 
 
-def _listed(messages: Sequence[Any], encoding: str) -> Response:
+def _listed(messages: Sequence[Any], form: EmbeddingsForm) -> Response:
     for number, message in enumerate(messages):
         if (error := documents.error_of(message)) is not None:
             raise by_name(error["type"])(f"input[{number}]: {error['message']}")
     made_by = {documents.artifact_of(message) for message in messages}
     if len(made_by) > 1:
         raise FinetunerServerError("Another model was promoted during the request", "send it again", 503)
-    vectors = [documents.vector_of(message) for message in messages]
+    (model,), vectors = made_by, [documents.vector_of(message) for message in messages]
+    if form.dimensions not in (None, len(vectors[0])):
+        raise InvalidInput(
+            f"dimensions must be {len(vectors[0])}, the size of the embeddings of {model}. Got {form.dimensions}. "
+            "Leave it out."
+        )
     data = [
-        {"object": "embedding", "index": number, "embedding": _written(vector, encoding)}
+        {"object": "embedding", "index": number, "embedding": _written(vector, form.encoding_format)}
         for number, vector in enumerate(vectors)
     ]
-    usage = {"prompt_tokens": 0, "total_tokens": 0}
-    return answer({"object": "list", "data": data, "model": made_by.pop(), "usage": usage})
+    tokens = sum(int(message.tags.fields[wire.TOKENS_TAG].number_value) for message in messages)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return answer({"object": "list", "data": data, "model": model, "usage": usage})
 
 
 def _written(vector: Any, encoding: str) -> list[float] | str:

@@ -61,16 +61,22 @@ class Manifest(Answer):
     created_at: str = Field(..., description="ISO 8601, UTC.")
     code_version: str = Field(..., description="Version of open-finetuner.")
     parent: str = Field(..., description="Artifact or backbone whose weights the run started from.")
+    training: dict[str, Any] = Field(..., description="Training options in force; empty for older artifacts.")
     format: int = Field(..., description="Format version of the manifest.")
     files: dict[str, dict[str, Any]] = Field(..., description="Path -> size in bytes and SHA-256.")
     sha256: str = Field(..., description="SHA-256 of the manifest, hex.")
+
+
+class Artifact(Manifest):
+    """A published model and its aliases."""
+
     aliases: list[str] = Field(..., description="Aliases of the artifact, such as 'live'.")
 
 
 class ArtifactList(Answer):
     """All published models, oldest first."""
 
-    items: list[Manifest]
+    items: list[Artifact]
     live: str = Field(
         ..., description="Artifact or backbone promoted last; '' if none was, and encoders use their backbone."
     )
@@ -161,7 +167,7 @@ async def list_artifacts(rooms: RoomsOf) -> Response:
     return answer({"items": found, "live": live, "searched": searched})
 
 
-@routes.get("/artifacts/{artifact}", summary="Get an artifact", response_model=Manifest)
+@routes.get("/artifacts/{artifact}", summary="Get an artifact", response_model=Artifact)
 async def get_artifact(artifact: Reference, rooms: RoomsOf) -> Response:
     """Return one published model."""
     for manifest in await rooms.call(wire.ARTIFACTS_LIST):

@@ -1,4 +1,4 @@
-"""Runs with their metrics and training history: /v1/runs, /v1/experiments."""
+"""Runs with their metrics, curves and examples: /v1/runs, /v1/experiments."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Run(Answer):
     experiment: str = Field(..., description="Experiment of the run.")
     artifact_id: str = Field(..., description="24 hex characters. The artifact is published when the run has finished.")
     config: dict[str, Any] = Field(..., description="Fields of RunConfig.")
+    resolved: dict[str, Any] = Field(..., description="Training options in force; empty until training begins.")
     status: wire.RunState
     details: str = Field(..., description="One line of explanation.")
     created_at: float = Field(..., description="Seconds since the epoch.")
@@ -75,6 +76,21 @@ class Curve(Answer):
     evaluations: list[Evaluation]
 
 
+class ExampleMatch(Answer):
+    """A match of an example query."""
+
+    match: str = Field(..., description="Text of the match, or the label or id of its image.")
+    relevant: bool = Field(..., description="Whether the match is relevant to the query.")
+    image: str = Field(..., description="Thumbnail as a data URI, '' for a text.")
+
+
+class Examples(Answer):
+    """Matches of example queries, best first."""
+
+    before: dict[str, list[ExampleMatch]] | None = Field(None, description="Query -> matches.")
+    after: dict[str, list[ExampleMatch]] | None = Field(None, description="Query -> matches.")
+
+
 routes = router("Runs", "/v1")
 
 
@@ -109,6 +125,14 @@ async def get_metrics(
 ) -> Response:
     """Return the scores of the run, its losses by step, and its evaluations, so far."""
     return answer(await rooms.call(wire.RUNS_METRICS, name=run, experiment=experiment, after=after))
+
+
+@routes.get(
+    "/experiments/{experiment}/runs/{run}/examples", summary="Get a run's example queries", response_model=Examples
+)
+async def get_examples(experiment: ExperimentName, run: RunName, rooms: RoomsOf) -> Response:
+    """Return the matches of example queries before and after training, if an EvaluationCallback gathered them."""
+    return answer((await rooms.call(wire.RUNS_EXAMPLES, name=run, experiment=experiment))["examples"])
 
 
 @routes.post("/experiments/{experiment}/runs/{run}/cancel", summary="Cancel a run", response_model=Run)

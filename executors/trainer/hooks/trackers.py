@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,8 @@ from .tracker_checks import PACKAGES, wandb_mode
 
 FINISH_SECONDS = 60.0
 TRACKER_RUNS = "trackers"
+# A folder needs no database, and each version opens it. Current ones do so only if they are told.
+ALLOW_FOLDER = {"MLFLOW_ALLOW_FILE_STORE": "true"}
 STEP_VALUES = ("loss", "learning_rate", "pairs_per_second")
 
 log = logging.getLogger("finetuner")
@@ -186,7 +189,15 @@ class TrackInMLflow(Track):
         if self._in_files:
             path = self._folder.path / "mlruns"
             os.environ["MLFLOW_TRACKING_URI"] = path.as_uri()
-            log.info("%s: in %s. To see it, on this machine: mlflow ui --backend-store-uri %s", self._name, path, path)
+            os.environ |= ALLOW_FOLDER
+            log.info(
+                "%s: in %s. To see it, on this machine, with the package mlflow and not mlflow-skinny alone: "
+                "%s mlflow ui --backend-store-uri %s",
+                self._name,
+                path,
+                "=".join(*ALLOW_FOLDER.items()),
+                shlex.quote(str(path)),
+            )
         else:
             log.info("%s: at the trainer's MLFLOW_TRACKING_URI", self._name)
         names = {"experiment_name": self._config.experiment_name, "run_name": self._config.run_name}

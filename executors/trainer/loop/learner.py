@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from finetuner.config.optimizer_config import LAYER_DECAY
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError
 from finetuner.models.compilation import compile_network
@@ -18,7 +19,7 @@ from finetuner.models.pixels import normalised
 from ..data.crops import augment
 from .grad_cache import cached_backward
 from .memory_probe import probe_micro_batch
-from .optimization import learning_rate_factor
+from .optimization import learning_rate_factor, resolved_options, resolved_schedule
 from .task import Batch, Outputs, Task
 
 Result = TypeVar("Result")
@@ -57,7 +58,7 @@ class Learner:
             task.network.to(memory_format=torch.channels_last)  # convolutions take half the time
         self._network = self._accelerator.prepare(task.network)
         self._optimizers = [self._accelerator.prepare(optimizer) for optimizer in task.optimizers(learning_rate)]
-        steps = task.steps_per_epoch * config.epochs
+        self._config, steps = config, task.steps_per_epoch * config.epochs
         factor = learning_rate_factor(config.scheduler, config.scheduler_options, steps, config.epochs)
         self._schedulers = [
             torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, factor) for optimizer in self._optimizers
@@ -71,6 +72,33 @@ class Learner:
     def peak_rate(self) -> float:
         """Learning rate at the peak of the schedule."""
         return float(self._schedulers[0].base_lrs[0])
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The training options in force, as JSON values, with the defaults and measurements filled in.
+
+        `learning_rate` is the peak, `steps` those of the whole run, `micro_batch_size` None before its measurement.
+        """
+        config, task = self._config, self._task
+        steps = task.steps_per_epoch * config.epochs
+        layer_decay = {name: value for name, value in config.optimizer_options.items() if name == LAYER_DECAY}
+        return {
+            "loss": config.loss,
+            "loss_options": dict(config.loss_options),
+            "optimizer": config.optimizer,
+            "optimizer_options": resolved_options(self._optimizers[0].optimizer) | layer_decay,
+            "learning_rate": self.peak_rate,
+            "scheduler": config.scheduler or "constant",
+            "scheduler_options": resolved_schedule(config.scheduler, config.scheduler_options, steps, config.epochs),
+            "epochs": config.epochs,
+            "steps": steps,
+            "batch_size": task.batch_size,
+            "micro_batch_size": self.micro_batch,
+            "precision": self.precision,
+            "seed": config.seed,
+            "device": self.device.type,
+            "num_processes": self.processes,
+        }
 
     @property
     def learning_rate(self) -> float:

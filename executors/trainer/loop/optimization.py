@@ -19,6 +19,8 @@ COSINE_END = 0.1
 WARM_UP_SHARE = 0.05
 LORA_PLUS_RATIO = 16.0  # of arXiv:2402.12354
 SECOND_MATRIX = ".lora_B."  # in peft's parameter names; that of embeddings does not start at zero
+# They change how torch computes, not the result.
+MECHANICS = frozenset({"lr", "foreach", "fused", "capturable", "differentiable", "maximize"})
 CLIP_BETAS, CLIP_EPS = (0.9, 0.98), 1e-6
 
 
@@ -89,11 +91,10 @@ def learning_rate_factor(
     """
     if scheduler in (None, "constant"):
         return lambda step: 1.0
-    by_epoch = options.get("scheduler_step", "batch") == "epoch"
-    length = max(steps // epochs, 1) if by_epoch else 1
-    total = options.get("num_training_steps", epochs if by_epoch else steps)
-    warm_up: int = options.get("num_warmup_steps", round(WARM_UP_SHARE * total))
-    shape = _shape(scheduler, options.get("num_cycles", 1), options.get("power", 1.0))
+    full = resolved_schedule(scheduler, options, steps, epochs)
+    length = max(steps // epochs, 1) if full["scheduler_step"] == "epoch" else 1
+    total, warm_up = full["num_training_steps"], full["num_warmup_steps"]
+    shape = _shape(scheduler, full.get("num_cycles", 1), full.get("power", 1.0))
 
     def factor(step: int) -> float:
         step //= length
@@ -102,6 +103,31 @@ def learning_rate_factor(
         return shape(min((step - warm_up) / max(total - warm_up, 1), 1.0))
 
     return factor
+
+
+def resolved_schedule(scheduler: str | None, options: Mapping[str, Any], steps: int, epochs: int = 1) -> dict[str, Any]:
+    """Return the options of a schedule with the defaults filled in; see `learning_rate_factor`."""
+    if scheduler in (None, "constant"):
+        return {}
+    unit = options.get("scheduler_step", "batch")
+    total = options.get("num_training_steps", epochs if unit == "epoch" else steps)
+    own = {"cosine_with_restarts": {"num_cycles": 1}, "polynomial": {"power": 1.0}}.get(str(scheduler), {})
+    return {
+        "scheduler_step": unit,
+        "num_training_steps": total,
+        "num_warmup_steps": round(WARM_UP_SHARE * total),
+    } | {**own, **options}
+
+
+def resolved_options(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the options of an optimizer in force, except the learning rate and MECHANICS, as JSON values.
+
+    Weight decay is that of the parameters that decay.
+    """
+    decay = max(float(group.get("weight_decay", 0.0)) for group in optimizer.param_groups)
+    found = {name: list(value) if isinstance(value, tuple) else value for name, value in optimizer.defaults.items()}
+    kept = {name: value for name, value in found.items() if name not in MECHANICS and value is not None}
+    return kept | ({"weight_decay": decay} if "weight_decay" in optimizer.defaults else {})
 
 
 def _shape(scheduler: str | None, cycles: int, power: float) -> Callable[[float], float]:

@@ -38,6 +38,7 @@ class Training:
         config: epochs, scheduler, precision, seed, training options.
         learning_rate: peak.
         report: receives each point of the run's curve: a `Step` as a dict.
+        started: receives the options in force before the first step, see `Learner.resolved`.
         hooks: called after each step and each epoch; one may ask to end training.
         checkpoint: written after each epoch and when it is due; None keeps nothing.
         state: contents of the checkpoint to resume from; None starts at the beginning.
@@ -52,6 +53,7 @@ class Training:
         *,
         learning_rate: float,
         report: Callable[[dict[str, Any]], None],
+        started: Callable[[dict[str, Any]], None] = lambda resolved: None,
         hooks: Sequence[Hook] = (),
         checkpoint: Checkpoint | None = None,
         state: Mapping[str, Any] | None = None,
@@ -61,6 +63,7 @@ class Training:
         self._progress = progress
         self._config = config
         self._report = report
+        self._started = started
         self._hooks = hooks
         self._checkpoint = checkpoint
         self._interrupt = interrupt or Interrupt()
@@ -84,6 +87,7 @@ class Training:
             SystemExit: the process was asked to end.
         """
         at_once = self._learner.find_micro_batch()
+        self._started(self._learner.resolved)
         log.info(
             "Finetuning: %s, %d epochs of %d steps of %d %s%s, %s, learning rate %g, %s",
             self._task.summary(),

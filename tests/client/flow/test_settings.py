@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from finetuner.contract.environment import FLOWS
 from finetuner.exceptions import InvalidInput
 from finetuner.flow.settings import configured_flow, flow_file
+from tests.ports import held_ports
+
+
+def ports_of(content: dict[str, Any]) -> list[int]:
+    """Return every port of a Flow: of its gateway, its rooms, and the metrics of both."""
+    rooms = [content["gateway"], *content["executors"]]
+    named = [room.get("peer_ports", {}).get("0") or room["port"] for room in rooms] + [
+        room["port_monitoring"] for room in rooms
+    ]
+    return [port for each in named for port in (each if isinstance(each, list) else [each])]
 
 
 def test_settings_are_written_into_the_yaml(small_flow: Path, tmp_path: Path) -> None:
     with configured_flow(small_flow, workspace=tmp_path / "elsewhere", grpc_port=0, http_port=0) as content:
-        ports = [*content["gateway"]["port"], *(room["port_monitoring"] for room in content["executors"])]
-    ports.append(content["gateway"]["port_monitoring"])
-    assert len(set(ports)) == 5
+        ports = ports_of(content)
+    assert len(set(ports)) == 7
     assert 0 not in ports
     assert not {51000, 51001, 51100, 51101, 51102} & set(ports)
     for room in content["executors"]:
@@ -27,7 +38,7 @@ def test_settings_are_written_into_the_yaml(small_flow: Path, tmp_path: Path) ->
 
 def test_ports_are_reserved_until_the_block_ends(small_flow: Path, tmp_path: Path) -> None:
     with configured_flow(small_flow, workspace=tmp_path, grpc_port=0, http_port=0) as content:
-        ports = [*content["gateway"]["port"], *(room["port_monitoring"] for room in content["executors"])]
+        ports = ports_of(content)
         for port in ports:
             with socket.socket() as other, pytest.raises(OSError, match="already in use"):
                 other.bind(("127.0.0.1", port))
@@ -35,6 +46,22 @@ def test_ports_are_reserved_until_the_block_ends(small_flow: Path, tmp_path: Pat
     for port in ports:
         with socket.socket() as other:
             other.bind(("127.0.0.1", port))
+
+
+def test_flows_that_start_at_the_same_moment_share_no_port(small_flow: Path, tmp_path: Path) -> None:
+    """Neither listens yet, and each has the same ports in its YAML."""
+    with ExitStack() as both:
+        given: list[dict[str, Any]] = [{"grpc_port": 0, "http_port": 0}]
+        for _ in range(3):
+            with held_ports(2) as free:
+                given.append(dict(zip(("grpc_port", "http_port"), free, strict=True)))
+        flows = [both.enter_context(configured_flow(small_flow, workspace=tmp_path, **ports)) for ports in given]
+        flows.append(both.enter_context(configured_flow(flow_file("encode"), workspace=tmp_path, **given[0])))
+        ports = [port for content in flows for port in ports_of(content)]
+        assert len(set(ports)) == len(ports)
+        taken = configured_flow(small_flow, workspace=tmp_path, grpc_port=0, http_port=given[1]["http_port"])
+        with pytest.raises(InvalidInput, match=f"Port {given[1]['http_port']} cannot be used.*--http-port"):
+            both.enter_context(taken)
 
 
 def test_given_ports_are_used(small_flow: Path, tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import grpc
 import httpx
 import pytest
 from docarray import Document, DocumentArray
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jina import Client
+from jina.excepts import BadServerFlow
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest, SingleDocumentRequest
 
@@ -18,7 +22,10 @@ from finetuner.transport.connection import Connection
 from finetuner.workspace.tokens import ENVIRONMENT, Role
 from tests.gateway.conftest import TOKEN, ToyFlow
 
-WRONG = [None, f"token {TOKEN}x", f"token {TOKEN[:-1]}", TOKEN, f"Basic {TOKEN}", "token ", "token", "", "token ü"]
+WRONG = [
+    None, f"token {TOKEN}x", f"token {TOKEN[:-1]}", f"{TOKEN}x", f"Basic {TOKEN}", f"token bearer {TOKEN}", "token ",
+    "token", "Bearer", "", "token ü",
+]  # fmt: skip
 
 
 def request() -> DataRequest:
@@ -28,7 +35,7 @@ def request() -> DataRequest:
     return asked
 
 
-@pytest.mark.parametrize("header", [f"token {TOKEN}", f"Bearer {TOKEN}", f"TOKEN  {TOKEN} "])
+@pytest.mark.parametrize("header", [f"token {TOKEN}", f"Bearer {TOKEN}", f"TOKEN  {TOKEN} ", TOKEN])
 def test_a_valid_token_is_accepted(header: str) -> None:
     for each in (header, header.encode()):
         assert Access(TOKEN).caller(each) == Caller(ENVIRONMENT, Role.ADMIN)
@@ -48,7 +55,7 @@ def test_a_token_that_no_header_can_carry_is_refused(secret: str) -> None:
         Access(secret)
 
 
-@pytest.mark.parametrize("header", [None, f"token {TOKEN}x", TOKEN, f"Basic {TOKEN}", "token", ""])
+@pytest.mark.parametrize("header", [None, f"token {TOKEN}x", f"{TOKEN}x", f"Basic {TOKEN}", "token", ""])
 def test_http_answers_401_with_a_detail(locked_flow: ToyFlow, header: str | None) -> None:
     headers = {} if header is None else {"authorization": header}
     for method, path in (("POST", "/encode"), ("POST", "/"), ("GET", "/openapi.json"), ("GET", "/nowhere")):
@@ -61,6 +68,28 @@ def test_our_client_raises_unauthorized_each_time(locked_flow: ToyFlow) -> None:
     for _ in range(100):
         with pytest.raises(Unauthorized):
             Connection(locked_flow.grpc).post("/encode")
+
+
+def test_a_streaming_client_reads_the_refusal_each_time(locked_flow: ToyFlow) -> None:
+    client = Client(host=locked_flow.grpc)
+    documents = DocumentArray([Document(text="dress") for _ in range(20)])
+    for number in range(60):  # 1 of 4 calls reported INTERNAL, as the refusal came while the client was writing
+        with pytest.raises(BadServerFlow, match="UNAUTHENTICATED The token must belong to this Flow"):
+            client.post("/encode", documents[: 1 + number % 20], request_size=1, metadata=(("authorization", "x"),))
+
+
+def test_a_stream_that_stays_open_is_refused_too(locked_flow: ToyFlow) -> None:
+    over = threading.Event()
+
+    def requests() -> Iterator[DataRequest]:
+        yield request()
+        over.wait()
+
+    with grpc.insecure_channel(locked_flow.grpc.removeprefix("grpc://")) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            next(jina_pb2_grpc.JinaRPCStub(channel).Call(requests(), timeout=100))
+        over.set()
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_http_with_the_token_is_served(locked_flow: ToyFlow) -> None:

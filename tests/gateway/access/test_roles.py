@@ -30,6 +30,8 @@ def test_endpoints_outside_the_tables_need_admin(endpoint: str) -> None:
     [
         ("GET", "/", None),
         ("HEAD", "/healthz", None),
+        ("GET", "/v2/rpc/user.identity.proxiedAuthorize", None),
+        ("POST", "/v2/rpc/user.identity.proxiedAuthorize", ADMIN),
         ("GET", "/ui/app.js", None),
         ("GET", "/uix", READ),
         ("GET", "/v2/download/x", None),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,8 @@ import pytest
 from docarray import Document, DocumentArray
 from hubble import Client as HubbleClient
 from hubble.excepts import AuthenticationRequiredError
+from hubble.utils import auth as hubble_auth
+from hubble.utils.auth import Auth
 
 from executors.gateway.hub import links as hub_links
 from executors.gateway.hub.links import Download, Links
@@ -56,6 +60,40 @@ def test_a_wrong_token_raises_hubbles_authentication_error(
     for method in ("artifact.upload", "artifact.getDownloadUrl", "artifact.delete", "artifact.list"):
         assert httpx.post(f"{rooms.http}{RPC}{method}").status_code == 401
     assert rooms.left == []
+
+
+@pytest.mark.parametrize(
+    ("flow", "token", "message"),
+    [
+        ("locked_flow", "wrong", "must hold a token of this Flow. It does not."),
+        ("locked_flow", "", "must hold a token of this Flow. It does not."),
+        ("open_flow", "", "must hold any text: this Flow needs no token"),
+    ],
+)
+def test_login_of_the_published_client_says_what_to_log_in_with(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flow: str,
+    token: str,
+    message: str,
+) -> None:
+    """`finetuner.login` 0.8.1 calls Hubble's; its `post_success` makes the client."""
+    monkeypatch.setattr(hubble_auth, "config", SimpleNamespace(get=lambda _: None))
+    monkeypatch.setenv(hub.ADDRESS, request.getfixturevalue(flow).http)
+    monkeypatch.setenv(hub.TOKEN, token)
+    asyncio.run(Auth.login())
+    Auth.login_sync(post_success=lambda: pytest.fail("must not log in"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count(f"Authentication failed: JINA_AUTH_TOKEN {message}") == 2
+
+
+def test_an_artifact_is_private_whatever_push_asks_for(rooms: Rooms, logged_in: None) -> None:
+    assert texts().push("mine", public=False)["visibility"] == "private"
+    assert texts().push("mine", public=True)["visibility"] == "private"
+    listed = HubbleClient(jsonify=True).list_artifacts()["data"]
+    assert {entry["visibility"] for entry in listed} == {"private"}
 
 
 def test_the_grpc_side_reports_the_address_of_the_http_side(

@@ -17,6 +17,7 @@ from docarray import DocumentArray
 from fastapi import FastAPI
 from jina.types.request.data import DataRequest
 
+from executors.gateway.access.access import Access
 from executors.gateway.access.metrics import GatewayMetrics
 from executors.gateway.flow.rooms import Rooms
 from executors.gateway.hub.hub import hub_routes
@@ -84,7 +85,7 @@ def handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler
     handler, app = Handler(trainer, f"http://127.0.0.1:{listening.getsockname()[1]}"), FastAPI()
     app.state.handler, app.state.rooms = handler, Rooms(handler)  # type: ignore[arg-type]
     app.include_router(v1_artifact_zip.routes)
-    app.include_router(hub_routes(handler, app.state.rooms))  # type: ignore[arg-type]
+    app.include_router(hub_routes(handler, app.state.rooms, Access(None)))  # type: ignore[arg-type]
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -39,9 +39,20 @@ TEXT = {"text": "dress"}
             {"queries": [{"chunks": [{"text": "a", "weight": 1e9}]}]},
             "queries[0].chunks[0].weight must be less",
         ),
-        ("embeddings", {"input": [[1, 2]]}, "not token ids"),
+        ("embeddings", {"input": [[1, 100300]]}, "0 to 100255, and holds 100300. LangChain sends texts with"),
+        ("embeddings", {"input": [-1]}, "0 to 100255, and holds -1."),
+        ("embeddings", {"input": [[]]}, "must be a text, its token ids"),
+        ("embeddings", {"input": [True]}, "must be a text, its token ids"),
+        ("embeddings", {"input": [1.5]}, "must be a text, its token ids"),
+        (
+            "embeddings",
+            {"input": "a", "dimensions": 5},
+            "dimensions must be 4, the size of the",
+        ),
+        ("embeddings", {"input": "a", "dimensions": 0}, "dimensions must be greater than or equal to 1. Got 0."),
+        ("embeddings", {"input": "a", "user": 5}, "user must be a string. Got 5."),
         ("embeddings", {"input": []}, "must be 1 to 2048 texts and images"),
-        ("embeddings", {"input": "a", "dimensions": 5}, "dimensions is not a field of this request"),
+        ("embeddings", {"input": "a", "top_k": 5}, "top_k is not a field of this request"),
         ("evaluate", {"data": "../x"}, "data: string does not match regex"),
     ],
 )
@@ -51,6 +62,15 @@ def test_a_wrong_body_is_refused_in_a_sentence(
     response = httpx.post(f"{open_flow.http}/v1/{path}", json=body)
     assert response.status_code == 422
     assert expected in response.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
+@pytest.mark.parametrize("path", ["/v1/encode", "/v1/embeddings", "/api/v1/experiments/"])
+def test_another_content_type_is_named(open_flow: ToyFlow, path: str, kind: str) -> None:
+    headers = {"content-type": kind}  # the first is curl's, if it is not told
+    answer = httpx.post(open_flow.http + path, content=b'{"name": "a"}', headers=headers)
+    assert answer.status_code == 422
+    assert f"Content-Type must be application/json. Got '{kind}'. Add the header" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

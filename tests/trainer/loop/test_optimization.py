@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from typing import Any
 
@@ -11,14 +12,18 @@ import torch
 from transformers import get_scheduler
 
 from executors.trainer.loop.layer_decay import depths
-from executors.trainer.loop.optimization import learning_rate_factor, make_optimizer
+from executors.trainer.loop.optimization import (
+    MECHANICS,
+    learning_rate_factor,
+    make_optimizer,
+    resolved_options,
+    resolved_schedule,
+)
 from finetuner.config.optimizer_config import LAYER_DECAY, OPTIMIZER_OPTIONS, OPTIMIZERS, OWN_OPTIONS, SCHEDULERS
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip
 
-# These change how torch computes, not the result; maximize would climb the loss.
-MECHANICS = {"params", "lr", "foreach", "fused", "capturable", "differentiable", "maximize"}
 # LBFGS calls the loss several times a step, SparseAdam takes sparse gradients only, Muon matrices only.
 LEFT_OUT = {"LBFGS", "SparseAdam", "Muon", "Optimizer"}
 
@@ -48,6 +53,38 @@ def test_cosine_equals_its_formula(options: dict[str, int], steps: int, warm_up:
         [naive_cosine(step, warm_up, total) for step in range(steps)], abs=1e-12
     )
     assert factor(warm_up) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "options", "expected"),
+    [
+        (None, {}, {}),
+        ("constant", {"num_warmup_steps": 3}, {}),
+        ("linear", {}, {"scheduler_step": "batch", "num_training_steps": 100, "num_warmup_steps": 5}),
+        (
+            "polynomial",
+            {"scheduler_step": "epoch", "num_warmup_steps": 0},
+            {"scheduler_step": "epoch", "num_training_steps": 4, "num_warmup_steps": 0, "power": 1.0},
+        ),
+        (
+            "cosine_with_restarts",
+            {"num_cycles": 2},
+            {"scheduler_step": "batch", "num_training_steps": 100, "num_warmup_steps": 5, "num_cycles": 2},
+        ),
+    ],
+)
+def test_a_schedule_with_its_defaults(scheduler: str | None, options: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert resolved_schedule(scheduler, options, 100, 4) == expected
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS)))
+def test_the_options_of_every_optimizer_are_json(name: str) -> None:
+    network = torch.nn.Linear(2, 2)
+    found = resolved_options(make_optimizer(network, config(optimizer=name), 0.1))
+    assert json.loads(json.dumps(found)) == found
+    assert not MECHANICS & set(found)
+    if name == "AdamW":
+        assert (found["betas"], found["eps"], found["weight_decay"]) == ([0.9, 0.98], 1e-6, 0.1)
 
 
 def test_warm_up_is_linear_up_to_the_peak() -> None:
@@ -160,7 +197,7 @@ def test_every_schedule_stays_between_zero_and_the_peak(scheduler: str, steps: i
 
 def test_the_table_is_torchs() -> None:
     theirs = {
-        name: set(inspect.signature(kind).parameters) - MECHANICS
+        name: set(inspect.signature(kind).parameters) - MECHANICS - {"params"}
         for name, kind in vars(torch.optim).items()
         if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and name not in LEFT_OUT
     }

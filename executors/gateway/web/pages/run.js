@@ -24,6 +24,7 @@ export default {
     const progress = h("div");
     const results = h("div", { id: "results" });
     const log = h("div");
+    const configured = h("div", {}, configuration(inForce(first)));
     const drawn = curves(signal);
     root.append(
       h(
@@ -37,7 +38,7 @@ export default {
       drawn.element,
       results,
       h("section", {}, h("h2", {}, "Log"), log),
-      h("section", {}, h("h2", {}, "Configuration"), configuration(first.config)),
+      h("section", {}, h("h2", {}, "Configuration"), configured),
     );
     followLog(log, `/api/v1/${at}/logstream`, signal, (step, steps) => {
       const label = `step ${step} of ${steps}`;
@@ -45,22 +46,29 @@ export default {
     });
 
     let status;
+    let run = first;
     await repeat(SECONDS, signal, async () => {
       const now = await get(`/api/v1/${at}/status`, signal);
       // read after the status, or the last steps are missed
-      drawn.add(await get(`/v1/${at}/history?after=${drawn.last()}`, signal));
+      drawn.add(await get(`/v1/${at}/metrics?after=${drawn.last()}`, signal));
+      if (status !== now.status || !Object.keys(run.resolved).length) {
+        run = await get(`/v1/${at}`, signal);
+        swap(configured, configuration(inForce(run)));
+      }
       if (status !== now.status) {
         if (status) announce(`Run ${name}: ${badge(now.status).textContent}`);
         status = now.status;
         swap(state, badge(status));
-        swap(details, about(await get(`/v1/${at}`, signal)));
+        swap(details, about(run));
         swap(actions, !ENDED.includes(status) && cancelButton(name, `/v1/${at}/cancel`, actions));
         progress.hidden = status !== "STARTED";
       }
       return ENDED.includes(status);
     });
-    const ask = (what) => get(`/api/v1/${at}/${what}`, signal);
-    const [metrics, found] = await Promise.all([ask("metrics"), ask("examples")]);
+    const [metrics, found] = await Promise.all([
+      get(`/api/v1/${at}/metrics`, signal),
+      get(`/v1/${at}/examples`, signal),
+    ]);
     swap(results, scores(metrics), examples(found));
   },
 };
@@ -101,6 +109,9 @@ function cancelButton(name, address, actions) {
   };
   return h("button", { onclick: cancel }, "Cancel");
 }
+
+/** Return the configuration with the options in force instead of those that were left out. */
+const inForce = ({ config, resolved }) => ({ ...config, ...resolved });
 
 /** Return a table of the settings that are not empty. */
 function configuration(config) {

@@ -1,0 +1,25 @@
+"""mlflow-skinny, its current version before ours: FOLDER -> the version that a run has logged with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import mlflow
+
+from executors.trainer.hooks.evaluation import Scores
+from executors.trainer.hooks.hook import Progress
+from executors.trainer.hooks.trackers import make_tracker
+from executors.trainer.run_folder import RunFolder
+from finetuner.config.callbacks import MLflowLogger
+from finetuner.config.run_config import RunConfig
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip_files import load_backbone
+
+folder = RunFolder(Path(sys.argv[1]))
+hook = make_tracker(MLflowLogger(), RunConfig("clip-mini", "pairs", run_name="r"), Scores(folder), folder)
+hook.before_training(Progress(load_backbone(find_backbone("clip-mini"))))
+hook.after_epoch(Progress(load_backbone(find_backbone("clip-mini")), epoch=1, values={"loss": 0.25}))
+hook.close(failed=False)
+print(json.dumps(mlflow.__version__))
