@@ -10,6 +10,7 @@ from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument
 from .iterate import read_each
 from .pairs import check_carries_image, sides
+from .tags import check_tags
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -42,9 +43,11 @@ def check_document(document: Document) -> None:
     """Check that a dataset can hold a document; images are not decoded.
 
     Raises:
-        InvalidDocument: a document without content, a pair with a missing side or without its image's content, or a
-            scored pair without exactly two chunks.
+        InvalidDocument: a document without content, a pair with a missing side or without its image's content, a
+            scored pair without exactly two chunks, or an invalid label or score.
     """
+    for part in (document, *document.chunks):
+        check_tags(part.tags)
     if looks_like_pair(document):
         _, image = sides(document)
         check_carries_image(image)

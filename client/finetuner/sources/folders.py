@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..contract.wire import LABEL_TAG
 from ..documents.pairs import make_pair
+from ..documents.tags import MAX_CAPTION_BYTES, make_tags, read_caption, read_label
 from ..exceptions import InvalidDocument
 from .local_images import SUFFIXES, LocalImages
 from .rejects import checked_then_used
 
 if TYPE_CHECKING:
     from docarray import Document
-
-MAX_CAPTION_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def _documents(images: Callable[[], Iterable[_Image]], source: str, task: str, o
         text, blob = _caption_or_label(image, task), reader.read(str(image.path))
         if task == "text-to-image":
             return [make_pair(text, blob)]
-        return [Document(blob=blob, modality="image", tags={LABEL_TAG: text})]
+        return [Document(blob=blob, modality="image", tags=make_tags(text))]
 
     return checked_then_used(
         lambda: ((str(image.path), image) for image in images()), check, use, source=source, on_error=on_error
@@ -108,25 +106,25 @@ def _caption_or_label(image: _Image, task: str) -> str:
     """Return the caption of an image, or its label for image-to-image."""
     if task == "text-to-image":
         return _caption(image.path.with_suffix(".txt"))
-    if not image.label:
-        raise InvalidDocument("image must lie in a subfolder, whose name is its label. Got none. Move it into one.")
-    return image.label
+    label = read_label(image.label)
+    if not label:
+        raise InvalidDocument(
+            f"image must lie in a subfolder, whose name is its label. Got {image.label!r}. Move it into one."
+        )
+    return label
 
 
 def _caption(path: Path) -> str:
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_CAPTION_BYTES + 1)
-        caption = content.decode("utf-8-sig").strip()
+            content = file.read(MAX_CAPTION_BYTES * 2)  # a longer file is refused all the same
+        return read_caption(content.decode("utf-8-sig"))
     except OSError as error:
         raise InvalidDocument(
             f"image must have its caption beside it, in {path.name!r}. Got none ({error.strerror}). Add the file. "
             f"(Folders of classes are for image-to-image.)"
         ) from error
+    except InvalidDocument as error:
+        raise InvalidDocument(f"{error} (In {path.name!r}.)") from error
     except UnicodeDecodeError as error:
         raise InvalidDocument(f"caption must be UTF-8. Got other bytes in {path.name!r}. Convert it.") from error
-    if not caption or len(content) > MAX_CAPTION_BYTES:
-        raise InvalidDocument(
-            f"caption must have 1 to {MAX_CAPTION_BYTES} bytes. Got {len(content)} in {path.name!r}. Correct it."
-        )
-    return caption

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
+from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..documents.images import MAX_BYTES, decode
 from ..documents.pairs import make_pair
+from ..documents.tags import make_tags, read_caption
 from ..exceptions import InvalidDocument, InvalidInput
 from .local_images import SUFFIXES
 from .rejects import usable
@@ -82,34 +83,19 @@ def _documents(
     def use(sample: Sample) -> list[Document]:
         from docarray import Document
 
-        blob, tags = sample.get("image"), _tags(sample)
+        blob, tags = sample.get("image"), make_tags(*map(sample.get, ("label", "score", "language")))
         if not isinstance(blob, bytes) or not blob:
             raise InvalidDocument("sample must hold its image's bytes. Got none. Add them; paths are not read.")
         if task == "text-to-image":
-            text = sample.get("text")
-            if not isinstance(text, str) or not text.strip():
-                raise InvalidDocument(f"sample must have a text. Got {text!r:.60}. Add it.")
+            text = read_caption(sample.get("text"))
             decode(blob)
-            return [make_pair(text.strip(), blob, tags)]
+            return [make_pair(text, blob, tags)]
         if LABEL_TAG not in tags:
-            raise InvalidDocument("sample must have a label for image-to-image. Got none. Add it.")
+            raise InvalidDocument(f"sample must have a label for image-to-image. Got {sample.get('label')!r}. Add it.")
         decode(blob)
         return [Document(blob=blob, modality="image", tags=tags)]
 
     return usable(samples, use, source=source, on_error=on_error)
-
-
-def _tags(sample: Sample) -> dict[str, Any]:
-    tags: dict[str, Any] = {}
-    for key, tag in (("label", LABEL_TAG), ("language", LANGUAGE_TAG)):
-        if sample.get(key) not in (None, ""):
-            tags[tag] = str(sample[key])  # as text, because protobuf turns numbers into floats
-    if sample.get("score") is not None:
-        try:
-            tags[SCORE_TAG] = float(sample["score"])
-        except (TypeError, ValueError) as error:
-            raise InvalidDocument(f"score must be a number. Got {sample['score']!r:.60}. Correct it.") from error
-    return tags
 
 
 def _columns(path: str, task: str) -> dict[str, str]:

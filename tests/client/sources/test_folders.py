@@ -10,7 +10,7 @@ import pytest
 
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.sources.folders import MAX_CAPTION_BYTES, folder_documents, image_documents
+from finetuner.sources.folders import folder_documents, image_documents
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_one_error_names_every_invalid_image_before_any_is_used(folder: Path, jp
         folder_documents(folder, task="text-to-image", on_error="raise")
     message = str(caught.value)
     assert f"{folder / 'hat/2.jpg'}: image must have its caption beside it, in '2.txt'. Got none" in message
-    assert f"{folder / 'shoe/0.jpg'}: caption must have 1 to {MAX_CAPTION_BYTES} bytes. Got 2" in message
+    assert f"{folder / 'shoe/0.jpg'}: caption must be a nonempty text. Got ' \\n'. Add it. (In '0.txt'.)" in message
     assert f"{folder / 'bad.jpg'}: image must be a file such as JPEG or PNG" in message
     assert f"{folder / 'wrong.jpg'}: caption must be UTF-8" in message
     assert f"{folder / 'long.jpg'}: caption must have" in message

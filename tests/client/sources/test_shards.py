@@ -99,7 +99,7 @@ def test_invalid_rows_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) ->
         from_parquet(path)
     assert "row 1: sample must hold its image's bytes. Got none. Add them; paths are not read." in str(caught.value)
     assert "row 2: image must be an image file" in str(caught.value)
-    assert "row 3: sample must have a text. Got None" in str(caught.value)
+    assert "row 3: caption must be a nonempty text. Got None" in str(caught.value)
     with pytest.warns(UserWarning, match="left out 3"):
         documents = from_parquet(path, on_error="skip")
     assert [read_pair(document).text for document in documents] == ["a", "e"]
@@ -159,11 +159,11 @@ def test_invalid_samples_are_named(tmp_path: Path, jpeg: Callable[[int], bytes])
     for name, reason in {
         "b": "one image. Got 0: txt",
         "c": "one image. Got 2: jpg, png, txt",
-        "d": "must have a text. Got None",
+        "d": "must be a nonempty text. Got None",
         "e": "json well formed",
         "f": "json well formed",
         "g": "text must be UTF-8",
-        "h": "score must be a number. Got 'high'",
+        "h": "score must be a finite number such as 0.8. Got 'high'",
         "i": "image's bytes",
         "j": "json must be an object",
     }.items():
@@ -171,6 +171,24 @@ def test_invalid_samples_are_named(tmp_path: Path, jpeg: Callable[[int], bytes])
         assert reason in line
     with pytest.warns(UserWarning, match="left out 9"):
         assert [read_pair(document).text for document in from_tar(path, on_error="skip")] == ["good"]
+
+
+@pytest.mark.parametrize("task", ["text-to-image", "image-to-image"])
+def test_labels_and_scores_mean_the_same_in_every_source(
+    tmp_path: Path, jpeg: Callable[[int], bytes], task: str
+) -> None:
+    """NaN is no class and no score, and 3.0 is the class 3."""
+    labels, scores = [3.0, float("nan"), 5.0, 6.0], [0.5, 0.5, float("nan"), float("inf")]
+    columns = {"image": [jpeg(0)] * 4, "text": [*"abcd"], "label": labels, "score": pa.array(scores)}
+    fields = [{"caption": "a", "label": label, "score": score} for label, score in zip(labels, scores, strict=True)]
+    members = [(f"{n}.{kind}", content) for n in range(4) for kind, content in (("jpg", jpeg(0)), ("json", b""))]
+    members = [(n, json.dumps(fields[int(n[0])]).encode() if "json" in n else c) for n, c in members]
+    sources = parquet(tmp_path / "a.parquet", columns), tar(tmp_path / "a.tar", members)
+    for read, source in zip((from_parquet, from_tar), sources, strict=True):
+        with pytest.warns(UserWarning, match="score must be a finite number such as 0.8. Got inf"):
+            documents = read(source, task=task, on_error="skip")
+        expected = ["3", None] if task == "text-to-image" else ["3"]
+        assert [document.tags.get("finetuner_label") for document in documents] == expected
 
 
 def test_names_and_links_of_members_are_never_paths(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
