@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from ..exceptions import EmptyDocument, ImageTooLarge, InvalidDocument, InvalidTensor, UndecodableImage
+from .image_files import FORMATS
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
 MAX_SIDE_RATIO = 50
-# Raster formats of the web and of cameras. For others, Pillow starts programs (EPS) or uses rarely tested parsers.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 UriReader = Callable[[str], bytes]
 

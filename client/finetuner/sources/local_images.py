@@ -10,11 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from ..documents.images import FORMATS, decode, read_data_uri
+from ..documents.image_files import FORMATS, HEAD_BYTES, SUFFIXES, is_image
+from ..documents.images import decode, read_data_uri
 from ..documents.uris import read_local
 from ..exceptions import InvalidDocument
 
-SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 WEB = ("http://", "https://")
 KEPT_BYTES = 64 * 2**20
 KEPT_PATHS = 2**16
@@ -23,6 +23,16 @@ KEPT_PATHS = 2**16
 def is_remote(item: str) -> bool:
     """Return whether an item is a web address or a data URI, which a server can read, too."""
     return item.startswith((*WEB, "data:"))
+
+
+def is_image_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins like an image.
+
+    Raises:
+        OSError: an unreadable file.
+    """
+    with open(path, "rb") as file:
+        return is_image(file.read(HEAD_BYTES))
 
 
 class LocalImages:

@@ -1,0 +1,36 @@
+"""Image files: their formats, the endings of their names, and their first bytes."""
+
+from __future__ import annotations
+
+import re
+
+# Raster formats of the web and of cameras. For others, Pillow starts programs (EPS) or uses rarely tested parsers.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = frozenset(
+    {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
+    | {".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+HEAD_BYTES = 32
+HEADS = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF and BigTIFF
+    *(b"\0\0\0\x0cJXL \r\n\x87\n", b"\0\0\0\x0cjP  \r\n\x87\n", b"8BPS\0\x01"),  # JPEG XL, JPEG 2000, Photoshop
+)
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+NETPBM = re.compile(rb"P[1-6]\s+[#\d]")
+BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+
+
+def is_image(head: bytes) -> bool:
+    """Return whether a file that begins with these bytes, at least HEAD_BYTES of them, is an image of a known format.
+
+    Some of these formats cannot be decoded; `decode` names those that can.
+    """
+    return bool(
+        head.startswith(HEADS)
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADERS)
+        or (head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS | AVIF_BRANDS)
+        or NETPBM.match(head)
+    )
