@@ -87,7 +87,7 @@ class _Layout:
 
     @classmethod
     def of(cls, file: CsvFile, options: CSVOptions, task: str) -> _Layout:
-        rows, images = file.first_rows(), LocalImages(file.folder)
+        rows, images = file.first_rows(), file.images
         counts = Counter(len(row.fields) for row in rows if len(row.fields) in (2, 3))
         columns = 2 if options.is_labeled or not counts else counts.most_common(1)[0][0]
         if task != "text-to-image":

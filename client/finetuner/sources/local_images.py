@@ -54,9 +54,11 @@ class LocalImages:
 
     def looks_like_image(self, item: str) -> bool:
         """Return whether an item is a URI, has the suffix of an image, or is an existing file."""
-        if is_remote(item) or item.startswith("file://") or Path(item).suffix.lower() in SUFFIXES:
-            return True
-        return self._find(item) is not None
+        return item.startswith("file://") or Path(item).suffix.lower() in SUFFIXES or self.holds(item)
+
+    def holds(self, item: str) -> bool:
+        """Return whether an item is a web address, a data URI or an existing file."""
+        return is_remote(item) or self._find(item) is not None
 
     def path_of(self, item: str) -> str:
         """Return the path of an item's file.

@@ -53,6 +53,7 @@ def test_a_list_of_images(folder: Path, jpeg: Callable[[int], bytes]) -> None:
     assert [read_pair(pair).text for pair in pairs] == ["image 1", "image 2"]
 
 
+@pytest.mark.filterwarnings("ignore:.*passed over")
 def test_one_error_names_every_invalid_image_before_any_is_used(folder: Path, jpeg: Callable[[int], bytes]) -> None:
     (folder / "hat/2.txt").unlink()
     (folder / "shoe/0.txt").write_text(" \n")

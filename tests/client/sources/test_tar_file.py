@@ -29,7 +29,7 @@ def test_webdataset_samples(tmp_path: Path, jpeg: Callable[[int], bytes], mode: 
         ("y/0.PNG", jpeg(1)),
     ]
     second = tar(tmp_path / "1.tar", [("1.jpg", jpeg(2)), ("1.json", b'{"text": "from json"}'), ("1.txt", b"c")])
-    expected = r"passed over 2 entries: 1 not an image, .txt, .json or .cls \(.*'README.md'\); 1 further file .* \(.*'x/0.seg.png'"
+    expected = r"passed over 2 entries: 1 not an image, .* \(.*'README.md'\); 1 further file .* \(.*'x/0.seg.png'"
     with pytest.warns(UserWarning, match=expected):
         documents = from_tar(tar(tmp_path / "0.tar", members, mode), second)
     assert [read_pair(document) for document in documents] == [
