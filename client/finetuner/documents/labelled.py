@@ -41,7 +41,12 @@ def read_labelled(documents: Iterable[Document]) -> list[LabelledImage]:
     return list(iterate_labelled(documents))
 
 
-def _read(document: Document) -> LabelledImage:
+def check_labelled(document: Document) -> str:
+    """Return the label of an image.
+
+    Raises:
+        InvalidDocument: a text, a pair, or an image without a label.
+    """
     if is_text(document) or document.chunks:
         found = "a text" if is_text(document) else f"{len(document.chunks)} chunks"
         raise InvalidDocument(
@@ -51,6 +56,11 @@ def _read(document: Document) -> LabelledImage:
     label = read_label(document.tags.get(LABEL_TAG))
     if not label:
         raise InvalidDocument(f"image must have the tag {LABEL_TAG!r}, as its class. Got none. Add it.")
+    return label
+
+
+def _read(document: Document) -> LabelledImage:
+    label = check_labelled(document)
     check_carries_image(document)
     blob = document.blob or (png(document.tensor) if document.tensor is not None else read_data_uri(document.uri))
     return LabelledImage(blob, label)

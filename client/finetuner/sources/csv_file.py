@@ -41,7 +41,7 @@ class CSVOptions:
     sampling_rate: float | None = None
     """Share of rows to use, in (0, 1]; the same rows each time. None for all."""
     dialect: str | csv.Dialect | type[csv.Dialect] = "auto"
-    """'auto' takes tab, ',', ';' or '|', whichever gives columns of images. Otherwise a name of `csv.list_dialects()` or
+    """'auto' takes tab, ',', ';' or '|', whichever gives columns of images. Else a name of `csv.list_dialects()` or
     a `csv.Dialect`."""
     encoding: str = "utf-8"
     """A text encoding of Python; a byte order mark is skipped."""
