@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from ..documents.image_files import FORMATS, HEAD_BYTES, SUFFIXES, is_image
+from ..documents.image_files import HEAD_BYTES, SUFFIXES, is_image, open_image
 from ..documents.images import decode, read_data_uri
 from ..documents.uris import read_local
 from ..exceptions import InvalidDocument
@@ -117,13 +116,13 @@ class LocalImages:
 
 
 def _check_header(path: str) -> None:
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit, in `decode`, is lower
-            Image.open(path, formats=FORMATS).close()
+        open_image(path).close()
     except Exception as error:  # the parsers of Pillow's plug-ins raise anything
+        blob = read_local(path)
+        if is_image(blob):  # its metadata may be damaged, and its pixels good
+            decode(blob)
+            return
         raise InvalidDocument(
             f"image must be a file such as JPEG or PNG. Got {path!r}, which does not begin like one. Replace it."
         ) from error
