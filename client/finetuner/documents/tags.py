@@ -42,7 +42,7 @@ def read_label(value: object, name: str = "label") -> str:
         return ""
     if not isinstance(value, str | bool | numbers.Real | Decimal):
         raise InvalidDocument(f"{name} must be a text or a number. Got {value!r:.60}. Correct it.")
-    return _encodable(str(value).strip(), name)
+    return checked_unicode(str(value).strip(), name)
 
 
 def read_score(value: object) -> float:
@@ -70,7 +70,7 @@ def read_caption(value: object) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise InvalidDocument(f"caption must be a nonempty text. Got {value!r:.60}. Add it.")
-    caption = _encodable(value.strip(), "caption")
+    caption = checked_unicode(value.strip(), "caption")
     if (size := len(caption.encode())) > MAX_CAPTION_BYTES:
         raise InvalidDocument(f"caption must have 1 to {MAX_CAPTION_BYTES} bytes. Got {size}. Shorten it.")
     return caption
@@ -99,7 +99,12 @@ def check_tags(tags: Mapping[str, Any]) -> None:
         read_score(tags[SCORE_TAG])
 
 
-def _encodable(text: str, name: str) -> str:
+def checked_unicode(text: str, name: str) -> str:
+    """Return a text that is Unicode. Half a surrogate pair, which JSON can hold, is not.
+
+    Raises:
+        InvalidDocument: it is not.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:

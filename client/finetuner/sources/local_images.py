@@ -108,7 +108,7 @@ class LocalImages:
         return blob
 
     def _find_file(self, item: str) -> str | None:
-        path = url2pathname(urlsplit(item).path) if item.startswith("file://") else item
+        path = url2pathname(urlsplit(item).path) if item.startswith("file://") else os.path.expanduser(item)  # noqa: PTH111
         for candidate in ([self._folder / path] if self._folder else []) + [Path(path)]:
             if len(path) < 4096 and "\0" not in path and os.path.isfile(candidate):  # noqa: PTH113 (False, never raises)
                 return str(candidate)
