@@ -148,15 +148,19 @@ def _model(context: RunContext, device: str) -> Model:
 
 
 def _task(context: RunContext, model: Model) -> Task:
-    config, version = context.config, context.request.data["train"]
-    documents = context.datasets.documents(version)
+    config, versions = context.config, context.request.data
     cache = ImageCache(context.workspace.pixels, round(context.request.settings.image_cache_gb * 1e9))
     batch_size = config.batch_size or find_backbone(config.model).batch_size
+    uses = ["train", *(["eval"] if "eval" in versions and not config.val_split else [])]
+    data = [(context.datasets.documents(versions[use]), versions[use], f"{use}_data") for use in uses]
+    threads = config.num_workers
     if isinstance(model, Clip):
-        pairs = prepare(iterate_pairs(documents), model, cache, version, config.num_workers)
-        return ClipTask(model, pairs, config, batch_size)
-    images = prepare_images(iterate_labelled(documents), model, cache, version, config.num_workers)
-    return ImageTask(model, images, config, batch_size)
+        pairs = [prepare(iterate_pairs(found), model, cache, version, threads, name) for found, version, name in data]
+        return ClipTask(model, pairs[0], config, batch_size, *pairs[1:])
+    images = [
+        prepare_images(iterate_labelled(found), model, cache, version, threads, name) for found, version, name in data
+    ]
+    return ImageTask(model, images[0], config, batch_size, *images[1:])
 
 
 def _train(context: RunContext, task: Task, progress: Progress, hooks: Sequence[Hook], resumption: Resumption) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import partial
 
 from finetuner.artifacts.manifest import read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, Models, weights_folder
 from finetuner.config.run_callbacks import callback_datasets, read_callbacks
 from finetuner.config.run_config import RunConfig
 from finetuner.contract.wire import ENDED
-from finetuner.documents.content import DOCUMENTS, LABELLED, PAIRS, SCORED
-from finetuner.exceptions import InvalidInput
-from finetuner.models.backbone import IMAGE_TASK
+from finetuner.documents.content import DOCUMENTS, KIND_OF_TASK, LABELLED, PAIRS, SCORED, check_kind
+from finetuner.documents.iterate import read_each
+from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.models.backbones import find_backbone
 from finetuner.models.model_kinds import check_row_weights
 from finetuner.workspace.datasets import Datasets
@@ -81,13 +82,22 @@ class RunChecks:
     def _version(self, field: str, name: str, config: RunConfig) -> str:
         """Return the content hash of a dataset, which must hold the kind of data that the model learns from."""
         dataset = self._datasets.find(name)
-        wanted = LABELLED if find_backbone(config.model).task == IMAGE_TASK else PAIRS
+        wanted = KIND_OF_TASK[find_backbone(config.model).task]
         if dataset.kind and dataset.kind != wanted:
             raise InvalidInput(
                 f"{field} must be a dataset of {KINDS[wanted]} for {config.model}. Got {name!r}, which holds "
-                f"{KINDS[dataset.kind]}. Choose another dataset, or another model."
+                f"{KINDS[dataset.kind]}. {self._first_other(dataset.version, wanted)} Or choose another dataset."
             )
         return dataset.version
+
+    def _first_other(self, version: str, kind: str) -> str:
+        """Return the error of the first document in a dataset that is of another kind."""
+        try:
+            for _ in read_each(self._datasets.documents(version), partial(check_kind, kind=kind)):
+                pass
+        except InvalidDocument as error:
+            return f"The first one is {error}"
+        return ""
 
     def _start(self, config: RunConfig) -> str:
         """Return the artifact id behind `model_artifact`, '' for the backbone itself."""

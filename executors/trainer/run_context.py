@@ -30,7 +30,7 @@ class RunContext:
     datasets: Datasets
     """The datasets of the workspace."""
     eval_pairs: Sequence[Pair]
-    """Pairs of `eval_data`; empty without it."""
+    """Pairs of `eval_data`, which score a CLIP; empty without it, and for an image model."""
     scores: Scores
     """Metrics and examples, before and after training."""
 
@@ -43,7 +43,7 @@ class RunContext:
         """
         workspace = Workspace(request.workspace)
         datasets = Datasets(workspace)
-        eval_version = request.data.get("eval")
+        eval_version = request.data.get("eval") if request.config.scores_eval_data else None
         eval_pairs = read_pairs(datasets.documents(eval_version)) if eval_version else []
         return cls(request, folder, workspace, datasets, eval_pairs, Scores(folder))
 

@@ -105,8 +105,8 @@ SIGNATURES = {
     ),
     "get_experiment": ("(name: 'str') -> 'Experiment'"),
     "get_model": (
-        "(artifact: 'str', token: 'str | None' = None, batch_size: 'int' = 32, select_model: 'str | None' = "
-        "None, device: 'str | None' = None, logging_level: 'str' = 'WARNING', is_onnx: 'bool' = False) -> "
+        "(artifact: 'str | os.PathLike[str]', token: 'str | None' = None, batch_size: 'int' = 32, "
+        "select_model: 'str | None' = None, device: 'str | None' = None, logging_level: 'str' = 'WARNING', is_onnx: 'bool' = False) -> "
         "'InferenceModel'"
     ),
     "get_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'Run'"),
@@ -128,9 +128,9 @@ SIGNATURES = {
     "move_index": ("(url: 'str') -> 'dict[str, Any]'"),
     "notebook_login": ("(force: 'bool' = False, interactive: 'bool | None' = None) -> 'None'"),
     "promote": ("(artifact: 'str', alias: 'str' = 'live', force: 'bool' = False, tolerance: 'float' = 0.01) -> 'None'"),
-    "pull_artifact": ("(artifact: 'str', directory: 'str' = 'artifacts/') -> 'str'"),
+    "pull_artifact": ("(artifact: 'str', directory: 'str | os.PathLike[str]' = 'artifacts/') -> 'str'"),
     "pull_data": ("(name: 'str') -> 'DocumentArray'"),
-    "push_artifact": ("(path: 'str') -> 'dict[str, Any]'"),
+    "push_artifact": ("(path: 'str | os.PathLike[str]') -> 'dict[str, Any]'"),
     "push_data": ("(name: 'str', documents: 'Document | Iterable[Document]') -> 'dict[str, Any]'"),
     "restore_index": ("(name: 'str') -> 'dict[str, Any]'"),
     "search": (

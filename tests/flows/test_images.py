@@ -83,7 +83,7 @@ def test_what_is_for_the_other_kind_of_model_is_refused() -> None:
         ({"loss": "TripletMarginLos"}, "TripletMarginLoss"),
         ({"miner": "TripletMarginMinr"}, "TripletMarginMiner"),
         ({"loss_options": {"marge": 1}}, "marge"),
-        ({"eval_data": "pairs"}, "EvaluationCallback"),
+        ({"guard_data": "pairs"}, "EvaluationCallback"),
     ):
         with pytest.raises(InvalidInput, match=message):
             finetuner.fit("resnet50", labelled(), **({"loss": "TripletMarginLoss"} | changed))

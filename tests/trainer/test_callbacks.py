@@ -188,10 +188,25 @@ def test_early_stopping_checkpoints_and_wise_ft_together(
     assert all(bool((before[name] == value).all()) for name, value in after.items())
 
 
+def test_eval_data_is_the_data_of_val_loss(work: Work, trainer: Trainer, push: Push, pairs: list[Document]) -> None:
+    push(trainer, "test", pairs[12:])
+    code, folder = work(
+        eval_data="test", epochs=20, learning_rate=0.1, callbacks=entries(BestModelCheckpoint(), EarlyStopping())
+    )
+    assert code == 0
+    losses = [
+        point["val_loss"]
+        for point in map(json.loads, folder.curve.read_text().splitlines())
+        if point["val_loss"] is not None
+    ]
+    assert 2 < len(losses) < 20
+    assert losses.index(min(losses)) == len(losses) - 3, "patience is 2"
+
+
 @pytest.mark.parametrize(
     ("callbacks", "message"),
     [
-        ([BestModelCheckpoint()], "Set val_split, for example"),
+        ([BestModelCheckpoint()], "Pass eval_data, set val_split, for example"),
         ([EarlyStopping("clip-text_hit_at_k")], "Metrics come from an EvaluationCallback"),
     ],
 )

@@ -211,6 +211,7 @@ def test_data_of_another_kind_is_refused_before_the_run_exists(
     ]
     push(trainer, "labelled", labelled)
     push(trainer, "mixed", [*labelled[:2], *pairs[:2]])
+    push(trainer, "one-without", [*labelled[:2], Document(id="bare", blob=pairs[0].chunks[1].blob), *labelled[2:]])
     monkeypatch.setattr("executors.trainer.run_checks.check_row_weights", lambda *_: None)  # of a ResNet
     for change, message in (
         (
@@ -218,7 +219,14 @@ def test_data_of_another_kind_is_refused_before_the_run_exists(
             "train_data must be a dataset of text-image pairs for clip-mini. Got 'labelled', wh",
         ),
         ({"eval_data": "labelled"}, "eval_data must be .* which holds labelled images"),
-        ({"train_data": "mixed"}, "which holds other documents. Choose another dataset"),
+        (
+            {"train_data": "mixed"},
+            r"other documents. The first one is document 0 .*: pair must have two chunks, .*Got 0",
+        ),
+        (
+            {"model": "resnet-base", "loss": "TripletMarginLoss", "train_data": "one-without"},
+            r"other documents. The first one is document 2 \(bare\): image must have the tag 'finetuner_label'",
+        ),
         (
             {"model": "resnet-base", "loss": "TripletMarginLoss"},
             "dataset of labelled images for resnet-base. Got 'pairs'",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..contract.checks import NAME
-from ..exceptions import InvalidInput
+from ..documents.content import KIND_OF_TASK, check_kind
+from ..exceptions import InvalidDocument, InvalidInput
 from ..sources.kinds import documents_from, is_source
 from ..sources.spool import Spool
 from .upload import push_documents, several_documents
 
 if TYPE_CHECKING:
-    from docarray import DocumentArray
+    from docarray import Document, DocumentArray
 
     from ..sources.csv_file import CSVOptions
     from ..transport.connection import Connection
+
+TRAINABLE = ("train_data", "eval_data", "guard_data")
+"""Arguments of `fit` whose documents must be of the model's kind; callbacks search other documents, too."""
 
 
 class FitData:
@@ -32,6 +37,7 @@ class FitData:
     def __init__(self, prefix: str, task: str, csv_options: CSVOptions | None, on_error: str) -> None:
         self._prefix = prefix
         self._task = task
+        self._kind = KIND_OF_TASK[task]
         self._csv_options = csv_options
         self._on_error = on_error
         self._pending: dict[str, tuple[str, Any]] = {}
@@ -74,17 +80,30 @@ class FitData:
 
         Raises:
             InvalidInput: a file has no entries.
-            InvalidDocument: a file has bad entries.
+            InvalidDocument: a file has bad entries, or the model cannot train on a document.
         """
         for name, (argument, data) in self._pending.items():
             if is_source(data):
                 documents = documents_from(
                     data, csv_options=self._csv_options, task=self._task, on_error=self._on_error
                 )
-                data = self._open_spools.enter_context(Spool(documents))
+                data = self._open_spools.enter_context(Spool(self._trainable(argument, documents)))
+            else:
+                for _ in self._trainable(argument, data):
+                    pass
             if not len(data):
                 raise InvalidInput(f"{argument} must hold at least one document. Got none. Add documents.")
             self._pending[name] = (argument, data)
+
+    def _trainable(self, argument: str, documents: Iterable[Document]) -> Iterator[Document]:
+        """Yield the documents. Those that the model learns from or is scored on must be of the model's kind."""
+        for position, document in enumerate(documents):
+            if argument in TRAINABLE:
+                try:
+                    check_kind(document, self._kind)
+                except InvalidDocument as error:
+                    raise InvalidDocument(f"{argument}: document {position} ({document.id}): {error}") from error
+            yield document
 
     def push(self, flow: Connection) -> None:
         """Push the documents that `read` has collected."""

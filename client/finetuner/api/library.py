@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts.archive import zip_artifact
 from ..artifacts.manifest import MANIFEST, parse_manifest, read_manifest, verify_artifact
 from ..contract import wire
-from ..contract.checks import NAME, checked_name
+from ..contract.checks import NAME, checked_name, local_path
 from ..progress import bar
 from ..transport.connection import Connection
 from .session import connection
@@ -91,7 +92,7 @@ def list_artifacts() -> list[dict[str, Any]]:
     return artifacts
 
 
-def push_artifact(path: str) -> dict[str, Any]:
+def push_artifact(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Send an artifact to the Flow, which verifies it and publishes it under the artifact's own id.
 
     Args:
@@ -105,7 +106,7 @@ def push_artifact(path: str) -> dict[str, Any]:
         AlreadyExists: the Flow has a different artifact with that id. Sending the same artifact again is no error.
         InvalidInput: the file or folder is not an artifact.
     """
-    source = Path(path)
+    source = local_path("path", path)
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         if not source.is_file():
             source = zip_artifact(source, Path(folder) / "artifact.zip", read_manifest(source).run_name)
@@ -127,7 +128,7 @@ def _send_zip(flow: Connection, file: Path) -> dict[str, Any]:
     return manifest
 
 
-def pull_artifact(artifact: str, directory: str = "artifacts/") -> str:
+def pull_artifact(artifact: str, directory: str | os.PathLike[str] = "artifacts/") -> str:
     """Fetch a published artifact and write it as a zip, as `Run.save_artifact` does.
 
     Args:
@@ -143,7 +144,7 @@ def pull_artifact(artifact: str, directory: str = "artifacts/") -> str:
     return save_zip(connection(), artifact, directory)
 
 
-def save_zip(connection: Connection, reference: str, directory: str, name: str = "") -> str:
+def save_zip(connection: Connection, reference: str, directory: str | os.PathLike[str], name: str = "") -> str:
     """Fetch a published artifact and write it as a zip.
 
     Args:
@@ -158,7 +159,7 @@ def save_zip(connection: Connection, reference: str, directory: str, name: str =
     Raises:
         ArtifactNotFound, CorruptedArtifact
     """
-    parent = Path(directory)
+    parent = local_path("directory", directory)
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=".artifact-"))
     try:
@@ -199,7 +200,7 @@ def fetch_artifact(connection: Connection, reference: str, folder: Path) -> None
 
 
 def get_model(
-    artifact: str,
+    artifact: str | os.PathLike[str],
     token: str | None = None,
     batch_size: int = 32,
     select_model: str | None = None,
@@ -227,8 +228,9 @@ def get_model(
     from ..inference.local import open_artifact
 
     logging.getLogger("open_clip").setLevel(logging_level)
-    if Path(artifact).exists() or artifact.endswith(".zip") or not NAME.fullmatch(artifact):
-        return open_artifact(Path(artifact), batch_size, select_model, device, is_onnx=is_onnx)
+    path = local_path("artifact", artifact)
+    if isinstance(artifact, os.PathLike) or path.exists() or path.suffix == ".zip" or not NAME.fullmatch(artifact):
+        return open_artifact(path, batch_size, select_model, device, is_onnx=is_onnx)
     flow = connection() if token is None else Connection(connection().host, token)
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         fetch_artifact(flow, artifact, Path(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -225,7 +226,7 @@ class Run:
         """
         examples.display(self.example_results(), whole("k", k, 1, 1000))
 
-    def save_artifact(self, directory: str = "artifacts/") -> str:
+    def save_artifact(self, directory: str | os.PathLike[str] = "artifacts/") -> str:
         """Fetch the artifact and write it as a zip.
 
         Args:

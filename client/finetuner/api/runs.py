@@ -76,9 +76,9 @@ def fit(
         model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model.
         train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, or
             files (CSV, folder, glob, parquet, tar shards).
-        eval_data: pairs, given like `train_data`, that score a CLIP before and after fine-tuning. An image model takes
-            an EvaluationCallback instead.
-        val_split: share of the training images, in [0, 1), held out for a validation loss after each epoch.
+        eval_data: given like `train_data`; the data of `val_loss`, a loss after each epoch. Its pairs also score a CLIP
+            before and after fine-tuning. Score an image model with an EvaluationCallback.
+        val_split: share of the training images, in [0, 1), held out and used for `val_loss`; with 0, `eval_data` is.
         model_artifact: artifact id or alias to start from, instead of the backbone's pretrained weights.
         run_name: 1 to 128 letters, digits, '.', '_' or '-', new in the experiment; None generates a name.
         description: free text, up to 2,000 characters.

@@ -17,7 +17,7 @@ from ..artifacts.archive import unzip_artifact
 from ..artifacts.load import load_artifact
 from ..artifacts.manifest import read_manifest
 from ..config.run_config import RunConfig
-from ..contract.checks import choice
+from ..contract.checks import choice, local_path
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 from ..models.backbones import find_backbone
@@ -67,6 +67,8 @@ class Benchmark:
     """For bad entries of the set: 'raise' lists all in one error, 'skip' leaves them out with a warning."""
 
     def __post_init__(self) -> None:
+        for name in ("folder", "output"):
+            object.__setattr__(self, name, local_path(name, getattr(self, name)))
         choice("split", self.split, tuple(self.set.images))
         checked_on_error(self.on_error)
         if self.row.task != self.set.task:
@@ -110,7 +112,7 @@ class Benchmark:
     @property
     def on_flow(self) -> bool:
         """Whether the benchmark needs a Flow: to tune, or to fetch the artifact."""
-        return self.tune or (self.artifact is not None and not Path(self.artifact).exists())
+        return self.tune or (self.artifact is not None and not local_path("artifact", self.artifact).exists())
 
     @property
     def command(self) -> str:
@@ -191,7 +193,7 @@ def _load_artifact(reference: str, row: Backbone, device: str) -> Model:
         ArtifactNotFound, CorruptedArtifact, KeysMismatchError
         InvalidInput: the model was tuned from another backbone.
     """
-    path = Path(reference)
+    path = local_path("artifact", reference)
     with tempfile.TemporaryDirectory(prefix="finetuner-") as scratch:
         folder = path if path.is_dir() else Path(scratch)
         if path.is_file():

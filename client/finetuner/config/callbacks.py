@@ -88,7 +88,8 @@ class BestModelCheckpoint:
     """Publishes the weights of the epoch with the best value instead of the last epoch's."""
 
     monitor: str = "val_loss"
-    """'loss' or 'train_loss' (mean of the epoch), 'val_loss' (with `val_split`), or a metric of EvaluationCallback."""
+    """'loss' or 'train_loss' (mean of the epoch), 'val_loss' (with `eval_data` or `val_split`), or a metric of
+    EvaluationCallback."""
     mode: str = "auto"
     """'min', 'max', or 'auto': min for names that end in 'loss', max for others."""
 

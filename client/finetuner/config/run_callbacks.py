@@ -58,15 +58,15 @@ def _read(entry: object) -> Callback:
 
 
 def checked_callbacks(
-    entries: object, towers: Sequence[str], *, has_val_split: bool, has_eval_data: bool
+    entries: object, towers: Sequence[str], *, has_validation: bool, has_eval_data: bool
 ) -> list[dict[str, Any]]:
     """Return the entries of a run's configuration, checked and with every option filled in.
 
     Args:
         entries: see `read_callbacks`.
         towers: names of the model's towers.
-        has_val_split: whether the run computes a validation loss.
-        has_eval_data: whether the run has `eval_data`.
+        has_validation: whether the run computes a validation loss, on `eval_data` or a share of the training data.
+        has_eval_data: whether `eval_data` scores the model.
 
     Raises:
         InvalidInput: see `read_callbacks`; or a callback is given twice, or monitors a value that is never reported.
@@ -76,7 +76,7 @@ def checked_callbacks(
     for name in ONCE:
         if names.count(name) > 1:
             raise InvalidInput(f"callbacks must hold {name} at most once. Got {names.count(name)}. Leave one.")
-    reported = ["loss", "train_loss", *(["val_loss"] if has_val_split else [])]
+    reported = ["loss", "train_loss", *(["val_loss"] if has_validation else [])]
     for prefix in metric_prefixes(callbacks, towers, has_eval_data=has_eval_data):
         reported += [prefix + metric.__name__ for metric in (*NINE, *TEXTBOOK)]
     for callback in callbacks:
@@ -94,7 +94,7 @@ def _require_reported(callback: BestModelCheckpoint | EarlyStopping, reported: S
     if callback.monitor == "val_loss" and "val_loss" not in reported:
         raise InvalidInput(
             f"{type(callback).__name__} must monitor a value that the run reports. Got 'val_loss' without "
-            f"validation data. Set val_split, for example val_split=0.1, or monitor='loss'."
+            f"validation data. Pass eval_data, set val_split, for example val_split=0.1, or set monitor='loss'."
         )
     if callback.monitor not in reported:
         try:

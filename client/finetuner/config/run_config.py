@@ -43,12 +43,13 @@ class RunConfig:
     train_data: str
     """Name of a dataset: pairs for a CLIP, labelled images for an image model."""
     eval_data: str = ""
-    """Name of a dataset of pairs that scores a CLIP before and after training; '' for none."""
+    """Name of a dataset: the data of the validation loss, where `val_split` is 0. Its pairs also score a CLIP before
+    and after training. '' for none."""
     guard_data: str = ""
     """Name of a dataset of pairs that a CLIP handles already and must not forget; '' for none. Its metrics are named
     `guard_...`, and the log warns if they fall."""
     val_split: float = 0.0
-    """Share of the training images, in [0, 0.99], that is held out for a validation loss."""
+    """Share of the training images, in [0, 0.99], that is held out for the validation loss."""
     model_artifact: str = ""
     """Artifact id or alias whose weights the run starts from; '' takes the backbone's pretrained weights."""
     model_options: Mapping[str, Any] = field(default_factory=dict)
@@ -146,7 +147,10 @@ class RunConfig:
         self._set("optimizer_options", checked_optimizer_options(self.optimizer, self.optimizer_options))
         self._set("scheduler_options", checked_scheduler_options(self.scheduler, self.scheduler_options))
         entries = checked_callbacks(
-            self.callbacks, towers_of(row), has_val_split=self.val_split > 0, has_eval_data=bool(self.eval_data)
+            self.callbacks,
+            towers_of(row),
+            has_validation=self.val_split > 0 or bool(self.eval_data),
+            has_eval_data=self.scores_eval_data,
         )
         self._set("callbacks", entries)
         self.options.check_beside([entry["name"] for entry in entries], freeze=self.freeze)
@@ -173,12 +177,11 @@ class RunConfig:
                 )
             if self.output_dim is not None:
                 self._set("output_dim", whole("output_dim", self.output_dim, 1, 65_536))
-            for name in ("eval_data", "guard_data"):
-                if getattr(self, name):
-                    raise InvalidInput(
-                        f"{name} must be empty for {row.name}. Got {getattr(self, name)!r}. "
-                        f"Score images with an EvaluationCallback."
-                    )
+            if self.guard_data:
+                raise InvalidInput(
+                    f"guard_data must be empty for {row.name}. Got {self.guard_data!r}. "
+                    f"Score images with an EvaluationCallback."
+                )
             return
         if self.loss in METRIC_LOSSES:
             raise InvalidInput(
@@ -211,6 +214,11 @@ class RunConfig:
             self.loss_optimizer,
             self.loss_optimizer_options,
         )
+
+    @property
+    def scores_eval_data(self) -> bool:
+        """Whether `eval_data` scores the model before and after training, as pairs of a CLIP do."""
+        return bool(self.eval_data) and find_backbone(self.model).task != IMAGE_TASK
 
     @property
     def options(self) -> TrainingOptions:

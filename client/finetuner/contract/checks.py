@@ -6,8 +6,10 @@ Each check returns the value or raises InvalidInput, which states the expected v
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..exceptions import InvalidInput
@@ -18,6 +20,13 @@ def text(name: str, value: object) -> str:
     if isinstance(value, str):
         return value
     raise InvalidInput(f"{name} must be a string. Got {value!r}.")
+
+
+def local_path(name: str, value: object) -> Path:
+    """Return a user's path, a string or path object, with `~` as the home folder."""
+    if isinstance(value, str | os.PathLike) and isinstance(path := os.fspath(value), str) and path:
+        return Path(os.path.expanduser(path))  # noqa: PTH111 (an unknown user's folder is no error)
+    raise InvalidInput(f"{name} must be a path. Got {value!r:.80}. Pass a string or a path object.")
 
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import finetuner
 
 from ..catalogue import fashion
+from ..contract.checks import local_path
 from ..contract.wire import LABEL_TAG, LANGUAGE_TAG
 from ..documents.pairs import make_pair
 from ..evaluation.pairs import text_to_image
@@ -75,6 +76,7 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
     Raises:
         FinetunerError: a stage failed. Every process of the Flow is stopped.
     """
+    out = local_path("out", out)
     workspace = _new_workspace(out)
     stage = Stages()
     with stage("catalogue", "Drawing the catalogue ..."):

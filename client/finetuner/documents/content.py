@@ -10,7 +10,9 @@ from ..contract.values import plain
 from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument, InvalidInput
 from .iterate import read_each
+from .labelled import check_labelled
 from .pairs import check_carries_image, sides
+from .tags import check_tags, read_label
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 # Fields that are not content: ids, which are often random, and the position in a tree of documents.
 NOT_CONTENT = ("id", "parent_id", "granularity", "adjacency")
 PAIRS, SCORED, LABELLED, DOCUMENTS = "pairs", "scored pairs", "labelled", "documents"
+KIND_OF_TASK = {"text-to-image": PAIRS, "image-to-image": LABELLED}
+"""Kind of the documents that a model of a task trains on."""
 
 
 def looks_like_pair(document: Document) -> bool:
@@ -44,11 +48,13 @@ def check_document(document: Document) -> None:
 
     Raises:
         InvalidDocument: a document without content, a pair with a missing side or without its image's content, a
-            scored pair without exactly two chunks, or tags that lose digits on the wire, see `plain`.
+            scored pair without exactly two chunks, an invalid label or score, or tags that lose digits on the wire, see
+            `plain`.
     """
     try:
         for part in (document, *document.chunks):
             plain(part.tags, "tags")
+            check_tags(part.tags)
     except InvalidInput as error:
         raise InvalidDocument(str(error)) from None
     if looks_like_pair(document):
@@ -83,7 +89,25 @@ def kind_of(document: Document) -> str:
         return SCORED
     if looks_like_pair(document):
         return PAIRS
-    return LABELLED if LABEL_TAG in document.tags else DOCUMENTS
+    return LABELLED if read_label(document.tags.get(LABEL_TAG)) else DOCUMENTS
+
+
+def check_kind(document: Document, kind: str) -> None:
+    """Check that a model can train on a document.
+
+    Args:
+        document: to check; its image is not decoded.
+        kind: PAIRS or LABELLED.
+
+    Raises:
+        InvalidDocument: a document of another kind.
+    """
+    if kind == LABELLED:
+        check_labelled(document)
+    else:
+        sides(document)
+    if (found := kind_of(document)) != kind:
+        raise InvalidDocument(f"document must be one of {kind}. Got one of {found}. Correct its tags and chunks.")
 
 
 def content_digest(content: bytes) -> bytes:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from ..exceptions import EmptyDocument, ImageTooLarge, InvalidDocument, InvalidTensor, UndecodableImage
+from .image_files import open_image, why_unreadable
+from .image_metadata import without_metadata
+from .image_pixels import upright_rgb
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -18,47 +21,51 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
 MAX_SIDE_RATIO = 50
-# Raster formats of the web and of cameras. For others, Pillow starts programs (EPS) or uses rarely tested parsers.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 UriReader = Callable[[str], bytes]
 
 
 def decode(blob: bytes, side: int = 0) -> Image:
-    """Decode an image file to RGB, rotated upright by its EXIF tag.
+    """Decode an image file to RGB, rotated upright by its EXIF tag; see `image_pixels.upright_rgb`.
 
     Args:
-        blob: a file in one of FORMATS, of at most MAX_BYTES and MAX_PIXELS.
+        blob: a file in one of FORMATS, of at most MAX_BYTES and MAX_PIXELS; HEIC with the extra `heic`. Damaged
+            metadata is ignored.
         side: in pixels; a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if both sides stay at least this long. 0: at
             full size.
 
     Raises:
-        UndecodableImage: not an image, or truncated.
+        UndecodableImage: not an image, truncated, or with pixels that 8 bits cannot hold.
         ImageTooLarge: above MAX_BYTES, MAX_PIXELS or MAX_SIDE_RATIO.
     """
-    from PIL import Image, ImageOps
-
     if len(blob) > MAX_BYTES:
         raise ImageTooLarge(f"image must be at most {MAX_BYTES} bytes. Got {len(blob)}. Scale it down.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            image = Image.open(io.BytesIO(blob), formats=FORMATS)
-        check_size("image", image.width, image.height)
-        if side:
-            image.draft(None, (side, side))
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _decoded(blob, side)
     except InvalidDocument:
         raise
-    except Image.DecompressionBombError as error:  # too large for Pillow to open
-        raise ImageTooLarge(
-            f"image must be at most {MAX_PIXELS} pixels. Got more ({_one_line(error)}). Scale it down."
-        ) from error
     except Exception as error:  # the parsers of Pillow's plug-ins raise anything
+        bare = without_metadata(blob)
+        with suppress(Exception):
+            if bare != blob:
+                return _decoded(bare, side)
         raise UndecodableImage(
             f"image must be an image file such as JPEG or PNG. Got {len(blob)} bytes that cannot be "
-            f"decoded ({_one_line(error)}). Check the file, or remove the document."
+            f"decoded ({why_unreadable(blob, error)}). Check the file, or remove the document."
         ) from error
+
+
+def _decoded(blob: bytes, side: int) -> Image:
+    from PIL.Image import DecompressionBombError
+
+    try:
+        image = open_image(io.BytesIO(blob))
+    except DecompressionBombError as error:  # too large for Pillow to open
+        raise ImageTooLarge(f"image must be at most {MAX_PIXELS} pixels. Got more ({error}). Scale it down.") from error
+    check_size("image", image.width, image.height)
+    if side:
+        image.draft(None, (side, side))
+    return upright_rgb(image)
 
 
 def check_size(subject: str, width: int, height: int) -> None:
@@ -70,17 +77,6 @@ def check_size(subject: str, width: int, height: int) -> None:
         raise ImageTooLarge(
             f"{subject} must be at most {MAX_SIDE_RATIO} times as long as wide. Got {width} x {height}. Cut it."
         )
-
-
-def _to_rgb(image: Image) -> Image:
-    """Convert to RGB. 16-bit grey keeps its upper 8 bits; Pillow would clip every value above 255 to white."""
-    if image.mode == "F":
-        raise UndecodableImage("image must have whole numbers as pixels. Got floating point. Convert it to 8 bits.")
-    if not image.mode.startswith("I"):
-        return image.convert("RGB")
-    import numpy as np
-
-    return from_tensor((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def from_tensor(tensor: Any) -> Image:
@@ -155,7 +151,3 @@ def image_file(document: Document, read_uri: UriReader) -> bytes | None:
     if document.blob or document.tensor is not None or not document.uri:
         return document.blob or None
     return read_data_uri(document.uri) if document.uri.startswith("data:") else read_uri(document.uri)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -11,6 +11,7 @@ from ..exceptions import InvalidDocument
 from .images import is_text, read_data_uri
 from .iterate import read_each
 from .pairs import check_carries_image, png
+from .tags import read_label
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -24,13 +25,6 @@ class LabelledImage:
     """The image's file."""
     label: str
     """Images with the same label are relevant to each other."""
-
-
-def read_label(value: object) -> str:
-    """Return a label as text. 3 and 3.0 are the same label, because protobuf turns numbers into floats."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)
 
 
 def iterate_labelled(documents: Iterable[Document]) -> Iterator[LabelledImage]:
@@ -47,16 +41,26 @@ def read_labelled(documents: Iterable[Document]) -> list[LabelledImage]:
     return list(iterate_labelled(documents))
 
 
-def _read(document: Document) -> LabelledImage:
+def check_labelled(document: Document) -> str:
+    """Return the label of an image.
+
+    Raises:
+        InvalidDocument: a text, a pair, or an image without a label.
+    """
     if is_text(document) or document.chunks:
         found = "a text" if is_text(document) else f"{len(document.chunks)} chunks"
         raise InvalidDocument(
             f"document must be an image with a label, for a model of images. Got {found}. "
             f"Push images, or choose a CLIP for pairs of text and image."
         )
-    label = document.tags.get(LABEL_TAG)
-    if label is None or label == "":
+    label = read_label(document.tags.get(LABEL_TAG))
+    if not label:
         raise InvalidDocument(f"image must have the tag {LABEL_TAG!r}, as its class. Got none. Add it.")
+    return label
+
+
+def _read(document: Document) -> LabelledImage:
+    label = check_labelled(document)
     check_carries_image(document)
     blob = document.blob or (png(document.tensor) if document.tensor is not None else read_data_uri(document.uri))
-    return LabelledImage(blob, read_label(label))
+    return LabelledImage(blob, label)

@@ -12,6 +12,7 @@ from ..contract.wire import LABEL_TAG, LANGUAGE_TAG
 from ..exceptions import InvalidDocument
 from .images import UriReader, decode, from_tensor, read_data_uri
 from .iterate import read_each
+from .tags import check_tags, read_label
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -70,8 +71,8 @@ def read_pair(document: Document) -> Pair:
 
 
 def _tag(name: str, *documents: Document) -> str:
-    values = (document.tags.get(name) for document in documents)
-    return str(next((value for value in values if value is not None), ""))
+    values = (read_label(document.tags.get(name), name) for document in documents)
+    return next(filter(None, values), "")
 
 
 def sides(document: Document) -> tuple[Document, Document]:
@@ -139,6 +140,7 @@ def with_image_blob(document: Document, read_uri: UriReader, *, check: bool = Tr
         if check:
             decode(blob)
     tags = {**image.tags, **text.tags, **document.tags}
+    check_tags(tags)
     pair = make_pair(text.text, blob, tags)
     pair.id = document.id
     return pair

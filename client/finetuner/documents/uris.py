@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import os
 import socket
 import ssl
 import threading
@@ -32,7 +33,7 @@ def read_local(uri: str) -> bytes:
     if uri.startswith(("http://", "https://")):
         return fetch(uri, private=True)
     try:
-        path = url2pathname(urlsplit(uri).path) if uri.startswith("file://") else uri
+        path = url2pathname(urlsplit(uri).path) if uri.startswith("file://") else os.path.expanduser(uri)  # noqa: PTH111
         with open(path, "rb") as file:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null byte, or a malformed URL

@@ -15,6 +15,7 @@ from ..config.run_callbacks import search_towers
 from ..contract.wire import LABEL_TAG
 from ..documents.images import decode, is_text, read_data_uri
 from ..documents.pairs import png, read_pair
+from ..documents.tags import read_label
 from ..documents.thumbnails import thumbnail_uri
 from ..exceptions import InvalidDocument, InvalidInput
 from ..metrics import nearest, retrieval_metrics
@@ -122,9 +123,9 @@ def _entry(document: Document, tower: str) -> Entry:
         raise InvalidDocument(
             f"document must be {'a text' if tower == TEXT else 'an image'} for {tower}. Got {found}. {hint}"
         )
-    label = document.tags.get(LABEL_TAG)
+    label = read_label(document.tags.get(LABEL_TAG))
     if tower == TEXT:
-        if label is None:
+        if not label:
             raise InvalidDocument(f"text must have the tag {LABEL_TAG!r}, which decides relevance. Got none. Add it.")
         return Entry(document.text, f"label {label}", document.id, document.text)
     blob = document.blob
@@ -134,8 +135,8 @@ def _entry(document: Document, tower: str) -> Entry:
         blob = read_data_uri(document.uri)
     if not blob:
         raise InvalidDocument("image must be carried as blob, tensor or data URI. Got none. Push it with push_data.")
-    key = f"image {hashlib.sha256(blob).hexdigest()}" if label is None else f"label {label}"
-    return Entry(blob, key, document.id, document.id if label is None else str(label))
+    key = f"label {label}" if label else f"image {hashlib.sha256(blob).hexdigest()}"
+    return Entry(blob, key, document.id, label or document.id)
 
 
 def _is_image(entry: Entry) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 from ..documents.images import UriReader, image_of, is_text
+from ..documents.tags import checked_unicode
 from ..exceptions import FinetunerError, TextTooLong
 from ..models.clip import TEXT, TOWERS
 
@@ -91,7 +92,8 @@ def text_of(document: Document) -> str:
 
     Raises:
         TextTooLong: the text has more than MAX_TEXT characters.
+        InvalidDocument: it is not Unicode.
     """
     if len(document.text) > MAX_TEXT:
         raise TextTooLong(f"text must be at most {MAX_TEXT} characters. Got {len(document.text)}. Cut it.")
-    return str(document.text)
+    return checked_unicode(str(document.text), "text")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..artifacts.archive import unzip_artifact
 from ..artifacts.load import load_artifact, load_onnx_artifact
 from ..artifacts.manifest import MANIFEST, read_manifest
-from ..contract.checks import choice
+from ..contract.checks import choice, whole
 from ..contract.wire import ARTIFACT_TAG, error_of
 from ..documents.uris import read_local
 from ..exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
@@ -39,6 +40,7 @@ class _DefaultBatchSize(int):
 
 DEFAULT_BATCH_SIZE = _DefaultBatchSize(32)
 """Displays as 32, the default of Finetuner 0.8.1, and means the batch size of the model. An explicit 32 means 32."""
+MAX_BATCH = 65_536
 ON_ERROR = ("raise", "warn", "return")
 
 
@@ -51,7 +53,10 @@ class InferenceModel:
     select_model: str
     """'clip-text', 'clip-vision', or the name of an image model, such as 'resnet50'."""
     batch_size: int = 32
-    """Documents in a forward pass, unless `encode` is called with another number."""
+    """Documents in a forward pass, 1 to 65,536, unless `encode` is called with another number."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batch_size", whole("batch_size", self.batch_size, 1, MAX_BATCH))
 
     @property
     def dim(self) -> int:
@@ -140,9 +145,11 @@ def encode(
 
     Args:
         model: from `get_model` or `build_model`.
-        data: a DocumentArray, whose documents get an `embedding`; or a list of texts (clip-text), or of paths and
-            URIs of images (clip-vision and image models). Documents for the other tower are skipped with a warning.
-        batch_size: documents in a forward pass; the model's own `batch_size` where the argument is left out.
+        data: a DocumentArray in any storage, whose documents get an `embedding`; or a list of texts (clip-text), or of
+            paths and URIs of images (clip-vision and image models). Documents for the other tower are skipped with a
+            warning.
+        batch_size: documents in a forward pass, 1 to 65,536; the model's own `batch_size` where the argument is left
+            out.
         on_error: the reaction to items that cannot be encoded: 'raise' the first error, 'warn', or 'return' silently.
             Such a document gets a `finetuner_error` tag and no embedding; such an item of a list gets a row of NaN.
             None raises for a list and warns for a DocumentArray.
@@ -152,34 +159,37 @@ def encode(
 
     Raises:
         InvalidDocument: an item cannot be encoded, and `on_error` is 'raise'.
-        InvalidInput: data has another type, or `on_error` another value.
+        InvalidInput: data has another type, or `on_error` or `batch_size` another value.
     """
-    from docarray import Document, DocumentArray
+    from docarray import DocumentArray
 
     if on_error is not None:
         choice("on_error", on_error, ON_ERROR)
-    if isinstance(data, DocumentArray):
-        documents = data
-    elif isinstance(data, Sequence) and not isinstance(data, str) and all(isinstance(item, str) for item in data):
-        field = "text" if model.select_model == TEXT else "uri"
-        documents = DocumentArray([Document(**{field: item}) for item in data])
-    else:
-        raise InvalidInput(f"data must be a DocumentArray or a list of strings. Got {type(data).__name__}.")
+    size = (
+        model.batch_size if isinstance(batch_size, _DefaultBatchSize) else whole("batch_size", batch_size, 1, MAX_BATCH)
+    )
+    is_list = not isinstance(data, DocumentArray)
+    items = _items(data) if is_list else []
+    documents, errors = _documents(items, "text" if model.select_model == TEXT else "uri") if is_list else (data, {})
     with bar("Encoding", len(documents)) as advance:
-        encode_documents(
-            model.encoder,
-            documents,
-            read_uri=read_local,
-            towers=(model.select_model,),
-            batch_size=model.batch_size if isinstance(batch_size, _DefaultBatchSize) else batch_size,
-            on_batch=advance,
-        )
-    failed = [(row, error) for row, document in enumerate(documents) if (error := _failure(document, model))]
-    is_list = documents is not data
+        for batch, store in _parts(documents, size):
+            encode_documents(
+                model.encoder,
+                batch,
+                read_uri=read_local,
+                towers=(model.select_model,),
+                batch_size=size,
+                on_batch=advance,
+            )
+            store()
+    for row, document in enumerate(documents):
+        if row not in errors and (error := _failure(document, model)):
+            errors[row] = error
+    failed = sorted(errors.items())
     on_error = on_error or ("raise" if is_list else "warn")
     if failed:
         row, error = failed[0]
-        item = f"item {row} ({data[row][:80]!r})" if is_list else f"document {row}"
+        item = f"item {row} ({items[row]!r:.82})" if is_list else f"document {row}"
         if on_error == "raise":
             raise type(error)(f"{item}: {error}")
         if on_error == "warn":
@@ -190,6 +200,50 @@ def encode(
                 stacklevel=2,
             )
     return _stacked(documents, model.dim) if is_list else documents
+
+
+def _items(data: object) -> list[object]:
+    """Return the items of a list, a tuple or another iterable of texts or paths."""
+    if isinstance(data, str | bytes | Mapping | os.PathLike) or not isinstance(data, Iterable):
+        raise InvalidInput(f"data must be a DocumentArray or a list of strings. Got {type(data).__name__}.")
+    return list(data)
+
+
+def _documents(items: Sequence[object], field: str) -> tuple[DocumentArray, dict[int, FinetunerError]]:
+    """Return a document for each item, and the errors of those that are no text, or no path or URI, by row."""
+    from docarray import Document, DocumentArray
+
+    documents, errors = DocumentArray(), {}
+    for row, item in enumerate(items):
+        value = os.fspath(item) if isinstance(item, os.PathLike) and field == "uri" else item
+        if isinstance(value, str):
+            documents.append(Document(**{field: value}))
+            continue
+        documents.append(Document())
+        wanted = "a text" if field == "text" else "a path or a URI"
+        hint = "Put documents into a DocumentArray." if isinstance(item, Document) else "Pass a string."
+        errors[row] = InvalidDocument(f"item must be {wanted}. Got {type(item).__name__}. {hint}")
+    return documents, errors
+
+
+def _parts(documents: DocumentArray, size: int) -> Iterable[tuple[Sequence[Document], Callable[[], None]]]:
+    """Yield documents in memory, each part with the call that stores them; at once if they are in memory.
+
+    Another storage, such as SQLite, gives copies of its documents, of which a part of `size` is in memory at a time.
+    """
+    from docarray.array.memory import DocumentArrayInMemory
+
+    if isinstance(documents, DocumentArrayInMemory):
+        yield documents, lambda: None
+        return
+    for start in range(0, len(documents), size):
+        part = [documents[row] for row in range(start, min(start + size, len(documents)))]
+
+        def store(part: list[Document] = part, start: int = start) -> None:
+            for row, document in enumerate(part, start):
+                documents[row] = document
+
+        yield part, store
 
 
 def _failure(document: Document, model: InferenceModel) -> FinetunerError | None:

@@ -1,4 +1,4 @@
-"""The tokenizer of clip-mini: lower-cased byte-level pairs. Every text has tokens."""
+"""The tokenizer of clip-mini: byte-level pairs of a text cleaned and lower-cased as CLIP's own tokenizer does."""
 
 from pathlib import Path
 
@@ -29,6 +29,9 @@ class BytePairTokenizer:
         if not Path(path).is_file():
             raise FileNotFoundError(f"tokenizer must be a file. Got no file at {path}. Check the path.")
         self.context_length = _check_length(context_length)
+        from open_clip.tokenizer import get_clean_fn
+
+        self._clean = get_clean_fn("lower")  # white space is collapsed, HTML entities and broken encodings are mended
         self._pairs = Tokenizer.from_file(str(path))
         self.end = self._pairs.get_vocab_size() + _RESERVED
         self.vocab_size = self.end + 1
@@ -38,7 +41,7 @@ class BytePairTokenizer:
         length = self.context_length if context_length is None else _check_length(context_length)
         batch = [texts] if isinstance(texts, str) else list(texts)
         rows = torch.full((len(batch), length), PAD, dtype=torch.long)
-        for row, encoding in zip(rows, self._pairs.encode_batch(batch), strict=True):
+        for row, encoding in zip(rows, self._pairs.encode_batch([self._clean(text) for text in batch]), strict=True):
             pairs = [number + _RESERVED for number in encoding.ids[: length - 2]]
             row[: len(pairs) + 2] = torch.tensor([START, *pairs, self.end])
         return rows  # type: ignore[return-value]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..documents.pairs import make_pair
+from ..documents.tags import make_tags, read_caption, read_label, read_score
 from ..exceptions import InvalidDocument, InvalidInput
 from .csv_file import CsvFile, CSVOptions, Row
 from .local_images import LocalImages, is_remote
@@ -87,7 +87,7 @@ class _Layout:
 
     @classmethod
     def of(cls, file: CsvFile, options: CSVOptions, task: str) -> _Layout:
-        rows, images = file.first_rows(), LocalImages(file.folder)
+        rows, images = file.first_rows(), file.images
         counts = Counter(len(row.fields) for row in rows if len(row.fields) in (2, 3))
         columns = 2 if options.is_labeled or not counts else counts.most_common(1)[0][0]
         if task != "text-to-image":
@@ -122,7 +122,7 @@ class _Layout:
         content = self._content(row)
         if self.image_column is None:
             return self._of_images(content)
-        tags = {} if content.score is None else {SCORE_TAG: content.score}
+        tags = make_tags(score=content.score)
         if self.options.convert_to_blob:
             return [make_pair(content.text, self.images.read(content.images[0]), tags)]
         text = Document(text=content.text, modality="text")
@@ -167,13 +167,15 @@ class _Layout:
             )
         if not all(fields):
             raise InvalidDocument(f"row must have no empty column. Got {_cut(fields)}. Fill it.")
-        score = _score(fields[2]) if self.columns == 3 else None
+        score = read_score(fields[2]) if self.columns == 3 else None
         if self.image_column is not None:
             image, text = fields[self.image_column], fields[1 - self.image_column]
             self._check_order(image, text)
-            content = _Content((self._checked(image),), text=text, score=score)
+            content = _Content((self._checked(image),), text=read_caption(text), score=score)
         elif self.options.is_labeled:
-            content = _Content((self._checked(fields[0]),), label=fields[1])
+            if not (label := read_label(fields[1])):
+                raise InvalidDocument(f"image must have a label. Got {fields[1]!r}, a missing value. Add it.")
+            content = _Content((self._checked(fields[0]),), label=label)
         else:
             content = _Content((self._checked(fields[0]), self._checked(fields[1])), label=fields[0], score=score)
         return content
@@ -195,16 +197,6 @@ class _Layout:
         if self.options.convert_to_blob and not is_remote(image):
             self.images.path_of(image)
         return image
-
-
-def _score(value: str) -> float:
-    try:
-        score = float(value)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise InvalidDocument(f"score must be a finite number such as 0.8. Got {value[:40]!r}. Correct it.")
-    return score
 
 
 def _cut(fields: list[str]) -> str:

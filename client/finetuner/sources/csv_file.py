@@ -9,17 +9,19 @@ import os
 import random
 import tempfile
 import weakref
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..documents.image_files import SUFFIXES
 from ..exceptions import InvalidDocument, InvalidInput
+from .local_images import LocalImages
 
 DELIMITERS = "\t,;|"  # tab first: captions with exactly one comma are more common than captions with a tab
+COLUMNS = (2, 3)
 SAMPLE_CHARACTERS = 2**16
 SAMPLE_ROWS = 100
 SEED = 0
@@ -39,7 +41,8 @@ class CSVOptions:
     sampling_rate: float | None = None
     """Share of rows to use, in (0, 1]; the same rows each time. None for all."""
     dialect: str | csv.Dialect | type[csv.Dialect] = "auto"
-    """'auto' detects tab, ',', ';' or '|'. Otherwise a name of `csv.list_dialects()` or a `csv.Dialect`."""
+    """'auto' takes tab, ',', ';' or '|', whichever gives columns of images. Else a name of `csv.list_dialects()` or
+    a `csv.Dialect`."""
     encoding: str = "utf-8"
     """A text encoding of Python; a byte order mark is skipped."""
     is_labeled: bool = False
@@ -127,6 +130,8 @@ class CsvFile:
         real = self._path or (Path(self.name) if isinstance(name, str) else None)
         self.folder = real.absolute().parent if real is not None and real.is_file() else None
         """Folder that relative paths in the file start at; None for a stream."""
+        self.images = LocalImages(self.folder)
+        """Reader of the images that the file names."""
         self._format = self._find_format()
 
     def rows(self) -> Iterator[tuple[str, Row | InvalidDocument]]:
@@ -191,7 +196,24 @@ class CsvFile:
                 sample = ""
         if len(sample) == SAMPLE_CHARACTERS:
             sample = sample[: sample.rfind("\n") + 1] or sample
-        return _format(max(DELIMITERS, key=lambda delimiter: _fitting_share(sample, delimiter)) if sample else ",")
+        return _format(max(DELIMITERS, key=lambda delimiter: self._fit(sample, delimiter)) if sample else ",")
+
+    def _fit(self, sample: str, delimiter: str) -> tuple[int, int, float]:
+        """Return how well a delimiter cuts a sample; larger is better.
+
+        Returns:
+            The numbers of rows, among the first SAMPLE_ROWS, with a column that is an image here, and with one that is
+            named like an image; and the share of all rows that have 2 columns, or 3 if that is larger.
+        """
+        rows = []
+        with suppress(csv.Error):  # an open quote; the rows before it count
+            for row in csv.reader(io.StringIO(sample, newline=""), **_format(delimiter)):
+                rows += [[field.strip() for field in row]] if any(row) else []
+        counts = [sum(len(row) == columns for row in rows) for columns in COLUMNS]
+        fitting = [row[:2] for row in rows[:SAMPLE_ROWS] if len(row) in COLUMNS]
+        found = sum(any(map(self.images.holds, row)) for row in fitting)
+        named = sum(any(map(_is_named_like_image, row)) for row in fitting)
+        return found, named, max(counts) / max(len(rows), 1)
 
     def _check_mark(self, path: Path) -> None:
         try:
@@ -238,12 +260,6 @@ def _format(delimiter: str) -> dict[str, Any]:
     return {"dialect": "excel", "delimiter": delimiter, "skipinitialspace": True}
 
 
-def _fitting_share(sample: str, delimiter: str) -> float:
-    """Return the share of rows with 2 columns, or with 3 if that is larger, for a delimiter."""
-    counts: Counter[int] = Counter()
-    try:
-        for row in csv.reader(io.StringIO(sample, newline=""), **_format(delimiter)):
-            counts[len(row)] += any(row)
-    except csv.Error:  # an open quote; the rows before it count
-        pass
-    return max(counts[2], counts[3]) / max(counts.total(), 1)
+def _is_named_like_image(field: str) -> bool:
+    """Return whether a field ends like an image, and holds no delimiter, which another cut would take out."""
+    return field.lower().endswith(tuple(SUFFIXES)) and not any(delimiter in field for delimiter in DELIMITERS)

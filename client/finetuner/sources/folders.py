@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..contract.wire import LABEL_TAG
+from ..documents.image_files import SUFFIXES
 from ..documents.pairs import make_pair
+from ..documents.tags import MAX_CAPTION_BYTES, make_tags, read_caption, read_label
 from ..exceptions import InvalidDocument
-from .local_images import SUFFIXES, LocalImages
-from .rejects import checked_then_used
+from .local_images import LocalImages, is_image_file
+from .rejects import Entries, PassedOver, checked_then_used
 
 if TYPE_CHECKING:
     from docarray import Document
-
-MAX_CAPTION_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,20 @@ class _Image:
     label: str
     """Its class, the name of its folder; '' outside a class folder."""
 
+    @property
+    def caption(self) -> Path:
+        """The file of its caption. The end of a name such as `dress.v2` is no ending of an image."""
+        known = self.path.suffix.lower() in SUFFIXES
+        return self.path.with_suffix(".txt") if known else self.path.with_name(f"{self.path.name}.txt")
+
 
 def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str) -> Iterator[Document]:
     """Return the documents of the images in a folder and its subfolders, in the order of their names.
 
     For `image-to-image`, the label is the name of the subfolder, or of the topmost one in a deeper tree. For
-    `text-to-image`, the caption of x.jpg is in x.txt beside it, in UTF-8. Hidden files and folders are skipped.
+    `text-to-image`, the caption of x.jpg is in x.txt beside it, in UTF-8. Links to folders are followed. A file is an
+    image by its ending or by its first bytes. A warning counts all other entries, with the reasons; hidden files and
+    folders are among them.
 
     Args:
         folder: with the images.
@@ -44,8 +51,8 @@ def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str
         Pairs (see `documents.pairs`), or images as blobs with the tag `finetuner_label`.
 
     Raises:
-        InvalidDocument: missing labels or captions, and files that are not images, all named in one error at this
-            call. An image with a damaged later part is named when it is read.
+        InvalidDocument: missing labels or captions, files that are not images, broken links and unreadable folders, all
+            named in one error at this call. An image with a damaged later part is named when it is read.
         InvalidInput: a folder without images.
     """
     root = Path(folder)
@@ -56,8 +63,8 @@ def image_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_er
     """Return the documents of a list of image files.
 
     Args:
-        paths: of the images. An image's label is the name of its folder; its caption is found as in
-            `folder_documents`.
+        paths: of the images, and of .txt files beside them. An image's label is the name of its folder; its caption is
+            found as in `folder_documents`.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
 
@@ -68,13 +75,13 @@ def image_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_er
         InvalidDocument, InvalidInput: as in `folder_documents`.
     """
 
-    def images() -> Iterator[_Image]:
-        return (_Image(Path(path), Path(path).absolute().parent.name) for path in paths)
+    def entries() -> Entries[_Image]:
+        return _files([(Path(path), Path(path).absolute().parent.name) for path in paths])
 
-    return _documents(images, f"list of {len(paths)} images", task, on_error)
+    return _documents(entries, f"list of {len(paths)} files", task, on_error)
 
 
-def _documents(images: Callable[[], Iterable[_Image]], source: str, task: str, on_error: str) -> Iterator[Document]:
+def _documents(entries: Callable[[], Entries[_Image]], source: str, task: str, on_error: str) -> Iterator[Document]:
     reader = LocalImages()
 
     def check(image: _Image) -> tuple[Document, ...]:
@@ -88,45 +95,81 @@ def _documents(images: Callable[[], Iterable[_Image]], source: str, task: str, o
         text, blob = _caption_or_label(image, task), reader.read(str(image.path))
         if task == "text-to-image":
             return [make_pair(text, blob)]
-        return [Document(blob=blob, modality="image", tags={LABEL_TAG: text})]
+        return [Document(blob=blob, modality="image", tags=make_tags(text))]
 
-    return checked_then_used(
-        lambda: ((str(image.path), image) for image in images()), check, use, source=source, on_error=on_error
-    )
+    return checked_then_used(entries, check, use, source=source, on_error=on_error)
 
 
-def _walk(root: Path) -> Iterator[_Image]:
-    for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        inside = Path(folder).relative_to(root).parts
-        for name in sorted(files):
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield _Image(Path(folder, name), inside[0] if inside else "")
+def _walk(root: Path) -> Iterator[tuple[str, _Image | InvalidDocument | PassedOver]]:
+    """Yield the entries of a folder tree. A folder that links lead to twice is read once for each label."""
+    waiting: list[tuple[Path, str, tuple[object, ...]]] = [(root, "", ())]
+    read: set[tuple[str, object]] = set()
+    while waiting:
+        folder, label, above = waiting.pop()
+        try:
+            status = folder.stat()
+            paths = sorted(folder.iterdir())
+        except OSError as error:
+            yield str(folder), InvalidDocument(f"folder must be readable. Got an error: {error.strerror}. Check it.")
+            continue
+        key = (status.st_dev, status.st_ino)
+        if key in above or (label, key) in read:
+            yield str(folder), PassedOver("link to a folder that is read already")
+            continue
+        read.add((label, key))
+        files, folders = [], []
+        for path in paths:
+            if path.name.startswith("."):
+                yield str(path), PassedOver("hidden")
+            else:
+                (folders if os.path.isdir(path) else files).append(path)  # noqa: PTH112 (False, never raises)
+        yield from _files([(path, label) for path in files])
+        waiting += [(path, label or path.name, (*above, key)) for path in reversed(folders)]
+
+
+def _files(files: Sequence[tuple[Path, str]]) -> Iterator[tuple[str, _Image | InvalidDocument | PassedOver]]:
+    """Yield the entries of several files, given with their labels. A caption is no entry of its own."""
+    entries = [(path, _file(path, label)) for path, label in files]
+    captions = {entry.caption for _, entry in entries if isinstance(entry, _Image)}
+    yield from ((str(path), entry) for path, entry in entries if path not in captions)
+
+
+def _file(path: Path, label: str) -> _Image | InvalidDocument | PassedOver:
+    if not os.path.isfile(path):  # noqa: PTH113 (False, never raises)
+        if path.is_symlink():
+            return InvalidDocument("link must lead to a file or folder. Got a broken link. Mend or remove it.")
+        return PassedOver("neither file nor folder")
+    try:
+        if path.suffix.lower() in SUFFIXES or is_image_file(path):
+            return _Image(path, label)
+    except OSError as error:
+        return InvalidDocument(f"file must be readable. Got an error: {error.strerror}. Check it.")
+    return PassedOver("not an image")
 
 
 def _caption_or_label(image: _Image, task: str) -> str:
     """Return the caption of an image, or its label for image-to-image."""
     if task == "text-to-image":
-        return _caption(image.path.with_suffix(".txt"))
-    if not image.label:
-        raise InvalidDocument("image must lie in a subfolder, whose name is its label. Got none. Move it into one.")
-    return image.label
+        return _caption(image.caption)
+    label = read_label(image.label)
+    if not label:
+        raise InvalidDocument(
+            f"image must lie in a subfolder, whose name is its label. Got {image.label!r}. Move it into one."
+        )
+    return label
 
 
 def _caption(path: Path) -> str:
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_CAPTION_BYTES + 1)
-        caption = content.decode("utf-8-sig").strip()
+            content = file.read(MAX_CAPTION_BYTES * 2)  # a longer file is refused all the same
+        return read_caption(content.decode("utf-8-sig"))
     except OSError as error:
         raise InvalidDocument(
             f"image must have its caption beside it, in {path.name!r}. Got none ({error.strerror}). Add the file. "
             f"(Folders of classes are for image-to-image.)"
         ) from error
+    except InvalidDocument as error:
+        raise InvalidDocument(f"{error} (In {path.name!r}.)") from error
     except UnicodeDecodeError as error:
         raise InvalidDocument(f"caption must be UTF-8. Got other bytes in {path.name!r}. Convert it.") from error
-    if not caption or len(content) > MAX_CAPTION_BYTES:
-        raise InvalidDocument(
-            f"caption must have 1 to {MAX_CAPTION_BYTES} bytes. Got {len(content)} in {path.name!r}. Correct it."
-        )
-    return caption

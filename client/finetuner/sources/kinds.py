@@ -10,21 +10,24 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from ..contract.checks import local_path
+from ..documents.image_files import SUFFIXES
 from ..exceptions import DatasetNotFound, InvalidInput
 from .csv_documents import csv_documents
 from .csv_file import CSVOptions
 from .folders import folder_documents, image_documents
-from .local_images import SUFFIXES
+from .local_images import is_image_file
+from .parquet_file import parquet_documents
 from .rejects import checked_on_error
-from .shards import parquet_documents, tar_documents
+from .tar_file import tar_documents
 
 if TYPE_CHECKING:
     from docarray import Document
 
 TASKS = ("text-to-image", "image-to-image")
-CSV_SUFFIXES = (".csv", ".tsv", ".txt", "")
+CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-KNOWN_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", *TAR_SUFFIXES, *sorted(SUFFIXES))
+KNOWN_SUFFIXES = (*CSV_SUFFIXES, ".parquet", *TAR_SUFFIXES, *sorted(SUFFIXES))
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|pipe:")
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 MAX_SHARDS = 100_000
@@ -122,7 +125,7 @@ def _expanded(source: PathName | Sequence[PathName]) -> list[str]:
     """Return existing paths. Braces, then wildcards, are expanded and sorted; an existing path is not expanded."""
     given = [source] if isinstance(source, str | os.PathLike) else source
     paths: list[str] = []
-    for name in [os.fspath(path) for path in given]:
+    for name in [str(local_path("data", path)) for path in given]:
         if REMOTE.match(name):
             raise InvalidInput(f"data must be local. Got {name!r:.120}. Download it first, and pass the path.")
         if os.path.exists(name):  # noqa: PTH110 (never raises)
@@ -162,15 +165,22 @@ def _numbers(first: str, last: str) -> list[str]:
 
 
 def _of_one_kind(paths: list[str]) -> tuple[str, list[str]]:
-    """Return the kind of all paths, and the paths without the caption files that `folder/*` matches."""
+    """Return the kind of all paths, and the paths. A text beside images, which `folder/*` matches, is a caption."""
     kinds = {path: _kind(path) for path in paths}
     if "image" in kinds.values():
-        kinds = {path: kind for path, kind in kinds.items() if not path.lower().endswith(".txt")}
+        kinds = {path: "image" if path.lower().endswith(".txt") else kind for path, kind in kinds.items()}
     examples = {kind: path for path, kind in kinds.items()}
     if len(examples) != 1:
         shown = ", ".join(f"{kind} ({path!r:.60})" for kind, path in sorted(examples.items()))
         raise InvalidInput(f"data must be files of one kind. Got {shown or 'none'}. Pass them separately.")
-    return next(iter(examples)), [path for path in paths if path in kinds]
+    return next(iter(examples)), paths
+
+
+def _begins_like_image(path: str) -> bool:
+    try:
+        return os.path.isfile(path) and is_image_file(path)  # noqa: PTH113 (not a pipe, which reading would empty)
+    except OSError:  # reported by the reader of its kind
+        return False
 
 
 def _kind(path: str) -> str:
@@ -179,11 +189,13 @@ def _kind(path: str) -> str:
     lower, suffix = path.lower(), Path(path).suffix.lower()
     if lower.endswith(TAR_SUFFIXES):
         return "tar"
-    if suffix in SUFFIXES:
-        return "image"
     if suffix == ".parquet":
         return "parquet"
     if suffix in CSV_SUFFIXES:
+        return "CSV"
+    if suffix in SUFFIXES or _begins_like_image(path):
+        return "image"
+    if not suffix:
         return "CSV"
     raise InvalidInput(
         f"data file must end in {', '.join(KNOWN_SUFFIXES)}. Got {path!r:.120}. Rename it, or open it as text for CSV."

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from ..documents.images import FORMATS, decode, read_data_uri
+from ..documents.image_files import HEAD_BYTES, SUFFIXES, is_image, open_image
+from ..documents.images import decode, read_data_uri
 from ..documents.uris import read_local
 from ..exceptions import InvalidDocument
 
-SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 WEB = ("http://", "https://")
 KEPT_BYTES = 64 * 2**20
 KEPT_PATHS = 2**16
@@ -23,6 +22,16 @@ KEPT_PATHS = 2**16
 def is_remote(item: str) -> bool:
     """Return whether an item is a web address or a data URI, which a server can read, too."""
     return item.startswith((*WEB, "data:"))
+
+
+def is_image_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins like an image.
+
+    Raises:
+        OSError: an unreadable file.
+    """
+    with open(path, "rb") as file:
+        return is_image(file.read(HEAD_BYTES))
 
 
 class LocalImages:
@@ -44,9 +53,11 @@ class LocalImages:
 
     def looks_like_image(self, item: str) -> bool:
         """Return whether an item is a URI, has the suffix of an image, or is an existing file."""
-        if is_remote(item) or item.startswith("file://") or Path(item).suffix.lower() in SUFFIXES:
-            return True
-        return self._find(item) is not None
+        return item.startswith("file://") or Path(item).suffix.lower() in SUFFIXES or self.holds(item)
+
+    def holds(self, item: str) -> bool:
+        """Return whether an item is a web address, a data URI or an existing file."""
+        return is_remote(item) or self._find(item) is not None
 
     def path_of(self, item: str) -> str:
         """Return the path of an item's file.
@@ -97,7 +108,7 @@ class LocalImages:
         return blob
 
     def _find_file(self, item: str) -> str | None:
-        path = url2pathname(urlsplit(item).path) if item.startswith("file://") else item
+        path = url2pathname(urlsplit(item).path) if item.startswith("file://") else os.path.expanduser(item)  # noqa: PTH111
         for candidate in ([self._folder / path] if self._folder else []) + [Path(path)]:
             if len(path) < 4096 and "\0" not in path and os.path.isfile(candidate):  # noqa: PTH113 (False, never raises)
                 return str(candidate)
@@ -105,13 +116,13 @@ class LocalImages:
 
 
 def _check_header(path: str) -> None:
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit, in `decode`, is lower
-            Image.open(path, formats=FORMATS).close()
+        open_image(path).close()
     except Exception as error:  # the parsers of Pillow's plug-ins raise anything
+        blob = read_local(path)
+        if is_image(blob):  # its metadata may be damaged, and its pixels good
+            decode(blob)
+            return
         raise InvalidDocument(
             f"image must be a file such as JPEG or PNG. Got {path!r}, which does not begin like one. Replace it."
         ) from error

@@ -1,9 +1,15 @@
-"""Invalid entries of a data source: all named in one error, or left out with one warning."""
+"""Entries of a data source that give no documents: invalid ones, and those that are not data.
+
+Invalid entries are all named in one error, or left out with one warning. One warning counts the entries that are not
+data, such as hidden files, with the reasons.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ..exceptions import InvalidDocument, InvalidInput
@@ -12,15 +18,25 @@ if TYPE_CHECKING:
     from docarray import Document
 
 SHOWN = 20
+EXAMPLES = 3
 ON_ERROR = ("raise", "skip")
 
+
+@dataclass(frozen=True)
+class PassedOver:
+    """An entry that is not data."""
+
+    reason: str
+    """Such as 'not an image'."""
+
+
 Entry = TypeVar("Entry")
-Entries = Iterable[tuple[str, Entry | InvalidDocument]]
-"""Position of each entry, such as 'line 17', with the entry, or with the error for an unreadable one."""
+Entries = Iterable[tuple[str, Entry | InvalidDocument | PassedOver]]
+"""Position of each entry, such as 'line 17', with the entry, the error for an unreadable one, or PassedOver."""
 
 
 class Rejects:
-    """The invalid entries of one source; the first SHOWN are kept, the others only counted.
+    """The entries of one source that give no documents. The first SHOWN invalid ones are kept, the others only counted.
 
     Args:
         source: its name for the user, for messages.
@@ -30,29 +46,54 @@ class Rejects:
         self._source = source
         self._shown: list[str] = []
         self.count = 0
+        """Number of invalid entries."""
+        self._passed: Counter[str] = Counter()
+        self._examples: dict[str, list[str]] = {}
 
     def add(self, where: str, error: InvalidDocument) -> None:
-        """Add one entry."""
+        """Add an invalid entry."""
         self.count += 1
         if self.count <= SHOWN:
             self._shown.append(f"  {where}: {error}")
 
+    def pass_over(self, where: str, reason: str) -> None:
+        """Add an entry that is not data."""
+        self._passed[reason] += 1
+        examples = self._examples.setdefault(reason, [])
+        if len(examples) < EXAMPLES:
+            examples.append(where)
+
     def describe(self) -> str:
-        """Return one line for each of the first SHOWN entries, then the number of others."""
+        """Return one line for each of the first SHOWN invalid entries, then the number of others."""
         more = [f"  and {self.count - SHOWN} more"] if self.count > SHOWN else []
         return "\n".join([*self._shown, *more])
 
+    def passed(self) -> str:
+        """Return the number of entries that are not data, with reasons and examples; '' for none."""
+        if not self._passed:
+            return ""
+        reasons = []
+        for reason, count in self._passed.most_common():
+            examples = self._examples[reason]
+            more = ", ..." if count > len(examples) else ""
+            reasons.append(f"{count} {reason} ({', '.join(examples)}{more})")
+        return f"passed over {self._passed.total()} entries: {'; '.join(reasons)}"
+
     def error(self) -> InvalidDocument:
-        """Return one error that names all entries."""
+        """Return one error that names all invalid entries."""
+        passed = f"\nAlso {self.passed()}." if self._passed else ""
         return InvalidDocument(
             f"{self._source} must hold usable entries only. Got {self.count} that cannot be used:\n{self.describe()}\n"
-            f"Correct or remove them, or pass on_error='skip' to leave them out."
+            f"Correct or remove them, or pass on_error='skip' to leave them out.{passed}"
         )
 
     def warn(self) -> None:
-        """Warn once about all entries, which were left out."""
-        message = f"{self._source}: left out {self.count} entries that cannot be used:\n{self.describe()}"
-        warnings.warn(message, UserWarning, stacklevel=3)
+        """Warn once about all invalid entries, which were left out, and once about those that are not data."""
+        if self.count:
+            message = f"{self._source}: left out {self.count} entries that cannot be used:\n{self.describe()}"
+            warnings.warn(message, UserWarning, stacklevel=3)
+        if self._passed:
+            warnings.warn(f"{self._source}: {self.passed()}.", UserWarning, stacklevel=3)
 
 
 def checked_on_error(on_error: str) -> str:
@@ -73,6 +114,7 @@ def usable(
     source: str,
     on_error: str,
     limit: int | None = None,
+    quiet: bool = False,
 ) -> Iterator[Document]:
     """Yield the documents of the valid entries.
 
@@ -83,15 +125,19 @@ def usable(
         on_error: 'raise' yields nothing after the first invalid entry, and reads the rest only to name every invalid
             entry. 'skip' leaves invalid entries out, and names them in a warning at the end.
         limit: largest number of entries to use; None for all.
+        quiet: whether to give no warning.
 
     Raises:
         InvalidDocument: at the end, for on_error='raise' and an invalid entry.
         InvalidInput: at the end, without a valid entry.
     """
     rejects, good = Rejects(source), 0
-    for tried, (where, entry) in enumerate(entries):
-        if limit is not None and (tried if on_error == "raise" else good) >= limit:
+    for where, entry in entries:
+        if limit is not None and good + (rejects.count if on_error == "raise" else 0) >= limit:
             break
+        if isinstance(entry, PassedOver):
+            rejects.pass_over(where, entry.reason)
+            continue
         try:
             if isinstance(entry, InvalidDocument):
                 raise entry
@@ -104,10 +150,11 @@ def usable(
             yield from documents
     if rejects.count and on_error == "raise":
         raise rejects.error()
-    if rejects.count:
-        rejects.warn()
     if not good:
-        raise InvalidInput(f"{source} must hold at least one usable entry. Got none. Add data.")
+        detail = f" ({passed})" if (passed := rejects.passed()) else ""
+        raise InvalidInput(f"{source} must hold at least one usable entry. Got none{detail}. Add data.")
+    if not quiet:
+        rejects.warn()
 
 
 def checked_then_used(
@@ -132,6 +179,6 @@ def checked_then_used(
         InvalidDocument, InvalidInput: as in `usable`, at this call; while iterating for errors that only `use` finds.
     """
     if on_error == "raise":
-        for _ in usable(entries(), check, source=source, on_error=on_error, limit=limit):
+        for _ in usable(entries(), check, source=source, on_error=on_error, limit=limit, quiet=True):
             raise AssertionError("check must return no documents")
     return usable(entries(), use, source=source, on_error=on_error, limit=limit)

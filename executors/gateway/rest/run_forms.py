@@ -43,7 +43,7 @@ class DataForm(Form):
     """The training and evaluation data."""
 
     train_data: str = Field(..., regex=NAME, description="Name of a dataset.")
-    eval_data: str | None = Field(None, max_length=128, description="Name of an evaluation dataset, for a CLIP model.")
+    eval_data: str | None = Field(None, max_length=128, description="Name of a dataset: the data of val_loss.")
     guard_data: str | None = Field(
         None, max_length=128, description="Name of a dataset that measures forgetting, for a CLIP model."
     )

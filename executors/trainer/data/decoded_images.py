@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from finetuner.documents.image_pixels import RULES
 from finetuner.documents.images import decode
 from finetuner.exceptions import InvalidDocument
 from finetuner.models.model_kinds import Model
@@ -144,4 +145,4 @@ def _digest(model: Model) -> str:
     """Return the SHA-256, hex, of everything besides the files that decides the pixels."""
     config = model.preprocess_config
     used = {name: value for name, value in asdict(config).items() if name not in NOT_IN_PIXELS}
-    return hashlib.sha256(json.dumps([type(config).__name__, used, PIL.__version__]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([type(config).__name__, used, PIL.__version__, RULES]).encode()).hexdigest()

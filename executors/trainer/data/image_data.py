@@ -25,7 +25,7 @@ class ImageData:
     labels: np.ndarray
     """(images,) int64, positions in `names`."""
     names: Sequence[str]
-    """Names of the labels, sorted."""
+    """Names of the labels."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,9 +55,35 @@ class ImageData:
         """Return a batch's images, (batch, 3, size, size) uint8, and labels, (batch,) int64."""
         return self.pixels[rows], self.labels[rows]
 
+    def with_numbers(self, names: Sequence[str], *, others: bool) -> ImageData:
+        """Return the same images with the labels numbered as in other data.
+
+        Args:
+            names: of the labels of the other data.
+            others: whether labels that the other data do not have are allowed; they get the numbers that follow.
+
+        Raises:
+            InvalidInput: a label that is not allowed.
+        """
+        new = sorted(set(self.names) - set(names))
+        if new and not others:
+            raise InvalidInput(
+                f"eval_data must hold labels of train_data for a loss that learns them. Got {new[0]!r:.80}, which is "
+                f"not among them. Remove its images, or set val_split in place of eval_data."
+            )
+        all_names = [*names, *new]
+        number = {name: position for position, name in enumerate(all_names)}
+        numbers = np.array([number[name] for name in self.names], dtype=np.int64)
+        return ImageData(self.pixels, numbers[self.labels], all_names)
+
 
 def prepare_images(
-    images: Iterable[LabelledImage], model: ImageModel, cache: ImageCache, version: str, threads: int
+    images: Iterable[LabelledImage],
+    model: ImageModel,
+    cache: ImageCache,
+    version: str,
+    threads: int,
+    field: str = "train_data",
 ) -> ImageData:
     """Decode every image once, or reuse the pixels of an earlier run.
 
@@ -67,6 +93,7 @@ def prepare_images(
         cache: keeps the pixels.
         version: content hash of the dataset, which holds exactly these images.
         threads: number of decoding threads.
+        field: argument of `fit` that holds the images, for messages.
 
     Raises:
         InvalidInput: fewer than two images, or two labels, can be decoded.
@@ -78,7 +105,7 @@ def prepare_images(
     names = sorted(set(labels))
     if len(labels) < 2 or len(names) < 2:
         raise InvalidInput(
-            f"train_data must hold at least two images of two labels that can be decoded. "
+            f"{field} must hold at least two images of two labels that can be decoded. "
             f"Got {decoded}, {len(names)} labels. Check images and labels."
         )
     number = {name: position for position, name in enumerate(names)}

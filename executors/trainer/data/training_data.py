@@ -81,7 +81,9 @@ class TrainingData:
         return numbers
 
 
-def prepare(pairs: Iterable[Pair], model: Clip, cache: ImageCache, version: str, threads: int) -> TrainingData:
+def prepare(
+    pairs: Iterable[Pair], model: Clip, cache: ImageCache, version: str, threads: int, field: str = "train_data"
+) -> TrainingData:
     """Decode every image once, or reuse the pixels of an earlier run.
 
     Args:
@@ -90,6 +92,7 @@ def prepare(pairs: Iterable[Pair], model: Clip, cache: ImageCache, version: str,
         cache: keeps the pixels.
         version: content hash of the dataset, which holds exactly these pairs.
         threads: number of decoding threads.
+        field: argument of `fit` that holds the pairs, for messages.
 
     Raises:
         InvalidInput: fewer than two images can be decoded.
@@ -99,6 +102,6 @@ def prepare(pairs: Iterable[Pair], model: Clip, cache: ImageCache, version: str,
     decoded = decode_images(images, model, cache, version, threads)
     if len(decoded.texts) < 2:
         raise InvalidInput(
-            f"train_data must hold at least two images that can be decoded. Got {decoded}. Check the images."
+            f"{field} must hold at least two images that can be decoded. Got {decoded}. Check the images."
         )
     return TrainingData(decoded.pixels, decoded.texts)

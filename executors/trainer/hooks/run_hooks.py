@@ -53,7 +53,7 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     config, folder, scores, eval_pairs = context.config, context.folder, context.scores, context.eval_pairs
     callbacks = read_callbacks(config.callbacks)
     check_loggers(callbacks)
-    prefixes = iter(metric_prefixes(callbacks, towers, has_eval_data=bool(config.eval_data)))
+    prefixes = iter(metric_prefixes(callbacks, towers, has_eval_data=config.scores_eval_data))
     options = config.options
     adapters = TrainAdapters(options.lora_rank, options.lora_alpha, config.seed) if options.lora_rank else None
     made: list[tuple[Callback, Hook]] = []

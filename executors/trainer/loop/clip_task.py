@@ -51,6 +51,7 @@ class ClipTask(Task):
         data: with at least two images.
         config: loss, val_split, optimizer, seed.
         batch_size: most pairs in a step.
+        validation: data of the validation loss; None holds out a share of `data`, `config.val_split`.
 
     Raises:
         InvalidInput: val_split leaves fewer than two images on a side.
@@ -59,13 +60,23 @@ class ClipTask(Task):
     model: Clip
     unit = "pairs"
 
-    def __init__(self, model: Clip, data: TrainingData, config: RunConfig, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Clip,
+        data: TrainingData,
+        config: RunConfig,
+        batch_size: int,
+        validation: TrainingData | None = None,
+    ) -> None:
         self.model = model
         self._loss = _LOSSES[config.loss](**config.loss_options).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
         self._data = data
         self._config = config
         self._rows, self._held_out = _split(len(data), config)
+        self._validation = data
+        if validation is not None:
+            self._validation, self._held_out = validation, np.arange(len(validation))
         self.batch_size = min(batch_size, len(self._rows))
         self.steps_per_epoch = len(range(0, len(self._rows) - 1, self.batch_size))  # one alone has no negatives
 
@@ -83,14 +94,21 @@ class ClipTask(Task):
         return self._data.plan(self._rows, self.batch_size, generator)
 
     def held_out(self) -> Sequence[Plan]:
-        """Return the held-out images with the first caption of each."""
-        return self._data.plan(self._held_out, self.batch_size, None)
+        """Return the images of the validation data with the first caption of each."""
+        return self._validation.plan(self._held_out, self.batch_size, None)
 
     def fetch(self, planned: Plan, process: int = 0, processes: int = 1) -> Batch:
         """Return images and tokens, and as keys ids that are equal for equal images and equal captions."""
         own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
-        pixels, captions = self._data.fetch(own)
-        ids = (torch.from_numpy(own.image_ids), torch.from_numpy(self._data.caption_ids(own)))
+        return self._batch(self._data, own)
+
+    def fetch_held_out(self, planned: Plan) -> Batch:
+        """Return a batch of the validation data, as `fetch` does."""
+        return self._batch(self._validation, planned)
+
+    def _batch(self, data: TrainingData, plan: Plan) -> Batch:
+        pixels, captions = data.fetch(plan)
+        ids = (torch.from_numpy(plan.image_ids), torch.from_numpy(data.caption_ids(plan)))
         multiple = COMPILED_LENGTHS if self._config.options.compile else 1
         tokens = without_padding(self.model.network, self.model.tokenizer(captions), multiple)
         return Batch(torch.from_numpy(pixels), (tokens,), ids, f"the captions {captions[:3]}")

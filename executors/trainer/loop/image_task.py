@@ -47,16 +47,24 @@ class ImageTask(Task):
         data: with at least two images of two labels.
         config: loss, miner, sampler, val_split, optimizer, seed.
         batch_size: most images in a step.
+        validation: data of the validation loss; None holds out a share of `data`, `config.val_split`.
 
     Raises:
         InvalidInput: the loss compares images and the data has no two images of a label, or val_split leaves fewer
-            than two labels on a side.
+            than two labels on a side; or the loss learns the labels and `validation` has others.
     """
 
     model: ImageModel
     unit = "images"
 
-    def __init__(self, model: ImageModel, data: ImageData, config: RunConfig, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: ImageModel,
+        data: ImageData,
+        config: RunConfig,
+        batch_size: int,
+        validation: ImageData | None = None,
+    ) -> None:
         self.model = model
         self._data = data
         self._config = config
@@ -76,7 +84,11 @@ class ImageTask(Task):
             self.steps_per_epoch = class_batch_count(self._labels, size, metric.num_items_per_class)
         else:
             self.steps_per_epoch = random_batch_count(len(self._labels), size)
-        self._held_out = data.plan(held_out, size, None, None)
+        self._validation = data
+        if validation is not None:
+            self._validation = validation.with_numbers(data.names, others=by_label)
+            held_out = np.argsort(self._validation.labels, kind="stable")
+        self._held_out = self._validation.plan(held_out, size, None, None)
 
     def summary(self) -> str:
         """Return the numbers of images and labels, and the loss."""
@@ -101,13 +113,20 @@ class ImageTask(Task):
         return self._data.plan(self._rows, self.batch_size, together, generator)
 
     def held_out(self) -> Sequence[np.ndarray]:
-        """Return the held-out images, sorted by label."""
+        """Return the images of the validation data, sorted by label."""
         return self._held_out
 
     def fetch(self, planned: np.ndarray, process: int = 0, processes: int = 1) -> Batch:
         """Return images, and labels as keys."""
-        pixels, labels = self._data.fetch(share(planned, process, processes))
-        described = f"the labels {[self._data.names[label] for label in labels[:3]]}"
+        return self._batch(self._data, share(planned, process, processes))
+
+    def fetch_held_out(self, planned: np.ndarray) -> Batch:
+        """Return a batch of the validation data, as `fetch` does."""
+        return self._batch(self._validation, planned)
+
+    def _batch(self, data: ImageData, rows: np.ndarray) -> Batch:
+        pixels, labels = data.fetch(rows)
+        described = f"the labels {[data.names[label] for label in labels[:3]]}"
         return Batch(torch.from_numpy(pixels), (), (torch.from_numpy(labels),), described)
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:

@@ -143,7 +143,7 @@ class Learner:
         self._task.after_step()
 
     def validation_loss(self) -> float | None:
-        """Return the mean loss over the held-out batches of all processes, None without any."""
+        """Return the mean loss over the validation batches of all processes, None without any."""
         plan = self._task.held_out()
         if not plan:
             return None
@@ -151,7 +151,7 @@ class Learner:
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss times pairs, pairs
         own = plan[self._accelerator.process_index :: self.processes]
         with torch.inference_mode():
-            for batch in map(self._task.fetch, own):
+            for batch in map(self._task.fetch_held_out, own):
                 inputs, keys = self._on_device(batch)
                 outputs: Outputs = network(*inputs)
                 loss = self._task.loss(outputs, keys, validation=True)

@@ -90,11 +90,15 @@ class Task(ABC):
 
     @abstractmethod
     def held_out(self) -> Sequence[Any]:
-        """Return the batches of the validation data, in order; empty if none is held out."""
+        """Return the batches of the validation data, in order; empty without any."""
 
     @abstractmethod
     def fetch(self, planned: Any, process: int = 0, processes: int = 1) -> Batch:
         """Return a planned batch, or one process's share of it. Called in a separate thread."""
+
+    @abstractmethod
+    def fetch_held_out(self, planned: Any) -> Batch:
+        """Return a batch of the validation data."""
 
     @abstractmethod
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:

@@ -10,6 +10,7 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner.api import examples
+from finetuner.api.library import get_model
 from finetuner.api.run import Run
 from finetuner.artifacts.archive import unzip_artifact
 from finetuner.artifacts.manifest import MANIFEST, read_manifest, verify_artifact
@@ -204,6 +205,17 @@ def test_a_saved_artifact_verifies(published: Path, tmp_path: Path) -> None:
     assert path == str(tmp_path / "out" / "first-run.zip")
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["first-run.zip"]
     assert verify_artifact(unzip_artifact(Path(path), tmp_path / "again")) == verify_artifact(published)
+
+
+def test_an_artifact_may_be_saved_in_the_home_folder(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert made(published, "FINISHED").save_artifact("~/out") == str(tmp_path / "out" / "first-run.zip")
+    assert get_model("~/out/first-run.zip", select_model="clip-text").dim
+    assert get_model(Path("~/out/first-run.zip"), select_model="clip-text").dim
+    assert not (tmp_path / "~").exists()
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut"])

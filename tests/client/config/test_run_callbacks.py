@@ -104,10 +104,13 @@ def test_a_monitor_that_is_never_reported_is_refused_with_the_next_step(
 ) -> None:
     name = kind.__name__
     with pytest.raises(
-        InvalidInput, match=rf"{name} must monitor a value that the run reports. .*Set val_split, .*val_split=0\.1"
+        InvalidInput,
+        match=rf"{name} must monitor a value that the run reports. .*Pass eval_data, set val_split, .*val_split=0\.1",
     ):
         RunConfig.from_dict(GOOD | {"callbacks": entries(kind())})
     RunConfig.from_dict(GOOD | {"callbacks": entries(kind()), "val_split": 0.1})
+    for model, loss in (("clip-mini", "CLIPLoss"), ("resnet50", "TripletMarginLoss")):
+        RunConfig(model=model, train_data="data", eval_data="other", loss=loss, callbacks=entries(kind()))
     for monitor in ("loss", "train_loss"):
         RunConfig.from_dict(GOOD | {"callbacks": entries(kind(monitor))})
     metric = "clip-text-to-clip-vision_hit_at_k"

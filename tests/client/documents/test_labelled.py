@@ -7,7 +7,7 @@ import pytest
 from docarray import Document
 
 from finetuner.documents.images import decode
-from finetuner.documents.labelled import LabelledImage, read_label, read_labelled
+from finetuner.documents.labelled import LabelledImage, read_labelled
 from finetuner.exceptions import InvalidDocument
 
 TENSOR = np.full((4, 5, 3), 7, dtype=np.uint8)
@@ -22,13 +22,6 @@ def test_images_come_as_blob_tensor_or_data_uri() -> None:
     assert second.label == "3"
     np.testing.assert_array_equal(np.asarray(decode(second.image)), TENSOR)
     assert third == LabelledImage(b"bytes", "0")
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [(3, "3"), (3.0, "3"), (0, "0"), (0.5, "0.5"), ("3", "3"), ("a b", "a b"), (1e300, None)]
-)
-def test_a_number_is_the_same_label_after_protobuf(value: object, expected: str | None) -> None:
-    assert read_label(value) == expected or expected is None
 
 
 def test_labels_survive_protobuf() -> None:

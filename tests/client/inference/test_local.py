@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,12 +140,6 @@ def test_documents_for_the_other_tower_are_skipped_with_a_warning(text: Inferenc
     assert documents[1].embedding is None
 
 
-@pytest.mark.parametrize("data", ["one text", [1, 2], None, [b"bytes"], {"a": 1}, np.zeros(3)])
-def test_data_of_another_kind_is_refused(text: InferenceModel, data: object) -> None:
-    with pytest.raises(InvalidInput, match=f"DocumentArray or a list of strings. Got {type(data).__name__}"):
-        encode(text, data)  # type: ignore[type-var]
-
-
 def test_a_text_that_is_too_long_is_an_error_of_its_document(mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "MAX_TEXT", 5)
     documents = [Document(text="short"), Document(text="longer"), Document(text="again")]
@@ -198,3 +193,67 @@ def test_no_artifact_is_not_found(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.zip"):
         with pytest.raises(ArtifactNotFound, match="artifact must be a folder"):
             open_artifact(path, select_model="clip-text")
+
+
+@pytest.mark.parametrize("storage", ["memory", "sqlite"])
+def test_documents_in_any_storage_keep_vectors_and_errors(
+    storage: str, text: InferenceModel, mini: Clip, tmp_path: Path
+) -> None:
+    config = {"connection": str(tmp_path / "documents.db")} if storage == "sqlite" else None
+    documents = DocumentArray(storage=storage, config=config)
+    documents.extend([Document(text=f"dress {number}") for number in range(4)] + [Document(text="half \ud83d")])
+    with pytest.warns(UserWarning, match="1 of 5 documents are not .*document 4: text must be Unicode text"):
+        assert encode(text, documents, batch_size=3) is documents
+    expected = mini.encode_texts([f"dress {number}" for number in range(4)])
+    assert np.allclose(np.stack([document.embedding for document in documents[:4]]), expected, atol=1e-6)
+    assert documents[4].embedding is None
+    assert documents[4].tags["finetuner_error"]["type"] == "InvalidDocument"
+
+
+def test_paths_may_be_objects_or_begin_at_the_home_folder(
+    vision: InferenceModel, mini: Clip, tmp_path: Path, jpeg: Jpeg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "0.jpg").write_bytes(jpeg(0))
+    expected = mini.encode_images([decode(jpeg(0))] * 2)
+    assert np.allclose(encode(vision, [tmp_path / "0.jpg", "~/0.jpg"]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "data", [("a", "b"), np.array(["a", "b"]), (letter for letter in "ab"), {"a": 1, "b": 2}.keys()]
+)
+def test_any_iterable_of_texts_is_a_list(text: InferenceModel, mini: Clip, data: Any) -> None:
+    assert np.allclose(encode(text, data), mini.encode_texts(["a", "b"]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (None, r"item 1 \(None\): item must be a text. Got NoneType"),
+        (3, r"item 1 \(3\): item must be a text. Got int"),
+        (Path("a.jpg"), r"item 1 \(PosixPath\('a.jpg'\)\): item must be a text. Got PosixPath"),
+        (Document(text="a"), "item must be a text. Got Document. Put documents into a DocumentArray"),
+        ("half \ud83d", r"item 1 \('half \\ud83d'\): text must be Unicode text"),
+    ],
+)
+def test_an_item_that_is_no_text_is_named_and_its_neighbours_are_encoded(
+    text: InferenceModel, mini: Clip, item: Any, message: str
+) -> None:
+    with pytest.raises(InvalidDocument, match=message):
+        encode(text, ["a", item, "b"])
+    found = encode(text, ["a", item, "b"], on_error="return")
+    assert np.allclose(found[[0, 2]], mini.encode_texts(["a", "b"]), atol=1e-6)
+    assert np.isnan(found[1]).all()
+
+
+@pytest.mark.parametrize("data", ["a text", b"bytes", None, 3, {"a": 1}, Path("a.jpg")])
+def test_data_of_another_type_is_refused(text: InferenceModel, data: Any) -> None:
+    with pytest.raises(InvalidInput, match="data must be a DocumentArray or a list of strings. Got "):
+        encode(text, data)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, True, "32", 65_537])
+def test_a_batch_has_at_least_one_document(text: InferenceModel, mini: Clip, batch_size: Any) -> None:
+    for call in (lambda: encode(text, ["a"], batch_size), lambda: InferenceModel(mini, "clip-text", batch_size)):
+        with pytest.raises(InvalidInput, match=r"batch_size must be a whole number in \[1, 65536\]. Got "):
+            call()

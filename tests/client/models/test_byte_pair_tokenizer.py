@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from finetuner.catalogue import fashion, shapes
 from finetuner.models import clip_mini
 from finetuner.models.byte_pair_tokenizer import PAD, START, BytePairTokenizer, train_tokenizer
 
@@ -44,10 +45,29 @@ def test_a_long_text_is_cut_and_keeps_its_end(tokenizer: BytePairTokenizer, text
     assert int((row == tokenizer.end).sum()) == 1
 
 
-@pytest.mark.parametrize("text", ["ärmelloses kleid in weiß", "größe: 38/40, 25 €", "日本 🙂", "tab\tand\nline"])
+@pytest.mark.parametrize(
+    "text", ["ärmelloses kleid in weiß", "größe: 38/40, 25 €", "日本 🙂", "it's 100% cotton: 2 < 3"]
+)
 def test_any_text_comes_back_lower_cased(tokenizer: BytePairTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer(text, context_length=128)[0].tolist()) == text
     assert tokenizer(text.upper().replace("SS", "ß")).equal(tokenizer(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["red dress\n", "\tred  dress ", "red\u00a0dress", "Red\r\n dress", "red&nbsp;dress", "red&amp;nbsp;dress"]
+)
+def test_white_space_and_entities_change_no_token(tokenizer: BytePairTokenizer, text: str) -> None:
+    assert tokenizer(text).equal(tokenizer("red dress"))
+
+
+def test_clean_texts_have_the_tokens_of_the_file(tokenizer: BytePairTokenizer) -> None:
+    """Cleaning changes none of the captions that the model was trained on, nor others like them."""
+    captions = [caption for image in fashion("train", items=60) for caption in image.captions.values()]
+    captions += [caption for image in shapes(60) for caption in image.captions.values()]
+    for row, caption in zip(tokenizer(captions), captions, strict=True):
+        pairs = tokenizer._pairs.encode(caption).ids[: CONTEXT - 2]
+        assert (row[1 : 1 + len(pairs)] - 2).tolist() == pairs
+        assert row[1 + len(pairs)] == tokenizer.end
 
 
 def test_composed_and_decomposed_umlauts_are_the_same(tokenizer: BytePairTokenizer) -> None:

@@ -15,26 +15,9 @@ from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.sources.csv_documents import csv_documents
 from finetuner.sources.csv_file import CsvFile, CSVOptions, Row
+from tests.client.sources.made_csv import read, write
 
 LINES = 100_000
-
-
-@pytest.fixture
-def shop(tmp_path: Path, jpeg: Callable[[int], bytes]) -> Path:
-    """Return a folder with images 0.jpg to 3.jpg."""
-    for number in range(4):
-        (tmp_path / f"{number}.jpg").write_bytes(jpeg(number))
-    return tmp_path
-
-
-def write(shop: Path, text: str, encoding: str = "utf-8") -> Path:
-    path = shop / "data.csv"
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
-def read(path: Any, task: str = "text-to-image", on_error: str = "raise", **options: Any) -> list[Any]:
-    return list(csv_documents(path, CSVOptions(**options), task=task, on_error=on_error))
 
 
 def texts(path: Any, **options: Any) -> list[str]:
@@ -145,33 +128,6 @@ def test_damage_found_while_decoding_is_named(shop: Path, jpeg: Callable[[int], 
         next(documents)
     with pytest.warns(UserWarning, match="left out 2"):
         assert [read_pair(document).text for document in read(path, on_error="skip")] == ["a", "c"]
-
-
-def test_scores(shop: Path, jpeg: Callable[[int], bytes]) -> None:
-    (document,) = read(write(shop, "a,0.jpg,0.25\n"))
-    assert (document.tags["finetuner_score"], read_pair(document).text) == (0.25, "a")
-    (document,) = read(write(shop, "1.jpg,0.jpg,-1\n"), task="image-to-image")
-    assert [chunk.modality for chunk in document.chunks] == ["image", "image"]
-    assert [chunk.blob for chunk in document.chunks] == [jpeg(1), jpeg(0)]
-    assert document.tags == {"finetuner_score": -1.0}
-
-
-def test_labels(shop: Path, jpeg: Callable[[int], bytes]) -> None:
-    path = write(shop, "0.jpg,shoe\n1.jpg,7\n")
-    documents = read(path, task="image-to-image", is_labeled=True)
-    assert [document.tags["finetuner_label"] for document in documents] == ["shoe", "7"]
-    assert [document.blob for document in documents] == [jpeg(0), jpeg(1)]
-    with pytest.raises(InvalidDocument, match="every row of a file has 2 columns, item and label"):
-        read(write(shop, "0.jpg,shoe,1\n"), task="image-to-image", is_labeled=True)
-    with pytest.raises(InvalidInput, match="is_labeled=True"):
-        read(path, is_labeled=True)
-
-
-def test_pairs_of_images_with_one_first_column_have_one_label(shop: Path, jpeg: Callable[[int], bytes]) -> None:
-    documents = read(write(shop, "0.jpg,1.jpg\n0.jpg,2.jpg\n3.jpg,1.jpg\n"), task="image-to-image")
-    found = [(document.tags["finetuner_label"], document.blob) for document in documents]
-    numbers = [("0.jpg", 0), ("0.jpg", 1), ("0.jpg", 2), ("3.jpg", 3), ("3.jpg", 1)]
-    assert found == [(label, jpeg(number)) for label, number in numbers]
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])

@@ -66,6 +66,15 @@ def test_every_kind_of_source(data: Path, source: Any, expected: list[str]) -> N
     assert texts(source) == expected
 
 
+def test_a_source_may_lie_in_the_home_folder(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(data))
+    (data / "home.csv").write_text("at home,~/images/class0/x.jpg\n")
+    for source in ("~/home.csv", Path("~/home.csv"), ["~/home.csv"]):
+        assert is_source(source)
+        assert texts(source) == ["at home"]
+    assert texts("~/images") == ["folder 0", "folder 1", "folder 2"]
+
+
 def test_an_open_file_is_csv(data: Path) -> None:
     with open("1.csv") as file:
         assert is_source(file)

@@ -68,6 +68,7 @@ def tuned(
     hooks: tuple[Hook, ...] = (),
     output_dim: int | None = None,
     freeze: bool = False,
+    validation: ImageData | None = None,
     **fields: Any,
 ) -> tuple[list[dict[str, Any]], ImageModel]:
     """Tune a fresh random model; return the reports and the model."""
@@ -76,7 +77,7 @@ def tuned(
     torch.manual_seed(0)
     with_head(model, output_dim, freeze=freeze)
     config = RunConfig(**(BASE | vars(metric or MetricConfig(loss_options=WIDE)) | fields))
-    task = ImageTask(model, data, config, batch_size)
+    task = ImageTask(model, data, config, batch_size, validation)
     Training(task, Progress(model), config, learning_rate=learning_rate, report=reports.append, hooks=hooks).run()
     return reports, model
 
@@ -193,6 +194,25 @@ def test_validation_is_reported_after_each_epoch(small: ImageData, name: str) ->
     values = [step["val_loss"] for step in reports if step["val_loss"] is not None]
     assert len(values) == 2
     assert all(math.isfinite(value) for value in values)
+
+
+@pytest.mark.parametrize("name", ["TripletMarginLoss", "ArcFaceLoss"])
+def test_other_data_may_be_the_data_of_the_validation_loss(small: ImageData, name: str) -> None:
+    labels = "dcba" if name in CLASS_LOSSES else "abxy"
+    other = ImageData(small.pixels[::-1], small.labels, labels)
+    _, usual = tuned(small, MetricConfig(name))
+    reports, model = tuned(small, MetricConfig(name), validation=other)
+    assert equal(model, usual)
+    assert math.isfinite(reports[-1]["val_loss"])
+
+
+def test_validation_labels_get_the_numbers_of_the_training_labels(small: ImageData) -> None:
+    other = ImageData(small.pixels[:4], np.array([0, 1, 2, 1]), ["c", "x", "a"])
+    renumbered = other.with_numbers(small.names, others=True)
+    assert [renumbered.names[number] for number in renumbered.labels] == ["c", "x", "a", "x"]
+    assert renumbered.labels.tolist() == [2, 4, 0, 4]
+    with pytest.raises(InvalidInput, match="eval_data must hold labels of train_data .* Got 'x'"):
+        tuned(small, MetricConfig("ArcFaceLoss"), validation=other)
 
 
 def test_whole_labels_are_held_out_unless_the_loss_learns_them(small: ImageData) -> None:

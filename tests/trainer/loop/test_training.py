@@ -38,12 +38,17 @@ def fresh_accelerate() -> Iterator[None]:
 
 
 def tuned(
-    data: TrainingData, *, learning_rate: float = 5e-4, batch_size: int = 4, **fields: Any
+    data: TrainingData,
+    *,
+    learning_rate: float = 5e-4,
+    batch_size: int = 4,
+    validation: TrainingData | None = None,
+    **fields: Any,
 ) -> tuple[list[dict[str, Any]], Clip]:
     """Tune a fresh clip-mini; return the reports and the model."""
     model, reports = load_backbone(find_backbone("clip-mini")), []
     config = RunConfig(model="clip-mini", train_data="data", **(BASE | fields))
-    task = ClipTask(model, data, config, batch_size)
+    task = ClipTask(model, data, config, batch_size, validation)
     Training(task, Progress(model), config, learning_rate=learning_rate, report=reports.append).run()
     return reports, model
 
@@ -97,6 +102,15 @@ def test_the_validation_loss_is_info_nce_of_the_held_out(blobs_of_colour: Traini
         naive_info_nce(vision[list(rows)], text[list(rows)], scale) for rows in itertools.combinations(range(8), 2)
     ]
     assert min(abs(loss - reports[-1]["val_loss"]) for loss in of_each_pair) < 1e-4
+
+
+def test_other_data_may_be_the_data_of_the_validation_loss(blobs_of_colour: TrainingData) -> None:
+    other = TrainingData(blobs_of_colour.pixels[5:], blobs_of_colour.captions[5:])
+    usual = tuned(blobs_of_colour, epochs=1)[1]
+    reports, model = tuned(blobs_of_colour, validation=other, epochs=1)
+    assert equal(model, usual), "nothing is held out, and validation changes no weights"
+    expected = naive_info_nce(*embedded(model, other), model.network.logit_scale.exp().item())
+    assert reports[-1]["val_loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_tuning_changes_both_towers_and_the_loss_falls(blobs_of_colour: TrainingData, clip_mini: Clip) -> None:

@@ -1,4 +1,4 @@
-"""Parquet and tar shards: complete, invalid, hostile and truncated."""
+"""Tar shards: complete, invalid, hostile and truncated."""
 
 from __future__ import annotations
 
@@ -6,111 +6,15 @@ import io
 import json
 import tarfile
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 
 from finetuner.documents.images import MAX_BYTES
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.sources.shards import parquet_documents, tar_documents
-
-
-def parquet(path: Path, columns: dict[str, Any]) -> Path:
-    pyarrow.parquet.write_table(pa.table(columns), path, row_group_size=2)
-    return path
-
-
-def from_parquet(*paths: Path, task: str = "text-to-image", on_error: str = "raise") -> list[Any]:
-    return list(parquet_documents(paths, task=task, on_error=on_error))
-
-
-def tar(path: Path, members: Iterable[tuple[str, bytes]], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
-def from_tar(*paths: Path, task: str = "text-to-image", on_error: str = "raise") -> list[Any]:
-    return list(tar_documents(paths, task=task, on_error=on_error))
-
-
-@pytest.mark.parametrize("text", ["text", "caption"])
-def test_parquet_with_binary_images(tmp_path: Path, jpeg: Callable[[int], bytes], text: str) -> None:
-    columns = {text: [" a", "b", "c"], "image": [jpeg(0), jpeg(1), jpeg(2)], "label": [7, None, 9], "other": [1, 2, 3]}
-    documents = from_parquet(parquet(tmp_path / "a.parquet", {**columns, "score": [0.5, None, 1]}))
-    assert [read_pair(document) for document in documents] == [
-        Pair("a", jpeg(0), "7"),
-        Pair("b", jpeg(1)),
-        Pair("c", jpeg(2), "9"),
-    ]
-    assert [document.tags.get("finetuner_score") for document in documents] == [0.5, None, 1.0]
-
-
-def test_parquet_of_hugging_face(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
-    images = [{"bytes": jpeg(0), "path": "/etc/passwd"}, {"bytes": jpeg(1), "path": None}]
-    paths = [
-        parquet(tmp_path / f"{n}.parquet", {"image": [images[n]], "text": ["a"], "language": ["de"]}) for n in (1, 0)
-    ]
-    assert [read_pair(document) for document in from_parquet(*paths)] == [
-        Pair("a", jpeg(1), language="de"),
-        Pair("a", jpeg(0), language="de"),
-    ]
-
-
-def test_parquet_with_labels(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
-    path = parquet(tmp_path / "a.parquet", {"image": [jpeg(0)], "label": ["shoe"]})
-    (document,) = from_parquet(path, task="image-to-image")
-    assert (document.blob, document.modality, document.tags) == (jpeg(0), "image", {"finetuner_label": "shoe"})
-
-
-@pytest.mark.parametrize(
-    ("columns", "expected"),
-    [
-        ({"photo": [b"x"], "text": ["a"]}, "must have a column image or .*Got photo, text in"),
-        ({"image": [b"x"], "title": ["a"]}, "must have a column text or caption. Got image, title"),
-        ({"image": ["x.jpg"], "text": ["a"]}, "column image must be binary or a struct of bytes and path. Got string"),
-        ({"image": [{"path": "x.jpg"}], "text": ["a"]}, "Got struct<path: string>"),
-    ],
-)
-def test_invalid_columns_are_refused_at_the_call(tmp_path: Path, columns: dict[str, Any], expected: str) -> None:
-    path = parquet(tmp_path / "a.parquet", columns)
-    with pytest.raises(InvalidInput, match=expected):
-        parquet_documents([path], task="text-to-image", on_error="skip")
-
-
-def test_image_to_image_requires_labels(tmp_path: Path) -> None:
-    path = parquet(tmp_path / "a.parquet", {"image": [b"x"], "text": ["a"]})
-    with pytest.raises(InvalidInput, match="for image-to-image must have a column label"):
-        parquet_documents([path], task="image-to-image", on_error="raise")
-
-
-def test_invalid_rows_are_named(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
-    images = [{"bytes": blob, "path": "x"} for blob in (jpeg(0), None, b"no image", jpeg(1), jpeg(2))]
-    path = parquet(tmp_path / "a.parquet", {"image": images, "text": ["a", "b", "c", None, "e"]})
-    with pytest.raises(InvalidDocument, match="Got 3 that") as caught:
-        from_parquet(path)
-    assert "row 1: sample must hold its image's bytes. Got none. Add them; paths are not read." in str(caught.value)
-    assert "row 2: image must be an image file" in str(caught.value)
-    assert "row 3: sample must have a text. Got None" in str(caught.value)
-    with pytest.warns(UserWarning, match="left out 3"):
-        documents = from_parquet(path, on_error="skip")
-    assert [read_pair(document).text for document in documents] == ["a", "e"]
-
-
-def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").write_bytes(b"PAR1 or not")
-    with pytest.raises(InvalidInput, match="parquet file must be readable"):
-        from_parquet(tmp_path / "a.parquet")
-    with pytest.raises(InvalidInput, match="at least one usable entry"):
-        from_parquet(parquet(tmp_path / "b.parquet", {"image": pa.array([], pa.binary()), "text": []}))
+from tests.client.sources.made_shards import from_tar, tar
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
@@ -125,7 +29,9 @@ def test_webdataset_samples(tmp_path: Path, jpeg: Callable[[int], bytes], mode: 
         ("y/0.PNG", jpeg(1)),
     ]
     second = tar(tmp_path / "1.tar", [("1.jpg", jpeg(2)), ("1.json", b'{"text": "from json"}'), ("1.txt", b"c")])
-    documents = from_tar(tar(tmp_path / "0.tar", members, mode), second)
+    expected = r"passed over 2 entries: 1 not an image, .* \(.*'README.md'\); 1 further file .* \(.*'x/0.seg.png'"
+    with pytest.warns(UserWarning, match=expected):
+        documents = from_tar(tar(tmp_path / "0.tar", members, mode), second)
     assert [read_pair(document) for document in documents] == [
         Pair("a", jpeg(0)),
         Pair("b", jpeg(1), "3", "de"),
@@ -159,11 +65,11 @@ def test_invalid_samples_are_named(tmp_path: Path, jpeg: Callable[[int], bytes])
     for name, reason in {
         "b": "one image. Got 0: txt",
         "c": "one image. Got 2: jpg, png, txt",
-        "d": "must have a text. Got None",
+        "d": "must be a nonempty text. Got None",
         "e": "json well formed",
         "f": "json well formed",
         "g": "text must be UTF-8",
-        "h": "score must be a number. Got 'high'",
+        "h": "score must be a finite number such as 0.8. Got 'high'",
         "i": "image's bytes",
         "j": "json must be an object",
     }.items():
@@ -185,7 +91,8 @@ def test_names_and_links_of_members_are_never_paths(tmp_path: Path, jpeg: Callab
         link.type, link.linkname = tarfile.SYMTYPE, str(secret)
         archive.addfile(link)
     before = sorted(tmp_path.rglob("*"))
-    documents = from_tar(tmp_path / "0.tar")
+    with pytest.warns(UserWarning, match=r"passed over 1 entries: 1 link or device \(.*'c.jpg'\)"):
+        documents = from_tar(tmp_path / "0.tar")
     assert [read_pair(document) for document in documents] == [Pair("up", jpeg(0)), Pair("b", jpeg(1))]
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -227,3 +134,31 @@ def test_a_file_that_is_not_tar_is_named(tmp_path: Path) -> None:
         from_tar(tmp_path / "0.tar")
     with pytest.raises(InvalidInput, match="at least one usable entry"):
         from_tar(tar(tmp_path / "1.tar", []))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["dress.front.jpg", "dress.front.txt", "dress.back.jpg", "dress.back.txt"], ["dress.front", "dress.back"]),
+        (["dress.front.jpg", "dress.front.txt", "dress.jpg", "dress.txt"], ["dress", "dress.front"]),
+        (["dress.jpg", "dress.front.jpg", "dress.front.txt", "dress.txt"], ["dress", "dress.front"]),
+        (["v1.0.jfif", "v1.0.txt", "v1.1.jpe", "v1.1.txt"], ["v1.0", "v1.1"]),
+        (["dress", "dress.txt", "coat.v2", "coat.v2.txt"], ["dress", "coat.v2"]),
+        (["a.jpg", "a.txt", "a.jpg", "a.txt"], ["a", "a"]),
+    ],
+)
+def test_names_with_dots(tmp_path: Path, jpeg: Callable[[int], bytes], names: list[str], expected: list[str]) -> None:
+    members = [(name, name[:-4].encode() if name.endswith(".txt") else jpeg(0)) for name in names]
+    found = [read_pair(document) for document in from_tar(tar(tmp_path / "0.tar", members))]
+    assert [pair.text for pair in found] == expected
+    assert all(pair.image == jpeg(0) for pair in found)
+
+
+@pytest.mark.parametrize("extra", ["0.depth.png", "0.seg.png", "0.meta.json", "._0.jpg", "notes.bin"])
+def test_further_members_are_passed_over_with_a_word(tmp_path: Path, jpeg: Callable[[int], bytes], extra: str) -> None:
+    names = sorted(["0.jpg", "0.txt", "1.jpg", "1.txt", extra])
+    content = {"jpg": jpeg(0), "png": jpeg(1), "txt": b"a", "json": b"{}", "bin": b"\0" * 99}
+    path = tar(tmp_path / "0.tar", [(name, content[name.rpartition(".")[2]]) for name in names])
+    with pytest.warns(UserWarning, match=rf"passed over 1 entries: 1 .* \(.*'{extra}'\)"):
+        documents = from_tar(path)
+    assert [read_pair(document) for document in documents] == [Pair("a", jpeg(0))] * 2

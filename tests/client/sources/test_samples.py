@@ -1,0 +1,30 @@
+"""Samples of shards: the same checks for every format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.client.sources.made_shards import from_parquet, from_tar, parquet, tar
+
+
+@pytest.mark.parametrize("task", ["text-to-image", "image-to-image"])
+def test_labels_and_scores_mean_the_same_in_every_source(
+    tmp_path: Path, jpeg: Callable[[int], bytes], task: str
+) -> None:
+    """NaN is no class and no score, and 3.0 is the class 3."""
+    labels, scores = [3.0, float("nan"), 5.0, 6.0], [0.5, 0.5, float("nan"), float("inf")]
+    columns = {"image": [jpeg(0)] * 4, "text": [*"abcd"], "label": labels, "score": pa.array(scores)}
+    fields = [{"caption": "a", "label": label, "score": score} for label, score in zip(labels, scores, strict=True)]
+    members = [(f"{n}.{kind}", content) for n in range(4) for kind, content in (("jpg", jpeg(0)), ("json", b""))]
+    members = [(n, json.dumps(fields[int(n[0])]).encode() if "json" in n else c) for n, c in members]
+    sources = parquet(tmp_path / "a.parquet", columns), tar(tmp_path / "a.tar", members)
+    for read, source in zip((from_parquet, from_tar), sources, strict=True):
+        with pytest.warns(UserWarning, match="score must be a finite number such as 0.8. Got inf"):
+            documents = read(source, task=task, on_error="skip")
+        expected = ["3", None] if task == "text-to-image" else ["3"]
+        assert [document.tags.get("finetuner_label") for document in documents] == expected
