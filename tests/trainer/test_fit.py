@@ -129,7 +129,9 @@ def test_the_options_in_force_stand_in_the_run_and_the_manifest(done: Done, ask:
         "loss": "CLIPLoss",
         "loss_options": {},
         "optimizer": "Adam",
-        "optimizer_options": {"betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.0, "amsgrad": False},
+        "optimizer_options": {
+            "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.0, "amsgrad": False, "decoupled_weight_decay": False
+        },
         "learning_rate": find_backbone("clip-mini").learning_rate,
         "scheduler": "cosine",
         "scheduler_options": {

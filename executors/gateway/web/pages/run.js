@@ -52,8 +52,9 @@ export default {
       // read after the status, or the last steps are missed
       drawn.add(await get(`/v1/${at}/metrics?after=${drawn.last()}`, signal));
       if (status !== now.status || !Object.keys(run.resolved).length) {
+        const waits = !Object.keys(run.resolved).length;
         run = await get(`/v1/${at}`, signal);
-        swap(configured, configuration(inForce(run)));
+        if (waits && Object.keys(run.resolved).length) swap(configured, configuration(inForce(run)));
       }
       if (status !== now.status) {
         if (status) announce(`Run ${name}: ${badge(now.status).textContent}`);
