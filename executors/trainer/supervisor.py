@@ -26,6 +26,7 @@ from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.workspace.folder import ASIDE, DAMAGE, Workspace
 
 from .devices import Assignment, Devices, environment
+from .lifeline import LOCK
 from .run_folder import RunFolder
 from .run_messages import Attempts, Outcome, RunRequest, WorkerProcess, WorkerSettings
 from .run_store import RunRecord, RunStore
@@ -33,6 +34,7 @@ from .run_store import RunRecord, RunStore
 POLL_SECONDS = 0.3
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 10.0
+LOCK_SECONDS = 1.0  # a worker that looks for its trainer holds the lock for a moment
 CHECKPOINT_SECONDS = 60.0  # for the current step and the checkpoint after it, gigabytes for a large model
 ATTEMPTS = 3
 WORKER = "executors.trainer.worker"
@@ -266,13 +268,18 @@ def _is_gone(worker: psutil.Process) -> bool:
 
 
 def _lock(workspace: Workspace) -> IO[Any]:
-    file = open(workspace.root / "trainer.lock", "w")  # noqa: SIM115  # held until close
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise InvalidInput(
-            f"workspace must have one trainer. Got {workspace.root}, which another trainer uses. "
-            f"Stop it, or choose another workspace."
-        ) from error
-    return file
+    file = open(workspace.root / LOCK, "w")  # noqa: SIM115  # held until close
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            file.close()
+            raise InvalidInput(
+                f"workspace must have one trainer. Got {workspace.root}, which another trainer uses. "
+                f"Stop it, or choose another workspace."
+            ) from error
+        return file

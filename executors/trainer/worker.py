@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from finetuner.contract.wire import FAILED, FINISHED
 from finetuner.exceptions import FinetunerError
 
+from .lifeline import ending_without_trainer
 from .loop.interrupt import EXIT_CODE, Interrupt
 from .run_folder import RunFolder
 from .run_messages import Outcome, RunRequest, WorkerProcess
@@ -32,12 +34,12 @@ def main(path: str) -> int:
     folder, interrupt = RunFolder(Path(path)), Interrupt()
     try:
         request = RunRequest.read(folder)
+        pid = os.getppid() if "RANK" in os.environ else os.getpid()
         if not rank:  # a trainer that was killed right after the start could not write this
-            pid = os.getppid() if "RANK" in os.environ else os.getpid()
             WorkerProcess(pid, request.devices).write(folder)
         from .execution import execute  # imports torch, which takes seconds; the trainer looks for the process sooner
 
-        with interrupt.listening():
+        with interrupt.listening(), nullcontext() if rank else ending_without_trainer(Path(request.workspace), pid):
             details = execute(request, folder, interrupt)
     except SystemExit:  # the sender of SIGTERM decides the state of the run
         return EXIT_CODE
