@@ -223,5 +223,5 @@ def test_a_supervisor_that_fails_tries_again(
     with trainer_at(tmp_path) as trainer:
         wait_until(lambda: workers_in(tmp_path), "the second attempt")
         ask(trainer.cancel_run, name="run")
-    assert "The supervisor failed and tries again" in caplog.text
+    assert "The supervisor tries run 'run' again" in caplog.text
     assert "No space left on device" in caplog.text
