@@ -67,4 +67,5 @@ def open_clip_tokenizer(architecture: str) -> AnyTokenizer:
     lower_cases = getattr(found, "clean_fn", None) is _clean_lower
     if type(found) is SimpleTokenizer and lower_cases and found.reduction_fn is None:
         return ClipTokenizer(found)
-    return found
+    tokenizer: AnyTokenizer = found
+    return tokenizer

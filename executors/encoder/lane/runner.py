@@ -81,7 +81,7 @@ class Runner:
         import torch
 
         if self._fast_jpeg and (blob := image_file(document, read_uri)):
-            from finetuner.models.jpeg_pixels import jpeg_pixels
+            from .jpeg_pixels import jpeg_pixels  # imports torchvision
 
             found = jpeg_pixels(self._preprocess, blob)
             if found is not None:

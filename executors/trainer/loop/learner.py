@@ -54,8 +54,9 @@ class Learner:
             compile_network(task.network)
         self._copies: torch.cuda.Stream | None = None
         if self.device.type == "cuda":
-            self._copies = torch.cuda.Stream(self.device)
-            task.network.to(memory_format=torch.channels_last)  # convolutions take half the time
+            self._copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            network: Any = task.network
+            network.to(memory_format=torch.channels_last)  # convolutions take half the time
         self._network = self._accelerator.prepare(task.network)
         self._optimizers = [self._accelerator.prepare(optimizer) for optimizer in task.optimizers(learning_rate)]
         self._config, steps = config, task.steps_per_epoch * config.epochs

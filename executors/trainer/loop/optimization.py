@@ -93,7 +93,8 @@ def learning_rate_factor(
         return lambda step: 1.0
     full = resolved_schedule(scheduler, options, steps, epochs)
     length = max(steps // epochs, 1) if full["scheduler_step"] == "epoch" else 1
-    total, warm_up = full["num_training_steps"], full["num_warmup_steps"]
+    total: int = full["num_training_steps"]
+    warm_up: int = full["num_warmup_steps"]
     shape = _shape(scheduler, full.get("num_cycles", 1), full.get("power", 1.0))
 
     def factor(step: int) -> float:
@@ -111,12 +112,14 @@ def resolved_schedule(scheduler: str | None, options: Mapping[str, Any], steps: 
         return {}
     unit = options.get("scheduler_step", "batch")
     total = options.get("num_training_steps", epochs if unit == "epoch" else steps)
-    own = {"cosine_with_restarts": {"num_cycles": 1}, "polynomial": {"power": 1.0}}.get(str(scheduler), {})
+    defaults: dict[str, dict[str, Any]] = {"cosine_with_restarts": {"num_cycles": 1}, "polynomial": {"power": 1.0}}
     return {
         "scheduler_step": unit,
         "num_training_steps": total,
         "num_warmup_steps": round(WARM_UP_SHARE * total),
-    } | {**own, **options}
+        **defaults.get(str(scheduler), {}),
+        **options,
+    }
 
 
 def resolved_options(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

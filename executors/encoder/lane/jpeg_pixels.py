@@ -10,7 +10,7 @@ import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional
 
-from ..documents.images import check_size
+from finetuner.documents.images import check_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,7 +42,7 @@ def jpeg_pixels(preprocess: Callable[[Image], torch.Tensor], blob: bytes) -> tor
     if not all(type(step).__name__ in STEPS for step in steps) or not _is_plain(blob):
         return None
     try:
-        pixels = decode_jpeg(torch.frombuffer(bytearray(blob), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        pixels: torch.Tensor = decode_jpeg(torch.frombuffer(bytearray(blob), dtype=torch.uint8), mode=ImageReadMode.RGB)
     except RuntimeError:  # damaged
         return None
     for step in steps:

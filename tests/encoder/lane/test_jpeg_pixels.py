@@ -16,7 +16,7 @@ from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_model import ImagePreprocess, image_transform
-from finetuner.models.jpeg_pixels import jpeg_pixels
+from executors.encoder.lane.jpeg_pixels import jpeg_pixels
 from finetuner.models.pixels import cropped
 
 
