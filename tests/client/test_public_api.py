@@ -106,7 +106,8 @@ SIGNATURES = {
     "get_experiment": ("(name: 'str') -> 'Experiment'"),
     "get_model": (
         "(artifact: 'str | os.PathLike[str]', token: 'str | None' = None, batch_size: 'int' = 32, "
-        "select_model: 'str | None' = None, device: 'str | None' = None, logging_level: 'str' = 'WARNING', is_onnx: 'bool' = False) -> "
+        "select_model: 'str | None' = None, device: 'str | None' = None, "
+        "logging_level: 'str' = 'WARNING', is_onnx: 'bool' = False) -> "
         "'InferenceModel'"
     ),
     "get_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'Run'"),
