@@ -227,7 +227,15 @@ def test_logs_by_offset_give_the_whole_text_in_pieces(done: Done, ask: Ask, monk
 
 def test_a_run_folder_keeps_no_pixels(done: Done) -> None:
     left = {path.name for path in done.trainer.shared_workspace.run(done.first["artifact_id"]).iterdir()}
-    assert left == {"request.json", "process.json", "log.txt", "scores.json", "outcome.json", "curve.jsonl"}
+    assert left == {
+        "request.json",
+        "process.json",
+        "log.txt",
+        "scores.json",
+        "outcome.json",
+        "curve.jsonl",
+        "resolved.json",
+    }
 
 
 def test_an_ended_run_can_be_deleted_and_its_name_used_again(done: Done, ask: Ask, still_queue: None) -> None:
