@@ -94,7 +94,7 @@ def test_a_body_past_the_limit_names_its_class(open_flow: ToyFlow) -> None:
 def test_openapi_describes_the_body_of_errors(open_flow: ToyFlow) -> None:
     content = httpx.get(f"{open_flow.http}/openapi.json").json()
     failure = content["components"]["schemas"]["Failure"]
-    assert failure["required"] == ["detail", "type"]
+    assert failure["required"] == ["detail", "type", "error"]
 
 
 def test_grpc_names_the_class_of_each_refusal(open_flow: ToyFlow, locked_flow: ToyFlow) -> None:
