@@ -119,4 +119,4 @@ def test_compile_reaches_the_tower(clip_mini: Clip, monkeypatch: pytest.MonkeyPa
     compiled: list[Any] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **_: compiled.append(module))
     Runner(clip_mini, TEXT, EngineSettings(compile=True))
-    assert compiled == [clip_mini.network.transformer]
+    assert compiled == [*clip_mini.network.transformer.resblocks]
