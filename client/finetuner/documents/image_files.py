@@ -59,7 +59,7 @@ def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image:
     """
     from PIL import Image
 
-    formats = FORMATS
+    formats: tuple[str, ...] = FORMATS
     if find_spec(HEIC_PACKAGE) is not None:
         import pillow_heif
 

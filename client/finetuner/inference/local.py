@@ -213,7 +213,8 @@ def _documents(items: Sequence[object], field: str) -> tuple[DocumentArray, dict
     """Return a document for each item, and the errors of those that are no text, or no path or URI, by row."""
     from docarray import Document, DocumentArray
 
-    documents, errors = DocumentArray(), {}
+    documents = DocumentArray()
+    errors: dict[int, FinetunerError] = {}
     for row, item in enumerate(items):
         value = os.fspath(item) if isinstance(item, os.PathLike) and field == "uri" else item
         if isinstance(value, str):

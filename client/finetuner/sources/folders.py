@@ -117,7 +117,8 @@ def _walk(root: Path) -> Iterator[tuple[str, _Image | InvalidDocument | PassedOv
             yield str(folder), PassedOver("link to a folder that is read already")
             continue
         read.add((label, key))
-        files, folders = [], []
+        files: list[Path] = []
+        folders: list[Path] = []
         for path in paths:
             if path.name.startswith("."):
                 yield str(path), PassedOver("hidden")
