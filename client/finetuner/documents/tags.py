@@ -36,8 +36,8 @@ def read_label(value: object, name: str = "label") -> str:
     if isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool):
         if math.isinf(value):
             raise InvalidDocument(f"{name} must be a text or a finite number. Got {value}. Correct it.")
-        if not math.isnan(value) and value == math.floor(value):
-            value = math.floor(value)
+        if not math.isnan(value) and value == math.trunc(value):
+            value = math.trunc(value)
     if value is None or str(value).strip() in MISSING:
         return ""
     if not isinstance(value, str | bool | numbers.Real | Decimal):

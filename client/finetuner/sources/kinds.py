@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ..contract.checks import local_path
 from ..documents.image_files import SUFFIXES
 from ..exceptions import DatasetNotFound, InvalidInput
 from .csv_documents import csv_documents
@@ -125,7 +124,7 @@ def _expanded(source: PathName | Sequence[PathName]) -> list[str]:
     """Return existing paths. Braces, then wildcards, are expanded and sorted; an existing path is not expanded."""
     given = [source] if isinstance(source, str | os.PathLike) else source
     paths: list[str] = []
-    for name in [str(local_path("data", path)) for path in given]:
+    for name in [os.path.expanduser(os.fspath(path)) for path in given]:  # noqa: PTH111 (addresses are among them)
         if REMOTE.match(name):
             raise InvalidInput(f"data must be local. Got {name!r:.120}. Download it first, and pass the path.")
         if os.path.exists(name):  # noqa: PTH110 (never raises)
