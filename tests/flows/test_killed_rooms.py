@@ -168,4 +168,5 @@ def test_nothing_comes_back_once_the_flow_stops(encoders: RunningFlow) -> None:
             process.kill()  # so that all of them are being started again
     encoders.stop()
     assert encoders._remaining() == []
-    assert "Traceback" not in encoders.log.read_text().partition("Stopping the Flow")[2]
+    left = encoders.log.read_text().partition("Stopping the Flow")[2]
+    assert "Traceback" not in left, left
