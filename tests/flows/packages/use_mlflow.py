@@ -1,12 +1,9 @@
-"""mlflow-skinny, its current version before ours: FOLDER -> the version that a run has logged with."""
+"""mlflow-skinny: FOLDER -> a run that is logged there."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-
-import mlflow
 
 from executors.trainer.hooks.evaluation import Scores
 from executors.trainer.hooks.hook import Progress
@@ -22,4 +19,3 @@ hook = make_tracker(MLflowLogger(), RunConfig("clip-mini", "pairs", run_name="r"
 hook.before_training(Progress(load_backbone(find_backbone("clip-mini"))))
 hook.after_epoch(Progress(load_backbone(find_backbone("clip-mini")), epoch=1, values={"loss": 0.25}))
 hook.close(failed=False)
-print(json.dumps(mlflow.__version__))
