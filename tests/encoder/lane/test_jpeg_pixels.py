@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from executors.encoder.lane.jpeg_pixels import jpeg_pixels
 from finetuner.documents.images import decode
 from finetuner.exceptions import ImageTooLarge
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_model import ImagePreprocess, image_transform
-from executors.encoder.lane.jpeg_pixels import jpeg_pixels
 from finetuner.models.pixels import cropped
 
 
