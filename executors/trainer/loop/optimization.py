@@ -21,6 +21,7 @@ LORA_PLUS_RATIO = 16.0  # of arXiv:2402.12354
 SECOND_MATRIX = ".lora_B."  # in peft's parameter names; that of embeddings does not start at zero
 # They change how torch computes, not the result.
 MECHANICS = frozenset({"lr", "foreach", "fused", "capturable", "differentiable", "maximize"})
+SCHEDULE_OPTIONS: dict[str, dict[str, Any]] = {"cosine_with_restarts": {"num_cycles": 1}, "polynomial": {"power": 1.0}}
 CLIP_BETAS, CLIP_EPS = (0.9, 0.98), 1e-6
 
 
@@ -93,7 +94,8 @@ def learning_rate_factor(
         return lambda step: 1.0
     full = resolved_schedule(scheduler, options, steps, epochs)
     length = max(steps // epochs, 1) if full["scheduler_step"] == "epoch" else 1
-    total, warm_up = full["num_training_steps"], full["num_warmup_steps"]
+    total: int = full["num_training_steps"]
+    warm_up: int = full["num_warmup_steps"]
     shape = _shape(scheduler, full.get("num_cycles", 1), full.get("power", 1.0))
 
     def factor(step: int) -> float:
@@ -111,12 +113,13 @@ def resolved_schedule(scheduler: str | None, options: Mapping[str, Any], steps: 
         return {}
     unit = options.get("scheduler_step", "batch")
     total = options.get("num_training_steps", epochs if unit == "epoch" else steps)
-    own = {"cosine_with_restarts": {"num_cycles": 1}, "polynomial": {"power": 1.0}}.get(str(scheduler), {})
     return {
         "scheduler_step": unit,
         "num_training_steps": total,
         "num_warmup_steps": round(WARM_UP_SHARE * total),
-    } | {**own, **options}
+        **SCHEDULE_OPTIONS.get(str(scheduler), {}),
+        **options,
+    }
 
 
 def resolved_options(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
