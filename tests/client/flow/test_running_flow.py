@@ -140,10 +140,11 @@ def parent(small_flow: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[
             left.kill()
 
 
-def test_the_flow_ends_with_a_killed_parent(parent: tuple[subprocess.Popen[str], str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_the_flow_ends_with_its_parent(parent: tuple[subprocess.Popen[str], str], number: signal.Signals) -> None:
     process, flow_id = parent
     assert processes_of(flow_id)
-    process.kill()
+    process.send_signal(number)
     assert none_left(flow_id, seconds=200)
 
 
