@@ -36,7 +36,7 @@ class Sizes:
 
 
 FULL = Sizes(1024, 12, 3, 8192, 100_000, 1.0, None, "resnet50", compiles=True)
-TINY = Sizes(2, 2, 1, 4, 4, 0.01, 1, "resnet18", compiles=False)
+TINY = Sizes(2, 2, 1, 4, 4, 0.01, 1, "resnet10t", compiles=False)
 
 
 @dataclass(frozen=True)
