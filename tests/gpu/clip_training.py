@@ -19,17 +19,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from executors.trainer.data.image_cache import ImageCache
 from executors.trainer.data.training_data import TrainingData, prepare
-from executors.trainer.hooks.hook import Progress
 from executors.trainer.loop.clip_task import ClipTask
 from executors.trainer.loop.learner import Learner
-from executors.trainer.loop.training import Training
-from finetuner.config.run_config import RunConfig
 from finetuner.models.clip import Clip, text_features, without_padding
 from finetuner.models.pixels import normalised
 from tests.benchmarks.train_speed import SET, Files, drawn_captions, vit_b_32, write_jpegs
 from tests.gpu.part import Part
+from tests.gpu.runs import RATE, run_config, train
 
-RATE = 1e-5
+BACKBONE = "ViT-B-32::openai"
 GRAD_CACHE = 8  # times the batch
 LARGEST = 16  # times the batch, of which the largest that fits is looked for
 
@@ -52,7 +50,7 @@ def figures(part: Part) -> Iterator[tuple[str, Any]]:
     bare = Bare(part, model, torch.from_numpy(pixels), tokens, batch, whole_context=False)
     ours, plain = [], []
     for _ in range(sizes.rounds):
-        ours.append(train(part, model, data, batch))
+        ours.append(_train(part, model, data, batch))
         plain.append(bare.pairs_per_second())
     found = sorted(ours, key=lambda entry: float(entry["pairs_per_second"]))[len(ours) // 2]
     yield "memory", found | {"roofline_share": round(found["pairs_per_second"] * flops / roofline, 4)}
@@ -68,11 +66,11 @@ def figures(part: Part) -> Iterator[tuple[str, Any]]:
     if sizes.compiles:
         compiled = vit_b_32(batch, pairs, sizes.layers, part.device).model
         started = time.perf_counter()
-        found = train(part, compiled, data, batch, {"compile": True})
+        found = _train(part, compiled, data, batch, {"compile": True})
         found["seconds"] = round(time.perf_counter() - started, 1)
         yield "compiled", found | {"roofline_share": round(found["pairs_per_second"] * flops / roofline, 4)}
     large = RepeatedRows(data, 2 * GRAD_CACHE * batch)
-    yield "grad_cache_8x", train(part, model, large, GRAD_CACHE * batch, {"micro_batch_size": batch})
+    yield "grad_cache_8x", _train(part, model, large, GRAD_CACHE * batch, {"micro_batch_size": batch})
     yield "measured_batch", _measured_batch(part, model, data, batch)
 
 
@@ -92,41 +90,13 @@ class RepeatedRows(TrainingData):
         return self.pixels[plan.rows % len(self.pixels)], self._captions(plan)
 
 
-def train(
-    part: Part, model: Clip, data: TrainingData, batch: int, options: dict[str, Any] | None = None, epochs: int = 2
+def _train(
+    part: Part, model: Clip, data: TrainingData, batch: int, options: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Train as a run does; return the figures of its curve after the first epoch, which is a warm-up.
-
-    Args:
-        part: of the check.
-        model: tuned in place.
-        data: images and captions.
-        batch: pairs in a step.
-        options: `training_options`; the micro batch is the batch unless they set one.
-        epochs: at least two.
-    """
-    AcceleratorState._reset_state()
-    config = RunConfig(
-        "ViT-B-32::openai",
-        train_data="x",
-        epochs=epochs,
-        optimizer="AdamW",
-        batch_size=batch,
-        device=part.device,
-        precision="bf16" if part.on_gpu else "fp32",
-        training_options={"micro_batch_size": batch} | (options or {}),
-    )
-    if part.on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    points: list[dict[str, Any]] = []
-    task = ClipTask(model, data, config, batch)
-    Training(task, Progress(model), config, learning_rate=RATE, report=points.append).run()
-    later = [point for point in points if point["epoch"] > 1]
-    return {
-        "pairs_per_second": round(1 / (sum(1 / point["pairs_per_second"] for point in later) / len(later)), 1),
-        "data_wait": round(sum(point["data_wait"] for point in later) / len(later), 4),
-        "peak_gb": round(max(point["memory"] for point in later) / 1e9, 2),
-    }
+    """Train with `training_options`; the micro batch is the batch unless they set one."""
+    options = {"micro_batch_size": batch} | (options or {})
+    config = run_config(part, BACKBONE, batch, optimizer="AdamW", training_options=options)
+    return train(part, ClipTask(model, data, config, batch), config)
 
 
 class Bare:
@@ -209,7 +179,7 @@ def _from_jpegs(
     data = prepare(pairs, model, ImageCache(folder / "cache", 10**11), "images", threads)
     decoding = time.perf_counter() - started
     yield "jpegs_decoded_per_second", round(count / decoding, 1)
-    found = train(part, model, data, sizes.batch)
+    found = _train(part, model, data, sizes.batch)
     yield "cache", found | {"roofline_share": round(found["pairs_per_second"] * flops / roofline, 4)}
     yield "first_epoch_from_jpegs_pairs_per_second", round(count / (decoding + count / found["pairs_per_second"]), 1)
     yield "open_clip_loop_from_jpegs_pairs_per_second", round(_plain_from_jpegs(part, model, folder, pairs, threads), 1)
@@ -251,15 +221,7 @@ def _measured_batch(part: Part, model: Clip, data: TrainingData, batch: int) -> 
     started = time.perf_counter()
     large = RepeatedRows(data, LARGEST * batch)
     AcceleratorState._reset_state()
-    config = RunConfig(
-        "ViT-B-32::openai",
-        train_data="x",
-        epochs=1,
-        optimizer="AdamW",
-        batch_size=LARGEST * batch,
-        device=part.device,
-        precision="bf16" if part.on_gpu else "fp32",
-    )
+    config = run_config(part, BACKBONE, LARGEST * batch, epochs=1, optimizer="AdamW")
     task = ClipTask(model, large, config, LARGEST * batch)
     found = Learner(task, config, RATE).find_micro_batch()
     return {"of": LARGEST * batch, "fits": found, "seconds": round(time.perf_counter() - started, 1)}

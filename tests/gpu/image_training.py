@@ -8,21 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.state import AcceleratorState
 from pytorch_metric_learning.losses import TripletMarginLoss
 from torch.utils.flop_counter import FlopCounterMode
 
 from executors.trainer.data.image_data import ImageData
-from executors.trainer.hooks.hook import Progress
 from executors.trainer.loop.image_task import ImageTask
-from executors.trainer.loop.training import Training
-from finetuner.config.run_config import RunConfig
 from finetuner.models.image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model
 from finetuner.models.pixels import normalised
 from tests.gpu.part import Part
+from tests.gpu.runs import RATE, run_config, train
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RATE = 1e-5
 LABELS = 32
 SIDE = 224
 
@@ -62,30 +58,10 @@ def figures(part: Part) -> Iterator[tuple[str, Any]]:
                 yield f"bare_loop_{layout}", round(_bare(part, data, batch, getattr(torch, layout)), 1)
 
 
-def _train(part: Part, data: ImageData, batch: int, options: dict[str, Any], epochs: int = 2) -> dict[str, Any]:
-    AcceleratorState._reset_state()
-    model = image_model(part)
-    config = RunConfig(
-        "resnet50",
-        train_data="x",
-        epochs=epochs,
-        loss="TripletMarginLoss",
-        batch_size=batch,
-        device=part.device,
-        precision="bf16" if part.on_gpu else "fp32",
-        training_options={"micro_batch_size": batch} | options,
-    )
-    if part.on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    points: list[dict[str, Any]] = []
-    task = ImageTask(model, data, config, batch)
-    Training(task, Progress(model), config, learning_rate=RATE, report=points.append).run()
-    later = [point for point in points if point["epoch"] > 1]
-    return {
-        "images_per_second": round(1 / (sum(1 / point["pairs_per_second"] for point in later) / len(later)), 1),
-        "data_wait": round(sum(point["data_wait"] for point in later) / len(later), 4),
-        "peak_gb": round(max(point["memory"] for point in later) / 1e9, 2),
-    }
+def _train(part: Part, data: ImageData, batch: int, options: dict[str, Any]) -> dict[str, Any]:
+    options = {"micro_batch_size": batch} | options
+    config = run_config(part, "resnet50", batch, loss="TripletMarginLoss", training_options=options)
+    return train(part, ImageTask(image_model(part), data, config, batch), config)
 
 
 def _bare(part: Part, data: ImageData, batch: int, layout: torch.memory_format) -> float:
