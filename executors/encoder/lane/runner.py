@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from docarray import Document
 
-from finetuner.documents.images import UriReader, from_tensor, image_file, image_of
+from finetuner.documents.images import UriReader, decode, from_tensor, image_file, image_of
 from finetuner.exceptions import FinetunerServerError, InvalidInput
 from finetuner.inference.encoding import text_of
 from finetuner.models.clip import TEXT, VISION, Clip
@@ -80,13 +80,15 @@ class Runner:
             return self._tokenizer([text_of(document)])[0]
         import torch
 
-        if self._fast_jpeg and (blob := image_file(document, read_uri)):
+        blob = image_file(document, read_uri) if self._fast_jpeg else None
+        if blob is not None:
             from .jpeg_pixels import jpeg_pixels  # imports torchvision
 
             found = jpeg_pixels(self._preprocess, blob)
             if found is not None:
                 return found
-        pixels = cropped(self._preprocess, image_of(document, read_uri, self._side))
+        image = image_of(document, read_uri, self._side) if blob is None else decode(blob)
+        pixels = cropped(self._preprocess, image)
         return torch.from_numpy(np.ascontiguousarray(pixels))
 
     def length(self, item: Any) -> int:

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from docarray import Document
 from PIL import Image
 
 from executors.encoder.lane.jpeg_pixels import jpeg_pixels
+from executors.encoder.lane.runner import Runner
+from executors.encoder.lane.settings import EngineSettings
 from finetuner.documents.images import decode
-from finetuner.exceptions import ImageTooLarge
+from finetuner.exceptions import ImageTooLarge, InvalidInput
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip
+from finetuner.models.clip import VISION, Clip
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_model import ImagePreprocess, image_transform
 from finetuner.models.pixels import cropped
@@ -94,3 +97,26 @@ def test_what_only_pillow_can_tell_is_left_to_it(blob: bytes, clip_mini: Clip) -
 def test_an_image_past_the_limits_is_refused_before_it_is_decoded(clip_mini: Clip) -> None:
     with pytest.raises(ImageTooLarge, match="long as wide"):
         jpeg_pixels(clip_mini.preprocess, jpeg(16_000, 16))
+
+
+def test_the_setting_reaches_the_runner_which_reads_each_file_once(clip_mini: Clip) -> None:
+    reads: list[str] = []
+    files = {"https://a/jpeg": jpeg(), "https://a/png": png()}
+
+    def read(uri: str) -> bytes:
+        reads.append(uri)
+        return files[uri]
+
+    runner = Runner(clip_mini, VISION, EngineSettings(fast_jpeg=True))
+    expected = jpeg_pixels(clip_mini.preprocess, jpeg())
+    assert expected is not None
+    assert torch.equal(runner.prepare(Document(uri="https://a/jpeg"), read), expected)
+    assert torch.equal(runner.prepare(Document(blob=jpeg()), read), expected)
+    by_pillow = torch.from_numpy(cropped(clip_mini.preprocess, decode(png())).copy())
+    assert torch.equal(runner.prepare(Document(uri="https://a/png"), read), by_pillow)
+    assert reads == list(files)
+
+
+def test_it_excludes_draft() -> None:
+    with pytest.raises(InvalidInput, match="fast_jpeg decodes every pixel. Got draft 4"):
+        EngineSettings(fast_jpeg=True, draft=4)
