@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import multiprocessing
 import os
 from collections.abc import Iterator
 
@@ -23,10 +23,13 @@ def unused_port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def forkable() -> None:
-    """Free gRPC's channels that tests have left, before this process is forked.
+def spawned() -> Iterator[None]:
+    """Start the rooms of Flows in this process as new processes.
 
-    Jina forks a Flow's rooms. Where a channel is alive, a room may wait for its thread, which no room has, and that
-    thread was seen to end this process by SIGSEGV.
+    Jina would fork them, and already a Flow that is only built turns on gRPC's handlers of forks. This process has
+    threads of gRPC; with those handlers, forks of it were seen to hang, and to end it by SIGSEGV.
     """
-    gc.collect()
+    method = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(method, force=True)

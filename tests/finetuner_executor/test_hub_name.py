@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +25,7 @@ NAMES = [
 ]
 HOST = "grpc://127.0.0.1:9"
 
-pytestmark = pytest.mark.usefixtures("forkable")
+pytestmark = pytest.mark.usefixtures("spawned")
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +113,7 @@ executors:
     assert found.embeddings.shape == (2, 128)
 
 
-SPAWNED = """
+FORKED = """
 import sys
 from docarray import Document, DocumentArray
 from jina import Flow
@@ -129,11 +128,8 @@ if __name__ == "__main__":
 """
 
 
-def test_spawned_rooms(clip_folder: Path, tmp_path: Path) -> None:
+def test_forked_rooms(clip_folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(SPAWNED)
-    environment = {**os.environ, "JINA_MP_START_METHOD": "spawn"}
-    found = subprocess.run(
-        [sys.executable, str(script), str(clip_folder)], capture_output=True, text=True, timeout=250, env=environment
-    )
+    script.write_text(FORKED)
+    found = subprocess.run([sys.executable, str(script), str(clip_folder)], capture_output=True, text=True, timeout=250)
     assert "(1, 128)" in found.stdout, found.stderr[-2000:]

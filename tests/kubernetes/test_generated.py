@@ -57,7 +57,7 @@ def test_what_is_known_of_rooms_is_of_rooms_that_there_are() -> None:
 
 
 @pytest.fixture(scope="module")
-def of_jina(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
+def of_jina(tmp_path_factory: pytest.TempPathFactory, spawned: None) -> dict[str, list[Object]]:
     """Jina's own manifests of the same Flow, by room; it asks a hub for executors that are no images."""
     folder = tmp_path_factory.mktemp("jina")
     content = load_flow(flow_file(), folder)

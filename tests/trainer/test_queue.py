@@ -101,6 +101,7 @@ def test_each_device_trains_one_run_and_the_next_trainer_knows_which(
             ask(killed.fit, config={**CONFIG, "run_name": name, "device": device, "epochs": 10_000})
         expected = {"first": "STARTED", "second": "STARTED", "third": "CREATED", "on-cpu": "STARTED"}
         wait_until(lambda: statuses(killed) == expected and len(workers_in(tmp_path)) == 3, "three workers")
+        wait_until(lambda: all(process_of(killed, name) for name in ("first", "second", "on-cpu")), "their notes")
         processes = {name: process_of(killed, name) for name in ("first", "second", "on-cpu")}
         assert [note and note.devices for note in processes.values()] == [("0",), ("1",), ("cpu",)]
         seen = {worker.pid: worker.environ()["CUDA_VISIBLE_DEVICES"] for worker in workers_in(tmp_path)}

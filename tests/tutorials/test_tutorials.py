@@ -17,7 +17,7 @@ PRINTED = {
     "image_to_image": ["Retrieval metrics after fine-tuning", "(1, 96)", "[18, 18, 18, 18, 18, 18]", "\n(96,)\n"],
 }
 
-pytestmark = pytest.mark.usefixtures("forkable")
+pytestmark = pytest.mark.usefixtures("spawned")
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GATEWAY_SECONDS = 9.0  # the gateway finishes its open requests
 ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
+EXECUTORS = Path(__file__).parents[3] / "executors"
 CREATE_TOKEN = "Create one with `finetuner token create NAME --role admin --workspace {}`"
 
 
@@ -124,7 +125,7 @@ def _serve(
 ) -> None:
     prepare_jina()
     if "JINA_MP_START_METHOD" not in os.environ:
-        _prepare_processes()
+        _prepare_processes(content)
     from jina import Flow
     from rich.console import Console
 
@@ -168,7 +169,7 @@ def _serve(
             (root / FLOW_FILE).unlink()
 
 
-def _prepare_processes() -> None:
+def _prepare_processes(content: dict[str, Any]) -> None:
     """Make rooms fork from one clean server process that has done the slow imports.
 
     A fork of this process would be unsafe: threads of the progress display hold locks here, and CUDA does not survive
@@ -178,7 +179,8 @@ def _prepare_processes() -> None:
 
     # Jina's own variable for this setting makes each process print a warning.
     multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(["jina", "torch", "open_clip"])
+    own = any(Path(room["uses"]).is_relative_to(EXECUTORS) for room in content["executors"])
+    multiprocessing.set_forkserver_preload(["jina", *(["torch", "open_clip"] if own else [])])
     resource_tracker.ensure_running()
     # Ctrl-C in a terminal reaches every process at once. Rooms must ignore it: this process stops them in order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -1,0 +1,44 @@
+"""Runs pytest, then each failed test once more, alone: `python -m tests.twice PYTEST_ARGUMENTS`.
+
+A test that fails twice ends it with pytest's exit code. One that passes alone is printed as FLAKY and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+MOST = 20  # more failures are no flakiness, and would take too long
+
+
+def main(arguments: list[str]) -> int:
+    """Return pytest's exit code: of the second run, if there is one."""
+    with TemporaryDirectory() as cache:
+        command = [sys.executable, "-m", "pytest", *arguments, "-o", f"cache_dir={cache}"]
+        code = subprocess.call(command)
+        first = _failed(cache)
+        if code != pytest.ExitCode.TESTS_FAILED or not 0 < len(first) <= MOST:
+            return code
+        print(f"\nOnce more, alone: {len(first)} failed", flush=True)
+        code = subprocess.call([*command, "-n", "0", "--last-failed", "--last-failed-no-failures", "none"])
+        flaky = sorted(first - _failed(cache)) if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else []
+    for name in flaky:
+        print(f"FLAKY {name}")
+    print(f"{len(flaky)} flaky", flush=True)
+    return code
+
+
+def _failed(cache: str) -> set[str]:
+    try:
+        return set(json.loads((Path(cache) / "v" / "cache" / "lastfailed").read_text()))
+    except FileNotFoundError:
+        return set()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
