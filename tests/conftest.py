@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,9 @@ from tests.ports import held_ports
 # Jina chooses a room's port long before the room listens: each process of tests has its own range to choose from.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 os.environ |= {"JINA_RANDOM_PORT_MIN": f"{61000 + 1000 * WORKER}", "JINA_RANDOM_PORT_MAX": f"{61999 + 1000 * WORKER}"}
+
+# A shell starts a job in the background with SIGINT ignored, and so would be every Flow that a test stops by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -39,7 +39,6 @@ from .hooks.stuck import WarnIfStuck
 from .hooks.wise_ft import kept_files
 from .loop.checkpoint import Checkpoint
 from .loop.clip_task import ClipTask
-from .loop.image_task import ImageTask
 from .loop.interrupt import Interrupt
 from .loop.processes import join_processes, share_encoding
 from .loop.task import Task
@@ -160,6 +159,8 @@ def _task(context: RunContext, model: Model) -> Task:
     images = [
         prepare_images(iterate_labelled(found), model, cache, version, threads, name) for found, version, name in data
     ]
+    from .loop.image_task import ImageTask  # the library of its losses takes seconds to import
+
     return ImageTask(model, images[0], config, batch_size, *images[1:])
 
 

@@ -104,7 +104,8 @@ def run_toy_flow(
         )
         try:
             deadline = time.monotonic() + 200
-            while not _answers(flow.http):
+            # Before Jina has printed this, it would lose the SIGINT below.
+            while not (_answers(flow.http) and "ready to serve" in (folder / "flow.log").read_text()):
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"the toy Flow did not start:\n{(folder / 'flow.log').read_text()[-3000:]}")
                 time.sleep(0.1)

@@ -64,11 +64,12 @@ ANY_PORTS = ("--grpc-port", "0", "--http-port", "0")
 
 def test_ctrl_c_stops_finetuner_up_in_order(small_flow: Path, tmp_path: Path) -> None:
     process = start(small_flow, tmp_path / "workspace", *ANY_PORTS)
-    wait_until((tmp_path / "workspace" / FLOW_FILE).exists, "the Flow's file")
+    assert process.stdout is not None
+    assert any("Open Finetuner is up." in line for line in process.stdout)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process at once
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0
-    assert "Open Finetuner is up." in output
+    assert "Stopping the Flow" in output
     assert "Traceback" not in output
     assert "KeyboardInterrupt" not in output
 
@@ -84,7 +85,7 @@ def test_json_is_one_line_on_stdout_and_the_content_of_flow_json(small_flow: Pat
     process.terminate()
     output, messages = process.communicate(timeout=200)
     assert (output, process.returncode) == ("", 0)
-    assert "Open Finetuner is up." in messages
+    assert "Stopping the Flow" in messages
     assert not (tmp_path / "workspace" / FLOW_FILE).exists()
 
 
