@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Two processes, a file in one of them, since its tests share a Flow. Threads of theirs would only wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2 --dist loadfile
+# They start hundreds of others, each of which would compile this code again where Python may write nothing.
+PYTEST := $(BIN)/python -m compileall -q client executors tests && OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2 --dist loadfile
 
 demo: $(READY)  ## fine-tune the packaged CLIP on the generated catalogue, search it, write demo/report.html
 	$(BIN)/finetuner demo
