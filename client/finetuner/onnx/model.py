@@ -10,7 +10,6 @@ embeddings  (batch, dim) float32, L2-normalised
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ import numpy as np
 
 from ..exceptions import ArtifactNotFound, InvalidInput
 from ..models.clip import TEXT
-from ..models.clip_files import CONFIG_FILE, load_tokenizer
+from ..models.clip_files import load_tokenizer, read_clip_config
 from ..models.image_model import image_transform
 from ..models.image_weights import holds_image_model, read_image_config
 from ..models.pixels import batched
@@ -143,7 +142,7 @@ def load_onnx(
 def _prepare(folder: Path, tower: str) -> Callable[[Any], torch.Tensor]:
     if holds_image_model(folder):
         return image_transform(read_image_config(folder)[1].preprocess)
-    config = json.loads((folder / CONFIG_FILE).read_text())
+    config = read_clip_config(folder)
     if tower == TEXT:
         return load_tokenizer(folder, config["model_cfg"])
     from open_clip.transform import PreprocessCfg, image_transform_v2
