@@ -22,6 +22,7 @@ from ..models.clip_files import load_tokenizer, read_clip_config
 from ..models.image_model import image_transform
 from ..models.image_weights import holds_image_model, read_image_config
 from ..models.pixels import batched
+from .file_check import check_onnx
 from .session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def load_onnx(
             f"artifact must hold models/{tower}/{file.name} for {option}. Got {model_id} without it. "
             f"Tune it with fit(to_onnx={to_onnx}), or leave {option.split('=')[0]} out."
         )
+    check_onnx(file)
     session = open_session(file, TOKENS if tower == TEXT else PIXELS, dim, device, session_options)
     return OnnxModel(session, tower, model_id, _prepare(folder, tower), file.stat().st_size)
 
