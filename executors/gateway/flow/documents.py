@@ -40,8 +40,7 @@ def read_request(body: bytes, endpoint: str) -> DataRequest:
         )
     request = DataRequest()
     request.header.exec_endpoint = _endpoint(content) if endpoint == "/post" else endpoint
-    if target := content.get("target_executor") or content.get("targetExecutor"):
-        request.header.target_executor = str(target)
+    request.header.target_executor = _room(content)
     try:
         request.parameters = _parameters(content)
         request.data.docs = _documents(content)
@@ -57,6 +56,15 @@ def _endpoint(content: dict[str, Any]) -> str:
     if not isinstance(endpoint, str) or not endpoint.startswith("/"):
         raise InvalidInput(f"exec_endpoint must be a path such as '/encode'. Got {endpoint!r}.")
     return endpoint
+
+
+def _room(content: dict[str, Any]) -> str:
+    room = content.get("target_executor", content.get("targetExecutor"))
+    if room is None:
+        return ""
+    if not isinstance(room, str):
+        raise InvalidInput(f"target_executor must be the name of a room. Got {room!r:.80}. Name one, or leave it out.")
+    return room
 
 
 def _parameters(content: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from ..access.metrics import GatewayMetrics
 from .clip_client import EncodeCall, read_path, sort_routes
 from .documents import response_status
 from .outages import outage
-from .shortcut import pass_encoders
+from .shortcut import choose_room, pass_encoders
 from .tags import check_tags
 
 RETRY_SECONDS = 5.0
@@ -100,6 +100,8 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             endpoint = request.header.exec_endpoint
             entry = await self._admit(request, context)
         except FinetunerError as error:
+            if context is None:
+                raise
             self.metrics.answered("grpc", endpoint, "refused")
             await abort(context, error)
         status: Callable[[], int] = lambda: 500  # noqa: E731
@@ -194,12 +196,14 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             check_tags(request.proto_with_data.data.docs.docs)
             entry = admit(self.access, context, endpoint, documents)
         await self._learn_endpoints()
-        if entry is not None:
-            try:
+        try:
+            choose_room(request, self.executor)
+            if entry is not None:
                 await self.require(endpoint)
-            except FinetunerError as error:
+        except FinetunerError as error:
+            if entry is not None:
                 entry.close(partial(status_of, error))
-                raise
+            raise
         if self._asked_at == math.inf:  # the endpoints of all rooms are known; the end of the graph has none
             nodes = self.streamer.topology_graph.all_nodes
             pass_encoders(request, {node.name: node.endpoints for node in nodes if node.endpoints is not None})

@@ -92,7 +92,7 @@ class Rooms:
     async def _problems_of(self, room: str) -> list[str]:
         request = DataRequest()
         request.header.exec_endpoint = PROBLEMS
-        request.header.target_executor = f"^{room}$"
+        request.header.target_executor = room
         try:
             answer = await asyncio.wait_for(self.ask(request), REPLICA_SECONDS)
             documents = answer.proto_with_data.data.docs.docs

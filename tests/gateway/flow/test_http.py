@@ -70,11 +70,20 @@ def test_jina_client_gets_the_same_over_both_protocols(open_flow: ToyFlow, proto
         ("grpc", "/search", [True, True], None, ["ToyIndexer"]),
         ("http", "/search", [True, True], None, ["ToyIndexer"]),
         ("grpc", "/search", [True, False], None, ["ToyText", "ToyVision", "ToyIndexer"]),
-        ("grpc", "/search", [True, True], "text_encoder|indexer", ["ToyText", "ToyIndexer"]),
+        ("grpc", "/search", [True, True], "text_encoder", ["ToyText"]),
+        ("http", "/search", [True, True], "indexer", ["ToyIndexer"]),
         ("grpc", "/encode", [True, True], None, ["ToyText", "ToyVision"]),
         ("grpc", "/index", [True, True], None, ["ToyText", "ToyVision"]),
     ],
-    ids=["all embedded", "over HTTP", "one is not", "rooms named", "for encoders", "encoders alone bind it"],
+    ids=[
+        "all embedded",
+        "over HTTP",
+        "one is not",
+        "a room named",
+        "over HTTP too",
+        "for encoders",
+        "encoders alone bind it",
+    ],
 )
 def test_documents_with_embeddings_skip_the_encoders(
     open_flow: ToyFlow, protocol: str, endpoint: str, embedded: list[bool], named: str | None, visited: list[str]
@@ -83,6 +92,24 @@ def test_documents_with_embeddings_skip_the_encoders(
     documents = DocumentArray(Document(text="dress", embedding=[1.0] * 4 if have else None) for have in embedded)
     answer = client.post(endpoint, documents, target_executor=named)
     assert [document.tags["trace"] for document in answer] == [visited] * 2
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize(
+    "named", ["(((.+)+)+)+!", "text_encoder|indexer", "^text_encoder$", "text_encode", "indexer\n"]
+)
+def test_a_room_is_named_exactly(open_flow: ToyFlow, protocol: str, named: str) -> None:
+    client = Client(host=open_flow.grpc if protocol == "grpc" else open_flow.http)
+    documents = DocumentArray([Document(text="a")])
+    with pytest.raises(Exception, match=r"target_executor must be the exact name of a room: trainer, text_encoder"):
+        client.post("/encode", documents, target_executor=named)
+
+
+@pytest.mark.parametrize("named", [5, ["indexer"], False, {"a": 1}])
+def test_the_name_of_a_room_is_a_string(open_flow: ToyFlow, named: object) -> None:
+    answer = httpx.post(f"{open_flow.http}/encode", json={"data": [], "target_executor": named})
+    assert answer.status_code == 422
+    assert f"target_executor must be the name of a room. Got {named!r}." in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
