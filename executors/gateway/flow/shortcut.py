@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from jina.types.request.data import DataRequest
 
+from finetuner.contract.parameters import JINA_KEY
 from finetuner.contract.wire import ENCODE, INDEX, SEARCH
 from finetuner.exceptions import InvalidInput
 
@@ -31,6 +32,18 @@ def choose_room(request: DataRequest, rooms: Collection[str]) -> None:
         )
     if named:
         request.header.target_executor = _pattern([named])
+
+
+def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
+    """Check the parameters that Jina reads itself: those under the name of a room go to that room alone.
+
+    Raises:
+        InvalidInput: one of them is no object.
+    """
+    given = request.proto_wo_data.parameters.fields
+    for name in (*rooms, JINA_KEY):
+        if name in given and given[name].WhichOneof("kind") not in ("struct_value", "null_value"):
+            raise InvalidInput(f"parameters.{name} must be an object of parameters. Got another value. Leave it out.")
 
 
 def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> None:
