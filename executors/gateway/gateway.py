@@ -27,10 +27,12 @@ from .flow.handler import Handler
 from .http_app import build_app
 from .settings import GatewaySettings
 
-# Jina's default is no limit.
-MESSAGE_LIMITS = {
+# Jina's default is no limit of a message, and GOAWAY for a client that pings often, as Jina's own clients do.
+SERVER_OPTIONS = {
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+    "grpc.http2.min_recv_ping_interval_without_data_ms": 5000,
+    "grpc.http2.max_ping_strikes": 0,
 }
 
 
@@ -101,7 +103,7 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
     def __init__(self, *, req_handler: Handler, **kwargs: Any) -> None:
         # set first: Jina's constructor calls aio_tracing_server_interceptors
         self._check = GrpcCheck(req_handler.access, req_handler.metrics)
-        options = {**(kwargs.pop("grpc_server_options", None) or {}), **MESSAGE_LIMITS}
+        options = {**(kwargs.pop("grpc_server_options", None) or {}), **SERVER_OPTIONS}
         super().__init__(req_handler=req_handler, grpc_server_options=options, **kwargs)
 
     def aio_tracing_server_interceptors(self) -> list[grpc.aio.ServerInterceptor]:

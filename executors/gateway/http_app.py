@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -15,6 +15,7 @@ from finetuner.version import __version__
 from .access import roles
 from .access.access import Access, Entry
 from .access.http_check import Bounded, HttpCheck
+from .flow.calls import aside
 from .flow.clip_client import read_path
 from .flow.documents import read_request, response_status, write_response
 from .flow.failures import failure, outcome
@@ -75,13 +76,14 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
     async def post(endpoint: str, request: Request) -> Response:
         path = f"/{endpoint}"
         try:
-            asked = await asyncio.to_thread(read_request, await request.body(), path)
+            body = await request.body()
+            asked = await aside(len(body), partial(read_request, body, path))
             read_path(asked)
             path = asked.header.exec_endpoint
             _require(request.state.entry, path, asked)
             await rooms.require(path)
             response = await rooms.ask(asked)
-            answer = await asyncio.to_thread(write_response, response)
+            answer = await aside(response.proto_with_data.ByteSize(), partial(write_response, response))
         except Exception as error:
             refusal = failure(handler, path, error)
             handler.metrics.answered("http", path, outcome(refusal.status_code))

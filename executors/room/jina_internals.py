@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, iscoroutinefunction, signature
 from typing import Any
 
 from jina import Executor
@@ -108,6 +108,12 @@ def wrap_process_data(wrap: Callable[[ProcessData], ProcessData]) -> None:
     """
     answer = WorkerRequestHandler.process_data
     WorkerRequestHandler.process_data = wraps(answer)(wrap(answer))
+
+
+def answers_beside(handler: WorkerRequestHandler, endpoint: str) -> bool:
+    """Return whether a room answers an endpoint beside others: its method is a coroutine. The others take turns."""
+    bound = handler._executor.requests.get(endpoint)
+    return bound is None or iscoroutinefunction(bound.fn)
 
 
 def replace_nbytes(count: Callable[[ProtoTypeMixin], int]) -> None:

@@ -6,18 +6,21 @@ as an empty one of v1: both number their fields from 1.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as Entry  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from jina.types.request.data import DataRequest
 
-from executors.room.jina_internals import ProcessData, replace_nbytes, wrap_process_data
+from executors.room.jina_internals import ProcessData, answers_beside, replace_nbytes, wrap_process_data
 from finetuner.contract.wire import ERROR_METADATA
 from finetuner.exceptions import InvalidInput
 
+Result = TypeVar("Result")
 VERSION = "Send them with docarray 0.21, or as JSON over HTTP."
 
 
@@ -59,12 +62,15 @@ def _of_version_2(document: Any) -> bool:
 def guard_room() -> None:
     """Refuse messages without DocArray v1 documents in the room that Jina serves in this process.
 
-    The gateway refuses them as well, but the room's port may be open to others.
+    The gateway refuses them as well, but the room's port may be open to others. Requests whose callers have left do not
+    get their turn.
     """
     wrap_process_data(_checked)
 
 
 def _checked(answer: ProcessData) -> ProcessData:
+    turn = asyncio.Lock()
+
     async def checked(handler: Any, requests: list[DataRequest], context: Any, **options: Any) -> DataRequest:
         try:
             for request in requests:
@@ -72,9 +78,25 @@ def _checked(answer: ProcessData) -> ProcessData:
         except InvalidInput as error:
             metadata = ((ERROR_METADATA, type(error).__name__),)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error), metadata)
-        return await answer(handler, requests, context, **options)
+        if answers_beside(handler, requests[0].header.exec_endpoint):
+            return await answer(handler, requests, context, **options)
+        async with turn:
+            return await _finished(answer(handler, requests, context, **options))
 
     return checked
+
+
+async def _finished(work: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of work in a thread. If its caller leaves, wait for its end: a thread cannot be stopped.
+
+    Jina would start the next request beside it.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 @cache

@@ -154,7 +154,7 @@ def test_a_reader_changes_nothing_by_http(locked: Locked) -> None:
 
 def test_post_asks_for_what_its_body_names(locked: Locked) -> None:
     secrets = {"read": locked.reader, "write": locked.writer, "admin": locked.admin}
-    targets = ("", ".*", "^text_encoder$")
+    targets = ("", "text_encoder")
     with httpx.Client(base_url=locked.flow.http, timeout=60) as client:
         for role, endpoint, target in product(secrets, [*ENDPOINTS, "/nowhere"], targets):
             body = {"exec_endpoint": endpoint, "target_executor": target, "parameters": {"exec_endpoint": "/encode"}}
@@ -220,7 +220,7 @@ def test_every_message_of_grpc_asks_for_its_role(locked: Locked) -> None:
     ways = {path: kinds for path, *kinds in methods() if path.endswith(("/Call", "/process_single_data"))}
     tokens = {"read": locked.reader, "write": locked.writer, "admin": locked.admin}
     for (path, (asks, answers)), (role, secret) in product(ways.items(), tokens.items()):
-        for endpoint, target in product([*ENDPOINTS, "", "/nowhere", "_jina_dry_run_"], ("", ".*")):
+        for endpoint, target in product([*ENDPOINTS, "", "/nowhere", "_jina_dry_run_"], ("", "text_encoder")):
             body = message(endpoint, target).proto.SerializeToString()
             status = call(locked.flow, path, asks, answers, f"token {secret}", body)
             allowed = "NOT_FOUND" if endpoint in ("", "/nowhere") else "OK"

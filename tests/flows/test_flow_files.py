@@ -16,6 +16,7 @@ from docarray import Document, DocumentArray
 from jina import Client
 from jina.excepts import BadServerFlow
 
+from executors.gateway.gateway import SERVER_OPTIONS
 from finetuner.artifacts.manifest import Manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
@@ -52,13 +53,14 @@ def test_every_flow_bounds_and_hides_its_rooms(name: str) -> None:
     gateway, rooms, settings = content["gateway"], content["executors"], content["with"]
     assert [room["name"] for room in rooms] == ROOMS[name]
     limits = {"grpc.max_receive_message_length": MAX_MESSAGE_BYTES, "grpc.max_send_message_length": MAX_MESSAGE_BYTES}
+    pings = {"grpc.http2.min_recv_ping_interval_without_data_ms": 5000, "grpc.http2.max_ping_strikes": 0}
     assert settings["grpc_channel_options"] == limits
     assert settings["prefetch"] == 16
     assert 300_000 < settings["timeout_send"] <= 1_800_000, "past the lane's deadline"
     assert (gateway["port"], gateway["host"], gateway["port_monitoring"]) == ([51000, 51001], "127.0.0.1", 51100)
     assert gateway["uses_with"] == {"workspace_url": "workspace", "rate_limit": 0}
     for room in rooms:
-        assert room["grpc_server_options"] == limits, room["name"]
+        assert room["grpc_server_options"] == limits | pings == SERVER_OPTIONS, room["name"]
         assert room["host"] == "127.0.0.1", "who reaches a room passes the token by"
         assert room["uses_with"]["workspace_url"] == "workspace"
         assert (flow_file().parent / room["uses"]).is_file()

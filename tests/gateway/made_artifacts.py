@@ -1,8 +1,9 @@
-"""Artifacts without a model: a manifest, a config, and random weights of any size."""
+"""Artifacts of a CLIP of one layer, with random weights of any size."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import zipfile
@@ -10,28 +11,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import open_clip
+import torch
+from tokenizers import Tokenizer, models
+
 from finetuner.artifacts.manifest import MANIFEST, Manifest, sealed, sha256_of
+from finetuner.models.clip import TEXT, TOWERS, VISION
 
 BLOCK = 2**20
-WEIGHTS = "models/clip-text/weights.safetensors"
+DIM = 4
+WEIGHTS = f"models/{TEXT}/weights.safetensors"
 
 
 def make_artifact(folder: Path, artifact_id: str, weight_bytes: int = 64, **fields: Any) -> Path:
-    """Write an artifact whose weights are one tensor of random bytes; `fields` replace those of the manifest."""
-    (folder / WEIGHTS).parent.mkdir(parents=True)
-    header = json.dumps({"w": {"dtype": "U8", "shape": [weight_bytes], "data_offsets": [0, weight_bytes]}}).encode()
-    with open(folder / WEIGHTS, "wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        for start in range(0, weight_bytes, BLOCK):
-            file.write(os.urandom(min(BLOCK, weight_bytes - start)))
+    """Write an artifact of at least `weight_bytes` random bytes; `fields` replace those of the manifest."""
+    width = 8 if weight_bytes < 2**24 else 512
+    tokens = max(weight_bytes // (4 * width), 3)
+    config = {
+        "embed_dim": DIM,
+        "vision_cfg": {"image_size": 8, "patch_size": 8, "width": 8, "layers": 1, "head_width": 8},
+        "text_cfg": {"context_length": 4, "vocab_size": tokens, "width": width, "heads": 1, "layers": 1},
+    }
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    Tokenizer(models.BPE()).save(str(folder / "models" / "tokenizer.json"))
+    with torch.device("meta"):
+        shapes = {name: [*value.shape] for name, value in open_clip.CLIP(**config).state_dict().items()}
+    for tower in TOWERS:
+        own = {name: shape for name, shape in shapes.items() if name.startswith("visual.") == (tower == VISION)}
+        write_weights(folder / "models" / tower / "weights.safetensors", own)
     (folder / "config.yml").write_text("model: clip-mini\n")
     return seal(folder, artifact_id, **fields)
+
+
+def write_weights(file: Path, shapes: Mapping[str, list[int]]) -> None:
+    """Write tensors of random bytes, float32."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    file.parent.mkdir(exist_ok=True)
+    encoded = json.dumps(header).encode()
+    with open(file, "wb") as opened:
+        opened.write(struct.pack("<Q", len(encoded)) + encoded)
+        for start in range(0, end, BLOCK):
+            opened.write(os.urandom(min(BLOCK, end - start)))
 
 
 def seal(folder: Path, artifact_id: str, **fields: Any) -> Path:
     """Write the manifest of a folder's files."""
     described = {
-        **vars(Manifest(artifact_id, "made", "clip-mini", 4, ["clip-text"], {}, {}, "2026-01-01T00:00:00+00:00", "0")),
+        **vars(Manifest(artifact_id, "made", "clip-mini", DIM, [*TOWERS], {}, {}, "2026-01-01T00:00:00+00:00", "0")),
         **fields,
     }
     described["files"] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,13 @@ class ToyRoom(Executor):  # type: ignore[misc]  # jina is not typed
         for document in docs:
             document.tags["trace"] = [*document.tags.get("trace", []), type(self).__name__]
 
+    def note(self, docs: DocumentArray, name: str) -> None:
+        """Note the ids of all documents, and show them to one that asks for them."""
+        self.seen = [*getattr(self, "seen", []), *docs[:, "id"]]
+        for document in docs:
+            if document.text == "seen":
+                document.tags[name] = self.seen
+
     def embed(self, document: Document) -> None:
         document.embedding = np.full(4, 0.5, dtype=np.float32)
         document.tags[ARTIFACT_TAG] = "toy"
@@ -29,7 +37,10 @@ class ToyText(ToyRoom):
     @requests(on=["/encode", "/index", "/search"])
     def encode(self, docs: DocumentArray, **_: Any) -> None:
         self.trace(docs)
+        self.note(docs, "text")
         for document in docs:
+            if document.text == "sleep":
+                time.sleep(2)
             if document.text == "raise":
                 raise RuntimeError("as the test asked")
             if document.text:
@@ -40,6 +51,7 @@ class ToyVision(ToyRoom):
     @requests(on=["/encode", "/index", "/search"])
     def encode(self, docs: DocumentArray, **_: Any) -> None:
         self.trace(docs)
+        self.note(docs, "vision")
         for document in docs:
             if document.blob:
                 self.embed(document)

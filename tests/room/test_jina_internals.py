@@ -148,6 +148,7 @@ def test_a_room_refuses_pickles_before_it_reads_them(with_pickle: DataRequest, u
     WorkerRequestHandler.process_data = answer
     jina_internals.wrap_process_data(messages._checked)
     handler = object.__new__(WorkerRequestHandler)
+    handler._executor = SimpleNamespace(requests={})
     with pytest.raises(Aborted, match="Got `docs_bytes`, which holds a pickle"):
         asyncio.run(handler.process_data([with_pickle], Context()))
     assert not answered
@@ -156,6 +157,44 @@ def test_a_room_refuses_pickles_before_it_reads_them(with_pickle: DataRequest, u
     request.data.docs = DocumentArray([Document(text="b")])
     assert asyncio.run(handler.process_data([request], Context(), http=True)) is request
     assert answered == [{"http": True}]
+
+
+def test_turns_are_kept_when_a_caller_leaves() -> None:
+    """Jina would answer the next request beside the thread of a request whose caller has left."""
+    assert "iscoroutinefunction(func)" in inspect.getsource(Executor.__acall_endpoint__)
+    assert "run_in_executor" in inspect.getsource(Executor.__acall_endpoint__)
+    log: list[str] = []
+
+    async def check() -> None:
+        ended, started = asyncio.Event(), asyncio.Event()
+
+        async def answer(_: Any, requests: list[DataRequest], *__: Any) -> DataRequest:
+            name = requests[0].header.request_id
+            log.append(name)
+            started.set()
+            await ended.wait()
+            log.append(f"{name} ended")
+            return requests[0]
+
+        def asked(name: str) -> asyncio.Task[DataRequest]:
+            request = DataRequest()
+            request.header.request_id, request.header.exec_endpoint = name, "/status"
+            return asyncio.create_task(checked(handler, [request], None))
+
+        checked = messages._checked(answer)
+        handler = SimpleNamespace(_executor=SimpleNamespace(requests={"/status": SimpleNamespace(fn=print)}))
+        leaves, goes, stays = asked("leaves"), asked("goes"), asked("stays")
+        await started.wait()
+        leaves.cancel()
+        goes.cancel()
+        await asyncio.sleep(0)
+        ended.set()
+        await stays
+        assert leaves.cancelled()
+        assert goes.cancelled()
+
+    asyncio.run(check())
+    assert log == ["leaves", "leaves ended", "stays", "stays ended"]
 
 
 def test_jina_serializes_a_message_to_count_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 
 def written(field: int, content: bytes) -> bytes:
-    """Return bytes as a field of a protobuf message; up to 16,383 bytes."""
-    length = len(content)
-    return bytes([field << 3 | 2, *([length] if length < 128 else [length & 127 | 128, length >> 7])]) + content
+    """Return bytes as a field of a protobuf message."""
+    return _varint(field << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    return bytes([number & 127 | 128]) + _varint(number >> 7) if number > 127 else bytes([number])
 
 
 def entry(name: str, node: bytes) -> bytes:

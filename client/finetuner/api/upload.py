@@ -15,7 +15,7 @@ from ..documents import stream
 from ..documents.carried import carried
 from ..documents.content import check_document, content_digest, looks_like_pair
 from ..documents.images import decode
-from ..documents.iterate import read_each
+from ..documents.iterate import parts_in, read_each
 from ..documents.pairs import with_image_blob
 from ..documents.uris import read_local
 from ..exceptions import DatasetNotFound, InvalidDocument, InvalidInput
@@ -149,26 +149,33 @@ def pull_documents(connection: Connection, name: str) -> DocumentArray:
 
 
 def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
-    """Yield batches of documents of at most wire.MAX_REQUEST_BYTES; a larger document is a batch of its own.
+    """Yield batches of at most wire.MAX_REQUEST_BYTES and wire.MAX_REQUEST_DOCUMENTS; a larger document comes alone.
 
     Raises:
-        InvalidDocument: a document is too large for one message.
+        InvalidDocument: a document is too large for one message, or has too many chunks and matches.
     """
     from docarray import DocumentArray
 
-    batch, size = DocumentArray(), 0
+    batch, size, count = DocumentArray(), 0, 0
     for document in documents:
+        parts = parts_in(document)
+        if parts > wire.MAX_MESSAGE_DOCUMENTS:
+            raise InvalidDocument(
+                f"document {document.id} must have less than {wire.MAX_MESSAGE_DOCUMENTS} chunks and matches. "
+                f"Got {parts - 1}. Send several documents."
+            )
         length = document.to_protobuf().ByteSize()
         if length > stream.largest_document():
             raise InvalidDocument(
                 f"document {document.id} must be smaller than {wire.MAX_MESSAGE_BYTES} bytes. Got {length}. "
                 f"Shrink its image or tensor."
             )
-        if len(batch) and size + length > wire.MAX_REQUEST_BYTES:
+        full = size + length > wire.MAX_REQUEST_BYTES or count + parts > wire.MAX_REQUEST_DOCUMENTS
+        if len(batch) and full:
             yield batch
-            batch, size = DocumentArray(), 0
+            batch, size, count = DocumentArray(), 0, 0
         batch.append(document)
-        size += length
+        size, count = size + length, count + parts
     if len(batch):
         yield batch
 

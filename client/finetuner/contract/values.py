@@ -60,6 +60,19 @@ def plain(value: object, name: str, *, sets: bool = False, depth: int = 0) -> An
     )
 
 
+def count_values(value: object) -> int:
+    """Return the number of values in nested lists and mappings; protobuf has two fields or more for each."""
+    count, waiting = 0, [value]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, Mapping):
+            inner = list(inner.values())
+        if isinstance(inner, list | tuple):
+            count += len(inner)
+            waiting += [each for each in inner if isinstance(each, Mapping | list | tuple)]
+    return count
+
+
 def exact(number: float, name: str) -> float:
     """Return a number that arrives as it is.
 

@@ -32,6 +32,16 @@ def read_each(documents: Iterable[Document], read: Callable[[Document], Made], f
         yield made
 
 
+def parts_in(document: Document) -> int:
+    """Return the number of a document with its chunks and matches on every level."""
+    count, waiting = 0, [document]
+    while waiting:
+        part = waiting.pop()
+        count += 1
+        waiting += [*part.chunks, *part.matches]
+    return count
+
+
 def named(error: InvalidDocument, document: Document, position: int) -> InvalidDocument:
     """Return the error with the document's position, from 0, and id; half a surrogate in an id is escaped."""
     identity = str(document.id).encode(errors="backslashreplace").decode()

@@ -15,17 +15,21 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..contract.checks import whole
 from ..exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
 from .backbone import Backbone
 from .clip import TEXT, TOWERS, VISION, Clip, Tokenizer
 from .text_towers import (
+    CONTEXT_LENGTH,
     TEXT_CONFIG_FILE,
     TOKENIZER_FILE,
     FileTokenizer,
     find_text_files,
+    read_tokenizer,
     text_tower_options,
 )
 from .weights import (
@@ -34,12 +38,19 @@ from .weights import (
     checkpoint_file,
     missing_weights,
     one_line,
+    planned_network,
     read_checkpoint,
+    read_config,
     require_same,
+    stored_tensors,
     tag_file,
 )
 
-CONFIG_FILE = "open_clip_config.json"
+CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "weights.safetensors"
+MAX_SIDE = 1024  # of the input image in pixels; the work grows faster than the weights
+MAX_PATCHES = 4096  # of an image
+MAX_CONTEXT = 1024  # tokens of a text
+MAX_EMBEDDING = 65_536
 
 
 def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | None = None) -> Clip:
@@ -74,16 +85,19 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     beside = [None if file is None else file.parent, architecture_folder(row, weights_folder)]
     files = find_text_files(config, list(dict.fromkeys(filter(None, beside))))
     file = file or _download(row, tag, weights_folder)
+    expected = f"{file} must hold weights of {row.architecture}"
     with _quiet(), text_tower_options(config, files) as options:
-        network = open_clip.create_model(
+        create = partial(
+            open_clip.create_model,
             row.architecture,
             pretrained_text=False,
-            device=device,
             force_quick_gelu=bool(config.get("quick_gelu")),
             force_preprocess_cfg=tag,
             **options,
         )
-    _load_checkpoint(network, file, f"{file} must hold weights of {row.architecture}")
+        planned_network(partial(create, device="meta"), read_checkpoint(file, "meta"), expected)
+        network = create(device=device)
+    _load_checkpoint(network, file, expected)
     tokenizer: Tokenizer = (
         FileTokenizer(files[TOKENIZER_FILE], config["text_cfg"])
         if TOKENIZER_FILE in files
@@ -171,18 +185,87 @@ def load_folder(folder: Path, model_id: str, device: str = "cpu", *, load_weight
     Raises:
         CorruptedArtifact: a file that the model needs is missing or damaged.
     """
+    config, files = _read_folder(folder)
+    network = _create(folder, config, files, device, load_weights=load_weights)
+    return Clip(network.eval(), load_tokenizer(folder, config), config, model_id, files)
+
+
+def _create(folder: Path, config: dict[str, Any], files: dict[str, str], device: str, *, load_weights: bool) -> Any:
     import open_clip
 
-    config = json.loads((folder / CONFIG_FILE).read_text())["model_cfg"]
-    if ":" in str(config["vision_cfg"].get("timm_model_name", "")):
-        raise CorruptedArtifact(f"{CONFIG_FILE} must name an architecture. Got a path. Fetch it again.")
-    names = (TOKENIZER_FILE, TEXT_CONFIG_FILE)
-    files = {name: (folder / name).read_text(encoding="utf-8") for name in names if (folder / name).is_file()}
     with _quiet(), text_tower_options(config, files) as options:
-        network = open_clip.create_model(
+        return open_clip.create_model(
             f"local-dir:{folder}", device=device, load_weights=load_weights, pretrained_text=False, **options
         )
-    return Clip(network.eval(), load_tokenizer(folder, config), config, model_id, files)
+
+
+def read_clip_config(folder: Path) -> dict[str, Any]:
+    """Return the object in open_clip_config.json, with `model_cfg` and `preprocess_cfg`.
+
+    Raises:
+        CorruptedArtifact: not open_clip's config, a path in it, or inputs above MAX_SIDE, MAX_PATCHES or MAX_CONTEXT.
+    """
+    try:
+        values = read_config((folder / CONFIG_FILE).read_bytes(), CONFIG_FILE)
+        config, preprocess = values["model_cfg"], values.setdefault("preprocess_cfg", {})
+        text, vision = config["text_cfg"], config["vision_cfg"]
+        if ":" in str(vision.get("timm_model_name", "")):
+            raise InvalidInput("timm_model_name must name an architecture. Got a path")
+        whole("embed_dim", config["embed_dim"], 1, MAX_EMBEDDING)
+        whole("context_length", text.get("context_length", CONTEXT_LENGTH), 2, MAX_CONTEXT)
+        _sides("size", preprocess.get("size", 224))
+        height, width = _sides("image_size", vision.get("image_size", 224))
+        if "timm_model_name" not in vision and isinstance(vision.get("layers"), int):
+            patch = whole("patch_size", vision.get("patch_size", 16), 1, MAX_SIDE)
+            whole("number of patches", (height // patch) * (width // patch), 1, MAX_PATCHES)
+    except (OSError, KeyError, TypeError, AttributeError, InvalidInput) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+        raise CorruptedArtifact(f"{CONFIG_FILE} must describe a CLIP. Got: {reason}. Fetch it again.") from error
+    return values
+
+
+def _sides(name: str, value: Any) -> tuple[int, int]:
+    """Return the height and width in pixels of an image size, one number or two."""
+    height, width = value if isinstance(value, list | tuple) else (value, value)
+    return whole(name, height, 1, MAX_SIDE), whole(name, width, 1, MAX_SIDE)
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return open_clip's `model_cfg` and the contents of the text tower's files by name."""
+    files = {}
+    if (folder / TOKENIZER_FILE).is_file():
+        files[TOKENIZER_FILE] = read_tokenizer(folder / TOKENIZER_FILE)
+    if (folder / TEXT_CONFIG_FILE).is_file():
+        files[TEXT_CONFIG_FILE] = (folder / TEXT_CONFIG_FILE).read_text(encoding="utf-8")
+    return read_clip_config(folder)["model_cfg"], files
+
+
+def check_towers(folder: Path) -> int:
+    """Compare a CLIP's config and tokenizer with the headers of its weights. Nothing is loaded.
+
+    Returns:
+        The embedding size.
+
+    Raises:
+        KeysMismatchError: the weights have other names or shapes.
+        CorruptedArtifact: a file is missing or damaged, or the tokenizer makes tokens that the text tower lacks.
+    """
+    config, files = _read_folder(folder)
+    stored = stored_tensors(folder / tower / WEIGHTS_FILE for tower in TOWERS)
+    expected = f"weights in {folder} must fit its config"
+    planned: Any = planned_network(
+        partial(_create, folder, config, files, "meta", load_weights=False), stored, expected
+    )
+    require_same(planned.state_dict(), stored, expected)
+    tokens = getattr(load_tokenizer(folder, config), "vocab_size", 0)
+    text = getattr(planned, "text", planned)
+    rows = text.transformer.get_input_embeddings() if hasattr(text, "config") else text.token_embedding
+    if tokens > rows.num_embeddings:
+        raise CorruptedArtifact(
+            f"{TOKENIZER_FILE} must make at most {rows.num_embeddings} different tokens, as the text tower has. "
+            f"Got {tokens}. Fetch it again."
+        )
+    return int(config["embed_dim"])
 
 
 def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
@@ -197,11 +280,16 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
     """
     file, text_cfg = folder / TOKENIZER_FILE, config["text_cfg"]
     if text_cfg.get("hf_tokenizer_name"):
-        return FileTokenizer(file.read_text(encoding="utf-8") if file.is_file() else "", text_cfg)
+        return FileTokenizer(read_tokenizer(file) if file.is_file() else "", text_cfg)
     if file.is_file():
         from .byte_pair_tokenizer import BytePairTokenizer
 
-        return BytePairTokenizer(file, text_cfg["context_length"])
+        try:
+            return BytePairTokenizer(file, text_cfg["context_length"])
+        except Exception as error:  # tokenizers has no narrower one
+            raise CorruptedArtifact(
+                f"{TOKENIZER_FILE} must be a tokenizer. Got: {one_line(error)}. Fetch it again."
+            ) from error
     from .clip_tokenizer import open_clip_tokenizer
 
     return open_clip_tokenizer(f"local-dir:{folder}")
@@ -220,14 +308,15 @@ def save_towers(model: Clip, folder: Path) -> None:
     for tower in TOWERS:
         (folder / tower).mkdir()
         part = {key: value for key, value in state.items() if _tower_of(key) == tower}
-        save_file(part, folder / tower / "weights.safetensors")
+        save_file(part, folder / tower / WEIGHTS_FILE)
 
 
 def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequence[str] = TOWERS) -> Clip:
     """Load the model that `save_towers` wrote. A tower outside `towers` keeps no weights in memory.
 
     Raises:
-        KeysMismatchError: the weights do not fit the config.
+        KeysMismatchError: the weights do not fit the config. Nothing is loaded then.
+        CorruptedArtifact: see `check_towers`.
         InvalidInput: unknown tower.
     """
     from safetensors.torch import load_file
@@ -235,12 +324,11 @@ def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequen
     unknown = sorted(set(towers) - set(TOWERS))
     if unknown:
         raise InvalidInput(f"select_model must be one of {', '.join(TOWERS)}. Got {', '.join(unknown)}.")
+    check_towers(folder)
     model = load_folder(folder, model_id, device, load_weights=False)
     state: dict[str, Any] = {}
     for tower in towers:
-        state |= load_file(folder / tower / "weights.safetensors", device="cpu")
-    own = {key: value for key, value in model.network.state_dict().items() if _tower_of(key) in towers}
-    require_same(own, state, f"weights in {folder} must fit its config")
+        state |= load_file(folder / tower / WEIGHTS_FILE, device="cpu")
     model.network.load_state_dict(state, strict=False)
     model.towers = tuple(towers)
     for name, child in list(model.network.named_children()):

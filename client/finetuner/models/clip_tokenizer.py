@@ -29,6 +29,7 @@ class ClipTokenizer:
     def __init__(self, exact: SimpleTokenizer) -> None:
         self._exact = exact
         self.context_length = int(exact.context_length)
+        self.vocab_size = int(exact.vocab_size)
         self._start, self._end = exact.sot_token_id, exact.eot_token_id
         self._pairs = Tokenizer(
             models.BPE(vocab=exact.encoder, merges=list(exact.bpe_ranks), end_of_word_suffix="</w>")

@@ -52,7 +52,14 @@ class ImagePreprocess:
     interpolation: str = "bicubic"
     """Method of the resize: 'bicubic' or 'bilinear'."""
     crop_pct: float = 0.95
-    """Share of the shorter side that the centre crop keeps, in (0, 1]."""
+    """Share of the shorter side that the centre crop keeps, in [0.1, 1]."""
+
+    def __post_init__(self) -> None:
+        whole("size", self.size, 1, 1024)
+        number("crop_pct", self.crop_pct, 0.1, 1)
+        for mean, std in zip(self.mean, self.std, strict=True):
+            number("mean", mean, 0, 1)
+            number("std", std, 1e-6, 1)
 
 
 @dataclass(frozen=True)
@@ -158,11 +165,15 @@ def image_transform(preprocess: ImagePreprocess) -> Callable[[Image], torch.Tens
 
 def build_image_model(config: ImageModelConfig, model_id: str, name: str, device: str = "cpu") -> ImageModel:
     """Return an image model with random weights, in eval mode."""
+    return ImageModel(network_of(config).eval().to(device), config, model_id, name)
+
+
+def network_of(config: ImageModelConfig) -> ImageNetwork:
+    """Return a network with random weights."""
     from .image_network import Average, GeM, ImageNetwork
 
     pooling = GeM(config.gem_p, config.gem_eps) if config.pooling == "GeM" else Average()
-    network = ImageNetwork(config.architecture, pooling, config.output_dim)
-    return ImageModel(network.eval().to(device), config, model_id, name)
+    return ImageNetwork(config.architecture, pooling, config.output_dim)
 
 
 def pooling_of(model_options: dict[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
 from .backbone import Backbone
-from .image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model, pooling_of
+from .image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model, network_of, pooling_of
 from .stand_ins import RANDOM, RANDOM_SEED
-from .weights import bounded_download, checkpoint_file, missing_weights, read_checkpoint, require_same, tag_file
+from .weights import (
+    bounded_download,
+    checkpoint_file,
+    missing_weights,
+    planned_network,
+    read_checkpoint,
+    read_config,
+    require_same,
+    stored_tensors,
+    tag_file,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,13 +71,15 @@ def load_image_backbone(
             return build_image_model(config, row.name, tower_of(row), device)
     file = tag_file(row, weights_folder) if _is_tag(row) else _checkpoint(row, weights_folder)
     state = _download(row, weights_folder) if file is None else read_checkpoint(file)
-    model = build_image_model(config, row.name, tower_of(row))
     if any(key.startswith("features.") for key in state):  # the weights file of an artifact
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
-    own = model.network.features.state_dict()
+    expected = f"{file or row.name} must hold weights of {row.architecture}"
+    planned: Any = planned_network(lambda: network_of(config), state, expected)
+    own = planned.features.state_dict()
     heads = _classifier_heads(row)
     fitting = {key: value for key, value in state.items() if key in own or key.partition(".")[0] not in heads}
-    require_same(own, fitting, f"{file or row.name} must hold weights of {row.architecture}")
+    require_same(own, fitting, expected)
+    model = build_image_model(config, row.name, tower_of(row))
     model.network.features.load_state_dict(fitting, strict=False)
     model.network.to(device)
     return model
@@ -137,16 +149,29 @@ def load_image_model(folder: Path, model_id: str, device: str = "cpu") -> ImageM
     """
     from safetensors.torch import load_file
 
+    check_image_model(folder)
     inner, config = read_image_config(folder)
-    try:
-        model = build_image_model(config, model_id, inner.name)
-        state = load_file(inner / WEIGHTS_FILE, device="cpu")
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise _not_a_model(inner, error) from error
-    require_same(model.network.state_dict(), state, f"weights in {inner} must fit its {CONFIG_FILE}")
-    model.network.load_state_dict(state, strict=False)
+    model = build_image_model(config, model_id, inner.name)
+    model.network.load_state_dict(load_file(inner / WEIGHTS_FILE, device="cpu"), strict=False)
     model.network.to(device)
     return model
+
+
+def check_image_model(folder: Path) -> int:
+    """Compare an image model's config with the header of its weights. Nothing is loaded.
+
+    Returns:
+        The embedding size.
+
+    Raises:
+        CorruptedArtifact, KeysMismatchError: see `load_image_model`.
+    """
+    inner, config = read_image_config(folder)
+    stored = stored_tensors([inner / WEIGHTS_FILE])
+    expected = f"weights in {inner} must fit its {CONFIG_FILE}"
+    planned: Any = planned_network(lambda: network_of(config), stored, expected)
+    require_same(planned.state_dict(), stored, expected)
+    return int(planned.dim)
 
 
 def read_image_config(folder: Path) -> tuple[Path, ImageModelConfig]:
@@ -159,7 +184,7 @@ def read_image_config(folder: Path) -> tuple[Path, ImageModelConfig]:
     if len(files) != 1:
         raise CorruptedArtifact(f"{folder} must hold one model with {CONFIG_FILE}. Got {len(files)}. Fetch it again.")
     try:
-        values = json.loads(files[0].read_text())
+        values = read_config(files[0].read_bytes(), CONFIG_FILE)
         preprocess = values["preprocess"]
         values["preprocess"] = ImagePreprocess(
             **preprocess | {"mean": tuple(preprocess["mean"]), "std": tuple(preprocess["std"])}

@@ -9,9 +9,10 @@ from typing import Any
 from ..exceptions import InvalidInput, SelectModelRequired
 from .backbone import IMAGE_TASK, Backbone
 from .clip import TOWERS, VISION, Clip
-from .clip_files import check_weights, load_backbone, load_towers, save_towers
+from .clip_files import check_towers, check_weights, load_backbone, load_towers, save_towers
 from .image_model import ImageModel
 from .image_weights import (
+    check_image_model,
     check_image_weights,
     holds_image_model,
     load_image_backbone,
@@ -85,6 +86,21 @@ def load_model(folder: Path, model_id: str, device: str = "cpu", towers: Sequenc
             f"{model_id} holds {model.towers[0]} only. Got input for {', '.join(towers)}. Choose a CLIP."
         )
     return model
+
+
+def check_model(folder: Path) -> int:
+    """Compare the sizes that a model's files state, before any of it is loaded; see `check_towers`.
+
+    Args:
+        folder: an artifact's `models/`.
+
+    Returns:
+        The embedding size.
+
+    Raises:
+        CorruptedArtifact, KeysMismatchError
+    """
+    return check_image_model(folder) if holds_image_model(folder) else check_towers(folder)
 
 
 def select_tower(select_model: str | None, towers: Sequence[str], what: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import CorruptedArtifact, NoSuchModel
-from .weights import bounded_download, hub_cache_path, one_line
+from .weights import bounded_download, hub_cache_path, one_line, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +24,8 @@ CONTEXT_LENGTH = 77  # open_clip's default
 SEPARATOR = "[SEP]"
 # Keys of a transformers config that fetch or run code from outside the library.
 FOREIGN = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "quantization_config")
+LABELS = ("num_labels", "id2label", "label2id")  # a name for each class of a classifier, which no tower has
+MAX_TOKENIZER_BYTES = 2**26  # Gemma's, with 262,144 tokens, has half of it
 
 
 class FileTokenizer:
@@ -54,6 +56,8 @@ class FileTokenizer:
             raise CorruptedArtifact(
                 f"{TOKENIZER_FILE} must pad and truncate to {length} tokens. Got another length. Fetch it again."
             )
+        ids = self._tokenizer.get_vocab(with_added_tokens=False).values()
+        self.vocab_size = max(*ids, *self._tokenizer.encode("").ids, -1) + 1
         self._clean = get_clean_fn(options.get("clean", "whitespace"))
         self._separator = self._tokenizer.token_to_id(SEPARATOR) if options.get("strip_sep_token") else None
 
@@ -64,6 +68,20 @@ class FileTokenizer:
         encoded = self._tokenizer.encode_batch([self._clean(text) for text in texts])
         tokens = torch.tensor([row.ids for row in encoded])
         return tokens if self._separator is None else tokens.masked_fill(tokens == self._separator, 0)
+
+
+def read_tokenizer(file: Path) -> str:
+    """Return the content of a tokenizer.json.
+
+    Raises:
+        CorruptedArtifact: more than MAX_TOKENIZER_BYTES, or not UTF-8.
+    """
+    if (size := file.stat().st_size) > MAX_TOKENIZER_BYTES:
+        raise CorruptedArtifact(f"{file.name} must have at most {MAX_TOKENIZER_BYTES} bytes. Got {size}.")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptedArtifact(f"{file.name} must be a tokenizer. Got: {error}. Fetch it again.") from error
 
 
 def find_text_files(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, str]:
@@ -122,13 +140,13 @@ def _read_tokenizer(source: str, text_cfg: Mapping[str, Any]) -> str:
 
 
 def _check_config(content: str) -> dict[str, Any]:
-    """Return a transformers config without FOREIGN keys. open_clip must know its architecture."""
+    """Return a transformers config without FOREIGN keys and LABELS. open_clip must know its architecture."""
     from open_clip.hf_configs import arch_dict
 
-    config = json.loads(content)
-    if not isinstance(config, dict) or config.get("model_type") not in arch_dict:
+    config = read_config(content, TEXT_CONFIG_FILE)
+    if config.get("model_type") not in list(arch_dict):
         raise ValueError(f"{TEXT_CONFIG_FILE} must have a model_type of {', '.join(arch_dict)}")
-    return {key: value for key, value in config.items() if key not in FOREIGN}
+    return {key: value for key, value in config.items() if key not in (*FOREIGN, *LABELS)}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Finds weights, reads checkpoints and compares their names and shapes with a network.
+"""Finds weights, reads checkpoints and compares their names and shapes with a network, before it takes memory.
 
 Layout of a weights folder:
 
@@ -11,22 +11,29 @@ The folder is $FINETUNER_WEIGHTS for users and servers. Without it a server uses
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ..contract.environment import WEIGHTS
-from ..exceptions import KeysMismatchError, NoSuchModel
+from ..exceptions import CorruptedArtifact, FinetunerError, KeysMismatchError, NoSuchModel
 from .backbone import Backbone
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 HUB_SECONDS = 5.0
 SHOWN = 3
+MAX_CONFIG_BYTES = 2**20
+MAX_WHOLE = 2**20  # of a whole number in a config; the largest of a known model is a vocabulary's, 262,144
+# A network may build more than it keeps, and open_clip resizes the positions of a checkpoint.
+SPARE_TENSORS, SPARE_NUMBERS = 100, 2**24
+MODULES_PER_TENSOR = 20
 
 
 def shared_folder() -> Path | None:
@@ -119,12 +126,111 @@ def bounded_download() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = offline
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_config(content: str | bytes, name: str) -> dict[str, Any]:
+    """Return the JSON object of a model's config, whose numbers are small enough to build a network from.
+
+    Raises:
+        CorruptedArtifact: more than MAX_CONFIG_BYTES, no JSON object, or a whole number above MAX_WHOLE.
+    """
+    try:
+        if len(content) > MAX_CONFIG_BYTES:
+            raise ValueError(f"{len(content)} bytes, of {MAX_CONFIG_BYTES} allowed")
+        config = json.loads(content)
+        if not isinstance(config, dict):
+            raise ValueError(type(config).__name__)
+        waiting: list[Any] = [config]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict | list):
+                waiting += value.values() if isinstance(value, dict) else value
+            elif isinstance(value, int) and abs(value) > MAX_WHOLE:
+                raise ValueError(f"a number of {value.bit_length()} bits, of {MAX_WHOLE.bit_length()} allowed")
+    except (ValueError, RecursionError) as error:
+        raise CorruptedArtifact(f"{name} must be a model's config. Got: {one_line(error)}. Fetch it again.") from error
+    return config
+
+
+def stored_tensors(files: Iterable[Path]) -> dict[str, Tensor]:
+    """Return the tensors of safetensors files by name, on the meta device: the files' headers alone are read.
+
+    Raises:
+        CorruptedArtifact: a file is missing, or not safetensors.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    stored = {}
+    for file in files:
+        try:
+            with safe_open(file, "pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 (it is no mapping)
+                    stored[name] = torch.empty(opened.get_slice(name).get_shape(), device="meta")
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise CorruptedArtifact(f"{file} must be safetensors. Got: {one_line(error)}. Fetch it again.") from error
+    return stored
+
+
+def planned_network(build: Callable[[], nn.Module], stored: Mapping[str, Tensor], expected: str) -> nn.Module:
+    """Return a network on the meta device, where its weights take no memory. It has the size of its stored weights.
+
+    The build stops as soon as the network is larger than twice its weights and the spare.
+
+    Args:
+        build: builds the network by a config that may state any sizes.
+        stored: the weights, of any device.
+        expected: beginning of the message, such as 'x.pt must hold weights of RN50'.
+
+    Raises:
+        KeysMismatchError: the network is larger.
+        CorruptedArtifact: the config cannot be built.
+    """
+    import torch
+    from torch.nn.modules import module
+
+    tensors = SPARE_TENSORS + 2 * len(stored)
+    numbers = SPARE_NUMBERS + 2 * sum(tensor.numel() for tensor in stored.values())
+    left = {"tensors": tensors, "numbers": numbers, "modules": MODULES_PER_TENSOR * tensors}
+    thread = get_ident()  # the hooks see the networks of all threads
+
+    def count(_: nn.Module, __: str, value: Tensor | nn.Module | None) -> None:
+        if get_ident() != thread or value is None:
+            return
+        if isinstance(value, torch.Tensor):
+            left["tensors"] -= 1
+            left["numbers"] -= value.numel()
+        else:
+            left["modules"] -= 1
+        if over := next((kind for kind, rest in left.items() if rest < 0), None):
+            raise KeysMismatchError(
+                f"{expected}. Got a config of more {over} than the {len(stored)} tensors of the weights hold. "
+                f"Check the architecture."
+            )
+
+    hooks = [
+        module.register_module_parameter_registration_hook(count),
+        module.register_module_buffer_registration_hook(count),
+        module.register_module_module_registration_hook(count),
+    ]
+    try:
+        with torch.device("meta"):
+            return build()
+    except FinetunerError:
+        raise
+    except Exception as error:  # from open_clip, timm or transformers, about any config
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise CorruptedArtifact(f"{expected}. Got a config that cannot be built ({reason}). Fetch it again.") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     """Return a checkpoint's tensors by name, without the wrappers of trainers.
 
     Args:
         path: safetensors, or a pickle of plain tensors: {...}, {'state_dict': {...}}, {'model': {...}}. Names may
             begin with 'module.'.
+        device: 'cpu', or 'meta' for shapes alone.
 
     Raises:
         KeysMismatchError: any other content. Code in a pickle never runs.
@@ -133,7 +239,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state: Any
+        if path.suffix != ".safetensors":
+            state = torch.load(path, device, weights_only=True)
+        else:
+            state = stored_tensors([path]) if device == "meta" else load_file(path)
     except Exception as error:  # from two libraries, about any file. torch's message advises to run the file's code
         reason = one_line(error) if path.suffix == ".safetensors" else "damage, or a pickle of more than tensors"
         raise KeysMismatchError(f"{path} must hold only weights. Got: {reason}. Save a state dict.") from error

@@ -19,6 +19,7 @@ from ..exceptions import FinetunerError
 from ..models.clip import TEXT, TOWERS, Clip, causal_text_features, reads_end_token
 from ..models.model_kinds import Model
 from ..models.text_towers import padding_token
+from .file_check import check_onnx
 from .int8 import cost_of_int8, quantise
 from .model import INT8_FILE, ONNX_FILE, OnnxModel
 from .session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
@@ -148,6 +149,7 @@ def _export(model: Model, name: str, file: Path) -> float:
         if tower.padding is not None:
             program.model.metadata_props[PADDING] = str(tower.padding)
         program.save(file, external_data=False)
+        check_onnx(file)  # as `load_onnx` does
     except Exception as error:  # any error of the exporter, or a missing package
         reason = " ".join(str(error).split())[:300]
         raise FinetunerError(f"{name} must be exportable to ONNX. Got: {reason}. Leave to_onnx out.") from error

@@ -10,7 +10,6 @@ embeddings  (batch, dim) float32, L2-normalised
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,11 @@ import numpy as np
 
 from ..exceptions import ArtifactNotFound, InvalidInput
 from ..models.clip import TEXT
-from ..models.clip_files import CONFIG_FILE, load_tokenizer
+from ..models.clip_files import load_tokenizer, read_clip_config
 from ..models.image_model import image_transform
 from ..models.image_weights import holds_image_model, read_image_config
 from ..models.pixels import batched
+from .file_check import check_onnx
 from .session import EMBEDDINGS, PADDING, PIXELS, TOKENS, SessionOptions, open_session
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def load_onnx(
             f"artifact must hold models/{tower}/{file.name} for {option}. Got {model_id} without it. "
             f"Tune it with fit(to_onnx={to_onnx}), or leave {option.split('=')[0]} out."
         )
+    check_onnx(file)
     session = open_session(file, TOKENS if tower == TEXT else PIXELS, dim, device, session_options)
     return OnnxModel(session, tower, model_id, _prepare(folder, tower), file.stat().st_size)
 
@@ -143,7 +144,7 @@ def load_onnx(
 def _prepare(folder: Path, tower: str) -> Callable[[Any], torch.Tensor]:
     if holds_image_model(folder):
         return image_transform(read_image_config(folder)[1].preprocess)
-    config = json.loads((folder / CONFIG_FILE).read_text())
+    config = read_clip_config(folder)
     if tower == TEXT:
         return load_tokenizer(folder, config["model_cfg"])
     from open_clip.transform import PreprocessCfg, image_transform_v2

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from finetuner.contract.wire import MAX_MESSAGE_BYTES
+from finetuner.contract.wire import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES
 from finetuner.exceptions import FinetunerError, Forbidden
-from finetuner.workspace.tokens import is_loopback
+from finetuner.workspace.tokens import Role, is_loopback
 
 from . import roles
 from .access import Access, Entry, RateLimited
@@ -125,7 +125,7 @@ def _refuse_foreign_pages(headers: Headers) -> None:
 
 
 class Bounded:
-    """ASGI middleware that bounds the size of each body and the wait for its next piece.
+    """ASGI middleware that bounds each body and the wait for its next piece, and ends work without a caller.
 
     Args:
         app: the app behind this middleware.
@@ -135,31 +135,64 @@ class Bounded:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on. Reading its body raises HTTPException past MAX_MESSAGE_BYTES or BODY_SECONDS."""
+        """Pass the request on. Reading its body raises HTTPException past its bytes or BODY_SECONDS.
+
+        A request that needs more than `read` is finished without its caller: it may be half done.
+        """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        left = math.inf if scope["path"] in STREAMED else MAX_MESSAGE_BYTES
-        more = True
+        most = _most_bytes(scope["path"])
+        left, complete, gone = most, asyncio.Event(), asyncio.Event()
 
         async def bounded() -> Message:
-            nonlocal left, more
-            if not more:  # the body is complete, and the caller waits for its answer
-                return await receive()
+            nonlocal left
+            if complete.is_set():  # the caller waits for its answer
+                await gone.wait()
+                return {"type": "http.disconnect"}
             try:
                 async with asyncio.timeout(BODY_SECONDS):
                     message = await receive()
             except TimeoutError:
                 text = f"A body must arrive without a pause of {BODY_SECONDS:g} s. Got a longer one. Send it again."
                 raise _cut(408, text) from None
-            more = bool(message.get("more_body"))
+            if not message.get("more_body"):
+                complete.set()
             left -= len(message.get("body", b""))
             if left < 0:
-                text = f"A body may have {MAX_MESSAGE_BYTES} bytes. Got more. Send fewer documents per request."
-                raise _cut(413, text)
+                raise _cut(413, f"A body may have {most} bytes here. Got more. Send less per request.")
             return message
 
-        await self._app(scope, bounded, send)
+        async def watch() -> None:
+            await complete.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+            entry = scope.get("state", {}).get("entry")
+            if entry is None or entry.needed == Role.READ:
+                work.cancel()
+
+        async def answering(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                watching.cancel()  # from here on, the server says that the caller has gone
+
+        work = asyncio.ensure_future(self._app(scope, bounded, answering))
+        watching = asyncio.create_task(watch())
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not gone.is_set():  # the server stops
+                work.cancel()
+                raise
+        finally:
+            watching.cancel()
+
+
+def _most_bytes(path: str) -> float:
+    if path in STREAMED:
+        return math.inf
+    return MAX_CONTROL_BYTES if path in roles.WITHOUT_DOCUMENTS else MAX_MESSAGE_BYTES
 
 
 def _cut(status: int, detail: str) -> HTTPException:

@@ -29,6 +29,11 @@ ENDPOINTS: dict[str, Role] = {
     wire.COLLECTIONS_DROP: ADMIN,
 }
 
+WITH_DOCUMENTS = {
+    *(wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.INDEX, wire.DELETE, wire.DATASETS_PUSH, wire.ARTIFACTS_PUSH)
+}
+WITHOUT_DOCUMENTS = ENDPOINTS.keys() - WITH_DOCUMENTS
+
 # For POST. GET and HEAD need `read`; every other method needs at least `write`. A POST to a path outside this table
 # goes to an endpoint of the Flow.
 PATHS: tuple[tuple[str, Role], ...] = (

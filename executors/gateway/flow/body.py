@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -17,8 +18,49 @@ from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
 
 MAX_DEPTH = 24  # of lists and objects; protobuf reads 100 levels, and one of JSON's takes up to three of them
+STRUCTURE = re.compile(rb'[\[{,]|"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # possessive: linear on any bytes
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 DRAIN_BYTES, DRAIN_SECONDS = 256 * 2**20, 20.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a JSON text. Two bytes of it may become a hundred in memory."""
+
+    containers: int
+    """Lists and objects."""
+    items: int
+    """Commas between their items."""
+
+    def check(self, body: bytes) -> None:
+        """Refuse a text with more containers or items, before it is parsed.
+
+        Raises:
+            InvalidInput
+        """
+        if body.count(b"[") + body.count(b"{") <= self.containers and body.count(b",") <= self.items:
+            return
+        containers = commas = strings = 0
+        for found in STRUCTURE.finditer(body):
+            match body[found.start()]:
+                case 0x2C:
+                    commas += 1
+                case 0x22:
+                    strings += 1
+                case _:
+                    containers += 1
+            if containers > self.containers or commas > self.items:
+                raise InvalidInput(
+                    f"The body may hold {self.containers} lists and objects, and {self.items} items in them. Got more. "
+                    "Send less per request."
+                )
+            if strings > 2 * (containers + commas) + 1:
+                raise InvalidInput(f"The body must be JSON. Got strings without commas between them: {body[:40]!r}.")
+
+
+DOCUMENTS = Limits(2**18, 2**20)
+CONTENTS = Limits(2**16, 2**18)  # of documents without embeddings and tensors
+CONTROL = Limits(2**12, 2**16)
 
 
 async def read_body(request: Request, most: int = MAX_MESSAGE_BYTES) -> bytes:
@@ -53,14 +95,15 @@ async def drain(body: AsyncIterator[bytes]) -> None:
                     return
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, limits: Limits = DOCUMENTS) -> Any:
     """Return the value of a UTF-8 JSON text.
 
     Raises:
-        InvalidInput: not JSON, a key twice in one object, more than MAX_DEPTH levels, or a value that protobuf cannot
-            carry: a number that is not finite, a whole number from 2**53 on, or half of a surrogate pair. The message
-            has its path and its document's id.
+        InvalidInput: not JSON, more than its limits, a key twice in one object, more than MAX_DEPTH levels, or a value
+            that protobuf cannot carry: a number that is not finite, a whole number from 2**53 on, or half of a
+            surrogate pair. The message has its path and its document's id.
     """
+    limits.check(body)
     numbers = _Numbers()
     try:
         value = json.loads(

@@ -14,12 +14,17 @@ from docarray import Document, DocumentArray
 from docarray.document.pydantic_model import PydanticDocument
 from jina.types.request.data import DataRequest
 
-from finetuner.contract.wire import ERROR_TAG
+from executors.room.bounds import too_many_documents, too_many_parts
+from finetuner.contract.values import count_values
+from finetuner.contract.wire import ERROR_TAG, MAX_MESSAGE_DOCUMENTS, MAX_MESSAGE_PARTS, MAX_PARAMETER_PARTS
 from finetuner.exceptions import FinetunerError, InvalidInput
 
-from .body import parse_json
+from ..access.roles import WITHOUT_DOCUMENTS
+from .body import CONTROL, DOCUMENTS, parse_json
 
 FIELDS = (*PydanticDocument.__fields__, "_metadata")
+PARTS = ("chunks", "matches")
+VALUES = ("tags", "_metadata", "scores", "evaluations")
 CONTENTS = ("text", "blob", "tensor")  # a document has one of them; DocArray would silently drop the first of two
 
 
@@ -33,15 +38,15 @@ def read_request(body: bytes, endpoint: str) -> DataRequest:
     Raises:
         InvalidInput: not JSON, another structure, or a document that cannot be read.
     """
-    content = parse_json(body) if body.strip() else {}
+    limits = CONTROL if endpoint in WITHOUT_DOCUMENTS else DOCUMENTS
+    content = parse_json(body, limits) if body.strip() else {}
     if not isinstance(content, dict):
         raise InvalidInput(
             f'The body must be an object {{"data": [...], "parameters": {{...}}}}. Got {type(content).__name__}.'
         )
     request = DataRequest()
     request.header.exec_endpoint = _endpoint(content) if endpoint == "/post" else endpoint
-    if target := content.get("target_executor") or content.get("targetExecutor"):
-        request.header.target_executor = str(target)
+    request.header.target_executor = _room(content)
     try:
         request.parameters = _parameters(content)
         request.data.docs = _documents(content)
@@ -59,13 +64,33 @@ def _endpoint(content: dict[str, Any]) -> str:
     return endpoint
 
 
+def _room(content: dict[str, Any]) -> str:
+    room = content.get("target_executor", content.get("targetExecutor"))
+    if room is None:
+        return ""
+    if not isinstance(room, str):
+        raise InvalidInput(f"target_executor must be the name of a room. Got {room!r:.80}. Name one, or leave it out.")
+    return room
+
+
 def _parameters(content: dict[str, Any]) -> dict[str, Any]:
     parameters = content.get("parameters")
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
         raise InvalidInput(f"parameters must be an object. Got {type(parameters).__name__}.")
+    check_parameters(parameters)
     return parameters
+
+
+def check_parameters(parameters: dict[str, Any]) -> None:
+    """Check the number of values in a request's parameters.
+
+    Raises:
+        InvalidInput: more than half of MAX_PARAMETER_PARTS; protobuf needs two fields for a value.
+    """
+    if count_values(parameters) > MAX_PARAMETER_PARTS // 2:
+        raise too_many_parts(MAX_PARAMETER_PARTS)
 
 
 def _documents(content: dict[str, Any]) -> DocumentArray:
@@ -76,7 +101,23 @@ def _documents(content: dict[str, Any]) -> DocumentArray:
         return DocumentArray()
     if not isinstance(data, list):
         raise InvalidInput(f"data must be a list of documents. Got {type(data).__name__}.")
+    _check_count(data)
     return DocumentArray([_document(number, fields) for number, fields in enumerate(data)])
+
+
+def _check_count(data: list[Any]) -> None:
+    """Check the number of documents with their chunks and matches, and of the values in their tags."""
+    documents, values, waiting = 0, 0, [data]
+    while waiting:
+        level = waiting.pop()
+        documents += len(level)
+        if documents > MAX_MESSAGE_DOCUMENTS:
+            raise too_many_documents()
+        for fields in filter(lambda each: isinstance(each, dict), level):
+            waiting += [parts for name in PARTS if isinstance(parts := fields.get(name), list)]
+            values += sum(count_values(fields[name]) for name in VALUES if name in fields)
+        if values > MAX_MESSAGE_PARTS // 2:
+            raise too_many_parts(MAX_MESSAGE_PARTS)
 
 
 def _document(number: int, fields: Any) -> Document:

@@ -11,14 +11,17 @@ from functools import partial
 from typing import Any
 
 import grpc
+from docarray import DocumentArray
 from jina.enums import ProtocolType
 from jina.excepts import InternalNetworkError
 from jina.proto import jina_pb2
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
 
+from executors.room.bounds import check_request
 from executors.room.messages import count_without_serializing, require_documents
 from finetuner.contract.environment import HTTP_PORT
+from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput, NotFound
 
 from ..access.access import Access, Entry
@@ -26,14 +29,16 @@ from ..access.entries import Entries
 from ..access.errors import abort, status_of
 from ..access.grpc_check import admit
 from ..access.metrics import GatewayMetrics
+from .calls import SMALL, Budget, answer_each, aside
 from .clip_client import EncodeCall, read_path, sort_routes
 from .documents import response_status
+from .fields import check_fields
 from .outages import outage
-from .shortcut import pass_encoders
-from .tags import check_tags
+from .shortcut import check_rooms_parameters, choose_room, pass_encoders
 
 RETRY_SECONDS = 5.0
 ENDPOINT_SECONDS = 10.0
+BYTES_IN_FLIGHT = 2 * MAX_MESSAGE_BYTES
 
 
 class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
@@ -47,6 +52,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         count_without_serializing()
         self.metrics = GatewayMetrics(metrics_registry)
         self._asked_at = -math.inf
+        self._budget = Budget(BYTES_IN_FLIGHT)
 
     async def stream(
         self, request_iterator: AsyncIterator[DataRequest], context: Any = None, *args: Any, **kwargs: Any
@@ -58,7 +64,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             nonlocal endpoint, refusal
             async for request in request_iterator:
                 try:
-                    require_documents(request)
+                    await self._read(request)
                     read_path(request)
                     endpoint = request.header.exec_endpoint
                     call.asked(request)
@@ -68,10 +74,9 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                     return
                 yield request
 
+        most, in_order = _options(context, self.runtime_args.prefetch)
         try:
-            # without a context, Jina raises its network errors instead of writing them into the call
-            options = _options(context, self.runtime_args.prefetch)
-            async for response in super().stream(checked(), None, *args, **options, **kwargs):
+            async for response in answer_each(checked(), self._forward, most, in_order=in_order):
                 entries.close(response, self._count(response, endpoint))
                 sort_routes(response)
                 call.answered(response)
@@ -95,16 +100,18 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         endpoint = ""
         try:
             if context is not None:
-                require_documents(request)
+                await self._read(request)
             read_path(request)
             endpoint = request.header.exec_endpoint
             entry = await self._admit(request, context)
         except FinetunerError as error:
+            if context is None:
+                raise
             self.metrics.answered("grpc", endpoint, "refused")
             await abort(context, error)
         status: Callable[[], int] = lambda: 500  # noqa: E731
         try:
-            response = await super().process_single_data(request, None)
+            response = await self._forward(request)
             sort_routes(response)
             if entry is not None:
                 status = self._count(response, endpoint)
@@ -119,6 +126,36 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         finally:
             if entry is not None:
                 entry.close(status)
+
+    async def _read(self, request: DataRequest) -> None:
+        """Read a message that has arrived over gRPC.
+
+        Raises:
+            InvalidInput: more documents or parts than a message may have, or documents that no room could read.
+        """
+
+        def read() -> None:
+            check_request(request)
+            require_documents(request)
+            check_fields(request.proto_with_data.data.docs.docs)
+            request.proto_with_data.ClearField("routes")  # Jina would look through a caller's own for each room
+
+        await aside(len(request.buffer or b""), read)
+
+    async def _forward(self, request: DataRequest) -> DataRequest:
+        """Send a request through the rooms. If this is canceled, the room that has the request hears of it.
+
+        Jina's `stream` would raise the same errors, and go on without its caller.
+        """
+        streamer = self.streamer._streamer
+        size = request.proto_with_data.ByteSize()
+        async with self._budget.hold(size if size > SMALL else 0):
+            answered, _ = streamer._request_handler(request=request, return_type=DocumentArray)
+            try:
+                return streamer._result_handler(await answered)
+            except grpc.aio.AioRpcError as error:
+                self.logger.error(f"Error while getting responses from deployments: {error.details()}")
+                raise
 
     async def endpoint_discovery(self, empty: Any = None, context: Any = None) -> jina_pb2.EndpointsProto:
         """Return the endpoints of all rooms. The rooms are asked once.
@@ -190,16 +227,17 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         """
         entry, endpoint = None, request.header.exec_endpoint
         if context is not None:
-            documents = len(request.proto_with_data.data.docs.docs)
-            check_tags(request.proto_with_data.data.docs.docs)
-            entry = admit(self.access, context, endpoint, documents)
+            entry = admit(self.access, context, endpoint, len(request.proto_with_data.data.docs.docs))
         await self._learn_endpoints()
-        if entry is not None:
-            try:
+        try:
+            choose_room(request, self.executor)
+            check_rooms_parameters(request, self.executor)
+            if entry is not None:
                 await self.require(endpoint)
-            except FinetunerError as error:
+        except FinetunerError as error:
+            if entry is not None:
                 entry.close(partial(status_of, error))
-                raise
+            raise
         if self._asked_at == math.inf:  # the endpoints of all rooms are known; the end of the graph has none
             nodes = self.streamer.topology_graph.all_nodes
             pass_encoders(request, {node.name: node.endpoints for node in nodes if node.endpoints is not None})
@@ -214,18 +252,16 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
     Call = stream
 
 
-def _options(context: Any, most: int) -> dict[str, Any]:
-    """Return Jina's options of a stream, which come as the call's metadata.
+def _options(context: Any, most: int) -> tuple[int, bool]:
+    """Return a stream's number of requests in flight, and whether its answers keep the order of the requests.
+
+    They come as the call's metadata.
 
     Args:
         context: of the call.
-        most: requests in flight that the Flow allows; a `__prefetch__` outside [1, most] is ignored. Jina would accept
-            any number, and takes 0 for no bound.
+        most: requests in flight that the Flow allows, 0 for 1; a `__prefetch__` outside [1, most] is ignored.
     """
     metadata = dict(context.invocation_metadata() or ()) if context is not None else {}
-    prefetch = metadata.get("__prefetch__", "")
-    bounded = prefetch.isdecimal() and 1 <= int(prefetch) <= most
-    return {
-        "results_in_order": metadata.get("__results_in_order__") == "true",
-        "prefetch": int(prefetch) if bounded else None,
-    }
+    prefetch, most = metadata.get("__prefetch__", ""), max(most, 1)
+    asked = int(prefetch) if prefetch.isdecimal() and len(prefetch) < 8 else 0
+    return asked if 1 <= asked <= most else most, metadata.get("__results_in_order__") == "true"

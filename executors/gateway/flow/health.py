@@ -96,7 +96,7 @@ class Health:
         started = time.perf_counter()
         request = DataRequest()
         request.header.exec_endpoint = ENCODE
-        request.header.target_executor = f"^{room}$"  # a neighbour that is down must not count against this room
+        request.header.target_executor = room  # a neighbour that is down must not count against this room
         request.data.docs = DocumentArray([document()])
         try:
             response = await asyncio.wait_for(self._ask(request), self._timeout)

@@ -14,6 +14,7 @@ from jina.types.request.data import DataRequest
 from finetuner.contract.wire import PROBLEMS, read_reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError, NotFound
 
+from .documents import check_parameters
 from .handler import Handler
 from .outages import connections_of, outage
 
@@ -53,9 +54,14 @@ class Rooms:
         return response
 
     async def post(self, endpoint: str, messages: Iterable[Any] = (), **parameters: Any) -> list[Any]:
-        """Send documents, as protobuf messages, to an endpoint and return its answer as messages."""
+        """Send documents, as protobuf messages, to an endpoint and return its answer as messages.
+
+        Raises:
+            InvalidInput: too many parameters.
+        """
         request = DataRequest()
         request.header.exec_endpoint = endpoint
+        check_parameters(parameters)
         request.parameters = parameters
         request.proto_with_data.data.docs.docs.extend(messages)
         response = await self.ask(request)
@@ -92,7 +98,7 @@ class Rooms:
     async def _problems_of(self, room: str) -> list[str]:
         request = DataRequest()
         request.header.exec_endpoint = PROBLEMS
-        request.header.target_executor = f"^{room}$"
+        request.header.target_executor = room
         try:
             answer = await asyncio.wait_for(self.ask(request), REPLICA_SECONDS)
             documents = answer.proto_with_data.data.docs.docs

@@ -1,20 +1,56 @@
-"""Routing past the encoders, for requests whose documents already have embeddings."""
+"""Routing: the one room that a caller names, and past the encoders for documents that already have embeddings."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from jina.types.request.data import DataRequest
 
+from finetuner.contract.parameters import JINA_KEY
 from finetuner.contract.wire import ENCODE, INDEX, SEARCH
+from finetuner.exceptions import InvalidInput
+
+
+def choose_room(request: DataRequest, rooms: Collection[str]) -> None:
+    """Send a request to the room that its header's `target_executor` names, exactly; without one, to all rooms.
+
+    Jina takes `target_executor` for a regular expression. One that a caller writes could run for hours.
+
+    Args:
+        request: afterwards, `target_executor` is Jina's pattern of that room.
+        rooms: names of the rooms.
+
+    Raises:
+        InvalidInput: another name.
+    """
+    named = request.header.target_executor
+    if named and named not in rooms:
+        raise InvalidInput(
+            f"target_executor must be the exact name of a room: {', '.join(rooms)}. Got {named!r:.80}. "
+            "Name one, or leave it out."
+        )
+    if named:
+        request.header.target_executor = _pattern([named])
+
+
+def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
+    """Check the parameters that Jina reads itself: those under the name of a room go to that room alone.
+
+    Raises:
+        InvalidInput: one of them is no object.
+    """
+    given = request.proto_wo_data.parameters.fields
+    for name in (*rooms, JINA_KEY):
+        if name in given and given[name].WhichOneof("kind") not in ("struct_value", "null_value"):
+            raise InvalidInput(f"parameters.{name} must be an object of parameters. Got another value. Leave it out.")
 
 
 def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> None:
     """Send a request to `/index` or `/search` past the encoders if all its documents have embeddings.
 
     The encoders would read and write every document without a change. An encoder is a room that binds `/encode`. The
-    request stays as it is if the caller has named rooms, or if only encoders bind the endpoint.
+    request stays as it is if the caller has named a room, or if only encoders bind the endpoint.
 
     Args:
         request: its header's `target_executor` is set to Jina's pattern of the rooms to visit.
@@ -27,4 +63,8 @@ def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> N
     if not any(endpoint in rooms[name] for name in others):
         return
     if all(document.HasField("embedding") for document in request.proto_with_data.data.docs.docs):
-        request.header.target_executor = f"(?:{'|'.join(map(re.escape, others))})$"
+        request.header.target_executor = _pattern(others)
+
+
+def _pattern(names: Iterable[str]) -> str:
+    return rf"(?:{'|'.join(map(re.escape, names))})\Z"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,6 +12,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from finetuner.exceptions import InvalidInput
+
+from ..flow.body import CONTROL, parse_json
 
 MAX_FIELD_BYTES = 2**20
 MAX_FIELDS = 32
@@ -33,11 +34,11 @@ async def read_fields(request: Request) -> dict[str, Any]:
     fields: dict[str, Any] = dict(request.query_params)
     try:
         if request.headers.get("content-type", "").startswith("application/json"):
-            given = json.loads(body) if body.strip() else {}
+            given = parse_json(bytes(body), CONTROL) if body.strip() else {}
             if not isinstance(given, dict):
                 raise InvalidInput(f"body must be an object of fields. Got {type(given).__name__}.")
             return fields | given
-        return fields | dict(parse_qsl(body.decode()))
+        return fields | dict(parse_qsl(body.decode(), max_num_fields=MAX_FIELDS))
     except (ValueError, RecursionError) as error:
         if isinstance(error, InvalidInput):
             raise

@@ -11,13 +11,14 @@ from typing import Any
 from docarray.proto.docarray_pb2 import DocumentProto
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from executors.room.bounds import Kind, OutOfBounds, check_bounds
 from finetuner.contract import wire
 from finetuner.documents import stream
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, InvalidInput
 
 from ..flow.body import drain
+from ..flow.fields import check_fields, with_parts
 from ..flow.rooms import Rooms
-from ..flow.tags import check_tags
 from .form import Multipart
 
 
@@ -39,17 +40,18 @@ async def store_parts(rooms: Rooms, content_type: str, body: AsyncIterator[bytes
     try:
         form, reader = Multipart(content_type), stream.StreamReader()
         batch: list[Any] = []
-        size = part = first = 0
+        size = parts = part = first = 0
         async for piece in form.file_of(body):
-            for message, length in await asyncio.to_thread(_messages, reader, piece):
-                if batch and size + length > wire.MAX_REQUEST_BYTES:
+            for message, length, count in await asyncio.to_thread(_messages, reader, piece):
+                full = size + length > wire.MAX_REQUEST_BYTES or parts + count > wire.MAX_REQUEST_DOCUMENTS
+                if batch and full:
                     await rooms.call(wire.DATASETS_PUSH, batch, upload=upload, part=part, first=first)
-                    part, first, batch, size = part + 1, first + len(batch), [], 0
+                    part, first, batch, size, parts = part + 1, first + len(batch), [], 0, 0
                 batch.append(message)
-                size += length
-        count = reader.finish()
+                size, parts = size + length, parts + count
+        total = reader.finish()
         await rooms.call(wire.DATASETS_PUSH, batch, upload=upload, part=part, first=first)
-        return form.fields, upload, count
+        return form.fields, upload, total
     except BaseException as error:  # including the cancellation of this task when the caller hangs up
         await asyncio.shield(abort_upload(rooms, upload))
         if isinstance(error, FinetunerError):
@@ -63,18 +65,22 @@ async def abort_upload(rooms: Rooms, upload: str) -> None:
         await rooms.call(wire.DATASETS_PUSH, upload=upload, abort=True)
 
 
-def _messages(reader: stream.StreamReader, piece: bytes) -> list[tuple[Any, int]]:
+def _messages(reader: stream.StreamReader, piece: bytes) -> list[tuple[Any, int, int]]:
+    """Return the documents that a piece completes, each with its bytes, and its number with chunks and matches."""
     found = []
     for content in reader.feed(piece):
         try:
+            check_bounds(content, Kind.DOCUMENT)
             message = DocumentProto.FromString(content)
-            check_tags([message], reader.read - 1)
-            found.append((message, len(content)))
+            check_fields([message], reader.read - 1)
+            found.append((message, len(content), sum(1 for _ in with_parts(message))))
         except DecodeError:
             kind = "a pickle, which this server never opens" if content[:1] == b"\x80" else "other bytes"
             raise InvalidDocument(
                 f"document {reader.read - 1} must be DocArray's protobuf. Got {kind}. Use DocumentArray.push."
             ) from None
+        except OutOfBounds as error:
+            raise InvalidDocument(f"document {reader.read - 1}: {error}") from None
     return found
 
 

@@ -15,3 +15,4 @@ def mount(app: FastAPI, handler: Handler, rooms: Rooms) -> None:
     app.state.handler, app.state.rooms, app.state.streams = handler, rooms, OpenStreams()
     for module in (api_v1, v1_documents, v1_embeddings, v1_library, v1_runs, v1_artifact_zip):
         app.include_router(module.routes)
+    app.include_router(v1_documents.without_documents)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -11,15 +11,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
-from finetuner.contract.wire import MAX_MESSAGE_BYTES
+from finetuner.contract.wire import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
 
-from ..flow.body import parse_json, read_body
+from ..flow.body import CONTENTS, CONTROL, Limits, parse_json, read_body
+from ..flow.calls import aside
 from ..flow.failures import failure, outcome
 from ..flow.rooms import Rooms
 from .form import Failure
 
-MAX_CONTROL_BYTES = 2**20  # for a body without documents
 SHOWN_FAULTS = 3
 
 _FAILURES = {
@@ -51,11 +51,13 @@ class BoundedRequest(Request):
     Args:
         request: the original one.
         most: bytes that its body may have.
+        limits: of its JSON.
     """
 
-    def __init__(self, request: Request, most: int) -> None:
+    def __init__(self, request: Request, most: int, limits: Limits) -> None:
         super().__init__(request.scope, request.receive)
         self._most = most
+        self._limits = limits
 
     async def body(self) -> bytes:
         """Return the whole body."""
@@ -66,7 +68,8 @@ class BoundedRequest(Request):
     async def json(self) -> Any:
         """Return the JSON object in the body."""
         try:
-            value = await asyncio.to_thread(parse_json, await self.body())
+            body = await self.body()
+            value = await aside(len(body), partial(parse_json, body, self._limits))
         except InvalidInput as error:  # FastAPI passes only HTTPException on
             raise HTTPException(422, str(error)) from None
         if not isinstance(value, dict):  # pydantic 1 would accept a list of pairs
@@ -78,6 +81,7 @@ class RestRoute(APIRoute):
     """A route with a body of at most MAX_CONTROL_BYTES."""
 
     most_bytes = MAX_CONTROL_BYTES
+    limits = CONTROL
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the function that answers a request."""
@@ -86,7 +90,7 @@ class RestRoute(APIRoute):
         async def answered(request: Request) -> Response:
             handler = request.app.state.handler
             try:
-                response = await inner(BoundedRequest(request, self.most_bytes))
+                response = await inner(BoundedRequest(request, self.most_bytes, self.limits))
             except RequestValidationError as error:
                 sentence = _of_header(request) if isinstance(error.body, bytes) else _sentence(error)
                 response = failure(handler, self.path_format, InvalidInput(sentence))
@@ -102,6 +106,7 @@ class DocumentsRoute(RestRoute):
     """A route whose body may hold documents."""
 
     most_bytes = MAX_MESSAGE_BYTES
+    limits = CONTENTS
 
 
 def router(tag: str, prefix: str = "", *, documents: bool = False) -> APIRouter:

@@ -173,7 +173,7 @@ class FilterAnswer(Answer):
     documents: list[Found]
 
 
-routes = router("Documents", "/v1", documents=True)
+routes, without_documents = router("Documents", "/v1", documents=True), router("Documents", "/v1")
 
 
 @routes.post("/encode", summary="Encode documents", response_model=EncodeAnswer)
@@ -216,14 +216,14 @@ async def index_status(rooms: RoomsOf) -> Response:
     return answer(await rooms.call(wire.STATUS))
 
 
-@routes.post("/index/delete", summary="Delete documents", response_model=DeleteAnswer)
+@without_documents.post("/index/delete", summary="Delete documents", response_model=DeleteAnswer)
 async def delete(form: DeleteForm, rooms: RoomsOf) -> Response:
     """Delete documents by id or filter, with their embeddings of every artifact."""
     await rooms.require(wire.DELETE)
     return answer(await rooms.call(wire.DELETE, **_given(form)))
 
 
-@routes.post("/index/filter", summary="List documents", response_model=FilterAnswer)
+@without_documents.post("/index/filter", summary="List documents", response_model=FilterAnswer)
 async def filter_index(form: FilterForm, rooms: RoomsOf) -> Response:
     """Return the indexed documents that pass a filter, in a stable order."""
     await rooms.require(wire.FILTER)

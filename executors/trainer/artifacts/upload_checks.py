@@ -1,7 +1,7 @@
 """Checks an uploaded artifact before it is published: it must be a plain zip of one artifact, and nothing else.
 
 The zip's list of members is checked before anything is unpacked. Weights are never loaded: the checks read only their
-checksums and the headers of their files.
+checksums and the headers of their files. `model_check` compares those with the configs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from finetuner.artifacts.archive import UNZIP_ERRORS, unzip_artifact
 from finetuner.artifacts.manifest import MANIFEST, MAX_FILES, MAX_TOTAL_BYTES, Manifest, verify_artifact
 from finetuner.artifacts.registry import ARTIFACT_ID
 from finetuner.contract.checks import NAME
-from finetuner.exceptions import CorruptedArtifact, InvalidInput
+from finetuner.exceptions import CorruptedArtifact, FinetunerError, InvalidInput
+
+from .model_check import check_models
 
 MAX_RATIO = 50  # of unpacked to packed bytes; weights hardly shrink
 MAX_LIST_BYTES = MAX_TEXT_BYTES = 2**20  # the zip's list of its members; a manifest, and a short zip's metadata
+MAX_JSON_BYTES = 2**26  # a tokenizer; every other file is far shorter
 MAX_HEADER_BYTES = 2**24  # of a safetensors file
 SUFFIXES = (".json", ".onnx", ".safetensors", ".yml")
 PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -58,6 +61,12 @@ def unpack(file: Path, folder: Path) -> Manifest:
     for name in manifest.files:
         if name.endswith(".safetensors"):
             check_weights(folder / name, name)
+        elif not name.endswith(".onnx") and manifest.files[name]["size"] > MAX_JSON_BYTES:
+            raise InvalidInput(f"{name} must have at most {MAX_JSON_BYTES} bytes. Got more. {AGAIN}")
+    try:
+        check_models(folder)
+    except FinetunerError as error:
+        raise InvalidInput(str(error).replace(str(folder), "the zip")) from None
     return manifest
 
 

@@ -79,6 +79,17 @@ def test_batches_are_bounded_and_complete(lengths: list[int], monkeypatch: pytes
         assert sum(map(size, batch)) + size(following[0]) > bound  # none is cut short
 
 
+def test_batches_are_bounded_by_their_documents_with_chunks_and_matches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_REQUEST_DOCUMENTS", 6)
+    monkeypatch.setattr(wire, "MAX_MESSAGE_DOCUMENTS", 9)
+    text = Document(text="a")
+    deep = Document(chunks=[Document(matches=[text, text]), text])
+    lengths = [len(batch) for batch in batches([text, deep, text, text, Document(chunks=[text] * 8), text])]
+    assert lengths == [2, 2, 1, 1]
+    with pytest.raises(InvalidDocument, match="document big must have less than 9 chunks and matches. Got 9."):
+        list(batches([text, Document(id="big", chunks=[text] * 9)]))
+
+
 def test_a_document_too_large_for_a_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_MESSAGE_BYTES", 2**20 + 100)
     with pytest.raises(InvalidDocument, match="document big must be smaller than 1048676 bytes. Got"):

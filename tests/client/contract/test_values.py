@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from finetuner.contract.checks import flag, number, whole
-from finetuner.contract.values import EXACT, plain
+from finetuner.contract.values import EXACT, count_values, plain
 from finetuner.exceptions import InvalidInput
 
 
@@ -78,3 +78,10 @@ def test_the_checks_take_numpy() -> None:
     assert flag("freeze", np.bool_(True)) is True
     with pytest.raises(InvalidInput, match=r"epochs must be a whole number in \[1, 9\]. Got nan"):
         whole("epochs", np.float64("nan"), 1, 9)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(5, 0), ([], 0), ({"a": 1, "b": [1, 2, [3]]}, 6), ([[], {}, (1,)], 4), ("abc", 0)]
+)
+def test_values_are_counted(value: object, expected: int) -> None:
+    assert count_values(value) == expected

@@ -5,17 +5,27 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 import httpx
 import pytest
 from docarray import Document, DocumentArray
+from google.protobuf.json_format import ParseDict
 from jina import Client
+from jina.proto import jina_pb2_grpc
 from jina.types.request.data import DataRequest
 
 from executors.gateway.flow.documents import response_status
-from finetuner.contract.wire import ERROR_TAG, MAX_MESSAGE_BYTES
+from finetuner.contract.wire import (
+    ERROR_TAG,
+    MAX_MESSAGE_BYTES,
+    MAX_MESSAGE_DOCUMENTS,
+    MAX_MESSAGE_PARTS,
+    MAX_PARAMETER_PARTS,
+)
 from tests.gateway.conftest import TOKEN, ToyFlow
 
 
@@ -70,11 +80,20 @@ def test_jina_client_gets_the_same_over_both_protocols(open_flow: ToyFlow, proto
         ("grpc", "/search", [True, True], None, ["ToyIndexer"]),
         ("http", "/search", [True, True], None, ["ToyIndexer"]),
         ("grpc", "/search", [True, False], None, ["ToyText", "ToyVision", "ToyIndexer"]),
-        ("grpc", "/search", [True, True], "text_encoder|indexer", ["ToyText", "ToyIndexer"]),
+        ("grpc", "/search", [True, True], "text_encoder", ["ToyText"]),
+        ("http", "/search", [True, True], "indexer", ["ToyIndexer"]),
         ("grpc", "/encode", [True, True], None, ["ToyText", "ToyVision"]),
         ("grpc", "/index", [True, True], None, ["ToyText", "ToyVision"]),
     ],
-    ids=["all embedded", "over HTTP", "one is not", "rooms named", "for encoders", "encoders alone bind it"],
+    ids=[
+        "all embedded",
+        "over HTTP",
+        "one is not",
+        "a room named",
+        "over HTTP too",
+        "for encoders",
+        "encoders alone bind it",
+    ],
 )
 def test_documents_with_embeddings_skip_the_encoders(
     open_flow: ToyFlow, protocol: str, endpoint: str, embedded: list[bool], named: str | None, visited: list[str]
@@ -83,6 +102,24 @@ def test_documents_with_embeddings_skip_the_encoders(
     documents = DocumentArray(Document(text="dress", embedding=[1.0] * 4 if have else None) for have in embedded)
     answer = client.post(endpoint, documents, target_executor=named)
     assert [document.tags["trace"] for document in answer] == [visited] * 2
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize(
+    "named", ["(((.+)+)+)+!", "text_encoder|indexer", "^text_encoder$", "text_encode", "indexer\n"]
+)
+def test_a_room_is_named_exactly(open_flow: ToyFlow, protocol: str, named: str) -> None:
+    client = Client(host=open_flow.grpc if protocol == "grpc" else open_flow.http)
+    documents = DocumentArray([Document(text="a")])
+    with pytest.raises(Exception, match=r"target_executor must be the exact name of a room: trainer, text_encoder"):
+        client.post("/encode", documents, target_executor=named)
+
+
+@pytest.mark.parametrize("named", [5, ["indexer"], False, {"a": 1}])
+def test_the_name_of_a_room_is_a_string(open_flow: ToyFlow, named: object) -> None:
+    answer = httpx.post(f"{open_flow.http}/encode", json={"data": [], "target_executor": named})
+    assert answer.status_code == 422
+    assert f"target_executor must be the name of a room. Got {named!r}." in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +149,86 @@ def test_a_wrong_body_is_refused_with_a_reason(open_flow: ToyFlow, body: bytes, 
     answer = httpx.post(f"{open_flow.http}/encode", content=body)
     assert answer.status_code == 422
     assert expected in answer.json()["detail"]
+
+
+MOST, PARTS, PARAMETERS = MAX_MESSAGE_DOCUMENTS, MAX_MESSAGE_PARTS, MAX_PARAMETER_PARTS
+TOO_MANY = f"A request may hold {MOST} documents, with their chunks and matches. Got more."
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"data": [{}] * (MOST + 1)}, TOO_MANY),
+        ({"data": {"docs": [{}] * (MOST + 1)}}, TOO_MANY),
+        ({"data": [{"chunks": [{}] * MOST}]}, TOO_MANY),
+        ({"data": [{"matches": [{"chunks": [{}] * (MOST // 2)}] * 2}]}, TOO_MANY),
+        (
+            {"data": [{"tags": {"a": [1] * (MAX_MESSAGE_PARTS // 2 + 1)}}]},
+            "fields and values in its documents and tags",
+        ),
+        ({"parameters": {"a": [[1]] * (PARAMETERS // 4 + 1)}}, f"{PARAMETERS} fields and values in its parameters"),
+        ({"parameters": {"text_encoder": 5}}, "parameters.text_encoder must be an object of parameters."),
+        ({"parameters": {"__results__": [1]}}, "parameters.__results__ must be an object of parameters."),
+    ],
+    ids=["documents", "docs", "chunks", "matches", "tags", "parameters", "of a room", "of Jina"],
+)
+def test_too_much_is_refused_over_both_protocols(open_flow: ToyFlow, body: dict[str, Any], expected: str) -> None:
+    answer = httpx.post(f"{open_flow.http}/post", json={**body, "exec_endpoint": "/encode"})
+    assert answer.status_code == 422
+    assert expected in answer.json()["detail"]
+    request = DataRequest()
+    request.header.exec_endpoint = "/encode"
+    request.parameters = body.get("parameters", {})
+    documents = body.get("data", [])
+    for fields in documents["docs"] if isinstance(documents, dict) else documents:
+        ParseDict(fields, request.proto_with_data.data.docs.docs.add())
+    for method in ("process_single_data", "Call"):
+        refused = called(open_flow, method, request)
+        assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert expected in refused.details()
+
+
+def called(flow: ToyFlow, method: str, request: DataRequest, seconds: float = 60) -> grpc.RpcError:
+    """Return the error of a call of the gateway."""
+    with grpc.insecure_channel(flow.grpc.removeprefix("grpc://")) as channel:
+        if method == "Call":
+            answers = jina_pb2_grpc.JinaRPCStub(channel).Call(iter([request]), timeout=seconds)
+            call = partial(list, answers)
+        else:
+            single = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel)
+            call = partial(single.process_single_data, request, timeout=seconds)
+        with pytest.raises(grpc.RpcError) as refused:
+            call()
+    return refused.value
+
+
+def test_an_array_that_lies_is_refused_at_the_door(open_flow: ToyFlow) -> None:
+    request = DataRequest()
+    request.header.exec_endpoint = "/encode"
+    lying = request.proto_with_data.data.docs.docs.add(id="a").tensor
+    lying.cls_name, lying.dense.dtype = "numpy", "<f4"
+    lying.dense.shape.extend([100_000, 100_000])
+    refused = called(open_flow, "process_single_data", request)
+    assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "document 0 (a): tensor of shape (100000, 100000)" in refused.details()
+
+
+@pytest.mark.parametrize("way", ["http", "Call", "process_single_data"])
+def test_the_work_of_a_caller_who_has_gone_ends(open_flow: ToyFlow, way: str) -> None:
+    """The vision encoder never sees a document whose caller leaves while it is with the text encoder."""
+    name = f"gone {way}"
+    if way == "http":
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{open_flow.http}/encode", json={"data": [{"text": "sleep", "id": name}]}, timeout=0.5)
+    else:
+        request = DataRequest()
+        request.header.exec_endpoint = "/encode"
+        request.data.docs = DocumentArray([Document(text="sleep", id=name)])
+        assert called(open_flow, way, request, 0.5).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    # the text encoder takes turns: its next answer means that it has ended with the one before
+    seen = httpx.post(f"{open_flow.http}/encode", json={"data": [{"text": "seen"}]}, timeout=60).json()
+    assert name in seen["data"][0]["tags"]["text"]
+    assert name not in seen["data"][0]["tags"]["vision"]
 
 
 def test_an_unknown_endpoint_is_named_with_the_known_ones(open_flow: ToyFlow) -> None:

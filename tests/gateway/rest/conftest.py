@@ -23,6 +23,8 @@ from executors.gateway.flow.rooms import Rooms
 from executors.gateway.hub.hub import hub_routes
 from executors.gateway.rest import v1_artifact_zip
 from executors.trainer import supervisor
+from executors.trainer.artifacts import upload_checks
+from executors.trainer.artifacts.model_check import check_here
 from executors.trainer.executor import Trainer
 from finetuner.contract import wire
 
@@ -80,6 +82,7 @@ class Handler:
 def handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler]:
     """The routes behind a real socket."""
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 3600)
+    monkeypatch.setattr(upload_checks, "check_models", check_here)  # a process for each upload takes seconds
     trainer = Trainer(workspace_url=str(tmp_path / "workspace"))
     listening = socket.create_server(("127.0.0.1", 0))
     handler, app = Handler(trainer, f"http://127.0.0.1:{listening.getsockname()[1]}"), FastAPI()

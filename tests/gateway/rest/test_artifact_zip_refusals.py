@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import zipfile
 from pathlib import Path
@@ -42,7 +43,7 @@ BAD_MEMBERS: dict[str, tuple[zipfile.ZipInfo | str, bytes, str]] = {
         "only the files that its manifest.json lists. Got 'models/more.json'",
     ),
     "two tops": ("other/config.yml", b"x", "one folder at its top"),
-    "bomb": (member("made/zeros.json", compress_type=zipfile.ZIP_DEFLATED), bytes(2**23), "50 times its zip. Got 83"),
+    "bomb": (member("made/zeros.json", compress_type=zipfile.ZIP_DEFLATED), bytes(2**23), "50 times its zip. Got 84"),
     "bzip2": (member("made/b.json", compress_type=zipfile.ZIP_BZIP2), b"x", "stored or deflated, not encrypted"),
 }
 
@@ -87,7 +88,7 @@ def test_an_invalid_zip_leaves_nothing(handler: Handler, tmp_path: Path, monkeyp
         refused(handler, whole, "list of files has .* bytes, of 100 allowed")
     with monkeypatch.context() as patch:
         patch.setattr(artifact_checks, "MAX_FILES", 1)
-        refused(handler, whole, "at most 1 files. Got 3")
+        refused(handler, whole, "at most 1 files. Got 6")
     with monkeypatch.context() as patch:
         patch.setattr(artifact_uploads, "MAX_ZIP_BYTES", 1000)
         refused(handler, whole, "a zip of at most 1000 bytes")
@@ -108,7 +109,7 @@ def test_an_invalid_zip_leaves_nothing(handler: Handler, tmp_path: Path, monkeyp
         {"output_dim": -1},
         {"towers": []},
         {"towers": "clip-text"},
-        {"towers": ["clip-vision"]},
+        {"towers": ["clip-audio"]},
         {"towers": ["../.."]},
         {"metrics": {"after": 1}},
         {"metrics": {"after": {"recall": "high"}}},
@@ -137,3 +138,34 @@ def test_files_that_differ_from_the_manifest_or_are_no_safetensors_are_refused(
         refused(handler, zipped(folder, tmp_path / "made.zip").read_bytes(), "weights.safetensors must be safetensors")
     (folder / WEIGHTS).unlink()
     refused(handler, zipped(folder, tmp_path / "made.zip").read_bytes(), "artifact must be a zip that save_artifact")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "expected"),
+    [
+        (
+            "models/open_clip_config.json",
+            {"width": 8192},
+            "weights in the zip/models must fit its config",
+        ),
+        ("models/open_clip_config.json", {"layers": 10**6}, "Got a config of more (modules|tensors|numbers) than"),
+        ("models/open_clip_config.json", {"image_size": 10**5}, r"image_size must be .* \[1, 1024\]. Got 100000"),
+        ("models/tokenizer.json", {}, "tokenizer.json must be a tokenizer"),
+        ("models/clip-text/model.onnx", {}, "must be a model whose sizes are known from the file"),
+    ],
+)
+def test_models_of_other_sizes_than_they_promise_are_refused(
+    file: str, change: dict[str, int], expected: str, handler: Handler, tmp_path: Path
+) -> None:
+    folder = make_artifact(tmp_path / "made", ONE)
+    content = json.loads((folder / file).read_text()) if change else {}
+    if change:
+        content["model_cfg"]["vision_cfg"].update(change)
+    (folder / file).write_text(json.dumps(content))
+    seal(folder, ONE)
+    refused(handler, zipped(folder, tmp_path / "made.zip").read_bytes(), expected)
+
+
+def test_an_embedding_size_other_than_the_models_is_refused(handler: Handler, tmp_path: Path) -> None:
+    folder = make_artifact(tmp_path / "made", ONE, output_dim=5)
+    refused(handler, zipped(folder, tmp_path / "made.zip").read_bytes(), "output_dim must be 4, .*. Got 5")

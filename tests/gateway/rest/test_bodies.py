@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from executors.gateway.flow.body import MAX_DEPTH, parse_json
+from executors.gateway.flow.body import CONTENTS, CONTROL, DOCUMENTS, MAX_DEPTH, Limits, parse_json
 from executors.gateway.rest.answers import answer
-from executors.gateway.rest.route import MAX_CONTROL_BYTES
+from finetuner.contract.wire import MAX_CONTROL_BYTES
 from finetuner.exceptions import InvalidInput
 from tests.gateway.conftest import ToyFlow
 
@@ -119,6 +119,53 @@ def test_a_body_without_documents_has_a_smaller_limit(open_flow: ToyFlow) -> Non
     response = httpx.post(f"{open_flow.http}/v1/evaluate", json={"data": "x", "model": "y" * MAX_CONTROL_BYTES})
     assert response.status_code == 413
     assert str(MAX_CONTROL_BYTES) in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "limits"),
+    [
+        ("encode", DOCUMENTS),
+        ("runs/list", CONTROL),
+        ("v1/encode", CONTENTS),
+        ("v1/search", CONTENTS),
+        ("v1/embeddings", CONTENTS),
+        ("v1/evaluate", CONTROL),
+        ("v1/index/filter", CONTROL),
+        ("v1/index/delete", CONTROL),
+        ("api/v1/experiments", CONTROL),
+        ("v2/rpc/artifact.list", CONTROL),
+    ],
+)
+def test_lists_and_objects_are_counted_before_they_are_parsed(open_flow: ToyFlow, path: str, limits: Limits) -> None:
+    headers = {"content-type": "application/json"}
+    for body in (b'{"a": [' + b"[]," * limits.containers + b"{}]}", b'{"a": [' + b"1," * (limits.items + 1) + b"1]}"):
+        answer = httpx.post(f"{open_flow.http}/{path}", content=body, headers=headers)
+        assert answer.status_code == (413 if len(body) > MAX_CONTROL_BYTES and limits == CONTROL else 422)
+        text = answer.text
+        assert f"may hold {limits.containers} lists and objects, and {limits.items} items" in text or "bytes" in text
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'["[[[[", "{{{{", ",,,,,,,,"]', None),
+        (b'["\\"[[[[", "\\\\", {"a\\\\": 1}, 2]', None),
+        (b"[1, 2, 3, 4, 5]", None),
+        (b"[1, 2, 3, 4, 5, 6]", "may hold 3 lists and objects, and 4 items"),
+        (b"[[], [], []]", "may hold 3 lists"),
+        (b'[[], "\\\\", [], []]', "may hold 3 lists"),
+        (b'[["\\"", [], []]]', "may hold 3 lists"),
+        (b'[",,,,,' + b'""' * 99, "without commas between them"),
+        (b'"[[[[[' + b"\\" * 99, "must be JSON"),
+    ],
+)
+def test_what_stands_in_strings_does_not_count(body: bytes, expected: str | None) -> None:
+    limits = Limits(3, 4)
+    if expected is None:
+        assert parse_json(body, limits) == json.loads(body)
+    else:
+        with pytest.raises(InvalidInput, match=expected):
+            parse_json(body, limits)
 
 
 @pytest.mark.parametrize(
