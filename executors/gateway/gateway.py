@@ -19,7 +19,7 @@ from executors.room.lifeline import end_with_parent
 from executors.room.settings import default_settings, read_settings
 from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
-from finetuner.workspace.folder import Workspace
+from finetuner.workspace.folder import Workspace, keep_files_private
 
 from .access.access import Access
 from .access.grpc_check import GrpcCheck
@@ -66,6 +66,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         self.settings = read_settings(type(self), {name: asked[name] for name in asked.keys() - JINAS})
         end_with_parent()
         freeze_modules()
+        keep_files_private()
         settings = self.settings
         self._request_handler.access = Access(
             settings.token if settings.token is not None else os.environ.get(TOKEN) or None,

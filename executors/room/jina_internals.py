@@ -23,6 +23,7 @@ from functools import wraps
 from inspect import Parameter, Signature, iscoroutinefunction, signature
 from typing import Any
 
+from grpc.aio import ServerInterceptor
 from jina import Executor
 from jina.serve.runtimes.servers import BaseServer
 from jina.serve.runtimes.servers.grpc import GRPCServer
@@ -108,6 +109,15 @@ def wrap_process_data(wrap: Callable[[ProcessData], ProcessData]) -> None:
     """
     answer = WorkerRequestHandler.process_data
     WorkerRequestHandler.process_data = wraps(answer)(wrap(answer))
+
+
+def add_interceptor(interceptor: ServerInterceptor) -> None:
+    """Add an interceptor to the gRPC servers that Jina makes in this process from now on.
+
+    Jina takes interceptors only from its tracing. A room's executor is made just before the room's server.
+    """
+    own = GRPCServer.aio_tracing_server_interceptors
+    GRPCServer.aio_tracing_server_interceptors = wraps(own)(lambda server: [interceptor, *(own(server) or [])])
 
 
 def answers_beside(handler: WorkerRequestHandler, endpoint: str) -> bool:

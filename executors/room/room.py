@@ -17,12 +17,13 @@ from executors.room.drain import finish_requests
 from executors.room.jina_internals import EXECUTOR_ARGUMENTS, hide_annotations, is_served, name_settings
 from executors.room.lifeline import end_with_parent
 from executors.room.messages import count_without_serializing, guard_room
+from executors.room.secret import require_secret
 from executors.room.settings import RoomSettings, default_settings, read_settings
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError
 from finetuner.workspace.datasets import Datasets
-from finetuner.workspace.folder import Workspace
+from finetuner.workspace.folder import Workspace, keep_files_private
 from finetuner.workspace.tokens import TokenFile
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -173,6 +174,9 @@ class Room(MeasuredExecutor):
         super().__init__(**kwargs)
         self.shared_workspace = Workspace(self.settings.workspace_url)
         """`workspace` is a property of Jina's Executor."""
+        if is_served(self):
+            keep_files_private()
+            require_secret(self.shared_workspace.root)
 
     def problems(self) -> list[str]:
         """Return one sentence for each part of the workspace that is damaged and set aside."""

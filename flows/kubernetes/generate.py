@@ -170,13 +170,12 @@ def pod(room: str, needs: Needs) -> Object:
 
 
 def environment(room: str) -> list[Object]:
-    """Return the variables from Secrets; the image sets the others."""
-    if room == GATEWAY:
-        return [{"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": "finetuner-token", "key": "token"}}}]
+    """Return the variables from Secrets; the image sets the others. A room needs the token to know that there is one."""
+    found: list[Object] = [{"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": "finetuner-token", "key": "token"}}}]
     if room == INDEXER:  # in the base, because an index moves to a Qdrant server before the overlay is applied
         key = {"name": "finetuner-qdrant", "key": "api-key", "optional": True}
-        return [{"name": "QDRANT_API_KEY", "valueFrom": {"secretKeyRef": key}}]
-    return []
+        found.append({"name": "QDRANT_API_KEY", "valueFrom": {"secretKeyRef": key}})
+    return found
 
 
 def ports(room: str) -> dict[str, int]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import grpc
 import httpx
+import psutil
 import pytest
 import yaml
 from docarray import Document, DocumentArray
@@ -33,9 +34,11 @@ from executors.gateway.access.access import Access
 from executors.gateway.access.metrics import GatewayMetrics
 from executors.gateway.flow.handler import Handler
 from executors.gateway.http_app import build_app
+from executors.room.secret import METADATA
+from executors.room.secret import OPEN_METHODS as PROBES
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import flow_file
-from finetuner.workspace.tokens import TokenFile
+from finetuner.workspace.tokens import ROOMS_FILE, TokenFile
 
 from .open_rooms import ENDPOINTS
 
@@ -184,9 +187,15 @@ def methods() -> list[tuple[str, bool, bool]]:
 
 
 def call(flow: RunningFlow, path: str, asks: bool, answers: bool, header: str | None, body: bytes = b"") -> str:
-    """Call a method; return its status."""
+    """Call a method of the gateway; return its status."""
     metadata = () if header is None else (("authorization", header),)
-    with grpc.insecure_channel(flow.host.removeprefix("grpc://")) as channel:
+    return call_at(flow.host.removeprefix("grpc://"), path, asks, answers, metadata, body)
+
+
+def call_at(
+    address: str, path: str, asks: bool, answers: bool, metadata: tuple[tuple[str, str], ...], body: bytes
+) -> str:
+    with grpc.insecure_channel(address) as channel:
         kind = f"{'stream' if asks else 'unary'}_{'stream' if answers else 'unary'}"
         method = getattr(channel, kind)(path)
         try:
@@ -226,6 +235,40 @@ def test_every_message_of_grpc_asks_for_its_role(locked: Locked) -> None:
             allowed = "NOT_FOUND" if endpoint in ("", "/nowhere") else "OK"
             expected = allowed if role in needed_roles(endpoint) else "PERMISSION_DENIED"
             assert status == expected, (path, role, endpoint)
+
+
+def rooms_ports(flow: RunningFlow) -> set[int]:
+    """Return the ports on which the Flow's processes listen, but those that it announces."""
+    listening = {
+        at.laddr.port
+        for process in flow._remaining()
+        for at in process.net_connections("tcp")
+        if at.status == psutil.CONN_LISTEN
+    }
+    return listening - {urlsplit(url).port for url in (flow.host, flow.http, *flow.metrics.values())}
+
+
+def test_a_rooms_own_port_answers_only_the_gateway(locked: Locked) -> None:
+    ports = rooms_ports(locked.flow)
+    assert len(ports) == 2, "text and vision"
+    secret = (locked.flow.workspace / ROOMS_FILE).read_text()
+    running = {path: kinds for path, *kinds in methods()}
+    with_secret = set()
+    for port, (path, (asks, answers)), endpoint in product(ports, running.items(), ["/encode", "/fit"]):
+        body = message(endpoint).proto.SerializeToString()
+        for wrong in ((), ((METADATA, ""),), ((METADATA, locked.admin),), (("authorization", f"token {secret}"),)):
+            status = call_at(f"127.0.0.1:{port}", path, asks, answers, wrong, body)
+            assert status in ("UNAUTHENTICATED", "UNIMPLEMENTED") or path in PROBES, (path, wrong, status)
+        if call_at(f"127.0.0.1:{port}", path, asks, answers, ((METADATA, secret),), body) == "OK":
+            with_secret.add(path)
+    assert "/jina.JinaSingleDataRequestRPC/process_single_data" in with_secret
+
+
+def test_only_the_flows_user_reads_its_files(locked: Locked) -> None:
+    httpx.post(f"{locked.flow.http}/runs/list", headers={"authorization": f"token {locked.reader}"})
+    files = [path for path in locked.flow.workspace.rglob("*") if path.name != locked.flow.log.name]
+    assert (locked.flow.workspace / "audit.jsonl") in files
+    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
 
 
 def test_one_stream_is_asked_again_with_each_message(locked: Locked) -> None:

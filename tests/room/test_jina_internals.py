@@ -31,6 +31,8 @@ from finetuner.contract.wire import ERROR_METADATA
 def jinas_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jina as it is installed, whatever other tests have replaced; and again after the test."""
     monkeypatch.setattr(GRPCServer, "shutdown", inspect.unwrap(GRPCServer.shutdown))
+    own = inspect.unwrap(GRPCServer.aio_tracing_server_interceptors)
+    monkeypatch.setattr(GRPCServer, "aio_tracing_server_interceptors", own)
     monkeypatch.setattr(WorkerRequestHandler, "process_data", inspect.unwrap(WorkerRequestHandler.process_data))
     monkeypatch.setattr(ProtoTypeMixin, "nbytes", property(inspect.unwrap(ProtoTypeMixin.nbytes.fget)))
 
@@ -213,3 +215,13 @@ def test_jina_serializes_a_message_to_count_its_bytes(monkeypatch: pytest.Monkey
     jina_internals.replace_nbytes(lambda message: int(message.proto.ByteSize()))
     assert request.nbytes == size > 0
     assert len(serialized) == 1
+
+
+def test_jina_takes_interceptors_only_from_its_tracing() -> None:
+    server = SimpleNamespace(tracing=False)
+    assert GRPCServer.aio_tracing_server_interceptors(server) is None
+    interceptor = grpc.aio.ServerInterceptor
+    jina_internals.add_interceptor(interceptor)
+    assert GRPCServer.aio_tracing_server_interceptors(server) == [interceptor]
+    source = inspect.getsource(GRPCServer.__init__)
+    assert source.index("super().__init__") < source.index("aio_tracing_server_interceptors()"), "after the executor"

@@ -23,7 +23,7 @@ from ..contract.environment import PARENT, TOKEN
 from ..exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from ..transport.connection import NO_TELEMETRY
 from ..transport.probes import FLOW_FILE, Addresses, running
-from ..workspace.folder import Workspace, write_atomically
+from ..workspace.folder import Workspace, keep_files_private, write_atomically
 from ..workspace.tokens import TokenFile, is_loopback
 from .processes import KILL_SECONDS, end_processes
 from .room_process import show_metrics_on
@@ -123,6 +123,7 @@ def prepare_jina() -> None:
 def _serve(
     content: dict[str, Any], addresses: Addresses, root: Path, with_token: bool, metrics_bind: str, as_json: bool
 ) -> None:
+    keep_files_private()
     prepare_jina()
     if "JINA_MP_START_METHOD" not in os.environ:
         _prepare_processes(content)

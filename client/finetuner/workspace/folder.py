@@ -9,6 +9,9 @@
     backups/<name>/               copies of the index
     cache/pixels/                 cache of decoded images; may be removed at any time
     tokens.json, audit.jsonl      hashes of access tokens; log of changes
+    rooms.token                   secret between the gateway and the rooms
+
+Only the Flow's user can read the files that its rooms write.
 
 A user's name never becomes a path: it is stored in a file that is named by the hash of the name.
 """
@@ -52,6 +55,20 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     sync_folder(path.parent)
+
+
+def file_version(path: Path) -> tuple[int, ...] | None:
+    """Return what changes whenever a file is written or replaced; None without a file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def keep_files_private() -> None:
+    """Let only this user read the files that this process and its children create."""
+    os.umask(0o077)
 
 
 def set_aside(path: Path) -> Path:

@@ -28,6 +28,7 @@ from .folder import DAMAGE, write_atomically
 ENVIRONMENT, ROOMS = "environment", "rooms"  # names of $FINETUNER_TOKEN and of the rooms' own secret
 MAX_DAYS = 3650
 PRIVATE = 0o600
+ROOMS_FILE = "rooms.token"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 SECRET = re.compile(rb"[A-Za-z0-9_-]{43}")  # of the rooms
 
@@ -199,13 +200,13 @@ def _token(entry: Any) -> Token:
 def rooms_secret(root: Path) -> str:
     """Return the secret of the Flow's own rooms, creating it on first use.
 
-    The indexer sends it when it asks the gateway for embeddings. It is stored unhashed in `rooms.token`. A process that
-    can read this file could also edit `tokens.json`.
+    The indexer sends it when it asks the gateway for embeddings, the gateway with each request to a room. It is stored
+    unhashed in `rooms.token`. A process that can read this file could also edit `tokens.json`.
 
     Args:
         root: the workspace's folder, shared by rooms and gateway.
     """
-    file = root / "rooms.token"
+    file = root / ROOMS_FILE
     with locked(root):
         secret = file.read_bytes() if file.exists() else b""
         if not SECRET.fullmatch(secret):  # an empty one would open the Flow to everybody

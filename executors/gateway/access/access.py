@@ -16,6 +16,7 @@ from pathlib import Path
 from jina.logging.logger import JinaLogger
 
 from finetuner.exceptions import FinetunerError, Forbidden, InvalidInput, ResourceExhausted, Unauthorized
+from finetuner.workspace.folder import file_version
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, Token, TokenFile, digest_of, is_loopback, rooms_secret
 
 from .audit import Audit
@@ -160,11 +161,7 @@ class Access:
         """Read the token file if it has changed."""
         if self._file is None:
             return
-        try:
-            found = self._file.path.stat()
-            version = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
-        except FileNotFoundError:
-            version = None
+        version = file_version(self._file.path)
         if version == self._version:
             return
         self._version = version

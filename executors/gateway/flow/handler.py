@@ -34,6 +34,7 @@ from .clip_client import EncodeCall, read_path, sort_routes
 from .documents import response_status
 from .fields import check_fields
 from .outages import outage
+from .rooms_secret import add_secret
 from .shortcut import check_rooms_parameters, choose_room, pass_encoders
 
 RETRY_SECONDS = 5.0
@@ -48,6 +49,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
     """The valid tokens; the gateway sets it."""
 
     def __init__(self, *, args: Any, metrics_registry: Any = None, **kwargs: Any) -> None:
+        add_secret(args)
         super().__init__(args=args, metrics_registry=metrics_registry, **kwargs)
         count_without_serializing()
         self.metrics = GatewayMetrics(metrics_registry)
