@@ -264,6 +264,20 @@ def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(open_flow: Toy
     connection.close()
 
 
+def test_a_body_with_two_lengths_is_refused_and_its_connection_closed(open_flow: ToyFlow) -> None:
+    connection = http.client.HTTPConnection(urlsplit(open_flow.http).netloc, timeout=30)
+    connection.putrequest("POST", "/encode")
+    connection.putheader("Content-Length", "5")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders(b"2\r\n{}\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n")
+    answer = connection.getresponse()
+    assert answer.status == 400
+    assert answer.getheader("Connection") == "close"
+    answer.read()
+    assert not connection.sock or connection.sock.recv(1) == b""
+    connection.close()
+
+
 def test_metrics_count_by_protocol_endpoint_and_outcome(open_flow: ToyFlow) -> None:
     httpx.post(f"{open_flow.http}/encode", json={"data": [{"text": "dress"}]})
     httpx.post(f"{open_flow.http}/never-heard-of", json={})
