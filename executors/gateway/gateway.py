@@ -36,6 +36,10 @@ SERVER_OPTIONS = {
 }
 
 
+# TLS 1.2 with forward secrecy and authenticated encryption, as gRPC's own; TLS 1.3 has nothing else.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+HSTS = [("strict-transport-security", "max-age=31536000")]
+
 # Settings that Jina adds to a gateway's `uses_with`.
 JINAS = {
     "title", "description", "no_debug_endpoints", "no_crud_endpoints", "expose_endpoints", "expose_graphql_endpoint",
@@ -122,6 +126,8 @@ class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed
     def __init__(self, health_timeout: float, **kwargs: Any) -> None:
         self._health_timeout = health_timeout
         super().__init__(**kwargs)
+        if self.uvicorn_kwargs.get("ssl_certfile"):
+            self.uvicorn_kwargs |= {"ssl_ciphers": CIPHERS, "headers": HSTS}
         # a log stream has no end of its own
         self.uvicorn_kwargs.setdefault("timeout_graceful_shutdown", DRAIN_SECONDS)
         # Jina's health check asks `/` for a 200, and warns that this route is not its own.

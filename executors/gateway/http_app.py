@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from jina.types.request.data import DataRequest
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from finetuner.version import __version__
 
@@ -27,6 +28,8 @@ from .hub.hub import hub_routes
 from .pages import page_routes
 from .rest import mount
 from .rest.route import failures
+
+ANY_PATH = "/{endpoint:path}"
 
 
 def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT) -> FastAPI:
@@ -68,7 +71,7 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
     mount(app, handler, rooms)
 
     @app.post(
-        "/{endpoint:path}",
+        ANY_PATH,
         summary="Send documents to an endpoint of the Flow",
         response_model=FlowAnswer,
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": FLOW_REQUEST}}}},
@@ -102,13 +105,22 @@ def _require(entry: Entry, endpoint: str, asked: DataRequest) -> None:
     entry.require(roles.of_endpoint(endpoint), endpoint)
 
 
+def _is_known(request: Request) -> bool:
+    """Return whether a path is one of ours, so that another method would be answered. `post` takes any path."""
+    routes = [route for route in request.app.routes if getattr(route, "path", "") != ANY_PATH]
+    return request.url.path in roles.ENDPOINTS or any(
+        route.matches(request.scope)[0] is not Match.NONE for route in routes
+    )
+
+
 def _answer_errors(app: FastAPI, handler: Handler) -> None:
     """Give the errors of the router itself, and unexpected ones, the same JSON body as all others."""
 
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.detail == HTTPStatus(error.status_code).phrase:
+            unknown = error.status_code == 405 and not _is_known(request)
             detail = f"No route takes {request.method} {request.url.path!r:.200}. See /docs."
-            error = HTTPException(error.status_code, detail, error.headers)
+            error = HTTPException(404 if unknown else error.status_code, detail, None if unknown else error.headers)
         return failure(handler, request.url.path, error)
 
     app.add_exception_handler(HTTPException, answer)

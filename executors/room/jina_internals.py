@@ -18,7 +18,7 @@ The tests of each are in `test_jina_internals.py` of that folder.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, iscoroutinefunction, signature
 from typing import Any
@@ -31,7 +31,7 @@ from jina.serve.runtimes.worker.request_handling import WorkerRequestHandler
 from jina.types.mixin import ProtoTypeMixin
 from jina.types.request.data import DataRequest
 
-ProcessData = Callable[..., Awaitable[DataRequest]]
+ProcessData = Callable[..., Coroutine[Any, Any, DataRequest]]
 
 EXECUTOR_ARGUMENTS = frozenset(signature(Executor).parameters) - {"kwargs"}
 """Names that Jina passes to an executor's constructor beside `uses_with`."""

@@ -170,7 +170,7 @@ def pod(room: str, needs: Needs) -> Object:
 
 
 def environment(room: str) -> list[Object]:
-    """Return the variables from Secrets; the image sets the others. A room needs the token to know that there is one."""
+    """Return the variables from Secrets; the image sets the others. By the token a room knows that there is one."""
     found: list[Object] = [{"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": "finetuner-token", "key": "token"}}}]
     if room == INDEXER:  # in the base, because an index moves to a Qdrant server before the overlay is applied
         key = {"name": "finetuner-qdrant", "key": "api-key", "optional": True}

@@ -12,12 +12,16 @@ from fastapi import FastAPI
 from jina.serve.networking.connection_pool_map import _ConnectionPoolMap
 from jina.serve.networking.connection_stub import _ConnectionStubs
 from jina.serve.networking.replica_list import _ReplicaList
+from jina.serve.runtimes.gateway.async_request_response_handling import AsyncRequestResponseHandler
 from jina.serve.runtimes.gateway.graph.topology_graph import TopologyGraph
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
+from jina.serve.runtimes.gateway.streamer import GatewayStreamer
 from jina.serve.runtimes.servers import BaseServer
 from jina.serve.runtimes.servers.composite import CompositeBaseServer
 from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.servers.http import FastAPIBaseServer, _install_health_check
+from jina.serve.stream import RequestStreamer
+from jina.serve.stream.helper import AsyncRequestsIterator
 
 
 def parameters_of(function: Any) -> list[str]:
@@ -92,3 +96,16 @@ def test_the_pool_lists_the_replicas_of_a_room() -> None:
     assert parameters_of(_ReplicaList.get_all_connections) == []
     assert parameters_of(_ReplicaList.reset_connection) == ["address", "deployment_name"]
     assert "timeout" in parameters_of(_ConnectionStubs.send_discover_endpoint)
+
+
+def test_jinas_stream_turns_its_loop_while_it_waits_and_forgets_its_tasks() -> None:
+    """So `Handler.stream` has its own, and sends each request with Jina's handler of one."""
+    assert "await asyncio.sleep(0)" in inspect.getsource(AsyncRequestsIterator.__anext__)
+    assert ".cancel()" not in inspect.getsource(RequestStreamer._stream_requests)
+    source = inspect.getsource(GatewayStreamer.__init__)
+    assert "self._streamer = RequestStreamer(" in source
+    assert "request_handler=request_handler.handle_request(" in source
+    assert parameters_of(RequestStreamer.__init__)[:2] == ["request_handler", "result_handler"]
+    handled = inspect.getsource(AsyncRequestResponseHandler.handle_request)
+    assert "request: 'Request', return_type" in handled
+    assert "re.match" in inspect.getsource(TopologyGraph._ReqReplyNode._wait_previous_and_send), "of target_executor"

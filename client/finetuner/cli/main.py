@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ..contract.environment import TOKEN
 from ..exceptions import FinetunerError, InvalidInput
 from .artifact import artifact_app
 from .index import index_app
@@ -264,8 +266,22 @@ def doctor(
         raise typer.Exit(1)
 
 
+def hide_token() -> None:
+    """Start this command again with the value of `--token` in $FINETUNER_TOKEN: `ps` shows arguments to every user."""
+    at = next((at for at, word in enumerate(sys.argv) if word.partition("=")[0] == "--token"), None)
+    if at is None or os.name != "posix":
+        return
+    given = [*sys.argv[at].split("=", 1)[1:], *sys.argv[at + 1 :]]
+    if not given:
+        return  # typer names the error
+    os.environ[TOKEN] = given[0]
+    before = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + at]
+    os.execv(sys.executable, [*before, *given[1:]])
+
+
 def main() -> None:
     """Run the command line. Print a FinetunerError as one line on stderr and exit with code 1."""
+    hide_token()
     try:
         app()
     except FinetunerError as error:

@@ -83,8 +83,8 @@ MAX_REQUEST_BYTES = 8 * 2**20
 MAX_MESSAGE_BYTES = 64 * 2**20
 MAX_CONTROL_BYTES = 2**20  # of an HTTP body without documents
 MAX_REQUEST_DOCUMENTS = 1024  # with all chunks and matches, as in the next line
-MAX_MESSAGE_DOCUMENTS = 8192
-MAX_MESSAGE_PARTS = 2**19  # protobuf's fields in the documents of a request, and the values in their tags
+MAX_MESSAGE_DOCUMENTS = 4096
+MAX_MESSAGE_PARTS = 2**18  # protobuf's fields in the documents of a request, and the values in their tags
 MAX_PARAMETER_PARTS = 2**15  # the same in its parameters, which each room reads several times
 PIECE_BYTES = 2**20  # of an artifact; small, because each room keeps copies until its garbage collection
 

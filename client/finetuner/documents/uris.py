@@ -19,7 +19,7 @@ from .images import MAX_BYTES
 
 SECONDS = 10.0
 REDIRECTS = 3
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+NAT64, UNICAST = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("2000::/3")
 SAFE = "%/:?#[]@!$&'()*+,;=~"  # characters that are valid in a URI unquoted
 
 
@@ -163,9 +163,15 @@ def _checked_address(host: str, port: int, private: bool) -> str:
 
 
 def _is_public(address: str) -> bool:
+    """Return whether an address belongs to the public internet.
+
+    Of IPv6, only global unicast does. The rest of it has too many ways to write a private address: site-local ones, and
+    IPv4 in several forms. An address that is translated to IPv4 is as public as that one.
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):  # an address that is translated to IPv4 is as public as its IPv4 address
-        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else ip.sixtofour
-        if inner is not None and not inner.is_global:
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in NAT64:
+            return _is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+        if ip not in UNICAST or (ip.sixtofour is not None and not _is_public(str(ip.sixtofour))):
             return False
     return ip.is_global and not ip.is_multicast

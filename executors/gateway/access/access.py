@@ -33,6 +33,7 @@ class Caller:
 
 
 SCHEMES = (b"token", b"bearer")  # a token alone is accepted as well: clip-client sends $CLIP_AUTH_TOKEN as it stands
+MIN_SECRET = 8  # characters; `openssl rand -hex 24` makes 48
 ANYBODY = Caller("", Role.ADMIN)
 
 
@@ -214,10 +215,12 @@ class Entry:
 
 
 def _checked(secret: object) -> bytes:
-    if not (isinstance(secret, str) and secret and all("!" <= letter <= "~" for letter in secret)):
+    long = isinstance(secret, str) and len(secret) >= MIN_SECRET
+    if not (isinstance(secret, str) and long and all("!" <= letter <= "~" for letter in secret)):
+        got = f"an unsuitable {type(secret).__name__}" if long or not isinstance(secret, str) else f"{len(secret)}"
         raise InvalidInput(
-            "The gateway's token must be one or more visible ASCII characters without spaces. "
-            f"Got an unsuitable {type(secret).__name__}. Choose another token, and set it with the environment "
+            f"The gateway's token must be {MIN_SECRET} or more visible ASCII characters without spaces. "
+            f"Got {got}. Choose another token, and set it with the environment "
             "variable FINETUNER_TOKEN: Jina turns digits in YAML into numbers."
         )
     return secret.encode()

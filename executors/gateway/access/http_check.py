@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetuner.contract.wire import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES
-from finetuner.exceptions import FinetunerError, Forbidden
+from finetuner.exceptions import FinetunerError, Forbidden, InvalidInput
 from finetuner.workspace.tokens import Role, is_loopback
 
 from . import roles
@@ -51,6 +51,12 @@ class HttpCheck:
             await self._app(scope, receive, send)
             return
         method, path, headers = scope["method"], scope["path"], Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # a proxy before us may read one of them, and take the rest of the body for another caller's request
+            error = InvalidInput("A body must have Content-Length or Transfer-Encoding. Got both. Send one of them.")
+            answer = JSONResponse(error_body(error), 400, headers={"Connection": "close"})
+            await answer(scope, receive, send)
+            return
         needed = roles.of_page(method, path)
         if needed is None:
             await self._app(scope, receive, send)

@@ -58,7 +58,7 @@ class Limits:
                 raise InvalidInput(f"The body must be JSON. Got strings without commas between them: {body[:40]!r}.")
 
 
-DOCUMENTS = Limits(2**18, 2**20)
+DOCUMENTS = Limits(2**16, 2**20)
 CONTENTS = Limits(2**16, 2**18)  # of documents without embeddings and tensors
 CONTROL = Limits(2**12, 2**16)
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TypeVar
 
-SMALL = 2**14  # bytes of a message that is read at once, and that waits for no other
-READERS = 2
-_readers = asyncio.Semaphore(READERS)
+SMALL, MIDDLE = 2**12, 2**16  # bytes that are read at once, and bytes that wait for no other message
+_reader = asyncio.Lock()  # one: Python's threads share a processor, and the callers with short requests need it
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
@@ -23,11 +22,11 @@ Answered = TypeVar("Answered")
 async def aside(size: int, work: Callable[[], Answered]) -> Answered:
     """Return the result of `work`, which reads or writes `size` bytes.
 
-    More than SMALL bytes take a thread, one of READERS, so that other callers are answered meanwhile.
+    More than SMALL bytes take a thread, so that other callers are answered meanwhile; more than MIDDLE its only one.
     """
     if size <= SMALL:
         return work()
-    async with _readers:
+    async with _reader if size > MIDDLE else nullcontext():
         return await asyncio.to_thread(work)
 
 
@@ -92,7 +91,10 @@ class Budget:
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
-        """Wait until `size` bytes are free, and hold them for the block."""
+        """Wait until `size` bytes are free, and hold them for the block. 0 waits for nobody."""
+        if not size:
+            yield
+            return
         size = min(size, self._most)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))

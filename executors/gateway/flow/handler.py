@@ -21,7 +21,7 @@ from jina.types.request.data import DataRequest
 from executors.room.bounds import check_request
 from executors.room.messages import count_without_serializing, require_documents
 from finetuner.contract.environment import HTTP_PORT
-from finetuner.contract.wire import MAX_MESSAGE_BYTES
+from finetuner.contract.wire import MAX_MESSAGE_BYTES, MAX_MESSAGE_DOCUMENTS
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput, NotFound
 
 from ..access.access import Access, Entry
@@ -29,10 +29,10 @@ from ..access.entries import Entries
 from ..access.errors import abort, status_of
 from ..access.grpc_check import admit
 from ..access.metrics import GatewayMetrics
-from .calls import SMALL, Budget, answer_each, aside
+from .calls import Budget, answer_each, aside
 from .clip_client import EncodeCall, read_path, sort_routes
 from .documents import response_status
-from .fields import check_fields
+from .fields import check_fields, with_parts
 from .outages import outage
 from .rooms_secret import add_secret
 from .shortcut import check_rooms_parameters, choose_room, pass_encoders
@@ -40,6 +40,9 @@ from .shortcut import check_rooms_parameters, choose_room, pass_encoders
 RETRY_SECONDS = 5.0
 ENDPOINT_SECONDS = 10.0
 BYTES_IN_FLIGHT = 2 * MAX_MESSAGE_BYTES
+DOCUMENT_BYTES = BYTES_IN_FLIGHT // MAX_MESSAGE_DOCUMENTS
+TAGS_WEIGHT, PARAMETERS_WEIGHT = 64, 512
+LIGHT = BYTES_IN_FLIGHT // 32
 
 
 class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
@@ -150,8 +153,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         Jina's `stream` would raise the same errors, and go on without its caller.
         """
         streamer = self.streamer._streamer
-        size = request.proto_with_data.ByteSize()
-        async with self._budget.hold(size if size > SMALL else 0):
+        async with self._budget.hold(_weight(request)):
             answered, _ = streamer._request_handler(request=request, return_type=DocumentArray)
             try:
                 return streamer._result_handler(await answered)
@@ -252,6 +254,19 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         return lambda: 500 if failed else response_status(response)
 
     Call = stream
+
+
+def _weight(request: DataRequest) -> int:
+    """Return the bytes that a request counts for among those in flight; 0 for a light one, which waits for no other.
+
+    A room converts documents, tags and parameters in its event loop, which takes far more time than their bytes tell.
+    """
+    message = request.proto_with_data
+    parts = [part for document in message.data.docs.docs for part in with_parts(document)]
+    values = TAGS_WEIGHT * sum(part.tags.ByteSize() for part in parts)
+    values += PARAMETERS_WEIGHT * message.parameters.ByteSize()
+    weight = int(message.ByteSize() + values + DOCUMENT_BYTES * len(parts))
+    return weight if weight > LIGHT else 0
 
 
 def _options(context: Any, most: int) -> tuple[int, bool]:

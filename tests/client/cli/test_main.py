@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 FINETUNER = Path(sys.executable).with_name("finetuner")
@@ -69,3 +71,25 @@ def test_a_usage_error_gives_exit_code_2(tmp_path: Path, arguments: list[str]) -
     done = run(*arguments, folder=tmp_path)
     assert done.returncode == 2
     assert "Usage: finetuner" in done.stderr
+
+
+@pytest.mark.parametrize("way", [["--token", "s3cret=-t0ken"], ["--token=s3cret=-t0ken"]])
+@pytest.mark.parametrize("command", [[str(FINETUNER)], [sys.executable, "-m", "finetuner.cli"]])
+def test_a_token_does_not_stay_in_the_arguments(tmp_path: Path, command: list[str], way: list[str]) -> None:
+    """The command waits for a Flow that takes its connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = psutil.Popen([*command, "runs", *way, "--host", address], cwd=tmp_path, stderr=subprocess.PIPE)
+        try:
+            silent.accept()[0].close()
+            assert process.cmdline()[-3:] == ["runs", "--host", address]
+            assert process.environ()["FINETUNER_TOKEN"] == "s3cret=-t0ken"
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_a_token_without_its_value_is_an_error_of_the_command_line(tmp_path: Path) -> None:
+    done = run("runs", "--token", folder=tmp_path)
+    assert done.returncode == 2
+    assert "requires an argument" in done.stderr

@@ -166,13 +166,30 @@ def test_a_slow_answer_is_abandoned_at_the_deadline(server: str, path: str, monk
         "user@127.0.0.1",
         "224.0.0.1",
         "[64:ff9b::7f00:1]",
+        "[64:ff9b::e000:1]",
+        "[64:ff9b:1::7f00:1]",
         "[2002:7f00:1::]",
+        "[fec0::1]",
+        "[feff::1]",
+        "[::127.0.0.1]",
+        "[::ffff:0:127.0.0.1]",
+        "[::ffff:0:8.8.8.8]",
+        "[::8.8.8.8]",
+        "[2001:0:7f00:1::]",
+        "[100::1]",
+        "[ff02::1]",
+        "[4000::1]",
     ],
 )
 def test_a_server_never_fetches_a_private_address(server: str, host: str) -> None:
     port = server.rpartition(":")[2]
     with pytest.raises(ForbiddenUri, match="must be a public address. Got"):
         read_public(f"http://{host}:{port}/image")
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1", "64:ff9b::808:808", "2002:808:808::1"])
+def test_a_public_address_is_one(address: str) -> None:
+    assert uris._is_public(address)
 
 
 def test_a_redirect_to_a_private_address_is_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,6 +62,24 @@ def tls_flow(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate)
         yield running
 
 
+@pytest.mark.parametrize(
+    ("ciphers", "taken"),
+    [("ECDHE+AESGCM", True), ("ECDHE-ECDSA-AES256-SHA", False), ("ECDHE+AES+SHA384", False)],
+)
+def test_old_ciphers_are_refused(tls_flow: ToyFlow, ciphers: str, taken: bool) -> None:
+    context = ssl._create_unverified_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    for address in (tls_flow.http.removeprefix("https://"), tls_flow.grpc.removeprefix("grpc://")):
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=60) as plain:
+            if taken:
+                context.wrap_socket(plain).close()
+                continue
+            with pytest.raises(OSError, match=r"(?i)handshake|reset|eof"):
+                context.wrap_socket(plain)
+
+
 def test_both_ports_speak_only_tls(tls_flow: ToyFlow, certificate: Certificate) -> None:
     address = tls_flow.grpc.removeprefix("grpc://")
     credentials = grpc.ssl_channel_credentials(certificate.file.read_bytes())
@@ -74,7 +94,9 @@ def test_both_ports_speak_only_tls(tls_flow: ToyFlow, certificate: Certificate) 
             else:
                 with pytest.raises(grpc.RpcError):
                     stub.Check(health_pb2.HealthCheckRequest(), timeout=100)
-    assert httpx.get(tls_flow.http, verify=str(certificate.file)).status_code == 200
+    page = httpx.get(tls_flow.http, verify=str(certificate.file))
+    assert page.status_code == 200
+    assert page.headers["strict-transport-security"] == "max-age=31536000"
     with pytest.raises(httpx.TransportError):
         httpx.get(tls_flow.http.replace("https", "http"))
     with pytest.raises(httpx.ConnectError, match="certificate"):

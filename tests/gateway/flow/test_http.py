@@ -127,7 +127,8 @@ def test_the_name_of_a_room_is_a_string(open_flow: ToyFlow, named: object) -> No
     [
         (b"{broken", "must be JSON"),
         (b"\xff\xfe", "must be JSON"),
-        (b'{"data": ' + b"[" * 100_000, "must be JSON"),
+        (b'{"data": ' + b"[" * 60_000, "must be JSON"),
+        (b'{"data": ' + b"[" * 100_000, "may hold 65536 lists and objects"),
         (b'{"parameters": {"a": 1e999}}', "parameters.a must be finite. Got inf"),
         (b'{"data": [{"embedding": [NaN]}]}', "data[0].embedding[0] must be finite. Got nan"),
         (b"[]", "must be an object"),
@@ -261,6 +262,20 @@ def test_a_body_past_the_limit_is_refused_before_it_is_read_whole(open_flow: Toy
     answer = connection.getresponse()
     assert answer.status == 413
     assert str(MAX_MESSAGE_BYTES) in json.loads(answer.read())["detail"]
+    connection.close()
+
+
+def test_a_body_with_two_lengths_is_refused_and_its_connection_closed(open_flow: ToyFlow) -> None:
+    connection = http.client.HTTPConnection(urlsplit(open_flow.http).netloc, timeout=30)
+    connection.putrequest("POST", "/encode")
+    connection.putheader("Content-Length", "5")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders(b"2\r\n{}\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n")
+    answer = connection.getresponse()
+    assert answer.status == 400
+    assert answer.getheader("Connection") == "close"
+    answer.read()
+    assert not connection.sock or connection.sock.recv(1) == b""
     connection.close()
 
 

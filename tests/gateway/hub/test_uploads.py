@@ -54,7 +54,7 @@ GOOD = gzip.compress(Document(text="good").to_bytes(protocol="protobuf"))
             framed(GOOD, count=2) + b"\xff\xff\xff\xff",
             "document 1 must be at most .* bytes. Got 4294967295 bytes of gzip",
         ),
-        (framed(GOOD, gzip.compress(b"\x72\x00" * 10_000)), "document 1: A request may hold 8192 documents"),
+        (framed(GOOD, gzip.compress(b"\x72\x00" * 10_000)), "document 1: A request may hold 4096 documents"),
         (streamed(DocumentArray([Document(text="a"), Document(id="e")])), r"document 1 \(e\): document must have text"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
