@@ -51,7 +51,6 @@ class ToyVision(ToyRoom):
     @requests(on=["/encode", "/index", "/search"])
     def encode(self, docs: DocumentArray, **_: Any) -> None:
         self.trace(docs)
-        self.note(docs, "vision")
         for document in docs:
             if document.blob:
                 self.embed(document)
@@ -69,6 +68,7 @@ class ToyIndexer(ToyRoom):
     @requests(on="/search")
     def search(self, docs: DocumentArray, **_: Any) -> None:
         self.trace(docs)
+        self.note(docs, "indexer")
         for document in docs:
             found = Document(text="found")
             found.scores["cosine"].value = 0.25

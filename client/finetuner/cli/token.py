@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-from ..workspace.tokens import TokenFile
+from ..contract.environment import TOKEN
+from ..exceptions import InvalidInput
+from ..workspace.tokens import ROLES, TokenFile
 
 token_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke access tokens for a Flow.")
 
@@ -25,9 +28,20 @@ def create(
     expires: Annotated[int | None, typer.Option(help="Days until the token expires. Default: never.")] = None,
     workspace: Folder = WORKSPACE,
 ) -> None:
-    """Create a token and print it once. After the first one, the Flow requires a token from everyone."""
+    """Create a token and print it once. The first is an admin's: after it, the Flow requires a token from everyone."""
     file = TokenFile(workspace.resolve())
+    opens = not (os.environ.get(TOKEN) or file.in_use)
+    if opens and role in ROLES[:-1]:
+        raise InvalidInput(
+            f"role of the first token must be admin: from then on the Flow requires a token from everyone, its owner "
+            f"included. Got {role!r}. Create the owner's token first: finetuner token create NAME --role admin."
+        )
     secret = file.create(name, role, expires)
+    if opens:
+        print(
+            f"The Flow requires a token from everyone now. For your own commands: export {TOKEN}=the token.",
+            file=sys.stderr,
+        )
     print(f"Copy the token now: {file.path} stores only its hash, so it cannot be shown again.", file=sys.stderr)
     print(secret)
 

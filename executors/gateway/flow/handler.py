@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -32,6 +32,7 @@ from ..access.metrics import GatewayMetrics
 from .calls import Budget, answer_each, aside
 from .clip_client import EncodeCall, read_path, sort_routes
 from .documents import response_status
+from .encoders import through_encoders
 from .fields import check_fields, with_parts
 from .outages import outage
 from .rooms_secret import add_secret
@@ -148,6 +149,10 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         await aside(len(request.buffer or b""), read)
 
     async def _forward(self, request: DataRequest) -> DataRequest:
+        """Send a request through the rooms that it needs."""
+        return await through_encoders(request, self._endpoints(), self._send)
+
+    async def _send(self, request: DataRequest) -> DataRequest:
         """Send a request through the rooms. If this is canceled, the room that has the request hears of it.
 
         Jina's `stream` would raise the same errors, and go on without its caller.
@@ -242,10 +247,13 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             if entry is not None:
                 entry.close(partial(status_of, error))
             raise
-        if self._asked_at == math.inf:  # the endpoints of all rooms are known; the end of the graph has none
-            nodes = self.streamer.topology_graph.all_nodes
-            pass_encoders(request, {node.name: node.endpoints for node in nodes if node.endpoints is not None})
+        pass_encoders(request, self._endpoints())
         return entry
+
+    def _endpoints(self) -> dict[str, Sequence[str]]:
+        """Return the endpoints of each room; of none until those of all rooms are known."""
+        nodes = self.streamer.topology_graph.all_nodes if self._asked_at == math.inf else ()
+        return {node.name: node.endpoints for node in nodes if node.endpoints is not None}  # the graph's end has none
 
     def _count(self, response: DataRequest, endpoint: str) -> Callable[[], int]:
         """Count an answer. The returned function reads the answer's HTTP status from its documents."""

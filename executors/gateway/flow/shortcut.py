@@ -31,7 +31,7 @@ def choose_room(request: DataRequest, rooms: Collection[str]) -> None:
             "Name one, or leave it out."
         )
     if named:
-        request.header.target_executor = _pattern([named])
+        request.header.target_executor = pattern_of([named])
 
 
 def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
@@ -63,8 +63,9 @@ def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> N
     if not any(endpoint in rooms[name] for name in others):
         return
     if all(document.HasField("embedding") for document in request.proto_with_data.data.docs.docs):
-        request.header.target_executor = _pattern(others)
+        request.header.target_executor = pattern_of(others)
 
 
-def _pattern(names: Iterable[str]) -> str:
+def pattern_of(names: Iterable[str]) -> str:
+    """Return Jina's pattern of the rooms to visit."""
     return rf"(?:{'|'.join(map(re.escape, names))})\Z"
