@@ -64,3 +64,11 @@ def test_without_a_failure_nothing_runs_again(tmp_path: Path) -> None:
     done = run(tmp_path, "-k", "passes")
     assert done.returncode == 0
     assert "flaky" not in done.stdout
+
+
+def test_a_file_that_cannot_be_read_ends_the_run(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text(TESTS)
+    (tmp_path / "test_other.py").write_text("import missing\n")
+    done = run(tmp_path)
+    assert done.returncode != 0
+    assert "Once more" not in done.stdout

@@ -22,18 +22,24 @@ from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.workspace.folder import Workspace, keep_files_private
 
 from .access.access import Access
+from .access.connections import bounded_connections
 from .access.grpc_check import GrpcCheck
 from .flow.handler import Handler
 from .http_app import build_app
 from .settings import GatewaySettings
 
-# Jina's default is no limit of a message, and GOAWAY for a client that pings often, as Jina's own clients do.
+# Jina's default is no limit of a message, and GOAWAY for a client that pings often, as Jina's own clients do. gRPC's
+# default is no limit of a connection's calls, and no end of one without calls.
 SERVER_OPTIONS = {
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
     "grpc.http2.min_recv_ping_interval_without_data_ms": 5000,
     "grpc.http2.max_ping_strikes": 0,
+    "grpc.max_connection_idle_ms": 300_000,
+    "grpc.server_handshake_timeout_ms": 10_000,
+    "grpc.max_concurrent_streams": 256,
 }
+CONNECTIONS = "grpc.max_allowed_incoming_connections"
 
 
 # TLS 1.2 with forward secrecy and authenticated encryption, as gRPC's own; TLS 1.3 has nothing else.
@@ -79,9 +85,9 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
             self.runtime_args.host,
         )
         self.servers = [
-            HttpSide(settings.health_timeout, **server)
+            HttpSide(settings, **server)
             if server["runtime_args"]["protocol"] == ProtocolType.HTTP
-            else GrpcSide(**(_for_rooms(server) if port == ROOMS_PORT else server))
+            else GrpcSide(settings, **(_for_rooms(server) if port == ROOMS_PORT else server))
             for port, server in enumerate(self._server_kwargs)
         ]
 
@@ -105,10 +111,11 @@ def _for_rooms(server: dict[str, Any]) -> dict[str, Any]:
 class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
     """Jina's gRPC server with access control and bounded messages."""
 
-    def __init__(self, *, req_handler: Handler, **kwargs: Any) -> None:
+    def __init__(self, settings: GatewaySettings, *, req_handler: Handler, **kwargs: Any) -> None:
         # set first: Jina's constructor calls aio_tracing_server_interceptors
         self._check = GrpcCheck(req_handler.access, req_handler.metrics)
         options = {**(kwargs.pop("grpc_server_options", None) or {}), **SERVER_OPTIONS}
+        options[CONNECTIONS] = settings.max_connections
         super().__init__(req_handler=req_handler, grpc_server_options=options, **kwargs)
 
     def aio_tracing_server_interceptors(self) -> list[grpc.aio.ServerInterceptor]:
@@ -123,9 +130,10 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
 class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed
     """The FastAPI app in Jina's uvicorn server."""
 
-    def __init__(self, health_timeout: float, **kwargs: Any) -> None:
-        self._health_timeout = health_timeout
+    def __init__(self, settings: GatewaySettings, **kwargs: Any) -> None:
+        self._health_timeout = settings.health_timeout
         super().__init__(**kwargs)
+        self.uvicorn_kwargs["http"] = bounded_connections(settings.max_connections)
         if self.uvicorn_kwargs.get("ssl_certfile"):
             self.uvicorn_kwargs |= {"ssl_ciphers": CIPHERS, "headers": HSTS}
         # a log stream has no end of its own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetuner.contract.checks import number
+from finetuner.contract.checks import number, whole
 
 from .flow.health import TIMEOUT
 
@@ -28,5 +28,11 @@ class GatewaySettings:
     health_timeout: float = TIMEOUT
     """Seconds that an encoder has to answer `GET /healthz`."""
 
+    max_connections: int = 512
+    """Connections at the same time on each port, 2 to 1e5; over HTTP, half of them from one address.
+
+    The process needs as many open files."""
+
     def __post_init__(self) -> None:
+        whole("max_connections", self.max_connections, 2, 100_000)
         number("rate_limit", self.rate_limit, 0, 1e6)

@@ -24,6 +24,8 @@ HUB_STATUS = {401: 40103, 403: 40301, 429: 50001}  # hub clients read this numbe
 # These routes read their body in pieces, and bound it themselves.
 STREAMED = frozenset({f"{roles.HUB}artifact.upload", "/v1/artifacts"})
 BODY_SECONDS = 60.0
+SLOWEST = 2**14  # bytes per second
+AT_LEAST = f"within {BODY_SECONDS:g} s and a second for each {SLOWEST} bytes"
 
 
 class HttpCheck:
@@ -131,7 +133,7 @@ def _refuse_foreign_pages(headers: Headers) -> None:
 
 
 class Bounded:
-    """ASGI middleware that bounds each body and the wait for its next piece, and ends work without a caller.
+    """ASGI middleware that bounds each body and the time that it takes, and ends work without a caller.
 
     Args:
         app: the app behind this middleware.
@@ -141,7 +143,7 @@ class Bounded:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on. Reading its body raises HTTPException past its bytes or BODY_SECONDS.
+        """Pass the request on. Reading its body raises HTTPException past its bytes or its time.
 
         A request that needs more than `read` is finished without its caller: it may be half done.
         """
@@ -150,21 +152,23 @@ class Bounded:
             return
         most = _most_bytes(scope["path"])
         left, complete, gone = most, asyncio.Event(), asyncio.Event()
+        seconds, clock = BODY_SECONDS, asyncio.get_running_loop().time  # what is left of the waiting
 
         async def bounded() -> Message:
-            nonlocal left
+            nonlocal left, seconds
             if complete.is_set():  # the caller waits for its answer
                 await gone.wait()
                 return {"type": "http.disconnect"}
             try:
-                async with asyncio.timeout(BODY_SECONDS):
+                started = clock()
+                async with asyncio.timeout(seconds):
                     message = await receive()
             except TimeoutError:
-                text = f"A body must arrive without a pause of {BODY_SECONDS:g} s. Got a longer one. Send it again."
-                raise _cut(408, text) from None
+                raise _cut(408, f"A body must arrive {AT_LEAST}. Got less. Send it again.") from None
             if not message.get("more_body"):
                 complete.set()
             left -= len(message.get("body", b""))
+            seconds += len(message.get("body", b"")) / SLOWEST - (clock() - started)
             if left < 0:
                 raise _cut(413, f"A body may have {most} bytes here. Got more. Send less per request.")
             return message

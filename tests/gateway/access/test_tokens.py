@@ -220,12 +220,13 @@ def test_every_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers[1].headers["connection"] == "close"
 
 
-def test_a_body_that_pauses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_check, "BODY_SECONDS", 0.01)
+@pytest.mark.parametrize("pause", [60, 0.005], ids=["pauses", "drips"])
+def test_a_body_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+    monkeypatch.setattr(http_check, "BODY_SECONDS", 0.05)
 
     async def nothing() -> dict[str, object]:
-        await asyncio.sleep(60)
-        return {}
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": b"x", "more_body": True}
 
     sent: list[dict[str, object]] = []
 

@@ -83,7 +83,6 @@ def asked(endpoint: str, documents: list[Document], room: str = "") -> DataReque
         ("/rank", [Document(text="a", matches=[TEXT])], [TEXT_ROOM]),
         ("/fit", [TEXT], ["trainer"]),
     ],
-    ids=str,
 )
 def test_a_request_visits_the_rooms_that_it_needs(endpoint: str, documents: list[Document], visited: list[str]) -> None:
     chain = Chain()
