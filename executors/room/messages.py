@@ -7,7 +7,7 @@ as an empty one of v1: both number their fields from 1.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -86,12 +86,12 @@ def _checked(answer: ProcessData) -> ProcessData:
     return checked
 
 
-async def _finished(work: Coroutine[Any, Any, Result]) -> Result:
+async def _finished(work: Awaitable[Result]) -> Result:
     """Return the result of work in a thread. If its caller leaves, wait for its end: a thread cannot be stopped.
 
     Jina would start the next request beside it.
     """
-    task = asyncio.create_task(work)
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
