@@ -70,12 +70,12 @@ class EncoderRoom(Room):
         self._answerer = Answerer(self, self._lane, metrics)
 
     def _load(self, source: Models, model_id: str) -> Runner:
-        settings = self.settings.engine
+        settings, batch_size = self.settings.engine, self.settings.lane.batch_size
         if settings.engine == "torch":
-            return Runner(source.load(model_id), self.tower, settings)
+            return Runner(source.load(model_id), self.tower, settings, batch_size)
         session = SessionOptions.read(settings.options, self.settings.threads)
         onnx = source.load_onnx(model_id, int8=settings.precision == "int8", session_options=session)
-        return Runner(onnx, self.tower, settings)
+        return Runner(onnx, self.tower, settings, batch_size)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -32,16 +32,20 @@ class Runner:
         model: loaded model, on its device.
         tower: 'clip-text' for texts; any other value for images.
         settings: precision, compilation and draft decoding of a forward pass.
+        batch_size: most items of a forward pass.
 
     Raises:
         InvalidInput: a precision that the device does not support.
     """
 
-    def __init__(self, model: Clip | ImageModel | OnnxModel, tower: str, settings: EngineSettings) -> None:
+    def __init__(
+        self, model: Clip | ImageModel | OnnxModel, tower: str, settings: EngineSettings, batch_size: int = 1
+    ) -> None:
         self.model_id = model.model_id
         self.dim = model.dim
         self.tower = tower
         self.reads_texts = tower == TEXT
+        self._batch_size = batch_size
         self._precision: Callable[[], AbstractContextManager[Any]] = nullcontext
         if isinstance(model, OnnxModel):
             self.bytes = model.bytes
@@ -118,14 +122,17 @@ class Runner:
             return self._encode(items, batch_size=len(items))
 
     def check(self) -> None:
-        """Warm up by encoding a canary: a text, or a grey ramp.
+        """Warm up by encoding a canary, a text or a grey ramp: a full batch of it, then it alone.
 
         Raises:
             FinetunerServerError: the embedding has the wrong size, or its norm is not 1.
         """
         ramp = np.linspace(0, 255, 32, dtype=np.uint8)
         canary = Document(text="a canary") if self.reads_texts else Document(tensor=np.tile(ramp, (32, 1)))
-        vectors = self.run([self.prepare(canary, _no_uri)])
+        item = self.prepare(canary, _no_uri)
+        if self._batch_size > 1:
+            self.run([item] * self._batch_size)
+        vectors = self.run([item])
         if vectors.shape != (1, self.dim) or not abs(float(np.linalg.norm(vectors)) - 1) < NORM_TOLERANCE:
             raise FinetunerServerError(
                 f"{self.model_id} must encode a canary to {self.dim} numbers of length 1. "

@@ -64,7 +64,7 @@ class Checkpoint:
             FinetunerError: the file is damaged.
         """
         try:
-            state: dict[str, Any] = torch.load(self._file, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(self._file, map_location="cpu", weights_only=True)  # noqa: TID251
         except FileNotFoundError:
             return None
         except Exception as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -25,6 +27,10 @@ from .task import Batch, Outputs, Task
 Result = TypeVar("Result")
 SURELY_FITS = 32
 """Pairs that fit into the memory of any machine. Only larger batches are measured."""
+COMPILE_SECONDS = 300.0
+"""Time in which `compile` may compile for further shapes."""
+
+log = logging.getLogger("finetuner")
 
 
 class Learner:
@@ -50,8 +56,12 @@ class Learner:
         )
         if self._options.gradient_checkpointing:
             task.allow_gradient_checkpointing()
+        self._compiles_until: float | None = None
         if self._options.compile:
+            log.info("Compiling the network: the first steps are slow, those after %g s are not", COMPILE_SECONDS)
+            torch.compiler.set_stance("default")
             compile_network(task.network)
+            self._compiles_until = time.monotonic() + COMPILE_SECONDS
         self._copies: torch.cuda.Stream | None = None
         if self.device.type == "cuda":
             self._copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
@@ -133,6 +143,10 @@ class Learner:
 
     def backward(self, batch: Batch) -> float:
         """Add a batch's gradient to the parameters' and return its loss, the mean over all processes."""
+        if self._compiles_until is not None and time.monotonic() > self._compiles_until:
+            self._compiles_until = None
+            torch.compiler.set_stance("eager_on_recompile")
+            log.info("Batches of other shapes are computed without compilation from here on")
         return self._backward(batch, self._read)()
 
     def update(self) -> None:
@@ -239,7 +253,8 @@ class Learner:
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)
 
-        fits = probe_micro_batch(try_step, self._task.network, self._crops, self.device, whole)
+        with torch.compiler.set_stance("force_eager"):  # it would compile for each size
+            fits = probe_micro_batch(try_step, self._task.network, self._crops, self.device, whole)
         least: torch.Tensor = -self._accelerator.reduce(torch.tensor([-fits], device=self.device), "max")
         return round(float(least))
 

@@ -115,6 +115,14 @@ def test_bf16_of_a_vision_transformer_on_a_cpu_halves_its_weights(clip_mini: Cli
     assert runners[1].bytes - text < 0.55 * (runners[0].bytes - text)
 
 
+def test_the_canary_warms_a_full_batch_and_one_document(clip_mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, sizes = Runner(clip_mini, TEXT, EngineSettings(), batch_size=8), []
+    run = runner.run
+    monkeypatch.setattr(runner, "run", lambda items: sizes.append(len(items)) or run(items))
+    runner.check()
+    assert sizes == [8, 1]
+
+
 def test_compile_reaches_the_tower(clip_mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **_: compiled.append(module))

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -316,6 +317,20 @@ def test_compile_compiles_the_layers_of_both_towers(
     _, model = tuned(blobs_of_colour, epochs=1, training_options={"compile": True})
     network = model.network
     assert compiled == [*network.visual.transformer.resblocks, *network.transformer.resblocks]
+
+
+def test_compilation_ends(
+    blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stances: list[str] = []
+    monkeypatch.setattr(torch.compiler, "set_stance", lambda stance: stances.append(stance) or nullcontext())
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, dynamic: None)
+    monkeypatch.setattr(learner, "COMPILE_SECONDS", 0.0)
+    monkeypatch.setattr(learner, "SURELY_FITS", 2)
+    with caplog.at_level(logging.INFO, "finetuner"):
+        tuned(blobs_of_colour, training_options={"compile": True})
+    assert stances == ["default", "force_eager", "eager_on_recompile"], "no batch size is tried with compilation"
+    assert caplog.text.count("without compilation from here on") == 1
 
 
 def test_half_precision_on_a_cpu_is_refused(blobs_of_colour: TrainingData) -> None:
