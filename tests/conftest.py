@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,18 @@ def spawned() -> Iterator[None]:
     Jina would fork them, and already a Flow that is only built turns on gRPC's handlers of forks. This process has
     threads of gRPC; with those handlers, forks of it were seen to hang, and to end it by SIGSEGV.
     """
-    method = multiprocessing.get_start_method()
+    from jina.jaml import JAML
+
+    method, classes = multiprocessing.get_start_method(), JAML.registered_classes
     multiprocessing.set_start_method("spawn", force=True)
-    yield
+    with pytest.MonkeyPatch.context() as patch:  # a new process gets them all, and cannot import those of tests
+        patch.setattr(JAML, "registered_classes", lambda: _importable(classes()))
+        yield
     multiprocessing.set_start_method(method, force=True)
+
+
+def _importable(readers: dict[str, Any]) -> dict[str, Any]:
+    """Return the readers, methods of classes, whose class is none of a test."""
+    return {
+        name: read for name, read in readers.items() if read.__self__.__module__.startswith(("jina.", "executors."))
+    }

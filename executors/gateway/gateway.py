@@ -28,13 +28,15 @@ from .flow.handler import Handler
 from .http_app import build_app
 from .settings import GatewaySettings
 
-# Jina's default is no limit of a message, and GOAWAY for a client that pings often, as Jina's own clients do. gRPC's
-# default is no limit of a connection's calls, and no end of one without calls.
+# Jina's default is no limit of a message, and GOAWAY for a client that pings often, as Jina's own clients do. The rooms
+# have the same options in the Flow's YAML.
 SERVER_OPTIONS = {
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
     "grpc.http2.min_recv_ping_interval_without_data_ms": 5000,
     "grpc.http2.max_ping_strikes": 0,
+}
+CONNECTION_OPTIONS = {
     "grpc.max_connection_idle_ms": 300_000,
     "grpc.server_handshake_timeout_ms": 10_000,
     "grpc.max_concurrent_streams": 256,
@@ -114,7 +116,7 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
     def __init__(self, settings: GatewaySettings, *, req_handler: Handler, **kwargs: Any) -> None:
         # set first: Jina's constructor calls aio_tracing_server_interceptors
         self._check = GrpcCheck(req_handler.access, req_handler.metrics)
-        options = {**(kwargs.pop("grpc_server_options", None) or {}), **SERVER_OPTIONS}
+        options = {**(kwargs.pop("grpc_server_options", None) or {}), **SERVER_OPTIONS, **CONNECTION_OPTIONS}
         options[CONNECTIONS] = settings.max_connections
         super().__init__(req_handler=req_handler, grpc_server_options=options, **kwargs)
 

@@ -78,12 +78,12 @@ def visits(flow: RunningFlow) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("endpoint", "rooms"),
     [
-        (ENCODE, {"text_encoder", "vision_encoder"}),
-        (SEARCH, {"text_encoder", "vision_encoder", "indexer"}),
+        (ENCODE, {"text_encoder"}),
+        (SEARCH, {"text_encoder", "indexer"}),
         ("/runs/list", {"trainer"}),
     ],
 )
-def test_requests_visit_only_the_rooms_that_bind_them(flow: RunningFlow, endpoint: str, rooms: set[str]) -> None:
+def test_requests_visit_only_the_rooms_that_they_need(flow: RunningFlow, endpoint: str, rooms: set[str]) -> None:
     before = visits(flow)
     Client(host=flow.host).post(endpoint, DocumentArray([Document(text="a red dress")]))
     after = visits(flow)

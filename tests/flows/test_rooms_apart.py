@@ -20,6 +20,7 @@ from jina.types.request.data import DataRequest
 from typer.testing import CliRunner
 
 import finetuner
+from executors.room.secret import METADATA
 from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
 from finetuner.cli.main import app
@@ -30,6 +31,7 @@ from finetuner.flow.standalone import RoomOptions, named_values, standalone_flow
 from finetuner.health import problem
 from finetuner.transport.connection import Connection
 from finetuner.workspace.folder import Workspace
+from finetuner.workspace.tokens import rooms_secret
 from tests.waiting import wait_until
 
 from .rooms_apart import TOKEN, RoomsApart, documents_in, slow_image
@@ -65,11 +67,12 @@ def test_a_room_whose_port_somebody_reaches_reads_no_pickle(rooms: RoomsApart) -
     request = DataRequest()
     request.header.exec_endpoint = ENCODE
     request.proto_with_data.data.docs_bytes = DocumentArray([Document(text="dress")]).to_bytes()
+    options = {"timeout": 100, "metadata": ((METADATA, rooms_secret(rooms.workspace)),)}
     with grpc.insecure_channel(rooms.address("text_encoder")) as channel:
         for call in (
-            lambda: jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data(request, timeout=100),
-            lambda: jina_pb2_grpc.JinaDataRequestRPCStub(channel).process_data([request], timeout=100),
-            lambda: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([request]), timeout=100)),
+            lambda: jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data(request, **options),
+            lambda: jina_pb2_grpc.JinaDataRequestRPCStub(channel).process_data([request], **options),
+            lambda: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([request]), **options)),
         ):
             with pytest.raises(grpc.RpcError, match="Got `docs_bytes`, which holds a pickle"):
                 call()

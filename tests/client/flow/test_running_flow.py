@@ -53,14 +53,14 @@ def test_a_flow_is_healthy_inside_its_block_and_gone_after_it(
     small_flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TOKEN, "of-another-flow")
-    flow = RunningFlow(tmp_path / "workspace", flow=small_flow, token="s3cret")
+    flow = RunningFlow(tmp_path / "workspace", flow=small_flow, token="s3cret-token")
     with pytest.raises(InvalidInput, match="inside its `with` block"):
         _ = flow.host
     with flow:
         assert re.fullmatch(r"grpc://127\.0\.0\.1:\d+", flow.host)
         assert httpx.get(f"{flow.http}/healthz").status_code == 200
         assert httpx.post(f"{flow.http}/encode").status_code == 401
-        answer = httpx.post(f"{flow.http}/encode", headers={"authorization": "token s3cret"})
+        answer = httpx.post(f"{flow.http}/encode", headers={"authorization": "token s3cret-token"})
         assert answer.status_code == 200
         assert set(flow.metrics) == {"gateway", "text_encoder", "vision_encoder"}
         assert all(httpx.get(url).status_code == 200 for url in flow.metrics.values())

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from executors.gateway.access import connections
 from executors.gateway.access.connections import bounded_connections
-from executors.gateway.gateway import CONNECTIONS, SERVER_OPTIONS
+from executors.gateway.gateway import CONNECTION_OPTIONS, CONNECTIONS
 from tests.waiting import wait_until
 
 MOST = 8
@@ -104,8 +104,8 @@ def test_one_address_has_half_of_the_connections(address: tuple[str, int]) -> No
 def test_grpc_takes_the_same_bounds() -> None:
     """Its options are strings, and an unknown one is no error."""
     short = {"grpc.server_handshake_timeout_ms": 300, "grpc.max_connection_idle_ms": 300}
-    assert short.keys() <= SERVER_OPTIONS.keys()
-    options = SERVER_OPTIONS | short | {CONNECTIONS: 2}
+    assert short.keys() <= CONNECTION_OPTIONS.keys()
+    options = CONNECTION_OPTIONS | short | {CONNECTIONS: 2}
 
     async def close_all() -> list[bytes]:
         server = grpc.aio.server(options=list(options.items()))
