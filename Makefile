@@ -16,7 +16,7 @@ demo: $(READY)  ## fine-tune the packaged CLIP on the generated catalogue, searc
 serve: $(READY)  ## the Flow, until Ctrl-C
 	$(BIN)/finetuner up
 
-test: $(READY)  ## every test of under a minute
+test: $(READY)  ## every test of under half a minute
 	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(READY)  ## every test; those that need a GPU skip where there is none

@@ -30,6 +30,7 @@ def processes_of(mark: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_the_demo_writes_report_and_summary_and_stops_everything(tmp_path: Path) -> None:
     environment = os.environ | {MARK: str(tmp_path)}
     done = subprocess.run(

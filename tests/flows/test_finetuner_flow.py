@@ -105,6 +105,7 @@ def plain_flow(tmp_path: Path) -> Iterator[PlainFlow]:
         yield running
 
 
+@pytest.mark.slow
 def test_plain_jina_starts_the_same_flow_and_leaves_nothing(plain_flow: PlainFlow) -> None:
     ask_everything(plain_flow.where.grpc)
     scrape(plain_flow.where.metrics)

@@ -18,6 +18,7 @@ from finetuner.flow.running_flow import RunningFlow
 README = Path(__file__).parents[2] / "README.md"
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(
     flow: RunningFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

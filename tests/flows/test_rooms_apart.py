@@ -192,6 +192,7 @@ def test_what_the_indexer_has_acknowledged_is_there_after_a_stop(rooms: RoomsApa
     assert set(acknowledged) <= set(found[:, "id"])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_next_trainer(rooms: RoomsApart) -> None:
     """The checkpoint that it wrote when the first one stopped is where it goes on; its artifact is then promoted."""
     finetuner.login(host=f"grpc://{rooms.address('gateway')}", token=TOKEN)

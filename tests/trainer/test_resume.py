@@ -241,6 +241,7 @@ def kills(
     return kills
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_a_random_step_ends_in_the_same_weights(kills: Callable[[int], None]) -> None:
     kills(1)
 

@@ -27,6 +27,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRINTED))
 def test_every_cell_runs(name: str, images: str) -> None:
     text = (Path(__file__).parent / f"{name}.md").read_text()
