@@ -15,7 +15,7 @@ from ..documents import stream
 from ..documents.carried import carried
 from ..documents.content import check_document, content_digest, looks_like_pair
 from ..documents.images import decode
-from ..documents.iterate import parts_in, read_each
+from ..documents.iterate import read_each, with_parts
 from ..documents.pairs import with_image_blob
 from ..documents.uris import read_local
 from ..exceptions import DatasetNotFound, InvalidDocument, InvalidInput
@@ -158,7 +158,7 @@ def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
 
     batch, size, count = DocumentArray(), 0, 0
     for document in documents:
-        parts = parts_in(document)
+        parts = sum(1 for _ in with_parts(document))
         if parts > wire.MAX_MESSAGE_DOCUMENTS:
             raise InvalidDocument(
                 f"document {document.id} must have less than {wire.MAX_MESSAGE_DOCUMENTS} chunks and matches. "

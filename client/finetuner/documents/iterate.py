@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import InvalidDocument
 
@@ -32,14 +32,13 @@ def read_each(documents: Iterable[Document], read: Callable[[Document], Made], f
         yield made
 
 
-def parts_in(document: Document) -> int:
-    """Return the number of a document with its chunks and matches on every level."""
-    count, waiting = 0, [document]
+def with_parts(document: Any) -> Iterator[Any]:
+    """Yield a document, or its protobuf, and its chunks and matches on every level."""
+    waiting = [document]
     while waiting:
         part = waiting.pop()
-        count += 1
+        yield part
         waiting += [*part.chunks, *part.matches]
-    return count
 
 
 def named(error: InvalidDocument, document: Document, position: int) -> InvalidDocument:

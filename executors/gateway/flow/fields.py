@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from finetuner.contract.values import exact
+from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import InvalidDocument, InvalidInput
 
 ARRAYS = ("tensor", "embedding")
@@ -37,15 +38,6 @@ def check_fields(messages: Iterable[Any], first: int = 0) -> None:
                         _check_array(getattr(part, name), name)
         except InvalidInput as error:
             raise InvalidDocument(f"document {position} ({message.id:.200}): {error}") from None
-
-
-def with_parts(message: Any) -> Iterator[Any]:
-    """Yield a document, and its chunks and matches on every level."""
-    waiting = [message]
-    while waiting:
-        part = waiting.pop()
-        yield part
-        waiting += [*part.chunks, *part.matches]
 
 
 def _check_array(array: Any, name: str) -> None:

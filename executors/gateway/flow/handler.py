@@ -22,6 +22,7 @@ from executors.room.bounds import check_request
 from executors.room.messages import count_without_serializing, require_documents
 from finetuner.contract.environment import HTTP_PORT
 from finetuner.contract.wire import MAX_MESSAGE_BYTES, MAX_MESSAGE_DOCUMENTS
+from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput, NotFound
 
 from ..access.access import Access, Entry
@@ -33,7 +34,7 @@ from .calls import Budget, answer_each, aside
 from .clip_client import EncodeCall, read_path, sort_routes
 from .documents import response_status
 from .encoders import through_encoders
-from .fields import check_fields, with_parts
+from .fields import check_fields
 from .outages import outage
 from .rooms_secret import add_secret
 from .shortcut import check_rooms_parameters, choose_room, pass_encoders

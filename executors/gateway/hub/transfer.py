@@ -14,10 +14,11 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from executors.room.bounds import Kind, OutOfBounds, check_bounds
 from finetuner.contract import wire
 from finetuner.documents import stream
+from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, InvalidInput
 
 from ..flow.body import drain
-from ..flow.fields import check_fields, with_parts
+from ..flow.fields import check_fields
 from ..flow.rooms import Rooms
 from .form import Multipart
 
