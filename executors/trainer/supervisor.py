@@ -23,9 +23,11 @@ import psutil
 from finetuner.config.run_config import RunConfig
 from finetuner.contract.wire import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.flow import prepared
+from finetuner.flow.processes import command_of
 from finetuner.workspace.folder import ASIDE, DAMAGE, Workspace
 
-from .devices import Assignment, Devices, environment
+from .devices import VISIBLE, Assignment, Devices, environment
 from .lifeline import LOCK
 from .run_folder import RunFolder
 from .run_messages import Attempts, Outcome, RunRequest, WorkerProcess, WorkerSettings
@@ -207,16 +209,24 @@ class Supervisor:
         # STARTED comes first: if the trainer dies between the two, the next supervisor finds no worker and requeues
         self._store.move(run.artifact_id, STARTED, "Training", only_from=(CREATED,))
         with open(folder.log, "ab") as lines:
-            child = subprocess.Popen(
-                [sys.executable, *_launcher(run), "-m", WORKER, str(folder.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=lines,
-                stderr=lines,
-                env=os.environ | environment(devices),
-                start_new_session=True,
-            )
+            pid = self._start_process(run, folder, os.environ | environment(devices), lines)
+        WorkerProcess(pid, devices).write(folder)
+
+    def _start_process(self, run: RunRecord, folder: RunFolder, variables: dict[str, str], lines: IO[bytes]) -> int:
+        if run.num_processes == 1 and not variables[VISIBLE]:  # no GPU: no test has shown that CUDA survives the fork
+            pid = prepared.start(WORKER, [str(folder.path)], lines, variables)
+            if pid is not None:
+                return pid
+        child = subprocess.Popen(
+            [sys.executable, *_launcher(run), "-m", WORKER, str(folder.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=lines,
+            stderr=lines,
+            env=variables,
+            start_new_session=True,
+        )
         self._children.append(child)
-        WorkerProcess(child.pid, devices).write(folder)
+        return child.pid
 
     def _workers_of(self, run: RunRecord) -> list[psutil.Process]:
         """Return the run's living worker, or nothing; a pid that now belongs to another process does not count."""
@@ -232,7 +242,7 @@ class Supervisor:
 def _works_in(process: psutil.Process, folder: RunFolder) -> bool:
     # The command line identifies a worker: a start time shifts whenever the clock is set. A zombie has none.
     try:
-        return bool(process.cmdline()[-2:] == [WORKER, str(folder.path)])
+        return command_of(process).endswith(f" {WORKER} {folder.path}")
     except psutil.Error:
         return False
 

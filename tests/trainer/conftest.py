@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -24,7 +26,9 @@ from executors.trainer.worker import main
 from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
+from finetuner.contract.environment import PREPARED
 from finetuner.documents.pairs import make_pair
+from finetuner.flow.processes import command_of
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
@@ -32,6 +36,23 @@ from tests import waiting
 
 TRAINER = "import sys, time; from executors.trainer.executor import Trainer; "
 TRAINER += "Trainer(workspace_url=sys.argv[1], threads=1); time.sleep(600)"
+
+
+PREPARATION = "import sys, torch, open_clip; from finetuner.flow.prepared import serve; serve(sys.argv[1])"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepared_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fork the runs of these trainers, as a Flow does."""
+    path = tmp_path_factory.mktemp("prepared") / "socket"
+    room = "x" * 1000  # for the command lines of runs; a Flow's process has the search path of modules there
+    with (
+        subprocess.Popen([sys.executable, "-W", "ignore", "-c", PREPARATION, path, room]) as process,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv(PREPARED, str(path))
+        yield
+        process.terminate()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -137,8 +158,7 @@ def workers_in() -> Callable[[Path], list[psutil.Process]]:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                line = process.cmdline()
-                if "executors.trainer.worker" in line and line[-1].startswith(str(folder)):
+                if f" executors.trainer.worker {folder}" in command_of(process):
                     found.append(process)
         return found
 
@@ -172,8 +192,6 @@ def blobs_of_colour() -> TrainingData:
 @pytest.fixture(scope="session")
 def trainer_process() -> list[str]:
     """Command line of a trainer in a process of its own; the workspace follows."""
-    import sys
-
     return [sys.executable, "-W", "ignore", "-c", TRAINER]
 
 

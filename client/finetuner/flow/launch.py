@@ -16,15 +16,17 @@ from functools import cache, partial
 from io import StringIO
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import mkdtemp
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ..contract.environment import PARENT, TOKEN
+from ..contract.environment import PARENT, PREPARED, TOKEN
 from ..exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from ..transport.connection import NO_TELEMETRY
 from ..transport.probes import FLOW_FILE, Addresses, running
 from ..workspace.folder import Workspace, keep_files_private, write_atomically
 from ..workspace.tokens import TokenFile, is_loopback
+from . import prepared
 from .processes import KILL_SECONDS, end_processes
 from .room_process import show_metrics_on
 from .settings import Certificate, configured_flow, flow_addresses, flow_file
@@ -125,6 +127,7 @@ def _serve(
 ) -> None:
     keep_files_private()
     prepare_jina()
+    os.environ.pop(PREPARED, None)  # another Flow's, if a run's process or a test has started this one
     if "JINA_MP_START_METHOD" not in os.environ:
         _prepare_processes(content)
     from jina import Flow
@@ -138,6 +141,8 @@ def _serve(
     try:
         with console.status("Starting the Flow ..."), redirect_stdout(hidden):  # Jina prints large tables
             show_metrics_on(metrics_bind)
+            if PREPARED in os.environ:
+                multiprocessing.Process(target=prepared.serve, args=(os.environ[PREPARED],), name="prepared").start()
             flow = Flow.load_config(content)
             # Jina's address table asks three public servers for this machine's address, and hangs without a network.
             flow._get_summary_table = lambda panels: None
@@ -180,7 +185,9 @@ def _prepare_processes(content: dict[str, Any]) -> None:
 
     # Jina's own variable for this setting makes each process print a warning.
     multiprocessing.set_start_method("forkserver", force=True)
-    own = any(Path(room["uses"]).is_relative_to(EXECUTORS) for room in content["executors"])
+    own = [Path(room["uses"]) for room in content["executors"] if Path(room["uses"]).is_relative_to(EXECUTORS)]
+    if EXECUTORS / "trainer" in [file.parent for file in own]:
+        os.environ[PREPARED] = f"{mkdtemp(prefix='finetuner-')}/prepared"  # the rooms inherit it
     multiprocessing.set_forkserver_preload(["jina", *(["torch", "open_clip"] if own else [])])
     resource_tracker.ensure_running()
     # Ctrl-C in a terminal reaches every process at once. Rooms must ignore it: this process stops them in order.

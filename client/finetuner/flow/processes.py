@@ -11,6 +11,15 @@ if TYPE_CHECKING:
 KILL_SECONDS = 3.0
 
 
+def command_of(process: psutil.Process) -> str:
+    """Return a process's command line, also of one that `prepared.start` has given another.
+
+    Raises:
+        psutil.Error: the process has ended, or belongs to another user.
+    """
+    return " ".join(process.cmdline()).rstrip()
+
+
 def end_processes(processes: list[psutil.Process], seconds: float) -> None:
     """Terminate processes, wait, then kill the remaining ones and all their descendants.
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.flow import prepared
 
 SECONDS = 300
 MEMORY = 12 * 2**30  # bytes; torch and a large CLIP with its ONNX file fit
@@ -33,16 +34,18 @@ def check_models(folder: Path) -> None:
         InvalidInput: a size that the files do not hold; or the check takes more than SECONDS or MEMORY.
     """
     try:
-        done = subprocess.run(
+        variables = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        done = prepared.run(__name__, [str(folder)], variables, SECONDS) or subprocess.run(
             [sys.executable, "-m", __name__, str(folder)],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             timeout=SECONDS,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+            env=variables,
         )
-        code, last = done.returncode, (done.stderr.strip().splitlines() or ["nothing printed"])[-1]
+        code, last = done.returncode, (done.stdout.strip().splitlines() or ["nothing printed"])[-1]
     except subprocess.TimeoutExpired:
         code, last = -1, "no end"
     if code == REFUSED:
