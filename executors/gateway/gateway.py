@@ -16,6 +16,7 @@ from jina.serve.runtimes.servers.http import FastAPIBaseServer
 from executors.room.collector import freeze_modules
 from executors.room.drain import DRAIN_SECONDS, drain
 from executors.room.lifeline import end_with_parent
+from executors.room.log_bounds import bound_log
 from executors.room.settings import default_settings, read_settings
 from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
@@ -77,6 +78,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         asked = (self.runtime_args.uses_with or {}) | given
         self.settings = read_settings(type(self), {name: asked[name] for name in asked.keys() - JINAS})
         end_with_parent()
+        bound_log()
         freeze_modules()
         keep_files_private()
         settings = self.settings
@@ -85,6 +87,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
             None if settings.workspace_url is None else Workspace(settings.workspace_url).root,
             float(settings.rate_limit),
             self.runtime_args.host,
+            float(settings.wrong_tokens),
         )
         self.servers = [
             HttpSide(settings, **server)
@@ -101,6 +104,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
     async def shutdown(self) -> None:
         """Finish all open requests, then close the connections to the rooms."""
         await super().shutdown()
+        self._request_handler.access.close()
         await self._request_handler.close()
 
 

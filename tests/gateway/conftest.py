@@ -24,6 +24,7 @@ from tests.ports import held_ports
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "s3cret-t0ken"
+WRONG_TOKENS = 300  # a minute of each address, in the locked Flow
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class ToyFlow:
     http: str
     metrics: str
     rooms_port: int = 0
+    log: Path = Path()
 
     @property
     def grpc(self) -> str:
@@ -94,7 +96,8 @@ def run_toy_flow(
         if token is not None:
             environment["FINETUNER_TOKEN"] = token
         scheme = "http" if certificate is None else "https"
-        flow = ToyFlow(grpc_port, f"{scheme}://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}", rooms_port)
+        metrics = f"http://127.0.0.1:{metrics_port}"
+        flow = ToyFlow(grpc_port, f"{scheme}://127.0.0.1:{http_port}", metrics, rooms_port, folder / "flow.log")
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
             env=environment,
@@ -137,5 +140,6 @@ def open_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyFlow]:
 @pytest.fixture(scope="session")
 def locked_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyFlow]:
     """A Flow with a token, whose vision encoder answers with an error."""
-    with run_toy_flow(tmp_path_factory.mktemp("locked"), "BrokenVision", TOKEN) as running:
+    settings = {"wrong_tokens": WRONG_TOKENS}
+    with run_toy_flow(tmp_path_factory.mktemp("locked"), "BrokenVision", TOKEN, settings=settings) as running:
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
@@ -63,7 +64,7 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
         except FinetunerError as error:
             if error.status == 401:
                 self._metrics.refused("grpc")
-            return _refuser(handler, error)
+            return _refuser(handler, partial(self._access.refusal, error))
         return handler
 
     def _check(self, method: str, needed: Role, metadata: Mapping[str, str]) -> None:
@@ -74,14 +75,15 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
             self._access.admit(header, "grpc").require(needed, method)
 
 
-def _refuser(handler: grpc.RpcMethodHandler, error: FinetunerError) -> grpc.RpcMethodHandler:
+def _refuser(handler: grpc.RpcMethodHandler, refusal: Callable[[str], FinetunerError]) -> grpc.RpcMethodHandler:
+    """Return a handler of the same kind as `handler`. It ends each call with the refusal of its peer."""
     streamed = handler.request_streaming
 
     async def refuse_one(asked: Any, context: grpc.aio.ServicerContext) -> None:
-        await abort(context, error, unread=asked if streamed else None)
+        await abort(context, refusal(context.peer()), unread=asked if streamed else None)
 
     async def refuse_stream(asked: Any, context: grpc.aio.ServicerContext) -> object:
-        await abort(context, error, unread=asked if streamed else None)
+        await abort(context, refusal(context.peer()), unread=asked if streamed else None)
         yield  # not reached; makes this a generator, which gRPC expects of a method with a response stream
 
     if streamed:

@@ -72,6 +72,7 @@ class HttpCheck:
         except FinetunerError as error:
             self._count(path, error)
             _close(entry, error.status)
+            error = self._access.refusal(error, (scope.get("client") or ("",))[0])
             await _refusal(path, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["entry"] = entry
