@@ -10,6 +10,7 @@ import hmac
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,10 @@ SCHEMES = (b"token", b"bearer")  # a token alone is accepted as well: clip-clien
 MIN_SECRET = 8  # characters; `openssl rand -hex 24` makes 48
 MAX_REFUSED = 60  # requests of a token per minute with an audit line of their own
 ANYBODY = Caller("", Role.ADMIN)
+
+
+CALLER: ContextVar[str] = ContextVar("caller", default="")
+"""Name of the token of the request that is answered here."""
 
 
 class WrongToken(Unauthorized):
@@ -126,6 +131,7 @@ class Access:
                 f"A token may send a limited number of requests per second. Got one more. Try again in {wait:.1f} s.",
                 wait,
             )
+        CALLER.set(caller.name)
         return Entry(self, caller, transport, request)
 
     def caller(self, header: str | bytes | None) -> Caller:

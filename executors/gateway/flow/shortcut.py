@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.parameters import JINA_KEY
-from finetuner.contract.wire import ENCODE, INDEX, SEARCH
+from finetuner.contract.wire import ARTIFACTS_PUSH, DATASETS_PUSH, ENCODE, INDEX, OWNER, SEARCH
 from finetuner.exceptions import InvalidInput
 
 
@@ -44,6 +44,17 @@ def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
     for name in (*rooms, JINA_KEY):
         if name in given and given[name].WhichOneof("kind") not in ("struct_value", "null_value"):
             raise InvalidInput(f"parameters.{name} must be an object of parameters. Got another value. Leave it out.")
+
+
+def name_owner(request: DataRequest, owner: str) -> None:
+    """Set the owner of an upload. A caller's own is dropped, also among the parameters for one room."""
+    if request.header.exec_endpoint not in (DATASETS_PUSH, ARTIFACTS_PUSH):
+        return
+    parameters = request.proto_with_data.parameters
+    for value in parameters.fields.values():
+        if value.WhichOneof("kind") == "struct_value":
+            value.struct_value.fields.pop(OWNER, None)
+    parameters[OWNER] = owner
 
 
 def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> None:
