@@ -11,14 +11,16 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from finetuner.flow.settings import Certificate
+from finetuner.health import problem
 from finetuner.transport.connection import NO_TELEMETRY
 from tests.ports import held_ports
 
@@ -36,6 +38,8 @@ class ToyFlow:
     metrics: str
     rooms_port: int = 0
     log: Path = Path()
+    first_answers: tuple[int, ...] = ()
+    """Statuses of the first requests after the first SERVING of gRPC's health service."""
 
     @property
     def grpc(self) -> str:
@@ -107,12 +111,23 @@ def run_toy_flow(
         )
         try:
             deadline = time.monotonic() + 200
+            first: tuple[int, ...] = ()
             # Before Jina has printed this, it would lose the SIGINT below.
-            while not (_answers(flow.http) and "ready to serve" in (folder / "flow.log").read_text()):
+            while not (
+                _answers(flow.http)
+                and "ready to serve" in (folder / "flow.log").read_text()
+                and (first or certificate is not None)
+            ):
+                if not first and certificate is None and problem(flow.grpc, 5) == "":
+                    headers = {"authorization": f"token {token}"}
+                    first = tuple(
+                        httpx.post(f"{flow.http}/encode", json={"data": [{"text": "a"}]}, headers=headers).status_code
+                        for _ in range(3)
+                    )
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"the toy Flow did not start:\n{(folder / 'flow.log').read_text()[-3000:]}")
                 time.sleep(0.1)
-            yield flow
+            yield replace(flow, first_answers=first)
         finally:
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):

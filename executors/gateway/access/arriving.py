@@ -12,8 +12,8 @@ from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from .access import RateLimited
 
 SMALL = 2**18  # bytes of a body that waits for no other
-MOST = 8 * MAX_MESSAGE_BYTES
-SECONDS = 10.0
+MOST = 2 * MAX_MESSAGE_BYTES
+SECONDS = 30.0
 
 
 class Arriving:

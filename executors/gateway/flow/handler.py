@@ -37,7 +37,7 @@ from .encoders import through_encoders
 from .fields import check_fields
 from .outages import outage
 from .rooms_secret import add_secret
-from .shortcut import check_rooms_parameters, choose_room, name_owner, pass_encoders
+from .shortcut import check_rooms_parameters, choose_room, cut_texts, name_owner, pass_encoders
 
 RETRY_SECONDS = 5.0
 ENDPOINT_SECONDS = 10.0
@@ -249,6 +249,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                 entry.close(partial(status_of, error))
             raise
         name_owner(request, CALLER.get())
+        cut_texts(request)
         pass_encoders(request, self._endpoints())
         return entry
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -106,6 +107,10 @@ def test_over_grpc(tmp_path: Path) -> None:
         async def _status(self, empty: object, context: object) -> jina_pb2.JinaInfoProto:
             return jina_pb2.JinaInfoProto()
 
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
     async def run() -> list[grpc.aio.AioRpcError]:
         server = grpc.aio.server(interceptors=[GrpcCheck(access, GatewayMetrics(None))])
         jina_pb2_grpc.add_JinaInfoRPCServicer_to_server(Info(), server)
@@ -121,6 +126,8 @@ def test_over_grpc(tmp_path: Path) -> None:
                         await stub._status(empty, metadata=(("authorization", f"token guess-{number}"),))
                     found.append(error.value)
                 await stub._status(empty, metadata=(("authorization", f"token {SECRET}"),))
+                endless = channel.stream_unary("/jina.JinaInfoRPC/_status")(nothing())
+                assert await endless.code() == grpc.StatusCode.UNAUTHENTICATED, "before its message has arrived"
         finally:
             await server.stop(None)
         access.close()
