@@ -21,6 +21,7 @@ FinetunerError
 ├── Unauthorized                       no token, or an invalid one
 ├── Forbidden                          the token's role does not allow it
 ├── ResourceExhausted                  the Flow's queue is full; try again later
+│   └── InsufficientStorage            the Flow's disk, or a token's share of it, is full
 ├── FinetunerServerError               the Flow failed; the request was valid
 ├── RunInProgressError                 the run has not ended
 │   └── RunPreparingError              the run has not started
@@ -142,6 +143,12 @@ class ResourceExhausted(FinetunerError):
     """The Flow's queue is full, or the caller sends too fast; the same request may succeed later."""
 
     status = 429
+
+
+class InsufficientStorage(ResourceExhausted):
+    """The Flow's disk is nearly full, or a token's share of it is used up; nothing of the request is stored."""
+
+    status = 507
 
 
 class FinetunerServerError(FinetunerError):

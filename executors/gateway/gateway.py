@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -16,6 +17,7 @@ from jina.serve.runtimes.servers.http import FastAPIBaseServer
 from executors.room.collector import freeze_modules
 from executors.room.drain import DRAIN_SECONDS, drain
 from executors.room.lifeline import end_with_parent
+from executors.room.log_bounds import bound_log
 from executors.room.settings import default_settings, read_settings
 from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
@@ -25,6 +27,8 @@ from .access.access import Access
 from .access.connections import bounded_connections
 from .access.grpc_check import GrpcCheck
 from .flow.handler import Handler
+from .flow.readiness import Readiness, StartingHealth
+from .flow.rooms import Rooms
 from .http_app import build_app
 from .settings import GatewaySettings
 
@@ -77,6 +81,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         asked = (self.runtime_args.uses_with or {}) | given
         self.settings = read_settings(type(self), {name: asked[name] for name in asked.keys() - JINAS})
         end_with_parent()
+        bound_log()
         freeze_modules()
         keep_files_private()
         settings = self.settings
@@ -85,11 +90,15 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
             None if settings.workspace_url is None else Workspace(settings.workspace_url).root,
             float(settings.rate_limit),
             self.runtime_args.host,
+            float(settings.wrong_tokens),
         )
+        self._readiness = Readiness(Rooms(self._request_handler))
+        self._starting: asyncio.Task[None] | None = None
+        reached = self._readiness.reached
         self.servers = [
-            HttpSide(settings, **server)
+            HttpSide(settings, reached, **server)
             if server["runtime_args"]["protocol"] == ProtocolType.HTTP
-            else GrpcSide(settings, **(_for_rooms(server) if port == ROOMS_PORT else server))
+            else GrpcSide(settings, reached, **(_for_rooms(server) if port == ROOMS_PORT else server))
             for port, server in enumerate(self._server_kwargs)
         ]
 
@@ -98,9 +107,17 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         handler: Handler = super()._get_request_handler()
         return handler
 
+    async def setup_server(self) -> None:
+        """Open the ports. Health checks say that the gateway serves once it is ready."""
+        await super().setup_server()
+        self._starting = asyncio.create_task(self._readiness.reach())
+
     async def shutdown(self) -> None:
         """Finish all open requests, then close the connections to the rooms."""
+        if self._starting is not None:
+            self._starting.cancel()
         await super().shutdown()
+        self._request_handler.access.close()
         await self._request_handler.close()
 
 
@@ -113,12 +130,15 @@ def _for_rooms(server: dict[str, Any]) -> dict[str, Any]:
 class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
     """Jina's gRPC server with access control and bounded messages."""
 
-    def __init__(self, settings: GatewaySettings, *, req_handler: Handler, **kwargs: Any) -> None:
+    def __init__(
+        self, settings: GatewaySettings, reached: asyncio.Event, *, req_handler: Handler, **kwargs: Any
+    ) -> None:
         # set first: Jina's constructor calls aio_tracing_server_interceptors
         self._check = GrpcCheck(req_handler.access, req_handler.metrics)
         options = {**(kwargs.pop("grpc_server_options", None) or {}), **SERVER_OPTIONS, **CONNECTION_OPTIONS}
         options[CONNECTIONS] = settings.max_connections
         super().__init__(req_handler=req_handler, grpc_server_options=options, **kwargs)
+        self.health_servicer = StartingHealth(reached)
 
     def aio_tracing_server_interceptors(self) -> list[grpc.aio.ServerInterceptor]:
         """Return our interceptor, followed by Jina's."""
@@ -132,8 +152,9 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
 class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed
     """The FastAPI app in Jina's uvicorn server."""
 
-    def __init__(self, settings: GatewaySettings, **kwargs: Any) -> None:
+    def __init__(self, settings: GatewaySettings, reached: asyncio.Event, **kwargs: Any) -> None:
         self._health_timeout = settings.health_timeout
+        self._reached = reached
         super().__init__(**kwargs)
         self.uvicorn_kwargs["http"] = bounded_connections(settings.max_connections)
         if self.uvicorn_kwargs.get("ssl_certfile"):
@@ -146,4 +167,6 @@ class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed
     @property
     def app(self) -> FastAPI:
         """A new app; Jina reads this once."""
-        return build_app(self._request_handler, self._request_handler.access, self._health_timeout)
+        return build_app(
+            self._request_handler, self._request_handler.access, self._health_timeout, self._reached.is_set
+        )

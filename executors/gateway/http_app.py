@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
@@ -16,6 +17,7 @@ from finetuner.version import __version__
 from .access import roles
 from .access.access import Access, Entry
 from .access.http_check import Bounded, HttpCheck
+from .flow.body import read_body
 from .flow.calls import aside
 from .flow.clip_client import read_path
 from .flow.documents import read_request, response_status, write_response
@@ -32,8 +34,10 @@ from .rest.route import failures
 ANY_PATH = "/{endpoint:path}"
 
 
-def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT) -> FastAPI:
-    """Return the app that reaches the rooms through `handler`."""
+def build_app(
+    handler: Handler, access: Access, health_timeout: float = TIMEOUT, ready: Callable[[], bool] = lambda: True
+) -> FastAPI:
+    """Return the app that reaches the rooms through `handler`. `/healthz` is 503 until the gateway is ready."""
     rooms = Rooms(handler)
     # No /docs: FastAPI's page loads its scripts from another server.
     app = FastAPI(
@@ -47,13 +51,13 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
     app.add_middleware(Bounded)
     app.add_middleware(HttpCheck, access=access, metrics=handler.metrics)  # the last one added runs first
     _answer_errors(app, handler)
-    health = Health(rooms.ask, rooms.states, health_timeout, rooms.problems)
+    health = Health(rooms.ask, rooms.states, health_timeout, rooms.problems, ready)
 
     @app.get(
         "/healthz",
         summary="Check health: encode a canary text and image",
         response_model=HealthState,
-        responses={503: {"model": HealthState, "description": "An encoder does not encode."}},
+        responses={503: {"model": HealthState, "description": "An encoder does not encode, or the Flow is starting."}},
     )
     async def healthz() -> JSONResponse:
         state = await health.check()
@@ -79,8 +83,7 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
     async def post(endpoint: str, request: Request) -> Response:
         path = f"/{endpoint}"
         try:
-            body = await request.body()
-            asked = await aside(len(body), partial(read_request, body, path))
+            asked = await _read(request, path)
             read_path(asked)
             path = asked.header.exec_endpoint
             _require(request.state.entry, path, asked)
@@ -97,6 +100,12 @@ def build_app(handler: Handler, access: Access, health_timeout: float = TIMEOUT)
         return Response(answer, 200 if endpoint == "post" else status, media_type="application/json")
 
     return app
+
+
+async def _read(request: Request, path: str) -> DataRequest:
+    """Return the request that a body describes. The body is not kept while the rooms answer."""
+    body = await read_body(request)
+    return await aside(len(body), partial(read_request, body, path))
 
 
 def _require(entry: Entry, endpoint: str, asked: DataRequest) -> None:

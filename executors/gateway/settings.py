@@ -25,6 +25,8 @@ class GatewaySettings:
     None keeps neither."""
     rate_limit: float = 0
     """Requests per second of each token, 0 to 1e6, and twice as many at once. 0 sets no limit."""
+    wrong_tokens: float = 60
+    """Wrong tokens per minute of each address, 0 to 1e6; the next ones get 429, right ones pass. 0 sets no limit."""
     health_timeout: float = TIMEOUT
     """Seconds that an encoder has to answer `GET /healthz`."""
 
@@ -36,3 +38,4 @@ class GatewaySettings:
     def __post_init__(self) -> None:
         whole("max_connections", self.max_connections, 2, 100_000)
         number("rate_limit", self.rate_limit, 0, 1e6)
+        number("wrong_tokens", self.wrong_tokens, 0, 1e6)

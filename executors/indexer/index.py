@@ -29,7 +29,7 @@ from executors.indexer.storage.folders import Collections, bytes_on_disk
 from executors.indexer.storage.known_fields import KnownFields
 from executors.indexer.storage.locks import FolderLock
 from executors.indexer.storage.packing import PackedDocument, pack
-from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, NotFound, ResourceExhausted
+from finetuner.exceptions import FinetunerError, FinetunerServerError, InsufficientStorage, InvalidDocument, NotFound
 from finetuner.workspace.folder import ASIDE
 
 Steps = Sequence[Callable[[Path], None]]
@@ -100,7 +100,7 @@ class Index:
             Per document: None where it is stored, or what is wrong with it.
 
         Raises:
-            ResourceExhausted: the disk is nearly full; nothing of the request is stored.
+            InsufficientStorage: the disk is nearly full; nothing of the request is stored.
             FinetunerServerError: the disk or the engine refuses; what was stored before is still there.
         """
         answers: list[FinetunerError | None] = []
@@ -202,7 +202,7 @@ class Index:
             condition: also delete documents that pass this filter.
 
         Raises:
-            ResourceExhausted: the disk is full; nothing is deleted.
+            InsufficientStorage: the disk is full; nothing is deleted.
         """
         deleted = 0
         with self.writing, self._written(min(self._min_free, DELETE_FREE)):
@@ -217,7 +217,7 @@ class Index:
         """Delete vectors of an artifact. Their documents wait for new ones.
 
         Raises:
-            ResourceExhausted: the disk is full.
+            InsufficientStorage: the disk is full.
         """
         with self.writing, self._written(min(self._min_free, DELETE_FREE)):
             self.collection(artifact).delete(ids)
@@ -308,7 +308,7 @@ class Index:
         """Check that at least `least` bytes are free, and translate errors of the disk during the block."""
         free = shutil.disk_usage(self._folder).free
         if free < least:
-            raise ResourceExhausted(
+            raise InsufficientStorage(
                 f"the disk of the index must have {least >> 20} MiB free for a write. Got {free >> 20}. "
                 "The request changed nothing. Make room, drop a collection, or lower `min_free_mb`."
             )

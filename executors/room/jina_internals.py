@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, iscoroutinefunction, signature
+from logging import Logger, LogRecord
 from typing import Any
 
 from grpc.aio import ServerInterceptor
@@ -132,3 +133,18 @@ def replace_nbytes(count: Callable[[ProtoTypeMixin], int]) -> None:
     Jina serializes the whole message to count its bytes.
     """
     ProtoTypeMixin.nbytes = property(wraps(ProtoTypeMixin.nbytes.fget)(count))
+
+
+def filter_log(admit: Callable[[LogRecord], bool]) -> None:
+    """Drop the lines of every logger in this process that `admit` refuses.
+
+    Jina, uvicorn and gRPC make loggers of their own, at times that they choose, and a filter is not inherited.
+    """
+    handle = Logger.handle
+
+    @wraps(handle)
+    def bounded(logger: Logger, record: LogRecord) -> None:
+        if admit(record):
+            handle(logger, record)
+
+    Logger.handle = bounded  # type: ignore[method-assign]

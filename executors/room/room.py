@@ -16,6 +16,7 @@ from executors.room.collector import freeze_modules
 from executors.room.drain import finish_requests
 from executors.room.jina_internals import EXECUTOR_ARGUMENTS, hide_annotations, is_served, name_settings
 from executors.room.lifeline import end_with_parent
+from executors.room.log_bounds import bound_log
 from executors.room.messages import count_without_serializing, guard_room
 from executors.room.secret import require_secret
 from executors.room.settings import RoomSettings, default_settings, read_settings
@@ -59,6 +60,7 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
         super().__init__(**jinas)
         end_with_parent()
         if is_served(self):
+            bound_log()
             freeze_modules()
             finish_requests()
             guard_room()

@@ -18,7 +18,7 @@ from finetuner.contract.checks import checked_name
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import CREATED, RUN_STATES, STARTED
 from finetuner.documents.thumbnails import shrink
-from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InvalidInput
+from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InsufficientStorage, InvalidInput
 from finetuner.models.backbones import list_models
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import remove
@@ -27,6 +27,7 @@ from .artifacts.promotion import refuse_regression
 from .artifacts.uploads import ArtifactUploads
 from .curve import read_curve
 from .devices import Devices, find_gpus
+from .quota import UploadQuota, mark_owner
 from .run_checks import RunChecks, require_ended
 from .run_folder import RESOLVED, RunFolder
 from .run_store import RunRecord, RunStore
@@ -54,7 +55,8 @@ class Trainer(Room):
         self._models = Models(workspace)
         self._checks = RunChecks(workspace, self._store, self._datasets, self._models, devices)
         self._supervisor = Supervisor(workspace, self._store, devices, self.settings.of_workers())
-        self._uploads = ArtifactUploads(workspace, self._store)
+        self._quota = UploadQuota(workspace, self.settings.upload_quota_gb * 1e9, self.settings.min_free_mb * 2**20)
+        self._uploads = ArtifactUploads(workspace, self._store, self._quota)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
         for status in RUN_STATES:
             runs.labels(status).set_function(partial(self._store.count, status))
@@ -162,7 +164,7 @@ class Trainer(Room):
         self._store.delete_experiment(name)
         return {"name": name, "runs": len(runs)}
 
-    @control(wire.DATASETS_PUSH, "name", "upload", "part", "first", "commit", "version", "abort")
+    @control(wire.DATASETS_PUSH, "name", "upload", "part", "first", "commit", "version", "abort", wire.OWNER)
     def push(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
         """Take a dataset in parts.
 
@@ -181,7 +183,17 @@ class Trainer(Room):
         if parameters.get("part") is None and not len(docs):
             return {"parts": self._datasets.uploaded(upload), "stored": self._datasets.holds(version)}
         part = parameters.whole("part", 0, 0, 2**53)
-        self._datasets.add_part(upload, part, docs, parameters.whole("first", 0, 0, 2**53))
+        owner = parameters.text(wire.OWNER, "")
+
+        def admit(size: int) -> None:
+            self._quota.admit(owner, size)
+            mark_owner(self._datasets.upload_folder(upload), owner)
+
+        try:
+            self._datasets.add_part(upload, part, docs, parameters.whole("first", 0, 0, 2**53), admit)
+        except InsufficientStorage:
+            self._datasets.forget(upload)
+            raise
         return {"upload": upload, "part": part, "documents": len(docs)}
 
     @control(wire.DATASETS_PULL, "name", "version", "part")
@@ -258,7 +270,7 @@ class Trainer(Room):
             file.seek(parameters.whole("offset", 0, 0, 2**53))
             return DocumentArray([Document(blob=file.read(wire.PIECE_BYTES))])
 
-    @control(wire.ARTIFACTS_PUSH, "upload", "offset", "commit", "abort", beside=True)
+    @control(wire.ARTIFACTS_PUSH, "upload", "offset", "commit", "abort", wire.OWNER, beside=True)
     def push_artifact(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
         """Take an artifact's zip in parts.
 
@@ -274,7 +286,8 @@ class Trainer(Room):
         content = docs[0].blob if len(docs) else b""
         if len(docs):
             docs[0].pop("blob")  # a document refers to itself, so the blob would stay until garbage collection
-        return {"upload": upload, "size": self._uploads.add(upload, parameters.whole("offset", 0, 0, 2**53), content)}
+        offset, owner = parameters.whole("offset", 0, 0, 2**53), parameters.text(wire.OWNER, "")
+        return {"upload": upload, "size": self._uploads.add(upload, offset, content, owner)}
 
     @control(wire.ARTIFACTS_PROMOTE, "artifact", "alias", "force", "tolerance")
     def promote(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:

@@ -26,12 +26,18 @@ class TrainerSettings(RoomSettings):
     """GB of decoded images that stay for later runs, 0 to 1e6. The least recently used go first. 0 keeps none."""
     gpus: int | None = None
     """Number of GPUs, each of which trains one run at a time. None counts the CUDA devices. 0 trains on the CPU."""
+    upload_quota_gb: float = 0
+    """GB of datasets and artifacts that one token may upload, 0 to 1e6. 0 sets no limit."""
+    min_free_mb: float = 1024
+    """MiB of the workspace's disk that uploads leave free, 0 to 1e9."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         whole("threads", self.threads, 0, 1024)
         number("checkpoint_seconds", self.checkpoint_seconds, 0, 1e9)
         number("image_cache_gb", self.image_cache_gb, 0, 1e6)
+        number("upload_quota_gb", self.upload_quota_gb, 0, 1e6)
+        number("min_free_mb", self.min_free_mb, 0, 1e9)
 
     def of_workers(self) -> WorkerSettings:
         """Return the settings of every worker."""

@@ -11,19 +11,22 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from finetuner.flow.settings import Certificate
+from finetuner.health import problem
 from finetuner.transport.connection import NO_TELEMETRY
 from tests.ports import held_ports
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "s3cret-t0ken"
+WRONG_TOKENS = 300  # a minute of each address, in the locked Flow
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class ToyFlow:
     http: str
     metrics: str
     rooms_port: int = 0
+    log: Path = Path()
+    first_answers: tuple[int, ...] = ()
+    """Statuses of the first requests after the first SERVING of gRPC's health service."""
 
     @property
     def grpc(self) -> str:
@@ -94,7 +100,8 @@ def run_toy_flow(
         if token is not None:
             environment["FINETUNER_TOKEN"] = token
         scheme = "http" if certificate is None else "https"
-        flow = ToyFlow(grpc_port, f"{scheme}://127.0.0.1:{http_port}", f"http://127.0.0.1:{metrics_port}", rooms_port)
+        metrics = f"http://127.0.0.1:{metrics_port}"
+        flow = ToyFlow(grpc_port, f"{scheme}://127.0.0.1:{http_port}", metrics, rooms_port, folder / "flow.log")
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("jina")), "flow", "--uses", str(path)],
             env=environment,
@@ -104,12 +111,23 @@ def run_toy_flow(
         )
         try:
             deadline = time.monotonic() + 200
+            first: tuple[int, ...] = ()
             # Before Jina has printed this, it would lose the SIGINT below.
-            while not (_answers(flow.http) and "ready to serve" in (folder / "flow.log").read_text()):
+            while not (
+                _answers(flow.http)
+                and "ready to serve" in (folder / "flow.log").read_text()
+                and (first or certificate is not None)
+            ):
+                if not first and certificate is None and problem(flow.grpc, 5) == "":
+                    headers = {"authorization": f"token {token}"}
+                    first = tuple(
+                        httpx.post(f"{flow.http}/encode", json={"data": [{"text": "a"}]}, headers=headers).status_code
+                        for _ in range(3)
+                    )
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"the toy Flow did not start:\n{(folder / 'flow.log').read_text()[-3000:]}")
                 time.sleep(0.1)
-            yield flow
+            yield replace(flow, first_answers=first)
         finally:
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
@@ -137,5 +155,6 @@ def open_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyFlow]:
 @pytest.fixture(scope="session")
 def locked_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyFlow]:
     """A Flow with a token, whose vision encoder answers with an error."""
-    with run_toy_flow(tmp_path_factory.mktemp("locked"), "BrokenVision", TOKEN) as running:
+    settings = {"wrong_tokens": WRONG_TOKENS}
+    with run_toy_flow(tmp_path_factory.mktemp("locked"), "BrokenVision", TOKEN, settings=settings) as running:
         yield running

@@ -76,6 +76,6 @@ class ToyIndexer(ToyRoom):
 
 
 class ToyTrainer(ToyRoom):
-    @requests(on=["/fit", "/runs/list", "/experiments/create"])
+    @requests(on=["/fit", "/runs/list", "/experiments/create", "/datasets/push"])
     def answer(self, parameters: dict[str, Any], **_: Any) -> DocumentArray:
         return DocumentArray([Document(text=json.dumps(parameters))])

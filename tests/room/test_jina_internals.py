@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import pickle
 import warnings
 from pathlib import Path
@@ -34,6 +35,7 @@ def jinas_own(monkeypatch: pytest.MonkeyPatch) -> None:
     own = inspect.unwrap(GRPCServer.aio_tracing_server_interceptors)
     monkeypatch.setattr(GRPCServer, "aio_tracing_server_interceptors", own)
     monkeypatch.setattr(WorkerRequestHandler, "process_data", inspect.unwrap(WorkerRequestHandler.process_data))
+    monkeypatch.setattr(logging.Logger, "handle", inspect.unwrap(logging.Logger.handle))
     monkeypatch.setattr(ProtoTypeMixin, "nbytes", property(inspect.unwrap(ProtoTypeMixin.nbytes.fget)))
 
 
@@ -225,3 +227,15 @@ def test_jina_takes_interceptors_only_from_its_tracing() -> None:
     assert GRPCServer.aio_tracing_server_interceptors(server) == [interceptor]
     source = inspect.getsource(GRPCServer.__init__)
     assert source.index("super().__init__") < source.index("aio_tracing_server_interceptors()"), "after the executor"
+
+
+def test_a_filter_of_the_log_holds_for_every_logger(caplog: pytest.LogCaptureFixture) -> None:
+    filters: list[logging.LogRecord] = []
+    logging.getLogger("tests.parent").addFilter(lambda record: filters.append(record) is None)
+    logging.getLogger("tests.parent.child").error("one")
+    assert not filters, "a filter is inherited: ours may be one of the root logger"
+    jina_internals.filter_log(lambda record: "bad" not in record.getMessage())
+    for name in ("tests.parent.child", "tests.made_later"):
+        logging.getLogger(name).error("good")
+        logging.getLogger(name).error("bad")
+    assert [record.getMessage() for record in caplog.records] == ["one", "good", "good"]

@@ -31,6 +31,9 @@ LANGUAGE_TAG = "language"
 # Key of gRPC's trailing metadata; its value is the exception's class, as `type` in the JSON body of an HTTP error.
 ERROR_METADATA = "finetuner-error"
 
+# Parameter of the uploads' endpoints: name of the caller's token. The gateway sets it, and drops a caller's own.
+OWNER = "finetuner_owner"
+
 FIT = "/fit"
 RUNS_GET = "/runs/get"
 RUNS_LIST = "/runs/list"

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -65,7 +65,14 @@ class Datasets:
         self._folder = workspace.datasets
         self._names = Pointers(self._folder / "names", "dataset", _from_dict)
 
-    def add_part(self, upload: str, part: int, documents: DocumentArray, first: int = 0) -> None:
+    def add_part(
+        self,
+        upload: str,
+        part: int,
+        documents: DocumentArray,
+        first: int = 0,
+        admit: Callable[[int], None] | None = None,
+    ) -> None:
         """Store one part of an upload; a part that is sent again replaces the first.
 
         Args:
@@ -73,6 +80,7 @@ class Datasets:
             part: number of the part, from 0.
             documents: at least one; see `content.check_document`.
             first: position of the first document in the dataset, for messages.
+            admit: gets the bytes of the part before anything is written, and may raise.
 
         Raises:
             InvalidInput: no documents, or a part number out of range.
@@ -85,7 +93,9 @@ class Datasets:
             raise InvalidInput(f"part must be numbered in [0, {MAX_PARTS}) and hold documents. Got {len(documents)}.")
         check_documents(documents, first)
         content = [document.to_bytes(protocol="protobuf") for document in documents]
-        folder = self._upload(upload)
+        if admit is not None:
+            admit(sum(map(len, content)))
+        folder = self.upload_folder(upload)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".part-{part:07d}"
         with open(temporary, "wb") as file:
@@ -100,7 +110,9 @@ class Datasets:
 
     def uploaded(self, upload: str) -> list[int]:
         """Return the numbers of the parts of an upload that have arrived."""
-        return sorted(int(path.stem.removeprefix("part-")) for path in self._upload(upload).glob("part-*.parquet"))
+        return sorted(
+            int(path.stem.removeprefix("part-")) for path in self.upload_folder(upload).glob("part-*.parquet")
+        )
 
     def holds(self, version: str) -> bool:
         """Return whether this content is stored already, so a commit needs no upload."""
@@ -111,7 +123,7 @@ class Datasets:
 
     def forget(self, upload: str) -> None:
         """Remove the parts of an upload."""
-        shutil.rmtree(self._upload(upload), ignore_errors=True)
+        shutil.rmtree(self.upload_folder(upload), ignore_errors=True)
 
     def commit(self, name: str, upload: str, documents: int, version: str = "") -> Dataset:
         """Publish a complete upload as the dataset `name`, replacing a dataset of that name.
@@ -126,7 +138,7 @@ class Datasets:
             InvalidInput: an invalid name, missing parts, or content with another hash.
         """
         checked_name(name, "dataset name")
-        folder, content = self._upload(upload), version
+        folder, content = self.upload_folder(upload), version
         if not self.holds(version):
             measured = _measured(folder, name)
             if not documents or measured.documents != documents:
@@ -161,7 +173,8 @@ class Datasets:
             if folder.stat().st_mtime < time.time() - ABANDONED:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _upload(self, upload: str) -> Path:
+    def upload_folder(self, upload: str) -> Path:
+        """Return the folder of an unfinished upload, which may not exist."""
         return self._folder / "uploads" / hashlib.sha256(upload.encode()).hexdigest()
 
     def find(self, name: str) -> Dataset:

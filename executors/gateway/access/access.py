@@ -10,6 +10,7 @@ import hmac
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from finetuner.workspace.folder import file_version
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, Token, TokenFile, digest_of, is_loopback, rooms_secret
 
 from .audit import Audit
+from .guesses import Guesses, address_of
 from .rate import TokenBuckets
+from .tally import MINUTE, Tally
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,20 @@ class Caller:
 
 SCHEMES = (b"token", b"bearer")  # a token alone is accepted as well: clip-client sends $CLIP_AUTH_TOKEN as it stands
 MIN_SECRET = 8  # characters; `openssl rand -hex 24` makes 48
+MAX_REFUSED = 60  # requests of a token per minute with an audit line of their own
 ANYBODY = Caller("", Role.ADMIN)
 
 
+CALLER: ContextVar[str] = ContextVar("caller", default="")
+"""Name of the token of the request that is answered here."""
+
+
+class WrongToken(Unauthorized):
+    """The token belongs to nobody."""
+
+
 class RateLimited(ResourceExhausted):
-    """A token has sent more requests per second than it may.
+    """A token has sent more requests per second than it may, or an address more wrong tokens.
 
     Args:
         message: one line.
@@ -58,6 +70,7 @@ class Access:
         root: the workspace folder with the token file; None for a Flow that only has `secret`.
         rate_limit: requests per second for each token; 0 for no limit.
         host: address on which the gateway listens.
+        wrong_tokens: wrong tokens per minute of each address; 0 for no limit.
 
     Raises:
         InvalidInput: a secret that no header can hold, a secret that YAML has turned into a number, or a host that
@@ -65,9 +78,17 @@ class Access:
     """
 
     def __init__(
-        self, secret: str | None, root: Path | None = None, rate_limit: float = 0, host: str = "127.0.0.1"
+        self,
+        secret: str | None,
+        root: Path | None = None,
+        rate_limit: float = 0,
+        host: str = "127.0.0.1",
+        wrong_tokens: float = 0,
     ) -> None:
         self.audit = Audit(root)
+        self._guesses = Guesses(wrong_tokens, lambda address, count: self._write(address=address, wrong_tokens=count))
+        self._refused = TokenBuckets(MAX_REFUSED / MINUTE, burst=MINUTE)
+        self._more_refused = Tally(lambda name, count: self._write(token=name, refused=count))
         self._log = JinaLogger("access")
         self._buckets = TokenBuckets(rate_limit)
         self._file = None if root is None else TokenFile(root)
@@ -110,6 +131,7 @@ class Access:
                 f"A token may send a limited number of requests per second. Got one more. Try again in {wait:.1f} s.",
                 wait,
             )
+        CALLER.set(caller.name)
         return Entry(self, caller, transport, request)
 
     def caller(self, header: str | bytes | None) -> Caller:
@@ -136,25 +158,52 @@ class Access:
         # compare_digest takes the same time for every wrong digest, so its timing leaks nothing
         found = [token for token in (*self._fixed, *self._from_file) if hmac.compare_digest(token.digest, digest)]
         if not found:
-            raise Unauthorized("The token must belong to this Flow. Got another one. Ask the Flow's owner for a token.")
+            raise WrongToken("The token must belong to this Flow. Got another one. Ask the Flow's owner for a token.")
         if (state := found[0].state(time.time())) != "valid":
             raise Unauthorized(
                 f"The token must be valid. Got {found[0].name!r}, which is {state}. Ask the Flow's owner for a new one."
             )
         return Caller(found[0].name, found[0].role)
 
+    def refusal(self, error: FinetunerError, peer: str) -> FinetunerError:
+        """Count a refusal of `peer`, and return the error to answer with: RateLimited past the limit of wrong tokens.
+
+        Args:
+            error: the reason of the refusal.
+            peer: the caller's address, as HTTP or gRPC has it.
+        """
+        if not isinstance(error, WrongToken) or not (wait := self._guesses.wait(address_of(peer))):
+            return error
+        return RateLimited(
+            "An address may send a limited number of wrong tokens per minute. Got one more. Ask the Flow's owner for a "
+            f"token, or try again in {wait:.1f} s.",
+            wait,
+        )
+
     def record(self, entry: Entry, status: int) -> None:
-        """Write an entry into the audit log. A failure to do so goes to the gateway's log."""
+        """Write an entry into the audit log, or count it: refused requests must not push others out of the log."""
+        if status >= 400 and self._refused.wait(entry.caller.name):
+            self._more_refused.count(entry.caller.name)
+            return
+        self._write(
+            token=entry.caller.name,
+            role=str(entry.caller.role),
+            transport=entry.transport,
+            request=entry.request,
+            endpoint=entry.endpoint,
+            documents=entry.documents,
+            status=status,
+        )
+
+    def close(self) -> None:
+        """Write the counts of the last minute into the audit log."""
+        self._guesses.tally.flush()
+        self._more_refused.flush()
+
+    def _write(self, **fields: object) -> None:
+        """Write a line into the audit log. A failure to do so goes to the gateway's log."""
         try:
-            self.audit.write(
-                token=entry.caller.name,
-                role=str(entry.caller.role),
-                transport=entry.transport,
-                request=entry.request,
-                endpoint=entry.endpoint,
-                documents=entry.documents,
-                status=status,
-            )
+            self.audit.write(**fields)
         except OSError as error:
             self._log.error(f"Cannot write the audit log: {error}")
 

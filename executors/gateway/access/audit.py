@@ -3,6 +3,11 @@
     {"time": "2026-11-21T06:45:30.123+00:00", "token": "ci", "role": "write", "transport": "http",
      "request": "POST /post", "endpoint": "/index", "documents": 3, "status": 200}
 
+Two lines come once a minute: the wrong tokens of an address, and the refused requests of a token past 60.
+
+    {"time": "...", "address": "203.0.113.7", "wrong_tokens": 1234}
+    {"time": "...", "token": "ci", "refused": 1234}
+
 The log holds no secrets, no content and no query strings. `token` is empty in a Flow without tokens. `request` is
 empty for gRPC. `endpoint` is empty if the path in `request` already names it. `documents` is null if the number is
 not known. A gRPC call has the status that HTTP would give it.

@@ -15,6 +15,7 @@ from finetuner.exceptions import (
     FinetunerError,
     FinetunerServerError,
     Forbidden,
+    InsufficientStorage,
     InvalidInput,
     NotFound,
     ResourceExhausted,
@@ -34,6 +35,7 @@ CODES = {
     422: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
+    507: grpc.StatusCode.RESOURCE_EXHAUSTED,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 # HTTP status -> class, for errors that FastAPI raises without one of ours
@@ -43,6 +45,7 @@ CLASSES: dict[int, type[FinetunerError]] = {
     404: NotFound,
     409: AlreadyExists,
     429: ResourceExhausted,
+    507: InsufficientStorage,
 }
 DRAIN_SECONDS, PAUSE_SECONDS = 20.0, 1.0
 

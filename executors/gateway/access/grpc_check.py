@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
 
-from finetuner.exceptions import FinetunerError
+from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.workspace.tokens import Role
 
 from . import roles
 from .access import Access, Entry
 from .errors import abort
 from .metrics import GatewayMetrics
+
+OPEN_SECONDS = 2.0
 
 
 def admit(access: Access, context: grpc.aio.ServicerContext, endpoint: str, documents: int) -> Entry:
@@ -56,14 +60,16 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         needed = roles.of_method(method)
-        if handler is None or needed is None:
+        if handler is None:
             return handler
+        if needed is None:
+            return _hurried(handler)
         try:
             self._check(method, needed, dict(handler_call_details.invocation_metadata or ()))
         except FinetunerError as error:
             if error.status == 401:
                 self._metrics.refused("grpc")
-            return _refuser(handler, error)
+            return _refuser(handler, partial(self._access.refusal, error))
         return handler
 
     def _check(self, method: str, needed: Role, metadata: Mapping[str, str]) -> None:
@@ -74,24 +80,41 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
             self._access.admit(header, "grpc").require(needed, method)
 
 
-def _refuser(handler: grpc.RpcMethodHandler, error: FinetunerError) -> grpc.RpcMethodHandler:
+def _hurried(handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+    """Return a handler whose message must arrive within OPEN_SECONDS: gRPC holds it, and its caller needs no token."""
+    if handler.request_streaming:
+        return handler
+
+    async def read(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                return await anext(requests)
+        except (TimeoutError, StopAsyncIteration):
+            late = InvalidInput(f"A message without a token must arrive within {OPEN_SECONDS:g} s. Got less of it.")
+            await abort(context, late)
+
+    async def answer(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
+        return await (handler.unary_stream or handler.unary_unary)(await read(requests, context), context)
+
+    make = grpc.stream_stream_rpc_method_handler if handler.response_streaming else grpc.stream_unary_rpc_method_handler
+    return make(answer, handler.request_deserializer, handler.response_serializer)
+
+
+def _refuser(handler: grpc.RpcMethodHandler, refusal: Callable[[str], FinetunerError]) -> grpc.RpcMethodHandler:
+    """Return a handler that ends each call with the refusal of its peer.
+
+    It takes a stream of requests even if `handler` takes one: gRPC would read that one, of up to 64 MiB, before it
+    calls the handler. For callers it is the same.
+    """
     streamed = handler.request_streaming
 
     async def refuse_one(asked: Any, context: grpc.aio.ServicerContext) -> None:
-        await abort(context, error, unread=asked if streamed else None)
+        await abort(context, refusal(context.peer()), unread=asked if streamed else None)
 
     async def refuse_stream(asked: Any, context: grpc.aio.ServicerContext) -> object:
-        await abort(context, error, unread=asked if streamed else None)
+        await abort(context, refusal(context.peer()), unread=asked if streamed else None)
         yield  # not reached; makes this a generator, which gRPC expects of a method with a response stream
 
-    if streamed:
-        kind = (
-            grpc.stream_stream_rpc_method_handler
-            if handler.response_streaming
-            else grpc.stream_unary_rpc_method_handler
-        )
-    else:
-        kind = (
-            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        )
-    return kind(refuse_stream if handler.response_streaming else refuse_one)
+    if handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler(refuse_stream)
+    return grpc.stream_unary_rpc_method_handler(refuse_one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
@@ -17,6 +18,7 @@ from finetuner.workspace.tokens import Role, is_loopback
 
 from . import roles
 from .access import Access, Entry, RateLimited
+from .arriving import Arriving
 from .errors import error_body
 from .metrics import GatewayMetrics
 
@@ -72,6 +74,7 @@ class HttpCheck:
         except FinetunerError as error:
             self._count(path, error)
             _close(entry, error.status)
+            error = self._access.refusal(error, (scope.get("client") or ("",))[0])
             await _refusal(path, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["entry"] = entry
@@ -99,13 +102,13 @@ def _close(entry: Entry | None, status: int) -> None:
         entry.close(lambda: status)
 
 
-def _refusal(path: str, error: FinetunerError) -> JSONResponse:
+def _refusal(path: str, error: FinetunerError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     content: dict[str, object] = {**error_body(error)}
     if path.startswith(roles.HUB):
         reason = content["detail"]
         status = HUB_STATUS[error.status]
         content |= {"code": error.status, "status": status, "message": reason, "readableMessage": reason}
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    headers = {**(headers or {}), **({"WWW-Authenticate": "Bearer"} if error.status == 401 else {})}
     if isinstance(error, RateLimited):
         headers["Retry-After"] = str(math.ceil(error.wait))
     return JSONResponse(content, error.status, headers=headers)
@@ -133,7 +136,7 @@ def _refuse_foreign_pages(headers: Headers) -> None:
 
 
 class Bounded:
-    """ASGI middleware that bounds each body and the time that it takes, and ends work without a caller.
+    """ASGI middleware that bounds each body, all of them, and the time that they take, and ends work without a caller.
 
     Args:
         app: the app behind this middleware.
@@ -141,16 +144,24 @@ class Bounded:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._arriving = Arriving()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on. Reading its body raises HTTPException past its bytes or its time.
+        """Pass the request on, once its body has room. Reading it raises HTTPException past its bytes or its time.
 
         A request that needs more than `read` is finished without its caller: it may be half done.
         """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = _most_bytes(scope["path"])
+        entry, most = scope.get("state", {}).get("entry"), _most_bytes(scope["path"])
+        try:
+            async with self._arriving.hold("" if entry is None else entry.caller.name, _held_bytes(scope, most)):
+                await self._pass_on(scope, receive, send, most)
+        except RateLimited as error:
+            await _refusal(scope["path"], error, {"Connection": "close"})(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, most: float) -> None:
         left, complete, gone = most, asyncio.Event(), asyncio.Event()
         seconds, clock = BODY_SECONDS, asyncio.get_running_loop().time  # what is left of the waiting
 
@@ -203,6 +214,15 @@ def _most_bytes(path: str) -> float:
     if path in STREAMED:
         return math.inf
     return MAX_CONTROL_BYTES if path in roles.WITHOUT_DOCUMENTS else MAX_MESSAGE_BYTES
+
+
+def _held_bytes(scope: Scope, most: float) -> int:
+    """Return the bytes that a body may take in memory. Of a streamed one, a piece is held."""
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "")
+    if most == math.inf or not (length or "transfer-encoding" in headers):
+        return 0
+    return int(min(int(length), most) if length.isdecimal() else most)
 
 
 def _cut(status: int, detail: str) -> HTTPException:

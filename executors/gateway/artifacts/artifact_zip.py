@@ -133,7 +133,7 @@ async def upload_zip(rooms: Rooms, body: AsyncIterator[bytes]) -> dict[str, Any]
         await asyncio.shield(_forget(rooms, upload))
         if isinstance(error, FinetunerError):
             await drain(body)
-        if isinstance(error, ClientDisconnect):  # nobody reads this answer; it goes to the log
+        if isinstance(error, ClientDisconnect):  # nobody reads this answer
             raise InvalidInput("artifact must be complete. The caller hung up. Upload it again.") from None
         raise
 

@@ -18,9 +18,11 @@ from executors.room.bounds import too_many_documents, too_many_parts
 from finetuner.contract.values import count_values
 from finetuner.contract.wire import ERROR_TAG, MAX_MESSAGE_DOCUMENTS, MAX_MESSAGE_PARTS, MAX_PARAMETER_PARTS
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.inference.encoding import MAX_TEXT
 
 from ..access.roles import WITHOUT_DOCUMENTS
 from .body import CONTROL, DOCUMENTS, parse_json
+from .shortcut import ENCODED
 
 FIELDS = (*PydanticDocument.__fields__, "_metadata")
 PARTS = ("chunks", "matches")
@@ -49,7 +51,7 @@ def read_request(body: bytes, endpoint: str) -> DataRequest:
     request.header.target_executor = _room(content)
     try:
         request.parameters = _parameters(content)
-        request.data.docs = _documents(content)
+        request.data.docs = _documents(content, request.header.exec_endpoint)
     except InvalidInput:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # protobuf cannot carry the value
@@ -93,7 +95,7 @@ def check_parameters(parameters: dict[str, Any]) -> None:
         raise too_many_parts(MAX_PARAMETER_PARTS)
 
 
-def _documents(content: dict[str, Any]) -> DocumentArray:
+def _documents(content: dict[str, Any], endpoint: str) -> DocumentArray:
     data = content.get("data")
     if isinstance(data, dict):  # {"docs": [...]}, an older form that Jina still accepts
         data = data.get("docs")
@@ -102,6 +104,10 @@ def _documents(content: dict[str, Any]) -> DocumentArray:
     if not isinstance(data, list):
         raise InvalidInput(f"data must be a list of documents. Got {type(data).__name__}.")
     _check_count(data)
+    if endpoint in ENCODED:
+        for fields in data:  # DocArray's documents stay until garbage collection
+            if isinstance(fields, dict) and isinstance(text := fields.get("text"), str) and not fields.get("embedding"):
+                fields["text"] = text[: MAX_TEXT + 1]
     return DocumentArray([_document(number, fields) for number, fields in enumerate(data)])
 
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from finetuner.exceptions import FinetunerError, FinetunerServerError
+from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
 
 from ..access.errors import class_of, error_body, status_of
 from .handler import Handler
@@ -31,6 +32,9 @@ def refusal(handler: Handler, action: str, error: Exception) -> Refusal:
         error: of any kind.
     """
     match error:
+        case ClientDisconnect():  # nobody reads this answer
+            error = InvalidInput("A body must be complete. The caller hung up. Send it again.")
+            return Refusal(error.status, error_body(error))
         case HTTPException():  # also FastAPI's, which is a subclass
             known = class_of(error.status_code)(str(error.detail))
             return Refusal(error.status_code, error_body(known), error.headers)

@@ -25,7 +25,7 @@ from finetuner.contract.wire import MAX_MESSAGE_BYTES, MAX_MESSAGE_DOCUMENTS
 from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput, NotFound
 
-from ..access.access import Access, Entry
+from ..access.access import CALLER, Access, Entry
 from ..access.entries import Entries
 from ..access.errors import abort, status_of
 from ..access.grpc_check import admit
@@ -37,7 +37,7 @@ from .encoders import through_encoders
 from .fields import check_fields
 from .outages import outage
 from .rooms_secret import add_secret
-from .shortcut import check_rooms_parameters, choose_room, pass_encoders
+from .shortcut import check_rooms_parameters, choose_room, cut_texts, name_owner, pass_encoders
 
 RETRY_SECONDS = 5.0
 ENDPOINT_SECONDS = 10.0
@@ -248,6 +248,8 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             if entry is not None:
                 entry.close(partial(status_of, error))
             raise
+        name_owner(request, CALLER.get())
+        cut_texts(request)
         pass_encoders(request, self._endpoints())
         return entry
 

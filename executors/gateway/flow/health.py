@@ -50,13 +50,22 @@ class Health:
         states: returns for each room the number of `replicas`, and the number of those that are `up`.
         timeout: seconds in which an encoder must answer.
         problems: returns one sentence for each problem that the rooms know.
+        ready: returns whether the Flow has answered its first requests; until then it is unavailable.
     """
 
-    def __init__(self, ask: Ask, states: States, timeout: float = TIMEOUT, problems: Problems = _none) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        states: States,
+        timeout: float = TIMEOUT,
+        problems: Problems = _none,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._ask = ask
         self._states = states
         self._timeout = timeout
         self._problems = problems
+        self._ready = ready
         self._running: asyncio.Task[dict[str, Any]] | None = None
 
     async def check(self) -> dict[str, Any]:
@@ -87,9 +96,10 @@ class Health:
             if room["up"] < room["replicas"]
         ]
         state: dict[str, Any] = {"status": "ok", "encoders": encoders, "rooms": rooms, "problems": problems}
-        if broken or down or problems:
-            detail = "; ".join(broken + down + problems)
-            state |= {"status": "unavailable" if broken else "degraded", "detail": detail}
+        starting = [] if self._ready() else ["the Flow is starting: its first requests are not answered yet"]
+        if starting or broken or down or problems:
+            detail = "; ".join(starting + broken + down + problems)
+            state |= {"status": "unavailable" if starting or broken else "degraded", "detail": detail}
         return state
 
     async def _probe(self, room: str, document: Callable[[], Document]) -> dict[str, Any]:

@@ -8,8 +8,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.parameters import JINA_KEY
-from finetuner.contract.wire import ENCODE, INDEX, SEARCH
+from finetuner.contract.wire import ANY, ARTIFACTS_PUSH, DATASETS_PUSH, ENCODE, INDEX, OWNER, RANK, SEARCH
+from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import InvalidInput
+from finetuner.inference.encoding import MAX_TEXT
+
+ENCODED = (ANY, ENCODE, INDEX, RANK, SEARCH)
+"""Endpoints whose documents are encoded, where they have no embedding."""
 
 
 def choose_room(request: DataRequest, rooms: Collection[str]) -> None:
@@ -44,6 +49,30 @@ def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
     for name in (*rooms, JINA_KEY):
         if name in given and given[name].WhichOneof("kind") not in ("struct_value", "null_value"):
             raise InvalidInput(f"parameters.{name} must be an object of parameters. Got another value. Leave it out.")
+
+
+def name_owner(request: DataRequest, owner: str) -> None:
+    """Set the owner of an upload. A caller's own is dropped, also among the parameters for one room."""
+    if request.header.exec_endpoint not in (DATASETS_PUSH, ARTIFACTS_PUSH):
+        return
+    parameters = request.proto_with_data.parameters
+    for value in parameters.fields.values():
+        if value.WhichOneof("kind") == "struct_value":
+            value.struct_value.fields.pop(OWNER, None)
+    parameters[OWNER] = owner
+
+
+def cut_texts(request: DataRequest) -> None:
+    """Cut the texts that an encoder would refuse for their length to a length that it refuses.
+
+    The rooms would read, refuse and return all of a text of 60 MB.
+    """
+    if request.header.exec_endpoint not in ENCODED:
+        return
+    for document in request.proto_with_data.data.docs.docs:
+        for part in with_parts(document):
+            if not part.HasField("embedding") and len(text := part.text) > MAX_TEXT:
+                part.text = text[: MAX_TEXT + 1]
 
 
 def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> None:

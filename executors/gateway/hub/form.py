@@ -93,7 +93,7 @@ class Multipart:
                         yield piece[start : start + PIECE_BYTES]
         except MultipartParseError as error:
             raise InvalidInput(f"upload must be a well-formed multipart form. Got: {error}.") from None
-        except ClientDisconnect:  # nobody reads this answer; it goes to the log
+        except ClientDisconnect:  # nobody reads this answer
             raise InvalidInput("upload must be complete. The caller hung up. Push it again.") from None
         if not self._ended:
             raise InvalidInput("upload must be complete, up to the form's last boundary. Got less. Push it again.")

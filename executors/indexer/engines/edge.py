@@ -38,7 +38,7 @@ from executors.indexer.engines.engine import (
     SearchOptions,
     point_id,
 )  # fmt: skip
-from finetuner.exceptions import FinetunerServerError, ResourceExhausted
+from finetuner.exceptions import FinetunerServerError, InsufficientStorage
 from finetuner.workspace.folder import write_atomically
 
 CURRENT = "edge.json"
@@ -183,7 +183,7 @@ class EdgeCollection:
         """As `Collection.optimise`; only writes wait, and only while the files are copied.
 
         Raises:
-            ResourceExhausted: the disk has no room for the copy, the graph and the spare bytes.
+            InsufficientStorage: the disk has no room for the copy, the graph and the spare bytes.
             FinetunerServerError: the build failed.
         """
         copy = self._folder / f"shard-{uuid.uuid4().hex}"
@@ -226,7 +226,7 @@ class EdgeCollection:
     def _check_room(self, needed: int) -> None:
         free = shutil.disk_usage(self._folder).free
         if free < needed:
-            raise ResourceExhausted(
+            raise InsufficientStorage(
                 f"the disk must have {needed >> 20} MiB free for a graph, which is built on a copy. Got {free >> 20}. "
                 "Searches work without the graph. Make room, or drop a collection."
             )

@@ -12,7 +12,7 @@ import torch
 from docarray import Document, DocumentArray
 from PIL import Image
 
-from executors.encoder.lane.runner import Runner
+from executors.encoder.lane.runner import LONG, Runner
 from executors.encoder.lane.settings import EngineSettings
 from executors.text_encoder.executor import TextEncoder
 from executors.vision_encoder.executor import VisionEncoder
@@ -121,6 +121,26 @@ def test_the_canary_warms_a_full_batch_and_one_document(clip_mini: Clip, monkeyp
     monkeypatch.setattr(runner, "run", lambda items: sizes.append(len(items)) or run(items))
     runner.check()
     assert sizes == [8, 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a red dress " * 8000,
+        "naïve &amp; größer\n" * 5000,
+        " " * 90_000 + "a red dress",
+        "x" * 100_000,
+        "x " * 9000,
+        "🎽 " * 5000,
+    ],
+)
+def test_the_start_of_a_long_text_has_its_tokens(clip_mini: Clip, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    runner = Runner(clip_mini, TEXT, EngineSettings())
+    expected, read = clip_mini.tokenizer([text])[0], []
+    tokenizer = runner._tokenizer
+    monkeypatch.setattr(runner, "_tokenizer", lambda texts: read.append(len(texts[0])) or tokenizer(texts))
+    assert torch.equal(runner.prepare(Document(text=text), bytes), expected)
+    assert (max(read) < LONG) == (text[0] != " " and " " in text[:LONG])
 
 
 def test_compile_reaches_the_tower(clip_mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:

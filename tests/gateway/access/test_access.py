@@ -20,7 +20,7 @@ from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput, Unauthorized
 from finetuner.transport.connection import Connection
 from finetuner.workspace.tokens import ENVIRONMENT, Role
-from tests.gateway.conftest import TOKEN, ToyFlow
+from tests.gateway.conftest import TOKEN, WRONG_TOKENS, ToyFlow
 
 WRONG = [
     None, f"token {TOKEN}x", f"token {TOKEN[:-1]}", f"{TOKEN}x", f"Basic {TOKEN}", f"token bearer {TOKEN}", "token ",
@@ -141,6 +141,21 @@ def test_refused_calls_are_counted(locked_flow: ToyFlow) -> None:
     lines = httpx.get(f"{locked_flow.metrics}/metrics").text.splitlines()
     counted = [line for line in lines if line.startswith('finetuner_gateway_refused_total{protocol="http"}')]
     assert float(counted[0].split()[-1]) >= 1
+
+
+def test_an_address_that_guesses_is_slowed_down_and_its_right_tokens_pass(locked_flow: ToyFlow) -> None:
+    transport = httpx.HTTPTransport(local_address="127.0.0.9")  # others of this Flow's tests send wrong tokens as well
+    with httpx.Client(base_url=locked_flow.http, transport=transport, timeout=60) as client:
+        statuses = [
+            client.get("/openapi.json", headers={"authorization": f"token guess-{number}"}).status_code
+            for number in range(2 * WRONG_TOKENS)
+        ]
+        right = client.get("/openapi.json", headers={"authorization": f"token {TOKEN}"})
+    assert set(statuses[:WRONG_TOKENS]) == {401}
+    assert statuses.count(429) > 100
+    assert right.status_code == 200
+    headers = {"authorization": "token guess"}
+    assert httpx.get(f"{locked_flow.http}/openapi.json", headers=headers).status_code == 401, "of another address"
 
 
 def test_a_pickle_is_refused(open_flow: ToyFlow) -> None:

@@ -261,6 +261,21 @@ def test_the_audit_log_holds_writes_and_no_secrets(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_refused_requests_do_not_push_others_out_of_the_audit_log(tmp_path: Path) -> None:
+    secrets = {name: TokenFile(tmp_path).create(name, name) for name in ("read", "write")}
+    headers = {name: {"authorization": f"token {secret}"} for name, secret in secrets.items()}
+    access = Access(None, tmp_path)
+    refused = [lambda client: client.post("/v1/index", headers=headers["read"])] * 200
+    (*_, written) = ask(access, *refused, lambda client: client.post("/v1/index", headers=headers["write"]))
+    access.close()
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert written.status_code == 200
+    assert len(lines) < 80
+    assert sum(line.get("status") == 200 for line in lines) == 1
+    own = sum(line.get("status") == 403 for line in lines)
+    assert {"token": "read", "refused": 200 - own}.items() <= lines[-1].items()
+
+
 def test_the_audit_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "MAX_BYTES", 1000)
     log = Audit(tmp_path)

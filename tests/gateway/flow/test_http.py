@@ -25,7 +25,9 @@ from finetuner.contract.wire import (
     MAX_MESSAGE_DOCUMENTS,
     MAX_MESSAGE_PARTS,
     MAX_PARAMETER_PARTS,
+    OWNER,
 )
+from finetuner.workspace.tokens import ENVIRONMENT
 from tests.gateway.conftest import TOKEN, ToyFlow
 
 
@@ -54,6 +56,18 @@ def test_search_answers_with_matches_and_scores(open_flow: ToyFlow) -> None:
 def test_a_control_endpoint_needs_no_documents(open_flow: ToyFlow, body: dict[str, Any]) -> None:
     answer = httpx.post(f"{open_flow.http}/runs/list", json={**body, "parameters": {"experiment": "e"}}).json()
     assert json.loads(answer["data"][0]["text"]) == {"experiment": "e"}
+
+
+def test_a_caller_cannot_upload_in_the_name_of_another(locked_flow: ToyFlow) -> None:
+    parameters = {OWNER: "anna", "trainer": {OWNER: "ben", "upload": "x"}}
+    headers = {"authorization": f"token {TOKEN}"}
+    answer = httpx.post(f"{locked_flow.http}/datasets/push", json={"parameters": parameters}, headers=headers).json()
+    over_grpc = Client(host=locked_flow.grpc).post(
+        "/datasets/push", parameters=parameters, metadata=(("authorization", f"token {TOKEN}"),)
+    )
+    for text in (answer["data"][0]["text"], over_grpc[0].text):
+        got = json.loads(text)
+        assert (got[OWNER], got["upload"]) == (ENVIRONMENT, "x")
 
 
 def test_an_empty_body_is_an_empty_request(open_flow: ToyFlow) -> None:

@@ -108,6 +108,34 @@ def test_an_interrupted_upload_leaves_nothing(
     assert handler.put(content).status_code == 200
 
 
+def test_an_upload_beyond_its_quota_is_refused_and_dropped(
+    handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "PIECE_BYTES", 1000)
+    content = zipped(make_artifact(tmp_path / "made", ONE, 50_000), tmp_path / "made.zip").read_bytes()
+    monkeypatch.setattr(handler.trainer._quota, "_most", 30_000)
+    refused = handler.put(content)
+    assert (refused.status_code, refused.json()["type"]) == (507, "InsufficientStorage")
+    assert handler.left == []
+    monkeypatch.setattr(handler.trainer._quota, "_most", 200_000)
+    assert handler.put(content).status_code == 200
+    assert handler.trainer._quota.used("") > 50_000
+
+
+def test_a_zip_that_unpacks_beyond_the_quota_is_refused(
+    handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_artifact(tmp_path / "made", ONE)
+    (folder / "extra.json").write_bytes(b" " * 40_000)
+    with zipfile.ZipFile(tmp_path / "made.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, f"made/{path.relative_to(folder).as_posix()}")
+    content = (tmp_path / "made.zip").read_bytes()
+    monkeypatch.setattr(handler.trainer._quota, "_most", len(content) + 30_000)
+    assert handler.put(content).status_code == 507
+    assert handler.left == []
+
+
 def test_abandoned_uploads_are_deleted(handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uploads, part = handler.trainer._uploads, b"PK\x03\x04 part"
     assert uploads.add("one", 0, part) == uploads.add("one", 0, part) == 9
@@ -119,7 +147,8 @@ def test_abandoned_uploads_are_deleted(handler: Handler, tmp_path: Path, monkeyp
     monkeypatch.setattr(artifact_uploads, "FORGOTTEN", -1.0)
     uploads.add("three", 0, part)
     assert len(handler.left) == 1
-    artifact_uploads.ArtifactUploads(handler.trainer.shared_workspace, handler.trainer._store)
+    trainer = handler.trainer
+    artifact_uploads.ArtifactUploads(trainer.shared_workspace, trainer._store, trainer._quota)
     assert handler.left == [], "a trainer deletes all unfinished uploads when it starts"
 
 
