@@ -1,6 +1,6 @@
 # Every target sets up what it needs from python3 and make alone.
 .DELETE_ON_ERROR:
-.PHONY: demo serve seeds test test-all lint docs bench lock manifests container-check clean
+.PHONY: install demo serve seeds test test-all lint docs bench lock manifests container-check clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,6 +9,8 @@ READY := $(VENV)/.ready
 # Two processes, a file in one of them, since its tests share a Flow. Threads of theirs would only wait for one another.
 # They start hundreds of others, each of which would compile this code again where Python may write nothing.
 PYTEST := $(BIN)/python -m compileall -q client executors tests && OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2 --dist loadfile
+
+install: $(READY)  ## everything that the Flow and its tests need, into .venv
 
 demo: $(READY)  ## fine-tune the packaged CLIP on the generated catalogue, search it, write demo/report.html
 	$(BIN)/finetuner demo

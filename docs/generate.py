@@ -244,7 +244,9 @@ def _command(name: str, command: Any) -> Iterator[str]:
         for word, below in commands.items():
             yield from _command(f"{name} {word}", below)
         return
-    words = [parameter.human_readable_name for parameter in command.params if parameter.param_type_name == "argument"]
+    words = [
+        parameter.human_readable_name.upper() for parameter in command.params if parameter.param_type_name == "argument"
+    ]
     yield f"## `{' '.join([name, *words])}`"
     yield inspect.cleandoc(command.help or "")
     rows = [

@@ -82,7 +82,7 @@ def test_tables_come_from_the_code(site: Path) -> None:
     ("page", "named"),
     [
         ("[gone](nowhere.md)", "nowhere.md"),
-        ("[gone](other.md#nowhere)", "no such anchor"),
+        ("[gone](other.md#nowhere)", "does not contain an anchor"),
         ("[gone](../README.md)", "README.md"),
         ('--8<-- "nowhere.md"', "nowhere.md"),
     ],
