@@ -1,6 +1,6 @@
 # Every target sets up what it needs from python3 and make alone.
 .DELETE_ON_ERROR:
-.PHONY: demo serve seeds test test-all lint bench lock manifests container-check clean
+.PHONY: install demo serve seeds test test-all lint docs bench lock manifests container-check clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,6 +9,8 @@ READY := $(VENV)/.ready
 # Two processes, a file in one of them, since its tests share a Flow. Threads of theirs would only wait for one another.
 # They start hundreds of others, each of which would compile this code again where Python may write nothing.
 PYTEST := $(BIN)/python -m compileall -q client executors tests && OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2 --dist loadfile
+
+install: $(READY)  ## everything that the Flow and its tests need, into .venv
 
 demo: $(READY)  ## fine-tune the packaged CLIP on the generated catalogue, search it, write demo/report.html
 	$(BIN)/finetuner demo
@@ -36,6 +38,10 @@ lint: $(READY)
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec flows/compose.yaml flows/compose.gpu.yaml
 	$(BIN)/python -m tests.kubernetes.validate
 
+docs: $(READY)  ## the documentation, into site/; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo 'Look at it: $(BIN)/python -m http.server -d site'
+
 bench: $(READY)  ## the measured claims
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
@@ -52,7 +58,7 @@ lock: $(BIN)/uv  ## both lock files from pyproject.toml; no index URL goes into 
 		--extra server --extra trackers pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site
 
 $(BIN)/uv:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed. Got %s. Call make PYTHON=/path/to/python3.11" % sys.version.split()[0])'

@@ -1,63 +1,60 @@
-"""What the README shows runs as it stands there."""
+"""The Python of README.md and of the pages in docs/ runs as it stands there, against one Flow."""
 
 from __future__ import annotations
 
+import ast
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 import finetuner
 from finetuner.api import session
-from finetuner.cli.main import app
+from finetuner.contract.environment import HOST
 from finetuner.flow.running_flow import RunningFlow
+from tests.snippets import EXPECTED, PAGES, ROOT, blocks, python
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
+GRPC, HTTP = "grpc://127.0.0.1:51000", "http://127.0.0.1:51001"
+SLOW = {"models", "quick-start"}  # half a minute and more
+
+
+@pytest.fixture
+def names(flow: RunningFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """An empty namespace, in an empty folder, before any login."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(HOST, flow.host)
+    monkeypatch.setattr(session, "_current", None)
+    return {}
+
+
+def here(code: str, flow: RunningFlow) -> str:
+    """Return code with the addresses of the Flow."""
+    return code.replace(GRPC, flow.host).replace(HTTP, flow.http)
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs(
-    flow: RunningFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))
-    assert 'host="grpc://127.0.0.1:51000"' in code
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "_current", None)
-    names: dict[str, object] = {}
-    exec(code.replace("grpc://127.0.0.1:51000", flow.host), names)
-    assert names["vectors"].shape == (2, 128)  # type: ignore[attr-defined]
+def test_the_readme(flow: RunningFlow, names: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    exec(here(python(README), flow), names)
     printed = capsys.readouterr().out
-    assert "Retrieval metrics after fine-tuning:" in printed
-    # The Flow is shared: what other tests have indexed, under whatever id, follows the promotion and may be found.
-    assert len(re.findall(r"^.+ -?\d\.\d+$", printed, re.MULTILINE)) == 5, printed
+    for output in (printed, *blocks(README, "text")):  # the README shows such a run
+        recall, found = (ast.literal_eval(line) for line in re.findall(r"^[{[].*[}\]]$", output, re.MULTILINE))
+        assert recall["after"] > 2 * recall["before"]
+        assert len(found) == 3
     finetuner.promote("clip-mini")
 
 
-def test_the_commands_of_the_readme_are_read_by_the_command_line() -> None:
-    """Their options and arguments, without carrying anything out."""
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README.read_text(), re.DOTALL))
-    commands = [shlex.split(line, comments=True)[1:] for line in blocks.splitlines() if line.startswith("finetuner ")]
-    assert len(commands) > 10
-    for words in commands:
-        command: Any = typer.main.get_command(app)
-        while hasattr(command, "commands"):
-            command = command.commands[words.pop(0)]
-        command.make_context(command.name, words)
+def pages() -> list[Any]:
+    found = [path for path in PAGES if blocks(path, "python")]
+    return [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in found]
 
 
-def test_every_path_of_the_file_map_exists() -> None:
-    root, folder, found = README.parent, "", 0
-    for line in README.read_text().splitlines():
-        if line.startswith("| ") and "`" in line.split("|")[1]:
-            cell = line.split("|")[1]
-            nested = "&nbsp;" in cell
-            for name in re.findall(r"`([^`]+)`", cell):
-                path = f"{folder}{name}" if nested else name
-                assert (root / path).exists(), path
-                found += 1
-                if not nested:
-                    folder = name
-    assert found > 25
+@pytest.mark.parametrize("page", pages())
+def test_a_page(page: Path, flow: RunningFlow, names: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    code = python(page)
+    exec(here(code, flow), names)
+    printed = capsys.readouterr().out.splitlines()
+    for expected in EXPECTED.findall(code):
+        assert expected in printed
+    finetuner.promote("clip-mini")

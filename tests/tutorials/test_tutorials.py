@@ -11,6 +11,7 @@ from .cells import cells
 from .notebook import run_cells
 from .stand_ins import prepare, tutorial_flow
 
+TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
 PRINTED = {
     "text_to_image": ["'status': 'FINISHED'", "clip-text-to-clip-vision_recall_at_k", ".png|/images/12"],
     "multilingual": ["48 48", "Metric: 'clip-text-to-clip-vision_precision_at_k' Value:", "(1, 128) (1, 128)"],
@@ -30,7 +31,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRINTED))
 def test_every_cell_runs(name: str, images: str) -> None:
-    text = (Path(__file__).parent / f"{name}.md").read_text()
+    text = (TUTORIALS / f"{name}.md").read_text()
     prepare(text)
     outcomes = list(run_cells(name, text, images))
     assert [(outcome.cell, outcome.error) for outcome in outcomes if outcome.error] == []
@@ -42,7 +43,7 @@ def test_every_cell_runs(name: str, images: str) -> None:
 
 
 def test_the_tutorials_are_all_here() -> None:
-    assert sorted(path.stem for path in Path(__file__).parent.glob("*.md")) == sorted(PRINTED)
+    assert sorted(path.stem for path in TUTORIALS.glob("*.md")) == sorted(PRINTED)
 
 
 def test_an_error_is_one_line_and_the_next_cell_runs() -> None:

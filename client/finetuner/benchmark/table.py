@@ -21,7 +21,7 @@ ZERO_SHOT, TUNED = "zero-shot", "tuned"
 TITLES = {row.name: row.title for row in SETS}
 BOTH = (text_to_image(5), image_to_text(5))
 
-# RECIPES.md, Targets: (set, architecture, prefix of the pretrained tag) -> goals of a tuned model, by metric.
+# (set, architecture, prefix of the pretrained tag) -> goals of a tuned model, by metric; docs/benchmark-sets.md.
 GOALS: dict[tuple[str, str, str], dict[str, float]] = {
     ("flickr8k", "ViT-B-32", "openai"): dict(zip(BOTH, (0.88, 0.94), strict=True)),
     ("flickr30k", "ViT-B-32", "openai"): dict(zip(BOTH, (0.91, 0.96), strict=True)),
@@ -79,7 +79,7 @@ class Row:
 
 
 def goal_of(set_name: str, backbone: Backbone) -> dict[str, float]:
-    """Return the goals of a tuned model on a set, by metric. Empty if RECIPES.md has none."""
+    """Return the goals of a tuned model on a set, by metric. Empty if there are none."""
     for (name, architecture, tag), goal in GOALS.items():
         if (name, architecture) == (set_name, backbone.architecture) and backbone.pretrained.startswith(tag):
             return goal
@@ -142,8 +142,8 @@ def markdown(rows: Sequence[Row]) -> str:
     nine = [metric.__name__ for metric in NINE]
     parts = [
         "# Benchmarks",
-        "Recall as CLIP_benchmark defines it: any caption of an image counts. RECIPES.md sets the goals, for tuned "
-        "models. The commands below measured all other figures.",
+        "Recall as CLIP_benchmark defines it: any caption of an image counts. A goal is what a tuned model should "
+        "reach. The commands below measured all other figures.",
         _table(
             ["set", "split", "images", "texts", "model", "stage"]
             + [f"{side} R@{k}" for side in ("image retrieval", "text retrieval") for k in RECALLS]

@@ -25,7 +25,7 @@ class Backbone:
     output_dim: int = 0
     """Embedding size. 0 if only the loaded model knows it."""
     learning_rate: float = 1e-6
-    """Default peak learning rate. RECIPES: small for a large pretrained model."""
+    """Default peak learning rate, small for a large pretrained model."""
     batch_size: int = 128
     """Default number of pairs per step."""
     folder: Path | None = None
