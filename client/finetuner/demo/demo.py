@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from ..catalogue import fashion
 from ..contract.checks import local_path
 from ..contract.wire import LABEL_TAG, LANGUAGE_TAG
 from ..documents.pairs import make_pair
-from ..evaluation.pairs import text_to_image
+from ..evaluation.pairs import image_to_text, text_to_image
 from ..exceptions import InvalidInput
 from ..flow.running_flow import RunningFlow
 from ..metrics import hit_by_chance
@@ -92,7 +92,7 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
             recipe = RECIPE | ({} if epochs is None else {"epochs": epochs})
             run = finetuner.fit(MODEL, "fashion-train", eval_data="fashion-test", run_name="demo", **recipe)
             run.wait()
-        run.display_metrics()
+        _print_recall(stage.console, run.metrics())
         with stage("promote", f"Promoting {run.artifact_id} ..."):
             finetuner.promote(run.artifact_id)
         with stage("index", f"Indexing {len(images)} test images with both models ..."):
@@ -117,6 +117,21 @@ def _new_workspace(out: Path) -> Path:
     shutil.rmtree(workspace, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     return workspace
+
+
+def _print_recall(console: Console, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the recall in both directions before and after; the report has every metric."""
+    from rich.table import Column, Table
+
+    numbers = (Column(name, justify="right") for name in ("Before", "After", "Change"))
+    table = Table("Recall on garments that training has not seen", *numbers)
+    for direction, name in (("text to image", text_to_image), ("image to text", image_to_text)):
+        for k in (1, 5, 10):
+            before, after = (metrics[stage][name(k)] for stage in ("before", "after"))
+            table.add_row(f"{direction}, R@{k}", f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+    console.print(table)
+    better = sum(value > metrics["before"][name] for name, value in metrics["after"].items())
+    console.print(f"{better} of {len(metrics['after'])} metrics are better than before.")
 
 
 def _print_result(console: Console, out: Path, summary: dict[str, Any]) -> None:
