@@ -249,4 +249,5 @@ def main() -> None:
     except FinetunerError as error:
         sys.exit(f"finetuner: {error}")
     except OSError as error:  # a file or folder that this user may not read or write
-        sys.exit(f"finetuner: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        place = f": {error.filename}. Check that path and your rights." if error.filename else ""
+        sys.exit(f"finetuner: {error.strerror or error}{place}")

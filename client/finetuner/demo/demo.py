@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import finetuner
 
 from ..catalogue import fashion
-from ..contract.checks import local_path
+from ..catalogue.fashion import MOST_ITEMS
+from ..config.run_config import RunConfig
+from ..contract.checks import local_path, whole
 from ..contract.wire import LABEL_TAG, LANGUAGE_TAG
 from ..documents.pairs import make_pair
 from ..evaluation.pairs import image_to_text, text_to_image
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ..api.run import Run
 
 MODEL = "clip-mini"
+TRAIN, TEST = "fashion-train", "fashion-test"  # datasets
 LANGUAGES = ("en", "de")
 QUERIES_PER_LANGUAGE = 5
 SHOWN = 5
@@ -76,6 +79,10 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
     Raises:
         FinetunerError: a stage failed. Every process of the Flow is stopped.
     """
+    recipe = RECIPE | ({} if epochs is None else {"epochs": epochs})
+    RunConfig(model=MODEL, train_data=TRAIN, **recipe)  # refuses wrong values now, and not after minutes
+    if train_items is not None:
+        whole("items", train_items, 1, MOST_ITEMS)
     out = local_path("out", out)
     workspace = _new_workspace(out)
     stage = Stages()
@@ -86,11 +93,10 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
             flow = stack.enter_context(RunningFlow(workspace))
             finetuner.login(host=flow.host, force=True)
         with stage("push", "Pushing the catalogue ..."):
-            finetuner.push_data("fashion-train", train)
-            finetuner.push_data("fashion-test", test)
+            finetuner.push_data(TRAIN, train)
+            finetuner.push_data(TEST, test)
         with stage("fit", "Fine-tuning ..."):
-            recipe = RECIPE | ({} if epochs is None else {"epochs": epochs})
-            run = finetuner.fit(MODEL, "fashion-train", eval_data="fashion-test", run_name="demo", **recipe)
+            run = finetuner.fit(MODEL, TRAIN, eval_data=TEST, run_name="demo", **recipe)
             run.wait()
         _print_recall(stage.console, run.metrics())
         with stage("promote", f"Promoting {run.artifact_id} ..."):

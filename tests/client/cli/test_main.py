@@ -145,6 +145,15 @@ def test_the_demo_keeps_a_folder_with_other_files(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "workspace" / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.parametrize(("option", "value"), [("--items", "0"), ("--items", "5001"), ("--epochs", "0")])
+def test_the_demo_refuses_a_number_before_it_writes(tmp_path: Path, option: str, value: str) -> None:
+    done = run("demo", option, value, "--out", "out", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.fullmatch(rf"finetuner: {option[2:]} must be a whole number in .* Got {value}\..*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["nonsense"], ["search"], ["search", "x", "--limit", "many"], ["search", "x", "--limit", "0"]],
