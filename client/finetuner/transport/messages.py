@@ -10,7 +10,13 @@ from __future__ import annotations
 import secrets
 from typing import Any, NamedTuple
 
-from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, struct_pb2
+from google.protobuf import (  # type: ignore[import-untyped]
+    descriptor_pb2,
+    descriptor_pool,
+    json_format,
+    message_factory,
+    struct_pb2,
+)
 
 from ..contract import wire
 

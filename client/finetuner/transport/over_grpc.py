@@ -58,7 +58,7 @@ def ask(host: str, token: str, endpoint: str, docs: bytes, parameters: dict[str,
         FinetunerError: see `Connection.post`.
     """
     import grpc
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     asked = messages.request(endpoint, docs, parameters)
     try:
