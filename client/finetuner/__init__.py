@@ -7,53 +7,59 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .api.experiments import create_experiment, delete_experiment, delete_experiments, get_experiment, list_experiments
-from .api.legacy import (
-    connect,
-    create_run,
-    create_synthesis_run,
-    create_training_run,
-    notebook_login,
-    synthesize,
-)
-from .api.library import (
-    delete_data,
-    evaluate,
-    get_model,
-    list_artifacts,
-    list_data,
-    promote,
-    pull_artifact,
-    pull_data,
-    push_artifact,
-    push_data,
-)
-from .api.retrieval import (
-    backup_index,
-    cancel_reindex,
-    delete_documents,
-    drop_collection,
-    filter_documents,
-    index,
-    index_status,
-    move_index,
-    restore_index,
-    search,
-    verify_index,
-)
-from .api.runs import delete_run, delete_runs, fit, get_run, list_runs
-from .api.session import get_token, login
-from .config.callbacks import list_callbacks
-from .inference.similarity import cos_sim
-from .models.backbones import describe_models, list_model_options, list_models
-from .sources.csv_file import CSVOptions
 from .version import __version__
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
+    from .api.experiments import (
+        create_experiment,
+        delete_experiment,
+        delete_experiments,
+        get_experiment,
+        list_experiments,
+    )
+    from .api.legacy import (
+        connect,
+        create_run,
+        create_synthesis_run,
+        create_training_run,
+        notebook_login,
+        synthesize,
+    )
+    from .api.library import (
+        delete_data,
+        evaluate,
+        get_model,
+        list_artifacts,
+        list_data,
+        promote,
+        pull_artifact,
+        pull_data,
+        push_artifact,
+        push_data,
+    )
+    from .api.retrieval import (
+        backup_index,
+        cancel_reindex,
+        delete_documents,
+        drop_collection,
+        filter_documents,
+        index,
+        index_status,
+        move_index,
+        restore_index,
+        search,
+        verify_index,
+    )
+    from .api.runs import delete_run, delete_runs, fit, get_run, list_runs
+    from .api.session import get_token, login
+    from .config.callbacks import list_callbacks
     from .documents.pairs import make_pair
     from .inference.local import build_model, encode
+    from .inference.similarity import cos_sim
+    from .models.backbones import describe_models, list_model_options, list_models
+    from .sources.csv_file import CSVOptions
 
 __all__ = [
     "CSVOptions",
@@ -109,19 +115,45 @@ __all__ = [
     "verify_index",
 ]
 
-# name -> module that defines it, imported when the name is first used
-_LAZY = {
-    "Document": "docarray",
-    "DocumentArray": "docarray",
-    "build_model": "finetuner.inference.local",
-    "encode": "finetuner.inference.local",
-    "make_pair": "finetuner.documents.pairs",
+# module -> names that are imported from it when they are first used
+_MODULES = {
+    "api.experiments": ("create_experiment delete_experiment delete_experiments get_experiment list_experiments"),
+    "api.legacy": "connect create_run create_synthesis_run create_training_run notebook_login synthesize",
+    "api.library": (
+        "delete_data evaluate get_model list_artifacts list_data promote pull_artifact pull_data push_artifact "
+        "push_data"
+    ),
+    "api.retrieval": (
+        "backup_index cancel_reindex delete_documents drop_collection filter_documents index index_status move_index "
+        "restore_index search verify_index"
+    ),
+    "api.runs": "delete_run delete_runs fit get_run list_runs",
+    "api.session": "get_token login",
+    "config.callbacks": "list_callbacks",
+    "documents.pairs": "make_pair",
+    "inference.local": "build_model encode",
+    "inference.similarity": "cos_sim",
+    "models.backbones": "describe_models list_model_options list_models",
+    "sources.csv_file": "CSVOptions",
 }
+_LAZY = {name: f"finetuner.{module}" for module, names in _MODULES.items() for name in names.split()}
+_LAZY |= {"Document": "docarray", "DocumentArray": "docarray"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'finetuner' has no attribute {name!r}")
-    import importlib
+    """Import a public name, or a module such as `finetuner.callback`, when it is first used."""
+    from importlib import import_module
+    from importlib.util import find_spec
 
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+    elif not name.startswith("_") and find_spec(f"finetuner.{name}"):
+        value = import_module(f"finetuner.{name}")
+    else:
+        raise AttributeError(f"module 'finetuner' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

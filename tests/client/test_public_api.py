@@ -169,6 +169,17 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         finetuner.fitt  # noqa: B018
 
 
+def test_every_name_is_imported_when_it_is_used() -> None:
+    assert sorted(finetuner._LAZY) == sorted(set(finetuner.__all__) - {"__version__"})
+    assert set(finetuner.__all__) <= set(dir(finetuner))
+
+
+def test_a_module_is_an_attribute() -> None:
+    program = "import finetuner; print(finetuner.callback.EvaluationCallback.__name__, finetuner.exceptions.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=True)
+    assert done.stdout == "EvaluationCallback finetuner.exceptions\n"
+
+
 def test_the_import_loads_nothing_heavy() -> None:
     program = f"import sys, finetuner; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=True)

@@ -38,7 +38,8 @@ def test_the_demo_writes_report_and_summary_and_stops_everything(tmp_path: Path)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert processes_of(str(tmp_path)) == []
-    assert "Retrieval metrics before fine-tuning:" in done.stdout
+    assert "text to image, R@5" in done.stdout
+    assert re.search(r"\d+ of \d+ metrics are better than before", done.stdout)
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert re.fullmatch("[0-9a-f]{24}", summary["artifact_id"])
     assert set(summary["languages"]) == {"en", "de"}

@@ -17,6 +17,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import wrapt
+
 from ..contract import environment
 from ..contract.environment import LOGGED_IN
 from ..exceptions import InvalidInput
@@ -42,9 +44,12 @@ def map_hub_name(connection: Connection) -> None:
 
 @functools.cache
 def _wrap_deployment() -> None:
-    from jina.orchestrate.deployments import Deployment
+    """Wrap `Deployment.__init__` now, or as soon as this process imports Jina, which takes more than a second."""
+    wrapt.register_post_import_hook(_wrap, "jina.orchestrate.deployments")
 
-    original = Deployment.__init__
+
+def _wrap(deployments: Any) -> None:
+    original = deployments.Deployment.__init__
 
     @functools.wraps(original)
     def init(self: Any, args: Any = None, *others: Any, **options: Any) -> None:
@@ -54,7 +59,7 @@ def _wrap_deployment() -> None:
             options["uses"] = _resolved(options["uses"])
         original(self, args, *others, **options)
 
-    Deployment.__init__ = init
+    deployments.Deployment.__init__ = init
 
 
 def _resolved(uses: Any) -> Any:

@@ -13,7 +13,7 @@ from ..artifacts.archive import zip_artifact
 from ..artifacts.manifest import MANIFEST, parse_manifest, read_manifest, verify_artifact
 from ..contract import wire
 from ..contract.checks import NAME, checked_name, local_path
-from ..progress import bar
+from ..progress import bar, waiting
 from ..transport.connection import Connection
 from .session import connection
 from .upload import pull_documents, push_documents
@@ -64,7 +64,9 @@ def evaluate(model: str, data: str, limit: int = 20) -> dict[str, float]:
     Raises:
         ArtifactNotFound, DatasetNotFound, InvalidInput
     """
-    metrics: dict[str, float] = connection().call(wire.EVALUATE, model=model, data=data, limit=limit)["metrics"]
+    flow = connection()
+    with waiting(f"Scoring {model}"):
+        metrics: dict[str, float] = flow.call(wire.EVALUATE, model=model, data=data, limit=limit)["metrics"]
     return metrics
 
 
@@ -119,7 +121,7 @@ def _send_zip(flow: Connection, file: Path) -> dict[str, Any]:
     from docarray import Document, DocumentArray
 
     upload, size = uuid.uuid4().hex, file.stat().st_size
-    with open(file, "rb") as opened, bar(f"Uploading {file.name}", size) as advance:
+    with open(file, "rb") as opened, bar(f"Uploading {file.name}", size, in_bytes=True) as advance:
         while piece := opened.read(wire.PIECE_BYTES):
             offset = opened.tell() - len(piece)
             flow.send(wire.ARTIFACTS_PUSH, DocumentArray([Document(blob=piece)]), upload=upload, offset=offset)
@@ -184,7 +186,8 @@ def fetch_artifact(connection: Connection, reference: str, folder: Path) -> None
     content = connection.call(wire.ARTIFACTS_PULL, artifact=reference)["manifest"]
     manifest = parse_manifest(content, connection.host)
     (folder / MANIFEST).write_text(content)
-    with bar(f"Fetching {manifest.artifact_id}", sum(entry["size"] for entry in manifest.files.values())) as advance:
+    size = sum(entry["size"] for entry in manifest.files.values())
+    with bar(f"Fetching {manifest.artifact_id}", size, in_bytes=True) as advance:
         for name, entry in manifest.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with open(folder / name, "wb") as file:

@@ -10,7 +10,7 @@ from ..contract.several import several
 from ..documents.carried import carried
 from ..documents.iterate import named, read_each
 from ..exceptions import FinetunerError, InvalidDocument, InvalidInput
-from ..progress import bar
+from ..progress import bar, waiting
 from .session import connection
 from .upload import batches, several_documents, with_images
 
@@ -182,13 +182,17 @@ def drop_collection(artifact: str) -> None:
 
 def backup_index(name: str) -> dict[str, Any]:
     """Write a consistent copy of the index to `backups/<name>` of the Flow's workspace; return its counts."""
-    made: dict[str, Any] = connection().call(wire.INDEX_BACKUP, name=name)
+    flow = connection()
+    with waiting("Backing up the index"):
+        made: dict[str, Any] = flow.call(wire.INDEX_BACKUP, name=name)
     return made
 
 
 def restore_index(name: str) -> dict[str, Any]:
     """Replace the index with a backup; return its counts."""
-    restored: dict[str, Any] = connection().call(wire.INDEX_RESTORE, name=name)
+    flow = connection()
+    with waiting("Restoring the index"):
+        restored: dict[str, Any] = flow.call(wire.INDEX_RESTORE, name=name)
     return restored
 
 
@@ -204,13 +208,17 @@ def verify_index(name: str = "") -> dict[str, Any]:
     Raises:
         FinetunerServerError: something is missing or damaged; the message names it.
     """
-    found: dict[str, Any] = connection().call(wire.INDEX_VERIFY, name=name)
+    flow = connection()
+    with waiting("Verifying the index"):
+        found: dict[str, Any] = flow.call(wire.INDEX_VERIFY, name=name)
     return found
 
 
 def move_index(url: str) -> dict[str, Any]:
     """Copy the vectors to the Qdrant server at `url`, compare counts and sampled vectors, then search there."""
-    moved: dict[str, Any] = connection().call(wire.INDEX_MOVE, url=url)
+    flow = connection()
+    with waiting("Moving the index"):
+        moved: dict[str, Any] = flow.call(wire.INDEX_MOVE, url=url)
     return moved
 
 

@@ -71,6 +71,11 @@ class Run:
         """Time of creation, seconds since the epoch."""
         return float(self._description["created_at"])
 
+    @property
+    def last_status(self) -> str:
+        """Status in the Flow's last description of the run, such as 'FINISHED'; `status` asks the Flow anew."""
+        return str(self._description["status"])
+
     def _call(self, endpoint: str, **parameters: Any) -> Any:
         return self._connection.call(endpoint, name=self.name, experiment=self.experiment_name, **parameters)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from ..contract.checks import choice, local_path
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 from ..models.backbones import find_backbone
+from ..progress import bar, waiting
 from ..sources.rejects import checked_on_error
 from ..sources.spool import Spool
 from .provenance import provenance
@@ -29,6 +31,8 @@ from .sets import BenchmarkSet, find_set
 from .table import TUNED, ZERO_SHOT, Row, add_row, read_rows
 
 if TYPE_CHECKING:
+    from docarray import Document
+
     from ..models.model_kinds import Model
 
 
@@ -147,7 +151,9 @@ def run_benchmark(benchmark: Benchmark, host: str | None = None, token: str | No
         finetuner.login(host=host, token=token)
     device = _device(benchmark.device)
     read_rows(benchmark.output)  # refuses a wrong folder before any work
-    rows = [_score(benchmark, load_row(benchmark.row, device), ZERO_SHOT)]
+    with waiting(f"Loading {benchmark.row.name}"):
+        backbone = load_row(benchmark.row, device)
+    rows = [_score(benchmark, backbone, ZERO_SHOT)]
     reference = _tune_on_flow(benchmark) if benchmark.tune else benchmark.artifact
     if reference is not None:
         model = _load_artifact(reference, benchmark.row, device)
@@ -159,7 +165,8 @@ def _score(benchmark: Benchmark, model: Model, stage: str) -> Row:
     """Score a model, add its row to the table and return the row."""
     documents = benchmark.set.documents(benchmark.folder, benchmark.split, benchmark.on_error)
     score = score_images if benchmark.set.task == IMAGE_TASK else score_pairs
-    metrics, images, texts = score(model, documents, benchmark.set.limit)
+    with bar(f"Scoring {benchmark.row.name}, {stage}", None) as advance:
+        metrics, images, texts = score(model, _counted(documents, advance), benchmark.set.limit)
     row = Row(
         set=benchmark.set.name,
         split=benchmark.split,
@@ -176,6 +183,12 @@ def _score(benchmark: Benchmark, model: Model, stage: str) -> Row:
     )
     add_row(benchmark.output, row)
     return row
+
+
+def _counted(documents: Iterable[Document], advance: Callable[[int], None]) -> Iterator[Document]:
+    for document in documents:
+        yield document
+        advance(1)
 
 
 def _tune_on_flow(benchmark: Benchmark) -> str:

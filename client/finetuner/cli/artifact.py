@@ -7,25 +7,30 @@ from typing import Annotated
 
 import typer
 
-from ..api import library
-from ..api.session import login
-from .options import Host, Token
+import finetuner
 
-artifact_app = typer.Typer(no_args_is_help=True, help="Send artifacts to a Flow and fetch them.")
+from .options import Host, Token, example, with_example
+
+artifact_app = typer.Typer(
+    no_args_is_help=True,
+    help=with_example("Send artifacts to a Flow and fetch them.", "finetuner artifact pull live"),
+)
 
 
 @artifact_app.command()
+@example("finetuner artifact push artifacts/my-run.zip")
 def push(
     path: Annotated[Path, typer.Argument(help="Zip that `artifact pull` or save_artifact wrote, or its folder.")],
     host: Host = None,
     token: Token = None,
 ) -> None:
     """Publish an artifact on the Flow and print its id."""
-    login(host=host, token=token)
-    typer.echo(library.push_artifact(str(path))["artifact_id"])
+    finetuner.login(host=host, token=token)
+    typer.echo(finetuner.push_artifact(str(path))["artifact_id"])
 
 
 @artifact_app.command()
+@example("finetuner artifact pull live")
 def pull(
     artifact: Annotated[str, typer.Argument(help="Artifact id or alias.")],
     directory: Annotated[Path, typer.Argument(help="Folder for the zip, created if missing.")] = Path("artifacts"),
@@ -33,5 +38,5 @@ def pull(
     token: Token = None,
 ) -> None:
     """Fetch an artifact as a zip and print its path."""
-    login(host=host, token=token)
-    typer.echo(library.pull_artifact(artifact, str(directory)))
+    finetuner.login(host=host, token=token)
+    typer.echo(finetuner.pull_artifact(artifact, str(directory)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,25 +11,31 @@ import typer
 
 from ..contract.environment import TOKEN
 from ..exceptions import FinetunerError, InvalidInput
+from ..progress import show_lines
 from .artifact import artifact_app
 from .index import index_app
-from .options import Host, Token
+from .options import Host, Token, example, with_example
+from .runs import logs, runs
+from .search import search
 from .token import token_app
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Fine-tune CLIP for search on your own machines, and serve the tuned model.",
+    help=with_example(
+        "Fine-tune CLIP for search on your own machines, and serve the tuned model.",
+        "finetuner up",
+        "finetuner search 'a red dress'",
+    ),
 )
 app.add_typer(artifact_app, name="artifact")
 app.add_typer(index_app, name="index")
 app.add_typer(token_app, name="token")
 
-Experiment = Annotated[str, typer.Option(help="Experiment that the run belongs to.")]
-
 
 @app.command()
+@example("finetuner up --workspace ~/flow")
 def up(
     flow: Annotated[
         str,
@@ -67,6 +72,8 @@ def up(
 
     if (tls_cert is None) != (tls_key is None):
         raise InvalidInput("--tls-cert and --tls-key must be given together. Got one of them. Add the other.")
+    if sys.stderr.isatty():
+        typer.echo("Starting the Flow ...", err=True)
     serve(
         flow_file(flow),
         workspace=workspace,
@@ -81,6 +88,7 @@ def up(
 
 
 @app.command()
+@example("finetuner room text_encoder --workspace /workspace --set device=cuda")
 def room(
     name: Annotated[str, typer.Argument(help="Name of the room: gateway, or an executor such as text_encoder.")],
     flow: Annotated[
@@ -125,6 +133,7 @@ def room(
 
 
 @app.command()
+@example("finetuner demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for report.html, summary.json and the workspace.")] = Path("demo"),
     items: Annotated[
@@ -139,62 +148,13 @@ def demo(
     run_demo(out, train_items=items, epochs=epochs, stay=sys.stdin.isatty() and sys.stdout.isatty())
 
 
-@app.command()
-def runs(host: Host = None, token: Token = None) -> None:
-    """List the runs of all experiments, oldest first, 50 at most."""
-    from rich.console import Console
-    from rich.table import Table
-
-    import finetuner
-
-    finetuner.login(host=host, token=token)
-    table = Table("Run", "Experiment", "Status", "Artifact", "Created")
-    for run in finetuner.list_runs():
-        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created_at))
-        table.add_row(run.name, run.experiment_name, run.status()["status"], run.artifact_id, created)
-    Console().print(table)
+app.command()(runs)
+app.command()(logs)
+app.command()(search)
 
 
 @app.command()
-def logs(
-    run: Annotated[str, typer.Argument(help="Name of the run.")],
-    experiment: Experiment = "default",
-    host: Host = None,
-    token: Token = None,
-) -> None:
-    """Print the log of a run and follow it until the run ends."""
-    import finetuner
-
-    finetuner.login(host=host, token=token)
-    for line in finetuner.get_run(run, experiment).stream_logs(interval=1):
-        print(line, flush=True)
-
-
-@app.command()
-def search(
-    text: Annotated[str, typer.Argument(help="Text to search for.")],
-    limit: Annotated[int, typer.Option(help="Number of matches, 1 to 1000.")] = 5,
-    artifact: Annotated[
-        str, typer.Option(help="Artifact id, alias or backbone that the documents were indexed with.")
-    ] = "live",
-    host: Host = None,
-    token: Token = None,
-) -> None:
-    """Search the indexed documents by text."""
-    from rich.console import Console
-    from rich.table import Table
-
-    import finetuner
-
-    finetuner.login(host=host, token=token)
-    table = Table("Rank", "Similarity", "Document", "Content")
-    for rank, match in enumerate(finetuner.search(text, limit=limit, artifact=artifact)[0].matches, 1):
-        content = match.text or match.uri or f"image, {len(match.blob)} bytes"
-        table.add_row(str(rank), f"{match.scores['cosine'].value:.3f}", match.id, content[:60])
-    Console().print(table)
-
-
-@app.command()
+@example("finetuner benchmark flickr8k data/flickr8k --model ViT-B-32::openai --tune --epochs 5")
 def benchmark(
     set_name: Annotated[
         str, typer.Argument(metavar="SET", help="Name of the set, such as flickr8k; the README lists all sets.")
@@ -245,6 +205,7 @@ def benchmark(
 
 
 @app.command()
+@example("finetuner doctor --workspace workspace")
 def doctor(
     workspace: Annotated[Path, typer.Option(help="Workspace folder to check. The command never creates it.")] = Path(
         "workspace"
@@ -280,10 +241,13 @@ def hide_token() -> None:
 
 
 def main() -> None:
-    """Run the command line. Print a FinetunerError as one line on stderr and exit with code 1."""
+    """Run the command line. Print an error as one line on stderr and exit with code 1."""
     hide_token()
+    show_lines()
     try:
         app()
     except FinetunerError as error:
-        print(f"finetuner: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"finetuner: {error}")
+    except OSError as error:  # a file or folder that this user may not read or write
+        place = f": {error.filename}. Check that path and your rights." if error.filename else ""
+        sys.exit(f"finetuner: {error.strerror or error}{place}")

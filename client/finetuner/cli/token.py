@@ -12,9 +12,13 @@ import typer
 
 from ..contract.environment import TOKEN
 from ..exceptions import InvalidInput
-from ..workspace.tokens import ROLES, TokenFile
+from .options import example, with_example
+from .table import print_table
 
-token_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke access tokens for a Flow.")
+token_app = typer.Typer(
+    no_args_is_help=True,
+    help=with_example("Create, list and revoke access tokens for a Flow.", "finetuner token list"),
+)
 
 Name = Annotated[str, typer.Argument(help="Name of the token's holder, as the audit log shows it.")]
 Folder = Annotated[Path, typer.Option("--workspace", help="Workspace folder of the Flow, on this machine.")]
@@ -22,6 +26,7 @@ WORKSPACE = Path("workspace")
 
 
 @token_app.command()
+@example("finetuner token create anna --role write --expires 90")
 def create(
     name: Name,
     role: Annotated[str, typer.Option(help="Rights of the token: read, write or admin.")] = "read",
@@ -29,6 +34,8 @@ def create(
     workspace: Folder = WORKSPACE,
 ) -> None:
     """Create a token and print it once. The first is an admin's: after it, the Flow requires a token from everyone."""
+    from ..workspace.tokens import ROLES, TokenFile
+
     file = TokenFile(workspace.resolve())
     opens = not (os.environ.get(TOKEN) or file.in_use)
     if opens and role in ROLES[:-1]:
@@ -47,21 +54,24 @@ def create(
 
 
 @token_app.command("list")
+@example("finetuner token list")
 def list_all(workspace: Folder = WORKSPACE) -> None:
     """List the names, roles, states and dates of all tokens, without the secrets."""
-    from rich.console import Console
-    from rich.table import Table
+    from ..workspace.tokens import TokenFile
 
-    table = Table("Name", "Role", "State", "Created", "Expires")
+    rows = []
     for token in TokenFile(workspace.resolve()).read():
         expires = "never" if token.expires_at is None else _date(token.expires_at)
-        table.add_row(token.name, str(token.role), token.state(time.time()), _date(token.created_at), expires)
-    Console().print(table)
+        rows.append((token.name, str(token.role), token.state(time.time()), _date(token.created_at), expires))
+    print_table(("NAME", "ROLE", "STATE", "CREATED", "EXPIRES"), rows)
 
 
 @token_app.command()
+@example("finetuner token revoke anna")
 def revoke(name: Name, workspace: Folder = WORKSPACE) -> None:
     """Revoke a token: the Flow no longer accepts it."""
+    from ..workspace.tokens import TokenFile
+
     TokenFile(workspace.resolve()).revoke(name)
 
 

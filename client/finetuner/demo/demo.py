@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import finetuner
 
 from ..catalogue import fashion
-from ..contract.checks import local_path
+from ..catalogue.fashion import MOST_ITEMS
+from ..config.run_config import RunConfig
+from ..contract.checks import local_path, whole
 from ..contract.wire import LABEL_TAG, LANGUAGE_TAG
 from ..documents.pairs import make_pair
-from ..evaluation.pairs import text_to_image
+from ..evaluation.pairs import image_to_text, text_to_image
 from ..exceptions import InvalidInput
 from ..flow.running_flow import RunningFlow
 from ..metrics import hit_by_chance
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ..api.run import Run
 
 MODEL = "clip-mini"
+TRAIN, TEST = "fashion-train", "fashion-test"  # datasets
 LANGUAGES = ("en", "de")
 QUERIES_PER_LANGUAGE = 5
 SHOWN = 5
@@ -76,6 +79,10 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
     Raises:
         FinetunerError: a stage failed. Every process of the Flow is stopped.
     """
+    recipe = RECIPE | ({} if epochs is None else {"epochs": epochs})
+    RunConfig(model=MODEL, train_data=TRAIN, **recipe)  # refuses wrong values now, and not after minutes
+    if train_items is not None:
+        whole("items", train_items, 1, MOST_ITEMS)
     out = local_path("out", out)
     workspace = _new_workspace(out)
     stage = Stages()
@@ -86,13 +93,12 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
             flow = stack.enter_context(RunningFlow(workspace))
             finetuner.login(host=flow.host, force=True)
         with stage("push", "Pushing the catalogue ..."):
-            finetuner.push_data("fashion-train", train)
-            finetuner.push_data("fashion-test", test)
+            finetuner.push_data(TRAIN, train)
+            finetuner.push_data(TEST, test)
         with stage("fit", "Fine-tuning ..."):
-            recipe = RECIPE | ({} if epochs is None else {"epochs": epochs})
-            run = finetuner.fit(MODEL, "fashion-train", eval_data="fashion-test", run_name="demo", **recipe)
+            run = finetuner.fit(MODEL, TRAIN, eval_data=TEST, run_name="demo", **recipe)
             run.wait()
-        run.display_metrics()
+        _print_recall(stage.console, run.metrics())
         with stage("promote", f"Promoting {run.artifact_id} ..."):
             finetuner.promote(run.artifact_id)
         with stage("index", f"Indexing {len(images)} test images with both models ..."):
@@ -117,6 +123,21 @@ def _new_workspace(out: Path) -> Path:
     shutil.rmtree(workspace, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     return workspace
+
+
+def _print_recall(console: Console, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the recall in both directions before and after; the report has every metric."""
+    from rich.table import Column, Table
+
+    numbers = (Column(name, justify="right") for name in ("Before", "After", "Change"))
+    table = Table("Recall on garments that training has not seen", *numbers)
+    for direction, name in (("text to image", text_to_image), ("image to text", image_to_text)):
+        for k in (1, 5, 10):
+            before, after = (metrics[stage][name(k)] for stage in ("before", "after"))
+            table.add_row(f"{direction}, R@{k}", f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+    console.print(table)
+    better = sum(value > metrics["before"][name] for name, value in metrics["after"].items())
+    console.print(f"{better} of {len(metrics['after'])} metrics are better than before.")
 
 
 def _print_result(console: Console, out: Path, summary: dict[str, Any]) -> None:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import tempfile
-import warnings
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..contract import wire
 from ..contract.environment import CA
 from ..contract.values import plain
-from ..exceptions import FinetunerError, InvalidInput
-from .errors import free_channel, translated, unbound
+from ..exceptions import InvalidInput
+from . import over_grpc, over_http
+from .errors import unbound
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
-Result = TypeVar("Result")
+    from .over_grpc import GrpcAnswer
+    from .over_http import HttpAnswer
 
 DEFAULT_HOST = "grpc://127.0.0.1:51000"
 SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}  # scheme -> TLS
@@ -77,10 +75,10 @@ class Connection:
             NotFound: no room of the Flow binds the endpoint.
             FinetunerError: see `post`, or an error of the class that the room named.
         """
-        answer = self.post(endpoint, documents, parameters)
-        if not len(answer):
+        replies = self.ask(endpoint, documents, parameters).replies()
+        if not replies:
             raise unbound(endpoint, self.host)
-        return wire.read_reply(answer[0])
+        return wire.read_reply(replies[0])
 
     def post(
         self, endpoint: str, documents: DocumentArray | None = None, parameters: dict[str, Any] | None = None
@@ -95,68 +93,20 @@ class Connection:
             ResourceExhausted: too many requests per second.
             FinetunerError: another error, of the class that the gateway named.
         """
-        authorization = f"token {self.token}"
-        sent = {name: plain(value, name, sets=True) for name, value in (parameters or {}).items()}
-        options: dict[str, Any] = {"request_size": -1, "parameters": sent or None}
-        if self.host.startswith("http"):
-            options["headers"] = {"Authorization": authorization} if self.token else {}
-        else:
-            options["metadata"] = (("authorization", authorization),) if self.token else ()
-            options["stream"] = False  # a stream refused before its first request reports INTERNAL, without the reason
-        answer = _run(self._answer(endpoint, documents if documents is not None else [], options))
-        if isinstance(answer, FinetunerError):
-            raise answer
-        return answer
+        return self.ask(endpoint, documents, parameters or {}).documents()
 
-    async def _answer(self, endpoint: str, documents: Any, options: dict[str, Any]) -> DocumentArray | FinetunerError:
-        """Return the Flow's answer, or the exception to raise.
+    def ask(
+        self, endpoint: str, documents: DocumentArray | None, parameters: dict[str, Any]
+    ) -> GrpcAnswer | HttpAnswer:
+        """Send one request. The answer holds replies or documents, converted when they are asked for.
 
-        The error is read here, because Python may replace its context when it leaves the event loop. Jina's exception
-        keeps gRPC's error there.
+        Raises:
+            FinetunerError: see `post`.
         """
-        from docarray import DocumentArray
-
-        answer = DocumentArray()
-        try:
-            async for part in self._client.post(endpoint, documents, **options):
-                answer.extend(part)
-        except Exception as error:
-            free_channel(error)
-            raised = translated(error, endpoint, self.host)
-            raised.__cause__ = error
-            return raised
-        return answer
-
-    @functools.cached_property
-    def _client(self) -> Any:
-        """Jina's asynchronous client, kept because making one takes milliseconds.
-
-        The client opens a connection for each request. An open connection would hang processes that are forked from
-        this one, such as rooms.
-        """
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina imports it
-            import jina
-        os.environ.update(NO_TELEMETRY)
-        parts = urlsplit(self.host)
-        protocol = "http" if parts.scheme.startswith("http") else "grpc"
-        secure = SCHEMES[parts.scheme]
-        client = jina.Client(host=parts.hostname, port=parts.port, protocol=protocol, tls=secure, asyncio=True)
-        client.logger.logger.disabled = True  # `post` raises the errors that it would log
-        return client
-
-
-def _run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Return the result of a coroutine. In a thread that already runs an event loop, as a notebook does, start another.
-
-    Jina's own client would start such a thread too, but lose the exception in it.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+        sent = {name: plain(value, name, sets=True) for name, value in parameters.items()}
+        docs = b"" if documents is None or not len(documents) else documents.to_protobuf().SerializeToString()
+        ask = over_http.ask if self.host.startswith("http") else over_grpc.ask
+        return ask(self.host, self.token, endpoint, docs, sent)
 
 
 @functools.cache
@@ -166,12 +116,13 @@ def _trust(file: str) -> Any:
     Returns:
         The temporary file with all of them. It exists as long as this object.
     """
+    import ssl
+
     import certifi
-    from aiohttp import connector  # used by jina; it has loaded its certificates at import
 
     try:
         own = Path(file).read_bytes()
-        connector._SSL_CONTEXT_VERIFIED.load_verify_locations(file)
+        ssl.create_default_context().load_verify_locations(file)
     except OSError as error:  # ssl's errors too
         raise InvalidInput(f"${CA} must be a file of certificates, PEM. Got {file}: {error.strerror}.") from None
     others = Path(os.environ.get("SSL_CERT_FILE") or certifi.where()).read_bytes()

@@ -1,13 +1,13 @@
-"""Errors of Jina's client as exceptions of `finetuner.exceptions`.
+"""Failed requests as exceptions of `finetuner.exceptions`.
 
 The gateway sends the class of each error by name: in gRPC's trailing metadata, and as `type` in the JSON body of an
 HTTP error. An error without a name did not come from our gateway: nothing answers, TLS fails, or a proxy answers. Its
-gRPC status, or the type of Jina's exception, decides.
+status decides.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..contract.environment import CA
 from ..contract.wire import ERROR_METADATA
@@ -23,50 +23,57 @@ from ..exceptions import (
 
 MAX_MESSAGE = 500  # characters
 CODES: dict[str, type[FinetunerError]] = {"UNAUTHENTICATED": Unauthorized, "PERMISSION_DENIED": Forbidden}
+UNVERIFIED = "CERTIFICATE_VERIFY_FAILED"  # OpenSSL's own word
 
 
-class Failure(NamedTuple):
-    """An error of Jina's client, read."""
-
-    message: str
-    """One line."""
-    name: str = ""
-    """The class that the gateway named, '' for none."""
-    code: str = ""
-    """Name of the gRPC status, '' without one."""
-
-
-def translated(error: Exception, endpoint: str, host: str) -> FinetunerError:
-    """Return the exception to raise for an error of Jina's client.
+def of_grpc(error: Any, endpoint: str, host: str) -> FinetunerError:
+    """Return the exception to raise for a `grpc.RpcError`.
 
     Args:
-        error: from `jina.Client.post`.
+        error: from the call.
         endpoint: of the request.
         host: address of the Flow, for the message.
     """
-    import aiohttp
-    from jina.excepts import BadClient
+    message, code = _line(error.details()), error.code().name
+    name = dict(error.trailing_metadata() or ()).get(ERROR_METADATA)
+    if name:
+        return _named(str(name), message, endpoint, host)
+    if code in CODES:
+        return CODES[code](message)
+    if code == "UNAVAILABLE":  # also a wrong certificate
+        return _unreached(message, host)
+    return of_room(message[:MAX_MESSAGE], endpoint, host)
 
-    failure = _read(error)
-    kind = by_name(failure.name) if failure.name else CODES.get(failure.code)
-    if kind not in (None, FinetunerServerError):
-        return kind(failure.message)
-    if failure.name:
-        return FinetunerServerError(f"{endpoint} failed at {host}: {failure.message}")
-    # OpenSSL's own word. gRPC reports a wrong certificate as UNAVAILABLE, like a port where nothing listens.
-    if "CERTIFICATE_VERIFY_FAILED" in failure.message:
-        return FlowUnreachable(
-            f"the certificate of {host} must be for that name and from a known authority. It is not. "
-            f"Set {CA} to a file with this certificate or its authority's."
-        )
-    unreached = isinstance(error, ConnectionError | aiohttp.ClientConnectionError) and not failure.code
-    if unreached or failure.code == "UNAVAILABLE":
-        return FlowUnreachable(
-            f"a Flow must answer at {host}. None does. Start one with `finetuner up`, or pass host=..."
-        )
-    if type(error) is BadClient:  # from Jina's HTTP client for every 404, without the body
+
+def of_http(status: int, content: Any, endpoint: str, host: str) -> FinetunerError:
+    """Return the exception to raise for an HTTP answer.
+
+    Args:
+        status: of the answer.
+        content: its JSON, or its text.
+        endpoint: of the request.
+        host: address of the Flow, for the message.
+    """
+    body = content if isinstance(content, dict) else {}
+    message = _line(body.get("detail") or content)
+    if body.get("type"):
+        return _named(str(body["type"]), message, endpoint, host)
+    if status == 404:
         return unbound(endpoint, host)
-    return FinetunerServerError(f"{endpoint} failed at {host}: {failure.message[:MAX_MESSAGE]}")
+    return of_room(message[:MAX_MESSAGE] or f"HTTP status {status}", endpoint, host)
+
+
+def of_socket(error: Exception, endpoint: str, host: str) -> FinetunerError:
+    """Return the exception to raise for an HTTP request without an answer."""
+    message = _line(error)
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return _unreached(message, host)
+    return of_room(message[:MAX_MESSAGE] or type(error).__name__, endpoint, host)
+
+
+def of_room(message: str, endpoint: str, host: str) -> FinetunerServerError:
+    """Return the error for a failure inside the Flow."""
+    return FinetunerServerError(f"{endpoint} failed at {host}: {message}")
 
 
 def unbound(endpoint: str, host: str) -> NotFound:
@@ -74,36 +81,19 @@ def unbound(endpoint: str, host: str) -> NotFound:
     return NotFound(f"endpoint must be one that a room of the Flow at {host} binds. Got {endpoint!r}. Check its YAML.")
 
 
-def _read(error: Exception) -> Failure:
-    import grpc
-    from jina.excepts import BadServer
+def _named(name: str, message: str, endpoint: str, host: str) -> FinetunerError:
+    kind = by_name(name)
+    return of_room(message, endpoint, host) if kind is FinetunerServerError else kind(message)
 
-    cause: BaseException | None = error
-    while cause is not None:  # Jina raises another exception and keeps gRPC's as its cause or context
-        if isinstance(cause, grpc.aio.AioRpcError):
-            name = (cause.trailing_metadata() or {}).get(ERROR_METADATA) or ""
-            return Failure(_line(cause.details()), str(name), cause.code().name)
-        cause = cause.__cause__ or cause.__context__
-    content: Any = error.args[0] if error.args else None
-    if isinstance(error, ValueError) and isinstance(content, dict):  # Jina's HTTP client keeps only the JSON body
-        return Failure(_line(content.get("detail")), str(content.get("type", "")))
-    if (
-        isinstance(error, BadServer) and content is not None and hasattr(content, "status")
-    ):  # an answer whose header holds a room's exception
-        return Failure(_line(content.status.description))
-    return Failure(_line(error))
+
+def _unreached(message: str, host: str) -> FlowUnreachable:
+    if UNVERIFIED in message:
+        return FlowUnreachable(
+            f"the certificate of {host} must be for that name and from a known authority. It is not. "
+            f"Set {CA} to a file with this certificate or its authority's."
+        )
+    return FlowUnreachable(f"a Flow must answer at {host}. None does. Start one with `finetuner up`, or pass host=...")
 
 
 def _line(text: Any) -> str:
     return " ".join(str(text or "").split())
-
-
-def free_channel(error: BaseException | None) -> None:
-    """Free gRPC's channel, which the frames of an error's traceback hold as long as the error itself exists.
-
-    A process that is forked while a channel exists, as the rooms of a Flow are, waits for a thread that it does not
-    have.
-    """
-    while error is not None and error.__traceback__ is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from ..contract.environment import HTTP_PORT
 from ..contract.wire import ERROR_METADATA
 from ..exceptions import FlowUnreachable, InvalidInput, by_name
+from . import messages, over_grpc, over_http
 from .connection import SCHEMES, Connection
 
 SECONDS = 10.0  # for each answer
@@ -72,28 +72,16 @@ def probe(connection: Connection) -> dict[str, str] | None:
         return {}
     import grpc
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # jina imports it
-        from jina.proto import jina_pb2, jina_pb2_grpc
-
-    parts = urlsplit(connection.host)
-    metadata = (("authorization", f"token {connection.token}"),) if connection.token else ()
-    if SCHEMES[parts.scheme]:
-        channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials())
-    else:
-        channel = grpc.insecure_channel(parts.netloc)
-    with channel:
-        try:
-            empty = jina_pb2.google_dot_protobuf_dot_empty__pb2.Empty()
-            info = jina_pb2_grpc.JinaInfoRPCStub(channel)._status(empty, metadata=metadata, timeout=SECONDS)
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                return None
-            reason = " ".join((error.details() or "").rpartition("last error: ")[2].split())[:300]
-            if name := dict(error.trailing_metadata() or ()).get(ERROR_METADATA):
-                raise by_name(name)(reason) from None
-            raise FlowUnreachable(f"{connection.host} does not answer: {error.code().name}, {reason}") from None
-    return dict(info.envs)
+    try:
+        answer = over_grpc.call(connection.host, connection.token, messages.STATUS, b"", SECONDS)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            return None
+        reason = " ".join((error.details() or "").rpartition("last error: ")[2].split())[:300]
+        if name := dict(error.trailing_metadata() or ()).get(ERROR_METADATA):
+            raise by_name(name)(reason) from None
+        raise FlowUnreachable(f"{connection.host} does not answer: {error.code().name}, {reason}") from None
+    return messages.read_environment(answer)
 
 
 def http_side(connection: Connection, reported: dict[str, str]) -> str:
@@ -121,18 +109,11 @@ def get(address: str, path: str, token: str = "") -> tuple[int, dict[str, Any]]:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInput(f"the address of the HTTP side must be like http://127.0.0.1:51001. Got {address!r}.")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    headers = {"Authorization": f"token {token}"} if token else {}
-    connection = kind(parts.hostname, parts.port, timeout=SECONDS)
     try:
-        connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
-        answer = connection.getresponse()
-        status, body = answer.status, answer.read(ANSWER_BYTES)
+        status, body = over_http.exchange(address, "GET", path, token, seconds=SECONDS, most=ANSWER_BYTES)
     except (OSError, http.client.HTTPException) as error:
         reason = f"nothing came within {SECONDS:g} s" if isinstance(error, TimeoutError) else error
         raise FlowUnreachable(f"{address} does not answer: {reason}") from None
-    finally:
-        connection.close()
     try:
         content = json.loads(body)
     except ValueError:

@@ -28,7 +28,7 @@ def test_uses_is_resolved_before_jina_reads_it(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Deployment, "__init__", init)
     monkeypatch.setattr(hub_executor, "_resolved", lambda uses: f"resolved {uses}")
-    inspect.unwrap(hub_executor._wrap_deployment)()
+    hub_executor._wrap(deployments)
     Deployment(uses="a")
     Deployment(SimpleNamespace(uses="b"))
     assert seen == ["resolved a", "resolved b"]

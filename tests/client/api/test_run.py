@@ -24,6 +24,7 @@ from finetuner.exceptions import (
     RunPreparingError,
 )
 from finetuner.transport.connection import Connection
+from finetuner.transport.over_grpc import GrpcAnswer
 
 SCORES = {"before": {"clip-text-to-clip-vision_precision_at_k": 0.04035}, "after": {"recall": 0.5}}
 STEPS = [{"step": 1, "loss": 2.5}, {"step": 2, "loss": 1.5}]
@@ -52,10 +53,10 @@ class Trainer(Connection):
         super().__init__()
         self.folder, self.log, self.states = folder, log.encode(), states
 
-    def post(
-        self, endpoint: str, documents: DocumentArray | None = None, parameters: dict[str, Any] | None = None
-    ) -> DocumentArray:
-        given = parameters or {}
+    def ask(self, endpoint: str, documents: DocumentArray | None, parameters: dict[str, Any]) -> GrpcAnswer:
+        return GrpcAnswer(self.answer(endpoint, documents, parameters).to_protobuf().SerializeToString())
+
+    def answer(self, endpoint: str, documents: DocumentArray | None, given: dict[str, Any]) -> DocumentArray:
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         status = {"status": state, "details": "out of memory" if state == "FAILED" else ""}
         if endpoint == wire.RUNS_STATUS:

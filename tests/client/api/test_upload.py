@@ -17,6 +17,7 @@ from finetuner.contract import wire
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, FinetunerError, InvalidDocument, InvalidInput
 from finetuner.transport.connection import Connection
+from finetuner.transport.over_grpc import GrpcAnswer
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
 
@@ -32,10 +33,10 @@ class Room(Connection):
         self.requests: list[int] = []
         self.breaks_after = -1
 
-    def post(
-        self, endpoint: str, documents: DocumentArray | None = None, parameters: dict[str, Any] | None = None
-    ) -> DocumentArray:
-        given = parameters or {}
+    def ask(self, endpoint: str, documents: DocumentArray | None, parameters: dict[str, Any]) -> GrpcAnswer:
+        return GrpcAnswer(self.answer(endpoint, documents, parameters).to_protobuf().SerializeToString())
+
+    def answer(self, endpoint: str, documents: DocumentArray | None, given: dict[str, Any]) -> DocumentArray:
         try:
             if endpoint == wire.DATASETS_PULL:
                 return self.datasets.part(given["version"], given["part"])

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from jina.proto import jina_pb2, jina_pb2_grpc
+from jina.types.request.data import DataRequest
 
 from finetuner import exceptions
 from finetuner.contract.wire import ERROR_METADATA
@@ -36,13 +37,15 @@ CODE = grpc.StatusCode
 
 
 class GrpcGateway(jina_pb2_grpc.JinaSingleDataRequestRPCServicer):  # type: ignore[misc]  # jina is not typed
-    """Ends each call with one error."""
+    """Ends each call with one error, or with an answer if there is one."""
+
+    answer: Any = None
 
     def __init__(self) -> None:
         self.error: tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]] = (CODE.INTERNAL, "", ())
 
-    async def process_single_data(self, request: Any, context: Any) -> None:
-        await context.abort(*self.error)
+    async def process_single_data(self, request: Any, context: Any) -> Any:
+        return self.answer or await context.abort(*self.error)
 
 
 class HttpGateway(http.server.BaseHTTPRequestHandler):
@@ -163,6 +166,13 @@ def test_an_unknown_name_is_a_server_error(by_grpc: tuple[GrpcGateway, Connectio
     [
         (404, b"{}", NotFound, "endpoint must be one that a room of the Flow at http.* binds. Got '/fit'"),
         (500, b'{"detail": "boom"}', FinetunerServerError, "/fit failed at http.*: boom"),
+        (
+            200,
+            b'{"header": {"status": {"code": 1, "description": "boom"}}, "data": []}',
+            FinetunerServerError,
+            "/fit failed at http.*: boom",
+        ),
+        (200, b"no JSON", FinetunerServerError, "/fit failed at http.*: no JSON"),
         (502, b"<html>no gateway</html>", FinetunerServerError, "/fit failed at http.*no gateway"),
     ],
 )
@@ -183,11 +193,11 @@ def test_an_http_answer_without_a_name(
 
 
 def test_a_rooms_exception_is_a_server_error(by_grpc: tuple[GrpcGateway, Connection]) -> None:
-    from jina.excepts import BadServer
-
-    from finetuner.transport.errors import translated
-
-    header = jina_pb2.HeaderProto()
-    header.status.description = "RuntimeError('boom')"
-    error = translated(BadServer(header), "/fit", "grpc://x:1")
-    assert (type(error), str(error)) == (FinetunerServerError, "/fit failed at grpc://x:1: RuntimeError('boom')")
+    gateway, connection = by_grpc
+    gateway.answer = DataRequest()
+    gateway.answer.header.status.code = jina_pb2.StatusProto.ERROR
+    gateway.answer.header.status.description = "RuntimeError('boom')"
+    error = raised(connection)
+    gateway.answer = None
+    expected = f"/fit failed at {connection.host}: RuntimeError('boom')"
+    assert (type(error), str(error)) == (FinetunerServerError, expected)
