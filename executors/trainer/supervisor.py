@@ -226,6 +226,9 @@ class Supervisor:
             start_new_session=True,
         )
         self._children.append(child)
+        with contextlib.suppress(psutil.Error):  # it ended already
+            while not command_of(psutil.Process(child.pid)):  # the kernel shows it a moment after Popen has returned
+                time.sleep(0.01)
         return child.pid
 
     def _workers_of(self, run: RunRecord) -> list[psutil.Process]:
