@@ -1,6 +1,6 @@
 # Every target sets up what it needs from python3 and make alone.
 .DELETE_ON_ERROR:
-.PHONY: install demo serve seeds test test-all lint docs bench lock manifests container-check clean
+.PHONY: install demo serve seeds test test-fast test-all lint docs bench lock manifests container-check clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,6 +20,9 @@ serve: $(READY)  ## the Flow, until Ctrl-C
 
 test: $(READY)  ## every test of under half a minute
 	$(PYTEST) -m "not slow and not gpu"
+
+test-fast: $(READY)  ## the tests that start no Flow and no other Python process
+	$(PYTEST) -m "not slow and not gpu and not flow and not process"
 
 test-all: $(READY)  ## every test; those that need a GPU skip where there is none
 	$(PYTEST)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,31 @@ os.environ |= {"JINA_RANDOM_PORT_MIN": f"{61000 + 1000 * WORKER}", "JINA_RANDOM_
 
 # A shell starts a job in the background with SIGINT ignored, and so would be every Flow that a test stops by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+FLOW_FOLDERS = ("flows", "web", "tutorials", "client/flow", "gpu")
+FLOW_FIXTURES = {"open_flow", "locked_flow", "tls_flow"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a Flow; a module whose tests start other Python processes is marked `process` in itself."""
+    folders = [Path(__file__).parent / folder for folder in FLOW_FOLDERS]
+    for item in items:
+        in_folder = any(item.path.is_relative_to(folder) for folder in folders)
+        if in_folder or FLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("flow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the fast tests fast: no test without its mark starts a Python process."""
+    runs_tests = hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None)
+    if runs_tests and "not process" in config.option.markexpr:
+        sys.addaudithook(_refuse_python)
+
+
+def _refuse_python(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "os.fork" or (event == "subprocess.Popen" and str(arguments[1][0]).startswith(sys.prefix)):
+        raise AssertionError(f"a test that starts Python must be marked `flow` or `process`. Got {arguments}.")
 
 
 @pytest.fixture

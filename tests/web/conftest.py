@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -20,7 +21,8 @@ from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.flow.running_flow import RunningFlow
 
-CHROMIUM = Path("/usr/bin/chromium")
+from .chromium import Chromium, find_chromium
+
 TOKEN = "the-token-of-these-tests"
 SCRIPT = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
 TRAIN, TEST = 40, 12  # items, of two images each
@@ -45,14 +47,12 @@ class Site:
 
 
 @pytest.fixture(scope="package")
-def chromium() -> Path:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed, which these tests look at the page with: apt-get install chromium")
-    return CHROMIUM
+def chromium() -> Chromium:
+    return find_chromium()
 
 
 @pytest.fixture(scope="package")
-def site(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     images = list(fashion("test", items=TEST))
     with pytest.MonkeyPatch.context() as patch, ExitStack() as up:
         patch.setattr(session, "_current", None)
@@ -107,9 +107,10 @@ class Visit:
 
 
 @pytest.fixture(scope="package")  # not longer: an asyncio loop is running in this thread meanwhile
-def browser(site: Site, chromium: Path) -> Iterator[Browser]:
+def browser(site: Site, chromium: Chromium) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        variables = {**os.environ, **chromium.env}
+        browser = playwright.chromium.launch(executable_path=chromium.path, args=chromium.args, env=variables)
         yield browser
         browser.close()
 
