@@ -147,4 +147,4 @@ def filter_log(admit: Callable[[LogRecord], bool]) -> None:
         if admit(record):
             handle(logger, record)
 
-    Logger.handle = bounded  # type: ignore[method-assign]
+    Logger.handle = bounded  # type: ignore[assignment, method-assign]

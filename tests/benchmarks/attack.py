@@ -5,7 +5,7 @@ once; one way, "uploads, a writer's", has a write token. An honest caller sends 
 JSON last: `worst_stall_s` (slowest honest answer), `worst_growth_mb` (of one process over what it had at rest),
 `kept_mb` (30 s after the last attack), `worst_written` (bytes in the workspace's files, logs among them, for each bad
 request of the ways "log: ..."), `entered` (refusals that did not come), `lost` (acknowledged documents that are gone).
-Fails past 1 s, 300 MB, 50 bytes, or where anything has entered or is lost.
+Fails past 1 s, 300 MB, 100 bytes, or where anything has entered or is lost.
 
     python tests/benchmarks/attack.py                # all
     python tests/benchmarks/attack.py bombs resets   # those whose names hold one of the words
@@ -32,7 +32,7 @@ from finetuner.flow.running_flow import RunningFlow
 from finetuner.workspace.tokens import TokenFile
 
 DOCUMENTS = 200
-STALL_S, GROWTH_MB, WRITTEN = 1.0, 300.0, 50.0
+STALL_S, GROWTH_MB, WRITTEN = 1.0, 300.0, 100.0
 
 
 def indexed(flow: RunningFlow, token: str) -> int:

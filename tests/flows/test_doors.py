@@ -134,6 +134,8 @@ def test_no_page_is_open(locked: Locked) -> None:
                 if is_open(verb, path):
                     continue
                 answer = client.request(verb, path, headers={} if header is None else {"authorization": header})
+                if why == "wrong" and answer.status_code == 429:  # past 60 a minute
+                    continue
                 assert answer.status_code == 401, (verb, path, why)
                 assert answer.headers["www-authenticate"] == "Bearer"
                 if verb != "HEAD":
@@ -212,7 +214,8 @@ def test_no_method_of_grpc_is_open(locked: Locked) -> None:
         if path in OPEN_METHODS:
             continue
         status = call(locked.flow, path, asks, answers, header)
-        assert status in ("UNAUTHENTICATED", "UNIMPLEMENTED"), (path, why, status)
+        past = why == "wrong" and status == "RESOURCE_EXHAUSTED"  # 60 a minute
+        assert past or status in ("UNAUTHENTICATED", "UNIMPLEMENTED"), (path, why, status)
     served = [path for path, asks, answers in methods() if call(locked.flow, path, asks, answers, None) == "OK"]
     assert set(served) <= OPEN_METHODS
 

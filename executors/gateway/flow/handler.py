@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -150,8 +151,14 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         await aside(len(request.buffer or b""), read)
 
     async def _forward(self, request: DataRequest) -> DataRequest:
-        """Send a request through the rooms that it needs."""
-        return await through_encoders(request, self._endpoints(), self._send)
+        """Send a request through the rooms that it needs, under an id of ours.
+
+        Jina measures requests by their ids: two of one id at the same time, or two without one, would fail.
+        """
+        given, request.header.request_id = request.header.request_id, uuid.uuid4().hex
+        response = await through_encoders(request, self._endpoints(), self._send)
+        response.header.request_id = given
+        return response
 
     async def _send(self, request: DataRequest) -> DataRequest:
         """Send a request through the rooms. If this is canceled, the room that has the request hears of it.

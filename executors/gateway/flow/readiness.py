@@ -91,7 +91,7 @@ class StartingHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpc i
 
     async def Check(  # noqa: N802  # gRPC's name
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
-    ) -> State:
+    ) -> health_pb2.HealthCheckResponse:
         """Return the state of a service."""
         answer = await super().Check(request, context)
         return answer if self._reached.is_set() else State(status=State.NOT_SERVING)

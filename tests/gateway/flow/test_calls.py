@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import grpc
 import pytest
+from docarray import Document, DocumentArray
+from jina.proto import jina_pb2
 
 from executors.gateway.flow.calls import Budget, answer_each
+from tests.gateway.conftest import ToyFlow
 
 
 async def numbers(count: int, read: list[int] | None = None) -> AsyncIterator[int]:
@@ -122,3 +126,22 @@ def test_bytes_in_flight_are_bounded_and_come_back() -> None:
         await asyncio.wait_for(holds(10), 10)
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("request_id", ["", "one for all"])
+def test_requests_of_one_id_are_answered_at_the_same_time(open_flow: ToyFlow, request_id: str) -> None:
+    asked = jina_pb2.DataRequestProto()
+    asked.header.exec_endpoint, asked.header.request_id = "/encode", request_id
+    asked.data.docs.CopyFrom(DocumentArray([Document(text="dress")]).to_protobuf())
+
+    async def run() -> list[jina_pb2.DataRequestProto]:
+        async with grpc.aio.insecure_channel(open_flow.grpc.removeprefix("grpc://")) as channel:
+            ask = channel.unary_unary(
+                "/jina.JinaSingleDataRequestRPC/process_single_data",
+                response_deserializer=jina_pb2.DataRequestProto.FromString,
+            )
+            return await asyncio.gather(*(ask(asked.SerializeToString(), timeout=60) for _ in range(50)))
+
+    for answer in asyncio.run(run()):
+        assert answer.header.request_id == request_id
+        assert len(answer.data.docs.docs[0].embedding.dense.buffer) == 16
