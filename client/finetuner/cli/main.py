@@ -157,7 +157,8 @@ app.command()(search)
 @example("finetuner benchmark flickr8k data/flickr8k --model ViT-B-32::openai --tune --epochs 5")
 def benchmark(
     set_name: Annotated[
-        str, typer.Argument(metavar="SET", help="Name of the set, such as flickr8k; the README lists all sets.")
+        str,
+        typer.Argument(metavar="SET", help="Name of the set, such as flickr8k; docs/benchmark-sets.md lists all sets."),
     ],
     folder: Annotated[Path, typer.Argument(help="Folder with the set's files.")],
     model: Annotated[str, typer.Option(help="Backbone to score.")],
