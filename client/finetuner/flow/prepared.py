@@ -179,13 +179,12 @@ def _continue_as(request: Request, output: int, connection: socket.socket) -> No
         os.dup2(output, 1)
         os.dup2(output, 2)
         connection.send(str(os.getpid()).encode())
-        if connection.recv(len(GO)) != GO:
-            return
-        if not complete:
-            os.execv(sys.executable, command)
-        multiprocessing.set_start_method(None, force=True)
-        sys.argv = request.command[1:]  # run_module replaces the first
-        code = _exit_code(request.command[1])
+        if connection.recv(len(GO)) == GO:
+            if not complete:
+                os.execv(sys.executable, command)
+            multiprocessing.set_start_method(None, force=True)
+            sys.argv = request.command[1:]  # run_module replaces the first
+            code = _exit_code(request.command[1])
     except BaseException:
         traceback.print_exc()
     finally:
