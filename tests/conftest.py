@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import sessions
 from tests.ports import held_ports
 
 # Jina chooses a room's port long before the room listens: each process of tests has its own range to choose from.
@@ -23,16 +24,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 FLOW_FOLDERS = ("flows", "web", "tutorials", "client/flow", "gpu")
-FLOW_FIXTURES = {"open_flow", "locked_flow", "tls_flow"}
+FIXTURES = {"flow": {"open_flow", "locked_flow", "tls_flow", "spawned"}, "process": {"wait_for_end", "trainer_process"}}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a Flow; a module whose tests start other Python processes is marked `process` in itself."""
+    """Mark tests that start a Flow or a process by a fixture. Those that do it themselves are marked where they are."""
     folders = [Path(__file__).parent / folder for folder in FLOW_FOLDERS]
     for item in items:
-        in_folder = any(item.path.is_relative_to(folder) for folder in folders)
-        if in_folder or FLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        if any(item.path.is_relative_to(folder) for folder in folders):
             item.add_marker("flow")
+        for mark, fixtures in FIXTURES.items():
+            if fixtures & set(getattr(item, "fixturenames", ())):
+                item.add_marker(mark)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,6 +55,13 @@ def unused_port() -> Iterator[int]:
     """Give a port on which nothing listens, chosen by the system."""
     with held_ports(1) as (port,):
         yield port
+
+
+@pytest.fixture
+def own_session() -> Iterator[None]:
+    """Nobody is logged in; what this test logs in to is forgotten after it."""
+    with sessions.own_session():
+        yield
 
 
 @pytest.fixture(scope="module")

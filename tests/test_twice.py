@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import twice
+
+pytestmark = pytest.mark.process
 
 TESTS = """
 import os

@@ -174,18 +174,21 @@ def test_every_name_is_imported_when_it_is_used() -> None:
     assert set(finetuner.__all__) <= set(dir(finetuner))
 
 
+@pytest.mark.process
 def test_a_module_is_an_attribute() -> None:
     program = "import finetuner; print(finetuner.callback.EvaluationCallback.__name__, finetuner.exceptions.__name__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=True)
     assert done.stdout == "EvaluationCallback finetuner.exceptions\n"
 
 
+@pytest.mark.process
 def test_the_import_loads_nothing_heavy() -> None:
     program = f"import sys, finetuner; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+@pytest.mark.process
 def test_inference_loads_no_jina() -> None:
     build = "finetuner.build_model('clip-mini', select_model='clip-text')"
     program = f"import sys, finetuner; {build}; print('jina' in sys.modules)"

@@ -15,6 +15,8 @@ import yaml
 from finetuner.config.training_options import TrainingOptions
 from tests.snippets import ROOT
 
+pytestmark = pytest.mark.process
+
 OUTSIDE = re.compile(r"(?:https?:)?//")
 # In mkdocs-material's script; it loads them for diagrams, for browsers without ResizeObserver, and beside a
 # repository's address. No page has these.

@@ -163,6 +163,7 @@ print(torch.get_num_threads(), torch.get_num_interop_threads())
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [("threads=3, operations=2", "3 2"), ("threads=4, operations=None", "4 ")],
@@ -192,6 +193,7 @@ process.kill()
 """
 
 
+@pytest.mark.process
 def test_a_process_forked_from_one_with_torch_computes_with_one_thread() -> None:
     found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=250)
     forked, computed, refused = found.stdout.splitlines()

@@ -6,7 +6,6 @@ import pytest
 from docarray import DocumentArray
 
 import finetuner
-from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import ExperimentNotFound, InvalidInput, RunFailedError, RunNotFound
@@ -14,8 +13,7 @@ from finetuner.flow.running_flow import RunningFlow
 
 
 @pytest.fixture(autouse=True)
-def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_current", None)
+def _connected(flow: RunningFlow, own_session: None) -> None:
     finetuner.login(host=flow.host)
 
 

@@ -13,7 +13,6 @@ from docarray import Document, DocumentArray
 
 import finetuner
 from finetuner import exceptions
-from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import error_of
 from finetuner.documents.pairs import make_pair
@@ -28,8 +27,7 @@ def pairs() -> DocumentArray:
 
 
 @pytest.fixture
-def client(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(session, "_current", None)
+def client(flow: RunningFlow, own_session: None) -> Any:
     finetuner.login(host=flow.host)
     return finetuner
 
@@ -112,8 +110,7 @@ def test_an_undecodable_image_leaves_its_neighbours_indexed(client: Any) -> None
     assert error_of(documents[1]) is None, "the caller's documents are not changed"
 
 
-def test_no_flow(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
-    monkeypatch.setattr(session, "_current", None)
+def test_no_flow(own_session: None, unused_port: int) -> None:
     with pytest.raises(exceptions.FlowUnreachable, match=r"a Flow must answer at .*finetuner up") as caught:
         finetuner.login(host=f"grpc://127.0.0.1:{unused_port}")
     assert "\n" not in str(caught.value)

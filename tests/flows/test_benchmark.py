@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from typer.testing import CliRunner
 
 import finetuner
-from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.cli.main import app
 from finetuner.flow.running_flow import RunningFlow
@@ -25,9 +23,8 @@ def benchmark(folder: Path, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_a_model_is_tuned_on_the_training_split_and_scored_on_the_other(
-    flow: RunningFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flow: RunningFlow, tmp_path: Path, own_session: None
 ) -> None:
-    monkeypatch.setattr(session, "_current", None)
     images = []
     (tmp_path / "Images").mkdir()
     for split in ("train", "test"):

@@ -9,7 +9,6 @@ import pytest
 from docarray import Document, DocumentArray
 
 import finetuner
-from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.config.callbacks import BestModelCheckpoint, EarlyStopping, EvaluationCallback, WiSEFTCallback
 from finetuner.contract.wire import LABEL_TAG
@@ -21,8 +20,7 @@ IMAGES = list(fashion("train", items=6))
 
 
 @pytest.fixture(autouse=True)
-def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_current", None)
+def _connected(flow: RunningFlow, own_session: None) -> None:
     finetuner.login(host=flow.host)
 
 

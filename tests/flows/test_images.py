@@ -9,7 +9,6 @@ import pytest
 from docarray import Document, DocumentArray
 
 import finetuner
-from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.config.callbacks import EvaluationCallback
 from finetuner.contract.environment import STAND_INS
@@ -23,9 +22,8 @@ IMAGES = list(fashion("train", items=12))
 
 
 @pytest.fixture(autouse=True)
-def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch, own_session: None) -> None:
     monkeypatch.setenv(STAND_INS, RESNET)
-    monkeypatch.setattr(session, "_current", None)
     finetuner.login(host=flow.host)
 
 

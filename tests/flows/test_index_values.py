@@ -13,15 +13,13 @@ from docarray import Document, DocumentArray
 from jina import Client
 
 import finetuner
-from finetuner.api import session
 from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.transport.connection import Connection
 
 
 @pytest.fixture
-def client(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(session, "_current", None)
+def client(flow: RunningFlow, own_session: None) -> Iterator[Any]:
     finetuner.login(host=flow.host)
     yield finetuner
     finetuner.delete_documents([document.id for document in finetuner.filter_documents(limit=1000)] or ["none"])

@@ -13,7 +13,6 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 import finetuner
-from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import UndecodableImage
@@ -23,8 +22,7 @@ IMAGES = list(fashion("test", items=10))
 
 
 @pytest.fixture(autouse=True)
-def _connected(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(session, "_current", None)
+def _connected(flow: RunningFlow, own_session: None) -> Iterator[None]:
     finetuner.login(host=flow.host)
     yield
     finetuner.delete_documents(filter={"test": "parts"})

@@ -78,12 +78,11 @@ def scored() -> DocumentArray:
 
 
 @pytest.fixture(autouse=True)
-def logged_in(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def logged_in(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch, own_session: None, tmp_path: Path) -> Iterator[None]:
     """`finetuner.login` to the Flow; afterwards the environment is as it was."""
     for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, HTTP, "FINETUNER_TOKEN"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    monkeypatch.setattr(session, "_current", None)
     monkeypatch.setattr(docarray_hub, "__cache_path__", str(tmp_path / "cache"))  # else in the home directory
     finetuner.login(host=flow.host)
     yield

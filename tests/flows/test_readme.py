@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import finetuner
-from finetuner.api import session
 from finetuner.contract.environment import HOST
 from finetuner.flow.running_flow import RunningFlow
+from tests import sessions
 from tests.snippets import EXPECTED, PAGES, ROOT, blocks, python
 
 README = ROOT / "README.md"
@@ -21,14 +21,13 @@ SLOW = {"models", "quick-start"}  # half a minute and more
 
 
 @pytest.fixture
-def names(flow: RunningFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+def names(flow: RunningFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_session: None) -> dict[str, object]:
     """An empty namespace, in an empty folder, before any login. What other tests have indexed is gone."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(HOST, flow.host)
-    monkeypatch.setattr(session, "_current", None)
-    if finetuner.index_status()["documents"]:
-        finetuner.delete_documents(document.id for document in finetuner.filter_documents(limit=1000))
-    monkeypatch.setattr(session, "_current", None)
+    with sessions.own_session():
+        if finetuner.index_status()["documents"]:
+            finetuner.delete_documents(document.id for document in finetuner.filter_documents(limit=1000))
     return {}
 
 

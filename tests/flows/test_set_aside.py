@@ -14,18 +14,17 @@ from docarray import Document, DocumentArray
 from jina import Client
 
 import finetuner
-from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.workspace.folder import Workspace
+from tests.sessions import own_session
 
 TOKEN = "for-the-test"
 
 
 @pytest.fixture
-def logged_in(flow: RunningFlow, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(session, "_current", None)
+def logged_in(flow: RunningFlow, own_session: None) -> Any:
     finetuner.login(host=flow.host)
     return finetuner
 
@@ -51,8 +50,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningF
     """A Flow on a workspace that was filled by a Flow and damaged afterwards, and the expected problems."""
     root = tmp_path_factory.mktemp("damaged")
     images = list(fashion("train", items=3))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "_current", None)
+    with own_session():
         with RunningFlow(root, token=TOKEN) as flow:
             finetuner.login(host=flow.host, token=TOKEN)
             finetuner.index(DocumentArray([Document(id=image.name, blob=image.jpeg) for image in images]))

@@ -10,6 +10,8 @@ import pytest
 
 from .conftest import ToyFlow
 
+pytestmark = pytest.mark.process
+
 
 def run(host: str, *arguments: str, folder: Path) -> tuple[str, list[str]]:
     """Return what a command prints, and the packages that it has loaded."""

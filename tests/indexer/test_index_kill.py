@@ -23,6 +23,8 @@ from .hashed_encoder import encoded_text, vector_of_text
 from .kill_reindex import FINISHED
 from .kill_writer import batch_of, gone_after, text_of
 
+pytestmark = pytest.mark.process
+
 
 def run_and_kill(command: list[str], due: Callable[[str], bool], seconds: float = 0) -> list[str]:
     """Start a process, kill it some time after a line that is due, and return its whole lines."""

@@ -42,8 +42,11 @@ PREPARATION = "import sys, torch, open_clip; from finetuner.flow.prepared import
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prepared_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def prepared_process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fork the runs of these trainers, as a Flow does."""
+    if not any(item.get_closest_marker("process") for item in request.session.items):
+        yield
+        return
     path = tmp_path_factory.mktemp("prepared") / "socket"
     room = "x" * 1000  # for the command lines of runs; a Flow's process has the search path of modules there
     with (

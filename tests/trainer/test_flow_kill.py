@@ -17,6 +17,8 @@ import finetuner
 from finetuner.exceptions import FinetunerError
 from finetuner.flow.running_flow import RunningFlow
 
+pytestmark = pytest.mark.flow
+
 
 def holder_of(lock: Path) -> int | None:
     """Return the process that holds a lock on a file, from the kernel's list."""

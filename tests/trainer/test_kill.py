@@ -22,6 +22,8 @@ from finetuner.artifacts.manifest import Manifest, verify_artifact
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.models.clip import TOWERS, Clip
 
+pytestmark = pytest.mark.process
+
 Ask = Callable[..., Any]
 CONFIG = {"model": "clip-mini", "train_data": "pairs", "run_name": "run", "device": "cpu", "batch_size": 8}
 KILLED = "The training process ended without a result: killed, or out of memory. See the log. "

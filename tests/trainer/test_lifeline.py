@@ -56,6 +56,7 @@ def looks(folder: Path) -> int:
     return int(file.read_text() or 0) if file.exists() else 0
 
 
+@pytest.mark.process
 def test_it_ends_once_the_trainer_is_gone_and_not_before(
     worker: subprocess.Popen[str], trainer: IO[str], tmp_path: Path
 ) -> None:

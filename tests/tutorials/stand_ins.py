@@ -22,12 +22,12 @@ from docarray import Document, DocumentArray
 from PIL import Image
 
 import finetuner
-from finetuner.api import hub, session
 from finetuner.catalogue import CatalogueImage, fashion
-from finetuner.contract.environment import LOGGED_IN, STAND_INS
+from finetuner.contract.environment import STAND_INS
 from finetuner.contract.wire import LABEL_TAG, LANGUAGE_TAG
 from finetuner.documents.pairs import make_pair
 from finetuner.flow.running_flow import RunningFlow
+from tests.sessions import own_session
 
 BACKBONES = {
     "openai/clip-vit-base-patch32": "clip-mini",
@@ -47,10 +47,7 @@ def tutorial_flow(folder: Path) -> Iterator[str]:
     Args:
         folder: becomes the working directory; the Flow's workspace is `folder`/flow.
     """
-    with pytest.MonkeyPatch.context() as patch, image_server() as images:
-        for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, LOGGED_IN):  # `login` writes them; as before afterwards
-            patch.setenv(name, "")
-        patch.setattr(session, "_current", None)
+    with own_session(), pytest.MonkeyPatch.context() as patch, image_server() as images:
         patch.setenv(STAND_INS, ",".join(f"{name}={model}" for name, model in BACKBONES.items()))
         patch.setenv("FINETUNER_PRIVATE_URIS", "true")
         with RunningFlow(folder / "flow") as flow:

@@ -17,9 +17,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 
 import finetuner
 from finetuner import Document, DocumentArray, make_pair
-from finetuner.api import session
 from finetuner.catalogue import fashion
 from finetuner.flow.running_flow import RunningFlow
+from tests.sessions import own_session
 
 from .chromium import Chromium, find_chromium
 
@@ -54,8 +54,7 @@ def chromium() -> Chromium:
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     images = list(fashion("test", items=TEST))
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as up:
-        patch.setattr(session, "_current", None)
+    with own_session(), pytest.MonkeyPatch.context() as patch, ExitStack() as up:
         patch.setenv("OMP_NUM_THREADS", "1")  # beside a browser, threads would wait for one another
         flow = up.enter_context(RunningFlow(tmp_path_factory.mktemp("workspace"), token=TOKEN))
         finetuner.login(host=flow.host, token=TOKEN)

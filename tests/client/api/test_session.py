@@ -27,9 +27,8 @@ from finetuner.transport.connection import Connection
 
 
 @pytest.fixture(autouse=True)
-def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
+def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, own_session: None, unused_port: int) -> None:
     """Forget the connection of other tests; the default host has no Flow."""
-    monkeypatch.setattr(session, "_current", None)
     monkeypatch.setenv("FINETUNER_HOST", f"grpc://127.0.0.1:{unused_port}")
     monkeypatch.delenv("FINETUNER_TOKEN", raising=False)
     for name in (hub.ADDRESS, hub.TOKEN, hub.HINT, HTTP, LOGGED_IN):  # set first: monkeypatch then restores each one

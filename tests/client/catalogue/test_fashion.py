@@ -39,6 +39,7 @@ def fingerprint(splits: tuple[str, ...], hash_seed: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.process
 def test_the_same_seed_gives_the_same_bytes_in_any_process_and_order() -> None:
     assert fingerprint(("test",), "1") == fingerprint(("train", "validation", "test"), "2")
 

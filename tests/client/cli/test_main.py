@@ -18,6 +18,8 @@ import typer
 
 from finetuner.cli.main import app
 
+pytestmark = pytest.mark.process
+
 FINETUNER = Path(sys.executable).with_name("finetuner")
 
 

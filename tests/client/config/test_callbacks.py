@@ -144,6 +144,7 @@ def test_other_objects_are_refused(value: Any) -> None:
             function(value)
 
 
+@pytest.mark.process
 def test_importing_callbacks_is_light() -> None:
     heavy = ("torch", "jina", "docarray", "accelerate", "wandb", "mlflow", "tensorboard")
     check = f"import sys, finetuner, finetuner.callback; print([n for n in {heavy} if n in sys.modules])"

@@ -24,6 +24,7 @@ NAMES = ["Python", "packages", "GPU", "memory", "disk", "temporary", "grpc port"
 NAMES += ["weights", "Flow"]
 
 
+@pytest.mark.process
 def test_the_command_reports_on_a_client_and_leaves_nothing(tmp_path: Path) -> None:
     client = tmp_path / "client"
     client.mkdir()

@@ -103,6 +103,7 @@ def test_unknown_weights_of_timm_are_refused(name: str) -> None:
         find_backbone(name)
 
 
+@pytest.mark.process
 def test_only_names_that_timm_alone_knows_import_it() -> None:
     code = (
         "import sys; from finetuner.models.backbones import find_backbone\n"

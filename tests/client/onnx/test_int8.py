@@ -56,6 +56,7 @@ def test_the_loss_is_recall_with_pairs_and_an_angle_without(
     assert "on 2 texts" in cost_of_int8(mini, text, vision, pairs, (), [])[0]
 
 
+@pytest.mark.process
 def test_quantising_adds_no_handler_to_the_root_logger(with_onnx: Path, tmp_path: Path) -> None:
     code = f"""
 import logging

@@ -138,6 +138,7 @@ def test_options_reach_the_reader(data: Path) -> None:
     assert [document.tags["finetuner_label"] for document in documents] == ["class0", "class1", "class2"]
 
 
+@pytest.mark.process
 def test_the_import_is_light() -> None:
     code = "import sys, finetuner.sources.kinds; "
     code += "print([m for m in ('torch', 'pyarrow', 'docarray', 'PIL') if m in sys.modules])"

@@ -182,6 +182,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.process
 def test_the_command_creates_lists_and_revokes(tmp_path: Path) -> None:
     TokenFile(tmp_path / "here").create("me", "admin")
     made = run("create", "ci", "--role", "write", "--expires", "7", "--workspace", "here", folder=tmp_path)
@@ -199,6 +200,7 @@ def test_the_command_creates_lists_and_revokes(tmp_path: Path) -> None:
     assert again.stderr == "finetuner: name must be a token that is not revoked: me. Got 'ci'.\n"
 
 
+@pytest.mark.process
 def test_listing_a_missing_folder_does_not_create_it(tmp_path: Path) -> None:
     assert run("list", "--workspace", "nowhere", folder=tmp_path).returncode == 0
     refused = run("revoke", "ci", "--workspace", "nowhere", folder=tmp_path)

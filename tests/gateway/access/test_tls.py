@@ -112,6 +112,7 @@ def test_the_rooms_port_is_on_loopback_and_asks_for_the_token(tls_flow: ToyFlow)
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.process
 def test_the_client_trusts_the_file_that_it_is_given(tls_flow: ToyFlow, certificate: Certificate) -> None:
     secure = [tls_flow.grpc.replace("grpc", "grpcs"), tls_flow.http]
     environment = {**os.environ, "FINETUNER_CA": str(certificate.file)}
@@ -149,6 +150,7 @@ def test_wrong_files_are_refused(certificate: Certificate, tmp_path: Path) -> No
         Certificate(certificate.file, write_certificate(tmp_path).key)
 
 
+@pytest.mark.process
 def test_finetuner_up_refuses_one_file_alone(certificate: Certificate, tmp_path: Path) -> None:
     command = [str(FINETUNER), "up", "--tls-cert", str(certificate.file), "--workspace", str(tmp_path / "w")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)

@@ -137,6 +137,7 @@ FolderLock(pathlib.Path(sys.argv[1]))
 """
 
 
+@pytest.mark.process
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     first = Index(tmp_path)
     command = [sys.executable, "-c", OPENER, str(tmp_path)]

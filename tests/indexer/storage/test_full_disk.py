@@ -76,6 +76,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     opened.close()
 
 
+@pytest.mark.process
 def test_writes_are_refused_before_anything_breaks(disk: Disk) -> None:
     if not disk.mounted:
         pytest.skip("what is free on this disk is not ours to say; test_index_endpoints.py stubs it")
@@ -110,6 +111,7 @@ def test_writes_are_refused_before_anything_breaks(disk: Disk) -> None:
     index.close()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("free", [100_000, 1_000_000, 3_000_000])
 def test_a_disk_that_is_full_in_the_middle_loses_nothing_acknowledged(disk: Disk, free: int) -> None:
     folder = disk.folder / "index"

@@ -12,6 +12,8 @@ from executors.trainer.artifacts.model_check import check_models
 from finetuner.exceptions import InvalidInput
 from tests.gateway.made_artifacts import make_artifact, seal
 
+pytestmark = pytest.mark.process
+
 
 def test_the_process_accepts_a_model_and_names_the_fault_of_another(tmp_path: Path) -> None:
     folder = make_artifact(tmp_path / "made", "a" * 24)

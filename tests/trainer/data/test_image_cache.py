@@ -151,6 +151,7 @@ def test_a_file_above_the_limit_serves_its_own_run_alone(
     assert caplog.text.count("serve this run alone") == 1
 
 
+@pytest.mark.process
 def test_files_of_killed_writers_are_removed_and_of_living_ones_kept(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path)], check=False)
     (left,) = names(tmp_path)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+pytestmark = pytest.mark.process
+
 SCRIPT = Path(__file__).parent / "contrastive_ranks.py"
 LOSSES = ("clip", "smooth", "siglip")
 CASES = [f"{name}{masked}{cached}" for name in LOSSES for masked in ("", " masked") for cached in ("", " cached")]

@@ -69,6 +69,7 @@ def test_the_defaults_are_the_librarys(name: str) -> None:
         assert found[option] == default or option in OTHER_DEFAULTS.get(name, ())
 
 
+@pytest.mark.process
 def test_the_names_come_without_torch() -> None:
     code = "import sys, finetuner.config.metric_config, finetuner.models.model_kinds; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

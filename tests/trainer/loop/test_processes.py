@@ -18,6 +18,8 @@ from executors.trainer.loop.task import share
 from finetuner.artifacts.manifest import verify_artifact
 from finetuner.exceptions import InvalidInput
 
+pytestmark = pytest.mark.process
+
 FIT: dict[str, Any] = {
     "model": "clip-mini", "train_data": "pairs", "eval_data": "pairs", "device": "cpu", "batch_size": 8, "epochs": 2,
     "val_split": 0.25, "callbacks": [{"name": "BestModelCheckpoint", "options": {"monitor": "val_loss"}}],
