@@ -29,6 +29,8 @@ class GatewaySettings:
     """Wrong tokens per minute of each address, 0 to 1e6; the next ones get 429, right ones pass. 0 sets no limit."""
     health_timeout: float = TIMEOUT
     """Seconds that an encoder has to answer `GET /healthz`."""
+    ready_timeout: float = 240
+    """Seconds, 0 to 1e5, that the gateway waits for encoders and indexer before it serves without them."""
 
     max_connections: int = 512
     """Connections at the same time on each port, 2 to 1e5; over HTTP, half of them from one address.
@@ -37,5 +39,6 @@ class GatewaySettings:
 
     def __post_init__(self) -> None:
         whole("max_connections", self.max_connections, 2, 100_000)
+        number("ready_timeout", self.ready_timeout, 0, 1e5)
         number("rate_limit", self.rate_limit, 0, 1e6)
         number("wrong_tokens", self.wrong_tokens, 0, 1e6)

@@ -18,7 +18,7 @@ Kind = tuple[str, str, int, str]
 
 
 class LogBounds:
-    """At most LINES lines of a kind in SECONDS. The next one says how many were left out.
+    """At most LINES warnings or errors of a kind in SECONDS. The next one says how many were left out.
 
     Args:
         clock: a monotonic clock in seconds.
@@ -31,7 +31,9 @@ class LogBounds:
         self._lines: Counter[Kind] = Counter()
 
     def admit(self, record: logging.LogRecord) -> bool:
-        """Return whether a line goes into the log. Its text may change."""
+        """Return whether a line goes into the log. Its text may change. No request causes one below WARNING."""
+        if record.levelno < logging.WARNING:
+            return True
         raised = record.exc_info[0] if record.exc_info else None
         kind = record.name, record.pathname, record.lineno, getattr(raised, "__name__", "")
         with self._lock:

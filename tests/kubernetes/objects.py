@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 
 from .kustomize import Object, folders, render
 
 
-@cache
 def rendered(name: str) -> list[Object]:
-    """Return the objects of the base or an overlay; they are for all tests, which change none of them."""
+    """Return the objects of the base or an overlay."""
+    return deepcopy(_rendered(name))
+
+
+@cache
+def _rendered(name: str) -> list[Object]:
     return render(folders()[name])
 
 

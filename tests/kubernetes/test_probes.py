@@ -13,7 +13,8 @@ from tests.flows.rooms_apart import RoomsApart
 
 def test_the_gateway_serves_while_no_encoder_does(tmp_path: Path) -> None:
     """Somebody must promote another model in the place of one that the encoders cannot load."""
-    apart = RoomsApart(tmp_path, "gateway", "trainer", "evaluator", "text_encoder", "vision_encoder", "indexer")
+    names = ("gateway", "trainer", "evaluator", "text_encoder", "vision_encoder", "indexer")
+    apart = RoomsApart(tmp_path, *names, settings={"gateway": ["ready_timeout=1"]})
     apart.start("gateway")
     try:
         deadline = time.monotonic() + 200

@@ -42,3 +42,9 @@ def test_another_kind_is_not_hidden(other: logging.LogRecord) -> None:
     for number in range(1000):
         bounds.admit(record(text=f"bad {number} %s"))
     assert bounds.admit(other)
+
+
+def test_what_no_request_causes_is_not_bounded() -> None:
+    bounds, line = LogBounds(lambda: 0.0), record()
+    line.levelno = logging.INFO
+    assert all(bounds.admit(line) for _ in range(1000))

@@ -21,7 +21,6 @@ from .documents import read_request, write_response
 from .health import image
 from .rooms import Rooms
 
-SECONDS = 240.0
 PAUSE_SECONDS = 0.2
 BATCH = 32
 ANSWERING = ("text_encoder", "vision_encoder", "indexer")
@@ -37,7 +36,7 @@ class Readiness:
         seconds: after them the gateway serves what there is: somebody may have to promote another model through it.
     """
 
-    def __init__(self, rooms: Rooms, seconds: float = SECONDS) -> None:
+    def __init__(self, rooms: Rooms, seconds: float) -> None:
         self._rooms = rooms
         self._seconds = seconds
         self._log = JinaLogger("readiness")

@@ -164,7 +164,7 @@ def test_content_that_changed_during_the_upload_is_refused_and_removed(datasets:
 def test_an_abandoned_upload_is_removed_after_days(datasets: Datasets, workspace: Workspace) -> None:
     datasets.add_part("old", 0, part("a"))
     datasets.add_part("new", 0, part("a"))
-    (old,) = (path for path in (workspace.datasets / "uploads").iterdir() if path == datasets._upload("old"))
+    (old,) = (path for path in (workspace.datasets / "uploads").iterdir() if path == datasets.upload_folder("old"))
     os.utime(old, (0, 0))
     push(datasets, "colours", "a")
     assert datasets.uploaded("old") == []

@@ -68,7 +68,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_waits_for_the_encoders_and_not_for_the_trainer(error: Exception | None) -> None:
     async def run() -> SlowRooms:
         rooms = SlowRooms(up=-2, error=error)
-        state = Readiness(rooms)  # type: ignore[arg-type]
+        state = Readiness(rooms, 60)  # type: ignore[arg-type]
         await state.reach()
         assert state.reached.is_set()
         return rooms

@@ -96,7 +96,7 @@ def test_writes_are_refused_before_anything_breaks(disk: Disk) -> None:
         lines.append(writer.stdout.readline())
         assert lines[-1], "the writer has died"
     assert lines[1] == "+0\n"
-    assert lines[-2].startswith(f"!ResourceExhausted: the disk of the index must have {least} MiB free for a write.")
+    assert lines[-2].startswith(f"!InsufficientStorage: the disk of the index must have {least} MiB free for a write.")
     assert "The request changed nothing. Make room" in lines[-2]
     assert "0-3" in lines[-1], "searches go on"
     room.unlink()
