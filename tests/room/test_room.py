@@ -155,6 +155,7 @@ def test_only_a_served_room_excludes_loaded_objects_from_collection(tmp_path: Pa
         gc.unfreeze()
 
 
+@pytest.mark.process
 def test_a_room_never_frees_garbage_of_the_process_that_forked_it() -> None:
     parent = os.getpid()
 

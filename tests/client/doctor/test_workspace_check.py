@@ -86,6 +86,7 @@ def open_path() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.process
 def test_the_advice_for_a_workspace_of_another_user_is_chown(open_path: Path) -> None:
     root = open_path / "workspace"
     root.mkdir(mode=0o755)
@@ -101,6 +102,7 @@ def test_the_advice_for_a_workspace_of_another_user_is_chown(open_path: Path) ->
     assert f"chown -R {IMAGE_USER} {root} " in found.advice
 
 
+@pytest.mark.process
 def test_the_advice_for_a_missing_workspace_leaves_its_parent_alone(open_path: Path) -> None:
     found = as_image_user(open_path / "workspace")
     assert f"mkdir -p {open_path / 'workspace'} && chown {IMAGE_USER} {open_path / 'workspace'}" in found.advice
