@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,16 +53,17 @@ def serve(path: str) -> None:
     Args:
         path: of the socket, in an existing folder that this user alone can open.
     """
+    living = _life_of_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps the children
-    server, parent = os.getpid(), os.getppid()
+    server = os.getpid()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         listener.bind(f"{path}.new")
         listener.listen()
         os.rename(f"{path}.new", path)  # who finds it is answered
         listener.settimeout(WATCH_SECONDS)
-        while os.getppid() == parent:
+        while living():
             with suppress(OSError, ValueError, KeyError, TypeError):  # a caller that left, or sent something else
                 connection, _ = listener.accept()
                 with connection:
@@ -71,6 +72,18 @@ def serve(path: str) -> None:
         if os.getpid() == server:
             listener.close()
             shutil.rmtree(Path(path).parent, ignore_errors=True)
+
+
+def _life_of_parent() -> Callable[[], bool]:
+    """Return what tells whether the process lives that has started this one, itself or through a fork server.
+
+    A fork server is no measure: it lives as long as one of its children.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        return parent.is_alive
+    started_by = os.getppid()
+    return lambda: os.getppid() == started_by
 
 
 def start(module: str, arguments: Sequence[str], output: IO[bytes], environment: Mapping[str, str]) -> int | None:

@@ -20,6 +20,13 @@ from finetuner.flow.processes import command_of
 from tests.waiting import wait_until
 
 MODULE = "tests.client.flow.prepared_module"
+BY_FORK_SERVER = """
+import multiprocessing, sys, time
+from finetuner.flow.prepared import serve
+multiprocessing.set_start_method("forkserver")
+multiprocessing.Process(target=serve, args=(sys.argv[1],)).start()
+time.sleep(600)
+"""
 SERVER = "import sys; from finetuner.flow.prepared import serve; serve(sys.argv[1])"
 
 
@@ -112,6 +119,15 @@ def test_it_leaves_no_file(server: subprocess.Popen[bytes]) -> None:
     server.terminate()
     server.wait()
     assert not path.parent.exists()
+
+
+def test_it_ends_when_the_process_that_started_it_by_a_fork_server_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "private" / "prepared"
+    path.parent.mkdir()
+    with subprocess.Popen([sys.executable, "-c", BY_FORK_SERVER, path]) as process:
+        wait_until(path.exists, "the socket")
+        process.kill()
+    wait_until(lambda: not path.parent.exists(), "the end of the prepared process")
 
 
 def test_rubbish_does_not_end_it(tmp_path: Path, server: subprocess.Popen[bytes]) -> None:
