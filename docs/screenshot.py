@@ -1,27 +1,31 @@
 """Makes images/before-after.png from the demo's report: `make demo`, then `python docs/screenshot.py demo/report.html`.
 
-It needs Chromium. The image has the scores and the first two queries.
+The image has the scores and the first two queries.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from tests.web.chromium import find_chromium
+
 QUERIES = 2
 MARGIN = 8  # pixels above the scores
-CHROMIUM = "/usr/bin/chromium"
 FILE = Path(__file__).parent / "images" / "before-after.png"
 
 
 def main() -> None:
     """Write the image with a palette of 256 colors, which keeps it small."""
+    chromium = find_chromium()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        variables = {**os.environ, **chromium.env}
+        browser = playwright.chromium.launch(executable_path=chromium.path, args=chromium.args, env=variables)
         page = browser.new_page(viewport={"width": 1000, "height": 1600}, color_scheme="light")
         page.goto(Path(sys.argv[1]).resolve().as_uri())
         top, bottom = page.locator(".cards").bounding_box(), page.locator(".query").nth(QUERIES).bounding_box()

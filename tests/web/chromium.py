@@ -30,23 +30,18 @@ class Chromium:
     """Variables to add."""
 
 
-def find_chromium(installed: Path = INSTALLED, folder: Path = FOLDER) -> Chromium:
-    """Return the browser of this machine, or fetch one by `npm pack`: 68 MB, once for each environment.
-
-    Args:
-        installed: taken if it exists.
-        folder: of the fetched one.
-    """
+def find_chromium() -> Chromium:
+    """Return the browser of this machine, or fetch one by `npm pack`: 68 MB, once for each environment."""
     args = ["--no-sandbox", "--disable-dev-shm-usage"]
-    if installed.exists():
-        return Chromium(installed, args)
-    folder.parent.mkdir(exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:  # two processes of tests may want it at once
+    if INSTALLED.exists():
+        return Chromium(INSTALLED, args)
+    FOLDER.parent.mkdir(exist_ok=True)
+    with open(FOLDER.with_suffix(".lock"), "w") as lock:  # two processes of tests may want it at once
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            _fetch(folder)
-    env = {"FONTCONFIG_PATH": str(folder), "LD_LIBRARY_PATH": str(folder / "lib")}
-    return Chromium(folder / "chromium", [*args, "--no-zygote", "--disable-gpu", "--headless=shell"], env)
+        if not FOLDER.exists():
+            _fetch(FOLDER)
+    env = {"FONTCONFIG_PATH": str(FOLDER), "LD_LIBRARY_PATH": str(FOLDER / "lib")}
+    return Chromium(FOLDER / "chromium", [*args, "--no-zygote", "--disable-gpu", "--headless=shell"], env)
 
 
 def _fetch(folder: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 import finetuner
 
 from ..exceptions import InvalidInput
+from ..progress import waiting
 from .matches import caption, score, tags
 from .options import Host, Token, example
 from .table import one_line, print_table
@@ -37,8 +38,6 @@ def search(
     """Search the indexed documents by text. Prints the caption, tags and similarity of each match, best first."""
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
         raise InvalidInput(f"--html must be a file in an existing folder. Got {str(html)!r}. Create the folder.")
-    from ..progress import waiting
-
     finetuner.login(host=host, token=token)
     with waiting("Searching"):
         matches = list(finetuner.search(text, limit=limit, artifact=artifact, thumbnails=True)[0].matches)

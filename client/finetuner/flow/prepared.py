@@ -69,7 +69,7 @@ def serve(path: str) -> None:
                 with connection:
                     _fork(connection, listener)
     finally:
-        if os.getpid() == server:
+        if os.getpid() == server:  # and not a child that a signal has ended before it became another program
             listener.close()
             shutil.rmtree(Path(path).parent, ignore_errors=True)
 
@@ -104,8 +104,8 @@ def start(module: str, arguments: Sequence[str], output: IO[bytes], environment:
 
 def run(
     module: str, arguments: Sequence[str], environment: Mapping[str, str], seconds: float
-) -> subprocess.CompletedProcess[str] | None:
-    """Run `python -m MODULE ARGUMENTS` to its end, from the prepared process of this Flow.
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m MODULE ARGUMENTS` to its end, from the prepared process of this Flow, or else as a new one.
 
     Args:
         module: with a dot; run as `__main__`.
@@ -114,7 +114,7 @@ def run(
         seconds: after which it is killed.
 
     Returns:
-        Its exit code, -9 if a signal ended it, and its output, both streams as stdout; None as `start` does.
+        Its exit code, below 0 if a signal ended it, and its output, both streams as stdout.
 
     Raises:
         subprocess.TimeoutExpired: it did not end in time.
@@ -122,7 +122,16 @@ def run(
     with TemporaryFile() as output, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         pid = _ask(connection, module, arguments, output, environment, shown=False)
         if pid is None:
-            return None
+            return subprocess.run(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                env=environment,
+            )
         try:
             connection.settimeout(seconds)
             code = int(connection.recv(64) or -signal.SIGKILL)

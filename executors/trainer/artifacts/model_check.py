@@ -34,17 +34,7 @@ def check_models(folder: Path) -> None:
         InvalidInput: a size that the files do not hold; or the check takes more than SECONDS or MEMORY.
     """
     try:
-        variables = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-        done = prepared.run(__name__, [str(folder)], variables, SECONDS) or subprocess.run(
-            [sys.executable, "-m", __name__, str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=SECONDS,
-            env=variables,
-        )
+        done = prepared.run(__name__, [str(folder)], os.environ | {"CUDA_VISIBLE_DEVICES": ""}, SECONDS)
         code, last = done.returncode, (done.stdout.strip().splitlines() or ["nothing printed"])[-1]
     except subprocess.TimeoutExpired:
         code, last = -1, "no end"

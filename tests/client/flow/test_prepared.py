@@ -162,6 +162,8 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert started(tmp_path) is None
     monkeypatch.delenv(PREPARED)
     assert started(tmp_path) is None
+    done = prepared.run(MODULE, ["refuse"], os.environ, 100)  # as a new process
+    assert (done.returncode, done.stdout) == (1, "refused, as asked\n")
 
 
 @pytest.mark.usefixtures("server")
@@ -182,10 +184,8 @@ def test_several_at_once(tmp_path: Path) -> None:
 )
 def test_a_process_is_run_to_its_end(argument: str, code: int, last: str) -> None:
     done = prepared.run(MODULE, [argument], os.environ, 100)
-    assert done is not None
     assert (done.returncode, done.stdout.splitlines()[-1]) == (code, last)
     well = prepared.run(MODULE, [], os.environ | {"GIVEN": ""}, 100)
-    assert well is not None
     assert (well.returncode, well.stdout.splitlines()[-1]) == (0, "at exit")
 
 
@@ -194,5 +194,4 @@ def test_a_process_that_does_not_end_or_is_killed() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         prepared.run(MODULE, ["stay"], os.environ, 0.5)
     killed = prepared.run(MODULE, ["kill"], os.environ, 100)
-    assert killed is not None
     assert killed.returncode == -9
