@@ -30,7 +30,7 @@ from . import prepared
 from .processes import KILL_SECONDS, end_processes
 from .room_process import show_metrics_on
 from .settings import Certificate, configured_flow, flow_addresses, flow_file
-from .supervision import supervise
+from .supervision import rooms_of, supervise
 
 if TYPE_CHECKING:
     import psutil
@@ -153,7 +153,8 @@ def _serve(
         if as_json:
             print(described, flush=True)
         _announce(console, addresses, root, with_token)
-        supervise(flow, _stop_connection(), partial(console.print, soft_wrap=True))
+        rooms = rooms_of(flow)  # kept until the end of this function, when no process of theirs runs
+        supervise(rooms, _stop_connection(), partial(console.print, soft_wrap=True))
         console.print("Stopping the Flow ...")
     except KeyboardInterrupt:
         console.print("Stopping the Flow ...")

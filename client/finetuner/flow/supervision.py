@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -51,7 +51,7 @@ class RoomProcess:
         self._started_at, self.restart_at = time.monotonic(), None
 
 
-def pods_of(flow: Any) -> Iterator[Any]:
+def _pods_of(flow: Any) -> Iterator[Any]:
     """Yield the pods of a started Flow."""
     for _, deployment in flow:
         single = (deployment.uses_before_pod, deployment.uses_after_pod, deployment.head_pod, deployment.gateway_pod)
@@ -60,17 +60,22 @@ def pods_of(flow: Any) -> Iterator[Any]:
             yield from replicas._pods
 
 
-def supervise(flow: Any, stop: Connection, report: Callable[[str], Any]) -> None:
-    """Restart every room of a Flow that ends, until `stop` becomes readable.
+def rooms_of(flow: Any) -> list[RoomProcess]:
+    """Return the processes of a started Flow, whose pods do not block when they start."""
+    return [RoomProcess(pod) for pod in _pods_of(flow)]
+
+
+def supervise(rooms: Sequence[RoomProcess], stop: Connection, report: Callable[[str], Any]) -> None:
+    """Restart every room that ends, until `stop` becomes readable.
 
     `stop` is read only between starts. A start is never interrupted, so no process goes unrecorded.
 
     Args:
-        flow: a started Flow, whose pods do not block when they start.
+        rooms: of a Flow. Keep them until their processes have ended: the semaphores of a new process, which it opens a
+            moment after its start, go with its room.
         stop: becomes readable when the Flow must end.
         report: called with a line for each room that has ended.
     """
-    rooms = [RoomProcess(pod) for pod in pods_of(flow)]
     while True:
         running = {room.sentinel: room for room in rooms if room.restart_at is None}
         restarts = [room.restart_at for room in rooms if room.restart_at is not None]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from finetuner.flow import supervision
-from finetuner.flow.supervision import PAUSES, RoomProcess, supervise
+from finetuner.flow.supervision import PAUSES, RoomProcess, rooms_of, supervise
 
 SPAWNED: list[Any] = []
 
@@ -65,7 +65,7 @@ def run_until(flow: Any, lines: list[str], count: int) -> None:
         if len(lines) == count:
             ask.send(None)
 
-    watcher = threading.Thread(target=supervise, args=(flow, stop, report))
+    watcher = threading.Thread(target=supervise, args=(rooms_of(flow), stop, report))
     watcher.start()
     watcher.join(200)
     assert not watcher.is_alive()
@@ -78,7 +78,7 @@ def test_a_killed_room_restarts_alone(lines: list[str]) -> None:
         pod("room/1", time.sleep, 600),
     )
     stop, ask = multiprocessing.Pipe(duplex=False)
-    watcher = threading.Thread(target=supervise, args=(flow_with(gateway, killed, other), stop, lines.append))
+    watcher = threading.Thread(target=supervise, args=(rooms_of(flow_with(gateway, killed, other)), stop, lines.append))
     watcher.start()
     os.kill(killed.worker.pid, signal.SIGKILL)
     deadline = time.monotonic() + 200
@@ -117,6 +117,6 @@ def test_a_stopped_flow_starts_no_room(lines: list[str]) -> None:
     room.worker.join()
     stop, ask = multiprocessing.Pipe(duplex=False)
     ask.send(None)
-    supervise(flow_with(room), stop, lines.append)
+    supervise(rooms_of(flow_with(room)), stop, lines.append)
     assert lines == []
     assert len(SPAWNED) == 1
