@@ -26,6 +26,7 @@ from finetuner.workspace.folder import Workspace, keep_files_private
 from .access.access import Access
 from .access.connections import bounded_connections
 from .access.grpc_check import GrpcCheck
+from .access.intake import Intake
 from .flow.handler import Handler
 from .flow.readiness import Readiness, StartingHealth
 from .flow.rooms import Rooms
@@ -134,7 +135,9 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
         self, settings: GatewaySettings, reached: asyncio.Event, *, req_handler: Handler, **kwargs: Any
     ) -> None:
         # set first: Jina's constructor calls aio_tracing_server_interceptors
-        self._check = GrpcCheck(req_handler.access, req_handler.metrics)
+        self._intake = Intake(kwargs["runtime_args"]["port"], req_handler.logger)
+        self._check = GrpcCheck(req_handler.access, req_handler.metrics, self._intake)
+        self._watching: asyncio.Task[None] | None = None
         options = {**(kwargs.pop("grpc_server_options", None) or {}), **SERVER_OPTIONS, **CONNECTION_OPTIONS}
         options[CONNECTIONS] = settings.max_connections
         super().__init__(req_handler=req_handler, grpc_server_options=options, **kwargs)
@@ -144,9 +147,16 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
         """Return our interceptor, followed by Jina's."""
         return [self._check, *(super().aio_tracing_server_interceptors() or [])]
 
+    async def setup_server(self) -> None:
+        """Open the port."""
+        await super().setup_server()
+        self._watching = asyncio.create_task(self._intake.watch())
+
     async def shutdown(self) -> None:
         """Finish open requests. The gateway closes the connections to the rooms."""
         await drain(self)
+        if self._watching is not None:
+            self._watching.cancel()
 
 
 class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed

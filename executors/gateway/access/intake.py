@@ -1,0 +1,210 @@
+"""Closes gRPC connections that send far more than their admitted calls carry.
+
+gRPC reads headers without end (CVE-2024-27316), and settings and resets, before any code of ours sees them: 24
+connections without a token took both processors and 850 MB. The kernel counts the bytes of each connection. Those
+beyond the messages that were read come out of a token bucket, and a connection that overdraws it is reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import ipaddress
+import os
+import socket
+import stat
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import grpc
+from jina.logging.logger import JinaLogger
+
+from finetuner.contract.wire import MAX_MESSAGE_BYTES
+from finetuner.exceptions import InvalidInput
+
+from .errors import abort
+
+BURST, BYTES_PER_SECOND = 4 * 2**20, 2**16  # of headers, resets, pings and refused calls, for each connection
+CALL = 2**14  # a call's headers, at most
+FRAMES = 1.02  # a message with the heads of its frames, and those of TLS
+POLL_SECONDS = 0.1
+PAUSE = 20  # times the time that a poll takes, at least, between two
+RECEIVED = struct.Struct("=128xQ")  # tcpi_bytes_received in Linux's struct tcp_info
+
+
+class Peer(NamedTuple):
+    """Address and port at the other end of a connection."""
+
+    address: str
+    port: int
+
+
+@dataclass
+class _Connection:
+    received: int = 0
+    left: float = field(default_factory=lambda: BURST)
+    """Bytes that it may send beyond its calls. Below 0 while messages of open calls arrive."""
+    overdrawn: bool = False
+    """At the last poll."""
+
+
+class Intake:
+    """The gRPC connections of one port, and the calls that were admitted on them.
+
+    Args:
+        port: of the server, in this process.
+        logger: gets a warning for each connection that is reset.
+    """
+
+    def __init__(self, port: int, logger: JinaLogger) -> None:
+        self._port = port
+        self._logger = logger
+        self._open: Counter[Peer] = Counter()
+        self._carried: Counter[Peer] = Counter()
+        self._ended: set[Peer] = set()
+        self._connections: dict[int, _Connection] = {}
+        self._polled_at = time.monotonic()
+
+    async def watch(self) -> None:
+        """Poll until canceled. Only Linux counts the bytes of a connection."""
+        pause = POLL_SECONDS
+        while sys.platform == "linux":
+            await asyncio.sleep(pause)
+            started = time.monotonic()
+            self.poll()
+            pause = max(POLL_SECONDS, PAUSE * (time.monotonic() - started))
+
+    def read(self, peer: Peer, request: Any) -> None:
+        """Take note of a message that was read.
+
+        Args:
+            request: Jina's, with the bytes that it came in.
+        """
+        self._carried[peer] += int(len(getattr(request, "buffer", None) or b"") * FRAMES) + CALL
+
+    @contextmanager
+    def call(self, peer: Peer) -> Iterator[None]:
+        """Allow one message at a time that is not read yet, while a call that was admitted is open."""
+        self._open[peer] += 1
+        self._carried[peer] += CALL
+        try:
+            yield
+        finally:
+            self._open[peer] -= 1
+            self._ended.add(peer)  # a part of a message may have arrived
+
+    def poll(self) -> None:
+        """Count the bytes of each connection, and reset those that have sent too many.
+
+        A connection is reset once two polls have found it overdrawn, without a call or message between them: gRPC holds
+        messages of calls that this event loop has not begun yet.
+        """
+        now = time.monotonic()
+        refill, self._polled_at = (now - self._polled_at) * BYTES_PER_SECOND, now
+        self._open = +self._open
+        carried, self._carried, ended, self._ended = self._carried, Counter(), self._ended, set()
+        found: dict[int, _Connection] = {}
+        for inode, connection, peer in self._sockets():
+            own = found[inode] = self._connections.get(inode) or _Connection()
+            information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            received = RECEIVED.unpack_from(information)[0] if len(information) >= RECEIVED.size else 0
+            own.left = min(own.left + refill + carried[peer] - (received - own.received), BURST)
+            own.received = received
+            if peer in ended:
+                own.left = max(own.left, 0)
+            overdrawn = own.left < -self._open[peer] * MAX_MESSAGE_BYTES
+            if overdrawn and own.overdrawn and not carried[peer]:
+                self._logger.warning(
+                    f"a gRPC connection must send messages. Got {received} bytes from {peer.address}, {-own.left:.0f} "
+                    "more than its calls may. It is closed."
+                )
+                _reset(connection)
+                del found[inode]
+            own.overdrawn = overdrawn
+        self._connections = found
+
+    def _sockets(self) -> Iterator[tuple[int, socket.socket, Peer]]:
+        """Yield the inode, a copy and the peer of each connection to the port. The copy is closed afterwards."""
+        for number in [int(entry.name) for entry in os.scandir("/proc/self/fd")]:
+            with suppress(OSError):  # it was closed meanwhile
+                if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                    continue
+                with socket.socket(fileno=os.dup(number)) as connection:
+                    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+                        continue
+                    if connection.getsockname()[1] != self._port:
+                        continue
+                    address, port = connection.getpeername()[:2]
+                    yield os.fstat(connection.fileno()).st_ino, connection, Peer(_plain(address), port)
+
+
+def _reset(connection: socket.socket) -> None:
+    """End a connection now. After a shutdown, the kernel would take what a peer sends until gRPC has closed it."""
+    unspecified = struct.pack("=H14x", socket.AF_UNSPEC)
+    ctypes.CDLL(None).connect(connection.fileno(), unspecified, len(unspecified))
+
+
+def peer_of(name: str) -> Peer:
+    """Return a peer.
+
+    Args:
+        name: gRPC's `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`.
+    """
+    address, _, port = unquote(name.partition(":")[2]).rpartition(":")
+    return Peer(_plain(address.strip("[]")), int(port) if port.isdecimal() else 0)
+
+
+def _plain(address: str) -> str:
+    """Return an address in one form, an IPv4 address that arrives over IPv6 as IPv4."""
+    with suppress(ValueError):
+        found = ipaddress.ip_address(address.partition("%")[0])
+        return str(getattr(found, "ipv4_mapped", None) or found)
+    return address
+
+
+class Counted:
+    """The requests of a stream, each reported to an intake once it is read."""
+
+    def __init__(self, requests: AsyncIterator[Any], intake: Intake, peer: Peer) -> None:
+        self._requests, self._intake, self._peer = requests, intake, peer
+
+    def __aiter__(self) -> Counted:
+        return self
+
+    async def __anext__(self) -> Any:
+        request = await anext(self._requests)
+        self._intake.read(self._peer, request)
+        return request
+
+
+def counted(handler: grpc.RpcMethodHandler, intake: Intake) -> grpc.RpcMethodHandler:
+    """Return a handler whose calls and messages an intake hears of.
+
+    It takes a stream even where `handler` takes one message: gRPC would read that one before it names the peer.
+    """
+
+    async def answer_one(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
+        peer = peer_of(context.peer())
+        with intake.call(peer):
+            request = await anext(Counted(requests, intake, peer), None)
+            if request is None:
+                await abort(context, InvalidInput("A call must send one message. Got none."))
+            return await handler.unary_unary(request, context)
+
+    async def answer_all(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        peer = peer_of(context.peer())
+        with intake.call(peer):
+            async for answer in handler.stream_stream(Counted(requests, intake, peer), context):
+                yield answer
+
+    codec = handler.request_deserializer, handler.response_serializer
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(answer_all, *codec)
+    return grpc.stream_unary_rpc_method_handler(answer_one, *codec)
