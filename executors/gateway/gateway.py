@@ -45,6 +45,7 @@ CONNECTION_OPTIONS = {
     "grpc.max_connection_idle_ms": 300_000,
     "grpc.server_handshake_timeout_ms": 10_000,
     "grpc.max_concurrent_streams": 256,
+    "grpc.http2.bdp_probe": 0,  # a fast caller would have gRPC hold 100 MB of calls that nothing reads yet
 }
 CONNECTIONS = "grpc.max_allowed_incoming_connections"
 
@@ -137,7 +138,6 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
         # set first: Jina's constructor calls aio_tracing_server_interceptors
         self._intake = Intake(kwargs["runtime_args"]["port"], req_handler.logger)
         self._check = GrpcCheck(req_handler.access, req_handler.metrics, self._intake)
-        self._watching: asyncio.Task[None] | None = None
         options = {**(kwargs.pop("grpc_server_options", None) or {}), **SERVER_OPTIONS, **CONNECTION_OPTIONS}
         options[CONNECTIONS] = settings.max_connections
         super().__init__(req_handler=req_handler, grpc_server_options=options, **kwargs)
@@ -150,13 +150,12 @@ class GrpcSide(GRPCServer):  # type: ignore[misc]  # jina is not typed
     async def setup_server(self) -> None:
         """Open the port."""
         await super().setup_server()
-        self._watching = asyncio.create_task(self._intake.watch())
+        self._intake.start()
 
     async def shutdown(self) -> None:
         """Finish open requests. The gateway closes the connections to the rooms."""
         await drain(self)
-        if self._watching is not None:
-            self._watching.cancel()
+        self._intake.stop()
 
 
 class HttpSide(FastAPIBaseServer):  # type: ignore[misc]  # jina is not typed
