@@ -14,7 +14,7 @@ from jina.serve.runtimes.servers.composite import CompositeBaseServer
 from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.servers.http import FastAPIBaseServer
 
-from executors.room.collector import freeze_modules
+from executors.room.collector import bound_arenas, freeze_modules
 from executors.room.drain import DRAIN_SECONDS, drain
 from executors.room.lifeline import end_with_parent
 from executors.room.log_bounds import bound_log
@@ -85,6 +85,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         end_with_parent()
         bound_log()
         freeze_modules()
+        bound_arenas()
         keep_files_private()
         settings = self.settings
         self._request_handler.access = Access(

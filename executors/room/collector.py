@@ -1,8 +1,13 @@
-"""Makes Python's garbage collector free answered documents soon."""
+"""Gives back the memory of answered documents soon: Python's garbage collector, and the allocator of the C library."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
+from contextlib import suppress
+
+ARENA_MAX, MMAP_THRESHOLD = -8, -3  # M_ARENA_MAX and M_MMAP_THRESHOLD of glibc's malloc.h
+ARENAS, MAPPED_BYTES = 2, 2**20
 
 
 def freeze_modules() -> None:
@@ -16,3 +21,15 @@ def freeze_modules() -> None:
     seen to hang.
     """
     gc.freeze()
+
+
+def bound_arenas() -> None:
+    """Keep freed memory in two heaps at most, and large blocks in none. Only for a process that computes nothing.
+
+    Each thread of gRPC would have its own heap, and a block of up to 32 MB would stay in it. After four floods a gateway
+    held 500 MB, with two heaps 280. Other C libraries than glibc have no such settings.
+    """
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(ARENA_MAX, ARENAS)
+        mallopt(MMAP_THRESHOLD, MAPPED_BYTES)
