@@ -36,10 +36,9 @@ LABEL org.opencontainers.image.title="Open Finetuner" \
       open-finetuner.variant="${VARIANT}"
 # Libraries write to HOME, which is in /tmp: a tmpfs if the root is read-only.
 ENV PATH=/venv/bin:$PATH \
-    PYTHONPATH=/app/client:/app \
+    PYTHONPATH=/app/client \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    FINETUNER_FLOWS=/app/flows \
     JINA_OPTOUT_TELEMETRY=1 \
     GRPC_DNS_RESOLVER=native \
     HOME=/tmp

@@ -12,7 +12,7 @@ CA = "FINETUNER_CA"
 WEIGHTS = "FINETUNER_WEIGHTS"
 """Folder of pretrained weights, `<ARCH>/<TAG>.safetensors` or `.pt`."""
 FLOWS = "FINETUNER_FLOWS"
-"""Folder of Flow YAMLs; by default the checkout's `flows/`."""
+"""Folder of Flow YAMLs; by default the package's `flows/`."""
 PRIVATE_URIS = "FINETUNER_PRIVATE_URIS"
 """'true' allows FinetunerExecutor to fetch private addresses, for tutorials that cannot set its uses_with."""
 

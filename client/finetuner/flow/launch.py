@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GATEWAY_SECONDS = 9.0  # the gateway finishes its open requests
 ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
-EXECUTORS = Path(__file__).parents[3] / "executors"
+EXECUTORS = Path(__file__).resolve().parents[1] / "executors"
 CREATE_TOKEN = "Create one with `finetuner token create NAME --role admin --workspace {}`"
 
 

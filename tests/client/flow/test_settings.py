@@ -78,7 +78,7 @@ def test_a_port_out_of_range_is_refused(small_flow: Path, tmp_path: Path, port: 
         pass
 
 
-def test_the_error_without_a_checkout_names_the_next_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_without_flows_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(FLOWS, str(tmp_path))
-    with pytest.raises(InvalidInput, match="checkout"):
+    with pytest.raises(InvalidInput, match="FINETUNER_FLOWS must be a folder with YAMLs"):
         flow_file()
