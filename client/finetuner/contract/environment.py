@@ -27,6 +27,10 @@ LOGGED_IN = "FINETUNER_LOGGED_IN"
 """The Flow that `login` chose, for this process and its children."""
 HTTP_PORT = "FINETUNER_HTTP_PORT"
 """Key under which the gateway's gRPC side reports the port of its HTTP side."""
+CONTRACT = "FINETUNER_CONTRACT"
+"""Key under which the gateway reports `wire.CONTRACT`."""
+VERSION = "FINETUNER_VERSION"
+"""Key under which the gateway reports the version of its package."""
 
 # Set by tests.
 STAND_INS = "FINETUNER_STAND_INS"
