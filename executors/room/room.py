@@ -178,6 +178,7 @@ class Room(MeasuredExecutor):
         """`workspace` is a property of Jina's Executor."""
         if is_served(self):
             keep_files_private()
+            self.shared_workspace.claim()
             require_secret(self.shared_workspace.root)
 
     def problems(self) -> list[str]:

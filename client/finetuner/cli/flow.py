@@ -19,7 +19,7 @@ def _flow() -> None:
 
 
 @flow_app.command()
-@example("finetuner flow show finetuner > mine.yml && finetuner up --flow mine.yml")
+@example("finetuner flow show encode")
 def show(name: Annotated[str, typer.Argument(help="finetuner, search or encode.")] = "finetuner") -> None:
     """Print the YAML of a Flow. Its paths are those of this installation, so a changed copy starts from any folder."""
     from ..flow.settings import flow_file, read_flow

@@ -40,7 +40,7 @@ def packages() -> Iterator[Finding]:
     from packaging.specifiers import SpecifierSet
 
     declared = _declared()
-    python = platform.pythonversion_of()
+    python = platform.python_version()
     if declared is None:
         yield ok("Python", python)
         yield warning(

@@ -24,7 +24,7 @@ from ..contract.environment import PARENT, PREPARED, TOKEN
 from ..exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from ..transport.connection import NO_TELEMETRY
 from ..transport.probes import FLOW_FILE, Addresses, running
-from ..workspace.folder import Workspace, keep_files_private, write_atomically
+from ..workspace.folder import Workspace, check_layout, keep_files_private, write_atomically
 from ..workspace.tokens import TokenFile, is_loopback
 from . import prepared
 from .processes import KILL_SECONDS, end_processes
@@ -86,7 +86,7 @@ def serve(
     with settings as content:
         if token is not None:
             os.environ[TOKEN] = token  # not in the YAML, where Jina would turn digits into a number
-        root = Workspace(workspace).root
+        check_layout(root := Workspace(workspace).root)
         with_token = token_required(content["gateway"].get("host", "0.0.0.0"), root)
         _serve(content, flow_addresses(content), root, with_token, metrics_bind, as_json)
 

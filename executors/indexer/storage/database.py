@@ -65,7 +65,8 @@ def open_database(file: Path) -> sqlite3.Connection:
             _add_lost_fields(connection)
         elif tables and layout != LAYOUT:
             raise FinetunerServerError(
-                f"{str(file)!r} must have layout {LAYOUT}. Got {layout}. Move the folder away and index again."
+                f"{str(file)!r} must have layout {LAYOUT}. Got {layout}. Install the version "
+                "that wrote it, or move the folder away and index again."
             )
         connection.executescript(TABLES)
         connection.execute(f"PRAGMA user_version = {LAYOUT}")
