@@ -9,9 +9,11 @@ ARG VARIANT=cpu
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ENV PATH=/venv/bin:$PATH UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
 RUN python -m venv /venv && pip install --no-cache-dir "uv>=0.8,<1"
-COPY requirements.lock /tmp/requirements.lock
+COPY requirements.lock requirements-gpu.lock /tmp/
+# The locks differ in ONNX Runtime: onnxruntime-gpu has CUDA and TensorRT.
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv pip install --python /venv/bin/python --require-hashes -r /tmp/requirements.lock
+    if [ "$VARIANT" = cuda ]; then lock=requirements-gpu.lock; else lock=requirements.lock; fi \
+    && uv pip install --python /venv/bin/python --require-hashes -r "/tmp/$lock"
 # The lock has torch's CUDA build, which loads some CUDA libraries at its start, also on a CPU. The CPU image drops the
 # libraries that torch loads later, for a GPU, and the GPU compiler: a quarter of the image.
 WORKDIR /venv/lib/python3.11/site-packages
@@ -36,10 +38,9 @@ LABEL org.opencontainers.image.title="Open Finetuner" \
       open-finetuner.variant="${VARIANT}"
 # Libraries write to HOME, which is in /tmp: a tmpfs if the root is read-only.
 ENV PATH=/venv/bin:$PATH \
-    PYTHONPATH=/app/client:/app \
+    PYTHONPATH=/app/client \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    FINETUNER_FLOWS=/app/flows \
     JINA_OPTOUT_TELEMETRY=1 \
     GRPC_DNS_RESOLVER=native \
     HOME=/tmp

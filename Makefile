@@ -1,6 +1,6 @@
 # Every target sets up what it needs from python3 and make alone.
 .DELETE_ON_ERROR:
-.PHONY: install demo serve seeds test test-fast test-all lint docs bench lock manifests container-check clean
+.PHONY: setup install demo serve seeds test test-fast test-all lint docs bench lock manifests container-check clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # They start hundreds of others, each of which would compile this code again where Python may write nothing.
 PYTEST := $(BIN)/python -m compileall -q client executors tests && OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2 --dist loadfile
 
-install: $(READY)  ## everything that the Flow and its tests need, into .venv
+setup install: $(READY)  ## everything that the Flow and its tests need, into .venv
 
 demo: $(READY)  ## fine-tune the packaged CLIP on the generated catalogue, search it, write demo/report.html
 	$(BIN)/finetuner demo
@@ -54,22 +54,27 @@ manifests: $(READY)  ## flows/kubernetes/base from flows/finetuner.yml
 container-check: $(READY)  ## the image, built and run by a real Docker engine; exit 77 where it cannot run
 	tests/container_check/run.sh
 
-lock: $(BIN)/uv  ## both lock files from pyproject.toml; no index URL goes into them
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--all-extras pyproject.toml --output-file requirements-dev.lock
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra server --extra trackers pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
+COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+
+lock: $(BIN)/uv  ## the lock files from pyproject.toml; no index URL goes into them
+	$(COMPILE) --extra dev --output-file requirements-dev.lock
+	$(COMPILE) --extra server --extra trackers --constraint requirements-dev.lock --output-file requirements.lock
+	echo 'onnxruntime; python_version < "3"' | $(COMPILE) --extra server --extra trackers --extra gpu --override - \
+		--constraint requirements.lock --output-file requirements-gpu.lock
 
 clean:
 	rm -rf $(VENV) demo site
 
 $(BIN)/uv:
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed. Got %s. Call make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed. Got %s. Call make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
+	@echo 'Setting up $(VENV), 1 of 3: uv, which installs the packages'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 # Compiled once: each of a Flow's processes imports torch, and compiling took 10 s of each where Python may write nothing.
 $(READY): $(BIN)/uv requirements-dev.lock pyproject.toml
-	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements-dev.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	touch $@
+	@echo "Setting up $(VENV), 2 of 3: $$(grep -c '==' requirements-dev.lock) packages, 6 GB with torch and CUDA, which uv downloads and compiles"
+	@$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements-dev.lock
+	@echo 'Setting up $(VENV), 3 of 3: Open Finetuner'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,6 +13,7 @@ from jina.types.request.data import DataRequest
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from finetuner.contract.wire import CONTRACT, CONTRACT_FIELD, TITLE
 from finetuner.version import __version__
 
 from .access import roles
@@ -41,13 +43,15 @@ def build_app(
     rooms = Rooms(handler)
     # No /docs: FastAPI's page loads its scripts from another server.
     app = FastAPI(
-        title="Open Finetuner",
+        title=TITLE,
         version=__version__,
         description=__doc__,
         docs_url=None,
         redoc_url=None,
         responses=failures(),
     )
+    described = app.openapi
+    app.openapi = lambda: _with_contract(described())  # type: ignore[method-assign]
     app.add_middleware(Bounded)
     app.add_middleware(HttpCheck, access=access, metrics=handler.metrics)  # the last one added runs first
     _answer_errors(app, handler)
@@ -100,6 +104,12 @@ def build_app(
         return Response(answer, 200 if endpoint == "post" else status, media_type="application/json")
 
     return app
+
+
+def _with_contract(description: dict[str, Any]) -> dict[str, Any]:
+    """Return an OpenAPI description with the version of the wire contract, which `login` reads."""
+    description["info"][CONTRACT_FIELD] = CONTRACT
+    return description
 
 
 async def _read(request: Request, path: str) -> DataRequest:

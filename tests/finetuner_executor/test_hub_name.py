@@ -10,11 +10,9 @@ import pytest
 from docarray import Document, DocumentArray
 from jina import Deployment, Flow
 
-from finetuner.api import hub_executor
 from finetuner.api.hub import NO_TOKEN
 from finetuner.api.hub_executor import CONFIG, executor_connection, map_hub_name
 from finetuner.contract.environment import LOGGED_IN
-from finetuner.exceptions import InvalidInput
 from finetuner.transport.connection import Connection
 
 NAMES = [
@@ -65,12 +63,6 @@ def test_a_second_login_adds_nothing() -> None:
     map_hub_name(Connection("grpc://127.0.0.1:10"))
     assert Deployment.__init__ is before
     assert executor_connection(None, None).host == "grpc://127.0.0.1:10"
-
-
-def test_a_wheel_without_executors_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(hub_executor, "CONFIG", tmp_path / "config.yml")
-    with pytest.raises(InvalidInput, match="the wheel holds the client, not the executors"):
-        Flow().add(uses=NAMES[0])
 
 
 def test_host_and_token_come_from_uses_with_or_login(monkeypatch: pytest.MonkeyPatch) -> None:

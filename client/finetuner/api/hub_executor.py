@@ -21,7 +21,6 @@ import wrapt
 
 from ..contract import environment
 from ..contract.environment import LOGGED_IN
-from ..exceptions import InvalidInput
 from ..transport.connection import DEFAULT_HOST, Connection
 from .hub import NO_TOKEN, TOKEN
 
@@ -29,7 +28,7 @@ from .hub import NO_TOKEN, TOKEN
 NAME = re.compile(
     r"(jinaai|jinaai\+docker)://finetuner/FinetunerExecutor(:.*)?|jinahub(\+docker)?://FinetunerExecutor(/.*)?"
 )
-CONFIG = Path(__file__).parents[3] / "executors" / "finetuner_executor" / "config.yml"
+CONFIG = Path(__file__).parents[1] / "executors" / "finetuner_executor" / "config.yml"
 
 
 def map_hub_name(connection: Connection) -> None:
@@ -64,14 +63,8 @@ def _wrap(deployments: Any) -> None:
 
 def _resolved(uses: Any) -> Any:
     """Return the path of our executor's config.yml if `uses` is its hub name, otherwise `uses` unchanged."""
-    if not (isinstance(uses, str) and NAME.fullmatch(uses) and os.environ.get(LOGGED_IN)):
-        return uses
-    if not CONFIG.is_file():
-        raise InvalidInput(
-            f"FinetunerExecutor must exist at {CONFIG}. Got no such file: the wheel holds the client, not the "
-            f"executors. Run from a checkout of the repository."
-        )
-    return str(CONFIG)
+    named = isinstance(uses, str) and NAME.fullmatch(uses) and os.environ.get(LOGGED_IN)
+    return str(CONFIG) if named else uses
 
 
 def executor_connection(host: str | None, token: str | None) -> Connection:

@@ -6,8 +6,9 @@ import os
 from contextlib import suppress
 
 from ..contract import environment, wire
-from ..exceptions import Forbidden, Unauthorized
+from ..exceptions import Forbidden, ResourceExhausted, Unauthorized
 from ..transport.connection import DEFAULT_HOST, Connection
+from ..transport.probes import check_contract, probe
 from .hub import point_hub, users_token
 from .hub_executor import map_hub_name
 
@@ -38,7 +39,8 @@ def login(
             report. Needed only if a proxy or container maps the HTTP port to another one.
 
     Raises:
-        FlowUnreachable: no Flow answers at the host.
+        FlowUnreachable: no Flow answers at the host, or another service does.
+        FinetunerError: client and Flow have different versions of the wire contract.
         Unauthorized: the Flow requires another token.
         InvalidInput: an address is malformed.
     """
@@ -49,6 +51,7 @@ def login(
     unchanged = _current is not None and (_current.host, _current.token) == (connection.host, connection.token)
     if unchanged and not force and http_host is None:
         return
+    _check_contract(connection)
     try:
         _check_access(connection)
     except Unauthorized:
@@ -59,9 +62,17 @@ def login(
             raise
         connection = Connection(host, getpass.getpass(f"Token for {host}: "))
         _check_access(connection)
+        _check_contract(connection)
     point_hub(connection, http_host)
     map_hub_name(connection)
     _current = connection
+
+
+def _check_contract(connection: Connection) -> None:
+    with suppress(Forbidden, ResourceExhausted):
+        reported = probe(connection)
+        if reported is not None:  # otherwise the Flow needs another token
+            check_contract(connection.host, reported)
 
 
 def _check_access(connection: Connection) -> None:

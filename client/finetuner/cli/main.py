@@ -13,6 +13,7 @@ from ..contract.environment import TOKEN
 from ..exceptions import FinetunerError, InvalidInput
 from ..progress import show_lines
 from .artifact import artifact_app
+from .flow import flow_app
 from .index import index_app
 from .options import Host, Token, example, with_example
 from .runs import logs, runs
@@ -30,6 +31,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(artifact_app, name="artifact")
+app.add_typer(flow_app, name="flow")
 app.add_typer(index_app, name="index")
 app.add_typer(token_app, name="token")
 
@@ -39,7 +41,9 @@ app.add_typer(token_app, name="token")
 def up(
     flow: Annotated[
         str,
-        typer.Option(help="Flow to start: finetuner (all rooms), search (encoders and index) or encode (encoders)."),
+        typer.Option(
+            help="Flow to start: finetuner (all rooms), search (encoders and index), encode (encoders), or a .yml file."
+        ),
     ] = "finetuner",
     grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 lets the system choose.")] = 51000,
     http_port: Annotated[int, typer.Option(help="HTTP port; 0 lets the system choose.")] = 51001,
@@ -92,7 +96,7 @@ def up(
 def room(
     name: Annotated[str, typer.Argument(help="Name of the room: gateway, or an executor such as text_encoder.")],
     flow: Annotated[
-        str, typer.Option(help="Flow that the room belongs to: finetuner, search or encode.")
+        str, typer.Option(help="Flow that the room belongs to: finetuner, search, encode, or a .yml file.")
     ] = "finetuner",
     workspace: Annotated[Path, typer.Option(help="Folder that all rooms of the Flow share.")] = Path("workspace"),
     bind: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",

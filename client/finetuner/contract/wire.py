@@ -30,6 +30,11 @@ class Reply(NamedTuple):
     """With ERROR_TAG for an error."""
 
 
+# Version of this contract. Client and Flow must have the same one; raise it when one could not read the other.
+CONTRACT = 1
+CONTRACT_FIELD = "x-contract"  # of `info` in the gateway's /openapi.json
+TITLE = "Open Finetuner"  # likewise
+
 # Tags. Every embedding has the id of its model beside it, in ARTIFACT_TAG.
 ARTIFACT_TAG = "finetuner_artifact"
 ERROR_TAG = "finetuner_error"
@@ -82,6 +87,13 @@ INDEX_BACKUP = "/index/backup"
 INDEX_RESTORE = "/index/restore"
 INDEX_VERIFY = "/index/verify"
 INDEX_MOVE = "/index/move"
+
+# Endpoints that change nothing: a request may be sent twice.
+READS = frozenset({
+    RUNS_GET, RUNS_LIST, RUNS_STATUS, RUNS_LOGS, RUNS_METRICS, RUNS_EXAMPLES, EXPERIMENTS_LIST, DATASETS_PULL,
+    DATASETS_LIST, DATASETS_SHOW, ARTIFACTS_LIST, ARTIFACTS_PULL, ENCODE, RANK, SEARCH, FILTER, STATUS, PROBLEMS,
+})  # fmt: skip
+ANSWER_SECONDS = 1_860.0  # a client waits for an answer; longer than a Flow's `timeout_send`, which names the room
 
 RunState = Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
 """Status of a run; a run that has not ended is CREATED or STARTED."""

@@ -22,6 +22,7 @@ from ..documents.pairs import make_pair
 from ..evaluation.pairs import image_to_text, text_to_image
 from ..exceptions import InvalidInput
 from ..flow.running_flow import RunningFlow
+from ..flow.server_packages import require_server
 from ..metrics import hit_by_chance
 from .report import Example, Thumbnail, write_report
 
@@ -79,6 +80,7 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
     Raises:
         FinetunerError: a stage failed. Every process of the Flow is stopped.
     """
+    require_server()
     recipe = RECIPE | ({} if epochs is None else {"epochs": epochs})
     RunConfig(model=MODEL, train_data=TRAIN, **recipe)  # refuses wrong values now, and not after minutes
     if train_items is not None:

@@ -42,6 +42,7 @@ def examine(
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "packages": package_check.packages,
         "GPU": machine_check.gpu,
+        "ONNX Runtime": machine_check.onnx_runtime,
         "memory": machine_check.memory,
         "disk": lambda: machine_check.disk(workspace_check.nearest_folder(root)),
         "ports": partial(flow_check.ports, root, grpc_port, http_port),

@@ -14,7 +14,7 @@ from ..api.hub import users_token
 from ..contract.environment import CA, HOST, HTTP, HTTP_PORT, TOKEN
 from ..exceptions import FinetunerError, FlowUnreachable
 from ..transport.connection import Connection
-from ..transport.probes import Addresses, get, http_side, lives, probe, running
+from ..transport.probes import Addresses, check_contract, get, http_side, lives, probe, running
 from ..workspace.tokens import TokenFile, digest_of
 from .finding import Finding, failed, ok, warning
 
@@ -94,10 +94,14 @@ def flow(root: Path, host: str | None = None, token: str | None = None) -> Itera
     try:
         answers = {given: probe(Connection(address, given)) for given in dict.fromkeys(("", secret))}
         if over_grpc:
+            if (reported := answers[secret] if answers[""] is None else answers[""]) is not None:
+                check_contract(connection.host, reported)
             yield ok("Flow, gRPC", f"{connection.host} answers")
     except FlowUnreachable as error:
         if over_grpc:
             yield _unreachable("Flow, gRPC", str(error), own)
+    except FinetunerError as error:
+        yield failed("Flow, gRPC", str(error), "Client and Flow of one version understand one another.")
     url = os.environ.get(HTTP) or (own.http if own else "") or http_side(connection, answers.get(secret) or {})
     if url:
         yield _health(url, own)

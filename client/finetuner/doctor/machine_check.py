@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import package_check
 from .finding import GIB, Finding, failed, in_gib, ok, warning
 
 DRIVER = Path("/proc/driver/nvidia/version")  # containers see the machine's file
@@ -47,6 +48,34 @@ def gpu() -> Iterator[Finding]:
         )
     else:
         yield ok("GPU", "none, the CPU trains and encodes")
+
+
+def onnx_runtime() -> Iterator[Finding]:
+    """Check which execution providers ONNX Runtime has, and that only one of its two packages is installed."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise
+        yield ok("ONNX Runtime", "not installed, and a client does not need it")
+        return
+    has = onnxruntime.get_available_providers()
+    found = ", ".join(name.removesuffix("ExecutionProvider") for name in has)
+    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if package_check.version_of(name)]
+    if len(both) == 2:
+        yield warning(
+            "ONNX Runtime",
+            f"{found}; onnxruntime and onnxruntime-gpu are both installed, and share a module",
+            "Keep one: pip uninstall --yes onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu.",
+        )
+    elif DRIVER.exists() and "CUDAExecutionProvider" not in has:
+        yield warning(
+            "ONNX Runtime",
+            f"{found}; `engine: onnx` runs on the CPU beside a GPU",
+            "pip uninstall --yes onnxruntime, then pip install onnxruntime-gpu. The image has it with VARIANT=cuda.",
+        )
+    else:
+        yield ok("ONNX Runtime", found)
 
 
 def _shared_memory(gpus: int) -> Finding:

@@ -11,16 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..exceptions import InvalidInput
-from ..flow.settings import flow_file
 from .finding import Finding, failed, ok, warning
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 DISTRIBUTION = "open-finetuner"
-PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"  # in a checkout, or in the Docker image
-SERVER = "server"
+PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"  # in a checkout, or in the Docker image
+# Extra -> the package that shows that it is installed, at whatever version.
+EXTRAS = {"full": "open_clip_torch", "server": "jina"}
 SHOWN = 8
 
 
@@ -29,15 +28,15 @@ class Declared:
     """The requirements of this project."""
 
     python: str
-    """Versions of Python, such as '>=3.11,<3.12'."""
+    """Versions of Python, such as '>=3.11'."""
     core: list[Requirement]
     """Packages of every installation."""
-    server: list[Requirement]
-    """Further packages that a Flow needs. A client may lack them."""
+    extras: dict[str, list[Requirement]]
+    """Further packages by extra: 'full' for local models, 'server' for a Flow. A client may lack them."""
 
 
 def packages() -> Iterator[Finding]:
-    """Check the version of Python and of every pinned package."""
+    """Check the version of Python and of every pinned package. Extras that are not installed have no pins here."""
     from packaging.specifiers import SpecifierSet
 
     declared = _declared()
@@ -54,20 +53,26 @@ def packages() -> Iterator[Finding]:
         yield ok("Python", python)
     else:
         yield failed("Python", f"{python}, not {declared.python}", f"Install Python {declared.python}.")
-    core, server = _compared(declared.core), _compared(declared.server)
-    wrong = core.wrong | core.missing | server.wrong
+    core = _compared(declared.core)
+    extras = {name: _compared(declared.extras[name]) for name, shown in EXTRAS.items() if version_of(shown)}
+    wrong = core.wrong | core.missing
+    for extra in extras.values():
+        wrong |= extra.wrong
+    missing = {name: extra.missing for name, extra in extras.items() if extra.missing}
     if wrong:
         pins = " ".join(shlex.quote(pin) for pin in wrong)
         yield failed("packages", _listed(list(wrong.values())), f"Install the pinned versions: pip install {pins}")
-    elif server.missing and _is_server():
-        names = [pin.partition(";")[0] for pin in server.missing]
+    elif missing:
+        extra, absent = next(iter(missing.items()))
+        names = [pin.partition(";")[0] for pin in absent]
         yield warning(
             "packages",
-            f"not installed, but needed by `finetuner up`: {_listed(names)}",
-            "Run `make`, or pip install -e '.[server]'. A client does not need them.",
+            f"not installed, but part of [{extra}]: {_listed(names)}",
+            f"Run `make` in a checkout, or pip install '{DISTRIBUTION}[{extra}]'.",
         )
     else:
-        yield ok("packages", f"{core.right + server.right} as pinned")
+        installed = f" of [{', '.join(extras)}]" if extras else " of a client; `finetuner up` needs [server]"
+        yield ok("packages", f"{core.right + sum(extra.right for extra in extras.values())} as pinned,{installed}")
 
 
 @dataclass(frozen=True)
@@ -82,17 +87,22 @@ class _Compared:
 def _compared(requirements: list[Requirement]) -> _Compared:
     right, wrong, missing = 0, {}, {}
     for needed in requirements:
-        pin = f"{needed.name}{needed.specifier}"
-        try:
-            version = metadata.version(needed.name)
-        except metadata.PackageNotFoundError:
+        pin, version = f"{needed.name}{needed.specifier}", version_of(needed.name)
+        if version is None:
             missing[pin] = f"{needed.name} is not installed"
-            continue
-        if needed.specifier.contains(version, prereleases=True):
+        elif needed.specifier.contains(version, prereleases=True):
             right += 1
         else:
             wrong[pin] = f"{needed.name} {version}, not {needed.specifier}"
     return _Compared(right, wrong, missing)
+
+
+def version_of(name: str) -> str | None:
+    """Return the version of an installed package, None if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _declared() -> Declared | None:
@@ -103,28 +113,21 @@ def _declared() -> Declared | None:
         python = metadata.metadata(DISTRIBUTION)["Requires-Python"]
         every = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
         core = [needed for needed in every if needed.marker is None or needed.marker.evaluate({"extra": ""})]
-        with_server = [needed for needed in every if needed.marker and needed.marker.evaluate({"extra": SERVER})]
-        return Declared(python, core, [needed for needed in with_server if needed not in core])
+        extras = {name: [needed for needed in every if needed not in core and _is_of(needed, name)] for name in EXTRAS}
     except metadata.PackageNotFoundError:
-        pass
-    if not PYPROJECT.is_file():
-        return None
-    project = tomllib.loads(PYPROJECT.read_text())["project"]
-    extras = project["optional-dependencies"]
-    full = [Requirement(line) for line in extras["full"] + extras[SERVER]]
-    return Declared(
-        project["requires-python"],
-        [Requirement(line) for line in project["dependencies"]],
-        [needed for needed in full if needed.name != DISTRIBUTION],  # the project itself, with another extra
-    )
+        if not PYPROJECT.is_file():
+            return None
+        project = tomllib.loads(PYPROJECT.read_text())["project"]
+        python = project["requires-python"]
+        core = [Requirement(line) for line in project["dependencies"]]
+        extras = {name: [Requirement(line) for line in project["optional-dependencies"][name]] for name in EXTRAS}
+    # the project itself, with another extra
+    own = {name: [needed for needed in found if needed.name != DISTRIBUTION] for name, found in extras.items()}
+    return Declared(python, core, own)
 
 
-def _is_server() -> bool:
-    """Return whether a Flow can start here: true in a checkout or image, false in an installed wheel."""
-    try:
-        return flow_file().is_file()
-    except InvalidInput:
-        return False
+def _is_of(needed: Requirement, extra: str) -> bool:
+    return needed.marker is not None and needed.marker.evaluate({"extra": extra})
 
 
 def _listed(items: list[str]) -> str:

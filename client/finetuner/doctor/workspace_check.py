@@ -20,7 +20,7 @@ from pathlib import Path
 from ..contract.environment import WEIGHTS
 from ..models.backbones import CLIP_MINI_FOLDER
 from ..models.weights import SUFFIXES, shared_folder
-from ..workspace.folder import publish_folder, temporary_folder, write_atomically
+from ..workspace.folder import check_layout, publish_folder, temporary_folder, write_atomically
 from .finding import Finding, failed, ok, warning
 
 RELEASED = 2026  # the year of this code. An earlier clock is wrong
@@ -44,6 +44,7 @@ def workspace(root: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield failed("workspace", f"{folder} is not a folder", "Choose a folder with --workspace.")
         return
+    check_layout(root)
     try:
         with tempfile.TemporaryDirectory(prefix=TRIAL, dir=folder) as trial:
             for feature, attempt in ATTEMPTS.items():

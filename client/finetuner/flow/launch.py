@@ -24,11 +24,12 @@ from ..contract.environment import PARENT, PREPARED, TOKEN
 from ..exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from ..transport.connection import NO_TELEMETRY
 from ..transport.probes import FLOW_FILE, Addresses, running
-from ..workspace.folder import Workspace, keep_files_private, write_atomically
+from ..workspace.folder import Workspace, check_layout, keep_files_private, write_atomically
 from ..workspace.tokens import TokenFile, is_loopback
 from . import prepared
 from .processes import KILL_SECONDS, end_processes
 from .room_process import show_metrics_on
+from .server_packages import load_jina, require_server
 from .settings import Certificate, configured_flow, flow_addresses, flow_file
 from .supervision import rooms_of, supervise
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GATEWAY_SECONDS = 9.0  # the gateway finishes its open requests
 ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
-EXECUTORS = Path(__file__).parents[3] / "executors"
+EXECUTORS = Path(__file__).resolve().parents[1] / "executors"
 CREATE_TOKEN = "Create one with `finetuner token create NAME --role admin --workspace {}`"
 
 
@@ -57,7 +58,7 @@ def serve(
     """Start a Flow in this process and keep it up until SIGINT or SIGTERM, then stop every room.
 
     Args:
-        flow: the Flow's YAML file; None takes `flows/finetuner.yml` of the checkout.
+        flow: the Flow's YAML file; None takes the package's `flows/finetuner.yml`.
         workspace: folder that the rooms share.
         grpc_port: the gateway's gRPC port; 0 lets the system choose.
         http_port: the gateway's HTTP port; 0 lets the system choose.
@@ -69,10 +70,11 @@ def serve(
         as_json: print the content of `flow.json` as one line on stdout once the Flow is up, and all else on stderr.
 
     Raises:
-        InvalidInput: a port is taken, the YAML does not exist, the workspace is not a valid folder, or other machines
-            could reach a Flow without a token.
+        InvalidInput: packages are missing, a port is taken, the YAML does not exist, the workspace is not a valid
+            folder, or other machines could reach a Flow without a token.
         FinetunerServerError: a room did not start; its log lines are printed before.
     """
+    require_server()
     settings = configured_flow(
         flow or flow_file(),
         workspace=workspace,
@@ -84,7 +86,7 @@ def serve(
     with settings as content:
         if token is not None:
             os.environ[TOKEN] = token  # not in the YAML, where Jina would turn digits into a number
-        root = Workspace(workspace).root
+        check_layout(root := Workspace(workspace).root)
         with_token = token_required(content["gateway"].get("host", "0.0.0.0"), root)
         _serve(content, flow_addresses(content), root, with_token, metrics_bind, as_json)
 
@@ -117,8 +119,7 @@ def prepare_jina() -> None:
     # Each process warns that pkg_resources is deprecated; our pin of setuptools keeps it available to Jina.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     os.environ.setdefault("PYTHONWARNINGS", "ignore:pkg_resources is deprecated:UserWarning")
-    from jina_cli import lookup
-
+    lookup = load_jina()
     lookup._build_lookup_table = cache(lookup._build_lookup_table)  # otherwise a second or more for each room
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ..contract.environment import FLOW_ID, FLOWS, PARENT, TOKEN
+from ..contract.environment import FLOW_ID, PARENT, TOKEN
 from ..exceptions import FinetunerServerError, InvalidInput
 from ..transport.probes import Addresses, running
 from ..workspace.folder import Workspace
 from .processes import KILL_SECONDS, end_processes
+from .server_packages import require_server
 
 if TYPE_CHECKING:
     import psutil
@@ -37,7 +38,7 @@ class RunningFlow:
     Args:
         workspace: folder of the Flow; the Flow's output goes to its file `flow.log`.
         token: token that clients must send; None requires no token, even if $FINETUNER_TOKEN is set.
-        flow: the Flow's YAML file; None takes `flows/finetuner.yml` of the checkout.
+        flow: the Flow's YAML file; None takes the package's `flows/finetuner.yml`.
         timeout: seconds to wait until the Flow is healthy.
     """
 
@@ -107,14 +108,14 @@ class RunningFlow:
         self.stop()
 
     def _start(self) -> None:
+        require_server()
         environment = {**os.environ, PARENT: str(os.getpid()), FLOW_ID: self._flow_id}
         environment.pop(TOKEN, None)
         if self._token is not None:
             environment[TOKEN] = self._token  # not as an option, which every user of the machine could read
         command = [sys.executable, "-m", "finetuner.cli", "up", "--grpc-port", "0", "--http-port", "0"]
         if self._flow is not None:
-            environment[FLOWS] = str(self._flow.parent)
-            command += ["--flow", self._flow.stem]
+            command += ["--flow", str(self._flow)]
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
                 [*command, "--workspace", str(self.workspace)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import sys
@@ -45,24 +46,36 @@ class Certificate:
 
 
 def flow_file(name: str = "finetuner") -> Path:
-    """Return the path of a Flow's YAML in $FINETUNER_FLOWS, else in the checkout that this package runs from.
+    """Return the path of a Flow's YAML in $FINETUNER_FLOWS, else of this package.
 
     Args:
         name: 'finetuner' (everything), 'encode' or 'search'; with $FINETUNER_FLOWS, any YAML file there by its stem.
+            With the ending .yml or .yaml, the path of a file.
 
     Raises:
-        InvalidInput: the folder has no such Flow, or no YAML at all: an installed wheel holds only the client.
+        InvalidInput: the folder has no such Flow, or the file does not exist.
     """
-    folder = Path(os.environ.get(FLOWS) or Path(__file__).parents[3] / "flows")
+    if name.endswith((".yml", ".yaml")):
+        if not Path(name).is_file():
+            raise InvalidInput(f"flow must be an existing YAML file. Got {name!r}. Correct the path.")
+        return Path(name)
+    folder = Path(os.environ.get(FLOWS) or Path(__file__).parents[1] / "flows")
     found = {path.stem: path for path in sorted(folder.glob("*.yml"))}
     if not found:
-        raise InvalidInput(
-            f"the Flow's YAML must be in {folder}. Got no YAML there: the wheel holds the client, not the server. "
-            f"Run from a checkout of the repository, or set {FLOWS} to its folder flows/."
-        )
+        raise InvalidInput(f"{FLOWS} must be a folder with YAMLs. Got {folder}, which has none. Unset or correct it.")
     if name not in found:
         raise InvalidInput(f"flow must be one of {', '.join(found)}. Got {name!r}. Choose one, or set {FLOWS}.")
     return found[name]
+
+
+def read_flow(flow: Path) -> str:
+    """Return the text of a Flow's YAML in which the paths of rooms are absolute."""
+    return re.sub(
+        r"^(\s*uses: )(\S+\.yml)$",
+        lambda found: found[1] + str((flow.parent / found[2]).resolve()),
+        flow.read_text(),
+        flags=re.MULTILINE,
+    )
 
 
 def load_flow(flow: Path, workspace: str | os.PathLike[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from ..exceptions import FinetunerServerError, InvalidInput
 from .launch import prepare_jina, token_required
 from .room_process import run_room
+from .server_packages import require_server
 from .settings import load_flow
 
 GATEWAY = "gateway"
@@ -149,6 +150,7 @@ def serve_room(flow: Path, name: str, options: RoomOptions) -> NoReturn:
         InvalidInput: an option is not allowed, or other machines could reach a gateway without a token.
         FinetunerServerError: the room did not start; its log lines state the reason.
     """
+    require_server()
     content = standalone_flow(flow, name, options)
     if name == GATEWAY:
         token_required(options.bind, options.workspace)

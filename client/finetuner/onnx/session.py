@@ -96,6 +96,8 @@ def open_session(
     import onnxruntime
 
     wanted = providers(device)
+    if len(wanted) > 1:
+        onnxruntime.preload_dlls()  # CUDA and cuDNN, of the packages that torch brings
     try:
         session = onnxruntime.InferenceSession(
             file, (session_options or SessionOptions()).as_onnxruntime(), providers=wanted

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..contract.environment import CA
-from ..contract.wire import ERROR_METADATA
+from ..contract.wire import ANSWER_SECONDS, ERROR_METADATA
 from ..exceptions import (
     FinetunerError,
     FinetunerServerError,
@@ -41,21 +41,24 @@ def of_grpc(error: Any, endpoint: str, host: str) -> FinetunerError:
     if code in CODES:
         return CODES[code](message)
     if code == "UNAVAILABLE":  # also a wrong certificate
-        return _unreached(message, host)
+        return unreached(message, host)
+    if code == "UNIMPLEMENTED":
+        return of_stranger(host, f"another gRPC service: {message[:MAX_MESSAGE]}")
+    if code == "DEADLINE_EXCEEDED":
+        message = f"no answer within {ANSWER_SECONDS:g} s"
     return of_room(message[:MAX_MESSAGE], endpoint, host)
 
 
-def of_http(status: int, content: Any, endpoint: str, host: str) -> FinetunerError:
+def of_http(status: int, body: dict[str, Any], endpoint: str, host: str) -> FinetunerError:
     """Return the exception to raise for an HTTP answer.
 
     Args:
         status: of the answer.
-        content: its JSON, or its text.
+        body: its JSON.
         endpoint: of the request.
         host: address of the Flow, for the message.
     """
-    body = content if isinstance(content, dict) else {}
-    message = _line(body.get("detail") or content)
+    message = _line(body.get("detail") or body)
     if body.get("type"):
         return _named(str(body["type"]), message, endpoint, host)
     if status == 404:
@@ -65,10 +68,25 @@ def of_http(status: int, content: Any, endpoint: str, host: str) -> FinetunerErr
 
 def of_socket(error: Exception, endpoint: str, host: str) -> FinetunerError:
     """Return the exception to raise for an HTTP request without an answer."""
-    message = _line(error)
-    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-        return _unreached(message, host)
-    return of_room(message[:MAX_MESSAGE] or type(error).__name__, endpoint, host)
+    message = _line(error) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        return of_room(message[:MAX_MESSAGE], endpoint, host)
+    if isinstance(error, OSError):
+        return unreached(message, host)
+    return of_stranger(host, f"no HTTP: {message[:MAX_MESSAGE]}")
+
+
+def of_stranger(host: str, answered: str) -> FlowUnreachable:
+    """Return the error for an answer that no gateway of ours gives.
+
+    Args:
+        host: address of the Flow.
+        answered: description of the answer.
+    """
+    return FlowUnreachable(
+        f"an Open Finetuner Flow must answer at {host}. Got {_line(answered)}. Check the host and port, and a proxy's "
+        "settings."
+    )
 
 
 def of_room(message: str, endpoint: str, host: str) -> FinetunerServerError:
@@ -86,13 +104,17 @@ def _named(name: str, message: str, endpoint: str, host: str) -> FinetunerError:
     return of_room(message, endpoint, host) if kind is FinetunerServerError else kind(message)
 
 
-def _unreached(message: str, host: str) -> FlowUnreachable:
+def unreached(message: str, host: str) -> FlowUnreachable:
+    """Return the error for a host that does not answer, or whose certificate is not trusted."""
     if UNVERIFIED in message:
         return FlowUnreachable(
             f"the certificate of {host} must be for that name and from a known authority. It is not. "
             f"Set {CA} to a file with this certificate or its authority's."
         )
-    return FlowUnreachable(f"a Flow must answer at {host}. None does. Start one with `finetuner up`, or pass host=...")
+    reason = message.rpartition("last error: ")[2].rstrip(".")[:MAX_MESSAGE]
+    return FlowUnreachable(
+        f"a Flow must answer at {host}. None does: {reason}. Start one with `finetuner up`, or pass host=..."
+    )
 
 
 def _line(text: Any) -> str:

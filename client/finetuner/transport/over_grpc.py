@@ -1,29 +1,20 @@
-"""One request to a Flow over gRPC, with a connection of its own.
-
-An open connection would hang processes that are forked from this one, such as rooms.
-"""
+"""One request to a Flow over gRPC."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
 from ..contract import wire
 from . import messages
-from .errors import of_grpc, of_room
+from .channels import channel, load_grpc
+from .errors import of_grpc, of_room, of_stranger
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
-SECURE = "grpcs"
-# As Jina's own client has them: a message has any size, and an operation of hours ends if the Flow's machine goes away.
-OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.keepalive_time_ms", 9999),
-    ("grpc.keepalive_timeout_ms", 4999),
-    ("grpc.keepalive_permit_without_calls", True),
-)
+# Seconds before a read is sent again whose connection broke: the gateway restarts, or a proxy closed it.
+PAUSES = (0.1, 0.5, 2.0)
 
 
 class GrpcAnswer(NamedTuple):
@@ -45,7 +36,7 @@ class GrpcAnswer(NamedTuple):
 
 
 def ask(host: str, token: str, endpoint: str, docs: bytes, parameters: dict[str, Any]) -> GrpcAnswer:
-    """Send one request and return its answer.
+    """Send one request and return its answer. A request that only reads is sent again if its connection breaks.
 
     Args:
         host: 'grpc://HOST:PORT' or 'grpcs://HOST:PORT'.
@@ -57,22 +48,33 @@ def ask(host: str, token: str, endpoint: str, docs: bytes, parameters: dict[str,
     Raises:
         FinetunerError: see `Connection.post`.
     """
-    import grpc
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     asked = messages.request(endpoint, docs, parameters)
     try:
-        answer = messages.read_answer(call(host, token, messages.SINGLE_REQUEST, asked))
-    except grpc.RpcError as error:
-        raise of_grpc(error, endpoint, host) from error
+        answer = messages.read_answer(_answer(host, token, endpoint, asked))
     except DecodeError as error:
-        raise of_room(f"the answer is no message of a Flow: {error}", endpoint, host) from error
+        raise of_stranger(host, f"an answer that is no message of a Flow: {error}") from error
     if answer.failure:
         raise of_room(answer.failure, endpoint, host)
     return GrpcAnswer(answer.docs)
 
 
-def call(host: str, token: str, method: str, message: bytes, seconds: float | None = None) -> bytes:
+def _answer(host: str, token: str, endpoint: str, asked: bytes) -> bytes:
+    grpc, _ = load_grpc()
+    for pause in (*PAUSES, None):
+        try:
+            return call(host, token, messages.SINGLE_REQUEST, asked, wire.ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            named = wire.ERROR_METADATA in dict(error.trailing_metadata() or ())
+            broken = error.code() is grpc.StatusCode.UNAVAILABLE and not named
+            if pause is None or not broken or endpoint not in wire.READS:
+                raise of_grpc(error, endpoint, host) from error
+        time.sleep(pause)
+    raise AssertionError
+
+
+def call(host: str, token: str, method: str, message: bytes, seconds: float) -> bytes:
     """Call a method with one serialized message and return the serialized answer.
 
     Args:
@@ -80,19 +82,13 @@ def call(host: str, token: str, method: str, message: bytes, seconds: float | No
         token: '' for none.
         method: such as '/jina.JinaInfoRPC/_status'.
         message: its argument.
-        seconds: limit for the answer, None for none.
+        seconds: limit for the answer.
 
     Raises:
         grpc.RpcError: no answer.
+        FlowUnreachable: see `channel`.
     """
-    import grpc
-
-    parts = urlsplit(host)
-    if parts.scheme == SECURE:
-        channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), OPTIONS)
-    else:
-        channel = grpc.insecure_channel(parts.netloc, OPTIONS)
     metadata = (("authorization", f"token {token}"),) if token else ()
-    with channel:
-        answer: bytes = channel.unary_unary(method)(message, metadata=metadata, timeout=seconds)
+    with channel(host) as opened:
+        answer: bytes = opened.unary_unary(method)(message, metadata=metadata, timeout=seconds)
     return answer

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..contract import wire
-from .errors import of_http, of_room, of_socket
+from .errors import of_http, of_room, of_socket, of_stranger
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
-SECONDS = 300.0  # without a byte
 PATH = "/post"  # takes every endpoint
 
 
@@ -47,8 +46,10 @@ def ask(host: str, token: str, endpoint: str, docs: bytes, parameters: dict[str,
     try:
         answer = json.loads(body)
     except ValueError:
-        answer = body.decode("utf-8", "replace")
-    if status != 200 or not isinstance(answer, dict):
+        answer = None
+    if not isinstance(answer, dict) or (status == 200 and "data" not in answer):
+        raise of_stranger(host, f"status {status} and {body.decode('utf-8', 'replace')[:200]!r}")
+    if status != 200:
         raise of_http(status, answer, endpoint, host)
     failed = answer.get("header", {}).get("status", {})
     if failed.get("code"):
@@ -72,7 +73,7 @@ def exchange(
     path: str,
     token: str = "",
     body: bytes | None = None,
-    seconds: float = SECONDS,
+    seconds: float = wire.ANSWER_SECONDS,
     most: int | None = None,
 ) -> tuple[int, bytes]:
     """Return the status and the content of an answer.

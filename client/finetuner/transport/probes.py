@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..contract.environment import HTTP_PORT
-from ..contract.wire import ERROR_METADATA
-from ..exceptions import FlowUnreachable, InvalidInput, by_name
+from ..contract import environment, wire
+from ..exceptions import FinetunerError, FlowUnreachable, InvalidInput, by_name
+from ..version import __version__
 from . import messages, over_grpc, over_http
+from .channels import load_grpc
 from .connection import SCHEMES, Connection
+from .errors import of_stranger, unreached
 
 SECONDS = 10.0  # for each answer
-ANSWER_BYTES = 2**16
+ANSWER_BYTES = 2**21
 
 
 FLOW_FILE = "flow.json"
@@ -57,10 +59,10 @@ def lives(pid: int) -> bool:
 
 
 def probe(connection: Connection) -> dict[str, str] | None:
-    """Return the environment that the gateway reports by gRPC, {} over HTTP, or None if it needs another token.
+    """Return what the gateway reports: its HTTP port, contract and version. None if it needs another token.
 
     Raises:
-        FlowUnreachable: no answer.
+        FlowUnreachable: no answer, or that of another service.
         FinetunerError: the gateway refused the request for another reason than its token; the class that it named.
     """
     if connection.host.startswith("http"):
@@ -69,19 +71,59 @@ def probe(connection: Connection) -> dict[str, str] | None:
             return None
         if "type" in content:
             raise by_name(str(content["type"]))(str(content.get("detail")))
-        return {}
-    import grpc
+        return _described(content)
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    grpc, _ = load_grpc()
     try:
-        answer = over_grpc.call(connection.host, connection.token, messages.STATUS, b"", SECONDS)
+        return messages.read_environment(
+            over_grpc.call(connection.host, connection.token, messages.STATUS, b"", SECONDS)
+        )
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
             return None
-        reason = " ".join((error.details() or "").rpartition("last error: ")[2].split())[:300]
-        if name := dict(error.trailing_metadata() or ()).get(ERROR_METADATA):
+        reason = " ".join((error.details() or "").split())
+        if name := dict(error.trailing_metadata() or ()).get(wire.ERROR_METADATA):
             raise by_name(name)(reason) from None
-        raise FlowUnreachable(f"{connection.host} does not answer: {error.code().name}, {reason}") from None
-    return messages.read_environment(answer)
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            raise of_stranger(connection.host, f"another gRPC service: {reason}") from None
+        raise unreached(reason or error.code().name, connection.host) from None
+    except DecodeError:
+        raise of_stranger(connection.host, "another gRPC service") from None
+
+
+def _described(openapi: dict[str, Any]) -> dict[str, str]:
+    """Return the same from the gateway's /openapi.json, {} for another service's."""
+    info = openapi.get("info")
+    if not isinstance(info, dict) or info.get("title") != wire.TITLE:
+        return {}
+    found = {environment.VERSION: str(info.get("version")), environment.HTTP_PORT: ""}
+    return found | ({environment.CONTRACT: str(info[wire.CONTRACT_FIELD])} if wire.CONTRACT_FIELD in info else {})
+
+
+def check_contract(host: str, reported: dict[str, str]) -> None:
+    """Check that the Flow is one of ours, and that this client and the Flow have the same wire contract.
+
+    Args:
+        host: address of the Flow.
+        reported: from `probe`.
+
+    Raises:
+        FlowUnreachable: another service.
+        FinetunerError: another version.
+    """
+    found = reported.get(environment.CONTRACT)
+    if found == str(wire.CONTRACT):
+        return
+    if found is None and environment.HTTP_PORT not in reported:
+        raise of_stranger(host, "another service")
+    version = reported.get(environment.VERSION, "")
+    newer = found is not None and found.isdecimal() and int(found) > wire.CONTRACT
+    raise FinetunerError(
+        f"the client and the Flow at {host} must have wire contract {wire.CONTRACT}, of open-finetuner {__version__}. "
+        f"Got {found or 'none'}, of open-finetuner {version or 'before contracts had numbers'}. "
+        + ("Upgrade the client: pip install --upgrade open-finetuner." if newer else "Upgrade the Flow.")
+    )
 
 
 def http_side(connection: Connection, reported: dict[str, str]) -> str:
@@ -94,7 +136,7 @@ def http_side(connection: Connection, reported: dict[str, str]) -> str:
     parts = urlsplit(connection.host)
     if parts.scheme.startswith("http"):
         return f"{parts.scheme}://{parts.netloc}"
-    port = reported.get(HTTP_PORT, "")
+    port = reported.get(environment.HTTP_PORT, "")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"http{'s' if SCHEMES[parts.scheme] else ''}://{host}:{port}" if port else ""
 
@@ -112,7 +154,9 @@ def get(address: str, path: str, token: str = "") -> tuple[int, dict[str, Any]]:
     try:
         status, body = over_http.exchange(address, "GET", path, token, seconds=SECONDS, most=ANSWER_BYTES)
     except (OSError, http.client.HTTPException) as error:
-        reason = f"nothing came within {SECONDS:g} s" if isinstance(error, TimeoutError) else error
+        reason = error if isinstance(error, OSError) else "it does not speak HTTP"
+        if isinstance(error, TimeoutError):
+            reason = f"nothing came within {SECONDS:g} s"
         raise FlowUnreachable(f"{address} does not answer: {reason}") from None
     try:
         content = json.loads(body)

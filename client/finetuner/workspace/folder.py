@@ -8,6 +8,7 @@
     index/                        documents and vectors
     backups/<name>/               copies of the index
     cache/pixels/                 cache of decoded images; may be removed at any time
+    layout.json                   version of this layout, and the package's that has written it
     tokens.json, audit.jsonl      hashes of access tokens; log of changes
     rooms.token                   secret between the gateway and the rooms
 
@@ -30,6 +31,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ..exceptions import FinetunerServerError, InvalidInput
+from ..version import __version__
 
 Target = TypeVar("Target")
 
@@ -37,6 +39,8 @@ Target = TypeVar("Target")
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 ASIDE = ".damaged"
+LAYOUT = 1  # raise it when an older version could damage the workspace, or not read it
+LAYOUT_FILE = "layout.json"
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
@@ -197,6 +201,25 @@ def _alias_target(target: dict[str, Any]) -> dict[str, Any]:
     return target
 
 
+def check_layout(root: Path) -> bool:
+    """Check that no newer version has written to a workspace. Return whether its file names the layout of this one.
+
+    Raises:
+        InvalidInput: a newer version has.
+    """
+    try:
+        found = json.loads((root / LAYOUT_FILE).read_bytes())
+        layout, version = int(found["layout"]), str(found["version"])
+    except (*DAMAGE, OSError):
+        return False
+    if layout > LAYOUT:
+        raise InvalidInput(
+            f"the workspace must have layout {LAYOUT}, of open-finetuner {__version__}, or an older one. Got {layout}, "
+            f"of {version:.40}, in {root}. Install that version or a newer one, or choose another workspace."
+        )
+    return layout == LAYOUT
+
+
 class Workspace:
     """Paths of the workspace's folder tree.
 
@@ -215,6 +238,16 @@ class Workspace:
         self.root = Path(path).expanduser().resolve()
         self.root.mkdir(parents=True, exist_ok=True)
         self.aliases = Pointers(self.root / "aliases", "alias", _alias_target)
+
+    def claim(self) -> None:
+        """Record that this version writes here, unless the workspace is a newer version's.
+
+        Raises:
+            InvalidInput: a newer version has written here.
+        """
+        if not check_layout(self.root):
+            content = json.dumps({"layout": LAYOUT, "version": __version__})
+            write_atomically(self.root / LAYOUT_FILE, content.encode())
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.root)!r})"

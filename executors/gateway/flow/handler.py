@@ -19,12 +19,14 @@ from jina.proto import jina_pb2
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
 
-from executors.room.bounds import check_request
-from executors.room.messages import count_without_serializing, require_documents
-from finetuner.contract.environment import HTTP_PORT
+from finetuner.contract import wire
+from finetuner.contract.environment import CONTRACT, HTTP_PORT, VERSION
 from finetuner.contract.wire import MAX_MESSAGE_BYTES, MAX_MESSAGE_DOCUMENTS
 from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput, NotFound
+from finetuner.executors.room.bounds import check_request
+from finetuner.executors.room.messages import count_without_serializing, require_documents
+from finetuner.version import __version__
 
 from ..access.access import CALLER, Access, Entry
 from ..access.entries import Entries
@@ -184,8 +186,9 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         return jina_pb2.EndpointsProto(endpoints=sorted(found))
 
     async def _status(self, empty: Any, context: Any) -> jina_pb2.JinaInfoProto:
-        """Return Jina's versions, and the port of the HTTP side for clients that only know the gRPC side."""
+        """Return Jina's versions and ours, and the port of the HTTP side for clients that only know the gRPC side."""
         info = await super()._status(empty, context)
+        info.envs[CONTRACT], info.envs[VERSION] = str(wire.CONTRACT), __version__
         for protocol, port in zip(self.runtime_args.protocol, self.runtime_args.port, strict=False):
             if protocol == ProtocolType.HTTP:
                 info.envs[HTTP_PORT] = str(port)

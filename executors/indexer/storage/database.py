@@ -13,9 +13,9 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from executors.indexer.storage.fields import MAX_FIELDS, Field, fields_of
-from executors.indexer.storage.packing import unpack
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
+from finetuner.executors.indexer.storage.fields import MAX_FIELDS, Field, fields_of
+from finetuner.executors.indexer.storage.packing import unpack
 from finetuner.workspace.folder import sync_folder
 
 LAYOUT = 3
@@ -65,7 +65,8 @@ def open_database(file: Path) -> sqlite3.Connection:
             _add_lost_fields(connection)
         elif tables and layout != LAYOUT:
             raise FinetunerServerError(
-                f"{str(file)!r} must have layout {LAYOUT}. Got {layout}. Move the folder away and index again."
+                f"{str(file)!r} must have layout {LAYOUT}. Got {layout}. Install the version "
+                "that wrote it, or move the folder away and index again."
             )
         connection.executescript(TABLES)
         connection.execute(f"PRAGMA user_version = {LAYOUT}")

@@ -13,9 +13,10 @@ from docarray import Document, DocumentArray
 import finetuner
 from finetuner.api import hub, session
 from finetuner.contract import wire
-from finetuner.contract.environment import HTTP, LOGGED_IN
+from finetuner.contract.environment import CONTRACT, HTTP, HTTP_PORT, LOGGED_IN, VERSION
 from finetuner.exceptions import (
     ArtifactNotFound,
+    FinetunerError,
     FlowUnreachable,
     Forbidden,
     InvalidInput,
@@ -54,8 +55,46 @@ def test_every_function_connects_first() -> None:
         finetuner.search("a red dress")
 
 
-def test_the_token_comes_from_the_argument_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return what each Flow reports, to be changed."""
+    found = {CONTRACT: str(wire.CONTRACT), VERSION: "9.9"}
+    monkeypatch.setattr(session, "probe", lambda connection: found)
+    return found
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch, reported: dict[str, str]) -> None:
     monkeypatch.setattr(Connection, "call", lambda self, endpoint, **parameters: None)
+
+
+@pytest.mark.parametrize(
+    ("contract", "next_step"),
+    [
+        ("2", "Upgrade the client: pip install --upgrade open-finetuner"),
+        ("0", "Upgrade the Flow"),
+        ("", "Upgrade the Flow"),
+    ],
+)
+def test_another_contract_is_one_clear_sentence(
+    answered: None, reported: dict[str, str], contract: str, next_step: str
+) -> None:
+    reported[CONTRACT] = contract
+    with pytest.raises(FinetunerError, match=f"Got {contract or 'none'}, of open-finetuner 9.9. {next_step}"):
+        finetuner.login()
+    assert session._current is None
+
+
+def test_a_flow_before_contracts_and_another_service_are_told_apart(answered: None, reported: dict[str, str]) -> None:
+    reported.clear()
+    with pytest.raises(FlowUnreachable, match="an Open Finetuner Flow must answer at .* Got another service"):
+        finetuner.login()
+    reported[HTTP_PORT] = "51001"
+    with pytest.raises(FinetunerError, match="Got none, of open-finetuner before contracts had numbers. Upgrade the F"):
+        finetuner.login()
+
+
+def test_the_token_comes_from_the_argument_or_the_environment(answered: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JINA_AUTH_TOKEN", "third")
     finetuner.login()
     assert finetuner.get_token() == "third"
@@ -66,6 +105,7 @@ def test_the_token_comes_from_the_argument_or_the_environment(monkeypatch: pytes
     assert (finetuner.get_token(), session.connection().host) == ("first", "grpc://x:1")
 
 
+@pytest.mark.usefixtures("reported")
 def test_a_read_only_token_logs_in(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(self: Connection, endpoint: str, **parameters: Any) -> None:
         raise Forbidden("role must be write for '/experiments/create'. Got read, of the token 'ci'.")
@@ -73,11 +113,6 @@ def test_a_read_only_token_logs_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "call", call)
     finetuner.login(token="a-readers", host="http://x:1")
     assert finetuner.get_token() == "a-readers"
-
-
-@pytest.fixture
-def answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Connection, "call", lambda self, endpoint, **parameters: None)
 
 
 def test_login_points_docarray_at_the_http_side(answered: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,9 +124,7 @@ def test_a_missing_flow_gives_one_line_and_exit_code_1(tmp_path: Path, unused_po
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith(
-        f"finetuner: a Flow must answer at grpc://127.0.0.1:{unused_port}. None does. Start one"
-    )
+    assert done.stderr.startswith(f"finetuner: a Flow must answer at grpc://127.0.0.1:{unused_port}. None does: ")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -33,6 +33,34 @@ def test_a_client_without_torch_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one(machine_check.gpu()).status is Status.OK
 
 
+@pytest.mark.parametrize(
+    ("has", "packages", "driver", "status", "words"),
+    [
+        (["CPU"], ["onnxruntime"], False, Status.OK, "CPU"),
+        (["Tensorrt", "CUDA", "CPU"], ["onnxruntime-gpu"], True, Status.OK, "Tensorrt, CUDA, CPU"),
+        (["CPU"], ["onnxruntime"], True, Status.WARNING, "runs on the CPU beside a GPU"),
+        (["CPU"], ["onnxruntime", "onnxruntime-gpu"], True, Status.WARNING, "both installed, and share a module"),
+    ],
+)
+def test_the_providers_of_onnx_runtime_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    has: list[str],
+    packages: list[str],
+    driver: bool,
+    status: Status,
+    words: str,
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [f"{name}ExecutionProvider" for name in has])
+    monkeypatch.setattr(machine_check.package_check, "version_of", lambda name: "1.31" if name in packages else None)
+    monkeypatch.setattr(machine_check, "DRIVER", tmp_path if driver else tmp_path / "none")
+    found = one(machine_check.onnx_runtime())
+    assert found.status is status
+    assert words in found.found
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "a client does not need it" in one(machine_check.onnx_runtime()).found
+
+
 def test_several_gpus_need_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     device = SimpleNamespace(name="NVIDIA X", total_memory=80 * GIB)  # the test machines have no GPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

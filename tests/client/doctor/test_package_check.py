@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from finetuner.contract.environment import FLOWS
 from finetuner.doctor import package_check
 from finetuner.doctor.finding import Finding, Status
 from tests.client.doctor.conftest import one
@@ -39,17 +38,35 @@ def without(*names: str) -> Callable[[str], str]:
     return version
 
 
-def test_packages_of_the_flow_are_missed_only_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_check.metadata, "version", without("peft", "qdrant-edge-py"))
     found = one(package_check.packages(), "packages")
     assert (found.status, found.found) == (
         Status.WARNING,
-        "not installed, but needed by `finetuner up`: peft>=0.17, qdrant-edge-py==0.9.0",
+        "not installed, but part of [server]: peft>=0.17, qdrant-edge-py==0.9.0",
     )
-    monkeypatch.setenv(FLOWS, str(tmp_path))
-    assert one(package_check.packages(), "packages").status is Status.OK, "a client does not need them"
-    monkeypatch.setattr(package_check.metadata, "version", without("jina"))
-    assert "jina is not installed" in one(package_check.packages(), "packages").found
+    monkeypatch.setattr(package_check.metadata, "version", without("wrapt"))
+    assert "wrapt is not installed" in one(package_check.packages(), "packages").found
+
+
+def test_a_client_has_no_pins_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside today's libraries: their versions are none of jina's, and need not be."""
+    installed = importlib.metadata.version
+    moved = {"pydantic": "2.14", "protobuf": "7.36", "grpcio": "1.85", "setuptools": "90", "torch": "2.9"}
+
+    def version(name: str) -> str:
+        if name in package_check.EXTRAS.values():
+            raise importlib.metadata.PackageNotFoundError(name)
+        return moved.get(name) or installed(name)
+
+    monkeypatch.setattr(package_check.metadata, "version", version)
+    found = one(package_check.packages(), "packages")
+    assert found.status is Status.OK
+    assert found.found.endswith(" as pinned, of a client; `finetuner up` needs [server]")
+    monkeypatch.setattr(
+        package_check.metadata, "version", lambda name: installed(name) if name == "jina" else version(name)
+    )
+    assert "pydantic 2.14, not <2" in one(package_check.packages(), "packages").found
 
 
 def test_without_installed_metadata_pyproject_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +83,8 @@ def test_without_installed_metadata_pyproject_is_read(tmp_path: Path, monkeypatc
     assert read is not None
     assert read.python.replace(" ", "").split(",").sort() == declared.python.split(",").sort()
     assert set(map(str, read.core)) == set(map(str, declared.core))
-    assert {needed.name.replace("_", "-") for needed in read.server} == {needed.name for needed in declared.server}
+    for extra, needed in read.extras.items():
+        assert {each.name.replace("_", "-") for each in needed} == {each.name for each in declared.extras[extra]}
 
 
 def test_pyproject_is_that_of_the_checkout() -> None:
@@ -75,7 +93,7 @@ def test_pyproject_is_that_of_the_checkout() -> None:
 
 
 def test_another_python_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package_check.platform, "python_version", lambda: "3.12.1")
+    monkeypatch.setattr(package_check.platform, "python_version", lambda: "3.10.1")
     found = one(package_check.packages(), "Python")
     assert found.status is Status.FAILED
-    assert found.found.startswith("3.12.1, not ")
+    assert found.found.startswith("3.10.1, not ")

@@ -20,6 +20,7 @@ from finetuner.exceptions import InvalidInput
 from finetuner.flow.launch import serve
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.transport.probes import FLOW_FILE
+from finetuner.workspace.folder import LAYOUT_FILE
 from tests.ports import held_ports
 from tests.waiting import wait_until
 
@@ -34,6 +35,12 @@ def test_a_taken_port_is_a_one_line_error(small_flow: Path, tmp_path: Path, opti
         with pytest.raises(InvalidInput, match=rf"Port {port} cannot be used.*{option}") as error:
             serve(small_flow, workspace=tmp_path, **ports)
     assert "\n" not in str(error.value)
+
+
+def test_a_workspace_of_a_newer_version_is_left_alone(small_flow: Path, tmp_path: Path) -> None:
+    (tmp_path / LAYOUT_FILE).write_text('{"layout": 99, "version": "7.0.0"}')
+    with pytest.raises(InvalidInput, match=r"the workspace must have layout 1, .* Got 99, of 7\.0\.0"):
+        serve(small_flow, workspace=tmp_path, grpc_port=0, http_port=0)
 
 
 def test_other_machines_need_a_token(small_flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from finetuner.contract.environment import FLOWS
 from finetuner.exceptions import InvalidInput
-from finetuner.flow.settings import configured_flow, flow_file
+from finetuner.flow.settings import configured_flow, flow_file, load_flow, read_flow
 from tests.ports import held_ports
 
 
@@ -78,7 +78,18 @@ def test_a_port_out_of_range_is_refused(small_flow: Path, tmp_path: Path, port: 
         pass
 
 
-def test_the_error_without_a_checkout_names_the_next_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_without_flows_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(FLOWS, str(tmp_path))
-    with pytest.raises(InvalidInput, match="checkout"):
+    with pytest.raises(InvalidInput, match="FINETUNER_FLOWS must be a folder with YAMLs"):
         flow_file()
+
+
+def test_a_shown_flow_starts_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "mine.yml"
+    copy.write_text(read_flow(flow_file("search")))
+    monkeypatch.chdir(tmp_path)
+    shown, packaged = (load_flow(flow_file(name), tmp_path) for name in ("mine.yml", "search"))
+    assert shown == packaged
+    assert "# Loopback. 0.0.0.0 accepts other machines" in copy.read_text()
+    with pytest.raises(InvalidInput, match=r"existing YAML file. Got 'nowhere.yml'"):
+        flow_file("nowhere.yml")

@@ -136,6 +136,8 @@ def test_the_named_class_arrives_by_http(
         (CODE.RESOURCE_EXHAUSTED, FinetunerServerError),  # gRPC's own, for a message that is too large
         (CODE.INTERNAL, FinetunerServerError),
         (CODE.UNKNOWN, FinetunerServerError),
+        (CODE.UNIMPLEMENTED, FlowUnreachable),
+        (CODE.DEADLINE_EXCEEDED, FinetunerServerError),
     ],
 )
 def test_without_a_name_the_grpc_status_decides(
@@ -172,8 +174,14 @@ def test_an_unknown_name_is_a_server_error(by_grpc: tuple[GrpcGateway, Connectio
             FinetunerServerError,
             "/fit failed at http.*: boom",
         ),
-        (200, b"no JSON", FinetunerServerError, "/fit failed at http.*: no JSON"),
-        (502, b"<html>no gateway</html>", FinetunerServerError, "/fit failed at http.*no gateway"),
+        (
+            200,
+            b"no JSON",
+            FlowUnreachable,
+            "Flow must answer at http.*Got status 200 and 'no JSON'.*proxy",
+        ),
+        (200, b'{"service": "another"}', FlowUnreachable, 'Got status 200 and \'{"service": "another"}\''),
+        (502, b"<html>no gateway</html>", FlowUnreachable, "Got status 502 and '<html>no gateway</html>'"),
     ],
 )
 def test_an_http_answer_without_a_name(

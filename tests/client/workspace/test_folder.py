@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ import pytest
 
 from finetuner.contract.checks import checked_name
 from finetuner.exceptions import FinetunerServerError, InvalidInput
-from finetuner.workspace.folder import Pointers, Workspace, publish_folder, remove, temporary_folder, write_atomically
+from finetuner.workspace.folder import (
+    LAYOUT_FILE,
+    Pointers,
+    Workspace,
+    check_layout,
+    publish_folder,
+    remove,
+    temporary_folder,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 128])
@@ -150,3 +160,19 @@ def test_a_workspace_is_a_folder_or_its_url(tmp_path: Path) -> None:
 def test_a_workspace_of_another_kind_is_refused() -> None:
     with pytest.raises(InvalidInput, match="must be a folder or a file:// URL. Got 's3://bucket/x'"):
         Workspace("s3://bucket/x")
+
+
+def test_a_workspace_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert not check_layout(tmp_path), "made by a version that wrote no file, or new"
+    workspace.claim()
+    assert check_layout(tmp_path)
+    (tmp_path / LAYOUT_FILE).write_text(json.dumps({"layout": 2, "version": "7.0.0"}))
+    before = (tmp_path / LAYOUT_FILE).read_bytes()
+    with pytest.raises(InvalidInput, match=r"Got 2, of 7\.0\.0, in .*Install that version or a newer one"):
+        workspace.claim()
+    assert (tmp_path / LAYOUT_FILE).read_bytes() == before
+    for damaged in ("", "[]", '{"layout": "x"}', '{"version": "1"}'):
+        (tmp_path / LAYOUT_FILE).write_text(damaged)
+        workspace.claim()
+        assert check_layout(tmp_path)
