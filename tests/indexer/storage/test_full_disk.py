@@ -144,6 +144,7 @@ def next_batch(lives: list[list[str]]) -> int:
     return next(int(lines[-1][1:]) + 2 for lines in reversed(lives) if lines)
 
 
+@pytest.mark.process
 def test_a_graph_waits_for_room(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (edge, graphs):
         monkeypatch.setattr(module, "EXACT_BELOW", 300)
