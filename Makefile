@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Two processes; `tests/order.py` says what stays together. Threads of theirs would only wait for one another.
 # They start hundreds of others, each of which would compile this code again where Python may write nothing.
-PYTEST := env --unset=PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2 --dist loadfile
+PYTEST := env --unset=PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2
 
 install: $(READY)  ## everything that the Flow and its tests need, into .venv
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.remote import Producer
 
 from tests import sessions
 from tests.order import ByGroup, place_of
@@ -50,9 +51,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if any(collection_path == Path(__file__).parent / folder for folder in folders) else None
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config) -> ByGroup:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup:
     """Keep tests together that share what takes long to start."""
-    return ByGroup(config)
+    return ByGroup(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
