@@ -6,9 +6,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Two processes, a file in one of them, since its tests share a Flow. Threads of theirs would only wait for one another.
+# Two processes; `tests/order.py` says what stays together. Threads of theirs would only wait for one another.
 # They start hundreds of others, each of which would compile this code again where Python may write nothing.
-PYTEST := $(BIN)/python -m compileall -q client executors tests && OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2 --dist loadfile
+PYTEST := env --unset=PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2
 
 setup install: $(READY)  ## everything that the Flow and its tests need, into .venv
 
@@ -21,8 +21,8 @@ serve: $(READY)  ## the Flow, until Ctrl-C
 test: $(READY)  ## every test of under half a minute
 	$(PYTEST) -m "not slow and not gpu"
 
-test-fast: $(READY)  ## the tests that start no Flow and no other Python process
-	$(PYTEST) -m "not slow and not gpu and not flow and not process"
+test-fast: $(READY)  ## the tests of under a second that start no Flow and no other Python process
+	$(PYTEST) -m "not slow and not gpu and not flow and not process and not seconds"
 
 test-all: $(READY)  ## every test; those that need a GPU skip where there is none
 	$(PYTEST)

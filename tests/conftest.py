@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.remote import Producer
 
 from tests import sessions
+from tests.order import ByGroup, place_of
 from tests.ports import held_ports
 
 # Jina chooses a room's port long before the room listens: each process of tests has its own range to choose from.
@@ -24,11 +26,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 FLOW_FOLDERS = ("flows", "web", "tutorials", "client/flow", "gpu")
-FIXTURES = {"flow": {"open_flow", "locked_flow", "tls_flow", "spawned"}, "process": {"wait_for_end", "trainer_process"}}
+FIXTURES = {
+    "flow": {"open_flow", "locked_flow", "tls_flow", "spawned"},
+    "process": {"wait_for_end", "trainer_process"},
+    "seconds": {"with_onnx"},
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that start a Flow or a process by a fixture. Those that do it themselves are marked where they are."""
+    """Mark tests by what they use; the others are marked where they are. Put the longest first."""
     folders = [Path(__file__).parent / folder for folder in FLOW_FOLDERS]
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in folders):
@@ -36,6 +42,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, fixtures in FIXTURES.items():
             if fixtures & set(getattr(item, "fixturenames", ())):
                 item.add_marker(mark)
+    items.sort(key=place_of)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare the fast tests the imports of the folders whose tests all start a Flow."""
+    folders = FLOW_FOLDERS if "not flow" in config.option.markexpr else ()
+    return True if any(collection_path == Path(__file__).parent / folder for folder in folders) else None
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup:
+    """Keep tests together that share what takes long to start."""
+    return ByGroup(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

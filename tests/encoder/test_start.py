@@ -91,6 +91,7 @@ def test_after_a_corrupted_artifact_the_room_still_answers(
     assert error_of(found) is None
 
 
+@pytest.mark.seconds
 def test_the_next_request_after_a_promotion_uses_the_new_model(
     start: Start, own_workspace: Workspace, publish_tuned: Callable[[Workspace, str, int], None]
 ) -> None:

@@ -25,6 +25,7 @@ from finetuner.exceptions import (
     InvalidInput,
     SelectModelRequired,
 )
+from finetuner.executors.encoder.lane.runner import Runner
 from finetuner.executors.finetuner_executor.executor import FinetunerExecutor
 from finetuner.executors.finetuner_executor.threads import set_threads
 
@@ -103,20 +104,20 @@ def test_an_error_of_the_model_is_on_every_document(clip_folder: Path, monkeypat
     def fail(*_: Any, **__: Any) -> None:
         raise MemoryError("no more")
 
-    monkeypatch.setattr(executor._runners[0], "run", fail)
+    monkeypatch.setattr(Runner, "run", fail)
     found = encoded(executor, Document(text="a"), Document(text="b"))
     assert {type(error_of(document)) for document in found} == {FinetunerServerError}
 
 
 def test_batch_size_bounds_the_documents_of_a_forward_pass(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     executor = FinetunerExecutor(artifact=str(clip_folder), select_model="clip-text", batch_size=2)
-    passes, run = [], executor._runners[0].run
+    passes, run = [], Runner.run
 
-    def counted(items: list[Any]) -> np.ndarray:
+    def counted(runner: Runner, items: list[Any]) -> np.ndarray:
         passes.append(len(items))
-        return run(items)
+        return run(runner, items)
 
-    monkeypatch.setattr(executor._runners[0], "run", counted)
+    monkeypatch.setattr(Runner, "run", counted)
     encoded(executor, *(Document(text=text) for text in TEXTS))
     assert passes == [2, 1]
 

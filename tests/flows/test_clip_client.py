@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,17 @@ from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
 
+from .conftest import empty_index
+
 IMAGES = list(fashion("test", items=3))[:3]
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln", "shoes"]
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlow]:
-    """A Flow with an empty index."""
-    with RunningFlow(tmp_path_factory.mktemp("workspace")) as running:
-        yield running
+def door(flow: RunningFlow) -> RunningFlow:
+    """The Flow with an empty index."""
+    empty_index(flow)
+    return flow
 
 
 @pytest.fixture(scope="module")

@@ -160,6 +160,7 @@ def test_grpc_refuses_documents_of_docarray_v2(open_flow: ToyFlow, endpoint: str
             assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.flow
 def test_roles_and_rates_arrive_by_both_protocols(tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
     workspace.mkdir()

@@ -193,6 +193,7 @@ def test_filter_pages_through_documents(filled: Indexer) -> None:
         wire.read_reply(filled.filter(parameters={"artifact": "b"})[0])
 
 
+@pytest.mark.seconds
 def test_delete_by_filter(room: Indexer, encoded: MakeDocument) -> None:
     room.index(docs=DocumentArray([encoded(f"d{i}", [i, 1], tags={"number": i}) for i in range(2500)]))
     asked = {"filter": {"number": {"$gte": 1}}, "ids": ["d0", "never there"]}

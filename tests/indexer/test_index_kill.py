@@ -79,7 +79,7 @@ def check_acknowledged(folder: Path, lives: list[list[str]]) -> None:
     index.close()
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_sigkill_loses_nothing_acknowledged(tmp_path: Path, kills: int) -> None:
     moments, lives, first = random.Random(kills), [], 1
     for _ in range(kills):
@@ -100,7 +100,7 @@ def test_sigkill_in_the_middle_of_a_reindex(tmp_path: Path) -> None:
     index.close()
 
     command, done = ["tests.indexer.kill_reindex", str(tmp_path)], [0]
-    for _ in range(5):
+    for _ in range(3):
         goal = done[-1] + 32
         lines = run_and_kill(command, lambda line, goal=goal: line != "open\n" and int(line.split()[1]) >= goal)
         assert {line.split()[0] for line in lines[1:]} <= {"old"}, "searches are answered by the old one until the end"

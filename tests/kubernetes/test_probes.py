@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from finetuner.health import problem
 from tests.flows.rooms_apart import RoomsApart
 
 
+@pytest.mark.flow
 def test_the_gateway_serves_while_no_encoder_does(tmp_path: Path) -> None:
     """Somebody must promote another model in the place of one that the encoders cannot load."""
     names = ("gateway", "trainer", "evaluator", "text_encoder", "vision_encoder", "indexer")

@@ -29,6 +29,7 @@ def test_a_field_that_it_does_not_know_is_a_fault(version: str) -> None:
     assert "servicename" in of_trainer
 
 
+@pytest.mark.seconds
 def test_lint_prints_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main() == 0
     lines = capsys.readouterr().out.splitlines()

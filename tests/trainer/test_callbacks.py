@@ -57,6 +57,7 @@ def model_of(trainer: Trainer, folder: RunFolder) -> Any:
     return load_artifact(trainer.shared_workspace.artifacts / folder.path.name)
 
 
+@pytest.mark.seconds
 def test_an_evaluation_callback_scores_before_during_and_after(
     work: Work, trainer: Trainer, ask: Ask, searchable: tuple[list[Document], list[Document]],
     caplog: pytest.LogCaptureFixture,
@@ -103,6 +104,7 @@ def test_data_that_a_callback_reads_is_in_use(
         ask(trainer.delete_dataset, name="index")
 
 
+@pytest.mark.seconds
 def test_several_callbacks_keep_their_own_data_and_names(
     work: Work, trainer: Trainer, push: Push, pairs: list[Document], searchable: tuple[list[Document], list[Document]]
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_run_without_examples_has_none(work: Work, trainer: Trainer, ask: Ask)
     assert ask(trainer.metrics_of_run, name="plain")["evaluations"] == []
 
 
+@pytest.mark.seconds
 def test_an_interval_of_steps_evaluates_besides_and_changes_no_weights(
     work: Work, trainer: Trainer, searchable: tuple[list[Document], list[Document]]
 ) -> None:
@@ -158,6 +161,7 @@ def test_an_interval_of_steps_evaluates_besides_and_changes_no_weights(
     assert files[0][name] == files[1][name]
 
 
+@pytest.mark.seconds
 def test_the_best_epoch_by_a_callbacks_metric_is_published(
     work: Work, trainer: Trainer, searchable: tuple[list[Document], list[Document]]
 ) -> None:
@@ -169,6 +173,7 @@ def test_the_best_epoch_by_a_callbacks_metric_is_published(
     assert (folder.read("scores") or {})["after"] == best
 
 
+@pytest.mark.seconds
 def test_early_stopping_checkpoints_and_wise_ft_together(
     work: Work, trainer: Trainer, searchable: tuple[list[Document], list[Document]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,6 +193,7 @@ def test_early_stopping_checkpoints_and_wise_ft_together(
     assert all(bool((before[name] == value).all()) for name, value in after.items())
 
 
+@pytest.mark.seconds
 def test_eval_data_is_the_data_of_val_loss(work: Work, trainer: Trainer, push: Push, pairs: list[Document]) -> None:
     push(trainer, "test", pairs[12:])
     code, folder = work(

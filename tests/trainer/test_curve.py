@@ -55,6 +55,7 @@ def test_each_step_of_a_short_run_is_a_point(blobs_of_colour: TrainingData, tmp_
     assert points(folder, after=2) == found[2:]
 
 
+@pytest.mark.seconds
 def test_a_resumed_run_replaces_the_steps_after_its_checkpoint(blobs_of_colour: TrainingData, tmp_path: Path) -> None:
     whole, folder, checkpoint = RunFolder(tmp_path / "whole"), RunFolder(tmp_path), tmp_path / "checkpoint.pt"
     whole.path.mkdir()
@@ -97,6 +98,7 @@ def test_validation_losses_stay_however_long_the_run_is(tmp_path: Path, monkeypa
     assert [(entry["step"], entry["metrics"]["val_loss"]) for entry in found] == [(step, step / 10) for step in ends]
 
 
+@pytest.mark.seconds
 def test_a_point_is_the_mean_since_the_point_before_also_when_resumed(
     blobs_of_colour: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_the_scores_of_the_published_weights_are_at_the_last_evaluation(tmp_path
     assert read_curve(folder)["evaluations"] == expected, "step 5 may have no point in a long run"
 
 
+@pytest.mark.seconds
 def test_the_endpoint_answers_with_the_curve_of_a_run(
     trainer: Trainer, ask: Callable[..., Any], work: Callable[..., tuple[int, RunFolder]]
 ) -> None:

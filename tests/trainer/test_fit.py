@@ -24,6 +24,8 @@ from finetuner.executors.trainer.executor import Trainer
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip_files import load_backbone
 
+pytestmark = pytest.mark.process
+
 Ask = Callable[..., Any]
 CONFIG = {
     "model": "clip-mini",

@@ -34,6 +34,7 @@ def test_a_waiting_run_is_canceled_and_then_deleted(trainer: Trainer, ask: Ask) 
     ask(trainer.fit, config={**CONFIG, "run_name": "waiting"})
 
 
+@pytest.mark.process
 def test_a_running_run_is_canceled_and_the_next_starts(
     tmp_path: Path,
     trainer_at: Callable[..., Any],
@@ -76,6 +77,7 @@ def test_a_running_run_cannot_be_resumed_and_stays_known(trainer: Trainer, ask: 
     assert WorkerProcess.read(folder) == WorkerProcess(1, ("cpu",))
 
 
+@pytest.mark.process
 def test_each_device_trains_one_run_and_the_next_trainer_knows_which(
     tmp_path: Path,
     trainer_at: Callable[..., Any],

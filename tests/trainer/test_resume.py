@@ -107,6 +107,7 @@ def make_task(
 
 
 @pytest.mark.parametrize("step", [1, 3, 5, 9])
+@pytest.mark.seconds
 def test_an_interrupted_run_ends_in_the_same_weights(
     step: int, make_task: Callable[[], ClipTask | ImageTask], tmp_path: Path
 ) -> None:

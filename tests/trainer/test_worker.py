@@ -28,6 +28,7 @@ def test_without_evaluation_data_there_are_no_scores(work: Work, trainer: Traine
     assert verify_artifact(trainer.shared_workspace.artifacts / folder.path.name).metrics == {}
 
 
+@pytest.mark.seconds
 def test_a_run_starts_from_an_artifact_and_its_manifest_names_it(work: Work, trainer: Trainer, ask: Ask) -> None:
     first = work()[1].path.name
     ask(trainer.promote, artifact=first)

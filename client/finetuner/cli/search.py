@@ -12,6 +12,7 @@ import finetuner
 
 from ..exceptions import InvalidInput
 from ..progress import waiting
+from .late_hubble import import_docarray
 from .matches import caption, score, tags
 from .options import Host, Token, example
 from .table import one_line, print_table
@@ -40,6 +41,7 @@ def search(
         raise InvalidInput(f"--html must be a file in an existing folder. Got {str(html)!r}. Create the folder.")
     finetuner.login(host=host, token=token)
     with waiting("Searching"):
+        import_docarray()
         matches = list(finetuner.search(text, limit=limit, artifact=artifact, thumbnails=True)[0].matches)
     rows = [
         (str(rank), f"{score(match):.3f}", match.id, one_line(caption(match), CAPTION), one_line(tags(match), TAGS))

@@ -116,6 +116,7 @@ def test_an_artifact_adds_a_tuned_row(flickr8k: Path, tuned: Path, tmp_path: Pat
     assert before["metrics"] != after["metrics"]
 
 
+@pytest.mark.seconds
 def test_the_table_grows_and_a_repeated_row_is_replaced(
     flickr8k: Path, fashion12k: Path, tuned: Path, tmp_path: Path
 ) -> None:

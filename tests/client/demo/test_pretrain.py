@@ -11,6 +11,7 @@ from finetuner.catalogue.drawing.shape_image import SIDE
 from finetuner.demo import pretrain
 
 
+@pytest.mark.process
 def test_a_few_steps_write_a_loadable_repeatable_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "POOL", 64)
     monkeypatch.setattr(pretrain, "BLOCK", 32)

@@ -60,6 +60,7 @@ def test_white_space_and_entities_change_no_token(tokenizer: BytePairTokenizer, 
     assert tokenizer(text).equal(tokenizer("red dress"))
 
 
+@pytest.mark.seconds
 def test_clean_texts_have_the_tokens_of_the_file(tokenizer: BytePairTokenizer) -> None:
     """Cleaning changes none of the captions that the model was trained on, nor others like them."""
     captions = [caption for image in fashion("train", items=60) for caption in image.captions.values()]

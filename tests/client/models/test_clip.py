@@ -69,6 +69,7 @@ def test_clip_mini_equals_open_clip(mini: Clip, mini_row: Backbone, images: list
     assert_equals_open_clip(mini, network, tokenizer, images)
 
 
+@pytest.mark.seconds
 def test_a_checkpoint_file_equals_open_clip(checkpoint: Path, images: list[Image.Image]) -> None:
     ours = load_backbone(find_backbone(f"{SMALL}::{checkpoint}"))
     network = open_clip.create_model(SMALL, pretrained=str(checkpoint))

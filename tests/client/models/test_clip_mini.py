@@ -57,6 +57,7 @@ def test_the_embedding_of_a_text_does_not_depend_on_its_neighbours(model: open_c
     assert torch.allclose(together.norm(dim=1), torch.ones(3), atol=1e-5)
 
 
+@pytest.mark.seconds
 def test_recall_on_unseen_shapes_is_that_of_the_card(unseen_shapes: list[CatalogueImage]) -> None:
     found = text_to_image_recall(FOLDER, unseen_shapes)
     for language in ("en", "de"):
@@ -64,6 +65,7 @@ def test_recall_on_unseen_shapes_is_that_of_the_card(unseen_shapes: list[Catalog
         assert FIGURES[f"shapes_{language}_r5"] - 0.02 <= found[language, 5] <= 1.0
 
 
+@pytest.mark.seconds
 def test_untuned_recall_on_garments_is_five_times_chance(garments: list[CatalogueImage]) -> None:
     found = text_to_image_recall(FOLDER, garments)
     for language in ("en", "de"):

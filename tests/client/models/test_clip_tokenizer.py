@@ -40,6 +40,7 @@ def test_odd_texts_have_the_ids_of_open_clip(fast: ClipTokenizer) -> None:
         assert torch.equal(fast(text), exact(text)), text
 
 
+@pytest.mark.seconds
 def test_random_texts_have_the_ids_of_open_clip(fast: ClipTokenizer) -> None:
     rng = random.Random(0)
     pool = string.printable + " '" * 20 + string.ascii_letters * 3

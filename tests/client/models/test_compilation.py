@@ -18,6 +18,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     return found
 
 
+@pytest.mark.seconds
 def test_the_layers_of_both_towers_are_compiled(compiled: list[nn.Module]) -> None:
     network = open_clip.create_model("ViT-B-32", device="meta")
     compile_network(network)

@@ -31,6 +31,7 @@ def test_gem_of_one_is_the_average_and_its_exponent_is_learnt() -> None:
 
 @pytest.mark.parametrize("architecture", ["test_convnext", "test_vit", "test_vit2", "swin_tiny_patch4_window7_224"])
 @pytest.mark.parametrize("pooling", [GeM(), Average()])
+@pytest.mark.seconds
 def test_other_networks_are_pooled_over_their_positions(architecture: str, pooling: nn.Module) -> None:
     network = ImageNetwork(architecture, pooling).eval()
     images = torch.rand(2, *network.features.default_cfg["input_size"])

@@ -193,6 +193,7 @@ def test_unavailable_weights_are_an_error_at_once(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("architecture", ["test_vit", "test_convnext", "levit_128s"])
+@pytest.mark.seconds
 def test_any_timm_network_is_loaded_saved_and_loaded(
     tmp_path: Path, images: list[Image.Image], architecture: str
 ) -> None:

@@ -97,6 +97,7 @@ def images() -> list[Image.Image]:
     return [Image.fromarray(generator.integers(0, 256, (40, 56, 3), dtype=np.uint8)) for _ in range(3)]
 
 
+@pytest.mark.seconds
 def test_embeddings_equal_open_clips(model: Clip, weights: Path, images: list[Image.Image]) -> None:
     network = reference(weights)
     tokens = HFTokenizer(str(weights / ARCHITECTURE), 77)(TEXTS)
@@ -140,6 +141,7 @@ def test_towers_round_trip_to_the_bit(model: Clip, tmp_path: Path, images: list[
     assert np.array_equal(again.encode_images(images), model.encode_images(images))
 
 
+@pytest.mark.seconds
 def test_get_model_loads_its_artifact(model: Clip, tmp_path: Path, images: list[Image.Image]) -> None:
     described = replace(manifest(), backbone="clip-base-multi", output_dim=512)
     folder = publish_artifact(Workspace(tmp_path), model, described, {"model": "clip-base-multi"}, to_onnx=True)

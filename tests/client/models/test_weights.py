@@ -106,6 +106,7 @@ def test_a_counter_of_old_checkpoints_may_be_missing() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.seconds
 def test_another_clip_is_refused_by_its_keys(tmp_path: Path, suffix: str) -> None:
     state = {key: value.contiguous() for key, value in open_clip.create_model("ViT-S-32-alt").state_dict().items()}
     state["visual.proj"] = state["visual.proj"][:5].contiguous()

@@ -17,7 +17,8 @@ from finetuner.models.clip import TEXT, Clip
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone
 from finetuner.workspace.folder import Workspace
-from tests.client.conftest import manifest
+from tests.client.conftest import ARTIFACT_ID, manifest
+from tests.once import made_once
 
 TEXTS = ["a red dress", "ein blaues Hemd", "x", "", "a very long caption " * 50]
 
@@ -25,8 +26,11 @@ TEXTS = ["a red dress", "ein blaues Hemd", "x", "", "a very long caption " * 50]
 @pytest.fixture(scope="session")
 def with_onnx(tmp_path_factory: pytest.TempPathFactory, mini: Clip) -> Path:
     """Return the folder of a published artifact with ONNX files. Tests that change it copy it first."""
-    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
-    return publish_artifact(workspace, mini, manifest(), {"model": "clip-mini"}, to_onnx="int8")
+
+    def make(folder: Path) -> None:
+        publish_artifact(Workspace(folder), mini, manifest(), {"model": "clip-mini"}, to_onnx="int8")
+
+    return Workspace(made_once(tmp_path_factory, "with-onnx", make)).artifacts / ARTIFACT_ID
 
 
 @pytest.fixture(scope="session")

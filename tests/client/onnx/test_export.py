@@ -37,8 +37,8 @@ PADDING = 1
 def custom_text_clip() -> Clip:
     """Return a small CLIP of random weights. Its text tower takes one length only, as most of open_clip's do."""
     torch.manual_seed(0)
-    text = {"context_length": 12, "vocab_size": 100, "width": 32, "heads": 2, "layers": 2}
-    vision = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 2, "head_width": 16}
+    text = {"context_length": 12, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16}
     network = open_clip.CustomTextCLIP(16, vision, text | {"no_causal_mask": True, "pool_type": "last"}).eval()
     network.visual.preprocess_cfg = {"size": 32}
     return Clip(network, letters, {"embed_dim": 16}, "custom-text")
@@ -47,7 +47,7 @@ def custom_text_clip() -> Clip:
 def xlm_roberta_clip() -> Clip:
     """Return the same CLIP with XLM-R as its text tower."""
     model = custom_text_clip()
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     config = XLMRobertaConfig(vocab_size=100, max_position_embeddings=20, **sizes)
     model.network.text = HFTextEncoder("", 16, config, pooler_type="mean_pooler", proj_type="mlp").eval()
     return model
@@ -60,6 +60,7 @@ def letters(texts: list[str]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("make", "lengths"), [(xlm_roberta_clip, [7, 12]), (custom_text_clip, [12, 12])])
+@pytest.mark.seconds
 def test_other_text_towers(make: Callable[[], Clip], lengths: list[int]) -> None:
     model = make()
     onnx = as_onnx(model, TEXT)
@@ -69,8 +70,14 @@ def test_other_text_towers(make: Callable[[], Clip], lengths: list[int]) -> None
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("resnet50::random", {}), ("efficientnet_b0::random", {"pooler": "GeM"})],
+    [
+        ("test_resnet::random", {}),
+        ("test_efficientnet::random", {"pooler": "GeM"}),
+        pytest.param("resnet50::random", {}, marks=pytest.mark.slow),
+        pytest.param("efficientnet_b0::random", {"pooler": "GeM"}, marks=pytest.mark.slow),
+    ],
 )
+@pytest.mark.seconds
 def test_image_models(tmp_path: Path, images: list[Image.Image], name: str, options: dict[str, str]) -> None:
     model = load_image_backbone(find_backbone(name), model_options=options)
     assert max(export_onnx(model, tmp_path).values()) < 1e-4
@@ -80,6 +87,7 @@ def test_image_models(tmp_path: Path, images: list[Image.Image], name: str, opti
     assert model.network.training is False
 
 
+@pytest.mark.seconds
 def test_an_artifact_of_an_image_model_is_loaded(
     tmp_path: Path, images: list[Image.Image], random_mini: ImageModel
 ) -> None:
@@ -89,6 +97,7 @@ def test_an_artifact_of_an_image_model_is_loaded(
     assert largest_difference(random_mini, onnx, random_mini.towers[0], images) < 1e-4
 
 
+@pytest.mark.seconds
 def test_build_model_exports_the_backbone(mini: Clip) -> None:
     model = build_model("clip-mini", select_model=TEXT, is_onnx=True, device="cpu")
     assert np.abs(finetuner.encode(model, TEXTS[:3]) - mini.encode_texts(TEXTS[:3])).max() < 1e-4
@@ -100,6 +109,7 @@ class Branching(nn.Module):
         return features.mean(dim=(-2, -1)) * (1 if features.sum().item() > 0 else -1)
 
 
+@pytest.mark.seconds
 def test_a_network_that_cannot_be_exported_is_refused(tmp_path: Path, random_mini: ImageModel) -> None:
     random_mini.network.pooling = Branching()
     with pytest.raises(FinetunerError, match="test_resnet must be exportable to ONNX. Got: .* Leave to_onnx out"):
@@ -113,6 +123,7 @@ def test_a_network_that_cannot_be_exported_is_refused(tmp_path: Path, random_min
         ("MAX_BYTES", 1000, "must have less than 2 GiB of weights for ONNX. Got"),
     ],
 )
+@pytest.mark.seconds
 def test_a_bad_export_publishes_nothing(
     tmp_path: Path, random_mini: ImageModel, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, message: str
 ) -> None:

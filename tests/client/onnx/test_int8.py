@@ -68,6 +68,7 @@ assert not logging.getLogger().handlers
     subprocess.run([sys.executable, "-c", code], check=True, timeout=250)
 
 
+@pytest.mark.seconds
 def test_a_model_without_matrix_products_is_refused(random_mini: ImageModel) -> None:
     with pytest.raises(InvalidInput, match="must have matrix products for int8. Got .* Leave int8 out"):
         as_onnx(random_mini, random_mini.towers[0], int8=True)

@@ -55,6 +55,7 @@ def test_one_error_names_all_invalid_lines_of_a_large_file(large: Path) -> None:
     assert "on_error='skip'" in message
 
 
+@pytest.mark.seconds
 def test_skip_leaves_invalid_lines_out_with_one_warning(large: Path) -> None:
     with pytest.warns(UserWarning, match="left out 3 entries") as caught:
         documents = read(large, on_error="skip")

@@ -132,6 +132,7 @@ def _create(root: str, name: str) -> None:
     TokenFile(Path(root)).create(name, "read")
 
 
+@pytest.mark.process
 def test_two_processes_that_create_tokens_at_once_lose_none(tmp_path: Path) -> None:
     names = [f"token-{number}" for number in range(8)]
     context = multiprocessing.get_context("fork")

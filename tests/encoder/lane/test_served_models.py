@@ -64,6 +64,7 @@ class SlowLoad:
         patch.setattr(Models, "load", slowly)
 
 
+@pytest.mark.seconds
 def test_fifty_promotes_under_load_fail_no_request(start: Start, two: Workspace) -> None:
     room = start(TextEncoder, two)
     expected = {name: load_artifact(two.artifacts / name).encode_texts([TEXT])[0] for name in (FIRST, SECOND)}
@@ -168,6 +169,7 @@ def test_a_model_that_fails_its_canary_is_not_used(
     assert "must encode a canary" in str(error)
 
 
+@pytest.mark.seconds
 def test_the_last_used_models_stay_within_their_number_and_bytes(
     start: Start, two: Workspace, publish_tuned: Publish
 ) -> None:

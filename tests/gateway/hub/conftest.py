@@ -53,7 +53,7 @@ def texts(count: int = 3) -> DocumentArray:
 class Rooms:
     """A gateway's handler whose only room is the datasets of a workspace, without a Flow, and its hub client."""
 
-    datasets: Datasets
+    datasets: Datasets = field(init=False)
     metrics: GatewayMetrics = field(default_factory=lambda: GatewayMetrics(None))
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("test"))
     parts: list[int] = field(default_factory=list)
@@ -106,10 +106,10 @@ class Rooms:
         return httpx.post(f"{self.http}{RPC}artifact.upload", content=body, headers=headers)
 
 
-@pytest.fixture
-def rooms(tmp_path: Path) -> Iterator[Rooms]:
-    """The app behind a real socket, with a token."""
-    handler = Rooms(Datasets(Workspace(tmp_path / "workspace")))
+@pytest.fixture(scope="module")
+def served() -> Iterator[Rooms]:
+    """The app behind a real socket, with a token. `rooms` gives it a workspace."""
+    handler = Rooms()
     listening = socket.create_server(("127.0.0.1", 0))
     handler.http = f"http://127.0.0.1:{listening.getsockname()[1]}"
     app = build_app(handler, Access(TOKEN))  # type: ignore[arg-type]
@@ -119,6 +119,13 @@ def rooms(tmp_path: Path) -> Iterator[Rooms]:
     yield handler
     server.should_exit = True
     thread.join(60)
+
+
+@pytest.fixture
+def rooms(served: Rooms, tmp_path: Path) -> Rooms:
+    """The app with an empty workspace."""
+    served.datasets, served.parts = Datasets(Workspace(tmp_path / "workspace")), []
+    return served
 
 
 @pytest.fixture

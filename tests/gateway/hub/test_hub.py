@@ -28,6 +28,7 @@ from tests.gateway.conftest import TOKEN, ToyFlow
 from tests.gateway.hub.conftest import HEADERS, RPC, Rooms, streamed, texts
 
 
+@pytest.mark.seconds
 def test_docarray_pushes_pulls_lists_and_deletes_with_a_token(rooms: Rooms, logged_in: None) -> None:
     documents = texts()
     made = documents.push("texts")
@@ -70,6 +71,7 @@ def test_a_wrong_token_raises_hubbles_authentication_error(
         ("open_flow", "", "must hold any text: this Flow needs no token"),
     ],
 )
+@pytest.mark.flow
 def test_login_of_the_published_client_says_what_to_log_in_with(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,

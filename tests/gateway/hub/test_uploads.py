@@ -123,6 +123,7 @@ def test_a_body_that_is_no_form_is_refused(rooms: Rooms, kind: str) -> None:
     assert "multipart" in answer.json()["detail"]
 
 
+@pytest.mark.seconds
 def test_a_large_refused_upload_still_gets_its_answer(rooms: Rooms, logged_in: None) -> None:
     documents = DocumentArray([Document(tags={"no": "content"})])
     documents.extend(Document(blob=os.urandom(2**20)) for _ in range(40))

@@ -162,6 +162,7 @@ FILTERS: list[tuple[Any, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.seconds
 def test_filters_pass_what_python_says(filled: Collection) -> None:
     query, known = unit_vectors(1, seed=3), KnownFields(FIELDS)
     cosines = (query @ VECTORS.T)[0]
@@ -249,6 +250,7 @@ def edge_collection(folder: Path, monkeypatch: pytest.MonkeyPatch, quantise: boo
 
 
 @pytest.mark.parametrize("quantise", [False, True])
+@pytest.mark.process
 def test_a_graph_finds_what_brute_force_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantise: bool) -> None:
     collection = edge_collection(tmp_path / "one", monkeypatch, quantise)
     vectors, queries = unit_vectors(2000, seed=5), unit_vectors(50, seed=6)
@@ -265,6 +267,7 @@ def test_a_graph_finds_what_brute_force_does(tmp_path: Path, monkeypatch: pytest
     collection.close()
 
 
+@pytest.mark.process
 def test_what_is_written_while_a_graph_is_built_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = edge_collection(tmp_path / "one", monkeypatch)
     vectors = unit_vectors(3000, seed=5)
@@ -293,6 +296,7 @@ def test_what_is_written_while_a_graph_is_built_is_there(tmp_path: Path, monkeyp
     assert len(list((tmp_path / "one").glob("shard-*"))) == 1
 
 
+@pytest.mark.process
 def test_a_graph_that_is_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = edge_collection(tmp_path / "one", monkeypatch)
     collection.upsert([Point(str(i), vector, {}) for i, vector in enumerate(unit_vectors(3000))])

@@ -25,6 +25,8 @@ from finetuner.workspace.folder import Workspace
 from tests.indexer.hashed_encoder import encode, encoded_text, vector_of_text
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.process
+
 IN_GRAPH, COUNT = 400, 500
 
 

@@ -112,7 +112,7 @@ def test_writes_are_refused_before_anything_breaks(disk: Disk) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("free", [100_000, 1_000_000, 3_000_000])
+@pytest.mark.parametrize("free", [100_000, 1_000_000, pytest.param(3_000_000, marks=pytest.mark.slow)])
 def test_a_disk_that_is_full_in_the_middle_loses_nothing_acknowledged(disk: Disk, free: int) -> None:
     folder = disk.folder / "index"
     command = [WRITER, str(folder), "0"]
@@ -144,6 +144,7 @@ def next_batch(lives: list[list[str]]) -> int:
     return next(int(lines[-1][1:]) + 2 for lines in reversed(lives) if lines)
 
 
+@pytest.mark.process
 def test_a_graph_waits_for_room(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (edge, graphs):
         monkeypatch.setattr(module, "EXACT_BELOW", 300)

@@ -17,6 +17,7 @@ from finetuner.executors.indexer.upkeep.graphs import Graphs
 from tests.indexer.hashed_encoder import encoded_text
 
 
+@pytest.mark.process
 def test_a_graph_is_built_where_there_are_enough_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (edge, graphs):
         monkeypatch.setattr(module, "EXACT_BELOW", 300)

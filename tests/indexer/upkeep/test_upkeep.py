@@ -59,6 +59,7 @@ def open_room(tmp_path: Path) -> Iterator[Callable[..., Indexer]]:
         made.close()
 
 
+@pytest.mark.seconds
 def test_a_backup_taken_while_others_write_restores_one_moment(open_room: Callable[..., Indexer]) -> None:
     room = open_room()
     write(room)

@@ -35,6 +35,7 @@ def test_frozen_weights_stay(blobs_of_colour: TrainingData) -> None:
     assert not torch.equal(chosen["visual.conv1.weight"], last["visual.conv1.weight"])
 
 
+@pytest.mark.seconds
 def test_the_average_survives_a_kill(blobs_of_colour: TrainingData, tmp_path: Path) -> None:
     whole, _ = trained(blobs_of_colour, AverageWeights(0.9), epochs=3)
     trained(blobs_of_colour, AverageWeights(0.9), epochs=1, checkpoint=tmp_path / "checkpoint.pt")

@@ -243,6 +243,7 @@ def test_a_frozen_backbone_has_nothing_to_adapt() -> None:
         adapters_in(network)
 
 
+@pytest.mark.seconds
 def test_checkpoints_and_the_chosen_model_are_plain(
     blobs_of_colour: TrainingData, clip_mini: Clip, tmp_path: Path
 ) -> None:
@@ -264,6 +265,7 @@ def test_checkpoints_and_the_chosen_model_are_plain(
     assert all(torch.equal(step[frozen], start[frozen.replace("base_layer.", "")]) for step in recorder.steps)
 
 
+@pytest.mark.seconds
 def test_a_killed_run_ends_in_the_same_weights(blobs_of_colour: TrainingData, tmp_path: Path) -> None:
     def run(epochs: int, checkpoint: Path | None = None) -> dict[str, torch.Tensor]:
         adapters = TrainAdapters(4, None, 0)

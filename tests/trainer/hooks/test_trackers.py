@@ -114,6 +114,7 @@ def read_tensorboard(folder: RunFolder) -> Written:
 READ = {WandBLogger: read_wandb, MLflowLogger: read_mlflow, TensorBoardLogger: read_tensorboard}
 
 
+@pytest.mark.process
 def test_an_epochs_values_and_all_metrics_arrive(work: Work, caplog: pytest.LogCaptureFixture) -> None:
     trackers = [kind() for kind in KINDS]
     code, folder = work(epochs=2, val_split=0.25, callbacks=entries(*trackers, EvaluationCallback("pairs")))
@@ -135,6 +136,7 @@ def test_an_epochs_values_and_all_metrics_arrive(work: Work, caplog: pytest.LogC
             assert written[name] == [(position, pytest.approx(value)) for position, value in enumerate(points)]
 
 
+@pytest.mark.process
 def test_batch_logs_each_step_and_zero_shot_can_be_turned_off(work: Work) -> None:
     trackers = [kind(metrics_logger_step="batch", log_zero_shot=False) for kind in KINDS]
     code, folder = work(epochs=2, callbacks=entries(EvaluationCallback("pairs", steps_per_interval=2), *trackers))
@@ -147,6 +149,7 @@ def test_batch_logs_each_step_and_zero_shot_can_be_turned_off(work: Work) -> Non
         assert sorted({step for step, _ in written[HIT]}) == [2, 3, 4, 6, 7]
 
 
+@pytest.mark.process
 def test_wandb_receives_the_run(work: Work) -> None:
     args = {"project": "shop", "name": "first", "entity": "team", "group": "g", "job_type": "j", "notes": "n"}
     _, folder = work(callbacks=entries(WandBLogger(wandb_args={**args, "tags": ["a", "b"]})))
@@ -162,12 +165,14 @@ def test_wandb_receives_the_run(work: Work) -> None:
     assert not list((folder.path / "wandb").rglob("*.py")), "no code is saved"
 
 
+@pytest.mark.seconds
 def test_disabled_wandb_writes_no_run(work: Work) -> None:
     code, folder = work(callbacks=entries(WandBLogger(wandb_args={"mode": "disabled"})))
     assert code == 0
     assert not list(folder.path.glob("wandb/*run-*"))
 
 
+@pytest.mark.seconds
 def test_mlflow_receives_the_run(work: Work) -> None:
     args = {"experiment_name": "shop", "run_name": "first", "description": "a run", "tags": {"season": "winter"}}
     _, folder = work(optimizer_options={"eps": 1e-6}, callbacks=entries(MLflowLogger(mlflow_args=args)))
@@ -186,6 +191,7 @@ def test_mlflow_uses_the_address_of_the_trainer(work: Work, tmp_path: Path, monk
     assert list((tmp_path / "server").glob("*/*/metrics/loss"))
 
 
+@pytest.mark.process
 def test_a_failed_run_has_failed_in_the_trackers(work: Work, trainer: Trainer, push: Push) -> None:
     push(trainer, "broken", [make_pair(f"caption {number}", b"no image %d" % number) for number in range(3)])
     code, folder = work(train_data="broken", callbacks=entries(*(kind() for kind in KINDS)))

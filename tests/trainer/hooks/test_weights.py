@@ -96,6 +96,7 @@ def test_training_stops_without_improvement(
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, [3]), (2, [2, 3]), (5, [1, 2, 3])])
+@pytest.mark.seconds
 def test_the_last_epochs_are_kept_as_models(
     count: int, kept: list[int], tmp_path: Path, blobs_of_colour: TrainingData
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_checkpoint_is_written_again_by_a_resumed_run(tmp_path: Path, blobs_of
     assert equal(copied_weights(load_towers(tmp_path / "epoch-0001", "checkpoint").network), recorder.weights[0])
 
 
+@pytest.mark.seconds
 def test_the_best_epoch_and_patience_survive_a_kill(tmp_path: Path, blobs_of_colour: TrainingData) -> None:
     values = [0.2, 0.5, 0.4, 0.3]
 

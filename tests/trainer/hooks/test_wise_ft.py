@@ -86,6 +86,7 @@ def test_the_best_point_is_the_highest_and_among_equals_the_least_tuned() -> Non
     assert best_point(curve) == Point(0.5, 0.7)
 
 
+@pytest.mark.seconds
 def test_a_sweep_publishes_the_best_mix_and_keeps_the_curve_and_the_tuned_model(
     blobs_of_colour: TrainingData, evaluation: list[Pair], clip_mini: Clip, tmp_path: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_sweep_without_evaluation_data_is_refused() -> None:
             RunConfig(model=model, train_data="data", loss=loss, callbacks=[entry])
 
 
+@pytest.mark.seconds
 def test_the_artifact_of_a_run_holds_curve_and_tuned_end(work: Callable[..., tuple[int, RunFolder]]) -> None:
     callbacks = [callback_config(WiSEFTCallback(alphas=(0.5,)), {})]
     code, folder = work(eval_data="pairs", guard_data="pairs", callbacks=callbacks, training_options={"lora_rank": 2})

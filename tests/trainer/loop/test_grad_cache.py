@@ -57,6 +57,7 @@ def error_of(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) 
 
 
 @pytest.mark.parametrize(("count", "chunk"), [(16, 5), (16, 16), (64, 24)])
+@pytest.mark.seconds
 def test_the_gradient_is_that_of_the_whole_batch(clip_mini: Clip, count: int, chunk: int) -> None:
     clip_mini.network.train()
     batch, ids = batch_for(clip_mini, count), torch.arange(count) // 2
@@ -125,6 +126,7 @@ def test_dropout_is_the_same_in_both_passes_and_advances_the_generator_once() ->
 
 
 @pytest.mark.parametrize("around", [False, True], ids=["inside", "around"])
+@pytest.mark.seconds
 def test_autocast_loses_no_gradient(clip_mini: Clip, around: bool) -> None:
     batch, loss_of = batch_for(clip_mini, 8), loss_for(clip_mini)
     loss_of(*encoder(clip_mini, autocast=True)(batch)).backward()
@@ -213,6 +215,7 @@ def peak_of(model: Clip, batch: Chunk, step: Callable[[], Any]) -> int:
     return counter.peak + sum(part.nbytes for part in batch)
 
 
+@pytest.mark.seconds
 def test_eight_times_the_batch_takes_less_than_a_third_more_memory(clip_mini: Clip) -> None:
     clip_mini.network.train()
     encode, loss_of = encoder(clip_mini), loss_for(clip_mini)

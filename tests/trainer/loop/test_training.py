@@ -154,6 +154,7 @@ def test_the_same_seed_gives_bitwise_the_same_weights(
     ],
     ids=str,
 )
+@pytest.mark.seconds
 def test_every_option_changes_the_weights(
     fields: dict[str, Any], usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData
 ) -> None:
