@@ -7,10 +7,11 @@ The other seams stay in their folders: the client must not import this module, t
 
 | seam | part of Jina | tests |
 |---|---|---|
-| `finetuner/flow/room_process.py` | `pods.run`, `start_http_server`: metrics on one address | `tests/client/flow` |
+| `finetuner/flow/room_process.py` | `pods.run`, `start_http_server`, the event loop | `tests/client/flow` |
 | `finetuner/api/hub_executor.py` | `Deployment.__init__`: the hub's name of our executor | `tests/client/api` |
 | `executors/gateway/gateway.py` | the servers that `CompositeBaseServer` makes | `tests/gateway` |
 | `executors/gateway/flow/handler.py` | `GatewayRequestHandler` and the graph of rooms | `tests/gateway` |
+| `executors/gateway/flow/direct.py` | requests to rooms in one line, past the graph | `tests/gateway` |
 | `executors/gateway/flow/rooms.py` | the pool of connections to replicas | `tests/gateway` |
 
 The tests of each are in `test_jina_internals.py` of that folder.

@@ -8,8 +8,9 @@ here (their keys are null): neither reads clip-mini's weights; serve_speed.py co
 
 Prints a line of JSON last. CPU a request over the bare server's: `rest_vs_bare_1`, `rest_vs_bare_32`, `image_vs_bare`;
 search over encoding at 32 callers: `search_vs_encode`. Latency: `grpc_p50_vs_bare_1`, `p99_over_p50_32`,
-`p99_over_p50_128`. Requests a second at 32 callers over the other commit's: `grpc_32_vs_before`. `failed` counts
-requests without their vector.
+`p99_over_p50_128`, and `flood_p95_vs_alone` of a caller beside one that sends 2,000 requests at once over 100
+connections. Requests a second at 32 callers over the other commit's: `grpc_32_vs_before`. `failed` counts requests
+without their vector.
 
     python tests/benchmarks/front_speed.py --seconds 8 --before /tmp/other-checkout
 """
@@ -21,6 +22,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -41,13 +43,13 @@ from peers.lean_clients import Send, by_bare_grpc, by_grpc, by_http
 from serve_speed import jpegs, texts
 
 from finetuner.contract.wire import ENCODE
-from finetuner.flow.settings import reserve_port
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "peers"
 START_SECONDS = 180
 ROOMS = ("text_encoder", "vision_encoder", "indexer")
 INDEXED = 1000
+FLOOD, CONNECTIONS, PAUSE, FEWEST = 2000, 100, 0.2, 20
 
 Connect = Callable[[], AbstractAsyncContextManager[Send]]
 
@@ -110,16 +112,55 @@ async def measured(server: Server, way: str, callers: int, seconds: float) -> di
     }
 
 
+async def beside_flood(server: Server, way: str) -> dict[str, Any]:
+    """Return a row: p95 in ms of a request every PAUSE seconds, alone and beside FLOOD of them at once."""
+
+    async def paced(ends: Callable[[], bool]) -> float:
+        taken = []
+        async with server.ways[way]() as send:
+            while not ends() or len(taken) < FEWEST:
+                started = time.perf_counter()
+                await send(len(taken))
+                taken.append(time.perf_counter() - started)
+                await asyncio.sleep(PAUSE)
+        return float(np.percentile(taken, 95)) * 1000
+
+    async with AsyncExitStack() as stack:
+        sends = [await stack.enter_async_context(server.ways[way]()) for _ in range(CONNECTIONS)]
+        alone = await paced(lambda: True)
+
+        async def part(send: Send) -> None:
+            for number in range(FLOOD // CONNECTIONS):
+                await send(number)
+
+        flood = asyncio.gather(*(part(send) for send in sends))
+        beside = await paced(flood.done)
+        await flood
+    return {"server": server.name, "way": f"{way} beside a flood", "p95_alone": alone, "p95": beside, "failed": 0}
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @asynccontextmanager
-async def started(command: Sequence[object], log: Path, root: Path = ROOT) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def started(
+    command: Sequence[object], log: Path, root: Path = ROOT, **variables: object
+) -> AsyncIterator[subprocess.Popen[bytes]]:
     """Run a command in the background, in its own process group."""
-    environment = {**os.environ, "JINA_LOG_LEVEL": "WARNING"}
-    extra = environment.get("PYTHONPATH", "").split(os.pathsep)
-    own = [str(root / "client"), str(root)]
-    environment["PYTHONPATH"] = os.pathsep.join([*own, *(each for each in extra if each and "site" in each)])
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    environment["PYTHONPATH"] = os.pathsep.join([str(root / "client"), str(root)])
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            [str(part) for part in command], env=environment, stdout=output, stderr=output, start_new_session=True
+            [str(part) for part in command],
+            env=environment,
+            cwd=root,  # `python -m` looks there first
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         yield process
@@ -149,42 +190,19 @@ async def answers(connect: Connect, process: subprocess.Popen[bytes], log: Path)
 
 
 @asynccontextmanager
-async def flow(name: str, root: Path, folder: Path, stack: AsyncExitStack) -> AsyncIterator[Server]:
+async def flow(name: str, root: Path, folder: Path) -> AsyncIterator[Server]:
     """Run the encoders and the indexer of a checkout behind its gateway."""
     folder.mkdir()
-    ports = [reserve_port(0, "127.0.0.1", "", stack) for _ in range(3 + len(ROOMS))]
-    grpc_port, http_port, *metrics = ports
-    limits = {"grpc.max_receive_message_length": 2**26, "grpc.max_send_message_length": 2**26}
-    pings = {"grpc.http2.min_recv_ping_interval_without_data_ms": 5000, "grpc.http2.max_ping_strikes": 0}
-    content = {
-        "jtype": "Flow",
-        "version": "1",
-        "with": {"prefetch": 16, "timeout_send": 330000, "grpc_channel_options": limits},
-        "gateway": {
-            "uses": str(root / "executors" / "gateway" / "config.yml"),
-            "uses_with": {"workspace_url": str(folder)},
-            "protocol": ["grpc", "http"],
-            "port": [grpc_port, http_port],
-            "host": "127.0.0.1",
-            "monitoring": True,
-            "port_monitoring": metrics[0],
-        },
-        "executors": [
-            {
-                "name": room,
-                "uses": str(root / "executors" / room / "config.yml"),
-                "uses_with": {"workspace_url": str(folder), **({"threads": 1} if room != "indexer" else {})},
-                "host": "127.0.0.1",
-                "grpc_server_options": limits | pings,
-                "monitoring": True,
-                "port_monitoring": port,
-            }
-            for room, port in zip(ROOMS, metrics[1:], strict=True)
-        ],
-    }
-    content["executors"][-1]["uses_with"]["encoder"] = f"grpc://127.0.0.1:{grpc_port}"
-    path, log = folder / "flow.yml", folder / "flow.log"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    grpc_port, http_port, *metrics = (free_port() for _ in range(3 + len(ROOMS)))
+    content = yaml.safe_load((root / "flows" / "search.yml").read_text())
+    for room, port in zip([content["gateway"], *content["executors"]], metrics, strict=True):
+        room["uses"] = str(root / "flows" / room["uses"])
+        room["port_monitoring"] = port
+        room["replicas"] = 1
+        if "threads" in room["uses_with"]:
+            room["uses_with"]["threads"] = 1
+    log = folder / "flow.log"
+    (folder / "speed.yml").write_text(yaml.safe_dump(content, sort_keys=False))
     words, images = texts(INDEXED), jpegs(16, 500, 375)
     documents = [{"text": word} for word in words]
 
@@ -203,8 +221,8 @@ async def flow(name: str, root: Path, folder: Path, stack: AsyncExitStack) -> As
         ),
         "grpc images": lambda: by_grpc(grpc_port, ENCODE, [[Document(blob=image)] for image in images]),
     }
-    command = [Path(sys.executable).with_name("jina"), "flow", "--uses", path]
-    async with started(command, log, root) as process:
+    up = ["up", "--flow", "speed", "--workspace", folder, "--grpc-port", grpc_port, "--http-port", http_port]
+    async with started([sys.executable, "-m", "finetuner.cli", *up], log, root, FINETUNER_FLOWS=folder) as process:
         await answers(rest("/v1/index", [{"documents": documents}]), process, log)
         await answers(ways["grpc images"], process, log)
         found = {}
@@ -215,9 +233,9 @@ async def flow(name: str, root: Path, folder: Path, stack: AsyncExitStack) -> As
 
 
 @asynccontextmanager
-async def bare(protocol: str, folder: Path, stack: AsyncExitStack) -> AsyncIterator[Server]:
+async def bare(protocol: str, folder: Path) -> AsyncIterator[Server]:
     """Run a server of bare_servers.py."""
-    port, log = reserve_port(0, "127.0.0.1", "", stack), folder / f"bare-{protocol}.log"
+    port, log = free_port(), folder / f"bare-{protocol}.log"
     words = texts(INDEXED)
     ways: dict[str, Connect]
     if protocol == "rest":
@@ -234,7 +252,8 @@ async def bare(protocol: str, folder: Path, stack: AsyncExitStack) -> AsyncItera
 
 def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """Return the keys of the module's docstring; null for what was not measured."""
-    by = {(row["server"], row["way"], row["callers"]): row for row in rows}
+    by = {(row["server"], row["way"], row.get("callers", 1)): row for row in rows}
+    flood = by.get(("ours", "rest embeddings beside a flood", 1))
 
     def ratio(figure: str, mine: tuple[str, str, int], other: tuple[str, str, int]) -> float | None:
         return round(by[mine][figure] / by[other][figure], 2) if mine in by and other in by else None
@@ -258,6 +277,7 @@ def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
         "grpc_32_vs_before": ratio("per_second", ("ours", "grpc encode", 32), ("before", "grpc encode", 32)),
         "search_vs_encode": ratio("cpu_ms", ("ours", "rest search", 32), ("ours", "rest embeddings", 32)),
         "image_vs_bare": cpu("grpc images", 32),
+        "flood_p95_vs_alone": round(flood["p95"] / flood["p95_alone"], 2) if flood else None,
     }
 
 
@@ -274,18 +294,20 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="finetuner-") as name:
         folder = Path(name)
         async with AsyncExitStack() as stack:
-            servers = [await stack.enter_async_context(flow("ours", ROOT, folder / "ours", stack))]
+            servers = [await stack.enter_async_context(flow("ours", ROOT, folder / "ours"))]
             if asked.before:
-                before = flow("before", asked.before.resolve(), folder / "before", stack)
+                before = flow("before", asked.before.resolve(), folder / "before")
                 servers.append(await stack.enter_async_context(before))
             if not asked.no_bare:
-                servers += [await stack.enter_async_context(bare(each, folder, stack)) for each in ("rest", "grpc")]
+                servers += [await stack.enter_async_context(bare(each, folder)) for each in ("rest", "grpc")]
             for way in asked.ways or servers[0].ways:
                 for callers in asked.callers:
                     for server in servers:
                         if way in server.ways:
                             rows.append(await measured(server, way, callers, asked.seconds))
                             print(rows[-1], file=sys.stderr, flush=True)
+            rows.append(await beside_flood(servers[0], "rest embeddings"))
+            print(rows[-1], file=sys.stderr, flush=True)
     settings = {"seconds": asked.seconds, "cpus": os.cpu_count(), "before": asked.before and str(asked.before)}
     print(json.dumps(settings | {"rows": rows} | ratios(rows)))
 
