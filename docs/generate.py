@@ -119,7 +119,7 @@ def models_table(_: None) -> str:
 
 def rest_table(under: str) -> str:
     """Return the requests of `/openapi.json` below a path, with the role that each needs. '/' is all the others."""
-    from executors.gateway.access.roles import of_page
+    from finetuner.executors.gateway.access.roles import of_page
 
     rows = []
     for path, methods in _openapi()["paths"].items():
@@ -133,7 +133,7 @@ def rest_table(under: str) -> str:
 
 def endpoints_table(_: None) -> str:
     """Return the Flow's endpoints with the role that each needs."""
-    from executors.gateway.access.roles import ENDPOINTS
+    from finetuner.executors.gateway.access.roles import ENDPOINTS
 
     by_role: dict[str, list[str]] = {}
     for endpoint, role in ENDPOINTS.items():
@@ -234,7 +234,7 @@ def _linked(text: str) -> str:
 @cache
 def _openapi() -> Any:
     """Return the gateway's OpenAPI document. No request is answered, so its app needs neither rooms nor tokens."""
-    from executors.gateway.http_app import build_app
+    from finetuner.executors.gateway.http_app import build_app
 
     return build_app(SimpleNamespace(metrics=None), None).openapi()  # type: ignore[arg-type]
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import typer
 
-from executors.evaluator.executor import Evaluator
-from executors.gateway.gateway import FinetunerGateway
-from executors.indexer.executor import Indexer
-from executors.room.settings import default_settings
-from executors.text_encoder.executor import TextEncoder
-from executors.trainer.executor import Trainer
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.cli.main import app
+from finetuner.executors.evaluator.executor import Evaluator
+from finetuner.executors.gateway.gateway import FinetunerGateway
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.room.settings import default_settings
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.flow.standalone import GATEWAY, named_values
 
 CLASSES: dict[str, type] = {

@@ -9,15 +9,6 @@ from typing import Any, ClassVar
 
 from docarray import Document, DocumentArray
 
-from executors.encoder.lane.answer import Answerer
-from executors.encoder.lane.lane import Lane
-from executors.encoder.lane.metrics import LaneMetrics
-from executors.encoder.lane.runner import Runner
-from executors.encoder.lane.served_models import ServedModels
-from executors.encoder.message import Message, are_plain
-from executors.encoder.ranking import previous_model, rank
-from executors.encoder.settings import EncoderSettings
-from executors.room.room import ENCODER_PARAMETERS, Room, bound
 from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters
@@ -26,6 +17,15 @@ from finetuner.documents.images import is_text
 from finetuner.documents.parts import parts_of
 from finetuner.documents.uris import read_any_host, read_public
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.encoder.lane.answer import Answerer
+from finetuner.executors.encoder.lane.lane import Lane
+from finetuner.executors.encoder.lane.metrics import LaneMetrics
+from finetuner.executors.encoder.lane.runner import Runner
+from finetuner.executors.encoder.lane.served_models import ServedModels
+from finetuner.executors.encoder.message import Message, are_plain
+from finetuner.executors.encoder.ranking import previous_model, rank
+from finetuner.executors.encoder.settings import EncoderSettings
+from finetuner.executors.room.room import ENCODER_PARAMETERS, Room, bound
 from finetuner.models.clip import TEXT
 from finetuner.onnx.session import SessionOptions, providers
 

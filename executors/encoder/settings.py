@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from executors.encoder.lane.settings import EngineSettings, LaneSettings, ServedSettings
-from executors.room.settings import RoomSettings
 from finetuner.contract.checks import flag, text, whole
+from finetuner.executors.encoder.lane.settings import EngineSettings, LaneSettings, ServedSettings
+from finetuner.executors.room.settings import RoomSettings
 
 
 @dataclass(frozen=True)

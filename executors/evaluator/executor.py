@@ -7,8 +7,6 @@ from typing import Any
 
 from docarray import DocumentArray
 
-from executors.room.room import Room, control
-from executors.room.settings import RoomSettings
 from finetuner.artifacts.registry import LIVE, Models
 from finetuner.contract import wire
 from finetuner.contract.checks import text
@@ -16,6 +14,8 @@ from finetuner.contract.parameters import Parameters
 from finetuner.documents.pairs import read_pairs
 from finetuner.evaluation.pairs import LIMIT, evaluate_pairs
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.room.room import Room, control
+from finetuner.executors.room.settings import RoomSettings
 from finetuner.models.clip import Clip
 from finetuner.models.onednn import prefer_onednn
 from finetuner.workspace.datasets import Datasets

@@ -11,14 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from docarray import DocumentArray
 
-from executors.encoder.lane.answer import Answerer
-from executors.encoder.lane.lane import Lane
-from executors.encoder.lane.metrics import LaneMetrics
-from executors.encoder.lane.runner import Runner
-from executors.encoder.lane.settings import EngineSettings, LaneSettings
-from executors.finetuner_executor.settings import ExecutorSettings
-from executors.finetuner_executor.threads import set_threads
-from executors.room.room import MeasuredExecutor, bound
 from finetuner.api.hub_executor import executor_connection
 from finetuner.api.library import fetch_artifact, get_model
 from finetuner.contract import wire
@@ -28,6 +20,14 @@ from finetuner.contract.wire import mark_error
 from finetuner.documents.images import is_text
 from finetuner.documents.uris import read_any_host, read_public
 from finetuner.exceptions import InvalidDocument, SelectModelRequired
+from finetuner.executors.encoder.lane.answer import Answerer
+from finetuner.executors.encoder.lane.lane import Lane
+from finetuner.executors.encoder.lane.metrics import LaneMetrics
+from finetuner.executors.encoder.lane.runner import Runner
+from finetuner.executors.encoder.lane.settings import EngineSettings, LaneSettings
+from finetuner.executors.finetuner_executor.settings import ExecutorSettings
+from finetuner.executors.finetuner_executor.threads import set_threads
+from finetuner.executors.room.room import MeasuredExecutor, bound
 from finetuner.models.clip import TOWERS
 
 if TYPE_CHECKING:

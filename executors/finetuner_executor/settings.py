@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from executors.encoder.lane.settings import LaneSettings
 from finetuner.contract.checks import flag, text
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.encoder.lane.settings import LaneSettings
 
 MAX_THREADS = 1024
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

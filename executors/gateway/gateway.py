@@ -14,13 +14,13 @@ from jina.serve.runtimes.servers.composite import CompositeBaseServer
 from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.servers.http import FastAPIBaseServer
 
-from executors.room.collector import freeze_modules
-from executors.room.drain import DRAIN_SECONDS, drain
-from executors.room.lifeline import end_with_parent
-from executors.room.log_bounds import bound_log
-from executors.room.settings import default_settings, read_settings
 from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
+from finetuner.executors.room.collector import freeze_modules
+from finetuner.executors.room.drain import DRAIN_SECONDS, drain
+from finetuner.executors.room.lifeline import end_with_parent
+from finetuner.executors.room.log_bounds import bound_log
+from finetuner.executors.room.settings import default_settings, read_settings
 from finetuner.workspace.folder import Workspace, keep_files_private
 
 from .access.access import Access

@@ -9,19 +9,6 @@ from typing import Any
 from docarray import DocumentArray
 from prometheus_client import Counter, Gauge
 
-from executors.indexer.engines.engine import SearchOptions
-from executors.indexer.index import Index
-from executors.indexer.retrieval.matches import REPLY_BYTES, Answer, Matches
-from executors.indexer.retrieval.vectors import artifact_of
-from executors.indexer.settings import EDGE, IndexSettings, checked_url
-from executors.indexer.upkeep.backup import backup, check_backup, finish_restore, stage_restore
-from executors.indexer.upkeep.graphs import Graphs
-from executors.indexer.upkeep.live import Live
-from executors.indexer.upkeep.move import copy_to_engine, finish_move
-from executors.indexer.upkeep.reindex import Reindex
-from executors.indexer.upkeep.repair import Repair
-from executors.indexer.upkeep.verify import verify_index
-from executors.room.room import Room, control
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import (
@@ -40,6 +27,19 @@ from finetuner.contract.wire import (
     mark_error,
 )  # fmt: skip
 from finetuner.exceptions import FinetunerError, InvalidInput, NotFound
+from finetuner.executors.indexer.engines.engine import SearchOptions
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.retrieval.matches import REPLY_BYTES, Answer, Matches
+from finetuner.executors.indexer.retrieval.vectors import artifact_of
+from finetuner.executors.indexer.settings import EDGE, IndexSettings, checked_url
+from finetuner.executors.indexer.upkeep.backup import backup, check_backup, finish_restore, stage_restore
+from finetuner.executors.indexer.upkeep.graphs import Graphs
+from finetuner.executors.indexer.upkeep.live import Live
+from finetuner.executors.indexer.upkeep.move import copy_to_engine, finish_move
+from finetuner.executors.indexer.upkeep.reindex import Reindex
+from finetuner.executors.indexer.upkeep.repair import Repair
+from finetuner.executors.indexer.upkeep.verify import verify_index
+from finetuner.executors.room.room import Room, control
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000

@@ -20,16 +20,16 @@ import numpy as np
 from docarray import Document
 from numpy.typing import NDArray
 
-from executors.indexer.engines.edge import EdgeEngine
-from executors.indexer.engines.engine import Collection, Engine, Filter, Hit, Point, SearchOptions
-from executors.indexer.retrieval.filters import parse_filter
-from executors.indexer.retrieval.vectors import artifact_of, join_parts, vector_of
-from executors.indexer.storage.documents import Documents
-from executors.indexer.storage.folders import Collections, bytes_on_disk
-from executors.indexer.storage.known_fields import KnownFields
-from executors.indexer.storage.locks import FolderLock
-from executors.indexer.storage.packing import PackedDocument, pack
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InsufficientStorage, InvalidDocument, NotFound
+from finetuner.executors.indexer.engines.edge import EdgeEngine
+from finetuner.executors.indexer.engines.engine import Collection, Engine, Filter, Hit, Point, SearchOptions
+from finetuner.executors.indexer.retrieval.filters import parse_filter
+from finetuner.executors.indexer.retrieval.vectors import artifact_of, join_parts, vector_of
+from finetuner.executors.indexer.storage.documents import Documents
+from finetuner.executors.indexer.storage.folders import Collections, bytes_on_disk
+from finetuner.executors.indexer.storage.known_fields import KnownFields
+from finetuner.executors.indexer.storage.locks import FolderLock
+from finetuner.executors.indexer.storage.packing import PackedDocument, pack
 from finetuner.workspace.folder import ASIDE
 
 Steps = Sequence[Callable[[Path], None]]

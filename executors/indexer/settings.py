@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from executors.indexer.engines.edge import EdgeEngine
-from executors.indexer.engines.engine import Engine
-from executors.indexer.retrieval.encoders import Encoders, NoEncoders
-from executors.room.settings import RoomSettings
 from finetuner.contract.checks import flag, number, text, whole
 from finetuner.contract.environment import TOKEN
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.indexer.engines.edge import EdgeEngine
+from finetuner.executors.indexer.engines.engine import Engine
+from finetuner.executors.indexer.retrieval.encoders import Encoders, NoEncoders
+from finetuner.executors.room.settings import RoomSettings
 from finetuner.models.backbones import find_backbone
 from finetuner.workspace.tokens import rooms_secret
 
@@ -83,6 +83,6 @@ def checked_url(name: str, value: object) -> str:
 
 def server(url: str, quantise: bool) -> Engine:
     """Return the engine of a server. The import is here because most indexes need no client."""
-    from executors.indexer.engines.server import ServerEngine
+    from finetuner.executors.indexer.engines.server import ServerEngine
 
     return ServerEngine(checked_url("index", url), quantise)

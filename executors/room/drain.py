@@ -6,7 +6,7 @@ from functools import cache
 
 from jina.serve.runtimes.servers.grpc import GRPCServer
 
-from executors.room.jina_internals import close_handler, replace_shutdown, stop_server
+from finetuner.executors.room.jina_internals import close_handler, replace_shutdown, stop_server
 
 DRAIN_SECONDS = 6.0  # for requests in progress; a stop without a run takes under 10 s
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
-from executors.room.jina_internals import filter_log
+from finetuner.executors.room.jina_internals import filter_log
 
 LINES, SECONDS = 10, 60.0
 

@@ -16,9 +16,9 @@ from google.protobuf.any_pb2 import Any as Entry  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from jina.types.request.data import DataRequest
 
-from executors.room.jina_internals import ProcessData, answers_beside, replace_nbytes, wrap_process_data
 from finetuner.contract.wire import ERROR_METADATA
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.room.jina_internals import ProcessData, answers_beside, replace_nbytes, wrap_process_data
 
 Result = TypeVar("Result")
 VERSION = "Send them with docarray 0.21, or as JSON over HTTP."

@@ -13,23 +13,23 @@ from docarray import Document, DocumentArray
 from jina import Executor, requests
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from executors.room.collector import freeze_modules
-from executors.room.drain import finish_requests
-from executors.room.jina_internals import (
+from finetuner.contract.parameters import Parameters
+from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
+from finetuner.exceptions import FinetunerError, FinetunerServerError
+from finetuner.executors.room.collector import freeze_modules
+from finetuner.executors.room.drain import finish_requests
+from finetuner.executors.room.jina_internals import (
     EXECUTOR_ARGUMENTS,
     answer_messages,
     hide_annotations,
     is_served,
     name_settings,
 )
-from executors.room.lifeline import end_with_parent
-from executors.room.log_bounds import bound_log
-from executors.room.messages import count_without_serializing, guard_room
-from executors.room.secret import require_secret
-from executors.room.settings import RoomSettings, default_settings, read_settings
-from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
-from finetuner.exceptions import FinetunerError, FinetunerServerError
+from finetuner.executors.room.lifeline import end_with_parent
+from finetuner.executors.room.log_bounds import bound_log
+from finetuner.executors.room.messages import count_without_serializing, guard_room
+from finetuner.executors.room.secret import require_secret
+from finetuner.executors.room.settings import RoomSettings, default_settings, read_settings
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace, keep_files_private
 from finetuner.workspace.tokens import TokenFile
@@ -54,7 +54,7 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
     """
 
     settings: Any
-    """A frozen dataclass; each subclass annotates its own, see `executors.room.settings`."""
+    """A frozen dataclass; each subclass annotates its own, see `finetuner.executors.room.settings`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -14,10 +14,10 @@ from typing import Any
 
 import grpc
 
-from executors.room.jina_internals import add_interceptor
 from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import ERROR_METADATA
 from finetuner.exceptions import Unauthorized
+from finetuner.executors.room.jina_internals import add_interceptor
 from finetuner.workspace.folder import file_version
 from finetuner.workspace.tokens import ROOMS_FILE, TokenFile
 

@@ -9,7 +9,6 @@ from typing import Any
 from docarray import Document, DocumentArray
 from prometheus_client import Gauge
 
-from executors.room.room import Room, control
 from finetuner.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models
 from finetuner.config.run_config import RunConfig
@@ -19,6 +18,7 @@ from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import CREATED, RUN_STATES, STARTED
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InsufficientStorage, InvalidInput
+from finetuner.executors.room.room import Room, control
 from finetuner.models.backbones import list_models
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import remove

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from executors.room.settings import RoomSettings
 from finetuner.contract.checks import number, whole
+from finetuner.executors.room.settings import RoomSettings
 
 from .run_messages import WorkerSettings
 

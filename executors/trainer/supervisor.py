@@ -39,7 +39,7 @@ STOP_SECONDS = 10.0
 LOCK_SECONDS = 1.0  # a worker that looks for its trainer holds the lock for a moment
 CHECKPOINT_SECONDS = 60.0  # for the current step and the checkpoint after it, gigabytes for a large model
 ATTEMPTS = 3
-WORKER = "executors.trainer.worker"
+WORKER = "finetuner.executors.trainer.worker"
 
 log = logging.getLogger("finetuner")
 

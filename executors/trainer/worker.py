@@ -1,4 +1,4 @@
-"""The process of one run: `python -m executors.trainer.worker RUN_FOLDER`, started alone or by torchrun.
+"""The process of one run: `python -m finetuner.executors.trainer.worker RUN_FOLDER`, started alone or by torchrun.
 
 Alone and on the CPU it is forked from the Flow's prepared process, which saves ten seconds of imports.
 """

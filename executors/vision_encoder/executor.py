@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from executors.encoder.encoder_room import EncoderRoom
+from finetuner.executors.encoder.encoder_room import EncoderRoom
 from finetuner.models.clip import VISION
 
 

@@ -27,8 +27,8 @@ import numpy as np
 from docarray import Document, DocumentArray
 from jina.proto import jina_pb2
 
-from executors.gateway.flow.health import image
 from finetuner.contract.wire import ENCODE, error_of
+from finetuner.executors.gateway.flow.health import image
 from finetuner.flow.running_flow import RunningFlow
 
 FIRST, MOST = 100, 1.5

@@ -42,9 +42,9 @@ from docarray import Document, DocumentArray
 from jina import Client
 from numpy.typing import NDArray
 
-from executors.indexer.engines.edge import EdgeEngine
-from executors.indexer.engines.engine import Collection, SearchOptions
 from finetuner.contract.wire import ARTIFACT_TAG, INDEX, SEARCH, STATUS, error_of, read_reply
+from finetuner.executors.indexer.engines.edge import EdgeEngine
+from finetuner.executors.indexer.engines.engine import Collection, SearchOptions
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import flow_file
 from finetuner.transport.connection import Connection
@@ -182,9 +182,9 @@ def reopened(workspace: Path, query: NDArray[np.float32], quantise: bool) -> dic
     """Open the index in a process of its own, and search it once."""
     code = (
         "import sys, time, resource, numpy as np\n"
-        "from executors.indexer.engines.edge import EdgeEngine\n"
-        "from executors.indexer.index import Index\n"
-        "from executors.indexer.engines.engine import SearchOptions\n"
+        "from finetuner.executors.indexer.engines.edge import EdgeEngine\n"
+        "from finetuner.executors.indexer.index import Index\n"
+        "from finetuner.executors.indexer.engines.engine import SearchOptions\n"
         "from pathlib import Path\n"
         "started = time.perf_counter(); index = Index(Path(sys.argv[1]) / 'index', EdgeEngine(bool(sys.argv[4])))\n"
         "opened = time.perf_counter(); index.collection(sys.argv[2]).search(np.load(sys.argv[3]), SearchOptions(10))\n"

@@ -39,14 +39,14 @@ from open_clip import ClipLoss
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from executors.trainer.data.image_cache import ImageCache
-from executors.trainer.data.training_data import TrainingData, prepare
-from executors.trainer.hooks.hook import Progress
-from executors.trainer.loop.clip_task import ClipTask
-from executors.trainer.loop.training import Training
 from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair
+from finetuner.executors.trainer.data.image_cache import ImageCache
+from finetuner.executors.trainer.data.training_data import TrainingData, prepare
+from finetuner.executors.trainer.hooks.hook import Progress
+from finetuner.executors.trainer.loop.clip_task import ClipTask
+from finetuner.executors.trainer.loop.training import Training
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, text_features, without_padding
 from finetuner.models.clip_files import load_backbone

@@ -28,20 +28,20 @@ import numpy as np
 import torch
 from open_clip import ClipLoss
 
-from executors.trainer.data.image_cache import ImageCache
-from executors.trainer.data.training_data import TrainingData, prepare
-from executors.trainer.execution import default_learning_rate
-from executors.trainer.hooks.hook import Hook, Progress
-from executors.trainer.hooks.lora import MergeAdapters, TrainAdapters
-from executors.trainer.hooks.wise_ft import CURVE_FILE, SweepMixes
-from executors.trainer.loop.clip_task import ClipTask
-from executors.trainer.loop.training import Training
-from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.demo.demo import MODEL, RECIPE
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation.pairs import evaluate_pairs, text_to_image
+from finetuner.executors.trainer.data.image_cache import ImageCache
+from finetuner.executors.trainer.data.training_data import TrainingData, prepare
+from finetuner.executors.trainer.execution import default_learning_rate
+from finetuner.executors.trainer.hooks.hook import Hook, Progress
+from finetuner.executors.trainer.hooks.lora import MergeAdapters, TrainAdapters
+from finetuner.executors.trainer.hooks.wise_ft import CURVE_FILE, SweepMixes
+from finetuner.executors.trainer.loop.clip_task import ClipTask
+from finetuner.executors.trainer.loop.training import Training
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from docarray import Document, DocumentArray
 
-from executors.encoder.encoder_room import EncoderRoom
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
+from finetuner.executors.encoder.encoder_room import EncoderRoom
 
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln und Streifen", "?", "shoes " * 60, "鞋", "a red dress"]
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from executors.encoder.encoder_room import EncoderRoom
-from executors.text_encoder.executor import TextEncoder
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.artifacts.load import load_artifact
 from finetuner.artifacts.manifest import Manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
+from finetuner.executors.encoder.encoder_room import EncoderRoom
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, Clip
 from finetuner.models.clip_files import load_backbone

@@ -11,10 +11,10 @@ import pytest
 from docarray import Document, DocumentArray
 from PIL import Image
 
-from executors.text_encoder.executor import TextEncoder
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ARTIFACT_TAG, TOKENS_TAG, error_of
 from finetuner.documents.images import decode
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace
 

@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 from docarray import Document
 
-from executors.encoder.lane.runner import Runner
-from executors.text_encoder.executor import TextEncoder
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ERROR_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import (
@@ -23,6 +20,9 @@ from finetuner.exceptions import (
     InvalidDocument,
     InvalidInput,
 )
+from finetuner.executors.encoder.lane.runner import Runner
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.inference import encoding
 from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace

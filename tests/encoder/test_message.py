@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.encoder.encoder_room import EncoderRoom
-from executors.text_encoder.executor import TextEncoder
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ENCODE, ERROR_TAG, INDEX, SEARCH
+from finetuner.executors.encoder.encoder_room import EncoderRoom
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 
 from .calls import TEXTS, encoded
 from .conftest import TUNED

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.encoder.encoder_room import EncoderRoom
-from executors.text_encoder.executor import TextEncoder
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import EmptyDocument, UndecodableImage
+from finetuner.executors.encoder.encoder_room import EncoderRoom
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.text_encoder.executor import TextEncoder
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import (
     CorruptedArtifact,
     FinetunerError,
 )
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.workspace.folder import Workspace
 
 from .calls import encoded

@@ -10,7 +10,6 @@ import pytest
 import torch
 from docarray import DocumentArray
 
-from executors.evaluator.executor import Evaluator
 from finetuner.artifacts.manifest import Manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
@@ -18,6 +17,7 @@ from finetuner.contract import wire
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import ArtifactNotFound, DatasetNotFound, FinetunerError, InvalidInput
+from finetuner.executors.evaluator.executor import Evaluator
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS, Clip
 from finetuner.models.clip_files import load_backbone

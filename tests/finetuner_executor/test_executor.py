@@ -14,8 +14,6 @@ import pytest
 from docarray import Document, DocumentArray
 
 import finetuner
-from executors.finetuner_executor.executor import FinetunerExecutor
-from executors.finetuner_executor.threads import set_threads
 from finetuner.artifacts.archive import zip_artifact
 from finetuner.contract.environment import PRIVATE_URIS
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
@@ -27,6 +25,8 @@ from finetuner.exceptions import (
     InvalidInput,
     SelectModelRequired,
 )
+from finetuner.executors.finetuner_executor.executor import FinetunerExecutor
+from finetuner.executors.finetuner_executor.threads import set_threads
 
 from .conftest import CLIP_ID, IMAGES_ID
 
@@ -156,7 +156,7 @@ def test_wrong_settings_are_refused_at_the_start(
 
 THREADS = """
 import sys
-from executors.finetuner_executor.threads import set_threads
+from finetuner.executors.finetuner_executor.threads import set_threads
 set_threads({arguments})
 import torch
 print(torch.get_num_threads(), torch.get_num_interop_threads())
@@ -176,7 +176,7 @@ def test_threads(arguments: str, expected: str) -> None:
 
 FORKED = """
 import multiprocessing, torch
-from executors.finetuner_executor.threads import set_threads
+from finetuner.executors.finetuner_executor.threads import set_threads
 torch.set_num_threads(2)
 (torch.randn(500, 500) @ torch.randn(500, 500)).sum()  # starts OpenMP's threads, which a fork does not copy
 def room():

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from docarray import Document, DocumentArray
 
-from executors.room.room import Room, bound
 from finetuner.contract import wire
+from finetuner.executors.room.room import Room, bound
 
 ENDPOINTS = sorted(value for name, value in vars(wire).items() if name.isupper() and str(value).startswith("/"))
 

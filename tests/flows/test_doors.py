@@ -30,12 +30,12 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 from starlette.routing import BaseRoute, Mount, Route
 
-from executors.gateway.access.access import Access
-from executors.gateway.access.metrics import GatewayMetrics
-from executors.gateway.flow.handler import Handler
-from executors.gateway.http_app import build_app
-from executors.room.secret import METADATA
-from executors.room.secret import OPEN_METHODS as PROBES
+from finetuner.executors.gateway.access.access import Access
+from finetuner.executors.gateway.access.metrics import GatewayMetrics
+from finetuner.executors.gateway.flow.handler import Handler
+from finetuner.executors.gateway.http_app import build_app
+from finetuner.executors.room.secret import METADATA
+from finetuner.executors.room.secret import OPEN_METHODS as PROBES
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import flow_file
 from finetuner.workspace.tokens import ROOMS_FILE, TokenFile

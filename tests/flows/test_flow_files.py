@@ -16,12 +16,12 @@ from docarray import Document, DocumentArray
 from jina import Client
 from jina.excepts import BadServerFlow
 
-from executors.gateway.gateway import SERVER_OPTIONS
 from finetuner.artifacts.manifest import Manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, MAX_MESSAGE_BYTES, SEARCH, error_of
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.gateway.gateway import SERVER_OPTIONS
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import configured_flow, flow_file
 from finetuner.models.backbones import find_backbone

@@ -17,9 +17,9 @@ import yaml
 from docarray import Document, DocumentArray
 from jina import Client
 
-from executors.gateway.flow.health import image
 from finetuner.contract.wire import ENCODE
 from finetuner.exceptions import FlowUnreachable
+from finetuner.executors.gateway.flow.health import image
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import flow_file
 from finetuner.transport.connection import Connection

@@ -14,15 +14,15 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from executors.encoder.lane.metrics import LaneMetrics
-from executors.encoder.lane.served_models import ServedModels
-from executors.encoder.lane.settings import LaneSettings, ServedSettings
-from executors.gateway.access.metrics import GatewayMetrics
-from executors.gateway.flow.failures import outcome
-from executors.indexer.executor import Indexer
-from executors.trainer.executor import Trainer
 from finetuner.contract.wire import INDEX, SEARCH
 from finetuner.exceptions import CorruptedArtifact, ResourceExhausted
+from finetuner.executors.encoder.lane.metrics import LaneMetrics
+from finetuner.executors.encoder.lane.served_models import ServedModels
+from finetuner.executors.encoder.lane.settings import LaneSettings, ServedSettings
+from finetuner.executors.gateway.access.metrics import GatewayMetrics
+from finetuner.executors.gateway.flow.failures import outcome
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.trainer.executor import Trainer
 from finetuner.flow.settings import flow_file
 from finetuner.flow.standalone import GATEWAY, METRICS_PORT, RoomOptions
 

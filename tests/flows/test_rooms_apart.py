@@ -20,12 +20,12 @@ from jina.types.request.data import DataRequest
 from typer.testing import CliRunner
 
 import finetuner
-from executors.room.secret import METADATA
-from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
 from finetuner.cli.main import app
 from finetuner.contract.wire import ARTIFACT_TAG, ENCODE, INDEX, STATUS
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput
+from finetuner.executors.room.secret import METADATA
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.flow.settings import flow_file
 from finetuner.flow.standalone import RoomOptions, named_values, standalone_flow
 from finetuner.health import problem

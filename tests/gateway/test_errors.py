@@ -18,9 +18,6 @@ from jina.excepts import InternalNetworkError
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest, SingleDocumentRequest
 
-from executors.gateway.access.access import RateLimited
-from executors.gateway.access.errors import class_of, name_of
-from executors.gateway.flow.outages import outage
 from finetuner import exceptions
 from finetuner.contract.wire import ERROR_METADATA, MAX_MESSAGE_BYTES
 from finetuner.exceptions import (
@@ -33,6 +30,9 @@ from finetuner.exceptions import (
     ResourceExhausted,
     Unauthorized,
 )
+from finetuner.executors.gateway.access.access import RateLimited
+from finetuner.executors.gateway.access.errors import class_of, name_of
+from finetuner.executors.gateway.flow.outages import outage
 from finetuner.transport.connection import Connection
 from finetuner.workspace.tokens import TokenFile
 from tests.gateway.conftest import TOKEN, ToyFlow, run_toy_flow

@@ -25,7 +25,7 @@ from jina.serve.runtimes.servers.http import FastAPIBaseServer, _install_health_
 from jina.serve.stream import RequestStreamer
 from jina.serve.stream.helper import AsyncRequestsIterator
 
-from executors.gateway.flow import direct
+from finetuner.executors.gateway.flow import direct
 
 
 def parameters_of(function: Any) -> list[str]:

@@ -17,10 +17,10 @@ from open_clip import ClipLoss
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from executors.trainer.data.image_cache import ImageCache
-from executors.trainer.data.training_data import TrainingData, prepare
-from executors.trainer.loop.clip_task import ClipTask
-from executors.trainer.loop.learner import Learner
+from finetuner.executors.trainer.data.image_cache import ImageCache
+from finetuner.executors.trainer.data.training_data import TrainingData, prepare
+from finetuner.executors.trainer.loop.clip_task import ClipTask
+from finetuner.executors.trainer.loop.learner import Learner
 from finetuner.models.clip import Clip, text_features, without_padding
 from finetuner.models.pixels import normalised
 from tests.benchmarks.train_speed import SET, Files, drawn_captions, vit_b_32, write_jpegs

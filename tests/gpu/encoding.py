@@ -17,10 +17,10 @@ import torch
 from docarray import Document
 from prometheus_client import CollectorRegistry
 
-from executors.encoder.lane.lane import Lane
-from executors.encoder.lane.metrics import LaneMetrics
-from executors.encoder.lane.runner import Runner
-from executors.encoder.lane.settings import EngineSettings, LaneSettings
+from finetuner.executors.encoder.lane.lane import Lane
+from finetuner.executors.encoder.lane.metrics import LaneMetrics
+from finetuner.executors.encoder.lane.runner import Runner
+from finetuner.executors.encoder.lane.settings import EngineSettings, LaneSettings
 from finetuner.models.clip import TEXT, VISION
 from tests.benchmarks.train_speed import SET, drawn_captions, vit_b_32, write_jpegs
 from tests.gpu.part import Part

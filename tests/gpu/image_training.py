@@ -11,8 +11,8 @@ import torch
 from pytorch_metric_learning.losses import TripletMarginLoss
 from torch.utils.flop_counter import FlopCounterMode
 
-from executors.trainer.data.image_data import ImageData
-from executors.trainer.loop.image_task import ImageTask
+from finetuner.executors.trainer.data.image_data import ImageData
+from finetuner.executors.trainer.loop.image_task import ImageTask
 from finetuner.models.image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model
 from finetuner.models.pixels import normalised
 from tests.gpu.part import Part

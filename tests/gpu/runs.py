@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState
 
-from executors.trainer.hooks.hook import Progress
-from executors.trainer.loop.task import Task
-from executors.trainer.loop.training import Training
 from finetuner.config.run_config import RunConfig
+from finetuner.executors.trainer.hooks.hook import Progress
+from finetuner.executors.trainer.loop.task import Task
+from finetuner.executors.trainer.loop.training import Training
 from tests.gpu.part import Part
 
 RATE = 1e-5

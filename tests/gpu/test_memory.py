@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from executors.trainer.loop.memory_probe import CudaMemory, find_batch_size, memory_of
 from finetuner.exceptions import FinetunerError
+from finetuner.executors.trainer.loop.memory_probe import CudaMemory, find_batch_size, memory_of
 
 pytestmark = [
     pytest.mark.gpu,

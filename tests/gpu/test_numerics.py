@@ -12,15 +12,15 @@ import torch
 from accelerate.state import AcceleratorState
 from docarray import Document
 
-from executors.encoder.lane.runner import Runner
-from executors.encoder.lane.settings import EngineSettings
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.hooks.hook import Hook, Progress
-from executors.trainer.loop.checkpoint import Checkpoint
-from executors.trainer.loop.clip_task import ClipTask
-from executors.trainer.loop.grad_cache import cached_backward
-from executors.trainer.loop.training import Training
 from finetuner.config.run_config import RunConfig
+from finetuner.executors.encoder.lane.runner import Runner
+from finetuner.executors.encoder.lane.settings import EngineSettings
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.hooks.hook import Hook, Progress
+from finetuner.executors.trainer.loop.checkpoint import Checkpoint
+from finetuner.executors.trainer.loop.clip_task import ClipTask
+from finetuner.executors.trainer.loop.grad_cache import cached_backward
+from finetuner.executors.trainer.loop.training import Training
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TEXT, VISION, Clip
 from finetuner.models.clip_files import load_backbone

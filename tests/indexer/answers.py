@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docarray import DocumentArray
 
-from executors.indexer.executor import Indexer
+from finetuner.executors.indexer.executor import Indexer
 
 
 def searched(room: Indexer, **request: object) -> DocumentArray:

@@ -12,9 +12,9 @@ from docarray import Document, DocumentArray
 from jina import Executor
 from numpy.typing import ArrayLike
 
-from executors.indexer.executor import Indexer
-from executors.indexer.index import Index
 from finetuner.contract.wire import ARTIFACT_TAG
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.indexer.index import Index
 
 MakeDocument = Callable[..., Document]
 CONFIG = Path(__file__).parents[2] / "executors" / "indexer" / "config.yml"

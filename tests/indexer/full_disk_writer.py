@@ -12,9 +12,9 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from executors.indexer.engines.engine import SearchOptions
-from executors.indexer.index import Index
 from finetuner.exceptions import FinetunerError
+from finetuner.executors.indexer.engines.engine import SearchOptions
+from finetuner.executors.indexer.index import Index
 
 from .hashed_encoder import encoded_text
 from .kill_writer import batch_of, text_of

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from docarray import Document
 
-from executors.indexer.engines.engine import SearchOptions
-from executors.indexer.index import Index
-from executors.indexer.upkeep.live import FINISHED, Live
-from executors.indexer.upkeep.reindex import Reindex
+from finetuner.executors.indexer.engines.engine import SearchOptions
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.upkeep.live import FINISHED, Live
+from finetuner.executors.indexer.upkeep.reindex import Reindex
 from finetuner.workspace.folder import Workspace
 
 from .hashed_encoder import encode, encoded_text

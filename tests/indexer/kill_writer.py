@@ -12,9 +12,9 @@ import sys
 import threading
 from pathlib import Path
 
-from executors.indexer.engines import edge
-from executors.indexer.engines.engine import SearchOptions
-from executors.indexer.index import Index
+from finetuner.executors.indexer.engines import edge
+from finetuner.executors.indexer.engines.engine import SearchOptions
+from finetuner.executors.indexer.index import Index
 
 from .hashed_encoder import encoded_text
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.indexer.executor import Indexer
 from finetuner.contract import wire
 from finetuner.exceptions import FinetunerServerError, InvalidInput, ResourceExhausted
+from finetuner.executors.indexer.executor import Indexer
 
 from .answers import searched
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.indexer import executor
-from executors.indexer.executor import Indexer
 from finetuner.contract import wire
 from finetuner.exceptions import InvalidDocument, InvalidInput, NotFound
+from finetuner.executors.indexer import executor
+from finetuner.executors.indexer.executor import Indexer
 
 from .answers import searched
 

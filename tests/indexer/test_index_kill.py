@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from executors.indexer.index import Index
-from executors.indexer.storage.packing import unpack
-from executors.indexer.upkeep.live import Live
 from finetuner.artifacts.registry import LIVE
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.storage.packing import unpack
+from finetuner.executors.indexer.upkeep.live import Live
 from finetuner.workspace.folder import Workspace
 
 from .hashed_encoder import encoded_text, vector_of_text

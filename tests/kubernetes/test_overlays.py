@@ -6,7 +6,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from executors.encoder.lane.metrics import LaneMetrics
+from finetuner.executors.encoder.lane.metrics import LaneMetrics
 from finetuner.flow.standalone import named_values
 from tests.room_commands import options_of
 

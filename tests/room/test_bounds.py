@@ -8,9 +8,9 @@ import pytest
 from docarray import Document, DocumentArray
 from jina.types.request.data import DataRequest
 
-from executors.room.bounds import Kind, check_bounds
 from finetuner.contract.wire import MAX_MESSAGE_DOCUMENTS, MAX_MESSAGE_PARTS, MAX_PARAMETER_PARTS
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.room.bounds import Kind, check_bounds
 
 from .version_2 import written
 

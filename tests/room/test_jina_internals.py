@@ -22,10 +22,10 @@ from jina.serve.runtimes.worker.request_handling import WorkerRequestHandler
 from jina.types.mixin import ProtoTypeMixin
 from jina.types.request.data import DataRequest
 
-from executors.room import drain, jina_internals, messages
-from executors.room.room import Room
-from executors.text_encoder.executor import TextEncoder
 from finetuner.contract.wire import ERROR_METADATA
+from finetuner.executors.room import drain, jina_internals, messages
+from finetuner.executors.room.room import Room
+from finetuner.executors.text_encoder.executor import TextEncoder
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from executors.room.log_bounds import LINES, SECONDS, LogBounds
+from finetuner.executors.room.log_bounds import LINES, SECONDS, LogBounds
 
 
 class Clock:

@@ -7,8 +7,8 @@ from docarray import Document, DocumentArray
 from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
-from executors.room.messages import require_documents
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.room.messages import require_documents
 
 from .version_2 import ID, VERSION_2, VERSION_2_ARRAY, entry, written
 

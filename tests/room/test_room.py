@@ -12,11 +12,11 @@ import pytest
 from docarray import Document, DocumentArray
 from prometheus_client import CollectorRegistry, generate_latest
 
-from executors.room.collector import freeze_modules
-from executors.room.room import Room, control
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import error_of, read_reply
 from finetuner.exceptions import FinetunerServerError, InvalidInput, RunNotFound
+from finetuner.executors.room.collector import freeze_modules
+from finetuner.executors.room.room import Room, control
 
 
 class Desk(Room):

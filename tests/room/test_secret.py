@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from executors.room.secret import RoomsSecret
 from finetuner.contract.environment import TOKEN
 from finetuner.exceptions import Unauthorized
+from finetuner.executors.room.secret import RoomsSecret
 from finetuner.workspace.tokens import ROOMS_FILE, TokenFile, rooms_secret
 
 

@@ -12,17 +12,17 @@ import pytest
 import yaml
 from jina import Executor
 
-from executors.evaluator.executor import Evaluator
-from executors.finetuner_executor.executor import FinetunerExecutor
-from executors.gateway.gateway import FinetunerGateway
-from executors.indexer.executor import Indexer
-from executors.room.room import Room
-from executors.room.settings import RoomSettings, default_settings, read_settings
-from executors.text_encoder.executor import TextEncoder
-from executors.trainer.executor import Trainer
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.checks import whole
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.evaluator.executor import Evaluator
+from finetuner.executors.finetuner_executor.executor import FinetunerExecutor
+from finetuner.executors.gateway.gateway import FinetunerGateway
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.room.room import Room
+from finetuner.executors.room.settings import RoomSettings, default_settings, read_settings
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 
 EXECUTORS = Path(__file__).parents[2] / "executors"
 ROW = re.compile(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| (.*?) \|", re.MULTILINE)

@@ -16,25 +16,25 @@ import pytest
 import torch
 from docarray import Document, DocumentArray
 
-from executors.trainer import supervisor
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.devices import CPU
-from executors.trainer.executor import Trainer
-from executors.trainer.run_folder import RunFolder
-from executors.trainer.run_messages import RunRequest, WorkerSettings
-from executors.trainer.worker import main
 from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.contract.environment import PREPARED
 from finetuner.documents.pairs import make_pair
+from finetuner.executors.trainer import supervisor
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.devices import CPU
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.run_folder import RunFolder
+from finetuner.executors.trainer.run_messages import RunRequest, WorkerSettings
+from finetuner.executors.trainer.worker import main
 from finetuner.flow.processes import command_of
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
 from tests import waiting
 
-TRAINER = "import sys, time; from executors.trainer.executor import Trainer; "
+TRAINER = "import sys, time; from finetuner.executors.trainer.executor import Trainer; "
 TRAINER += "Trainer(workspace_url=sys.argv[1], threads=1); time.sleep(600)"
 
 
@@ -161,7 +161,7 @@ def workers_in() -> Callable[[Path], list[psutil.Process]]:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if f" executors.trainer.worker {folder}" in command_of(process):
+                if f" finetuner.executors.trainer.worker {folder}" in command_of(process):
                     found.append(process)
         return found
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from executors.trainer.curve import CurveFile
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.hooks.hook import Hook, Progress
-from executors.trainer.hooks.weights import Weights, copied_weights
-from executors.trainer.loop.checkpoint import Checkpoint
-from executors.trainer.loop.clip_task import ClipTask
-from executors.trainer.loop.training import Training
 from finetuner.config.run_config import RunConfig
+from finetuner.executors.trainer.curve import CurveFile
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.hooks.hook import Hook, Progress
+from finetuner.executors.trainer.hooks.weights import Weights, copied_weights
+from finetuner.executors.trainer.loop.checkpoint import Checkpoint
+from finetuner.executors.trainer.loop.clip_task import ClipTask
+from finetuner.executors.trainer.loop.training import Training
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone

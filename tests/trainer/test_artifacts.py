@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from executors.trainer.executor import Trainer
 from finetuner.artifacts.manifest import MANIFEST, Manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.exceptions import ArtifactNotFound, InvalidInput
+from finetuner.executors.trainer.executor import Trainer
 from finetuner.models.clip import TOWERS, Clip
 
 Ask = Callable[..., Any]

@@ -12,8 +12,6 @@ import pytest
 import yaml
 from docarray import Document
 
-from executors.trainer.executor import Trainer
-from executors.trainer.run_folder import RunFolder
 from finetuner.artifacts.load import load_artifact
 from finetuner.artifacts.manifest import read_manifest, verify_artifact
 from finetuner.config.callbacks import (
@@ -28,6 +26,8 @@ from finetuner.config.callbacks import (
 from finetuner.contract.wire import LABEL_TAG
 from finetuner.evaluation.search import evaluate_search, read_search_data
 from finetuner.exceptions import DatasetNotFound, InvalidInput
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS
 from finetuner.models.clip_files import load_backbone

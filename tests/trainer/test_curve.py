@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from executors.trainer import curve
-from executors.trainer.curve import CurveFile, has_point, read_curve, steps_per_point
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.executor import Trainer
-from executors.trainer.hooks.hook import Hook, Progress
-from executors.trainer.run_folder import RunFolder
 from finetuner.exceptions import InvalidInput, RunNotFound
+from finetuner.executors.trainer import curve
+from finetuner.executors.trainer.curve import CurveFile, has_point, read_curve, steps_per_point
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.hooks.hook import Hook, Progress
+from finetuner.executors.trainer.run_folder import RunFolder
 from tests.trainer.short_training import trained
 
 

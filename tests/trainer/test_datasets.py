@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.trainer.executor import Trainer
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
+from finetuner.executors.trainer.executor import Trainer
 
 Ask = Callable[..., Any]
 

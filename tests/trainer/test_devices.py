@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from executors.trainer import devices
-from executors.trainer.devices import Devices, environment, find_gpus
-from executors.trainer.run_store import RunRecord
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer import devices
+from finetuner.executors.trainer.devices import Devices, environment, find_gpus
+from finetuner.executors.trainer.run_store import RunRecord
 
 FOUR = Devices(["0", "1", "2", "3"])
 

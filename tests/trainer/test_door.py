@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from docarray import Document
 
-from executors.trainer.executor import Trainer
 from finetuner.exceptions import (
     AlreadyExists,
     ArtifactNotFound,
@@ -19,6 +18,7 @@ from finetuner.exceptions import (
     NoSuchModel,
     RunNotFound,
 )
+from finetuner.executors.trainer.executor import Trainer
 
 Ask = Callable[..., Any]
 GOOD = {"model": "clip-mini", "train_data": "pairs", "run_name": "first"}
@@ -212,7 +212,7 @@ def test_data_of_another_kind_is_refused_before_the_run_exists(
     push(trainer, "labelled", labelled)
     push(trainer, "mixed", [*labelled[:2], *pairs[:2]])
     push(trainer, "one-without", [*labelled[:2], Document(id="bare", blob=pairs[0].chunks[1].blob), *labelled[2:]])
-    monkeypatch.setattr("executors.trainer.run_checks.check_row_weights", lambda *_: None)  # of a ResNet
+    monkeypatch.setattr("finetuner.executors.trainer.run_checks.check_row_weights", lambda *_: None)  # of a ResNet
     for change, message in (
         (
             {"train_data": "labelled"},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from executors.trainer.execution import default_learning_rate
 from finetuner.config.run_config import RunConfig
+from finetuner.executors.trainer.execution import default_learning_rate
 
 
 @pytest.mark.parametrize(

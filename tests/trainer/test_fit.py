@@ -14,13 +14,13 @@ import pytest
 import torch
 from docarray import Document, DocumentArray
 
-from executors.trainer import executor
-from executors.trainer.executor import Trainer
 from finetuner.artifacts.load import load_artifact
 from finetuner.artifacts.manifest import verify_artifact
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer import executor
+from finetuner.executors.trainer.executor import Trainer
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip_files import load_backbone
 

@@ -14,12 +14,12 @@ import psutil
 import pytest
 from docarray import Document
 
-from executors.trainer import supervisor
-from executors.trainer.devices import CPU, Assignment
-from executors.trainer.executor import Trainer
-from executors.trainer.run_messages import WorkerProcess
 from finetuner.artifacts.manifest import Manifest, verify_artifact
 from finetuner.artifacts.publish import publish_artifact
+from finetuner.executors.trainer import supervisor
+from finetuner.executors.trainer.devices import CPU, Assignment
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.run_messages import WorkerProcess
 from finetuner.models.clip import TOWERS, Clip
 
 pytestmark = pytest.mark.process
@@ -171,7 +171,7 @@ def test_a_process_with_a_reused_pid_is_not_the_worker(
         sys.executable,
         "-c",
         "import time; time.sleep(60)",
-        "executors.trainer.worker",
+        "finetuner.executors.trainer.worker",
         str(tmp_path / "runs" / "x"),
     ]
     with subprocess.Popen(other, start_new_session=True) as bystander:

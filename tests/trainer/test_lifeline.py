@@ -13,14 +13,14 @@ from typing import IO
 
 import pytest
 
-from executors.trainer.lifeline import LOCK, has_trainer
+from finetuner.executors.trainer.lifeline import LOCK, has_trainer
 from tests.waiting import wait_until
 
 WORKER = """
 import sys, time
 from pathlib import Path
 import os, logging
-from executors.trainer import lifeline
+from finetuner.executors.trainer import lifeline
 logging.basicConfig()
 looks = 0
 def counted(root, look=lifeline.has_trainer):
@@ -71,7 +71,7 @@ def test_it_ends_once_the_trainer_is_gone_and_not_before(
 
 
 def test_a_block_that_has_ended_is_not_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from executors.trainer import lifeline
+    from finetuner.executors.trainer import lifeline
 
     (tmp_path / LOCK).touch()
     killed: list[int] = []

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from executors.trainer.executor import Trainer
-from executors.trainer.run_folder import RunFolder
 from finetuner.artifacts.load import load_artifact, load_onnx_artifact
 from finetuner.artifacts.manifest import read_manifest, sha256_of, verify_artifact
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.models.clip import TOWERS
 from finetuner.onnx import export as onnx_export
 

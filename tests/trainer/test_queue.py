@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from docarray import Document
 
-from executors.trainer import supervisor
-from executors.trainer.executor import Trainer
-from executors.trainer.run_messages import WorkerProcess
 from finetuner.exceptions import InvalidInput, RunNotFound
+from finetuner.executors.trainer import supervisor
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.run_messages import WorkerProcess
 
 Ask = Callable[..., Any]
 CONFIG = {"model": "clip-mini", "train_data": "pairs", "device": "cpu", "batch_size": 8, "epochs": 1}

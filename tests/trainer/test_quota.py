@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.trainer import quota
-from executors.trainer.executor import Trainer
-from executors.trainer.quota import UploadQuota, mark_owner, owner_of
 from finetuner.contract import wire
 from finetuner.exceptions import InsufficientStorage
+from finetuner.executors.trainer import quota
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.quota import UploadQuota, mark_owner, owner_of
 from finetuner.workspace.folder import Workspace
 
 Ask = Callable[..., Any]

@@ -17,20 +17,20 @@ import torch
 from docarray import Document
 from safetensors.torch import load_file
 
-from executors.trainer.data.image_data import ImageData
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.executor import Trainer
-from executors.trainer.hooks.hook import Hook, Progress
-from executors.trainer.hooks.weights import KeepBestModel
-from executors.trainer.loop.checkpoint import Checkpoint
-from executors.trainer.loop.clip_task import ClipTask
-from executors.trainer.loop.image_task import ImageTask
-from executors.trainer.loop.interrupt import EXIT_CODE, Interrupt
-from executors.trainer.loop.training import Training
 from finetuner.config.callbacks import BestModelCheckpoint
 from finetuner.config.run_config import RunConfig
 from finetuner.contract.environment import STAND_INS
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.executors.trainer.data.image_data import ImageData
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.hooks.hook import Hook, Progress
+from finetuner.executors.trainer.hooks.weights import KeepBestModel
+from finetuner.executors.trainer.loop.checkpoint import Checkpoint
+from finetuner.executors.trainer.loop.clip_task import ClipTask
+from finetuner.executors.trainer.loop.image_task import ImageTask
+from finetuner.executors.trainer.loop.interrupt import EXIT_CODE, Interrupt
+from finetuner.executors.trainer.loop.training import Training
 from finetuner.models.backbone import Backbone
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip_files import load_backbone

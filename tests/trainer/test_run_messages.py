@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from executors.trainer.run_folder import RunFolder
-from executors.trainer.run_messages import Attempts, Outcome, RunRequest, WorkerProcess, WorkerSettings
-from executors.trainer.worker import main
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.executors.trainer.run_folder import RunFolder
+from finetuner.executors.trainer.run_messages import Attempts, Outcome, RunRequest, WorkerProcess, WorkerSettings
+from finetuner.executors.trainer.worker import main
 
 CONFIG = RunConfig(
     "clip-mini",

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from docarray import Document
 
-from executors.trainer.executor import Trainer
 from finetuner.exceptions import FinetunerServerError, RunNotFound
+from finetuner.executors.trainer.executor import Trainer
 
 TrainerAt = Callable[..., AbstractContextManager[Trainer]]
 Plant = Callable[[Path, str], object]

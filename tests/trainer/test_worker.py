@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from docarray import Document
 
-from executors.trainer.executor import Trainer
-from executors.trainer.loop.training import Training
-from executors.trainer.run_folder import RunFolder
 from finetuner.artifacts.manifest import verify_artifact
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.loop.training import Training
+from finetuner.executors.trainer.run_folder import RunFolder
 
 Ask = Callable[..., Any]
 Work = Callable[..., tuple[int, RunFolder]]

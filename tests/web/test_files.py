@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from executors.gateway.access.roles import of_page
-from executors.gateway.pages import FOLDER, HEADERS, PAGES, POLICY, page_routes, read_files
+from finetuner.executors.gateway.access.roles import of_page
+from finetuner.executors.gateway.pages import FOLDER, HEADERS, PAGES, POLICY, page_routes, read_files
 
 
 @pytest.fixture(scope="module")

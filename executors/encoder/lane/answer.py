@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from executors.room.room import MeasuredExecutor
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, TOKENS_TAG, mark_error
+from finetuner.executors.room.room import MeasuredExecutor
 
 from .lane import FindRunner, Lane
 from .metrics import LaneMetrics

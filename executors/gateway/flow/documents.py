@@ -14,10 +14,10 @@ from docarray import Document, DocumentArray
 from docarray.document.pydantic_model import PydanticDocument
 from jina.types.request.data import DataRequest
 
-from executors.room.bounds import too_many_documents, too_many_parts
 from finetuner.contract.values import count_values
 from finetuner.contract.wire import ERROR_TAG, MAX_MESSAGE_DOCUMENTS, MAX_MESSAGE_PARTS, MAX_PARAMETER_PARTS
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.executors.room.bounds import too_many_documents, too_many_parts
 from finetuner.inference.encoding import MAX_TEXT
 
 from ..access.roles import WITHOUT_DOCUMENTS

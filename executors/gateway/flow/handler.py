@@ -19,12 +19,12 @@ from jina.proto import jina_pb2
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.types.request.data import DataRequest
 
-from executors.room.bounds import check_request
-from executors.room.messages import count_without_serializing, require_documents
 from finetuner.contract.environment import HTTP_PORT
 from finetuner.contract.wire import MAX_MESSAGE_BYTES, MAX_MESSAGE_DOCUMENTS
 from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import FinetunerError, FlowUnreachable, InvalidInput, NotFound
+from finetuner.executors.room.bounds import check_request
+from finetuner.executors.room.messages import count_without_serializing, require_documents
 
 from ..access.access import CALLER, PEER, Access, Entry
 from ..access.entries import Entries

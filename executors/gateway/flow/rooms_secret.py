@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from executors.room.secret import METADATA
+from finetuner.executors.room.secret import METADATA
 from finetuner.workspace.folder import Workspace
 from finetuner.workspace.tokens import rooms_secret
 

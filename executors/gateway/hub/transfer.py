@@ -11,11 +11,11 @@ from typing import Any
 from docarray.proto.docarray_pb2 import DocumentProto
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from executors.room.bounds import Kind, OutOfBounds, check_bounds
 from finetuner.contract import wire
 from finetuner.documents import stream
 from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, InvalidInput
+from finetuner.executors.room.bounds import Kind, OutOfBounds, check_bounds
 
 from ..flow.body import drain
 from ..flow.fields import check_fields

@@ -1,6 +1,6 @@
 """Builds a shard's graph in a separate process at the lowest priority.
 
-python -m executors.indexer.engines.build_graph SHARD
+python -m finetuner.executors.indexer.engines.build_graph SHARD
 """
 
 from __future__ import annotations

@@ -22,9 +22,10 @@ import numpy as np
 import qdrant_edge as qdrant
 from numpy.typing import NDArray
 
-from executors.indexer.engines.build_graph import GraphBuild
-from executors.indexer.engines.edge_filter import edge_filter
-from executors.indexer.engines.engine import (
+from finetuner.exceptions import FinetunerServerError, InsufficientStorage
+from finetuner.executors.indexer.engines.build_graph import GraphBuild
+from finetuner.executors.indexer.engines.edge_filter import edge_filter
+from finetuner.executors.indexer.engines.engine import (
     EXACT_BELOW,
     GRAPH_EF,
     GRAPH_EF_CONSTRUCT,
@@ -38,7 +39,6 @@ from executors.indexer.engines.engine import (
     SearchOptions,
     point_id,
 )  # fmt: skip
-from finetuner.exceptions import FinetunerServerError, InsufficientStorage
 from finetuner.workspace.folder import write_atomically
 
 CURRENT = "edge.json"

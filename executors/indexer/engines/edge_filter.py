@@ -8,7 +8,7 @@ from typing import Any
 
 import qdrant_edge as qdrant
 
-from executors.indexer.engines.engine import Filter
+from finetuner.executors.indexer.engines.engine import Filter
 
 
 @lru_cache(4096)

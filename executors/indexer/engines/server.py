@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
-from executors.indexer.engines.engine import (
+from finetuner.exceptions import FinetunerServerError, NotFound
+from finetuner.executors.indexer.engines.engine import (
     EXACT_BELOW,
     GRAPH_EF,
     GRAPH_EF_CONSTRUCT,
@@ -27,7 +28,6 @@ from executors.indexer.engines.engine import (
     SearchOptions,
     point_id,
 )  # fmt: skip
-from finetuner.exceptions import FinetunerServerError, NotFound
 
 API_KEY = "QDRANT_API_KEY"
 SECONDS = 60

@@ -15,11 +15,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from executors.indexer.engines.engine import NUMBER, TEXT, Filter, point_id
-from executors.indexer.storage.fields import BOOLEAN
-from executors.indexer.storage.known_fields import KnownFields
 from finetuner.contract.values import exact
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.indexer.engines.engine import NUMBER, TEXT, Filter, point_id
+from finetuner.executors.indexer.storage.fields import BOOLEAN
+from finetuner.executors.indexer.storage.known_fields import KnownFields
 
 MAX_DEPTH = 16
 MAX_CONDITIONS = 1000

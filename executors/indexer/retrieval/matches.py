@@ -10,12 +10,12 @@ from docarray.array.memory import DocumentArrayInMemory
 from docarray.proto.docarray_pb2 import DocumentArrayProto, DocumentProto
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from executors.indexer.engines.engine import Hit
-from executors.indexer.retrieval.previews import preview
-from executors.indexer.storage.documents import Documents
-from executors.indexer.storage.packing import unpack
 from finetuner.contract.wire import ARTIFACT_TAG, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, mark_error
 from finetuner.exceptions import InvalidDocument, InvalidInput
+from finetuner.executors.indexer.engines.engine import Hit
+from finetuner.executors.indexer.retrieval.previews import preview
+from finetuner.executors.indexer.storage.documents import Documents
+from finetuner.executors.indexer.storage.packing import unpack
 
 SCORE = "cosine"
 # The answer also carries the queries. gRPC refuses a larger answer as a whole.

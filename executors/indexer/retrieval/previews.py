@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from executors.indexer.storage.packing import unpack
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import InvalidDocument
+from finetuner.executors.indexer.storage.packing import unpack
 
 
 def preview(content: bytes) -> bytes:

@@ -13,9 +13,9 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from executors.indexer.storage.fields import MAX_FIELDS, Field, fields_of
-from executors.indexer.storage.packing import unpack
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
+from finetuner.executors.indexer.storage.fields import MAX_FIELDS, Field, fields_of
+from finetuner.executors.indexer.storage.packing import unpack
 from finetuner.workspace.folder import sync_folder
 
 LAYOUT = 3

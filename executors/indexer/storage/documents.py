@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from executors.indexer.storage.database import open_database
-from executors.indexer.storage.fields import Field
-from executors.indexer.storage.packing import PackedDocument
+from finetuner.executors.indexer.storage.database import open_database
+from finetuner.executors.indexer.storage.fields import Field
+from finetuner.executors.indexer.storage.packing import PackedDocument
 
 # Documents of `live` whose current version has neither a vector of the artifact nor an error.
 PENDING = """

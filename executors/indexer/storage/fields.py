@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from executors.indexer.engines.edge_filter import is_path
-from executors.indexer.engines.engine import NUMBER, TEXT
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
 from finetuner.exceptions import InvalidDocument
+from finetuner.executors.indexer.engines.edge_filter import is_path
+from finetuner.executors.indexer.engines.engine import NUMBER, TEXT
 
 BOOLEAN = "boolean"
 # Limit of one document's tags as JSON: an engine reads them for each filter.

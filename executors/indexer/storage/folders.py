@@ -22,8 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from executors.indexer.engines.engine import Collection, Engine
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput, NotFound
+from finetuner.executors.indexer.engines.engine import Collection, Engine
 from finetuner.workspace.folder import (
     DAMAGE,
     publish_folder,

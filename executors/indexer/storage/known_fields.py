@@ -6,9 +6,9 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterable
 
-from executors.indexer.engines.edge_filter import is_path
-from executors.indexer.storage.fields import INDEXED_FIELDS, MAX_FIELDS, Field, path_of
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.indexer.engines.edge_filter import is_path
+from finetuner.executors.indexer.storage.fields import INDEXED_FIELDS, MAX_FIELDS, Field, path_of
 
 # Names in an error message.
 LISTED = 20

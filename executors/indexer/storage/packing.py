@@ -9,10 +9,10 @@ from typing import Any
 from docarray import Document
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from executors.indexer.storage.fields import Field, fields_of, filterable
 from finetuner.contract.values import plain
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import InvalidDocument
+from finetuner.executors.indexer.storage.fields import Field, fields_of, filterable
 from finetuner.workspace.folder import DAMAGE
 
 # Not content: the vector is in its artifact's collection, and the others are results of searches.

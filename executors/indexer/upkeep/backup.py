@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from executors.indexer.engines.edge import EdgeEngine
-from executors.indexer.index import Index
-from executors.indexer.upkeep.verify import verify_index
 from finetuner.artifacts.manifest import sha256_of
 from finetuner.contract.checks import checked_name
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
+from finetuner.executors.indexer.engines.edge import EdgeEngine
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.upkeep.verify import verify_index
 from finetuner.workspace.folder import ASIDE, DAMAGE, publish_folder, set_aside, temporary_folder, write_atomically
 
 MANIFEST = "manifest.json"

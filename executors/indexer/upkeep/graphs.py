@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from executors.indexer.engines.engine import EXACT_BELOW, Collection
-from executors.indexer.storage.folders import Collections
+from finetuner.executors.indexer.engines.engine import EXACT_BELOW, Collection
+from finetuner.executors.indexer.storage.folders import Collections
 
 LOOK_SECONDS = 5.0
 # A growing collection gets a new graph when its vectors outside the graph reach this share of those inside.

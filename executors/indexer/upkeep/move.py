@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from executors.indexer.engines.edge import CURRENT
-from executors.indexer.engines.engine import Collection, Engine
-from executors.indexer.index import Index
-from executors.indexer.storage.folders import DESCRIPTION
 from finetuner.exceptions import FinetunerServerError, InvalidInput
+from finetuner.executors.indexer.engines.edge import CURRENT
+from finetuner.executors.indexer.engines.engine import Collection, Engine
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.storage.folders import DESCRIPTION
 from finetuner.workspace.folder import DAMAGE, set_aside, temporary_folder, write_atomically
 
 MARKER = "move.json"

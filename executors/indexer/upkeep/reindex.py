@@ -15,13 +15,6 @@ from typing import Any
 import numpy as np
 from docarray import Document
 
-from executors.indexer.engines.engine import Point
-from executors.indexer.index import Index
-from executors.indexer.retrieval.vectors import join_parts, vector_of
-from executors.indexer.storage.documents import StoredDocument
-from executors.indexer.storage.fields import filterable
-from executors.indexer.storage.packing import unpack
-from executors.indexer.upkeep.live import CANCELED, FAILED, FINISHED, RUNNING, Job, Live
 from finetuner.contract.wire import MAX_REQUEST_BYTES, error_of
 from finetuner.documents.parts import has_own_content, parts_of
 from finetuner.exceptions import (
@@ -30,6 +23,13 @@ from finetuner.exceptions import (
     KeysMismatchError,
     NotFound,
 )  # fmt: skip
+from finetuner.executors.indexer.engines.engine import Point
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.retrieval.vectors import join_parts, vector_of
+from finetuner.executors.indexer.storage.documents import StoredDocument
+from finetuner.executors.indexer.storage.fields import filterable
+from finetuner.executors.indexer.storage.packing import unpack
+from finetuner.executors.indexer.upkeep.live import CANCELED, FAILED, FINISHED, RUNNING, Job, Live
 
 Encode = Callable[[str, Sequence[Document]], list[Document]]
 

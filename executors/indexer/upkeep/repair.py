@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from executors.indexer.index import Index
-from executors.indexer.upkeep.verify import lone_vectors, lost_vectors
 from finetuner.exceptions import NotFound
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.upkeep.verify import lone_vectors, lost_vectors
 
 # Share of the time spent on checking; the rest is for live traffic.
 SHARE = 0.1

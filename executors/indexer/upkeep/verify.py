@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from executors.indexer.index import Index
 from finetuner.exceptions import FinetunerServerError
+from finetuner.executors.indexer.index import Index
 
 # Documents checked while writes wait: about 2 ms with 512 dimensions.
 PAGE = 100

@@ -3,7 +3,7 @@
 The trainer itself never imports torch: that would keep hundreds of MB. An ONNX file is a program, so it also has to run
 once, within the same bounds.
 
-python -m executors.trainer.artifacts.model_check FOLDER
+python -m finetuner.executors.trainer.artifacts.model_check FOLDER
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.encoder.encoder_room import EncoderRoom
-from executors.encoder.lane.runner import Runner
+from finetuner.executors.encoder.encoder_room import EncoderRoom
+from finetuner.executors.encoder.lane.runner import Runner
 
 WORDS = ["red", "dress", "with", "long", "sleeves", "and", "stripes"]
 TEXTS = [" ".join(WORDS[: 1 + row % 7]) for row in range(20)]

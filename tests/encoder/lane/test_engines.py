@@ -12,13 +12,13 @@ import torch
 from docarray import Document, DocumentArray
 from PIL import Image
 
-from executors.encoder.lane.runner import LONG, Runner
-from executors.encoder.lane.settings import EngineSettings
-from executors.text_encoder.executor import TextEncoder
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import ArtifactNotFound
+from finetuner.executors.encoder.lane.runner import LONG, Runner
+from finetuner.executors.encoder.lane.settings import EngineSettings
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TEXT, VISION, Clip
 from finetuner.models.clip_files import load_backbone

@@ -11,11 +11,11 @@ import torch
 from docarray import Document
 from PIL import Image
 
-from executors.encoder.lane.jpeg_pixels import jpeg_pixels
-from executors.encoder.lane.runner import Runner
-from executors.encoder.lane.settings import EngineSettings
 from finetuner.documents.images import decode
 from finetuner.exceptions import ImageTooLarge, InvalidInput
+from finetuner.executors.encoder.lane.jpeg_pixels import jpeg_pixels
+from finetuner.executors.encoder.lane.runner import Runner
+from finetuner.executors.encoder.lane.settings import EngineSettings
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import VISION, Clip
 from finetuner.models.clip_files import load_backbone

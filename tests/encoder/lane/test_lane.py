@@ -7,10 +7,10 @@ import asyncio
 import numpy as np
 from docarray import Document, DocumentArray
 
-from executors.encoder.lane.ticket import Entry, Ticket, Turns
-from executors.text_encoder.executor import TextEncoder
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ARTIFACT_TAG
+from finetuner.executors.encoder.lane.ticket import Entry, Ticket, Turns
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.models.clip import Clip
 from finetuner.workspace.folder import Workspace
 from tests.encoder.conftest import TUNED, Start

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from executors.encoder.lane.metrics import MOST_ARTIFACTS, OTHER, LaneMetrics
-from executors.text_encoder.executor import TextEncoder
+from finetuner.executors.encoder.lane.metrics import MOST_ARTIFACTS, OTHER, LaneMetrics
+from finetuner.executors.text_encoder.executor import TextEncoder
 from finetuner.workspace.folder import Workspace
 from tests.encoder.conftest import Start
 from tests.encoder.lane.gate import TEXTS, send, texts

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.encoder.lane.runner import Runner
-from executors.text_encoder.executor import TextEncoder
-from executors.vision_encoder.executor import VisionEncoder
 from finetuner.contract.wire import ERROR_TAG, error_of
 from finetuner.exceptions import FinetunerServerError, ResourceExhausted, UndecodableImage
+from finetuner.executors.encoder.lane.runner import Runner
+from finetuner.executors.text_encoder.executor import TextEncoder
+from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.workspace.folder import Workspace
 from tests.encoder.conftest import Start
 from tests.encoder.lane.gate import TEXTS, Gate, queued, send, texts
@@ -91,7 +91,7 @@ def test_servers_that_do_not_answer_delay_no_other_request(
         assert answer.wait(200)
         return images[0]
 
-    monkeypatch.setattr("executors.encoder.encoder_room.read_public", read_slowly)
+    monkeypatch.setattr("finetuner.executors.encoder.encoder_room.read_public", read_slowly)
     room = start(VisionEncoder, workspace, workers=1, fetchers=1)
 
     async def both() -> tuple[DocumentArray, DocumentArray]:

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.encoder.encoder_room import EncoderRoom
-from executors.encoder.lane.runner import Runner
-from executors.text_encoder.executor import TextEncoder
 from finetuner.artifacts.load import load_artifact
 from finetuner.artifacts.manifest import MANIFEST, read_manifest, verify_artifact
 from finetuner.artifacts.registry import Models
 from finetuner.contract.wire import ARTIFACT_TAG, error_of
 from finetuner.exceptions import CorruptedArtifact, CorruptedMetadata, FinetunerServerError
+from finetuner.executors.encoder.encoder_room import EncoderRoom
+from finetuner.executors.encoder.lane.runner import Runner
+from finetuner.executors.text_encoder.executor import TextEncoder
 from finetuner.workspace.folder import Workspace
 from tests.encoder.conftest import Start
 from tests.waiting import wait_until

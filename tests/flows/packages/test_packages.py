@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from executors.gateway.rest.token_ids import TABLE
 from finetuner.catalogue import fashion
+from finetuner.executors.gateway.rest.token_ids import TABLE
 from finetuner.flow.running_flow import RunningFlow
 
 from .conftest import Use

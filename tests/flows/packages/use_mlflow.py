@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from executors.trainer.hooks.evaluation import Scores
-from executors.trainer.hooks.hook import Progress
-from executors.trainer.hooks.trackers import make_tracker
-from executors.trainer.run_folder import RunFolder
 from finetuner.config.callbacks import MLflowLogger
 from finetuner.config.run_config import RunConfig
+from finetuner.executors.trainer.hooks.evaluation import Scores
+from finetuner.executors.trainer.hooks.hook import Progress
+from finetuner.executors.trainer.hooks.trackers import make_tracker
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip_files import load_backbone
 

@@ -15,9 +15,9 @@ from jina.excepts import BadServerFlow
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest, SingleDocumentRequest
 
-from executors.gateway.access.access import ANYBODY, Access, Caller
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput, Unauthorized
+from finetuner.executors.gateway.access.access import ANYBODY, Access, Caller
 from finetuner.transport.connection import Connection
 from finetuner.workspace.tokens import ENVIRONMENT, Role
 from tests.gateway.conftest import TOKEN, WRONG_TOKENS, ToyFlow

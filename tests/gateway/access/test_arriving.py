@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from executors.gateway.access import arriving
-from executors.gateway.access.access import Access, RateLimited
-from executors.gateway.access.arriving import SMALL, Arriving
-from executors.gateway.access.http_check import Bounded, HttpCheck
-from executors.gateway.access.metrics import GatewayMetrics
+from finetuner.executors.gateway.access import arriving
+from finetuner.executors.gateway.access.access import Access, RateLimited
+from finetuner.executors.gateway.access.arriving import SMALL, Arriving
+from finetuner.executors.gateway.access.http_check import Bounded, HttpCheck
+from finetuner.executors.gateway.access.metrics import GatewayMetrics
 
 LARGE = 2 * SMALL
 

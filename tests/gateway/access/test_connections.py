@@ -14,9 +14,9 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from executors.gateway.access import connections
-from executors.gateway.access.connections import bounded_connections
-from executors.gateway.gateway import CONNECTION_OPTIONS, CONNECTIONS
+from finetuner.executors.gateway.access import connections
+from finetuner.executors.gateway.access.connections import bounded_connections
+from finetuner.executors.gateway.gateway import CONNECTION_OPTIONS, CONNECTIONS
 from tests.waiting import wait_until
 
 MOST = 8

@@ -13,13 +13,13 @@ import pytest
 from jina.proto import jina_pb2, jina_pb2_grpc
 from starlette.applications import Starlette
 
-from executors.gateway.access import tally
-from executors.gateway.access.access import Access
-from executors.gateway.access.grpc_check import GrpcCheck
-from executors.gateway.access.guesses import Guesses, address_of
-from executors.gateway.access.http_check import HttpCheck
-from executors.gateway.access.metrics import GatewayMetrics
-from executors.gateway.access.tally import MAX_LINES, OTHERS
+from finetuner.executors.gateway.access import tally
+from finetuner.executors.gateway.access.access import Access
+from finetuner.executors.gateway.access.grpc_check import GrpcCheck
+from finetuner.executors.gateway.access.guesses import Guesses, address_of
+from finetuner.executors.gateway.access.http_check import HttpCheck
+from finetuner.executors.gateway.access.metrics import GatewayMetrics
+from finetuner.executors.gateway.access.tally import MAX_LINES, OTHERS
 
 SECRET = "an-admins"
 

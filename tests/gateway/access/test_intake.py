@@ -15,9 +15,9 @@ import grpc
 import pytest
 from jina.logging.logger import JinaLogger
 
-from executors.gateway.access import intake as module
-from executors.gateway.access.intake import Intake, Peer, counted, peer_of
-from executors.gateway.gateway import CONNECTION_OPTIONS
+from finetuner.executors.gateway.access import intake as module
+from finetuner.executors.gateway.access.intake import Intake, Peer, counted, peer_of
+from finetuner.executors.gateway.gateway import CONNECTION_OPTIONS
 from tests.benchmarks.attacks.frames import PREFACE, frame, head_of, literal
 from tests.waiting import wait_until
 

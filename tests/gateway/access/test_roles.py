@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from executors.gateway.access import roles
 from finetuner.contract import wire
+from finetuner.executors.gateway.access import roles
 from finetuner.workspace.tokens import Role
 
 READ, WRITE, ADMIN = Role

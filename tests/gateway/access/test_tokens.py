@@ -20,14 +20,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from executors.gateway.access import audit, http_check
-from executors.gateway.access.access import ANYBODY, Access, Caller
-from executors.gateway.access.audit import Audit
-from executors.gateway.access.grpc_check import GrpcCheck
-from executors.gateway.access.http_check import Bounded, HttpCheck
-from executors.gateway.access.metrics import GatewayMetrics
-from executors.gateway.access.rate import TokenBuckets
 from finetuner.exceptions import Forbidden, InvalidInput, Unauthorized
+from finetuner.executors.gateway.access import audit, http_check
+from finetuner.executors.gateway.access.access import ANYBODY, Access, Caller
+from finetuner.executors.gateway.access.audit import Audit
+from finetuner.executors.gateway.access.grpc_check import GrpcCheck
+from finetuner.executors.gateway.access.http_check import Bounded, HttpCheck
+from finetuner.executors.gateway.access.metrics import GatewayMetrics
+from finetuner.executors.gateway.access.rate import TokenBuckets
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, rooms_secret
 
 SECRET = "an-admins"

@@ -7,7 +7,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from executors.gateway.artifacts.zip_stream import ZipStream, zip_size
+from finetuner.executors.gateway.artifacts.zip_stream import ZipStream, zip_size
 
 
 def streamed(stream: ZipStream, files: dict[str, bytes], piece: int = 1000) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from docarray import Document, DocumentArray
 from jina.proto import jina_pb2
 
-from executors.gateway.flow.calls import Budget, answer_each
+from finetuner.executors.gateway.flow.calls import Budget, answer_each
 from tests.gateway.conftest import ToyFlow
 
 

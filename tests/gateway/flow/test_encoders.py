@@ -11,7 +11,7 @@ from docarray import Document, DocumentArray
 from jina import Client
 from jina.types.request.data import DataRequest
 
-from executors.gateway.flow.encoders import TEXT_ROOM, VISION_ROOM, through_encoders
+from finetuner.executors.gateway.flow.encoders import TEXT_ROOM, VISION_ROOM, through_encoders
 from tests.gateway.conftest import ToyFlow
 
 ROOMS = {

@@ -9,8 +9,8 @@ import pytest
 from docarray import Document
 from docarray.proto.docarray_pb2 import DocumentProto
 
-from executors.gateway.flow.fields import check_fields
 from finetuner.exceptions import InvalidDocument
+from finetuner.executors.gateway.flow.fields import check_fields
 
 
 def array(shape: tuple[int, ...], buffer: bytes, dtype: str = "<f4", framework: str = "numpy") -> Any:

@@ -13,10 +13,10 @@ import pytest
 from docarray import Document, DocumentArray
 from jina.types.request.data import DataRequest
 
-from executors.gateway.flow.health import Ask, Health, image
-from executors.gateway.flow.rooms import _answering
 from finetuner.contract.wire import ARTIFACT_TAG, mark_error
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
+from finetuner.executors.gateway.flow.health import Ask, Health, image
+from finetuner.executors.gateway.flow.rooms import _answering
 from tests.gateway.conftest import ToyFlow
 
 

@@ -18,7 +18,6 @@ from jina import Client
 from jina.proto import jina_pb2_grpc
 from jina.types.request.data import DataRequest
 
-from executors.gateway.flow.documents import response_status
 from finetuner.contract.wire import (
     ERROR_TAG,
     MAX_MESSAGE_BYTES,
@@ -27,6 +26,7 @@ from finetuner.contract.wire import (
     MAX_PARAMETER_PARTS,
     OWNER,
 )
+from finetuner.executors.gateway.flow.documents import response_status
 from finetuner.workspace.tokens import ENVIRONMENT
 from tests.gateway.conftest import TOKEN, ToyFlow
 

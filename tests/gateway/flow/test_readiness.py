@@ -15,13 +15,13 @@ from docarray import DocumentArray
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jina.types.request.data import DataRequest
 
-from executors.gateway.access import grpc_check
-from executors.gateway.access.access import Access
-from executors.gateway.access.grpc_check import GrpcCheck
-from executors.gateway.access.metrics import GatewayMetrics
-from executors.gateway.flow import readiness
-from executors.gateway.flow.readiness import Readiness, StartingHealth
 from finetuner.exceptions import FlowUnreachable, InvalidInput, NotFound
+from finetuner.executors.gateway.access import grpc_check
+from finetuner.executors.gateway.access.access import Access
+from finetuner.executors.gateway.access.grpc_check import GrpcCheck
+from finetuner.executors.gateway.access.metrics import GatewayMetrics
+from finetuner.executors.gateway.flow import readiness
+from finetuner.executors.gateway.flow.readiness import Readiness, StartingHealth
 from tests.gateway.conftest import ToyFlow
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

@@ -12,11 +12,11 @@ from docarray import Document, DocumentArray
 from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
-from executors.gateway.access.access import RateLimited
-from executors.gateway.flow import together
-from executors.gateway.flow.together import MOST_BYTES, MOST_DOCUMENTS, Line, Together, may_share
 from finetuner.contract.wire import mark_error
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.gateway.access.access import RateLimited
+from finetuner.executors.gateway.flow import together
+from finetuner.executors.gateway.flow.together import MOST_BYTES, MOST_DOCUMENTS, Line, Together, may_share
 from tests.gateway.conftest import ToyFlow
 
 

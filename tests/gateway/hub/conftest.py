@@ -18,14 +18,14 @@ import uvicorn
 from docarray import Document, DocumentArray
 from jina.types.request.data import DataRequest
 
-from executors.gateway.access.access import Access
-from executors.gateway.access.metrics import GatewayMetrics
-from executors.gateway.http_app import build_app
 from finetuner.api import hub
 from finetuner.contract import wire
 from finetuner.contract.environment import HTTP
 from finetuner.contract.wire import mark_error, reply
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.executors.gateway.access.access import Access
+from finetuner.executors.gateway.access.metrics import GatewayMetrics
+from finetuner.executors.gateway.http_app import build_app
 from finetuner.transport.connection import Connection
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace

@@ -18,11 +18,11 @@ from hubble.excepts import AuthenticationRequiredError
 from hubble.utils import auth as hubble_auth
 from hubble.utils.auth import Auth
 
-from executors.gateway.hub import links as hub_links
-from executors.gateway.hub.links import Download, Links
 from finetuner.api import hub
 from finetuner.contract import wire
 from finetuner.contract.environment import HTTP
+from finetuner.executors.gateway.hub import links as hub_links
+from finetuner.executors.gateway.hub.links import Download, Links
 from finetuner.transport.connection import Connection
 from tests.gateway.conftest import TOKEN, ToyFlow
 from tests.gateway.hub.conftest import HEADERS, RPC, Rooms, streamed, texts

@@ -12,9 +12,9 @@ import pytest
 import requests
 from docarray import Document, DocumentArray
 
-from executors.gateway.hub import form as hub_form
 from finetuner.contract import wire
 from finetuner.documents import stream
+from finetuner.executors.gateway.hub import form as hub_form
 from tests.gateway.conftest import TOKEN
 from tests.gateway.hub.conftest import HEADERS, RPC, Rooms, form, streamed, texts
 from tests.waiting import wait_until

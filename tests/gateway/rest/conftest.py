@@ -17,16 +17,16 @@ from docarray import DocumentArray
 from fastapi import FastAPI
 from jina.types.request.data import DataRequest
 
-from executors.gateway.access.access import Access
-from executors.gateway.access.metrics import GatewayMetrics
-from executors.gateway.flow.rooms import Rooms
-from executors.gateway.hub.hub import hub_routes
-from executors.gateway.rest import v1_artifact_zip
-from executors.trainer import supervisor
-from executors.trainer.artifacts import upload_checks
-from executors.trainer.artifacts.model_check import check_here
-from executors.trainer.executor import Trainer
 from finetuner.contract import wire
+from finetuner.executors.gateway.access.access import Access
+from finetuner.executors.gateway.access.metrics import GatewayMetrics
+from finetuner.executors.gateway.flow.rooms import Rooms
+from finetuner.executors.gateway.hub.hub import hub_routes
+from finetuner.executors.gateway.rest import v1_artifact_zip
+from finetuner.executors.trainer import supervisor
+from finetuner.executors.trainer.artifacts import upload_checks
+from finetuner.executors.trainer.artifacts.model_check import check_here
+from finetuner.executors.trainer.executor import Trainer
 
 
 @dataclass

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 import finetuner
-from executors.trainer.artifacts import uploads as artifact_uploads
 from finetuner.artifacts.manifest import MANIFEST, Manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
+from finetuner.executors.trainer.artifacts import uploads as artifact_uploads
 from finetuner.inference.local import open_artifact
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from executors.gateway.rest import v1_artifact_zip
-from executors.trainer.artifacts import upload_checks as artifact_checks
-from executors.trainer.artifacts import uploads as artifact_uploads
+from finetuner.executors.gateway.rest import v1_artifact_zip
+from finetuner.executors.trainer.artifacts import upload_checks as artifact_checks
+from finetuner.executors.trainer.artifacts import uploads as artifact_uploads
 from tests.gateway.made_artifacts import WEIGHTS, make_artifact, seal, zipped
 from tests.gateway.rest.conftest import Handler
 

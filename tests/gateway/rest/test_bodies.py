@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from executors.gateway.flow.body import CONTENTS, CONTROL, DOCUMENTS, MAX_DEPTH, Limits, parse_json
-from executors.gateway.rest.answers import answer
 from finetuner.contract.wire import MAX_CONTROL_BYTES
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.gateway.flow.body import CONTENTS, CONTROL, DOCUMENTS, MAX_DEPTH, Limits, parse_json
+from finetuner.executors.gateway.rest.answers import answer
 from tests.gateway.conftest import ToyFlow
 
 TEXT = {"text": "dress"}

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from executors.gateway.rest.token_ids import TABLE, text_of
+from finetuner.executors.gateway.rest.token_ids import TABLE, text_of
 from tests.gateway.conftest import ToyFlow
 
 

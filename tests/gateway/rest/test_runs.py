@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from executors.gateway.rest import logstream
-from executors.gateway.rest.logstream import OpenStreams, follow_log
-from executors.gateway.rest.run_forms import RunForm
-from executors.gateway.rest.run_request import described_run, run_config
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerServerError, InvalidInput, ResourceExhausted, RunNotFound
+from finetuner.executors.gateway.rest import logstream
+from finetuner.executors.gateway.rest.logstream import OpenStreams, follow_log
+from finetuner.executors.gateway.rest.run_forms import RunForm
+from finetuner.executors.gateway.rest.run_request import described_run, run_config
 
 # The body that the published client sends for fit(model, train_data, ...): every field, null if not set.
 CONFIG = {

@@ -18,14 +18,14 @@ import pytest
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
-from executors.indexer.engines import edge, engine
-from executors.indexer.engines.edge import EdgeEngine
-from executors.indexer.engines.engine import Collection, Engine, Point, SearchOptions, point_id
-from executors.indexer.engines.server import ServerEngine
-from executors.indexer.retrieval.filters import parse_filter
-from executors.indexer.storage.fields import Field, fields_of, filterable
-from executors.indexer.storage.known_fields import KnownFields
 from finetuner.exceptions import FinetunerServerError
+from finetuner.executors.indexer.engines import edge, engine
+from finetuner.executors.indexer.engines.edge import EdgeEngine
+from finetuner.executors.indexer.engines.engine import Collection, Engine, Point, SearchOptions, point_id
+from finetuner.executors.indexer.engines.server import ServerEngine
+from finetuner.executors.indexer.retrieval.filters import parse_filter
+from finetuner.executors.indexer.storage.fields import Field, fields_of, filterable
+from finetuner.executors.indexer.storage.known_fields import KnownFields
 
 DIM = 24
 COUNT = 400

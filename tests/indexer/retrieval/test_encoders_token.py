@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from executors.gateway.access.access import Access, Caller
-from executors.indexer.retrieval.encoders import Encoders, NoEncoders
-from executors.indexer.settings import IndexSettings
 from finetuner.contract.environment import TOKEN
+from finetuner.executors.gateway.access.access import Access, Caller
+from finetuner.executors.indexer.retrieval.encoders import Encoders, NoEncoders
+from finetuner.executors.indexer.settings import IndexSettings
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile
 
 

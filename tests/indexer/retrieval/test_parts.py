@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.indexer.executor import Indexer
-from executors.indexer.retrieval.vectors import join_parts
-from executors.indexer.storage.packing import pack, unpack
 from finetuner.contract import wire
 from finetuner.exceptions import EmptyDocument, FinetunerError, InvalidDocument, ResourceExhausted
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.indexer.retrieval.vectors import join_parts
+from finetuner.executors.indexer.storage.packing import pack, unpack
 
 MakeDocument = Callable[..., Document]
 X, Y = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]

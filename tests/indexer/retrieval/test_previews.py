@@ -12,9 +12,9 @@ import pytest
 from docarray import Document, DocumentArray
 from PIL import Image
 
-from executors.indexer.executor import Indexer
 from finetuner.contract import wire
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.indexer.executor import Indexer
 
 MakeDocument = Callable[..., Document]
 

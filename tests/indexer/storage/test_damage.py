@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import qdrant_edge as qdrant
 
-from executors.indexer.engines import edge
-from executors.indexer.engines.engine import Hit, SearchOptions, point_id
-from executors.indexer.executor import Indexer
-from executors.indexer.index import Index
-from executors.indexer.upkeep.live import Live
-from executors.indexer.upkeep.reindex import Reindex
-from executors.indexer.upkeep.repair import Repair, repair
-from executors.indexer.upkeep.verify import verify_index
 from finetuner.contract.wire import read_reply
 from finetuner.exceptions import FinetunerServerError
+from finetuner.executors.indexer.engines import edge
+from finetuner.executors.indexer.engines.engine import Hit, SearchOptions, point_id
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.upkeep.live import Live
+from finetuner.executors.indexer.upkeep.reindex import Reindex
+from finetuner.executors.indexer.upkeep.repair import Repair, repair
+from finetuner.executors.indexer.upkeep.verify import verify_index
 from finetuner.workspace.folder import Workspace
 from tests.indexer.hashed_encoder import encode, encoded_text, vector_of_text
 from tests.waiting import wait_until

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.indexer.storage.documents import Documents
-from executors.indexer.storage.packing import pack, unpack
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
+from finetuner.executors.indexer.storage.documents import Documents
+from finetuner.executors.indexer.storage.packing import pack, unpack
 
 TAGS = {"price": 3.5, "nested": {"list": ["a", 1.0, True]}, ARTIFACT_TAG: "model-a"}
 

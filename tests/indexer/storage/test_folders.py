@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from docarray import Document
 
-from executors.indexer.engines.engine import Hit, SearchOptions
-from executors.indexer.index import Index
-from executors.indexer.storage.packing import unpack
 from finetuner.exceptions import FinetunerServerError, InvalidDocument, InvalidInput
+from finetuner.executors.indexer.engines.engine import Hit, SearchOptions
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.storage.packing import unpack
 
 MakeDocument = Callable[..., Document]
 
@@ -132,7 +132,7 @@ def test_a_second_index_on_the_folder_is_refused(tmp_path: Path) -> None:
 
 OPENER = """
 import sys, pathlib
-from executors.indexer.storage.locks import FolderLock
+from finetuner.executors.indexer.storage.locks import FolderLock
 FolderLock(pathlib.Path(sys.argv[1]))
 """
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from executors.indexer.engines import edge
-from executors.indexer.engines.engine import SearchOptions
-from executors.indexer.index import Index
-from executors.indexer.upkeep import graphs
-from executors.indexer.upkeep.graphs import Graphs
-from executors.indexer.upkeep.repair import repair
-from executors.indexer.upkeep.verify import verify_index
+from finetuner.executors.indexer.engines import edge
+from finetuner.executors.indexer.engines.engine import SearchOptions
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.upkeep import graphs
+from finetuner.executors.indexer.upkeep.graphs import Graphs
+from finetuner.executors.indexer.upkeep.repair import repair
+from finetuner.executors.indexer.upkeep.verify import verify_index
 from tests.indexer.hashed_encoder import encoded_text
 from tests.indexer.test_index_kill import check_acknowledged, run_and_kill
 from tests.waiting import wait_until

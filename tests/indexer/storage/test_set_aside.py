@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from docarray import DocumentArray
 
-from executors.indexer.engines.edge import EdgeEngine
-from executors.indexer.executor import Indexer
-from executors.indexer.index import Index
-from executors.indexer.upkeep import backup, move
-from executors.indexer.upkeep.live import Live
-from executors.indexer.upkeep.reindex import Reindex
 from finetuner.contract.wire import error_of, read_reply
 from finetuner.exceptions import FinetunerServerError
+from finetuner.executors.indexer.engines.edge import EdgeEngine
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.upkeep import backup, move
+from finetuner.executors.indexer.upkeep.live import Live
+from finetuner.executors.indexer.upkeep.reindex import Reindex
 from finetuner.workspace.folder import Workspace
 from tests.indexer.answers import searched
 from tests.indexer.hashed_encoder import encode, encoded_text

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from executors.indexer.engines import edge
-from executors.indexer.executor import Indexer
-from executors.indexer.index import Index
-from executors.indexer.upkeep import graphs
-from executors.indexer.upkeep.graphs import Graphs
 from finetuner.exceptions import InvalidInput, NoSuchModel
+from finetuner.executors.indexer.engines import edge
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.upkeep import graphs
+from finetuner.executors.indexer.upkeep.graphs import Graphs
 from tests.indexer.hashed_encoder import encoded_text
 
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.indexer.engines.engine import SearchOptions
-from executors.indexer.executor import Indexer
-from executors.indexer.index import Index
-from executors.indexer.upkeep import reindex
-from executors.indexer.upkeep.live import Live
-from executors.indexer.upkeep.reindex import Encode, Reindex
 from finetuner.artifacts.registry import LIVE, SEARCHED
 from finetuner.contract import wire
 from finetuner.exceptions import ArtifactNotFound, FinetunerError, FlowUnreachable, InvalidInput
+from finetuner.executors.indexer.engines.engine import SearchOptions
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.upkeep import reindex
+from finetuner.executors.indexer.upkeep.live import Live
+from finetuner.executors.indexer.upkeep.reindex import Encode, Reindex
 from finetuner.workspace.folder import Workspace
 from tests.indexer.hashed_encoder import encode, encoded_text, vector_of_text
 from tests.waiting import wait_until

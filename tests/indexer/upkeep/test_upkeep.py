@@ -13,16 +13,16 @@ import pytest
 from docarray import Document, DocumentArray
 from qdrant_client import QdrantClient
 
-from executors.indexer import settings
-from executors.indexer.engines.engine import Engine, Point
-from executors.indexer.engines.server import ServerEngine
-from executors.indexer.executor import Indexer
-from executors.indexer.index import Index
-from executors.indexer.upkeep import backup
-from executors.indexer.upkeep.backup import finish_restore, stage_restore
-from executors.indexer.upkeep.move import finish_move
 from finetuner.contract import wire
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
+from finetuner.executors.indexer import settings
+from finetuner.executors.indexer.engines.engine import Engine, Point
+from finetuner.executors.indexer.engines.server import ServerEngine
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.upkeep import backup
+from finetuner.executors.indexer.upkeep.backup import finish_restore, stage_restore
+from finetuner.executors.indexer.upkeep.move import finish_move
 from tests.indexer.hashed_encoder import encoded_text, vector_of_text
 
 URL = "http://memory:6333"
@@ -211,8 +211,8 @@ def test_a_move_that_fails_changes_nothing(
 ) -> None:
     room = open_room()
     write(room)
-    monkeypatch.setattr("executors.indexer.engines.server.ServerCollection.index_field", lambda *_: None)
-    monkeypatch.setattr("executors.indexer.engines.server.ServerCollection.count", lambda *_: 59)
+    monkeypatch.setattr("finetuner.executors.indexer.engines.server.ServerCollection.index_field", lambda *_: None)
+    monkeypatch.setattr("finetuner.executors.indexer.engines.server.ServerCollection.count", lambda *_: 59)
     with pytest.raises(FinetunerServerError, match="the copy must have 60 vectors. Got 59"):
         reply(room.move(parameters={"url": URL}))
     assert server.get_collections().collections == []

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from executors.trainer.artifacts import model_check
-from executors.trainer.artifacts.model_check import check_models
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.artifacts import model_check
+from finetuner.executors.trainer.artifacts.model_check import check_models
 from tests.gateway.made_artifacts import make_artifact, seal
 
 pytestmark = pytest.mark.process

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from executors.trainer.artifacts.promotion import Headline, headline, refuse_regression
-from executors.trainer.executor import Trainer
 from finetuner.artifacts.manifest import Manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.evaluation.pairs import image_to_text, text_to_image
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.artifacts.promotion import Headline, headline, refuse_regression
+from finetuner.executors.trainer.executor import Trainer
 from finetuner.models.clip import TOWERS, Clip
 
 Ask = Callable[..., Any]

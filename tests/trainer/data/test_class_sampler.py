@@ -7,8 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from executors.trainer.data.class_sampler import class_batch_count, class_batches, random_batch_count, random_batches
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.data.class_sampler import (
+    class_batch_count,
+    class_batches,
+    random_batch_count,
+    random_batches,
+)
 
 LABELS = np.random.default_rng(1).permutation(np.repeat(np.arange(12), [4, 4, 4, 4, 4, 4, 2, 3, 5, 7, 8, 1]))
 

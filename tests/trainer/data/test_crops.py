@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from executors.trainer.data.crops import augment, random_crops
+from finetuner.executors.trainer.data.crops import augment, random_crops
 from finetuner.models.pixels import normalised
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from executors.trainer.data import image_cache
-from executors.trainer.data.image_cache import ImageCache
 from finetuner.exceptions import FinetunerError
+from finetuner.executors.trainer.data import image_cache
+from finetuner.executors.trainer.data.image_cache import ImageCache
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
 
@@ -27,7 +27,7 @@ FILE = 128 + 2 * IMAGE
 KILLED = """
 import os, signal, sys, numpy
 from pathlib import Path
-from executors.trainer.data.image_cache import ImageCache
+from finetuner.executors.trainer.data.image_cache import ImageCache
 file = ImageCache(Path(sys.argv[1]), 10**6).new("a", (3, 4, 5))
 file.add(numpy.zeros((3, 4, 5), numpy.uint8))
 os.kill(os.getpid(), signal.SIGKILL)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from executors.trainer.data.image_cache import ImageCache
-from executors.trainer.data.image_data import ImageData, prepare_images
 from finetuner.catalogue import fashion
 from finetuner.documents.images import decode
 from finetuner.documents.labelled import LabelledImage
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.data.image_cache import ImageCache
+from finetuner.executors.trainer.data.image_data import ImageData, prepare_images
 from finetuner.models.backbone import Backbone
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone

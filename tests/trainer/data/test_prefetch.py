@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from executors.trainer.data.prefetch import prefetched
+from finetuner.executors.trainer.data.prefetch import prefetched
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,12 @@ import pytest
 import torch
 from docarray import Document
 
-from executors.trainer.data.decoded_images import QUEUED_PER_THREAD, SourceImage, decode_images
-from executors.trainer.data.image_cache import ImageCache
-from executors.trainer.data.training_data import TrainingData, prepare
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair, read_pairs
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.data.decoded_images import QUEUED_PER_THREAD, SourceImage, decode_images
+from finetuner.executors.trainer.data.image_cache import ImageCache
+from finetuner.executors.trainer.data.training_data import TrainingData, prepare
 from finetuner.models.clip import Clip
 from finetuner.models.pixels import normalised
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.hooks.ema import AverageWeights
-from executors.trainer.hooks.freezing import Freeze
-from executors.trainer.hooks.weights import copied_weights
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.hooks.ema import AverageWeights
+from finetuner.executors.trainer.hooks.freezing import Freeze
+from finetuner.executors.trainer.hooks.weights import copied_weights
 from tests.trainer.short_training import Recorder, equal, trained
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.hooks.freezing import Freeze, keep_statistics
-from executors.trainer.hooks.hook import Progress
-from executors.trainer.hooks.weights import copied_weights
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.hooks.freezing import Freeze, keep_statistics
+from finetuner.executors.trainer.hooks.hook import Progress
+from finetuner.executors.trainer.hooks.weights import copied_weights
 from finetuner.models.clip import Clip
 from tests.trainer.short_training import trained
 

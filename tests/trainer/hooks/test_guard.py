@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from executors.trainer.hooks.evaluation import Scores
-from executors.trainer.hooks.guard import TOLERANCE, ScoreGuard
-from executors.trainer.hooks.hook import Progress
-from executors.trainer.run_folder import RunFolder
 from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.hooks.evaluation import Scores
+from finetuner.executors.trainer.hooks.guard import TOLERANCE, ScoreGuard
+from finetuner.executors.trainer.hooks.hook import Progress
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.models.clip import Clip
 
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.hooks.freezing import Freeze
-from executors.trainer.hooks.hook import Progress
-from executors.trainer.hooks.lora import MergeAdapters, TrainAdapters, adapted
-from executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, copied_weights
-from executors.trainer.loop.optimization import make_optimizer
 from finetuner.config.callbacks import BestModelCheckpoint
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.hooks.freezing import Freeze
+from finetuner.executors.trainer.hooks.hook import Progress
+from finetuner.executors.trainer.hooks.lora import MergeAdapters, TrainAdapters, adapted
+from finetuner.executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, copied_weights
+from finetuner.executors.trainer.loop.optimization import make_optimizer
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, text_features
 from finetuner.models.clip_files import load_backbone

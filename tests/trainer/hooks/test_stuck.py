@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from executors.trainer.hooks.hook import Progress
-from executors.trainer.hooks.stuck import WarnIfStuck
+from finetuner.executors.trainer.hooks.hook import Progress
+from finetuner.executors.trainer.hooks.stuck import WarnIfStuck
 from finetuner.models.clip import Clip
 
 

@@ -13,13 +13,6 @@ from typing import Any
 import psutil
 import pytest
 
-from executors.trainer.executor import Trainer
-from executors.trainer.hooks import tracker_checks
-from executors.trainer.hooks.evaluation import Scores
-from executors.trainer.hooks.hook import Progress, closing
-from executors.trainer.hooks.tracker_checks import wandb_mode
-from executors.trainer.hooks.trackers import make_tracker
-from executors.trainer.run_folder import RunFolder
 from finetuner.config.callbacks import (
     Callback,
     EvaluationCallback,
@@ -31,6 +24,13 @@ from finetuner.config.callbacks import (
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.hooks import tracker_checks
+from finetuner.executors.trainer.hooks.evaluation import Scores
+from finetuner.executors.trainer.hooks.hook import Progress, closing
+from finetuner.executors.trainer.hooks.tracker_checks import wandb_mode
+from finetuner.executors.trainer.hooks.trackers import make_tracker
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.models.clip import Clip
 
 Ask = Callable[..., Any]
@@ -272,7 +272,7 @@ def test_wandb_is_online_only_if_the_environment_allows_it(monkeypatch: pytest.M
 
 
 def test_hooks_are_closed_as_failed_after_an_error() -> None:
-    from executors.trainer.hooks.hook import Hook
+    from finetuner.executors.trainer.hooks.hook import Hook
 
     class Closed(Hook):
         failed: bool | None = None

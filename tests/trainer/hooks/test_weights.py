@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.hooks.hook import Hook
-from executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, Monitor, StopEarly, copied_weights
 from finetuner.config.callbacks import BestModelCheckpoint, EarlyStopping
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.hooks.hook import Hook
+from finetuner.executors.trainer.hooks.weights import KeepBestModel, KeepCheckpoints, Monitor, StopEarly, copied_weights
 from finetuner.models.clip_files import load_towers
 from tests.trainer.short_training import Announce, Recorder, equal, trained
 

@@ -9,10 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.hooks.weights import KeepBestModel, Weights, copied_weights
-from executors.trainer.hooks.wise_ft import MixWeights, Point, SweepMixes, best_point, interpolated, kept_files
-from executors.trainer.run_folder import RunFolder
 from finetuner.artifacts.manifest import read_manifest, verify_artifact
 from finetuner.catalogue import fashion
 from finetuner.config.callbacks import BestModelCheckpoint, WiSEFTCallback, callback_config
@@ -20,6 +16,17 @@ from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.hooks.weights import KeepBestModel, Weights, copied_weights
+from finetuner.executors.trainer.hooks.wise_ft import (
+    MixWeights,
+    Point,
+    SweepMixes,
+    best_point,
+    interpolated,
+    kept_files,
+)
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone

@@ -14,8 +14,8 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from executors.trainer.loop.contrastive import CLIPLoss, PairBatch, SigLIPLoss
-from executors.trainer.loop.grad_cache import cached_backward
+from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch, SigLIPLoss
+from finetuner.executors.trainer.loop.grad_cache import cached_backward
 
 PAIRS = 16
 # Duplicates of rows 0 to 3 are in the second half, the other process's. 8 and 9 are duplicates within it.

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from executors.trainer.loop.contrastive import CLIPLoss, PairBatch
-from executors.trainer.loop.grad_cache import cached_backward
+from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch
+from finetuner.executors.trainer.loop.grad_cache import cached_backward
 from finetuner.models.clip import Clip, text_features
 
 Chunk = tuple[torch.Tensor, torch.Tensor]

@@ -12,13 +12,6 @@ import pytest
 import torch
 from docarray import Document
 
-from executors.trainer.data.image_cache import ImageCache
-from executors.trainer.data.image_data import ImageData, prepare_images
-from executors.trainer.hooks.hook import Hook, Progress
-from executors.trainer.loop import image_task, learner
-from executors.trainer.loop.image_task import ImageTask
-from executors.trainer.loop.metric_losses import MetricLoss
-from executors.trainer.loop.training import Training
 from finetuner.catalogue import fashion
 from finetuner.config.callbacks import EvaluationCallback
 from finetuner.config.metric_config import CLASS_LOSSES, MetricConfig
@@ -28,6 +21,13 @@ from finetuner.contract.environment import STAND_INS
 from finetuner.documents.labelled import read_labelled
 from finetuner.evaluation.search import evaluate_search, read_search_data
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.executors.trainer.data.image_cache import ImageCache
+from finetuner.executors.trainer.data.image_data import ImageData, prepare_images
+from finetuner.executors.trainer.hooks.hook import Hook, Progress
+from finetuner.executors.trainer.loop import image_task, learner
+from finetuner.executors.trainer.loop.image_task import ImageTask
+from finetuner.executors.trainer.loop.metric_losses import MetricLoss
+from finetuner.executors.trainer.loop.training import Training
 from finetuner.models.backbone import Backbone
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone, with_head

@@ -11,7 +11,7 @@ import torch
 from open_clip.hf_model import HFTextEncoder
 from transformers import XLMRobertaConfig
 
-from executors.trainer.loop.layer_decay import depths
+from finetuner.executors.trainer.loop.layer_decay import depths
 from finetuner.models.clip import Clip
 from finetuner.models.image_network import GeM, ImageNetwork
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from executors.trainer.loop.contrastive import CLIPLoss, PairBatch
-from executors.trainer.loop.memory_probe import (
+from finetuner.exceptions import FinetunerError
+from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch
+from finetuner.executors.trainer.loop.memory_probe import (
     CpuMemory,
     find_batch_size,
     is_out_of_memory,
     memory_of,
     sizes_to,
 )
-from finetuner.exceptions import FinetunerError
 from finetuner.models.clip import Clip, text_features
 
 

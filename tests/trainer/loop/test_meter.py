@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from executors.trainer.hooks.hook import Progress
-from executors.trainer.loop import meter
-from executors.trainer.loop.meter import Meter
+from finetuner.executors.trainer.hooks.hook import Progress
+from finetuner.executors.trainer.loop import meter
+from finetuner.executors.trainer.loop.meter import Meter
 
 
 class Clock:

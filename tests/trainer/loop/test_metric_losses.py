@@ -13,7 +13,6 @@ import pytest
 import torch
 from pytorch_metric_learning import losses, miners
 
-from executors.trainer.loop.metric_losses import MetricLoss
 from finetuner.config.metric_config import (
     CLASS_LOSSES,
     LOSSES,
@@ -25,6 +24,7 @@ from finetuner.config.metric_config import (
     MetricConfig,
 )
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.loop.metric_losses import MetricLoss
 
 # These need other losses, take no labels, or are base classes.
 OTHER_LOSSES = {

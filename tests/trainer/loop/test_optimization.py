@@ -11,17 +11,17 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from executors.trainer.loop.layer_decay import depths
-from executors.trainer.loop.optimization import (
+from finetuner.config.optimizer_config import LAYER_DECAY, OPTIMIZER_OPTIONS, OPTIMIZERS, OWN_OPTIONS, SCHEDULERS
+from finetuner.config.run_config import RunConfig
+from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.loop.layer_decay import depths
+from finetuner.executors.trainer.loop.optimization import (
     MECHANICS,
     learning_rate_factor,
     make_optimizer,
     resolved_options,
     resolved_schedule,
 )
-from finetuner.config.optimizer_config import LAYER_DECAY, OPTIMIZER_OPTIONS, OPTIMIZERS, OWN_OPTIONS, SCHEDULERS
-from finetuner.config.run_config import RunConfig
-from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip
 
 # LBFGS calls the loss several times a step, SparseAdam takes sparse gradients only, Muon matrices only.

@@ -12,11 +12,11 @@ import pytest
 import torch
 from docarray import Document
 
-from executors.trainer.executor import Trainer
-from executors.trainer.loop.processes import join_processes
-from executors.trainer.loop.task import share
 from finetuner.artifacts.manifest import verify_artifact
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.loop.processes import join_processes
+from finetuner.executors.trainer.loop.task import share
 
 pytestmark = pytest.mark.process
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from executors.trainer.data.training_data import TrainingData
-from executors.trainer.hooks.hook import Progress
-from executors.trainer.loop import clip_task, learner, memory_probe
-from executors.trainer.loop.clip_task import ClipTask
-from executors.trainer.loop.contrastive import CLIPLoss
-from executors.trainer.loop.training import Training
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.hooks.hook import Progress
+from finetuner.executors.trainer.loop import clip_task, learner, memory_probe
+from finetuner.executors.trainer.loop.clip_task import ClipTask
+from finetuner.executors.trainer.loop.contrastive import CLIPLoss
+from finetuner.executors.trainer.loop.training import Training
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
