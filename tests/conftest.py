@@ -102,5 +102,5 @@ def spawned() -> Iterator[None]:
 def _importable(readers: dict[str, Any]) -> dict[str, Any]:
     """Return the readers, methods of classes, whose class is none of a test."""
     return {
-        name: read for name, read in readers.items() if read.__self__.__module__.startswith(("jina.", "executors."))
+        name: read for name, read in readers.items() if read.__self__.__module__.startswith(("jina.", "finetuner."))
     }

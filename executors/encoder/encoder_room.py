@@ -12,7 +12,7 @@ from docarray import Document, DocumentArray
 from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
 from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import ARTIFACT_TAG, TOKENS_TAG
+from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.documents.images import is_text
 from finetuner.documents.parts import parts_of
 from finetuner.documents.uris import read_any_host, read_public
@@ -22,6 +22,7 @@ from finetuner.executors.encoder.lane.lane import Lane
 from finetuner.executors.encoder.lane.metrics import LaneMetrics
 from finetuner.executors.encoder.lane.runner import Runner
 from finetuner.executors.encoder.lane.served_models import ServedModels
+from finetuner.executors.encoder.message import Message, are_plain
 from finetuner.executors.encoder.ranking import previous_model, rank
 from finetuner.executors.encoder.settings import EncoderSettings
 from finetuner.executors.room.room import ENCODER_PARAMETERS, Room, bound
@@ -82,6 +83,17 @@ class EncoderRoom(Room):
         self._lane.close()
         self._models.close()
 
+    def takes_messages(self, endpoint: str, messages: Sequence[Any]) -> bool:
+        """Return whether a request holds nothing but texts and images to encode, as most do."""
+        return endpoint in (wire.ENCODE, wire.INDEX, wire.SEARCH) and are_plain(
+            messages, encoded=endpoint == wire.ENCODE
+        )
+
+    async def answer_messages(self, endpoint: str, messages: Sequence[Any], parameters: dict[str, Any]) -> None:
+        """Encode texts or images, as the method of the endpoint does."""
+        names = (COUNT,) if endpoint == wire.ENCODE else INDEXER_PARAMETERS
+        await self._answer(endpoint, [Message(message) for message in messages], parameters, names)
+
     @bound(wire.ENCODE)
     async def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         """Encode every document of this room's kind. `artifact` names the model."""
@@ -128,7 +140,7 @@ class EncoderRoom(Room):
     async def _answer(
         self,
         endpoint: str,
-        docs: Sequence[Document],
+        docs: Sequence[Document | Message],
         parameters: dict[str, Any],
         names: tuple[str, ...] = (),
         model_id: str | None = None,
@@ -149,27 +161,18 @@ class EncoderRoom(Room):
             given.flag(COUNT, False)
             reference = model_id or _reference(given)
             follows = reference == LIVE and endpoint in (wire.INDEX, wire.SEARCH)
-            if follows and await asyncio.to_thread(self.shared_workspace.artifact_of, SEARCHED) is not None:
+            if follows and self.shared_workspace.artifact_of(SEARCHED) is not None:
                 reference = SEARCHED  # the model of the index
             # new documents are for the promoted model, so they wait until it is loaded
-            runners.append(await self._models.get(reference, current=endpoint == wire.INDEX))
-            return runners[0]
+            return await self._models.get(reference, current=endpoint == wire.INDEX)
 
-        runners: list[Runner] = []
         mine = [document for document in docs if is_text(document) == (self.tower == TEXT)]
         if mine:
-            await self._answerer.encode(endpoint, mine, find_runner)
-        if runners and self.tower == TEXT and parameters.get(COUNT) is True:
-            await asyncio.to_thread(_count_tokens, mine, runners[0])
+            count = self.tower == TEXT and parameters.get(COUNT) is True
+            await self._answerer.encode(endpoint, mine, find_runner, count=count)
         if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer stores images and returns none
             for document in mine:
                 document.pop("blob", "tensor")
-
-
-def _count_tokens(documents: Sequence[Document], runner: Runner) -> None:
-    for document in documents:
-        if document.embedding is not None:
-            document.tags[TOKENS_TAG] = runner.count(document)
 
 
 def _reference(given: Parameters) -> str:

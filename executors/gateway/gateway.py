@@ -95,6 +95,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
             self.runtime_args.host,
             float(settings.wrong_tokens),
         )
+        self._request_handler.max_waiting = settings.max_waiting
         self._readiness = Readiness(Rooms(self._request_handler), float(settings.ready_timeout))
         self._starting: asyncio.Task[None] | None = None
         reached = self._readiness.reached

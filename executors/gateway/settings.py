@@ -36,9 +36,12 @@ class GatewaySettings:
     """Connections at the same time on each port, 2 to 1e5; over HTTP, half of them from one address.
 
     The process needs as many open files."""
+    max_waiting: int = 4096
+    """Texts of short requests that wait for busy rooms at the same time, 1 to 1,000,000. The next one gets 429."""
 
     def __post_init__(self) -> None:
         whole("max_connections", self.max_connections, 2, 100_000)
+        whole("max_waiting", self.max_waiting, 1, 1_000_000)
         number("ready_timeout", self.ready_timeout, 0, 1e5)
         number("rate_limit", self.rate_limit, 0, 1e6)
         number("wrong_tokens", self.wrong_tokens, 0, 1e6)

@@ -7,10 +7,11 @@ The other seams stay in their folders: the client must not import this module, t
 
 | seam | part of Jina | tests |
 |---|---|---|
-| `finetuner/flow/room_process.py` | `pods.run`, `start_http_server`: metrics on one address | `tests/client/flow` |
+| `finetuner/flow/room_process.py` | `pods.run`, `start_http_server`, the event loop | `tests/client/flow` |
 | `finetuner/api/hub_executor.py` | `Deployment.__init__`: the hub's name of our executor | `tests/client/api` |
 | `executors/gateway/gateway.py` | the servers that `CompositeBaseServer` makes | `tests/gateway` |
 | `executors/gateway/flow/handler.py` | `GatewayRequestHandler` and the graph of rooms | `tests/gateway` |
+| `executors/gateway/flow/direct.py` | requests to rooms in one line, past the graph | `tests/gateway` |
 | `executors/gateway/flow/rooms.py` | the pool of connections to replicas | `tests/gateway` |
 
 The tests of each are in `test_jina_internals.py` of that folder.
@@ -18,7 +19,7 @@ The tests of each are in `test_jina_internals.py` of that folder.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, iscoroutinefunction, signature
 from logging import Logger, LogRecord
@@ -33,6 +34,8 @@ from jina.types.mixin import ProtoTypeMixin
 from jina.types.request.data import DataRequest
 
 ProcessData = Callable[..., Coroutine[Any, Any, DataRequest]]
+Answers = Callable[[Any, str, Sequence[Any]], bool]
+Answer = Callable[[Any, str, Sequence[Any], dict[str, Any]], Awaitable[None]]
 
 EXECUTOR_ARGUMENTS = frozenset(signature(Executor).parameters) - {"kwargs"}
 """Names that Jina passes to an executor's constructor beside `uses_with`."""
@@ -110,6 +113,38 @@ def wrap_process_data(wrap: Callable[[ProcessData], ProcessData]) -> None:
     """
     answer = WorkerRequestHandler.process_data
     WorkerRequestHandler.process_data = wraps(answer)(wrap(answer))
+
+
+def answer_messages(takes: Answers, answer: Answer) -> None:
+    """Let the rooms of this process answer requests without DocArray's documents, where they can.
+
+    Jina turns each message into a Document and back, which takes longer than a small model. Its metrics stay. A traced
+    request, and one that several requests have been merged into, take Jina's way.
+
+    Args:
+        takes: executor, endpoint and DocumentProtos -> whether `answer` answers them.
+        answer: writes the results into the DocumentProtos. It gets the executor, the endpoint, the DocumentProtos and
+            the parameters.
+    """
+    handle = WorkerRequestHandler.handle
+
+    @wraps(handle)
+    async def answered(
+        handler: WorkerRequestHandler, requests: list[DataRequest], http: bool = False, tracing_context: Any = None
+    ) -> DataRequest:
+        message = requests[0].proto_with_data
+        endpoint, documents, room = message.header.exec_endpoint, message.data.docs.docs, handler._executor
+        if len(requests) > 1 or http or tracing_context is not None or not takes(room, endpoint, documents):
+            return await handle(handler, requests, http=http, tracing_context=tracing_context)
+        handler._record_request_size_monitoring(requests)
+        given = requests[0].parameters if message.parameters.fields else {}
+        await answer(room, endpoint, documents, handler._parse_params(given, room.metas.name))
+        requests[0].add_executor(handler.deployment_name)
+        handler._record_docs_processed_monitoring(requests, len(documents))
+        handler._record_response_size_monitoring(requests)
+        return requests[0]
+
+    WorkerRequestHandler.handle = answered
 
 
 def add_interceptor(interceptor: ServerInterceptor) -> None:

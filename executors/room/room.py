@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from docarray import Document, DocumentArray
@@ -17,7 +18,13 @@ from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError
 from finetuner.executors.room.collector import freeze_modules
 from finetuner.executors.room.drain import finish_requests
-from finetuner.executors.room.jina_internals import EXECUTOR_ARGUMENTS, hide_annotations, is_served, name_settings
+from finetuner.executors.room.jina_internals import (
+    EXECUTOR_ARGUMENTS,
+    answer_messages,
+    hide_annotations,
+    is_served,
+    name_settings,
+)
 from finetuner.executors.room.lifeline import end_with_parent
 from finetuner.executors.room.log_bounds import bound_log
 from finetuner.executors.room.messages import count_without_serializing, guard_room
@@ -65,6 +72,7 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
             finish_requests()
             guard_room()
             count_without_serializing()
+            answer_without_documents()
         registry = getattr(self.runtime_args, "metrics_registry", None)
         self.registry: CollectorRegistry = registry if registry is not None else CollectorRegistry()
         self._request_count = Counter(
@@ -86,6 +94,18 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
             buckets=SECONDS,
             registry=self.registry,
         )
+        # `labels` checks and joins its values at every call
+        self._counted = cache(lambda endpoint, outcome: self._request_count.labels(endpoint, outcome))
+        self._answered = cache(lambda endpoint, outcome: self._document_count.labels(endpoint, outcome))
+        self._timed = cache(lambda endpoint: self._request_seconds.labels(endpoint))
+
+    def takes_messages(self, endpoint: str, messages: Sequence[Any]) -> bool:
+        """Return whether `answer_messages` answers these DocumentProtos, which saves their conversion to Documents."""
+        return False
+
+    async def answer_messages(self, endpoint: str, messages: Sequence[Any], parameters: dict[str, Any]) -> None:
+        """Write the answer to a request into its DocumentProtos."""
+        raise NotImplementedError
 
     @contextmanager
     def measured(self, endpoint: str) -> Iterator[None]:
@@ -95,13 +115,13 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
             yield
             outcome = "ok"
         finally:
-            self._request_seconds.labels(endpoint).observe(time.perf_counter() - started)
-            self._request_count.labels(endpoint, outcome).inc()
+            self._timed(endpoint).observe(time.perf_counter() - started)
+            self._counted(endpoint, outcome).inc()
 
     def count_documents(self, endpoint: str, answered: int, refused: int) -> None:
         """Count the documents of one request: `answered` with a result, `refused` with an error."""
-        self._document_count.labels(endpoint, "ok").inc(answered)
-        self._document_count.labels(endpoint, "error").inc(refused)
+        self._answered(endpoint, "ok").inc(answered)
+        self._answered(endpoint, "error").inc(refused)
 
     def failed(self, endpoint: str, error: Exception) -> Exception:
         """Return the error for the caller. An unexpected error is logged with its traceback."""
@@ -109,6 +129,16 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
             return error
         self.logger.error(f"{endpoint} failed", exc_info=error)  # JinaLogger has no exception()
         return FinetunerServerError(f"{endpoint} failed in {type(self).__name__}: {error!r}. See its log.")
+
+
+@cache
+def answer_without_documents() -> None:
+    """Let the executor that Jina serves in this process answer requests without DocArray's documents."""
+
+    def takes(executor: Any, endpoint: str, messages: Sequence[Any]) -> bool:
+        return isinstance(executor, MeasuredExecutor) and executor.takes_messages(endpoint, messages)
+
+    answer_messages(takes, lambda executor, *request: executor.answer_messages(*request))
 
 
 def bound(*endpoints: str) -> Callable[[Method], Method]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from jina.constants import __default_endpoint__
 from jina.serve.networking.connection_pool_map import _ConnectionPoolMap
 from jina.serve.networking.connection_stub import _ConnectionStubs
 from jina.serve.networking.replica_list import _ReplicaList
@@ -16,12 +17,15 @@ from jina.serve.runtimes.gateway.async_request_response_handling import AsyncReq
 from jina.serve.runtimes.gateway.graph.topology_graph import TopologyGraph
 from jina.serve.runtimes.gateway.request_handling import GatewayRequestHandler
 from jina.serve.runtimes.gateway.streamer import GatewayStreamer
+from jina.serve.runtimes.helper import _SPECIFIC_EXECUTOR_SEPARATOR
 from jina.serve.runtimes.servers import BaseServer
 from jina.serve.runtimes.servers.composite import CompositeBaseServer
 from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.servers.http import FastAPIBaseServer, _install_health_check
 from jina.serve.stream import RequestStreamer
 from jina.serve.stream.helper import AsyncRequestsIterator
+
+from finetuner.executors.gateway.flow import direct
 
 
 def parameters_of(function: Any) -> list[str]:
@@ -109,3 +113,34 @@ def test_jinas_stream_turns_its_loop_while_it_waits_and_forgets_its_tasks() -> N
     handled = inspect.getsource(AsyncRequestResponseHandler.handle_request)
     assert "request: 'Request', return_type" in handled
     assert "re.match" in inspect.getsource(TopologyGraph._ReqReplyNode._wait_previous_and_send), "of target_executor"
+
+
+def test_the_short_way_makes_the_calls_of_the_graph() -> None:
+    """`flow/direct.py` sends as a node of the graph does, and measures as the handler of the graph does."""
+    handled = AsyncRequestResponseHandler(None, None, "a").handle_request(TopologyGraph({}), None)
+    assert isinstance(inspect.getclosurevars(handled).nonlocals["self"], AsyncRequestResponseHandler)
+    for name in ("start_request", "end_request", "end_failed_requests"):
+        assert hasattr(AsyncRequestResponseHandler, f"_update_{name}_metrics")
+    sent = inspect.getsource(TopologyGraph._ReqReplyNode._wait_previous_and_send)
+    for argument in (
+        "requests=self.parts_to_send", "deployment=self.name", "metadata=self._metadata", "head=True",
+        "endpoint=endpoint", "timeout=self._timeout_send", "retries=self._retries",
+    ):  # fmt: skip
+        assert argument in sent
+    assert "if metadata and 'is-error' in metadata" in sent
+    assert _SPECIFIC_EXECUTOR_SEPARATOR == direct.SEPARATOR
+    assert __default_endpoint__ == direct.DEFAULT
+
+
+def chain(**outgoing: list[str]) -> list[str]:
+    graph = TopologyGraph({"start-gateway": ["a"], **outgoing, "end-gateway": []})
+    for node in graph.all_nodes:
+        if node.name != direct.END:
+            node.endpoints = ("/encode",)
+    return [node.name for node in direct._chain(graph)]
+
+
+def test_the_short_way_is_for_rooms_in_one_line() -> None:
+    assert chain(a=["b"], b=["end-gateway"]) == ["a", "b"]
+    assert chain(a=["b", "c"], b=["d"], c=["d"], d=["end-gateway"]) == []
+    assert chain(a=["b", "end-gateway"], b=[]) == []

@@ -35,6 +35,7 @@ def jinas_own(monkeypatch: pytest.MonkeyPatch) -> None:
     own = inspect.unwrap(GRPCServer.aio_tracing_server_interceptors)
     monkeypatch.setattr(GRPCServer, "aio_tracing_server_interceptors", own)
     monkeypatch.setattr(WorkerRequestHandler, "process_data", inspect.unwrap(WorkerRequestHandler.process_data))
+    monkeypatch.setattr(WorkerRequestHandler, "handle", inspect.unwrap(WorkerRequestHandler.handle))
     monkeypatch.setattr(logging.Logger, "handle", inspect.unwrap(logging.Logger.handle))
     monkeypatch.setattr(ProtoTypeMixin, "nbytes", property(inspect.unwrap(ProtoTypeMixin.nbytes.fget)))
 
@@ -217,6 +218,41 @@ def test_jina_serializes_a_message_to_count_its_bytes(monkeypatch: pytest.Monkey
     jina_internals.replace_nbytes(lambda message: int(message.proto.ByteSize()))
     assert request.nbytes == size > 0
     assert len(serialized) == 1
+
+
+def test_jina_turns_each_message_into_a_document_and_back() -> None:
+    source = inspect.getsource(WorkerRequestHandler.handle)
+    assert "get_docs_from_request" in source
+    assert "_set_result" in source
+    answered: list[Any] = []
+
+    async def by_jina(*_: Any, **options: Any) -> str:
+        return f"by Jina, {sorted(options)}"
+
+    async def answer(room: Any, endpoint: str, messages: Any, parameters: dict[str, Any]) -> None:
+        answered.append((endpoint, [message.text for message in messages], parameters))
+
+    WorkerRequestHandler.handle = by_jina
+    jina_internals.answer_messages(lambda room, endpoint, messages: endpoint == "/encode", answer)
+    handler = object.__new__(WorkerRequestHandler)
+    handler._executor, handler.args = SimpleNamespace(metas=SimpleNamespace(name="room")), SimpleNamespace(name="a")
+    for measure in ("_request_size", "_document_processed", "_sent_response_size"):
+        metrics, histogram = f"{measure}_metrics", f"{measure}_histogram"
+        assert metrics in inspect.getsource(WorkerRequestHandler)
+        setattr(handler, metrics, None)
+        setattr(handler, histogram, None)
+    handler._document_processed_counter = None
+    handler.deployment_name = "a"
+    request = DataRequest()
+    request.data.docs = DocumentArray([Document(text="b")])
+    request.header.exec_endpoint, request.parameters = "/encode", {"room": {"limit": 1}, "limit": 2}
+    assert asyncio.run(handler.handle([request])) is request
+    assert answered == [("/encode", ["b"], {"room": {"limit": 1}, "limit": 1})]
+    assert [route.executor for route in request.routes] == ["a"]
+    assert asyncio.run(handler.handle([request], tracing_context=object())) == "by Jina, ['http', 'tracing_context']"
+    assert asyncio.run(handler.handle([request, request])).startswith("by Jina")
+    request.header.exec_endpoint = "/index"
+    assert asyncio.run(handler.handle([request])).startswith("by Jina")
 
 
 def test_jina_takes_interceptors_only_from_its_tracing() -> None:

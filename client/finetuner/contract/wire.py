@@ -129,7 +129,8 @@ def mark_error(document: Document, error: Exception) -> Document:
     The tag is {'type': class name, 'message': one line, 'status': HTTP status such as 422}.
     """
     document.embedding = None
-    document.tags.pop(ARTIFACT_TAG, None)
+    if ARTIFACT_TAG in document.tags:
+        del document.tags[ARTIFACT_TAG]
     status = getattr(error, "status", FinetunerError.status)
     document.tags[ERROR_TAG] = {"type": type(error).__name__, "message": str(error), "status": status}
     return document

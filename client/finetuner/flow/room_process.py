@@ -5,6 +5,7 @@ Jina's metrics listen on every address of the machine and require no token.
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,9 @@ def run_room(address: str, **settings: Any) -> None:
         settings: arguments of Jina's `run`.
     """
     import prometheus_client
+    import uvloop
     from jina.serve.executors.run import run
 
     prometheus_client.start_http_server = partial(prometheus_client.start_http_server, addr=address)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Jina makes the room's event loop by it
     run(**settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, TOKENS_TAG, mark_error
 from finetuner.executors.room.room import MeasuredExecutor
 
 from .lane import FindRunner, Lane
@@ -31,14 +31,18 @@ class Answerer:
         self._lane = lane
         self._metrics = metrics
 
-    async def encode(self, endpoint: str, documents: Sequence[Document], find_runner: FindRunner) -> None:
+    async def encode(
+        self, endpoint: str, documents: Sequence[Document], find_runner: FindRunner, *, count: bool = False
+    ) -> None:
         """Set `embedding`, (dim,) float32, and the `finetuner_artifact` tag, or the `finetuner_error` tag.
 
         Args:
             endpoint: name for the metrics and the log.
             documents: documents for the runner's tower. The error tag of an earlier attempt is removed.
             find_runner: returns the model, once it is loaded. Its exception is the error of each document.
+            count: whether each text gets the `finetuner_tokens` tag.
         """
+        tokens: dict[int, int] = {}
         found: list[Runner] = []
 
         async def remembered() -> Runner:
@@ -48,10 +52,13 @@ class Answerer:
         results: list[np.ndarray | Exception]
         try:
             with self._executor.measured(endpoint):
-                results = await self._lane.encode(documents, remembered)
+                results = await self._lane.encode(documents, remembered, tokens if count else None)
         except Exception as error:
             results = [error] * len(documents)
         self._write(endpoint, documents, results, found)
+        for position, number in tokens.items():
+            if not isinstance(results[position], Exception):
+                documents[position].tags[TOKENS_TAG] = number
 
     def _write(
         self,
@@ -63,7 +70,8 @@ class Answerer:
         reasons: dict[int, Exception] = {}
         answered = 0
         for document, result in zip(documents, results, strict=True):
-            document.tags.pop(ERROR_TAG, None)
+            if ERROR_TAG in document.tags:
+                del document.tags[ERROR_TAG]
             if isinstance(result, Exception):
                 if id(result) not in reasons:  # one failure of many documents is one line in the log
                     reasons[id(result)] = self._executor.failed(endpoint, result)

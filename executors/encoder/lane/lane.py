@@ -59,7 +59,9 @@ class Lane:
         for thread in self._threads:
             thread.start()
 
-    async def encode(self, documents: Sequence[Document], find_runner: FindRunner) -> list[np.ndarray | Exception]:
+    async def encode(
+        self, documents: Sequence[Document], find_runner: FindRunner, tokens: dict[int, int] | None = None
+    ) -> list[np.ndarray | Exception]:
         """Return the embedding of each document, (dim,) float32, L2-normalised, or its error, in order.
 
         Never waits longer than the deadline, even if a thread hangs.
@@ -67,17 +69,18 @@ class Lane:
         Args:
             documents: documents for the runner's tower; not changed.
             find_runner: returns the model, once it is loaded.
+            tokens: gets the number of tokens of each text by its position; None for no count.
 
         Raises:
             FinetunerError: an error of `find_runner`.
         """
         admitted = self._admit(len(documents))
-        ticket = Ticket(documents[:admitted])
+        ticket = Ticket(documents[:admitted], tokens)
         try:
             async with asyncio.timeout(self._settings.deadline):
                 runner = await find_runner()
                 self._start(ticket, [Entry(ticket, row, runner, documents[row]) for row in range(admitted)])
-                await asyncio.wrap_future(ticket.done)
+                await ticket.done
         except TimeoutError:
             pass
         finally:
@@ -110,13 +113,21 @@ class Lane:
 
     def _start(self, ticket: Ticket, entries: list[Entry]) -> None:
         if not entries:
-            ticket.done.set_result(None)
+            ticket.complete()
             return
+        beside = entries[0].runner.prepares_beside
         with self._lock:
             for entry in entries:
-                (self._to_fetch if _is_remote(entry) else self._to_prepare).put(entry)
-            self._fetchable.notify(len(self._to_fetch))
-            self._preparable.notify(len(self._to_prepare))
+                if not beside:
+                    entry.ready = entry.since
+                    self._ready.put(entry)
+                else:
+                    (self._to_fetch if _is_remote(entry) else self._to_prepare).put(entry)
+            if not beside:
+                self._batchable.notify()
+            else:
+                self._fetchable.notify(len(self._to_fetch))
+                self._preparable.notify(len(self._to_prepare))
 
     def _drop(self, ticket: Ticket) -> None:
         """Remove a ticket. Its remaining documents are not computed."""
@@ -138,8 +149,7 @@ class Lane:
             self._waiting -= 1
             if ticket.left:
                 return
-        if ticket.done.set_running_or_notify_cancel():
-            ticket.done.set_result(None)
+        ticket.complete()
 
     def _fetch(self) -> None:
         """Fetch images until the lane is closed."""
@@ -174,33 +184,37 @@ class Lane:
                     return
                 (entry,) = self._to_prepare.take(1)
                 self._preparing += 1
-            failure = self._prepare_one(entry)
-            if failure is not None:
-                self._finish(entry, failure)
+            prepared = self._prepare_one(entry)
             with self._lock:
                 self._preparing -= 1
-                if failure is None and not entry.ticket.closed:
+                if prepared and not entry.ticket.closed:
                     entry.ready = time.perf_counter()
                     self._ready.put(entry)
                 self._batchable.notify()
 
-    def _prepare_one(self, entry: Entry) -> Exception | None:
+    def _prepare_one(self, entry: Entry) -> bool:
+        """Prepare a document, or finish it with its error. Return whether it is prepared."""
         started = time.perf_counter()
         try:
             entry.item = entry.runner.prepare(entry.document, lambda _: entry.blob or b"")
+            if entry.ticket.tokens is not None and entry.runner.reads_texts:
+                entry.ticket.tokens[entry.position] = entry.runner.count(entry.item)
         except FinetunerError as error:
-            return error.with_traceback(None)  # its frames refer to the document in a cycle, which is freed late
+            # its frames refer to the document in a cycle, which is freed late
+            self._finish(entry, error.with_traceback(None))
         except Exception as error:  # unexpected: it is logged with its traceback
-            return error
+            self._finish(entry, error)
         finally:
             self._metrics.decode.observe(time.perf_counter() - started)
-        return None
+        return entry.item is not None
 
     def _infer(self) -> None:
         """Run batches until the lane is closed."""
         size = self._settings.batch_size
         while entries := self._next_entries():
             runner = entries[0].runner
+            if not runner.prepares_beside:
+                entries = [entry for entry in entries if not entry.ticket.closed and self._prepare_one(entry)]
             entries.sort(key=lambda entry: entry.runner.length(entry.item))
             for start in range(0, len(entries), size):
                 batch = [entry for entry in entries[start : start + size] if not entry.ticket.closed]

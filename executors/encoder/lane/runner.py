@@ -46,6 +46,8 @@ class Runner:
         self.dim = model.dim
         self.tower = tower
         self.reads_texts = tower == TEXT
+        self.prepares_beside = not self.reads_texts
+        """Whether other threads prepare documents while the model runs; tokens would wait for the same cores."""
         self._batch_size = batch_size
         self._precision: Callable[[], AbstractContextManager[Any]] = nullcontext
         if isinstance(model, OnnxModel):
@@ -55,6 +57,7 @@ class Runner:
         else:
             prefer_onednn(model.network)
             if model.device.type == "cuda":
+                self.prepares_beside = True
                 _prepare_gpu(model.network)
             self._precision = _with_precision(model, tower, settings.precision)
             self.bytes = sum(value.nbytes for value in model.network.state_dict().values())
@@ -113,10 +116,10 @@ class Runner:
         tokens = item.numpy()
         return int((tokens != tokens[-1]).nonzero()[0].max(initial=-1)) + 2
 
-    def count(self, document: Document) -> int:
-        """Return the number of tokens that the model reads of a text, with those at start and end."""
+    def count(self, item: Any) -> int:
+        """Return the number of tokens that the model reads of a prepared text, with those at start and end."""
         padding, hidden = self._padding
-        tokens = self.prepare(document, _no_uri).numpy()
+        tokens = item.numpy()
         return int((tokens != padding).nonzero()[0].max(initial=-1)) + 1 + hidden
 
     @cached_property

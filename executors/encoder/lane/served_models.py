@@ -87,7 +87,12 @@ class ServedModels:
         Raises:
             ArtifactNotFound, CorruptedArtifact, KeysMismatchError, NoSuchModel
         """
-        wanted, previous, patience = await asyncio.to_thread(self._choose, reference)
+        if reference in self._aliases or reference in self._loaded:  # one small file is read, or none
+            wanted, previous, patience = self._choose(reference)
+        else:
+            wanted, previous, patience = await asyncio.to_thread(self._choose, reference)
+        if wanted.done() and wanted.exception() is None:
+            return wanted.result()
         if previous is None or (current and not wanted.done()):
             patience = None
         waiting = asyncio.wrap_future(wanted)

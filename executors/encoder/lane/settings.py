@@ -25,8 +25,10 @@ class LaneSettings:
 
     batch_size: int = 32
     """Largest number of documents in a forward pass, 1 to 4096."""
-    max_wait_ms: float = 2.0
-    """Milliseconds that a partial batch waits for documents of other requests, 0 to 1000."""
+    max_wait_ms: float = 0.0
+    """Milliseconds that a partial batch waits for documents of other requests, 0 to 1000.
+
+    Documents that arrive during a forward pass share the next one without waiting."""
     queue_size: int = 16384
     """Largest number of documents in the room, 1 to 1,000,000. Further documents are refused at once."""
     deadline: float = 300.0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,25 @@ class Ticket:
 
     Args:
         documents: the admitted documents.
+        tokens: gets the number of tokens of each text by its position; None for no count.
     """
 
-    def __init__(self, documents: Sequence[Document]) -> None:
+    def __init__(self, documents: Sequence[Document], tokens: dict[int, int] | None = None) -> None:
+        self.tokens = tokens
         self.results: list[np.ndarray | Exception | None] = [None] * len(documents)
         self.left = len(documents)
         self.closed = False
-        self.done: Future[None] = Future()
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+
+    def complete(self) -> None:
+        """Complete `done`, from any thread."""
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits
+            self._loop.call_soon_threadsafe(self._complete)
+
+    def _complete(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
 
 
 @dataclass(eq=False, slots=True)

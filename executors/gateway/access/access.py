@@ -43,6 +43,8 @@ ANYBODY = Caller("", Role.ADMIN)
 
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """Name of the token of the request that is answered here."""
+PEER: ContextVar[str] = ContextVar("peer", default="")
+"""Address and port of its caller: one connection."""
 
 
 class WrongToken(Unauthorized):
@@ -50,7 +52,7 @@ class WrongToken(Unauthorized):
 
 
 class RateLimited(ResourceExhausted):
-    """A token has sent more requests per second than it may, or an address more wrong tokens.
+    """A token has sent more requests per second than it may, an address more wrong tokens, or too many requests wait.
 
     Args:
         message: one line.

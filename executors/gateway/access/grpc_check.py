@@ -13,7 +13,7 @@ from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.workspace.tokens import Role
 
 from . import roles
-from .access import Access, Entry
+from .access import PEER, Access, Entry
 from .errors import abort
 from .intake import Counted, Intake, counted, peer_of
 from .metrics import GatewayMetrics
@@ -29,6 +29,7 @@ def admit(access: Access, context: grpc.aio.ServicerContext, endpoint: str, docu
     Raises:
         FinetunerError: the message is refused.
     """
+    PEER.set(context.peer())
     entry = access.admit(dict(context.invocation_metadata() or ()).get("authorization"), "grpc")
     entry.endpoint, entry.documents = endpoint, documents
     try:

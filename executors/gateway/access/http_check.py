@@ -17,7 +17,7 @@ from finetuner.exceptions import FinetunerError, Forbidden, InvalidInput
 from finetuner.workspace.tokens import Role, is_loopback
 
 from . import roles
-from .access import Access, Entry, RateLimited
+from .access import PEER, Access, Entry, RateLimited
 from .arriving import Arriving
 from .errors import error_body
 from .metrics import GatewayMetrics
@@ -66,6 +66,7 @@ class HttpCheck:
             await self._app(scope, receive, send)
             return
         entry, status = None, 500
+        PEER.set(str(scope.get("client")))
         try:
             if not self._access.locked:
                 _refuse_foreign_pages(headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
 
+from ..access.access import RateLimited
 from ..access.errors import class_of, error_body, status_of
 from .handler import Handler
 
@@ -39,7 +41,8 @@ def refusal(handler: Handler, action: str, error: Exception) -> Refusal:
             known = class_of(error.status_code)(str(error.detail))
             return Refusal(error.status_code, error_body(known), error.headers)
         case FinetunerError():
-            return Refusal(status_of(error), error_body(error))
+            wait = {"Retry-After": str(math.ceil(error.wait))} if isinstance(error, RateLimited) else None
+            return Refusal(status_of(error), error_body(error), wait)
     handler.logger.error(f"{action} failed in the gateway", exc_info=error)
     unexpected = FinetunerServerError(f"{action} failed in the gateway: {error!r}. See the gateway's log.")
     return Refusal(500, error_body(unexpected))

@@ -28,19 +28,21 @@ from finetuner.executors.room.bounds import check_request
 from finetuner.executors.room.messages import count_without_serializing, require_documents
 from finetuner.version import __version__
 
-from ..access.access import CALLER, Access, Entry
+from ..access.access import CALLER, PEER, Access, Entry
 from ..access.entries import Entries
 from ..access.errors import abort, status_of
 from ..access.grpc_check import admit
 from ..access.metrics import GatewayMetrics
 from .calls import Budget, answer_each, aside
 from .clip_client import EncodeCall, read_path, sort_routes
+from .direct import Direct
 from .documents import response_status
 from .encoders import through_encoders
 from .fields import check_fields
 from .outages import outage
 from .rooms_secret import add_secret
 from .shortcut import check_rooms_parameters, choose_room, cut_texts, name_owner, pass_encoders
+from .together import ON_THEIR_WAY, Line, Together, may_share
 
 RETRY_SECONDS = 5.0
 ENDPOINT_SECONDS = 10.0
@@ -55,6 +57,8 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
 
     access: Access
     """The valid tokens; the gateway sets it."""
+    max_waiting: int
+    """Texts of short requests that wait for the rooms at the same time; the gateway sets it."""
 
     def __init__(self, *, args: Any, metrics_registry: Any = None, **kwargs: Any) -> None:
         add_secret(args)
@@ -63,6 +67,8 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         self.metrics = GatewayMetrics(metrics_registry)
         self._asked_at = -math.inf
         self._budget = Budget(BYTES_IN_FLIGHT)
+        self._direct: Direct | None = None
+        self._together = Together(self._line)
 
     async def stream(
         self, request_iterator: AsyncIterator[DataRequest], context: Any = None, *args: Any, **kwargs: Any
@@ -94,6 +100,9 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         except grpc.aio.AioRpcError as error:
             self.metrics.answered("grpc", endpoint, "failed")
             await abort(context, outage(error, self.streamer, endpoint), unread=request_iterator)
+        except FinetunerError as error:
+            self.metrics.answered("grpc", endpoint, _outcome(error))
+            await abort(context, error, unread=request_iterator)
         except Exception:
             self.metrics.answered("grpc", endpoint, "failed")
             raise
@@ -133,6 +142,12 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             status = partial(status_of, down)
             self.metrics.answered("grpc", endpoint, "failed")
             await abort(context, down)
+        except FinetunerError as error:
+            if entry is None:
+                raise
+            status = partial(status_of, error)
+            self.metrics.answered("grpc", endpoint, _outcome(error))
+            await abort(context, error)
         finally:
             if entry is not None:
                 entry.close(status)
@@ -167,14 +182,27 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
 
         Jina's `stream` would raise the same errors, and go on without its caller.
         """
-        streamer = self.streamer._streamer
-        async with self._budget.hold(_weight(request)):
-            answered, _ = streamer._request_handler(request=request, return_type=DocumentArray)
-            try:
+        rooms = self._direct.rooms(request) if self._direct is not None else ()
+        try:
+            if rooms and may_share(request) and not self.runtime_args.tracing:
+                return await self._together.ask(request, CALLER.get() or PEER.get())
+            async with self._budget.hold(_weight(request)):
+                if rooms and self._direct is not None:
+                    return await self._direct.send(request, rooms)
+                streamer = self.streamer._streamer
+                answered, _ = streamer._request_handler(request=request, return_type=DocumentArray)
                 return streamer._result_handler(await answered)
-            except grpc.aio.AioRpcError as error:
-                self.logger.error(f"Error while getting responses from deployments: {error.details()}")
-                raise
+        except grpc.aio.AioRpcError as error:
+            self.logger.error(f"Error while getting responses from deployments: {error.details()}")
+            raise
+
+    def _line(self, request: DataRequest) -> Line:
+        """Return the line of requests that share messages to the rooms of this one."""
+        direct = self._direct
+        assert direct is not None
+        rooms = direct.rooms(request)
+        ways = ON_THEIR_WAY * min(map(direct.replicas, rooms))
+        return Line(partial(direct.send, rooms=rooms), ways, self.max_waiting)
 
     async def endpoint_discovery(self, empty: Any = None, context: Any = None) -> jina_pb2.EndpointsProto:
         """Return the endpoints of all rooms. The rooms are asked once.
@@ -210,6 +238,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                 # Jina copies the graph for each request; copies of these messages took half of the gateway's time
                 node.endpoints, node._endpoints_proto = node.endpoints and tuple(node.endpoints), ()
             self._asked_at = math.inf
+            self._direct = Direct(self.streamer)
 
     async def require(self, endpoint: str) -> None:
         """Refuse an endpoint that no room binds. Jina would skip every room and return the documents unchanged.
@@ -275,6 +304,10 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         return lambda: 500 if failed else response_status(response)
 
     Call = stream
+
+
+def _outcome(error: FinetunerError) -> str:
+    return "refused" if status_of(error) < 500 else "failed"
 
 
 def _weight(request: DataRequest) -> int:

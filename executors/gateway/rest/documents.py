@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from docarray.proto.docarray_pb2 import DocumentProto
 from docarray.proto.io.ndarray import read_ndarray
@@ -15,13 +17,19 @@ from google.protobuf.json_format import MessageToDict  # type: ignore[import-unt
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
 from finetuner.exceptions import FinetunerServerError, InvalidInput, by_name
 
+from ..flow.calls import SMALL, aside
 from .document_forms import Document, Part
 
 Message = Any
 """A DocumentProto, which is not typed."""
 
 
-def to_messages(documents: Sequence[Document], where: str = "documents") -> list[Message]:
+Result = TypeVar("Result")
+
+DESCRIBED = 2**14  # bytes of an answer that is written at once, without a thread
+
+
+async def to_messages(documents: Sequence[Document], where: str = "documents") -> list[Message]:
     """Return documents as messages.
 
     Args:
@@ -31,6 +39,12 @@ def to_messages(documents: Sequence[Document], where: str = "documents") -> list
     Raises:
         InvalidInput: a blob that is not base64.
     """
+    size = sum(len(part.text or part.blob or "") for each in documents for part in (each, *(each.chunks or ())))
+    size += sum(SMALL + 1 for each in documents if each.tags)
+    return await aside(size, partial(_messages, documents, where))
+
+
+def _messages(documents: Sequence[Document], where: str) -> list[Message]:
     messages = []
     for number, document in enumerate(documents):
         message = DocumentProto(id=document.id or uuid.uuid4().hex)
@@ -42,6 +56,18 @@ def to_messages(documents: Sequence[Document], where: str = "documents") -> list
             _fill(chunk, part, f"{where}[{number}].chunks[{index}]")
         messages.append(message)
     return messages
+
+
+async def described(messages: Sequence[Message], describe: Callable[[], Result]) -> Result:
+    """Return the result of `describe`, which reads messages: in a thread, if they are large."""
+    if sum(message.ByteSize() for message in messages) <= DESCRIBED:
+        return describe()
+    return await asyncio.to_thread(describe)
+
+
+def of_text(text: str) -> Message:
+    """Return a document of a text alone as a message."""
+    return DocumentProto(id=uuid.uuid4().hex, text=text, mime_type="text/plain")
 
 
 def _fill(message: Message, content: Document | Part, where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
@@ -180,33 +181,33 @@ routes, without_documents = router("Documents", "/v1", documents=True), router("
 async def encode(form: EncodeForm, rooms: RoomsOf) -> Response:
     """Encode texts and images. Documents with several parts are only for index and search."""
     await rooms.require(wire.ENCODE)
-    asked = await asyncio.to_thread(documents.to_messages, form.documents)
+    asked = await documents.to_messages(form.documents)
     answered = await rooms.post(wire.ENCODE, asked, artifact=form.artifact)
     documents.require_all(answered, asked)
-    return await asyncio.to_thread(_listed, "documents", answered, documents.encoded)
+    return await documents.described(answered, partial(_listed, "documents", answered, documents.encoded))
 
 
 @routes.post("/search", summary="Search documents", response_model=SearchAnswer)
 async def search(form: SearchForm, rooms: RoomsOf) -> Response:
     """Find the indexed documents nearest to each query."""
     await rooms.require(wire.FILTER)  # only an index binds it; encoders bind /search too
-    asked = await asyncio.to_thread(documents.to_messages, form.queries, "queries")
+    asked = await documents.to_messages(form.queries, "queries")
     answered = await rooms.post(wire.SEARCH, asked, **_given(form, "queries"))
     documents.require_all(answered, asked)
-    return await asyncio.to_thread(_listed, "queries", answered, _searched)
+    return await documents.described(answered, partial(_listed, "queries", answered, _searched))
 
 
 @routes.post("/index", summary="Index documents", response_model=IndexAnswer)
 async def index(form: IndexForm, rooms: RoomsOf, request: Request) -> Response:
     """Encode documents and store them. A document replaces an older one with the same id."""
     await rooms.require(wire.FILTER)
-    asked = await asyncio.to_thread(documents.to_messages, form.documents)
+    asked = await documents.to_messages(form.documents)
     if (entry := getattr(request.state, "entry", None)) is not None:
         entry.documents = len(asked)  # for the audit log
     answered = await rooms.post(wire.INDEX, asked, artifact=form.artifact)
     documents.require_all(answered, asked)
     stored = sum(documents.error_of(message) is None for message in answered)
-    return await asyncio.to_thread(_listed, "documents", answered, _indexed, indexed=stored)
+    return await documents.described(answered, partial(_listed, "documents", answered, _indexed, indexed=stored))
 
 
 @routes.get("/index", summary="Get the state of the index", response_model=IndexStatus)

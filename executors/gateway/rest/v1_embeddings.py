@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Path, Response
@@ -132,10 +132,10 @@ routes = router("Embeddings", "/v1", documents=True)
 async def embeddings(form: EmbeddingsForm, rooms: RoomsOf) -> Response:
     """Encode texts and images; one that cannot be encoded fails the request, whose `detail` says which."""
     await rooms.require(wire.ENCODE)
-    asked = await asyncio.to_thread(_messages, form)
+    asked = await _messages(form)
     answered = await rooms.post(wire.ENCODE, asked, artifact=form.model, count_tokens=True)
     documents.require_all(answered, asked)
-    return await asyncio.to_thread(_listed, answered, form)
+    return await documents.described(answered, partial(_listed, answered, form))
 
 
 @routes.get("/models", summary="List models, in OpenAI's form", response_model=ServedModels)
@@ -173,9 +173,11 @@ def _model(name: str, created: int = 0, owner: str = "finetuner") -> dict[str, A
     return {"id": name, "object": "model", "created": created, "owned_by": owner}
 
 
-def _messages(form: EmbeddingsForm) -> list[Any]:
+async def _messages(form: EmbeddingsForm) -> list[Any]:
     items = form.input if isinstance(form.input, list) else [form.input]
-    return documents.to_messages([_document(item) for item in items], "input")
+    if all(isinstance(item, str) for item in items):
+        return [documents.of_text(item) for item in items]
+    return await documents.to_messages([_document(item) for item in items], "input")
 
 
 def _document(item: str | Image) -> Document:

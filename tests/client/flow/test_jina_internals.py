@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -10,8 +11,10 @@ from typing import Any
 
 import prometheus_client
 import pytest
+import uvloop
 from jina.orchestrate import pods
 from jina.serve.executors import run as jinas_run
+from jina.serve.runtimes.asyncio import AsyncNewLoopRuntime
 from jina.serve.runtimes.monitoring import MonitoringMixin
 
 from finetuner.flow.room_process import run_room, show_metrics_on
@@ -44,8 +47,12 @@ def test_a_room_shows_its_metrics_on_one_address(served: list[dict[str, Any]], m
         setup_monitoring()
 
     monkeypatch.setattr(jinas_run, "run", run)
+    policies: list[Any] = []
+    monkeypatch.setattr(asyncio, "set_event_loop_policy", policies.append)
     run_room("127.0.0.1", name="room")
     assert ran == [{"name": "room"}]
+    assert isinstance(policies[0], uvloop.EventLoopPolicy)
+    assert "asyncio.new_event_loop()" in inspect.getsource(AsyncNewLoopRuntime.__init__), "of the policy"
     assert (served[0]["port"], served[0]["addr"]) == (9000, "127.0.0.1")
 
 

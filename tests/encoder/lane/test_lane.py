@@ -90,7 +90,10 @@ def test_a_single_image_overtakes_a_request_of_many(
 
 
 def test_turns_are_round_robin() -> None:
-    turns, runner, tickets = Turns(), object(), [Ticket([]) for _ in range(3)]
+    async def tickets_of_a_loop() -> list[Ticket]:
+        return [Ticket([]) for _ in range(3)]
+
+    turns, runner, tickets = Turns(), object(), asyncio.run(tickets_of_a_loop())
     for ticket, entries in zip(tickets, (5, 1, 2), strict=True):
         for row in range(entries):
             turns.put(Entry(ticket, row, runner, Document()))  # type: ignore[arg-type]

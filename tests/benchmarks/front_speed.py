@@ -1,0 +1,316 @@
+"""The price of a request of one text or one image: our Flow, and servers that do nothing but the forward pass.
+
+clip-mini on one thread, with the same weights everywhere. `--callers` callers, each with a connection of its own, send
+the next request as soon as the last one is answered. A row has the CPU milliseconds a request of each server process;
+the client shares the machine and is not counted. The client is a few lines over asyncio: httpx drops connections past
+30 callers. `--before` is a checkout of another commit, served in the same run. infinity and clip-server are not asked
+here (their keys are null): neither reads clip-mini's weights; serve_speed.py compares them with a ViT-B-32.
+
+Prints a line of JSON last. CPU a request over the bare server's: `rest_vs_bare_1`, `rest_vs_bare_32`, `image_vs_bare`;
+search over encoding at 32 callers: `search_vs_encode`. Latency: `grpc_p50_vs_bare_1`, `p99_over_p50_32`,
+`p99_over_p50_128`, and `flood_p95_vs_alone` of a caller beside one that sends 2,000 requests at once over 100
+connections. Requests a second at 32 callers over the other commit's: `grpc_32_vs_before`. `failed` counts requests
+without their vector.
+
+    python tests/benchmarks/front_speed.py --seconds 8 --before /tmp/other-checkout
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"OMP_NUM_THREADS": "1", "JINA_OPTOUT_TELEMETRY": "1"}
+
+import grpc
+import numpy as np
+import psutil
+import yaml
+from docarray import Document
+from peers.lean_clients import Send, by_bare_grpc, by_grpc, by_http
+from serve_speed import jpegs, texts
+
+from finetuner.contract.wire import ENCODE
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(__file__).parent / "peers"
+START_SECONDS = 180
+ROOMS = ("text_encoder", "vision_encoder", "indexer")
+INDEXED = 1000
+FLOOD, CONNECTIONS, PAUSE, FEWEST = 2000, 100, 0.2, 20
+
+Connect = Callable[[], AbstractAsyncContextManager[Send]]
+
+
+class Server:
+    """A server, its processes and its ways to be asked.
+
+    Args:
+        name: of the rows.
+        processes: the server processes, by name.
+        ways: 'rest embeddings' and so on -> a new connection.
+    """
+
+    def __init__(self, name: str, processes: dict[str, psutil.Process], ways: dict[str, Connect]) -> None:
+        self.name, self.processes, self.ways = name, processes, ways
+
+    def cpu(self) -> dict[str, float]:
+        """Return the CPU seconds that each process has used."""
+        return {name: sum(process.cpu_times()[:2]) for name, process in self.processes.items()}
+
+
+async def measured(server: Server, way: str, callers: int, seconds: float) -> dict[str, Any]:
+    """Return a row: throughput, latencies in ms, and CPU ms a request by process."""
+    taken: list[float] = []
+    failed, ends = 0, 0.0
+    async with AsyncExitStack() as stack:
+        sends = [await stack.enter_async_context(server.ways[way]()) for _ in range(callers)]
+
+        async def call(number: int, send: Send) -> None:
+            nonlocal failed
+            while (started := time.perf_counter()) < ends:
+                try:
+                    await send(number)
+                except (OSError, asyncio.IncompleteReadError, grpc.aio.AioRpcError) as error:
+                    failed += 1
+                    print(f"{server.name} {way}: {error}", file=sys.stderr)
+                    await asyncio.sleep(0.1)
+                taken.append(time.perf_counter() - started)
+                number += callers
+
+        for length in (min(2.0, seconds), seconds):  # the first to warm up
+            taken.clear()
+            before, begun = server.cpu(), time.perf_counter()
+            ends = begun + length
+            await asyncio.gather(*(call(number, send) for number, send in enumerate(sends)))
+            after, lasted = server.cpu(), time.perf_counter() - begun
+    cpu = {name: round((after[name] - before[name]) / len(taken) * 1000, 2) for name in after}
+    p50, p99 = np.percentile(taken, (50, 99)) * 1000
+    return {
+        "server": server.name,
+        "way": way,
+        "callers": callers,
+        "requests": len(taken),
+        "per_second": round(len(taken) / lasted, 1),
+        "p50": round(float(p50), 2),
+        "p99": round(float(p99), 2),
+        "cpu_ms": round(sum(cpu.values()), 2),
+        "by_process": {name: ms for name, ms in cpu.items() if ms},
+        "failed": failed,
+    }
+
+
+async def beside_flood(server: Server, way: str) -> dict[str, Any]:
+    """Return a row: p95 in ms of a request every PAUSE seconds, alone and beside FLOOD of them at once."""
+
+    async def paced(ends: Callable[[], bool]) -> float:
+        taken = []
+        async with server.ways[way]() as send:
+            while not ends() or len(taken) < FEWEST:
+                started = time.perf_counter()
+                await send(len(taken))
+                taken.append(time.perf_counter() - started)
+                await asyncio.sleep(PAUSE)
+        return float(np.percentile(taken, 95)) * 1000
+
+    async with AsyncExitStack() as stack:
+        sends = [await stack.enter_async_context(server.ways[way]()) for _ in range(CONNECTIONS)]
+        alone = await paced(lambda: True)
+
+        async def part(send: Send) -> None:
+            for number in range(FLOOD // CONNECTIONS):
+                await send(number)
+
+        flood = asyncio.gather(*(part(send) for send in sends))
+        beside = await paced(flood.done)
+        await flood
+    return {"server": server.name, "way": f"{way} beside a flood", "p95_alone": alone, "p95": beside, "failed": 0}
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@asynccontextmanager
+async def started(
+    command: Sequence[object], log: Path, root: Path = ROOT, **variables: object
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Run a command in the background, in its own process group."""
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    environment["PYTHONPATH"] = os.pathsep.join([str(root / "client"), str(root)])
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            env=environment,
+            cwd=root,  # `python -m` looks there first
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+async def answers(connect: Connect, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server answers."""
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            try:
+                async with connect() as send:
+                    await send(0)
+                    return
+            except (OSError, asyncio.IncompleteReadError, grpc.aio.AioRpcError):
+                pass
+            if process.poll() is not None:
+                raise RuntimeError(log.read_text()[-3000:])
+            await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def flow(name: str, root: Path, folder: Path) -> AsyncIterator[Server]:
+    """Run the encoders and the indexer of a checkout behind its gateway."""
+    folder.mkdir()
+    grpc_port, http_port, *metrics = (free_port() for _ in range(3 + len(ROOMS)))
+    content = yaml.safe_load((root / "flows" / "search.yml").read_text())
+    for room, port in zip([content["gateway"], *content["executors"]], metrics, strict=True):
+        room["uses"] = str(root / "flows" / room["uses"])
+        room["port_monitoring"] = port
+        room["replicas"] = 1
+        if "threads" in room["uses_with"]:
+            room["uses_with"]["threads"] = 1
+    log = folder / "flow.log"
+    (folder / "speed.yml").write_text(yaml.safe_dump(content, sort_keys=False))
+    words, images = texts(INDEXED), jpegs(16, 500, 375)
+    documents = [{"text": word} for word in words]
+
+    def rest(path: str, bodies: Sequence[Any]) -> Connect:
+        return lambda: by_http(http_port, path, bodies)
+
+    ways: dict[str, Connect] = {
+        "rest embeddings": rest("/v1/embeddings", [{"input": word} for word in words]),
+        "rest embeddings of 32": rest("/v1/embeddings", [{"input": words[start : start + 32]} for start in range(900)]),
+        "rest search": rest("/v1/search", [{"queries": [document]} for document in documents]),
+        "grpc encode": lambda: by_grpc(grpc_port, ENCODE, [[Document(text=word)] for word in words]),
+        "grpc encode of 32": lambda: by_grpc(
+            grpc_port,
+            ENCODE,
+            [[Document(text=word) for word in words[start : start + 32]] for start in range(0, 900, 32)],
+        ),
+        "grpc images": lambda: by_grpc(grpc_port, ENCODE, [[Document(blob=image)] for image in images]),
+    }
+    up = ["up", "--flow", "speed", "--workspace", folder, "--grpc-port", grpc_port, "--http-port", http_port]
+    async with started([sys.executable, "-m", "finetuner.cli", *up], log, root, FINETUNER_FLOWS=folder) as process:
+        await answers(rest("/v1/index", [{"documents": documents}]), process, log)
+        await answers(ways["grpc images"], process, log)
+        found = {}
+        for child in psutil.Process(process.pid).children(recursive=True):
+            listens = {each.laddr.port for each in child.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+            found |= {room: child for room, port in zip(("gateway", *ROOMS), metrics, strict=True) if port in listens}
+        yield Server(name, found, ways)
+
+
+@asynccontextmanager
+async def bare(protocol: str, folder: Path) -> AsyncIterator[Server]:
+    """Run a server of bare_servers.py."""
+    port, log = free_port(), folder / f"bare-{protocol}.log"
+    words = texts(INDEXED)
+    ways: dict[str, Connect]
+    if protocol == "rest":
+        ways = {"rest embeddings": lambda: by_http(port, "/", [{"input": word} for word in words])}
+    else:
+        ways = {
+            "grpc encode": lambda: by_bare_grpc(port, "text", [word.encode() for word in words]),
+            "grpc images": lambda: by_bare_grpc(port, "image", jpegs(16, 500, 375)),
+        }
+    async with started([sys.executable, SCRIPTS / "bare_servers.py", protocol, port], log) as process:
+        await answers(next(iter(ways.values())), process, log)
+        yield Server("bare", {"bare": psutil.Process(process.pid)}, ways)
+
+
+def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Return the keys of the module's docstring; null for what was not measured."""
+    by = {(row["server"], row["way"], row.get("callers", 1)): row for row in rows}
+    flood = by.get(("ours", "rest embeddings beside a flood", 1))
+
+    def ratio(figure: str, mine: tuple[str, str, int], other: tuple[str, str, int]) -> float | None:
+        return round(by[mine][figure] / by[other][figure], 2) if mine in by and other in by else None
+
+    def tail(callers: int) -> float | None:
+        row = by.get(("ours", "rest embeddings", callers))
+        return round(row["p99"] / row["p50"], 2) if row else None
+
+    def cpu(way: str, callers: int) -> float | None:
+        return ratio("cpu_ms", ("ours", way, callers), ("bare", way, callers))
+
+    return {
+        "rest_vs_bare_1": cpu("rest embeddings", 1),
+        "rest_vs_bare_32": cpu("rest embeddings", 32),
+        "vs_infinity_32": None,
+        "vs_clip_server": None,
+        "p99_over_p50_32": tail(32),
+        "p99_over_p50_128": tail(128),
+        "failed": sum(row["failed"] for row in rows if row["server"] == "ours"),
+        "grpc_p50_vs_bare_1": ratio("p50", ("ours", "grpc encode", 1), ("bare", "grpc encode", 1)),
+        "grpc_32_vs_before": ratio("per_second", ("ours", "grpc encode", 32), ("before", "grpc encode", 32)),
+        "search_vs_encode": ratio("cpu_ms", ("ours", "rest search", 32), ("ours", "rest embeddings", 32)),
+        "image_vs_bare": cpu("grpc images", 32),
+        "flood_p95_vs_alone": round(flood["p95"] / flood["p95_alone"], 2) if flood else None,
+    }
+
+
+async def main() -> None:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--callers", type=int, nargs="*", default=[1, 8, 32, 128])
+    parser.add_argument("--ways", nargs="*", help="such as 'rest embeddings'; all without it")
+    parser.add_argument("--before", type=Path, help="checkout of another commit")
+    parser.add_argument("--no-bare", action="store_true", help="leave the bare servers out")
+    asked = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="finetuner-") as name:
+        folder = Path(name)
+        async with AsyncExitStack() as stack:
+            servers = [await stack.enter_async_context(flow("ours", ROOT, folder / "ours"))]
+            if asked.before:
+                before = flow("before", asked.before.resolve(), folder / "before")
+                servers.append(await stack.enter_async_context(before))
+            if not asked.no_bare:
+                servers += [await stack.enter_async_context(bare(each, folder)) for each in ("rest", "grpc")]
+            for way in asked.ways or servers[0].ways:
+                for callers in asked.callers:
+                    for server in servers:
+                        if way in server.ways:
+                            rows.append(await measured(server, way, callers, asked.seconds))
+                            print(rows[-1], file=sys.stderr, flush=True)
+            rows.append(await beside_flood(servers[0], "rest embeddings"))
+            print(rows[-1], file=sys.stderr, flush=True)
+    settings = {"seconds": asked.seconds, "cpus": os.cpu_count(), "before": asked.before and str(asked.before)}
+    print(json.dumps(settings | {"rows": rows} | ratios(rows)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

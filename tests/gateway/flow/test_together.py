@@ -1,0 +1,217 @@
+"""Short requests share messages to a room, and come back apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import httpx
+import pytest
+from docarray import Document, DocumentArray
+from jina.proto import jina_pb2
+from jina.types.request.data import DataRequest
+
+from finetuner.contract.wire import mark_error
+from finetuner.exceptions import InvalidInput
+from finetuner.executors.gateway.access.access import RateLimited
+from finetuner.executors.gateway.flow import together
+from finetuner.executors.gateway.flow.together import MOST_BYTES, MOST_DOCUMENTS, Line, Together, may_share
+from tests.gateway.conftest import ToyFlow
+
+
+def asked(*texts: str, endpoint: str = "/encode", **parameters: Any) -> DataRequest:
+    request = DataRequest()
+    request.header.exec_endpoint, request.header.request_id = endpoint, f"id of {texts[0]}"
+    request.parameters = parameters
+    request.data.docs = DocumentArray([Document(text=text) for text in texts])
+    return request
+
+
+def texts_of(answer: DataRequest) -> list[str]:
+    return [document.text for document in answer.proto_with_data.data.docs.docs]
+
+
+class Room:
+    """Answers each text with its capitals, once it is told to."""
+
+    def __init__(self) -> None:
+        self.messages: list[list[str]] = []
+        self.canceled: list[list[str]] = []
+        self.open = asyncio.Event()
+        self.fails = ""
+
+    async def send(self, request: DataRequest) -> DataRequest:
+        texts = texts_of(request)
+        self.messages.append(texts)
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.canceled.append(texts)
+            raise
+        answer = asked(*(text.upper() for text in texts), endpoint=request.header.exec_endpoint)
+        if self.fails in texts:
+            answer.header.status.code = jina_pb2.StatusProto.ERROR
+        if len(texts) > 1 and self.fails == "too large":
+            answer.data.docs = DocumentArray([mark_error(Document(), InvalidInput("too large")) for _ in texts])
+        return answer
+
+
+async def started(*asking: Coroutine[Any, Any, DataRequest]) -> list[asyncio.Task[DataRequest]]:
+    tasks = [asyncio.create_task(each) for each in asking]
+    await asyncio.sleep(0)  # they ask
+    await asyncio.sleep(0)  # the room has their messages
+    return tasks
+
+
+def test_a_request_is_sent_at_once_and_those_that_wait_share_the_next_message() -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 1, 1000)
+        tasks = await started(*(line.ask(asked(text, f"{text} 2"), "") for text in "abc"))
+        assert room.messages == [["a", "a 2"]]
+        room.open.set()
+        answers = await asyncio.gather(*tasks)
+        assert [texts_of(answer) for answer in answers] == [["A", "A 2"], ["B", "B 2"], ["C", "C 2"]]
+        assert [answer.header.request_id for answer in answers[1:]] == ["id of b", "id of c"]
+        assert room.messages[1:] == [["b", "b 2", "c", "c 2"]]
+        assert line.idle
+
+    asyncio.run(check())
+
+
+def test_requests_of_other_models_and_endpoints_never_share() -> None:
+    async def check() -> None:
+        room = Room()
+        lines = Together(lambda _: Line(room.send, 1, 1000))
+        requests = [asked("a"), asked("b", artifact="1"), asked("c", artifact="2"), asked("d", endpoint="/search")]
+        tasks = await started(*(lines.ask(each, "") for each in [*requests, asked("e", artifact="1"), asked("f")]))
+        assert room.messages == [["a"], ["b"], ["c"], ["d"]]
+        room.open.set()
+        assert [texts_of(each) for each in await asyncio.gather(*tasks)] == [["A"], ["B"], ["C"], ["D"], ["E"], ["F"]]
+        room.open.clear()
+        await started(lines.ask(asked("g", artifact="3"), ""))
+        assert len(lines._lines) == 1, "those that nobody uses are forgotten"
+
+    asyncio.run(check())
+
+
+def test_a_caller_with_many_requests_does_not_delay_one_with_one() -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 1, 1000)
+        many = await started(*(line.ask(asked(str(row)), "many") for row in range(1, MOST_DOCUMENTS)))
+        (one,) = await started(line.ask(asked("one"), "one"))
+        room.open.set()
+        await asyncio.gather(*many, one)
+        assert room.messages[:1] == [["1"]]
+        assert room.messages[1][:3] == ["2", "one", "3"]
+
+    asyncio.run(check())
+
+
+def test_a_full_message_waits_for_none() -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 1, 1000)
+        tasks = await started(*(line.ask(asked(str(row)), "") for row in range(2 * MOST_DOCUMENTS)))
+        assert [*map(len, room.messages)] == [1, MOST_DOCUMENTS]
+        room.open.set()
+        await asyncio.gather(*tasks)
+        assert [*map(len, room.messages)] == [1, MOST_DOCUMENTS, MOST_DOCUMENTS - 1]
+
+    asyncio.run(check())
+
+
+def test_one_request_too_many_is_refused_at_once() -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 1, 2)
+        tasks = await started(*(line.ask(asked(text), text) for text in "abc"))
+        with pytest.raises(RateLimited, match="2 texts may wait for them. Got more") as refused:
+            await line.ask(asked("d"), "d")
+        assert refused.value.wait == 1
+        room.open.set()
+        await asyncio.gather(*tasks)
+        assert texts_of(await line.ask(asked("e"), "e")) == ["E"]
+
+    asyncio.run(check())
+
+
+def test_a_caller_that_leaves_takes_its_request_along() -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 1, 1000)
+        first, leaves, stays = await started(*(line.ask(asked(text), "") for text in "abc"))
+        leaves.cancel()
+        first.cancel()
+        await asyncio.gather(first, leaves, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert room.canceled == [["a"]], "the message of one caller ends with it"
+        room.open.set()
+        assert texts_of(await stays) == ["C"]
+        assert room.messages == [["a"], ["c"]]
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("fails", ["bad", "too large"])
+def test_requests_are_sent_alone_if_their_message_fails(fails: str) -> None:
+    async def check() -> None:
+        room = Room()
+        room.fails = fails
+        line = Line(room.send, 1, 1000)
+        tasks = await started(*(line.ask(asked(text, endpoint="/search"), "") for text in ("a", "b", "bad", "c")))
+        room.open.set()
+        answers = await asyncio.gather(*tasks)
+        assert room.messages == [["a"], ["b", "bad", "c"], ["b"], ["bad"], ["c"]]
+        failed = [answer.header.status.code == jina_pb2.StatusProto.ERROR for answer in answers]
+        assert failed == [False, False, fails == "bad", False]
+
+    asyncio.run(check())
+
+
+def test_a_message_on_its_way_delays_others_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 1, 1000)
+        (hangs,) = await started(line.ask(asked("hangs"), ""))
+        (other,) = await started(line.ask(asked("other"), ""))
+        while len(room.messages) < 2:
+            await asyncio.sleep(0.001)
+        assert room.messages == [["hangs"], ["other"]]
+        room.open.set()
+        await asyncio.gather(hangs, other)
+        assert line._ways == 0
+
+    monkeypatch.setattr(together, "PATIENCE", 0.01)
+    asyncio.run(check())
+
+
+def test_short_requests_of_texts_may_share() -> None:
+    assert may_share(asked("a", "b", limit=3))
+    assert not may_share(asked("a", endpoint="/index"))
+    assert not may_share(asked("a" * MOST_BYTES))
+    assert not may_share(asked(*["a"] * (MOST_DOCUMENTS + 1)))
+    assert not may_share(asked("a", ""))
+    for document in ({"blob": b"a"}, {"uri": "http://a/b.jpg"}, {"text": "a", "embedding": [1.0]}):
+        request = asked("a")
+        request.data.docs = DocumentArray([Document(**document)])
+        assert not may_share(request)
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize("endpoint", ["/encode", "/search"])
+def test_each_caller_of_a_flow_gets_its_own_answer_and_error(open_flow: ToyFlow, endpoint: str) -> None:
+    async def check() -> None:
+        async with httpx.AsyncClient(base_url=open_flow.http) as client:
+            texts = [f"text {row}" for row in range(24)] + ["raise"]
+            posts = [client.post(endpoint, json={"data": [{"id": text, "text": text}]}) for text in texts]
+            *good, bad = await asyncio.gather(*posts)
+            assert bad.status_code == 500
+            assert bad.json()["type"] == "FinetunerServerError"
+            assert [each.json()["data"][0]["id"] for each in good] == texts[:-1]
+            rooms = ["gateway", "text_encoder", *(["indexer"] if endpoint == "/search" else [])]
+            assert [route["executor"] for route in good[0].json()["routes"]] == rooms
+
+    asyncio.run(check())
