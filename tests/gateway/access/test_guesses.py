@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from jina.logging.logger import JinaLogger
 from jina.proto import jina_pb2, jina_pb2_grpc
 from starlette.applications import Starlette
 
@@ -18,6 +19,7 @@ from finetuner.executors.gateway.access.access import Access
 from finetuner.executors.gateway.access.grpc_check import GrpcCheck
 from finetuner.executors.gateway.access.guesses import Guesses, address_of
 from finetuner.executors.gateway.access.http_check import HttpCheck
+from finetuner.executors.gateway.access.intake import Intake
 from finetuner.executors.gateway.access.metrics import GatewayMetrics
 from finetuner.executors.gateway.access.tally import MAX_LINES, OTHERS
 
@@ -112,7 +114,9 @@ def test_over_grpc(tmp_path: Path) -> None:
         yield b""
 
     async def run() -> list[grpc.aio.AioRpcError]:
-        server = grpc.aio.server(interceptors=[GrpcCheck(access, GatewayMetrics(None))])
+        server = grpc.aio.server(
+            interceptors=[GrpcCheck(access, GatewayMetrics(None), Intake(0, JinaLogger("intake")))]
+        )
         jina_pb2_grpc.add_JinaInfoRPCServicer_to_server(Info(), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

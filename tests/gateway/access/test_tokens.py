@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from jina.logging.logger import JinaLogger
 from jina.proto import jina_pb2, jina_pb2_grpc
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -26,6 +27,7 @@ from finetuner.executors.gateway.access.access import ANYBODY, Access, Caller
 from finetuner.executors.gateway.access.audit import Audit
 from finetuner.executors.gateway.access.grpc_check import GrpcCheck
 from finetuner.executors.gateway.access.http_check import Bounded, HttpCheck
+from finetuner.executors.gateway.access.intake import Intake
 from finetuner.executors.gateway.access.metrics import GatewayMetrics
 from finetuner.executors.gateway.access.rate import TokenBuckets
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, TokenFile, rooms_secret
@@ -156,7 +158,11 @@ def test_grpc_reports_when_to_retry() -> None:
             return jina_pb2.JinaInfoProto()
 
     async def run() -> grpc.aio.AioRpcError:
-        server = grpc.aio.server(interceptors=[GrpcCheck(Access(SECRET, rate_limit=0.01), GatewayMetrics(None))])
+        server = grpc.aio.server(
+            interceptors=[
+                GrpcCheck(Access(SECRET, rate_limit=0.01), GatewayMetrics(None), Intake(0, JinaLogger("intake")))
+            ]
+        )
         jina_pb2_grpc.add_JinaInfoRPCServicer_to_server(Info(), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

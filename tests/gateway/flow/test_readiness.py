@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from docarray import DocumentArray
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from jina.logging.logger import JinaLogger
 from jina.types.request.data import DataRequest
 
 from finetuner.exceptions import FlowUnreachable, InvalidInput, NotFound
 from finetuner.executors.gateway.access import grpc_check
 from finetuner.executors.gateway.access.access import Access
 from finetuner.executors.gateway.access.grpc_check import GrpcCheck
+from finetuner.executors.gateway.access.intake import Intake
 from finetuner.executors.gateway.access.metrics import GatewayMetrics
 from finetuner.executors.gateway.flow import readiness
 from finetuner.executors.gateway.flow.readiness import Readiness, StartingHealth
@@ -89,7 +91,9 @@ def test_a_room_that_stays_down_does_not_stop_the_others_for_ever() -> None:
 
 @asynccontextmanager
 async def served(reached: asyncio.Event) -> AsyncIterator[str]:
-    server = grpc.aio.server(interceptors=[GrpcCheck(Access("an-admins"), GatewayMetrics(None))])
+    server = grpc.aio.server(
+        interceptors=[GrpcCheck(Access("an-admins"), GatewayMetrics(None), Intake(0, JinaLogger("intake")))]
+    )
     health_pb2_grpc.add_HealthServicer_to_server(StartingHealth(reached), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
