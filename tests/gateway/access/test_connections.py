@@ -93,7 +93,7 @@ def test_one_address_has_half_of_the_connections(address: tuple[str, int]) -> No
     with ExitStack() as held:
         for _ in range(MOST // 2):
             held.enter_context(socket.create_connection(address))
-        assert httpx.get("http://{}:{}".format(*address)).status_code == 503
+        wait_until(lambda: httpx.get("http://{}:{}".format(*address)).status_code == 503, "all of them to be counted")
         other = httpx.HTTPTransport(local_address="127.0.0.2")
         with httpx.Client(transport=other, base_url="http://{}:{}".format(*address)) as client:
             assert client.get("/").text == "ok"
