@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import grpc
 import httpx
@@ -35,9 +36,8 @@ async def slow(scope: Scope, receive: Receive, send: Send) -> None:
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     """A server with MOST connections, whose heads take at most SECONDS."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", SECONDS)
-    config = uvicorn.Config(
-        slow, host="127.0.0.1", port=0, http=bounded_connections(MOST), lifespan="off", log_level="critical"
-    )
+    settings: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "lifespan": "off", "log_level": "critical"}
+    config = uvicorn.Config(slow, http=bounded_connections(MOST), timeout_keep_alive=1, **settings)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
