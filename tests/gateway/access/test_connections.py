@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import grpc
 import httpx
@@ -35,9 +36,8 @@ async def slow(scope: Scope, receive: Receive, send: Send) -> None:
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     """A server with MOST connections, whose heads take at most SECONDS."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", SECONDS)
-    config = uvicorn.Config(
-        slow, host="127.0.0.1", port=0, http=bounded_connections(MOST), lifespan="off", log_level="critical"
-    )
+    settings: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "lifespan": "off", "log_level": "critical"}
+    config = uvicorn.Config(slow, http=bounded_connections(MOST), timeout_keep_alive=1, **settings)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -93,7 +93,7 @@ def test_one_address_has_half_of_the_connections(address: tuple[str, int]) -> No
     with ExitStack() as held:
         for _ in range(MOST // 2):
             held.enter_context(socket.create_connection(address))
-        assert httpx.get("http://{}:{}".format(*address)).status_code == 503
+        wait_until(lambda: httpx.get("http://{}:{}".format(*address)).status_code == 503, "all of them to be counted")
         other = httpx.HTTPTransport(local_address="127.0.0.2")
         with httpx.Client(transport=other, base_url="http://{}:{}".format(*address)) as client:
             assert client.get("/").text == "ok"
