@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 from ..contract import environment, wire
-from ..exceptions import Forbidden, ResourceExhausted, Unauthorized
+from ..exceptions import Forbidden, NotFound, ResourceExhausted, Unauthorized
 from ..transport.connection import DEFAULT_HOST, Connection
 from ..transport.probes import check_contract, probe
 from .hub import point_hub, users_token
@@ -76,7 +76,7 @@ def _check_contract(connection: Connection) -> None:
 
 
 def _check_access(connection: Connection) -> None:
-    with suppress(Forbidden):  # a token that may only read is valid, too
+    with suppress(Forbidden, NotFound):  # a token that may only read is valid, too, and a Flow without a trainer
         connection.call(wire.EXPERIMENTS_CREATE, name="default")
 
 

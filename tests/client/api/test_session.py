@@ -21,6 +21,7 @@ from finetuner.exceptions import (
     Forbidden,
     InvalidInput,
     NoSuchModel,
+    NotFound,
     RunNotFound,
     SelectModelRequired,
 )
@@ -107,12 +108,14 @@ def test_the_token_comes_from_the_argument_or_the_environment(answered: None, mo
 
 @pytest.mark.usefixtures("reported")
 def test_a_read_only_token_logs_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    def call(self: Connection, endpoint: str, **parameters: Any) -> None:
-        raise Forbidden("role must be write for '/experiments/create'. Got read, of the token 'ci'.")
+    for kind in (Forbidden, NotFound):  # the role, or a Flow without a trainer
 
-    monkeypatch.setattr(Connection, "call", call)
-    finetuner.login(token="a-readers", host="http://x:1")
-    assert finetuner.get_token() == "a-readers"
+        def call(self: Connection, endpoint: str, kind: Any = kind, **parameters: Any) -> None:
+            raise kind(f"{endpoint} is not for you")
+
+        monkeypatch.setattr(Connection, "call", call)
+        finetuner.login(token=f"a-readers-{kind.__name__}", host="http://x:1")
+        assert finetuner.get_token() == f"a-readers-{kind.__name__}"
 
 
 def test_login_points_docarray_at_the_http_side(answered: None, monkeypatch: pytest.MonkeyPatch) -> None:

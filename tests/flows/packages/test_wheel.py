@@ -65,4 +65,4 @@ def test_a_flow_starts_from_the_wheel(wheel: Path, use: Use, tmp_path: Path) -> 
     assert found["report"]
     assert found["mine"]
     assert found["metrics"] == ["after", "before"]
-    assert found["shape"] == [1, 128]
+    assert found["shape"] == [128]

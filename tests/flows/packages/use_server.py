@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import finetuner
+from finetuner.api.session import connection
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.flow.settings import flow_file
 
@@ -22,7 +23,7 @@ shown = subprocess.run([command, "flow", "show", "encode"], capture_output=True,
 Path("mine.yml").write_text(shown.replace("name: encode", "name: mine"))
 with RunningFlow("workspace", flow=Path("mine.yml")) as flow:
     finetuner.login(host=flow.host, force=True)
-    vectors = finetuner.encode("clip-mini", ["a red dress"])
+    (text,) = connection().post("/encode", finetuner.DocumentArray([finetuner.Document(text="a red dress")]))
 print(
     json.dumps(
         {
@@ -30,7 +31,7 @@ print(
             "flow": str(flow_file()),
             "report": Path("demo/report.html").is_file(),
             "metrics": sorted(json.loads(Path("demo/summary.json").read_text())["metrics"]),
-            "shape": list(vectors.shape),
+            "shape": list(text.embedding.shape),
             "mine": "name: mine" in Path("mine.yml").read_text(),
         }
     )
