@@ -63,11 +63,10 @@ def test_searches_and_new_documents_get_vectors_and_keep_their_parameters(
         ({}, ENCODE),
         ({"tensor": np.zeros((4, 4, 3), np.uint8)}, ENCODE),
         ({"text": "a", "embedding": np.ones(3, np.float32)}, SEARCH),
-        ({"text": "a", "chunks": [Document(text="b")]}, SEARCH),
+        ({"text": "a", "chunks": [Document(id="b", text="b")]}, SEARCH),
         ({"text": "a"}, "/rank"),
         ({"text": "a"}, "/"),
     ],
-    ids=str,
 )
 def test_other_documents_take_their_own_way(text_room: TextEncoder, document: dict[str, Any], endpoint: str) -> None:
     assert not text_room.takes_messages(endpoint, DocumentArray([Document(**document)]).to_protobuf().docs)
