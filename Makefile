@@ -10,7 +10,9 @@ READY := $(VENV)/.ready
 # They start hundreds of others, each of which would compile this code again where Python may write nothing.
 PYTEST := env --unset=PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m tests.twice -n 2
 
-setup install: $(READY)  ## everything that the Flow and its tests need, into .venv
+setup: $(READY)  ## everything that the Flow and its tests need, into .venv
+
+install: setup
 
 demo: $(READY)  ## fine-tune the packaged CLIP on the generated catalogue, search it, write demo/report.html
 	$(BIN)/finetuner demo

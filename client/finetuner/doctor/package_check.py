@@ -63,12 +63,12 @@ def packages() -> Iterator[Finding]:
         pins = " ".join(shlex.quote(pin) for pin in wrong)
         yield failed("packages", _listed(list(wrong.values())), f"Install the pinned versions: pip install {pins}")
     elif missing:
-        extra, absent = next(iter(missing.items()))
+        name, absent = next(iter(missing.items()))
         names = [pin.partition(";")[0] for pin in absent]
         yield warning(
             "packages",
-            f"not installed, but part of [{extra}]: {_listed(names)}",
-            f"Run `make` in a checkout, or pip install '{DISTRIBUTION}[{extra}]'.",
+            f"not installed, but part of [{name}]: {_listed(names)}",
+            f"Run `make` in a checkout, or pip install '{DISTRIBUTION}[{name}]'.",
         )
     else:
         installed = f" of [{', '.join(extras)}]" if extras else " of a client; `finetuner up` needs [server]"

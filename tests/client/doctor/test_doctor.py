@@ -20,8 +20,8 @@ from finetuner.exceptions import InvalidInput
 from tests.client.doctor.conftest import answering, one
 
 FINETUNER = Path(sys.executable).with_name("finetuner")
-NAMES = ["Python", "packages", "GPU", "memory", "disk", "temporary", "grpc port", "http port", "workspace", "clock"]
-NAMES += ["weights", "Flow"]
+NAMES = ["Python", "packages", "GPU", "ONNX Runtime", "memory", "disk", "temporary", "grpc port", "http port"]
+NAMES += ["workspace", "clock", "weights", "Flow"]
 
 
 @pytest.mark.process
