@@ -108,6 +108,7 @@ def version_of(name: str) -> str | None:
 def _declared() -> Declared | None:
     """Return the requirements from the installed metadata, else from pyproject.toml. None without either."""
     from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
 
     try:
         python = metadata.metadata(DISTRIBUTION)["Requires-Python"]
@@ -121,8 +122,11 @@ def _declared() -> Declared | None:
         python = project["requires-python"]
         core = [Requirement(line) for line in project["dependencies"]]
         extras = {name: [Requirement(line) for line in project["optional-dependencies"][name]] for name in EXTRAS}
-    # the project itself, with another extra
-    own = {name: [needed for needed in found if needed.name != DISTRIBUTION] for name, found in extras.items()}
+    # [server] contains [full]: the built metadata list its packages, pyproject.toml the project itself
+    counted, own = {DISTRIBUTION}, {}
+    for name, found in extras.items():
+        own[name] = [needed for needed in found if canonicalize_name(needed.name) not in counted]
+        counted |= {canonicalize_name(needed.name) for needed in own[name]}
     return Declared(python, core, own)
 
 
