@@ -20,6 +20,7 @@ DISTRIBUTION = "open-finetuner"
 PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"  # in a checkout, or in the Docker image
 # Extra -> the package that shows that it is installed, at whatever version.
 EXTRAS = {"full": "open_clip_torch", "server": "jina"}
+SAME_MODULE = {"onnxruntime": "onnxruntime-gpu"}  # either of them will do
 SHOWN = 8
 
 
@@ -88,6 +89,8 @@ def _compared(requirements: list[Requirement]) -> _Compared:
     right, wrong, missing = 0, {}, {}
     for needed in requirements:
         pin, version = f"{needed.name}{needed.specifier}", version_of(needed.name)
+        if version is None and needed.name in SAME_MODULE:
+            version = version_of(SAME_MODULE[needed.name])
         if version is None:
             missing[pin] = f"{needed.name} is not installed"
         elif needed.specifier.contains(version, prereleases=True):

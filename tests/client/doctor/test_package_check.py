@@ -49,6 +49,16 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     assert "wrapt is not installed" in one(package_check.packages(), "packages").found
 
 
+def test_either_onnx_runtime_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_it = without("onnxruntime")
+    monkeypatch.setattr(
+        package_check.metadata, "version", lambda name: "1.31.1" if name == "onnxruntime-gpu" else without_it(name)
+    )
+    assert one(package_check.packages(), "packages").status is Status.OK
+    monkeypatch.setattr(package_check.metadata, "version", without("onnxruntime", "onnxruntime-gpu"))
+    assert "part of [full]: onnxruntime>=" in one(package_check.packages(), "packages").found
+
+
 def test_a_client_has_no_pins_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside today's libraries: their versions are none of jina's, and need not be."""
     installed = importlib.metadata.version
