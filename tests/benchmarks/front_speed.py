@@ -8,7 +8,7 @@ here (their keys are null): neither reads clip-mini's weights; serve_speed.py co
 
 Prints a line of JSON last. CPU a request over the bare server's: `rest_vs_bare_1`, `rest_vs_bare_32`, `image_vs_bare`;
 search over encoding at 32 callers: `search_vs_encode`. Latency: `grpc_p50_vs_bare_1`, `p99_over_p50_32`,
-`p99_over_p50_128`, and `flood_p95_vs_alone` of a caller beside one that sends 2,000 requests at once over 100
+`p99_over_p50_128`, and `flood_p95_vs_alone` of a token beside one that sends 2,000 requests at once over 100
 connections. Requests a second at 32 callers over the other commit's: `grpc_32_vs_before`. `failed` counts requests
 without their vector.
 
@@ -43,12 +43,14 @@ from peers.lean_clients import Send, by_bare_grpc, by_grpc, by_http
 from serve_speed import jpegs, texts
 
 from finetuner.contract.wire import ENCODE
+from finetuner.workspace.tokens import TokenFile
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "peers"
 START_SECONDS = 180
 ROOMS = ("text_encoder", "vision_encoder", "indexer")
 INDEXED = 1000
+EMBEDDINGS = "/v1/embeddings"
 FLOOD, CONNECTIONS, PAUSE, FEWEST = 2000, 100, 0.2, 20
 
 Connect = Callable[[], AbstractAsyncContextManager[Send]]
@@ -61,10 +63,17 @@ class Server:
         name: of the rows.
         processes: the server processes, by name.
         ways: 'rest embeddings' and so on -> a new connection.
+        of_token: token -> a new connection for embeddings.
     """
 
-    def __init__(self, name: str, processes: dict[str, psutil.Process], ways: dict[str, Connect]) -> None:
-        self.name, self.processes, self.ways = name, processes, ways
+    def __init__(
+        self,
+        name: str,
+        processes: dict[str, psutil.Process],
+        ways: dict[str, Connect],
+        of_token: Callable[[str], Connect] | None = None,
+    ) -> None:
+        self.name, self.processes, self.ways, self.of_token = name, processes, ways, of_token
 
     def cpu(self) -> dict[str, float]:
         """Return the CPU seconds that each process has used."""
@@ -112,12 +121,16 @@ async def measured(server: Server, way: str, callers: int, seconds: float) -> di
     }
 
 
-async def beside_flood(server: Server, way: str) -> dict[str, Any]:
+async def beside_flood(server: Server, workspace: Path) -> dict[str, Any]:
     """Return a row: p95 in ms of a request every PAUSE seconds, alone and beside FLOOD of them at once."""
+
+    connect = server.of_token
+    assert connect is not None
+    tokens = [TokenFile(workspace).create(name, "admin") for name in ("many", "one")]
 
     async def paced(ends: Callable[[], bool]) -> float:
         taken = []
-        async with server.ways[way]() as send:
+        async with connect(tokens[1])() as send:
             while not ends() or len(taken) < FEWEST:
                 started = time.perf_counter()
                 await send(len(taken))
@@ -126,7 +139,7 @@ async def beside_flood(server: Server, way: str) -> dict[str, Any]:
         return float(np.percentile(taken, 95)) * 1000
 
     async with AsyncExitStack() as stack:
-        sends = [await stack.enter_async_context(server.ways[way]()) for _ in range(CONNECTIONS)]
+        sends = [await stack.enter_async_context(connect(tokens[0])()) for _ in range(CONNECTIONS)]
         alone = await paced(lambda: True)
 
         async def part(send: Send) -> None:
@@ -136,7 +149,13 @@ async def beside_flood(server: Server, way: str) -> dict[str, Any]:
         flood = asyncio.gather(*(part(send) for send in sends))
         beside = await paced(flood.done)
         await flood
-    return {"server": server.name, "way": f"{way} beside a flood", "p95_alone": alone, "p95": beside, "failed": 0}
+    return {
+        "server": server.name,
+        "way": "rest embeddings beside a flood",
+        "p95_alone": alone,
+        "p95": beside,
+        "failed": 0,
+    }
 
 
 def free_port() -> int:
@@ -204,14 +223,15 @@ async def flow(name: str, root: Path, folder: Path) -> AsyncIterator[Server]:
     log = folder / "flow.log"
     (folder / "speed.yml").write_text(yaml.safe_dump(content, sort_keys=False))
     words, images = texts(INDEXED), jpegs(16, 500, 375)
+    inputs = [{"input": word} for word in words]
     documents = [{"text": word} for word in words]
 
     def rest(path: str, bodies: Sequence[Any]) -> Connect:
         return lambda: by_http(http_port, path, bodies)
 
     ways: dict[str, Connect] = {
-        "rest embeddings": rest("/v1/embeddings", [{"input": word} for word in words]),
-        "rest embeddings of 32": rest("/v1/embeddings", [{"input": words[start : start + 32]} for start in range(900)]),
+        "rest embeddings": rest(EMBEDDINGS, inputs),
+        "rest embeddings of 32": rest(EMBEDDINGS, [{"input": words[start : start + 32]} for start in range(900)]),
         "rest search": rest("/v1/search", [{"queries": [document]} for document in documents]),
         "grpc encode": lambda: by_grpc(grpc_port, ENCODE, [[Document(text=word)] for word in words]),
         "grpc encode of 32": lambda: by_grpc(
@@ -229,7 +249,7 @@ async def flow(name: str, root: Path, folder: Path) -> AsyncIterator[Server]:
         for child in psutil.Process(process.pid).children(recursive=True):
             listens = {each.laddr.port for each in child.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
             found |= {room: child for room, port in zip(("gateway", *ROOMS), metrics, strict=True) if port in listens}
-        yield Server(name, found, ways)
+        yield Server(name, found, ways, lambda token: lambda: by_http(http_port, EMBEDDINGS, inputs, token))
 
 
 @asynccontextmanager
@@ -306,7 +326,7 @@ async def main() -> None:
                         if way in server.ways:
                             rows.append(await measured(server, way, callers, asked.seconds))
                             print(rows[-1], file=sys.stderr, flush=True)
-            rows.append(await beside_flood(servers[0], "rest embeddings"))
+            rows.append(await beside_flood(servers[0], folder / "ours"))
             print(rows[-1], file=sys.stderr, flush=True)
     settings = {"seconds": asked.seconds, "cpus": os.cpu_count(), "before": asked.before and str(asked.before)}
     print(json.dumps(settings | {"rows": rows} | ratios(rows)))

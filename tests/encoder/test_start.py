@@ -32,6 +32,7 @@ from .conftest import TUNED, Start
         {"backbone": "clip-mimi"},
         {"queue_size": 0},
         {"max_wait_ms": -1},
+        {"cache_mb": -1},
         {"deadline": 0},
         {"workers": 65},
         {"fetchers": 0},

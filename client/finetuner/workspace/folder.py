@@ -25,6 +25,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -130,8 +131,9 @@ class Pointers(Generic[Target]):
         self._folder = folder
         self._kind = kind
         self._read = read
+        self._file = lru_cache(64)(self._path)  # every request looks `live` up
 
-    def _file(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
 
     def set(self, name: str, target: dict[str, Any]) -> None:

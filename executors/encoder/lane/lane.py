@@ -17,6 +17,7 @@ import numpy as np
 from finetuner.documents.images import UriReader, is_text
 from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
 
+from .cache import Key, VectorCache, key_of
 from .metrics import LaneMetrics
 from .settings import LaneSettings
 from .ticket import Entry, Ticket, Turns
@@ -47,6 +48,7 @@ class Lane:
         self._settings = settings
         self._read_uri = read_uri
         self._metrics = metrics
+        self._cache = VectorCache(settings.cache_mb * 2**20) if settings.cache_mb else None
         self._lock = Lock()
         self._fetchable, self._preparable, self._batchable = (Condition(self._lock) for _ in range(3))
         self._to_fetch, self._to_prepare, self._ready = Turns(), Turns(), Turns()
@@ -79,8 +81,11 @@ class Lane:
         try:
             async with asyncio.timeout(self._settings.deadline):
                 runner = await find_runner()
-                self._start(ticket, [Entry(ticket, row, runner, documents[row]) for row in range(admitted)])
+                keys = self._answer_known(ticket, runner)
+                rows = [row for row in range(admitted) if ticket.results[row] is None]
+                self._start(ticket, [Entry(ticket, row, runner, documents[row]) for row in rows])
                 await ticket.done
+                self._keep(ticket, keys)
         except TimeoutError:
             pass
         finally:
@@ -128,6 +133,33 @@ class Lane:
             else:
                 self._fetchable.notify(len(self._to_fetch))
                 self._preparable.notify(len(self._to_prepare))
+
+    def _answer_known(self, ticket: Ticket, runner: Runner) -> dict[int, Key]:
+        """Answer the documents whose vectors are known, and return the keys of the others by their position."""
+        if self._cache is None:
+            return {}
+        unknown: dict[int, Key] = {}
+        for row, document in enumerate(ticket.documents):
+            key = key_of(runner.model_id, document)
+            vector, tokens = (None if key is None else self._cache.find(key)) or (None, None)
+            if vector is not None and (ticket.tokens is None or tokens is not None):
+                ticket.results[row] = vector
+                if ticket.tokens is not None and tokens is not None:
+                    ticket.tokens[row] = tokens
+            elif key is not None:
+                unknown[row] = key
+        known = sum(result is not None for result in ticket.results)
+        with self._lock:
+            ticket.left -= known
+            self._waiting -= known
+        self._metrics.cached(known, len(ticket.documents) - known)
+        return unknown
+
+    def _keep(self, ticket: Ticket, keys: dict[int, Key]) -> None:
+        for row, key in keys.items():
+            vector = ticket.results[row]
+            if self._cache is not None and isinstance(vector, np.ndarray):
+                self._cache.keep(key, vector, None if ticket.tokens is None else ticket.tokens.get(row))
 
     def _drop(self, ticket: Ticket) -> None:
         """Remove a ticket. Its remaining documents are not computed."""
@@ -216,8 +248,10 @@ class Lane:
             if not runner.prepares_beside:
                 entries = [entry for entry in entries if not entry.ticket.closed and self._prepare_one(entry)]
             entries.sort(key=lambda entry: entry.runner.length(entry.item))
-            for start in range(0, len(entries), size):
-                batch = [entry for entry in entries[start : start + size] if not entry.ticket.closed]
+            batches = [entries[start : start + size] for start in range(0, len(entries), size)]
+            batches.sort(key=lambda batch: min(entry.ticket.left for entry in batch))  # the shortest request first
+            for each in batches:
+                batch = [entry for entry in each if not entry.ticket.closed]
                 if batch:
                     self._run(runner, batch)
 

@@ -38,6 +38,14 @@ class LaneMetrics:
             "finetuner_artifact_documents", "Documents answered, by model", ["artifact"], registry=registry
         )
         self._named: set[str] = set()
+        self._cached = Counter(
+            "finetuner_cache_documents", "Documents looked up in the cache, by outcome", ["outcome"], registry=registry
+        )
+
+    def cached(self, hits: int, misses: int) -> None:
+        """Count documents whose vectors were known, and those that were not."""
+        self._cached.labels("hit").inc(hits)
+        self._cached.labels("miss").inc(misses)
 
     def answered(self, artifact: str, documents: int) -> None:
         """Count documents by their model. Models past `MOST_ARTIFACTS` are counted together."""

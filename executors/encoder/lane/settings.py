@@ -37,6 +37,9 @@ class LaneSettings:
     """Threads that decode images and tokenize texts, at most 64. 0 starts one per CPU core, at most 8."""
     fetchers: int = 16
     """Threads that fetch images by URI, 1 to 256. That many slow servers delay no other request."""
+    cache_mb: int = 0
+    """MiB of vectors of earlier texts and image files, 0 to 1,000,000, that answer the same content of the same model
+    again. Each replica has its own. 0 keeps none."""
 
     def __post_init__(self) -> None:
         whole("batch_size", self.batch_size, 1, 4096)
@@ -45,6 +48,7 @@ class LaneSettings:
         number("deadline", self.deadline, 0.01, 3600)
         whole("workers", self.workers, 0, 64)
         whole("fetchers", self.fetchers, 1, 256)
+        whole("cache_mb", self.cache_mb, 0, 1_000_000)
 
     @property
     def decoders(self) -> int:

@@ -26,6 +26,7 @@ class Ticket:
     """
 
     def __init__(self, documents: Sequence[Document], tokens: dict[int, int] | None = None) -> None:
+        self.documents = documents
         self.tokens = tokens
         self.results: list[np.ndarray | Exception | None] = [None] * len(documents)
         self.left = len(documents)

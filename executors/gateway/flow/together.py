@@ -2,14 +2,14 @@
 
 The price of a message is many times that of one more text in it. A request that finds the room idle is sent at once.
 While messages are on their way, requests wait for the next one, in turn by their callers; a full message waits for
-none. Only texts share a message, of requests with the same endpoint, parameters (so the same model) and rooms: a text
-does not wait for an image.
+none, nor does a single request beside a caller with many. Only texts share a message, of requests with the same
+endpoint, parameters (so the same model) and rooms: a text does not wait for an image.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
@@ -57,6 +57,7 @@ class Line:
         self._ways = self._texts = 0  # messages on their way, texts that wait
         self._waiting: OrderedDict[Hashable, deque[Waiting]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held: Counter[Hashable] = Counter()  # texts by caller, waiting or on their way
 
     @property
     def idle(self) -> bool:
@@ -76,10 +77,21 @@ class Line:
                 "Send fewer at the same time, and this one again.",
                 RETRY_SECONDS,
             )
-        self._waiting.setdefault(caller, deque()).append(waiting)
-        self._texts += waiting.documents
-        self._start()
-        return await waiting.answer
+        # a message is answered as a whole: one with the texts of a caller of many would take long
+        alone = self._ways >= self._most and caller not in self._held and max(self._held.values()) >= MOST_DOCUMENTS
+        self._held[caller] += waiting.documents
+        if alone:
+            self._begin([waiting])
+        else:
+            self._waiting.setdefault(caller, deque()).append(waiting)
+            self._texts += waiting.documents
+            self._start()
+        try:
+            return await waiting.answer
+        finally:
+            self._held[caller] -= waiting.documents
+            if not self._held[caller]:
+                del self._held[caller]
 
     def _start(self) -> None:
         """Send messages as long as there are requests, and room for their messages."""
@@ -87,13 +99,16 @@ class Line:
             together = self._take()
             if not together:
                 return
-            task = asyncio.ensure_future(self._answer(together))
-            self._tasks.add(task)
-            for waiting in together:
-                waiting.answer.add_done_callback(lambda _, task=task, all_=together: _stop(task, all_))
-            self._ways += 1
-            timer = asyncio.get_running_loop().call_later(PATIENCE, self._free)
-            task.add_done_callback(lambda task, timer=timer: self._ended(task, timer))
+            self._begin(together)
+
+    def _begin(self, together: Sequence[Waiting]) -> None:
+        task = asyncio.ensure_future(self._answer(together))
+        self._tasks.add(task)
+        for waiting in together:
+            waiting.answer.add_done_callback(lambda _: _stop(task, together))
+        self._ways += 1
+        timer = asyncio.get_running_loop().call_later(PATIENCE, self._free)
+        task.add_done_callback(lambda task: self._ended(task, timer))
 
     def _ended(self, task: asyncio.Task[None], timer: asyncio.TimerHandle) -> None:
         self._tasks.discard(task)

@@ -112,7 +112,7 @@ class RestRoute(APIRoute):
         `inner` as well, which has the words for it.
         """
         hints = get_type_hints(self.endpoint)
-        form = hints.get("form")
+        form: Any = hints.get("form")
         if hints != {"form": form, "rooms": Rooms, "return": Response}:
             return inner
 

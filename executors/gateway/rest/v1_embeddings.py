@@ -175,8 +175,9 @@ def _model(name: str, created: int = 0, owner: str = "finetuner") -> dict[str, A
 
 async def _messages(form: EmbeddingsForm) -> list[Any]:
     items = form.input if isinstance(form.input, list) else [form.input]
-    if all(isinstance(item, str) for item in items):
-        return [documents.of_text(item) for item in items]
+    texts = [item for item in items if isinstance(item, str)]
+    if len(texts) == len(items):
+        return [documents.of_text(text) for text in texts]
     return await documents.to_messages([_document(item) for item in items], "input")
 
 

@@ -19,10 +19,11 @@ Send = Callable[[int], Awaitable[None]]
 
 
 @asynccontextmanager
-async def by_http(port: int, path: str, bodies: Sequence[Any]) -> AsyncIterator[Send]:
+async def by_http(port: int, path: str, bodies: Sequence[Any], token: str = "") -> AsyncIterator[Send]:
     """Yield the sender of one connection, which is kept alive."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: "
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    head += f"Authorization: token {token}\r\nContent-Length: " if token else "Content-Length: "
     contents = [json.dumps(body).encode() for body in bodies]
     requests = [f"{head}{len(content)}\r\n\r\n".encode() + content for content in contents]
 

@@ -102,3 +102,20 @@ def test_turns_are_round_robin() -> None:
     turns.drop(tickets[0])
     assert [(tickets.index(entry.ticket), entry.position) for entry in turns.take(9)] == [(2, 1)]
     assert len(turns) == 0
+
+
+def test_the_shortest_request_of_several_passes_comes_first(start: Start, workspace: Workspace, gate: Gate) -> None:
+    room = start(TextEncoder, workspace, batch_size=3)
+    single = "a dress with many more words than all of the others together have in any of their lines"
+
+    async def both() -> None:
+        first = await gate.hold(room, texts(["first"]))
+        tasks = [asyncio.create_task(send(room, texts(each))) for each in (TEXTS[:9], [single])]
+        await queued(room, 1 + 10)
+        gate.opened.set()
+        await asyncio.gather(first, *tasks)
+
+    asyncio.run(both())
+    lengths = [max(batch) for _, batch in gate.passes]
+    assert len(lengths) == 4
+    assert lengths[0] == max(lengths)

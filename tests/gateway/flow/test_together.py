@@ -110,6 +110,23 @@ def test_a_caller_with_many_requests_does_not_delay_one_with_one() -> None:
     asyncio.run(check())
 
 
+def test_a_single_request_beside_a_caller_with_many_goes_alone() -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 1, 1000)
+        many = await started(*(line.ask(asked(str(row)), "many") for row in range(MOST_DOCUMENTS)))
+        (one, two) = await started(line.ask(asked("one"), "one"), line.ask(asked("two"), "one"))
+        assert room.messages[:2] == [["0"], ["one"]]
+        assert len(room.messages) == 3
+        assert "two" in room.messages[2], "it takes turns"
+        room.open.set()
+        await asyncio.gather(*many, one, two)
+        assert line.idle
+        assert not line._held
+
+    asyncio.run(check())
+
+
 def test_a_full_message_waits_for_none() -> None:
     async def check() -> None:
         room = Room()
