@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import grpc
@@ -118,12 +119,12 @@ def ends(connection: socket.socket, content: Iterator[bytes]) -> int:
 
 def headers_without_end(stream: int = 1) -> Iterator[bytes]:
     yield frame(1, 0, stream, head_of("/each/x"))
-    for _ in range(20_000):
+    while True:
         yield frame(9, 0, stream, HEADERS)
 
 
 def resets() -> Iterator[bytes]:
-    for stream in range(1, 4_000_001, 2):
+    for stream in count(1, 2):
         yield frame(1, 4, stream, head_of("/none/x")) + frame(3, 0, stream, b"\0\0\0\x08")
 
 
@@ -134,7 +135,7 @@ def test_a_flood_ends_and_others_are_answered_meanwhile(
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel, server.connect() as connection:
         one = channel.unary_unary("/one/x")
         assert one(b"before") == b"6"
-        assert ends(connection, flood()) < 200_000_000
+        ends(connection, flood())
         assert one(b"afterwards") == b"10"
     assert "more than its calls may" in caplog.text
 
@@ -145,7 +146,7 @@ def test_a_flood_beside_an_open_call_ends_past_one_message(server: Server) -> No
         yield from headers_without_end(3)
 
     with server.connect() as connection:
-        assert MOST < ends(connection, content()) < 200_000_000
+        assert ends(connection, content()) > MOST
 
 
 def test_large_messages_pass(server: Server) -> None:
