@@ -17,9 +17,12 @@ from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.transport.connection import Connection
 
+from .conftest import empty_index
+
 
 @pytest.fixture
 def client(flow: RunningFlow, own_session: None) -> Iterator[Any]:
+    empty_index(flow)
     finetuner.login(host=flow.host)
     yield finetuner
     finetuner.delete_documents([document.id for document in finetuner.filter_documents(limit=1000)] or ["none"])
