@@ -54,7 +54,7 @@ def test_a_client_needs_no_jina(flow: RunningFlow, wheel: Path, use: Use, tmp_pa
     assert found["pulled"]
     assert (found["run"], found["lines"] > 3) == ("FINISHED", True)
     assert found["matches"][0].startswith("wheel-")
-    assert "limit must be" in found["refusal"]
+    assert "'limit' must be" in found["refusal"]
 
 
 def test_a_flow_starts_from_the_wheel(wheel: Path, use: Use, tmp_path: Path) -> None:
