@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-ARRAY_FIELDS = ("tensor", "embedding")
-
 
 class Message:
     """A document with a text, a blob or a URI, and without a tensor; changes go to the message.

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from docarray import Document, DocumentArray
 from docarray.document.pydantic_model import PydanticDocument
-from docarray.proto.io.ndarray import read_ndarray
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.values import count_values
@@ -24,13 +23,13 @@ from finetuner.inference.encoding import MAX_TEXT
 
 from ..access.roles import WITHOUT_DOCUMENTS
 from .body import CONTROL, DOCUMENTS, parse_json
+from .fields import ARRAYS, numbers_of
 from .shortcut import ENCODED
 
 FIELDS = (*PydanticDocument.__fields__, "_metadata")
 PARTS = ("chunks", "matches")
 VALUES = ("tags", "_metadata", "scores", "evaluations")
-ITEMS = 2**14
-ARRAYS = ("tensor", "embedding")
+ITEMS = 2**14  # numbers that are written at once
 CONTENTS = ("text", "blob", "tensor")  # a document has one of them; DocArray would silently drop the first of two
 
 
@@ -167,7 +166,9 @@ def write_response(response: DataRequest) -> bytes:
     arrays = [_taken(document) for document in response.proto_with_data.data.docs.docs]
     content = response.to_dict()
     header, parameters = content.get("header", {}), content.get("parameters", {})
-    start = json.dumps({"header": header, "parameters": parameters, "routes": content.get("routes", [])})
+    start = json.dumps(
+        {"header": header, "parameters": parameters, "routes": content.get("routes", [])}, allow_nan=False
+    )
     documents = zip(content["data"], arrays, strict=True)
     data = ", ".join(_text(_without_nulls(document) | numbers) for document, numbers in documents)
     return f'{start[:-1]}, "data": [{data}]}}'.encode()
@@ -178,8 +179,7 @@ def _taken(document: Any) -> dict[str, list[Any]]:
     taken = {}
     for name in ARRAYS:
         if document.HasField(name):
-            getattr(document, name).cls_name = "numpy"  # one that a room wrote as a torch tensor would need torch here
-            taken[name] = read_ndarray(getattr(document, name)).tolist()
+            taken[name] = numbers_of(document, name).tolist()
             document.ClearField(name)
     return taken
 

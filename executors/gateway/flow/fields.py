@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from docarray.proto.io.ndarray import read_ndarray
 
 from finetuner.contract.values import exact
 from finetuner.documents.iterate import with_parts
@@ -38,6 +39,14 @@ def check_fields(messages: Iterable[Any], first: int = 0) -> None:
                         _check_array(getattr(part, name), name)
         except InvalidInput as error:
             raise InvalidDocument(f"document {position} ({message.id:.200}): {error}") from None
+
+
+def numbers_of(message: Any, name: str) -> np.ndarray:
+    """Return the array in a field of a DocumentProto. One that a room wrote as a torch tensor would need torch here."""
+    array = getattr(message, name)
+    array.cls_name = "numpy"
+    found: np.ndarray = read_ndarray(array)
+    return found
 
 
 def _check_array(array: Any, name: str) -> None:

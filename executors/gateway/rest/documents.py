@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from docarray.proto.docarray_pb2 import DocumentProto
-from docarray.proto.io.ndarray import read_ndarray
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
 from finetuner.exceptions import FinetunerServerError, InvalidInput, by_name
 
 from ..flow.calls import SMALL, aside
+from ..flow.fields import numbers_of
 from .document_forms import Document, Part
 
 Message = Any
@@ -128,8 +128,7 @@ def vector_of(message: Message) -> Any:
         raise FinetunerServerError(
             f"document {message.id!r} must have an embedding. Got none. Check that this Flow has an encoder for it."
         )
-    message.embedding.cls_name = "numpy"  # a vector that a room wrote as a torch tensor would need torch here
-    return read_ndarray(message.embedding)
+    return numbers_of(message, "embedding")
 
 
 def encoded(message: Message) -> dict[str, Any]:
