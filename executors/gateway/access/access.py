@@ -21,7 +21,8 @@ from finetuner.workspace.folder import file_version
 from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, Token, TokenFile, digest_of, is_loopback, rooms_secret
 
 from .audit import Audit
-from .guesses import Guesses, address_of
+from .guesses import Guesses
+from .peers import address_of
 from .rate import TokenBuckets
 from .tally import MINUTE, Tally
 

@@ -15,8 +15,9 @@ from finetuner.workspace.tokens import Role
 from . import roles
 from .access import PEER, Access, Entry
 from .errors import abort
-from .intake import Counted, Intake, counted, peer_of
+from .intake import Counted, Intake, counted
 from .metrics import GatewayMetrics
+from .peers import peer_of
 
 OPEN_SECONDS = 2.0
 

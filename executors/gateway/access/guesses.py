@@ -6,10 +6,8 @@ people behind the same proxy.
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Callable
-from urllib.parse import unquote
 
 from .rate import TokenBuckets
 from .tally import MINUTE, Tally
@@ -40,20 +38,3 @@ class Guesses:
         """
         self.tally.count(address)
         return self._buckets.wait(address)
-
-
-def address_of(peer: str) -> str:
-    """Return the address that is counted: IPv4 as it is, of IPv6 the /64, which one holder may have alone.
-
-    Args:
-        peer: an address, or gRPC's `ipv4:127.0.0.1:5000` and `ipv6:%5B::1%5D:5000`.
-    """
-    kind, _, rest = peer.partition(":")
-    host = unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else peer
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host[:80]
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
-    return str(address)

@@ -8,7 +8,6 @@ beyond the messages that were read come out of a token bucket, and a connection 
 from __future__ import annotations
 
 import ctypes
-import ipaddress
 import os
 import socket
 import stat
@@ -19,9 +18,8 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from jina.logging.logger import JinaLogger
@@ -30,6 +28,7 @@ from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
 
 from .errors import abort
+from .peers import Peer, peer_of, plain
 
 # Of headers, resets, pings and refused calls, for each connection, and of what gRPC takes of calls that the event loop
 # has not begun: 12.5 MB of 200 messages of 1 MiB that came at once.
@@ -41,17 +40,10 @@ PAUSE = 20  # times the time that a poll takes, at least, between two
 RECEIVED = struct.Struct("=128xQ")  # tcpi_bytes_received in Linux's struct tcp_info
 
 
-class Peer(NamedTuple):
-    """Address and port at the other end of a connection."""
-
-    address: str
-    port: int
-
-
 @dataclass
 class _Connection:
     received: int = 0
-    left: float = field(default_factory=lambda: BURST)
+    left: float = BURST
     """Bytes that it may send beyond its calls. Below 0 while messages of open calls arrive."""
     overdrawn: bool = False
     """At the last poll."""
@@ -158,31 +150,13 @@ class Intake:
                     inode = os.fstat(connection.fileno()).st_ino
                     information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
                     received = RECEIVED.unpack_from(information)[0] if len(information) >= RECEIVED.size else 0
-                    yield connection, inode, Peer(_plain(address), port), received
+                    yield connection, inode, Peer(plain(address), port), received
 
 
 def _reset(connection: socket.socket) -> None:
     """End a connection now. After a shutdown, the kernel would take what a peer sends until gRPC has closed it."""
     unspecified = struct.pack("=H14x", socket.AF_UNSPEC)
     ctypes.CDLL(None).connect(connection.fileno(), unspecified, len(unspecified))
-
-
-def peer_of(name: str) -> Peer:
-    """Return a peer.
-
-    Args:
-        name: gRPC's `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`.
-    """
-    address, _, port = unquote(name.partition(":")[2]).rpartition(":")
-    return Peer(_plain(address.strip("[]")), int(port) if port.isdecimal() else 0)
-
-
-def _plain(address: str) -> str:
-    """Return an address in one form, an IPv4 address that arrives over IPv6 as IPv4."""
-    with suppress(ValueError):
-        found = ipaddress.ip_address(address.partition("%")[0])
-        return str(getattr(found, "ipv4_mapped", None) or found)
-    return address
 
 
 class Counted:

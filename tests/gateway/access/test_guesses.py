@@ -17,10 +17,11 @@ from starlette.applications import Starlette
 from finetuner.executors.gateway.access import tally
 from finetuner.executors.gateway.access.access import Access
 from finetuner.executors.gateway.access.grpc_check import GrpcCheck
-from finetuner.executors.gateway.access.guesses import Guesses, address_of
+from finetuner.executors.gateway.access.guesses import Guesses
 from finetuner.executors.gateway.access.http_check import HttpCheck
 from finetuner.executors.gateway.access.intake import Intake
 from finetuner.executors.gateway.access.metrics import GatewayMetrics
+from finetuner.executors.gateway.access.peers import address_of
 from finetuner.executors.gateway.access.tally import MAX_LINES, OTHERS
 
 SECRET = "an-admins"

@@ -17,7 +17,8 @@ import pytest
 from jina.logging.logger import JinaLogger
 
 from finetuner.executors.gateway.access import intake as module
-from finetuner.executors.gateway.access.intake import Intake, Peer, counted, peer_of
+from finetuner.executors.gateway.access.intake import Intake, counted
+from finetuner.executors.gateway.access.peers import Peer, peer_of
 from finetuner.executors.gateway.gateway import CONNECTION_OPTIONS
 from tests.benchmarks.attacks.frames import PREFACE, frame, head_of, literal
 from tests.waiting import wait_until
