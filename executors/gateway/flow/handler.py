@@ -97,12 +97,8 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                 sort_routes(response)
                 call.answered(response)
                 yield response
-        except grpc.aio.AioRpcError as error:
-            self.metrics.answered("grpc", endpoint, "failed")
-            await abort(context, outage(error, self.streamer, endpoint), unread=request_iterator)
-        except FinetunerError as error:
-            self.metrics.answered("grpc", endpoint, _outcome(error))
-            await abort(context, error, unread=request_iterator)
+        except (grpc.aio.AioRpcError, FinetunerError) as error:
+            await abort(context, self._failed(error, endpoint), unread=request_iterator)
         except Exception:
             self.metrics.answered("grpc", endpoint, "failed")
             raise
@@ -135,22 +131,21 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             if entry is not None:
                 status = self._count(response, endpoint)
             return response
-        except grpc.aio.AioRpcError as error:
+        except (grpc.aio.AioRpcError, FinetunerError) as error:
             if entry is None:
                 raise
-            down = outage(error, self.streamer, endpoint)
-            status = partial(status_of, down)
-            self.metrics.answered("grpc", endpoint, "failed")
-            await abort(context, down)
-        except FinetunerError as error:
-            if entry is None:
-                raise
-            status = partial(status_of, error)
-            self.metrics.answered("grpc", endpoint, _outcome(error))
-            await abort(context, error)
+            failure = self._failed(error, endpoint)
+            status = partial(status_of, failure)
+            await abort(context, failure)
         finally:
             if entry is not None:
                 entry.close(status)
+
+    def _failed(self, error: grpc.aio.AioRpcError | FinetunerError, endpoint: str) -> FinetunerError:
+        """Count a request that the rooms did not answer, and return the error for its caller."""
+        refused = isinstance(error, FinetunerError) and status_of(error) < 500
+        self.metrics.answered("grpc", endpoint, "refused" if refused else "failed")
+        return error if isinstance(error, FinetunerError) else outage(error, self.streamer, endpoint)
 
     async def _read(self, request: DataRequest) -> None:
         """Read a message that has arrived over gRPC.
@@ -304,10 +299,6 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         return lambda: 500 if failed else response_status(response)
 
     Call = stream
-
-
-def _outcome(error: FinetunerError) -> str:
-    return "refused" if status_of(error) < 500 else "failed"
 
 
 def _weight(request: DataRequest) -> int:
