@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from . import package_check
 from .finding import GIB, Finding, failed, in_gib, ok, warning
@@ -23,11 +25,8 @@ SHARED_WARNS = GIB
 
 def gpu() -> Iterator[Finding]:
     """Check which GPUs torch can use."""
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
+    torch = _imported("torch")
+    if torch is None:
         yield ok("GPU", "not checked: torch is not installed, and a client does not need it")
         return
     with warnings.catch_warnings(record=True) as caught:  # torch warns about the reason if CUDA does not start
@@ -50,13 +49,20 @@ def gpu() -> Iterator[Finding]:
         yield ok("GPU", "none, the CPU trains and encodes")
 
 
+def _imported(name: str) -> Any:
+    """Return a module, None if its package is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
+
+
 def onnx_runtime() -> Iterator[Finding]:
     """Check which execution providers ONNX Runtime has, and that only one of its two packages is installed."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
-            raise
+    onnxruntime = _imported("onnxruntime")
+    if onnxruntime is None:
         yield ok("ONNX Runtime", "not installed, and a client does not need it")
         return
     has = onnxruntime.get_available_providers()
