@@ -36,7 +36,7 @@ MODULES: Mapping[str, Any] = {
 PARTS: Mapping[str, int] = {  # in order of value; seconds at most
     "environment": 40,
     "clip_training": 165,
-    "encoding": 145,
+    "encoding": 210,
     TESTS: 80,
     "image_training": 90,
     "peers": 40,

@@ -33,11 +33,10 @@ def figures(part: Part) -> Iterator[tuple[str, Any]]:
     """Yield the figures of encoding."""
     texts = drawn_captions(part.sizes.batch)
     yield from _texts(part, texts)
-    if part.on_gpu:
-        yield "graph_replays_per_second", _graphs(part)
     for settings in _settings(part):
         for name, tower in (("images", VISION), ("tokens", TEXT)):
-            label = f"{name}_per_second_{settings.precision}{'_compiled' if settings.compile else ''}"
+            way = "_compiled" if settings.compile else "_graphs" if settings.cuda_graphs else ""
+            label = f"{name}_per_second_{settings.precision}{way}"
             yield label, _by_batch(part, tower, settings, texts)
         if settings == _settings(part)[0]:
             yield from _jpegs(part)
@@ -55,7 +54,7 @@ def _by_batch(part: Part, tower: str, settings: EngineSettings, texts: Sequence[
 
 def _settings(part: Part) -> Sequence[EngineSettings]:
     compiled = (EngineSettings(precision=_precision(part), compile=True),) if part.sizes.compiles else ()
-    half = (EngineSettings(precision="bf16"),) if part.on_gpu else ()
+    half = tuple(EngineSettings(precision="bf16", cuda_graphs=graphs) for graphs in (False, True) if part.on_gpu)
     return *half, EngineSettings(), *compiled
 
 
@@ -64,7 +63,7 @@ def _batches(part: Part) -> Sequence[int]:
 
 
 def _runner(part: Part, tower: str, settings: EngineSettings) -> Runner:
-    return Runner(vit_b_32(1, 1, part.sizes.layers, part.device).model, tower, settings)
+    return Runner(vit_b_32(1, 1, part.sizes.layers, part.device).model, tower, settings, part.sizes.batch)
 
 
 def _precision(part: Part) -> str:
@@ -90,9 +89,10 @@ def _jpegs(part: Part) -> Iterator[tuple[str, Any]]:
             found = {
                 "prepared_1_thread": part.rate(lambda: len([*map(prepare, few)])),  # noqa: B023
                 f"prepared_{cores}_threads": part.rate(lambda: len([*pool.map(prepare, some)])),  # noqa: B023
-                "encoded": _through_lane(runner, documents, settings, len(documents)),
+                "encoded": _through_lane(runner, documents, settings, len(documents)),  # decoded by a GPU that can
             }
             yield f"jpegs_per_second_by_{name}", {key: round(value, 1) for key, value in found.items()}
+            yield f"decoded_on_gpu_by_{name}", runner.gathers(documents[0], None)
     count = round(min(part.sizes.documents, RE_ENCODE_SECONDS * found["encoded"]))
     yield "re_encode", {"images": count, "per_second": round(_through_lane(runner, documents, settings, count), 1)}
 
@@ -104,7 +104,7 @@ def _texts(part: Part, texts: list[str]) -> Iterator[tuple[str, Any]]:
     runner = _runner(part, TEXT, EngineSettings(precision=_precision(part)))
     documents = [Document(text=text) for text in texts]
     settings = LaneSettings(batch_size=part.sizes.batch, workers=len(os.sched_getaffinity(0)), queue_size=100_000)
-    yield "texts_per_second_through_lane", round(_through_lane(runner, documents, settings, 8 * len(documents)), 1)
+    yield "texts_per_second_through_lane", round(_through_lane(runner, documents, settings, part.sizes.texts), 1)
 
 
 def _prepared(runner: Runner, document: Document) -> Any:
@@ -141,21 +141,6 @@ def _through_lane(runner: Runner, documents: Sequence[Document], settings: LaneS
         return asyncio.run(all_requests())
     finally:
         lane.close()
-
-
-def _graphs(part: Part) -> dict[str, float]:
-    """Return forward passes a second of a captured CUDA graph, and of the same call without one."""
-    network = vit_b_32(1, 1, part.sizes.layers, part.device).model.network
-    found: dict[str, float] = {}
-    for size in (1, 32):
-        images = torch.zeros(size, 3, 224, 224, device="cuda")
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
-            found[f"images_{size}_eager"] = round(part.rate(lambda: len([network.encode_image(images)])), 1)  # noqa: B023
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                network.encode_image(images)
-        found[f"images_{size}_graph"] = round(part.rate(lambda: len([graph.replay()])), 1)  # noqa: B023
-    return found
 
 
 def _no_uri(uri: str) -> bytes:

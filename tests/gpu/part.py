@@ -25,6 +25,8 @@ class Sizes:
     """Files that are decoded."""
     documents: int
     """Images of the re-encode."""
+    texts: int
+    """Texts through the lane."""
     seconds: float
     """Length of a timed loop."""
     layers: int | None
@@ -35,8 +37,8 @@ class Sizes:
     """Whether torch.compile is measured, too."""
 
 
-FULL = Sizes(1024, 12, 3, 8192, 100_000, 1.0, None, "resnet50", compiles=True)
-TINY = Sizes(2, 2, 1, 4, 4, 0.01, 1, "resnet10t", compiles=False)
+FULL = Sizes(1024, 12, 3, 8192, 100_000, 250_000, 1.0, None, "resnet50", compiles=True)
+TINY = Sizes(2, 2, 1, 4, 4, 4, 0.01, 1, "resnet10t", compiles=False)
 
 
 @dataclass(frozen=True)

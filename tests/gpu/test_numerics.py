@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from docarray import Document
+from PIL import Image
 
+from finetuner.catalogue import fashion
 from finetuner.config.run_config import RunConfig
 from finetuner.executors.encoder.lane.runner import Runner
 from finetuner.executors.encoder.lane.settings import EngineSettings
@@ -100,6 +103,47 @@ def test_bf16_is_close_to_fp32(load: Callable[[str], Clip | ImageModel], tower: 
     record_property("lowest_cosine", cosine)
     assert cosine > 0.999
     assert not np.array_equal(exact, fast)
+
+
+@pytest.mark.parametrize("size", [(160, 200), (375, 500), (1024, 768)], ids=str)
+def test_jpegs_decoded_on_the_gpu_get_the_vectors_of_pillow(size: tuple[int, int], record_property: Record) -> None:
+    documents = [Document(blob=resized(image.jpeg, size)) for image in fashion("test", items=16)]
+    model = clip_mini("cuda")
+    fast, exact = Runner(model, VISION, EngineSettings(fast_jpeg=True)), Runner(model, VISION, FP32)
+    assert all(fast.gathers(document, None) for document in documents)
+    items = fast.prepare_all(documents, [None] * len(documents))
+    assert all(item.is_cuda for item in items)
+    small = [Document(blob=resized(fashion_image.jpeg, (100, 200))) for fashion_image in fashion("test", items=1)]
+    assert fast.prepare_all(small, [None] * len(small)) == [None] * len(small)  # the model reads 80 x 80
+    expected = exact.run([exact.prepare(document, lambda uri: b"") for document in documents])
+    cosine = float((fast.run(items) * expected).sum(axis=1).min())
+    record_property("lowest_cosine", cosine)
+    assert cosine > 0.999
+
+
+@CASES
+def test_recorded_passes_are_the_passes(
+    load: Callable[[str], Clip | ImageModel], tower: str, record_property: Record
+) -> None:
+    model = load("cuda")
+    documents = [Document(text=f"{text} {number}") for number in range(9) for text in TEXTS]
+    if tower != TEXT:
+        noise = np.random.default_rng(0).integers(0, 256, (36, 224, 224, 3), dtype=np.uint8)
+        documents = [Document(tensor=one) for one in noise]
+    eager, recorded = (Runner(model, tower, EngineSettings(cuda_graphs=graphs), 32) for graphs in (False, True))
+    items = [eager.prepare(document, lambda uri: b"") for document in documents]
+    differences = [
+        float(np.abs(eager.run(items[first:last]) - recorded.run(items[first:last])).max())
+        for first, last in [(0, 1), (1, 2), (2, 5), (5, 30), (0, 32), (0, 36), (7, 8)]
+    ]
+    record_property("largest_difference", max(differences))
+    assert max(differences) < 1e-4
+
+
+def resized(blob: bytes, size: tuple[int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(blob)).resize(size).save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 class KilledError(Exception):

@@ -94,6 +94,7 @@ def text_of(document: Document) -> str:
         TextTooLong: the text has more than MAX_TEXT characters.
         InvalidDocument: it is not Unicode.
     """
-    if len(document.text) > MAX_TEXT:
-        raise TextTooLong(f"text must be at most {MAX_TEXT} characters. Got {len(document.text)}. Cut it.")
-    return checked_unicode(str(document.text), "text")
+    text = str(document.text)
+    if len(text) > MAX_TEXT:
+        raise TextTooLong(f"text must be at most {MAX_TEXT} characters. Got {len(text)}. Cut it.")
+    return checked_unicode(text, "text")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidInput
@@ -90,6 +91,14 @@ class Clip:
         return self._batched(
             lambda batch: self.network.encode_image(batched(batch, self.preprocess, self.device)), pixels, batch_size
         )
+
+    def forward_of(self, tower: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return a tower's forward pass: (batch, context) int64 tokens, or (batch, 3, size, size) float32 pixels.
+
+        Its output is (batch, dim), not normalised.
+        """
+        self._require(tower)
+        return partial(text_features, self.network) if tower == TEXT else self.network.encode_image
 
     def _text_features(self, tokens: torch.Tensor) -> torch.Tensor:
         return text_features(self.network, without_padding(self.network, tokens).to(self.device))

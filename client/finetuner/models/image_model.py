@@ -127,6 +127,15 @@ class ImageModel:
         """Return (images, dim) float32, L2-normalised."""
         return self.encode_pixels([self.preprocess(image) for image in images], batch_size)
 
+    def forward_of(self, tower: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the forward pass of (batch, 3, size, size) float32 pixels to (batch, dim), not normalised.
+
+        Args:
+            tower: any; the model has one.
+        """
+        network: Callable[[torch.Tensor], torch.Tensor] = self.network
+        return network
+
     def encode_pixels(self, pixels: Sequence[torch.Tensor], batch_size: int = 32) -> np.ndarray:
         """Return (images, dim) float32, L2-normalised.
 

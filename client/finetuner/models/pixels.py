@@ -60,5 +60,7 @@ def stacked(rows: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
 
     if device.type != "cuda":
         return torch.stack([*rows]).to(device)
+    if any(row.is_cuda for row in rows):  # some were decoded there
+        return torch.stack([row.to(device) for row in rows])
     batch = torch.empty((len(rows), *rows[0].shape), dtype=rows[0].dtype, pin_memory=True)
     return torch.stack([*rows], out=batch).to(device, non_blocking=True)

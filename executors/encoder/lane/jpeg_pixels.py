@@ -38,14 +38,34 @@ def jpeg_pixels(preprocess: Callable[[Image], torch.Tensor], blob: bytes) -> tor
     Raises:
         ImageTooLarge: above MAX_PIXELS or MAX_SIDE_RATIO.
     """
-    steps: list[Any] = preprocess.transforms[:-2]  # type: ignore[attr-defined]
-    if not all(type(step).__name__ in STEPS for step in steps) or not _is_plain(blob):
+    if not sizes_only(preprocess) or plain_size(blob) is None:
         return None
     try:
         pixels: torch.Tensor = decode_jpeg(torch.frombuffer(bytearray(blob), dtype=torch.uint8), mode=ImageReadMode.RGB)
     except RuntimeError:  # damaged
         return None
-    for step in steps:
+    return resized(preprocess, pixels)
+
+
+def sizes_only(preprocess: Callable[[Image], torch.Tensor]) -> bool:
+    """Return whether a preprocessing only resizes and crops before its last two steps."""
+    return all(type(step).__name__ in STEPS for step in _steps(preprocess))
+
+
+def least_side(preprocess: Callable[[Image], torch.Tensor]) -> int:
+    """Return the length that a preprocessing gives an image's shorter side, 0 where it does not resize."""
+    sizes = [step.size for step in _steps(preprocess) if type(step).__name__ == "Resize"]
+    return max((size if isinstance(size, int) else max(size) for size in sizes), default=0)
+
+
+def resized(preprocess: Callable[[Image], torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
+    """Return images resized and cropped for a model that `sizes_only`.
+
+    Args:
+        preprocess: the model's.
+        pixels: (..., 3, height, width) uint8.
+    """
+    for step in _steps(preprocess):
         if type(step).__name__ == "Resize":
             size = [step.size] if isinstance(step.size, int) else list(step.size)
             pixels = functional.resize(pixels, size, step.interpolation, step.max_size, antialias=True)
@@ -54,16 +74,25 @@ def jpeg_pixels(preprocess: Callable[[Image], torch.Tensor], blob: bytes) -> tor
     return pixels.contiguous()
 
 
-def _is_plain(blob: bytes) -> bool:
-    """Return whether a file is a whole, upright JPEG of RGB or grey."""
+def _steps(preprocess: Callable[[Image], torch.Tensor]) -> list[Any]:
+    steps: list[Any] = preprocess.transforms[:-2]  # type: ignore[attr-defined]
+    return steps
+
+
+def plain_size(blob: bytes) -> tuple[int, int] | None:
+    """Return the width and height of a whole, upright JPEG of RGB or grey, or None for any other file.
+
+    Raises:
+        ImageTooLarge: above MAX_PIXELS or MAX_SIDE_RATIO.
+    """
     from PIL import Image
 
     if not blob.startswith(START) or not blob.endswith(END):  # libjpeg would paint what is missing grey
-        return False
+        return None
     try:
         image = Image.open(io.BytesIO(blob), formats=("JPEG",))
         upright = "exif" not in image.info or image.getexif().get(ORIENTATION, UPRIGHT) == UPRIGHT
     except Exception:  # the parsers of Pillow's plug-ins raise anything
-        return False
+        return None
     check_size("image", image.width, image.height)
-    return upright and image.mode in MODES
+    return image.size if upright and image.mode in MODES else None

@@ -1,5 +1,6 @@
 """Encodes documents of many requests: bounded queue -> decoding threads -> micro-batches -> one inference thread.
 
+Texts, and JPEGs that a GPU decodes, are prepared many at once by one thread. On a CPU that is the inference thread.
 Requests take turns, document by document, at both stages, so a single image overtakes a request of hundreds. A batch
 never mixes models. Texts are sorted by length, since the longest text sets the cost of a batch.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceE
 
 from .cache import Key, VectorCache, key_of
 from .metrics import LaneMetrics
+from .runner import attempt
 from .settings import LaneSettings
 from .ticket import Entry, Ticket, Turns
 
@@ -50,13 +52,13 @@ class Lane:
         self._metrics = metrics
         self._cache = VectorCache(settings.cache_mb * 2**20) if settings.cache_mb else None
         self._lock = Lock()
-        self._fetchable, self._preparable, self._batchable = (Condition(self._lock) for _ in range(3))
-        self._to_fetch, self._to_prepare, self._ready = Turns(), Turns(), Turns()
+        self._fetchable, self._gatherable, self._preparable, self._batchable = (Condition(self._lock) for _ in range(4))
+        self._to_fetch, self._to_gather, self._to_prepare, self._ready = Turns(), Turns(), Turns(), Turns()
         self._preparing = 0
         self._waiting = 0
         self._closed = False
         metrics.waiting.set_function(lambda: self._waiting)
-        works = [self._infer] + [self._prepare] * settings.decoders + [self._fetch] * settings.fetchers
+        works = [self._infer, self._gather, *[self._prepare] * settings.decoders, *[self._fetch] * settings.fetchers]
         self._threads = [Thread(target=work, name=f"lane{work.__name__}", daemon=True) for work in works]
         for thread in self._threads:
             thread.start()
@@ -103,7 +105,7 @@ class Lane:
         """Stop the threads. Waiting documents get no result."""
         with self._lock:
             self._closed = True
-            for condition in (self._fetchable, self._preparable, self._batchable):
+            for condition in (self._fetchable, self._gatherable, self._preparable, self._batchable):
                 condition.notify_all()
         deadline = time.monotonic() + CLOSE_SECONDS
         for thread in self._threads:  # a thread inside torch at Python's exit would abort the process
@@ -126,13 +128,20 @@ class Lane:
                 if not beside:
                     entry.ready = entry.since
                     self._ready.put(entry)
+                elif _is_remote(entry):
+                    self._to_fetch.put(entry)
                 else:
-                    (self._to_fetch if _is_remote(entry) else self._to_prepare).put(entry)
+                    self._to_prepare_or_gather(entry)
             if not beside:
                 self._batchable.notify()
-            else:
-                self._fetchable.notify(len(self._to_fetch))
-                self._preparable.notify(len(self._to_prepare))
+            self._fetchable.notify(len(self._to_fetch))
+            self._gatherable.notify(len(self._to_gather))
+            self._preparable.notify(len(self._to_prepare))
+
+    def _to_prepare_or_gather(self, entry: Entry) -> None:
+        """Queue an entry whose content is here. The caller holds the lock, and wakes the threads."""
+        gathers = entry.runner.gathers(entry.document, entry.blob)
+        (self._to_gather if gathers else self._to_prepare).put(entry)
 
     def _answer_known(self, ticket: Ticket, runner: Runner) -> dict[int, Key]:
         """Answer the documents whose vectors are known, and return the keys of the others by their position."""
@@ -164,24 +173,32 @@ class Lane:
     def _drop(self, ticket: Ticket) -> None:
         """Remove a ticket. Its remaining documents are not computed."""
         with self._lock:
-            for turns in (self._to_fetch, self._to_prepare, self._ready):
+            for turns in (self._to_fetch, self._to_gather, self._to_prepare, self._ready):
                 turns.drop(ticket)
             ticket.closed = True
             self._waiting -= ticket.left
-            self._preparable.notify_all()
+            self._wake_preparing()
 
-    def _finish(self, entry: Entry, result: np.ndarray | Exception) -> None:
-        """Store a document's result. The last result completes the request."""
-        ticket = entry.ticket
+    def _wake_preparing(self) -> None:
+        """Let the preparing threads look whether there is room for more ready entries. The caller holds the lock."""
+        self._gatherable.notify_all()
+        self._preparable.notify_all()
+
+    def _finish(self, entries: Sequence[Entry], results: Iterable[np.ndarray | Exception]) -> None:
+        """Store the results of documents. The last one of a request completes it."""
+        complete: list[Ticket] = []
         with self._lock:
-            if ticket.closed:
-                return
-            ticket.results[entry.position] = result
-            ticket.left -= 1
-            self._waiting -= 1
-            if ticket.left:
-                return
-        ticket.complete()
+            for entry, result in zip(entries, results, strict=True):
+                ticket = entry.ticket
+                if ticket.closed:
+                    continue
+                ticket.results[entry.position] = result
+                ticket.left -= 1
+                self._waiting -= 1
+                if not ticket.left:
+                    complete.append(ticket)
+        for ticket in complete:
+            ticket.complete()
 
     def _fetch(self) -> None:
         """Fetch images until the lane is closed."""
@@ -195,50 +212,71 @@ class Lane:
             try:
                 entry.blob = self._read_uri(entry.document.uri)
             except Exception as error:
-                self._finish(entry, error.with_traceback(None) if isinstance(error, FinetunerError) else error)
+                self._finish([entry], [error.with_traceback(None) if isinstance(error, FinetunerError) else error])
                 continue
             finally:
                 self._metrics.fetch.observe(time.perf_counter() - started)
             with self._lock:
                 if not entry.ticket.closed:
-                    self._to_prepare.put(entry)
+                    self._to_prepare_or_gather(entry)
+                    self._gatherable.notify()
                     self._preparable.notify()
 
-    def _prepare(self) -> None:
-        """Turn documents into pixels or tokens until the lane is closed."""
-        ahead = READY_BATCHES * self._settings.batch_size
-        while True:
-            with self._lock:
-                self._preparable.wait_for(
-                    lambda: self._closed or (len(self._to_prepare) and len(self._ready) + self._preparing < ahead)
-                )
-                if self._closed:
-                    return
-                (entry,) = self._to_prepare.take(1)
-                self._preparing += 1
-            prepared = self._prepare_one(entry)
-            with self._lock:
-                self._preparing -= 1
-                if prepared and not entry.ticket.closed:
-                    entry.ready = time.perf_counter()
-                    self._ready.put(entry)
-                self._batchable.notify()
+    def _gather(self) -> None:
+        """Prepare documents many at once until the lane is closed."""
+        while entries := self._next_to_prepare(self._gatherable, self._to_gather, self._settings.batch_size):
+            self._prepare_all(entries)
+            self._prepared(entries)
 
-    def _prepare_one(self, entry: Entry) -> bool:
-        """Prepare a document, or finish it with its error. Return whether it is prepared."""
-        started = time.perf_counter()
-        try:
-            entry.item = entry.runner.prepare(entry.document, lambda _: entry.blob or b"")
-            if entry.ticket.tokens is not None and entry.runner.reads_texts:
-                entry.ticket.tokens[entry.position] = entry.runner.count(entry.item)
-        except FinetunerError as error:
-            # its frames refer to the document in a cycle, which is freed late
-            self._finish(entry, error.with_traceback(None))
-        except Exception as error:  # unexpected: it is logged with its traceback
-            self._finish(entry, error)
-        finally:
-            self._metrics.decode.observe(time.perf_counter() - started)
-        return entry.item is not None
+    def _prepare(self) -> None:
+        """Turn documents into pixels, each by itself, until the lane is closed."""
+        while entries := self._next_to_prepare(self._preparable, self._to_prepare, 1):
+            (entry,) = entries
+            with self._metrics.decode.time():
+                entry.item = attempt(entry.runner.prepare, entry.document, lambda _, blob=entry.blob: blob or b"")
+            self._prepared(entries)
+
+    def _next_to_prepare(self, condition: Condition, turns: Turns, most: int) -> list[Entry]:
+        """Wait for entries, while few are ready. Return [] once the lane is closed."""
+        ahead = READY_BATCHES * self._settings.batch_size
+        with self._lock:
+            condition.wait_for(lambda: self._closed or (len(turns) and len(self._ready) + self._preparing < ahead))
+            entries = [] if self._closed else turns.take(most)
+            self._preparing += len(entries)
+        return entries
+
+    def _prepared(self, entries: list[Entry]) -> None:
+        """Hand prepared entries on to the inference thread, and those that only `_prepare` can prepare to it."""
+        remaining = self._without_refused(entries)
+        now = time.perf_counter()
+        with self._lock:
+            self._preparing -= len(entries)
+            for entry in remaining:
+                if not entry.ticket.closed:
+                    entry.ready = now
+                    (self._to_prepare if entry.item is None else self._ready).put(entry)
+            self._preparable.notify(len(self._to_prepare))
+            self._batchable.notify()
+
+    def _prepare_all(self, entries: list[Entry]) -> None:
+        """Give each entry of one runner its item, or its error, or None where `_prepare` shall do it."""
+        runner = entries[0].runner
+        with self._metrics.decode.time():
+            items = attempt(runner.prepare_all, [entry.document for entry in entries], [one.blob for one in entries])
+        for entry, item in zip(entries, [items] * len(entries) if isinstance(items, Exception) else items, strict=True):
+            entry.item = item
+
+    def _without_refused(self, entries: list[Entry]) -> list[Entry]:
+        """Answer the documents that could not be prepared. Return the others, their tokens counted where asked for."""
+        refused = [entry for entry in entries if isinstance(entry.item, Exception)]
+        if refused:
+            self._finish(refused, [entry.item for entry in refused])
+            entries = [entry for entry in entries if not isinstance(entry.item, Exception)]
+        counted = [entry for entry in entries if entry.ticket.tokens is not None]
+        if counted and counted[0].runner.reads_texts:
+            for entry, count in zip(counted, counted[0].runner.counts([one.item for one in counted]), strict=True):
+                entry.ticket.tokens[entry.position] = count  # type: ignore[index]
+        return entries
 
     def _infer(self) -> None:
         """Run batches until the lane is closed."""
@@ -246,8 +284,12 @@ class Lane:
         while entries := self._next_entries():
             runner = entries[0].runner
             if not runner.prepares_beside:
-                entries = [entry for entry in entries if not entry.ticket.closed and self._prepare_one(entry)]
-            entries.sort(key=lambda entry: entry.runner.length(entry.item))
+                self._prepare_all(entries)
+                entries = self._without_refused(entries)
+            if runner.reads_texts and entries:
+                lengths = runner.lengths([entry.item for entry in entries])
+                order = sorted(range(len(entries)), key=lengths.__getitem__)
+                entries = [entries[place] for place in order]
             batches = [entries[start : start + size] for start in range(0, len(entries), size)]
             batches.sort(key=lambda batch: min(entry.ticket.left for entry in batch))  # the shortest request first
             for each in batches:
@@ -264,7 +306,7 @@ class Lane:
                 if seconds is not None and seconds <= 0:
                     most = size * (SORTED_BATCHES if self._ready.next.runner.reads_texts else 1)
                     entries = self._ready.take(most)
-                    self._preparable.notify_all()
+                    self._wake_preparing()
                     return entries
                 self._batchable.wait(seconds)
         return []
@@ -276,26 +318,25 @@ class Lane:
         entry = self._ready.next
         if self._ready.count(entry.runner) >= size:
             return 0
-        coming = self._preparing or self._to_prepare.count(entry.runner)
+        coming = self._preparing or any(turns.count(entry.runner) for turns in (self._to_gather, self._to_prepare))
         patience = PREPARING_SECONDS if coming else self._settings.max_wait_ms / 1000
         return entry.ready + patience - time.perf_counter()
 
     def _run(self, runner: Runner, batch: list[Entry]) -> None:
         started = time.perf_counter()
-        for entry in batch:
-            self._metrics.wait.observe(started - entry.since)
+        for since in {entry.ticket: entry.since for entry in batch}.values():
+            self._metrics.wait.observe(started - since)
         self._metrics.batch.observe(len(batch))
         try:
             vectors = runner.run([entry.item for entry in batch])
             finite: Any = np.isfinite(vectors).all(axis=1)
         except Exception as error:
-            for entry in batch:
-                self._finish(entry, error)
+            self._finish(batch, [error] * len(batch))
             return
         finally:
             self._metrics.inference.observe(time.perf_counter() - started)
-        for entry, vector, is_finite in zip(batch, vectors, finite, strict=True):
-            self._finish(entry, vector if is_finite else _no_vector(runner))
+        rows = zip(vectors, finite, strict=True)
+        self._finish(batch, [vector if is_finite else _no_vector(runner) for vector, is_finite in rows])
 
 
 def _is_remote(entry: Entry) -> bool:

@@ -22,9 +22,9 @@ class LaneMetrics:
             return Histogram(name, text, buckets=SECONDS, registry=registry)
 
         self.waiting = Gauge("finetuner_queue_documents", "Documents admitted and not answered", registry=registry)
-        self.wait = seconds("finetuner_wait_seconds", "From a document's arrival to its forward pass")
+        self.wait = seconds("finetuner_wait_seconds", "From a request's arrival to a forward pass of its documents")
         self.batch = Histogram("finetuner_batch_size", "Documents a pass", buckets=SIZES, registry=registry)
-        self.decode = seconds("finetuner_decode_seconds", "Decoding an image or reading a text into tokens")
+        self.decode = seconds("finetuner_decode_seconds", "Decoding an image, or all that is prepared at once")
         self.fetch = seconds("finetuner_fetch_seconds", "Fetching an image by URI")
         self.inference = seconds("finetuner_inference_seconds", "A forward pass")
         self.load = seconds("finetuner_model_load_seconds", "Loading a model, warm-up and canary included")

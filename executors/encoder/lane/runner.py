@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from docarray import Document
 
 from finetuner.documents.images import UriReader, decode, from_tensor, image_file, image_of
-from finetuner.exceptions import FinetunerServerError, InvalidInput
+from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from finetuner.inference.encoding import text_of
 from finetuner.models.clip import TEXT, VISION, Clip
 from finetuner.models.compilation import compile_network
 from finetuner.models.image_model import ImageModel
 from finetuner.models.onednn import prefer_onednn
-from finetuner.models.pixels import cropped
+from finetuner.models.pixels import batched, cropped, stacked
 from finetuner.onnx.model import OnnxModel
 
 from .settings import EngineSettings
 
+if TYPE_CHECKING:
+    from .graphs import Graphs
+
 NORM_TOLERANCE = 1e-3
+JPEG = b"\xff\xd8\xff"
 LONG = 2**11  # characters of a text; a tokenizer reads all of 100,000 in 0.2 s, and keeps less than a hundred tokens
 
 
@@ -69,14 +73,61 @@ class Runner:
         )
         self._side = 0
         self._fast_jpeg = settings.fast_jpeg
+        self._decoder = None if isinstance(model, OnnxModel) or self.reads_texts else _gpu_decoder(model, settings)
         if settings.draft and not self.reads_texts:
             grey = from_tensor(np.zeros((32, 32), np.uint8))
             self._side = settings.draft * max(cropped(self._preprocess, grey).shape[1:])
-        if settings.compile and not isinstance(model, OnnxModel):
-            _compile(model, self.reads_texts)
+        self._graphs: Graphs | None = None
+        if not isinstance(model, OnnxModel):
+            if settings.compile:
+                _compile(model, self.reads_texts)
+            if settings.cuda_graphs:
+                self._graphs = self._recorded(model)
 
     def __repr__(self) -> str:
         return f"Runner({self.model_id!r}, dim={self.dim})"
+
+    def gathers(self, document: Document, blob: bytes | None) -> bool:
+        """Return whether `prepare_all` prepares a document in less time with others: a text, or a JPEG for the GPU.
+
+        Args:
+            document: of this tower.
+            blob: content of its URI, if that was fetched.
+        """
+        if self.reads_texts or self._decoder is None:
+            return self.reads_texts
+        file = blob or document.blob
+        return file.startswith(JPEG) if file else document.uri.startswith("data:image/jpeg")
+
+    def prepare_all(self, documents: Sequence[Document], blobs: Sequence[bytes | None]) -> list[Any]:
+        """Return the item, or the error, of each document that `gathers` has said yes to; None for `prepare` to do.
+
+        Args:
+            documents: of this tower.
+            blobs: content of each one's URI, if that was fetched.
+        """
+        if self.reads_texts:
+            return self._all_tokens(documents)
+        files: list[Any] = [
+            attempt(image_file, document, lambda _, blob=blob: blob or b"")
+            for document, blob in zip(documents, blobs, strict=True)
+        ]
+        assert self._decoder is not None
+        return self._decoder(files)
+
+    def _all_tokens(self, documents: Sequence[Document]) -> list[Any]:
+        items: list[Any] = [attempt(text_of, document) for document in documents]
+        short = [row for row, text in enumerate(items) if isinstance(text, str) and len(text) <= LONG]
+        for row, text in enumerate(items):
+            if isinstance(text, str) and len(text) > LONG:
+                items[row] = attempt(self._tokens, text)
+        try:
+            tokens = self._tokenizer([items[row] for row in short]) if short else ()
+        except Exception:  # of one text, which the others shall not pay for
+            tokens = [attempt(self._tokens, items[row]) for row in short]
+        for row, item in zip(short, tokens, strict=True):
+            items[row] = item
+        return items
 
     def prepare(self, document: Document, read_uri: UriReader) -> Any:
         """Return the item: (context,) int64 tokens, or (3, size, size) uint8 pixels, both torch tensors.
@@ -109,18 +160,17 @@ class Runner:
                 return tokens
         return self._tokenizer([text])[0]
 
-    def length(self, item: Any) -> int:
-        """Return the number of tokens without the padding at the end, or 0 for an image."""
+    def lengths(self, items: Sequence[Any]) -> list[int]:
+        """Return the number of tokens of each text without the padding at its end, or 0 for each image."""
         if not self.reads_texts:
-            return 0
-        tokens = item.numpy()
-        return int((tokens != tokens[-1]).nonzero()[0].max(initial=-1)) + 2
+            return [0] * len(items)
+        tokens = np.stack([item.numpy() for item in items])
+        return [end + 1 for end in _ends(tokens != tokens[:, -1:])]
 
-    def count(self, item: Any) -> int:
-        """Return the number of tokens that the model reads of a prepared text, with those at start and end."""
+    def counts(self, items: Sequence[Any]) -> list[int]:
+        """Return the number of tokens that the model reads of each text, with those at start and end."""
         padding, hidden = self._padding
-        tokens = item.numpy()
-        return int((tokens != padding).nonzero()[0].max(initial=-1)) + 1 + hidden
+        return [end + hidden for end in _ends(np.stack([item.numpy() for item in items]) != padding)]
 
     @cached_property
     def _padding(self) -> tuple[int, int]:
@@ -132,6 +182,9 @@ class Runner:
 
     def run(self, items: Sequence[Any]) -> np.ndarray:
         """Return embeddings, (items, dim) float32, L2-normalised, from one forward pass."""
+        vectors = None if self._graphs is None else self._graphs.run(items)
+        if vectors is not None:
+            return vectors
         with self._precision():
             return self._encode(items, batch_size=len(items))
 
@@ -141,9 +194,7 @@ class Runner:
         Raises:
             FinetunerServerError: the embedding has the wrong size, or its norm is not 1.
         """
-        ramp = np.linspace(0, 255, 32, dtype=np.uint8)
-        canary = Document(text="a canary") if self.reads_texts else Document(tensor=np.tile(ramp, (32, 1)))
-        item = self.prepare(canary, _no_uri)
+        item = self._canary()
         if self._batch_size > 1:
             self.run([item] * self._batch_size)
         vectors = self.run([item])
@@ -152,6 +203,47 @@ class Runner:
                 f"{self.model_id} must encode a canary to {self.dim} numbers of length 1. "
                 f"Got {vectors.shape[1:]} of length {float(np.linalg.norm(vectors)):g}. It is not used."
             )
+
+    def _canary(self) -> Any:
+        """Return an item of a text or a grey ramp."""
+        ramp = np.linspace(0, 255, 32, dtype=np.uint8)
+        document = Document(text="a canary") if self.reads_texts else Document(tensor=np.tile(ramp, (32, 1)))
+        return self.prepare(document, _no_uri)
+
+    def _recorded(self, model: Clip | ImageModel) -> Graphs:
+        if model.device.type != "cuda":
+            raise InvalidInput(f"cuda_graphs needs a room on a GPU. Got device {model.device.type}. Leave it out.")
+        from .graphs import Graphs
+
+        stack: Callable[[Sequence[Any]], Any] = partial(stacked, device=model.device)
+        if not self.reads_texts:
+            stack = partial(batched, preprocess=model.preprocess, device=model.device)
+        return Graphs(model.forward_of(self.tower), stack, self._canary(), self._batch_size, self._precision)
+
+
+def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns, or the error that it raises."""
+    try:
+        return function(*arguments)
+    except FinetunerError as error:
+        return error.with_traceback(None)  # its frames refer to the document in a cycle, which is freed late
+    except Exception as error:  # unexpected: it is logged with its traceback
+        return error
+
+
+def _ends(used: np.ndarray) -> list[int]:
+    """Return the position after the last True of each row, 0 where there is none, of (rows, columns) bool."""
+    ends: list[int] = np.where(used.any(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1), 0).tolist()
+    return ends
+
+
+def _gpu_decoder(model: Clip | ImageModel, settings: EngineSettings) -> Callable[[Sequence[Any]], list[Any]] | None:
+    """Return a decoder of JPEGs on the model's GPU, or None where it has none, or where nobody asked for it."""
+    if not settings.fast_jpeg or model.device.type != "cuda":
+        return None
+    from .gpu_jpeg import GpuDecoder  # imports torchvision
+
+    return GpuDecoder.find(model.preprocess, model.device)
 
 
 def _with_precision(model: Clip | ImageModel, tower: str, name: str) -> Callable[[], AbstractContextManager[Any]]:

@@ -117,6 +117,15 @@ def test_the_setting_reaches_the_runner_which_reads_each_file_once(clip_mini: Cl
     assert reads == list(files)
 
 
+def test_recorded_passes_need_a_gpu_and_an_uncompiled_network(clip_mini: Clip) -> None:
+    with pytest.raises(InvalidInput, match=r"cuda_graphs needs a room on a GPU\. Got device cpu"):
+        Runner(clip_mini, VISION, EngineSettings(cuda_graphs=True))
+    with pytest.raises(InvalidInput, match="cuda_graphs needs engine torch without compile"):
+        EngineSettings(cuda_graphs=True, compile=True)
+    with pytest.raises(InvalidInput, match="cuda_graphs needs engine torch without compile"):
+        EngineSettings(cuda_graphs=True, engine="onnx")
+
+
 def test_it_excludes_draft() -> None:
     with pytest.raises(InvalidInput, match="fast_jpeg decodes every pixel. Got draft 4"):
         EngineSettings(fast_jpeg=True, draft=4)

@@ -16,10 +16,13 @@ def test_waits_batches_and_passes_are_measured(start: Start, workspace: Workspac
     room = start(TextEncoder, workspace, batch_size=8)
     asyncio.run(send(room, texts(TEXTS)))
     value: Callable[..., float | None] = room.registry.get_sample_value
-    assert value("finetuner_wait_seconds_count") == 20
-    assert value("finetuner_decode_seconds_count") == 20
+    passes = value("finetuner_batch_size_count")
+    assert passes is not None
+    assert passes >= 3
+    assert value("finetuner_wait_seconds_count") == passes
+    assert 1 <= (value("finetuner_decode_seconds_count") or 0) <= passes
     assert value("finetuner_batch_size_sum") == 20
-    assert value("finetuner_inference_seconds_count") == value("finetuner_batch_size_count") >= 3
+    assert value("finetuner_inference_seconds_count") == passes
     assert value("finetuner_queue_documents") == 0
     assert value("finetuner_model_loads_total", {"outcome": "ok"}) == 1
     assert value("finetuner_model_bytes") > 1e6
