@@ -2,7 +2,8 @@
 
 gRPC reads headers without end (CVE-2024-27316), and settings and resets, before any code of ours sees them: 24
 connections without a token took both processors and 850 MB. The kernel counts the bytes of each connection. Those
-beyond the messages that were read come out of a token bucket, and a connection that overdraws it is reset.
+beyond the messages that were read come out of a token bucket, and a connection that overdraws it is reset. Strangers,
+connections without an admitted call, share one bucket: once it is empty, those that took much of it are reset.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from .peers import Peer, peer_of, plain
 # Of headers, resets, pings and refused calls, for each connection, and of what gRPC takes of calls that the event loop
 # has not begun: 12.5 MB of 200 messages of 1 MiB that came at once.
 BURST, BYTES_PER_SECOND = 16 * 2**20, 2**16
+STRANGERS_PER_SECOND = 2**22  # refills the BURST that strangers share
+SMALL = 2**20  # a stranger that has sent less is let alone
 CALL = 2**14  # a call's headers, at most
 FRAMES = 1.02  # a message with the heads of its frames, and those of TLS
 POLL_SECONDS = 0.03
@@ -45,8 +48,15 @@ class _Connection:
     received: int = 0
     left: float = BURST
     """Bytes that it may send beyond its calls. Below 0 while messages of open calls arrive."""
+    stranger: bool = True
+    """None of its calls was admitted."""
     overdrawn: bool = False
     """At the last poll."""
+
+    @property
+    def taken(self) -> float:
+        """Bytes of its burst that it has sent."""
+        return BURST - self.left
 
 
 class Intake:
@@ -66,6 +76,8 @@ class Intake:
         self._carried: Counter[Peer] = Counter()
         self._ended: set[Peer] = set()
         self._connections: dict[int, _Connection] = {}
+        self._gone = 0.0
+        """Bytes that strangers sent whose connections are closed, less what was refilled since."""
         self._polled_at = time.monotonic()
 
     def start(self) -> None:
@@ -112,27 +124,33 @@ class Intake:
         A connection is reset once two polls have found it overdrawn, without a call or message between them.
         """
         now = time.monotonic()
-        refill, self._polled_at = (now - self._polled_at) * BYTES_PER_SECOND, now
+        passed, self._polled_at = now - self._polled_at, now
+        self._gone = max(0.0, self._gone - passed * STRANGERS_PER_SECOND)
         with self._lock:
             self._open = +self._open
             waiting, carried, ended = self._open.copy(), self._carried, self._ended
             self._carried, self._ended = Counter(), set()
         found: dict[int, _Connection] = {}
+        strangers = sum(each.taken for each in self._connections.values() if each.stranger)
+        most_of_stranger = BURST if self._gone + strangers <= BURST else SMALL
         for connection, inode, peer, received in self._sockets():
             own = found[inode] = self._connections.get(inode) or _Connection()
-            own.left = min(own.left + refill + carried[peer] - (received - own.received), BURST)
+            own.left = min(own.left + passed * BYTES_PER_SECOND + carried[peer] - (received - own.received), BURST)
             own.received = received
+            own.stranger = own.stranger and not carried[peer]
             if peer in ended:
                 own.left = max(own.left, 0)
-            overdrawn = own.left < -waiting[peer] * MAX_MESSAGE_BYTES
+            overdrawn = own.left < -waiting[peer] * MAX_MESSAGE_BYTES or (own.stranger and own.taken > most_of_stranger)
             if overdrawn and own.overdrawn and not carried[peer]:
                 self._logger.warning(
-                    f"a gRPC connection must send messages. Got {received} bytes from {peer.address}, {-own.left:.0f} "
-                    "more than its calls may. It is closed."
+                    f"a gRPC connection must send messages. Got {received} bytes from {peer.address}, {own.taken:.0f} "
+                    "more than its calls carry. It is closed."
                 )
                 _reset(connection)
                 del found[inode]
             own.overdrawn = overdrawn
+        closed = (each for inode, each in self._connections.items() if inode not in found)
+        self._gone += sum(each.taken for each in closed if each.stranger)
         self._connections = found
 
     def _sockets(self) -> Iterator[tuple[socket.socket, int, Peer, int]]:

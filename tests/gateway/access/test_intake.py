@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -138,7 +138,7 @@ def test_a_flood_ends_and_others_are_answered_meanwhile(
         assert one(b"before") == b"6"
         ends(connection, flood())
         assert one(b"afterwards") == b"10"
-    assert "more than its calls may" in caplog.text
+    assert "more than its calls carry" in caplog.text
 
 
 def test_a_flood_beside_an_open_call_ends_past_one_message(server: Server) -> None:
@@ -148,6 +148,27 @@ def test_a_flood_beside_an_open_call_ends_past_one_message(server: Server) -> No
 
     with server.connect() as connection:
         assert ends(connection, content()) > MOST
+
+
+def test_strangers_share_what_one_may_send(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """None of four sends what one alone may. Once they have sent it together, one that has sent little is let alone."""
+    with ExitStack() as held:
+        small = held.enter_context(server.connect())
+        connections = [held.enter_context(server.connect()) for _ in range(4)]
+        for connection in connections:
+            flood, sent = headers_without_end(), 0
+            while sent <= module.BURST // 4 + len(HEADERS):
+                sent += len(part := next(flood))
+                with suppress(OSError):
+                    connection.sendall(part)
+        wait_until(lambda: "more than its calls carry" in caplog.text, "a reset")
+        polled(server.intake)
+        small.sendall(frame(6, 0, 0, b"12345678"))
+        while (answer := small.recv(2**16)) and b"12345678" not in answer:
+            pass
+        assert answer
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            assert channel.unary_unary("/one/x")(b"others") == b"6"
 
 
 def test_large_messages_pass(server: Server) -> None:
