@@ -1,7 +1,8 @@
 """Encodes documents of many requests: bounded queue -> decoding threads -> micro-batches -> one inference thread.
 
 Requests take turns, document by document, at both stages, so a single image overtakes a request of hundreds. A batch
-never mixes models. Texts are sorted by length, since the longest text sets the cost of a batch.
+never mixes models. Texts are sorted by length, since the longest text sets the cost of a batch; much shorter requests
+overtake between batches that are sorted together.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 READY_BATCHES = 4  # batches prepared ahead; more would only fill the memory
 SORTED_BATCHES = 4  # batches of texts sorted by length together
+MUCH_SHORTER = 4  # times, for a request that overtakes them
 PREPARING_SECONDS = 0.25  # wait of a partial batch for documents in preparation
 CLOSE_SECONDS = 2.0  # wait for the threads; a fetching thread may take longer, without harm
 
@@ -245,15 +247,26 @@ class Lane:
         size = self._settings.batch_size
         while entries := self._next_entries():
             runner = entries[0].runner
-            if not runner.prepares_beside:
-                entries = [entry for entry in entries if not entry.ticket.closed and self._prepare_one(entry)]
+            entries = self._prepared(entries)
             entries.sort(key=lambda entry: entry.runner.length(entry.item))
             batches = [entries[start : start + size] for start in range(0, len(entries), size)]
             batches.sort(key=lambda batch: min(entry.ticket.left for entry in batch))  # the shortest request first
-            for each in batches:
-                batch = [entry for entry in each if not entry.ticket.closed]
-                if batch:
-                    self._run(runner, batch)
+            for number, each in enumerate(batches):
+                if number:
+                    self._run(runner, self._prepared(self._overtaking(runner, each)))
+                self._run(runner, each)
+
+    def _prepared(self, entries: list[Entry]) -> list[Entry]:
+        """Return the entries that are prepared; those of a runner that prepares nothing beside are prepared now."""
+        if not entries or entries[0].runner.prepares_beside:
+            return entries
+        return [entry for entry in entries if not entry.ticket.closed and self._prepare_one(entry)]
+
+    def _overtaking(self, runner: Runner, batch: list[Entry]) -> list[Entry]:
+        """Remove and return the entries of requests much shorter than those of a batch, which have come since."""
+        least = min(entry.ticket.left for entry in batch)
+        with self._lock:
+            return self._ready.take_shorter(runner, least // MUCH_SHORTER, self._settings.batch_size)
 
     def _next_entries(self) -> list[Entry]:
         """Wait for a batch, full or partial, or for several batches of texts. Return [] once the lane is closed."""
@@ -281,6 +294,9 @@ class Lane:
         return entry.ready + patience - time.perf_counter()
 
     def _run(self, runner: Runner, batch: list[Entry]) -> None:
+        batch = [entry for entry in batch if not entry.ticket.closed]
+        if not batch:
+            return
         started = time.perf_counter()
         for entry in batch:
             self._metrics.wait.observe(started - entry.since)

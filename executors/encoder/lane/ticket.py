@@ -105,6 +105,16 @@ class Turns:
         self._forget(runner, len(taken))
         return taken
 
+    def take_shorter(self, runner: Runner, than: int, most: int) -> list[Entry]:
+        """Remove up to `most` entries of a runner, of tickets with at most `than` documents left."""
+        taken: list[Entry] = []
+        for ticket in [ticket for ticket, line in self._lines.items() if line[0].runner is runner]:
+            if ticket.left <= than and len(taken) + len(self._lines[ticket]) <= most:
+                taken += self._lines.pop(ticket)
+        if taken:
+            self._forget(runner, len(taken))
+        return taken
+
     def drop(self, ticket: Ticket) -> None:
         """Remove a ticket's entries."""
         line = self._lines.pop(ticket, None)
