@@ -2,7 +2,8 @@
 
 Texts, and JPEGs that a GPU decodes, are prepared many at once by one thread. On a CPU that is the inference thread.
 Requests take turns, document by document, at both stages, so a single image overtakes a request of hundreds. A batch
-never mixes models. Texts are sorted by length, since the longest text sets the cost of a batch.
+never mixes models. Texts are sorted by length, since the longest text sets the cost of a batch; much shorter requests
+overtake between batches that are sorted together.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetuner.documents.images import UriReader, is_text
+from finetuner.documents.images import UriReader
 from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
 
 from .cache import Key, VectorCache, key_of
 from .metrics import LaneMetrics
 from .runner import attempt
 from .settings import LaneSettings
-from .ticket import Entry, Ticket, Turns
+from .ticket import Entry, Ticket, Turns, sorted_batches
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 READY_BATCHES = 4  # batches prepared ahead; more would only fill the memory
 SORTED_BATCHES = 4  # batches of texts sorted by length together
+MUCH_SHORTER = 4  # times, for a request that overtakes them
 PREPARING_SECONDS = 0.25  # wait of a partial batch for documents in preparation
 CLOSE_SECONDS = 2.0  # wait for the threads; a fetching thread may take longer, without harm
 
@@ -128,7 +130,7 @@ class Lane:
                 if not beside:
                     entry.ready = entry.since
                     self._ready.put(entry)
-                elif _is_remote(entry):
+                elif entry.is_remote:
                     self._to_fetch.put(entry)
                 else:
                     self._to_prepare_or_gather(entry)
@@ -280,22 +282,25 @@ class Lane:
 
     def _infer(self) -> None:
         """Run batches until the lane is closed."""
-        size = self._settings.batch_size
         while entries := self._next_entries():
             runner = entries[0].runner
-            if not runner.prepares_beside:
-                self._prepare_all(entries)
-                entries = self._without_refused(entries)
-            if runner.reads_texts and entries:
-                lengths = runner.lengths([entry.item for entry in entries])
-                order = sorted(range(len(entries)), key=lengths.__getitem__)
-                entries = [entries[place] for place in order]
-            batches = [entries[start : start + size] for start in range(0, len(entries), size)]
-            batches.sort(key=lambda batch: min(entry.ticket.left for entry in batch))  # the shortest request first
-            for each in batches:
-                batch = [entry for entry in each if not entry.ticket.closed]
-                if batch:
-                    self._run(runner, batch)
+            for number, batch in enumerate(sorted_batches(self._made_ready(entries), self._settings.batch_size)):
+                if number:
+                    self._run(runner, self._made_ready(self._overtaking(runner, batch)))
+                self._run(runner, batch)
+
+    def _made_ready(self, entries: list[Entry]) -> list[Entry]:
+        """Prepare the entries of a runner that prepares nothing beside. Return those that are prepared."""
+        if not entries or entries[0].runner.prepares_beside:
+            return entries
+        self._prepare_all(entries)
+        return self._without_refused(entries)
+
+    def _overtaking(self, runner: Runner, batch: list[Entry]) -> list[Entry]:
+        """Remove and return the entries of requests much shorter than those of a batch, which have come since."""
+        shorter = min(entry.ticket.left for entry in batch) // MUCH_SHORTER
+        with self._lock:
+            return self._ready.take_shorter(runner, shorter, self._settings.batch_size)
 
     def _next_entries(self) -> list[Entry]:
         """Wait for a batch, full or partial, or for several batches of texts. Return [] once the lane is closed."""
@@ -323,6 +328,8 @@ class Lane:
         return entry.ready + patience - time.perf_counter()
 
     def _run(self, runner: Runner, batch: list[Entry]) -> None:
+        if not (batch := [entry for entry in batch if not entry.ticket.closed]):
+            return
         started = time.perf_counter()
         for since in {entry.ticket: entry.since for entry in batch}.values():
             self._metrics.wait.observe(started - since)
@@ -337,13 +344,6 @@ class Lane:
             self._metrics.inference.observe(time.perf_counter() - started)
         rows = zip(vectors, finite, strict=True)
         self._finish(batch, [vector if is_finite else _no_vector(runner) for vector, is_finite in rows])
-
-
-def _is_remote(entry: Entry) -> bool:
-    document = entry.document
-    return not (is_text(document) or document.blob or document.tensor is not None) and (
-        bool(document.uri) and not document.uri.startswith("data:")
-    )
 
 
 def _no_vector(runner: Runner) -> Exception:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from finetuner.documents.images import is_text
+
 if TYPE_CHECKING:
     import numpy as np
     from docarray import Document
@@ -63,6 +65,28 @@ class Entry:
     ready: float = 0.0
     """Time of preparation, likewise."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the document's content must be fetched."""
+        document = self.document
+        here = is_text(document) or bool(document.blob) or document.tensor is not None
+        return not here and bool(document.uri) and not document.uri.startswith("data:")
+
+
+def sorted_batches(entries: Sequence[Entry], size: int) -> list[list[Entry]]:
+    """Return the batches of one runner's prepared entries: texts of a length together, the shortest request first.
+
+    Args:
+        entries: of one runner.
+        size: largest number of entries of a batch.
+    """
+    if not entries:
+        return []
+    lengths = entries[0].runner.lengths([entry.item for entry in entries])
+    order = sorted(range(len(entries)), key=lengths.__getitem__)
+    batches = [[entries[place] for place in order[start : start + size]] for start in range(0, len(order), size)]
+    return sorted(batches, key=lambda batch: min(entry.ticket.left for entry in batch))
+
 
 class Turns:
     """A round-robin queue of entries: each ticket in turn gives one. The caller holds the lock."""
@@ -103,6 +127,16 @@ class Turns:
             else:
                 del self._lines[ticket]
         self._forget(runner, len(taken))
+        return taken
+
+    def take_shorter(self, runner: Runner, than: int, most: int) -> list[Entry]:
+        """Remove up to `most` entries of a runner, of tickets with at most `than` documents left."""
+        taken: list[Entry] = []
+        for ticket in [ticket for ticket, line in self._lines.items() if line[0].runner is runner]:
+            if ticket.left <= than and len(taken) + len(self._lines[ticket]) <= most:
+                taken += self._lines.pop(ticket)
+        if taken:
+            self._forget(runner, len(taken))
         return taken
 
     def drop(self, ticket: Ticket) -> None:

@@ -25,6 +25,7 @@ from .guesses import Guesses
 from .peers import address_of
 from .rate import TokenBuckets
 from .tally import MINUTE, Tally
+from .turns import Turns
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ CALLER: ContextVar[str] = ContextVar("caller", default="")
 """Name of the token of the request that is answered here."""
 PEER: ContextVar[str] = ContextVar("peer", default="")
 """Address and port of its caller: one connection."""
+
+
+def who() -> str:
+    """Return the caller of the request that is answered here: its token, or its connection in a Flow without tokens."""
+    return CALLER.get() or PEER.get()
 
 
 class WrongToken(Unauthorized):
@@ -89,6 +95,7 @@ class Access:
         wrong_tokens: float = 0,
     ) -> None:
         self.audit = Audit(root)
+        self.turns = Turns()
         self._guesses = Guesses(wrong_tokens, lambda address, count: self._write(address=address, wrong_tokens=count))
         self._refused = TokenBuckets(MAX_REFUSED / MINUTE, burst=MINUTE)
         self._more_refused = Tally(lambda name, count: self._write(token=name, refused=count))

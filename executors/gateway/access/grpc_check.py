@@ -13,7 +13,7 @@ from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.workspace.tokens import Role
 
 from . import roles
-from .access import PEER, Access, Entry
+from .access import CALLER, Access, Entry
 from .errors import abort
 from .intake import Counted, Intake, counted
 from .metrics import GatewayMetrics
@@ -30,7 +30,6 @@ def admit(access: Access, context: grpc.aio.ServicerContext, endpoint: str, docu
     Raises:
         FinetunerError: the message is refused.
     """
-    PEER.set(context.peer())
     entry = access.admit(dict(context.invocation_metadata() or ()).get("authorization"), "grpc")
     entry.endpoint, entry.documents = endpoint, documents
     try:
@@ -80,7 +79,8 @@ class GrpcCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is no
     def _check(self, method: str, needed: Role, metadata: Mapping[str, str]) -> None:
         header = metadata.get("authorization")
         if method in roles.DATA_METHODS:
-            self._access.caller(header)  # `admit` checks and counts each message when it arrives
+            # `admit` checks and counts each message when it arrives
+            CALLER.set(self._access.caller(header).name)
         else:
             self._access.admit(header, "grpc").require(needed, method)
 

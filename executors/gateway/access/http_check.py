@@ -17,7 +17,7 @@ from finetuner.exceptions import FinetunerError, Forbidden, InvalidInput
 from finetuner.workspace.tokens import Role, is_loopback
 
 from . import roles
-from .access import PEER, Access, Entry, RateLimited
+from .access import PEER, Access, Entry, RateLimited, who
 from .arriving import Arriving
 from .errors import error_body
 from .metrics import GatewayMetrics
@@ -87,6 +87,7 @@ class HttpCheck:
             await send(message)
 
         try:
+            await self._access.turns.take(who())
             await self._app(scope, receive, listen)
         finally:
             entry.close(lambda: status)

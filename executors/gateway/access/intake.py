@@ -28,6 +28,7 @@ from jina.logging.logger import JinaLogger
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
 from finetuner.exceptions import InvalidInput
 
+from .access import PEER
 from .errors import abort
 from .peers import Peer, peer_of, plain
 
@@ -192,6 +193,12 @@ class Counted:
         return request
 
 
+def _named(context: grpc.aio.ServicerContext) -> Peer:
+    """Return the peer of a call, and name it to all that answers the call."""
+    PEER.set(context.peer())
+    return peer_of(context.peer())
+
+
 def counted(handler: grpc.RpcMethodHandler, intake: Intake) -> grpc.RpcMethodHandler:
     """Return a handler whose calls and messages an intake hears of.
 
@@ -199,7 +206,7 @@ def counted(handler: grpc.RpcMethodHandler, intake: Intake) -> grpc.RpcMethodHan
     """
 
     async def answer_one(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
-        peer = peer_of(context.peer())
+        peer = _named(context)
         with intake.call(peer):
             request = await anext(Counted(requests, intake, peer), None)
             if request is None:
@@ -207,7 +214,7 @@ def counted(handler: grpc.RpcMethodHandler, intake: Intake) -> grpc.RpcMethodHan
             return await handler.unary_unary(request, context)
 
     async def answer_all(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        peer = peer_of(context.peer())
+        peer = _named(context)
         with intake.call(peer):
             async for answer in handler.stream_stream(Counted(requests, intake, peer), context):
                 yield answer

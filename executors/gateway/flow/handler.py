@@ -28,7 +28,7 @@ from finetuner.executors.room.bounds import check_request
 from finetuner.executors.room.messages import count_without_serializing, require_documents
 from finetuner.version import __version__
 
-from ..access.access import CALLER, PEER, Access, Entry
+from ..access.access import CALLER, Access, Entry, who
 from ..access.entries import Entries
 from ..access.errors import abort, status_of
 from ..access.grpc_check import admit
@@ -75,11 +75,13 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
     ) -> AsyncIterator[DataRequest]:
         """Answer a stream of requests."""
         endpoint, entries, refusal, call = "", Entries(), None, EncodeCall()
+        turns, caller = self.access.turns, who()
 
         async def checked() -> AsyncIterator[DataRequest]:
             nonlocal endpoint, refusal
             async for request in request_iterator:
                 try:
+                    await turns.take(caller)
                     await self._read(request)
                     read_path(request)
                     endpoint = request.header.exec_endpoint
@@ -115,6 +117,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         endpoint = ""
         try:
             if context is not None:
+                await self.access.turns.take(who())
                 await self._read(request)
             read_path(request)
             endpoint = request.header.exec_endpoint
@@ -180,7 +183,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         rooms = self._direct.rooms(request) if self._direct is not None else ()
         try:
             if rooms and may_share(request) and not self.runtime_args.tracing:
-                return await self._together.ask(request, CALLER.get() or PEER.get())
+                return await self._together.ask(request, who())
             async with self._budget.hold(_weight(request)):
                 if rooms and self._direct is not None:
                     return await self._direct.send(request, rooms)
@@ -197,7 +200,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         assert direct is not None
         rooms = direct.rooms(request)
         ways = ON_THEIR_WAY * min(map(direct.replicas, rooms))
-        return Line(partial(direct.send, rooms=rooms), ways, self.max_waiting)
+        return Line(partial(direct.send, rooms=rooms), ways, self.max_waiting, self.access.turns)
 
     async def endpoint_discovery(self, empty: Any = None, context: Any = None) -> jina_pb2.EndpointsProto:
         """Return the endpoints of all rooms. The rooms are asked once.

@@ -2,8 +2,9 @@
 
 The price of a message is many times that of one more text in it. A request that finds the room idle is sent at once.
 While messages are on their way, requests wait for the next one, in turn by their callers; a full message waits for
-none, nor does a single request beside a caller with many. Only texts share a message, of requests with the same
-endpoint, parameters (so the same model) and rooms: a text does not wait for an image.
+none, nor does a single request beside a caller with many. As long as a caller asks for few texts beside another one,
+a message has few of each: a room finishes one pass before it begins the next. Only texts share a message, of requests
+with the same endpoint, parameters (so the same model) and rooms: a text does not wait for an image.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from jina.proto import jina_pb2
@@ -20,6 +23,7 @@ from finetuner.contract.wire import ENCODE, ERROR_TAG, SEARCH
 from finetuner.exceptions import FinetunerServerError
 
 from ..access.access import RateLimited
+from ..access.turns import FEW, Turns
 
 ENDPOINTS = (ENCODE, SEARCH)
 MOST_BYTES = 2**13  # of a request that shares a message
@@ -35,8 +39,9 @@ Send = Callable[[DataRequest], Awaitable[DataRequest]]
 class Waiting:
     """One request, and the answer that its caller waits for."""
 
-    def __init__(self, request: DataRequest) -> None:
+    def __init__(self, request: DataRequest, caller: Hashable) -> None:
         self.request = request
+        self.caller = caller
         self.documents = len(request.proto_with_data.data.docs.docs)
         self.answer: asyncio.Future[DataRequest] = asyncio.get_running_loop().create_future()
 
@@ -48,12 +53,14 @@ class Line:
         send: sends one message.
         most: messages on their way, past which only full ones are sent.
         most_waiting: texts that wait at the same time.
+        turns: of the callers, in which they get their answers.
     """
 
-    def __init__(self, send: Send, most: int, most_waiting: int) -> None:
+    def __init__(self, send: Send, most: int, most_waiting: int, turns: Turns) -> None:
         self._send = send
         self._most = most
         self._most_waiting = most_waiting
+        self._turns = turns
         self._ways = self._texts = 0  # messages on their way, texts that wait
         self._waiting: OrderedDict[Hashable, deque[Waiting]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,15 +77,18 @@ class Line:
         Raises:
             RateLimited: too many texts wait.
         """
-        waiting = Waiting(request)
-        if self._texts + waiting.documents > max(self._most_waiting, waiting.documents):
+        waiting = Waiting(request, caller)
+        # a caller that has nothing here may always wait: another one would keep it out
+        if caller in self._held and self._texts + waiting.documents > max(self._most_waiting, waiting.documents):
             raise RateLimited(
                 f"The rooms are busy, and {self._most_waiting} texts may wait for them. Got more. "
                 "Send fewer at the same time, and this one again.",
                 RETRY_SECONDS,
             )
+        self._turns.asked(caller, self._held.get(caller, 0) + waiting.documents)
         # a message is answered as a whole: one with the texts of a caller of many would take long
-        alone = self._ways >= self._most and caller not in self._held and max(self._held.values()) >= MOST_DOCUMENTS
+        first = waiting.documents <= FEW and caller not in self._held
+        alone = first and self._most <= self._ways < 2 * self._most and max(self._held.values(), default=0) > FEW
         self._held[caller] += waiting.documents
         if alone:
             self._begin([waiting])
@@ -95,11 +105,22 @@ class Line:
 
     def _start(self) -> None:
         """Send messages as long as there are requests, and room for their messages."""
-        while self._ways < self._most or (self._texts >= MOST_DOCUMENTS and self._ways < MOST_ON_THEIR_WAY):
+        while self._ways < self._most or (self._ways < MOST_ON_THEIR_WAY and self._is_full()):
             together = self._take()
             if not together:
                 return
             self._begin(together)
+
+    def _is_full(self) -> bool:
+        """Return whether enough texts wait for a full message."""
+        if self._texts < MOST_DOCUMENTS or not self._turns.mixed:
+            return self._texts >= MOST_DOCUMENTS
+        texts = 0
+        for line in self._waiting.values():
+            texts += min(FEW, sum(waiting.documents for waiting in islice(line, FEW)))
+            if texts >= MOST_DOCUMENTS:
+                return True
+        return False
 
     def _begin(self, together: Sequence[Waiting]) -> None:
         task = asyncio.ensure_future(self._answer(together))
@@ -123,20 +144,28 @@ class Line:
     def _take(self) -> list[Waiting]:
         """Remove the requests of the next message: one of each caller in turn, those without a caller left out."""
         taken: list[Waiting] = []
-        documents = 0
-        while self._waiting:
-            caller, line = next(iter(self._waiting.items()))
-            if line[0].answer.done():  # its caller has left
+        documents, own = 0, Counter[Hashable]()
+        most = FEW if self._turns.mixed else MOST_DOCUMENTS
+        callers = deque(self._waiting)
+        while callers:
+            caller = callers.popleft()
+            line = self._waiting[caller]
+            while line and line[0].answer.done():  # its caller has left
                 self._texts -= line.popleft().documents
-            elif taken and documents + line[0].documents > MOST_DOCUMENTS:
+            size = line[0].documents if line else 0
+            if taken and documents + size > MOST_DOCUMENTS:
                 break
-            else:
+            if size and not (own[caller] and own[caller] + size > most):
                 taken.append(line.popleft())
-                self._texts -= taken[-1].documents
-                documents += taken[-1].documents
+                self._texts -= size
+                documents += size
+                own[caller] += size
                 self._waiting.move_to_end(caller)
+                callers.append(caller)
             if not line:
                 del self._waiting[caller]
+                if callers and callers[-1] == caller:
+                    callers.pop()
         return taken
 
     async def _answer(self, together: Sequence[Waiting]) -> None:
@@ -151,8 +180,7 @@ class Line:
                     waiting.answer.set_exception(error)
             return
         for waiting, answer in zip(together, answers, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(answer)
+            self._turns.call(waiting.caller, partial(_give, waiting, answer))
 
     async def _answer_apart(self, together: Sequence[Waiting]) -> list[DataRequest]:
         """Send requests in one message, and return the answer to each.
@@ -213,6 +241,11 @@ def may_share(request: DataRequest) -> bool:
             for document in documents
         )
     )
+
+
+def _give(waiting: Waiting, answer: DataRequest) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_result(answer)
 
 
 def _stop(task: asyncio.Task[None], together: Sequence[Waiting]) -> None:

@@ -119,3 +119,19 @@ def test_the_shortest_request_of_several_passes_comes_first(start: Start, worksp
     lengths = [max(batch) for _, batch in gate.passes]
     assert len(lengths) == 4
     assert lengths[0] == max(lengths)
+
+
+def test_a_short_request_overtakes_the_passes_of_a_long_one(start: Start, workspace: Workspace, gate: Gate) -> None:
+    room = start(TextEncoder, workspace, batch_size=3)
+
+    async def both() -> None:
+        many = await gate.hold(room, texts(TEXTS[:12]))  # all four passes are sorted
+        single = asyncio.create_task(send(room, texts(["single"])))
+        similar = asyncio.create_task(send(room, texts(TEXTS[:6])))
+        while len(room._lane._ready) < 1 + 6:
+            await asyncio.sleep(0.001)
+        gate.opened.set()
+        await asyncio.gather(many, single, similar)
+
+    asyncio.run(both())
+    assert [len(batch) for _, batch in gate.passes] == [1, 3, 3, 3, 3, 3]

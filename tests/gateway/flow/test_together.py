@@ -14,7 +14,9 @@ from jina.types.request.data import DataRequest
 
 from finetuner.contract.wire import mark_error
 from finetuner.exceptions import InvalidInput
+from finetuner.executors.gateway.access import turns
 from finetuner.executors.gateway.access.access import RateLimited
+from finetuner.executors.gateway.access.turns import FEW, Turns
 from finetuner.executors.gateway.flow import together
 from finetuner.executors.gateway.flow.together import MOST_BYTES, MOST_DOCUMENTS, Line, Together, may_share
 from tests.gateway.conftest import ToyFlow
@@ -67,7 +69,7 @@ async def started(*asking: Coroutine[Any, Any, DataRequest]) -> list[asyncio.Tas
 def test_a_request_is_sent_at_once_and_those_that_wait_share_the_next_message() -> None:
     async def check() -> None:
         room = Room()
-        line = Line(room.send, 1, 1000)
+        line = Line(room.send, 1, 1000, Turns())
         tasks = await started(*(line.ask(asked(text, f"{text} 2"), "") for text in "abc"))
         assert room.messages == [["a", "a 2"]]
         room.open.set()
@@ -83,7 +85,7 @@ def test_a_request_is_sent_at_once_and_those_that_wait_share_the_next_message() 
 def test_requests_of_other_models_and_endpoints_never_share() -> None:
     async def check() -> None:
         room = Room()
-        lines = Together(lambda _: Line(room.send, 1, 1000))
+        lines = Together(lambda _: Line(room.send, 1, 1000, Turns()))
         requests = [asked("a"), asked("b", artifact="1"), asked("c", artifact="2"), asked("d", endpoint="/search")]
         tasks = await started(*(lines.ask(each, "") for each in [*requests, asked("e", artifact="1"), asked("f")]))
         assert room.messages == [["a"], ["b"], ["c"], ["d"]]
@@ -99,8 +101,8 @@ def test_requests_of_other_models_and_endpoints_never_share() -> None:
 def test_a_caller_with_many_requests_does_not_delay_one_with_one() -> None:
     async def check() -> None:
         room = Room()
-        line = Line(room.send, 1, 1000)
-        many = await started(*(line.ask(asked(str(row)), "many") for row in range(1, MOST_DOCUMENTS)))
+        line = Line(room.send, 1, 1000, Turns())
+        many = await started(*(line.ask(asked(str(row)), "many") for row in range(1, FEW)))
         (one,) = await started(line.ask(asked("one"), "one"))
         room.open.set()
         await asyncio.gather(*many, one)
@@ -113,16 +115,47 @@ def test_a_caller_with_many_requests_does_not_delay_one_with_one() -> None:
 def test_a_single_request_beside_a_caller_with_many_goes_alone() -> None:
     async def check() -> None:
         room = Room()
-        line = Line(room.send, 1, 1000)
-        many = await started(*(line.ask(asked(str(row)), "many") for row in range(MOST_DOCUMENTS)))
-        (one, two) = await started(line.ask(asked("one"), "one"), line.ask(asked("two"), "one"))
-        assert room.messages[:2] == [["0"], ["one"]]
-        assert len(room.messages) == 3
-        assert "two" in room.messages[2], "it takes turns"
+        line = Line(room.send, 1, 1000, Turns())
+        many = await started(*(line.ask(asked(str(row)), "many") for row in range(FEW + 1)))
+        (one, two, three) = await started(
+            line.ask(asked("one"), "one"), line.ask(asked("two"), "one"), line.ask(asked("three"), "three")
+        )
+        assert room.messages == [["0"], ["one"]], "the second one takes turns, and so does the next caller"
         room.open.set()
-        await asyncio.gather(*many, one, two)
+        await asyncio.gather(*many, one, two, three)
         assert line.idle
         assert not line._held
+
+    asyncio.run(check())
+
+
+def test_a_message_has_few_texts_of_one_caller_while_there_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 1, 1000, Turns())
+        room.open.set()
+        await line.ask(asked("one"), "one")
+        room.open.clear()
+        many = await started(*(line.ask(asked(str(row)), "many") for row in range(2 * MOST_DOCUMENTS + 1)))
+        assert room.messages[1:] == [["0"]], "no message is full"
+        room.open.set()
+        await many[2 * FEW]
+        assert room.messages[2:4] == [["1", "2", "3", "4"], ["5", "6", "7", "8"]]
+        monkeypatch.setattr(turns, "LATELY", -1.0)
+        await asyncio.gather(*many)
+        assert max(map(len, room.messages)) == MOST_DOCUMENTS, "the other one has been away for long"
+
+    asyncio.run(check())
+
+
+def test_many_callers_of_one_text_share_a_full_message() -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 1, 1000, Turns())
+        tasks = await started(*(line.ask(asked(str(row)), row) for row in range(MOST_DOCUMENTS + 1)))
+        assert [*map(len, room.messages)] == [1, MOST_DOCUMENTS]
+        room.open.set()
+        await asyncio.gather(*tasks)
 
     asyncio.run(check())
 
@@ -130,7 +163,7 @@ def test_a_single_request_beside_a_caller_with_many_goes_alone() -> None:
 def test_a_full_message_waits_for_none() -> None:
     async def check() -> None:
         room = Room()
-        line = Line(room.send, 1, 1000)
+        line = Line(room.send, 1, 1000, Turns())
         tasks = await started(*(line.ask(asked(str(row)), "") for row in range(2 * MOST_DOCUMENTS)))
         assert [*map(len, room.messages)] == [1, MOST_DOCUMENTS]
         room.open.set()
@@ -143,11 +176,12 @@ def test_a_full_message_waits_for_none() -> None:
 def test_one_request_too_many_is_refused_at_once() -> None:
     async def check() -> None:
         room = Room()
-        line = Line(room.send, 1, 2)
-        tasks = await started(*(line.ask(asked(text), text) for text in "abc"))
+        line = Line(room.send, 1, 2, Turns())
+        tasks = await started(*(line.ask(asked(text), "many") for text in "abc"))
         with pytest.raises(RateLimited, match="2 texts may wait for them. Got more") as refused:
-            await line.ask(asked("d"), "d")
+            await line.ask(asked("d"), "many")
         assert refused.value.wait == 1
+        tasks += await started(line.ask(asked("d"), "one"))  # the many of another caller do not keep it out
         room.open.set()
         await asyncio.gather(*tasks)
         assert texts_of(await line.ask(asked("e"), "e")) == ["E"]
@@ -158,7 +192,7 @@ def test_one_request_too_many_is_refused_at_once() -> None:
 def test_a_caller_that_leaves_takes_its_request_along() -> None:
     async def check() -> None:
         room = Room()
-        line = Line(room.send, 1, 1000)
+        line = Line(room.send, 1, 1000, Turns())
         first, leaves, stays = await started(*(line.ask(asked(text), "") for text in "abc"))
         leaves.cancel()
         first.cancel()
@@ -177,7 +211,7 @@ def test_requests_are_sent_alone_if_their_message_fails(fails: str) -> None:
     async def check() -> None:
         room = Room()
         room.fails = fails
-        line = Line(room.send, 1, 1000)
+        line = Line(room.send, 1, 1000, Turns())
         tasks = await started(*(line.ask(asked(text, endpoint="/search"), "") for text in ("a", "b", "bad", "c")))
         room.open.set()
         answers = await asyncio.gather(*tasks)
@@ -191,7 +225,7 @@ def test_requests_are_sent_alone_if_their_message_fails(fails: str) -> None:
 def test_a_message_on_its_way_delays_others_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async def check() -> None:
         room = Room()
-        line = Line(room.send, 1, 1000)
+        line = Line(room.send, 1, 1000, Turns())
         (hangs,) = await started(line.ask(asked("hangs"), ""))
         (other,) = await started(line.ask(asked("other"), ""))
         while len(room.messages) < 2:
