@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .api.library import (
         delete_data,
         evaluate,
+        export_artifact,
         get_model,
         list_artifacts,
         list_data,
@@ -85,6 +86,7 @@ __all__ = [
     "drop_collection",
     "encode",
     "evaluate",
+    "export_artifact",
     "filter_documents",
     "fit",
     "get_experiment",
@@ -120,8 +122,8 @@ _MODULES = {
     "api.experiments": ("create_experiment delete_experiment delete_experiments get_experiment list_experiments"),
     "api.legacy": "connect create_run create_synthesis_run create_training_run notebook_login synthesize",
     "api.library": (
-        "delete_data evaluate get_model list_artifacts list_data promote pull_artifact pull_data push_artifact "
-        "push_data"
+        "delete_data evaluate export_artifact get_model list_artifacts list_data promote pull_artifact pull_data "
+        "push_artifact push_data"
     ),
     "api.retrieval": (
         "backup_index cancel_reindex delete_documents drop_collection filter_documents index index_status move_index "

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..artifacts.archive import zip_artifact
+from ..artifacts.archive import artifact_folder, zip_artifact
 from ..artifacts.manifest import MANIFEST, parse_manifest, read_manifest, verify_artifact
 from ..contract import wire
 from ..contract.checks import NAME, checked_name, local_path
@@ -202,6 +203,50 @@ def fetch_artifact(connection: Connection, reference: str, folder: Path) -> None
     verify_artifact(folder)
 
 
+def export_artifact(
+    artifact: str | os.PathLike[str],
+    to: str,
+    directory: str | os.PathLike[str],
+    token: str | None = None,
+) -> str:
+    """Write an artifact as a folder that another library loads, with a model card that says how.
+
+    Args:
+        artifact: a folder, a zip that `save_artifact` wrote, or an artifact id or alias of the Flow.
+        to: 'open_clip' or 'transformers' for a CLIP, 'timm' for an image model, 'onnx' for both.
+        directory: the new folder; it must not exist.
+        token: token for the Flow; None takes the token of `login`.
+
+    Returns:
+        Path of the folder.
+
+    Raises:
+        InvalidInput: another `to`, or one whose library cannot hold the model.
+        AlreadyExists: `directory` exists.
+        ArtifactNotFound, CorruptedArtifact
+    """
+    from ..exports.export import check_target, export_folder
+
+    target = local_path("directory", directory)
+    check_target(to, target)  # before anything is fetched
+    with _local_artifact(artifact, token) as folder:
+        return str(export_folder(folder, to, target))
+
+
+@contextmanager
+def _local_artifact(artifact: str | os.PathLike[str], token: str | None) -> Iterator[Path]:
+    """Yield the folder of an artifact: a user's folder or zip, or one that is fetched from the Flow."""
+    path = local_path("artifact", artifact)
+    if isinstance(artifact, os.PathLike) or path.exists() or path.suffix == ".zip" or not NAME.fullmatch(artifact):
+        with artifact_folder(path) as folder:
+            yield folder
+        return
+    flow = connection() if token is None else Connection(connection().host, token)
+    with tempfile.TemporaryDirectory(prefix="finetuner-") as name:
+        fetch_artifact(flow, artifact, Path(name))
+        yield Path(name)
+
+
 def get_model(
     artifact: str | os.PathLike[str],
     token: str | None = None,
@@ -231,10 +276,5 @@ def get_model(
     from ..inference.local import open_artifact
 
     logging.getLogger("open_clip").setLevel(logging_level)
-    path = local_path("artifact", artifact)
-    if isinstance(artifact, os.PathLike) or path.exists() or path.suffix == ".zip" or not NAME.fullmatch(artifact):
-        return open_artifact(path, batch_size, select_model, device, is_onnx=is_onnx)
-    flow = connection() if token is None else Connection(connection().host, token)
-    with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
-        fetch_artifact(flow, artifact, Path(folder))
-        return open_artifact(Path(folder), batch_size, select_model, device, is_onnx=is_onnx)
+    with _local_artifact(artifact, token) as folder:
+        return open_artifact(folder, batch_size, select_model, device, is_onnx=is_onnx)

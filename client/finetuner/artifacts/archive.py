@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..exceptions import CorruptedArtifact, CorruptedMetadata
+from ..exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
 from .manifest import MANIFEST, parse_manifest, read_manifest
 
 # Errors of zipfile on damaged, encrypted or foreign content, and of two members whose names clash.
@@ -39,6 +42,23 @@ def zip_artifact(folder: Path, target: Path, name: str) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+@contextmanager
+def artifact_folder(path: Path) -> Iterator[Path]:
+    """Yield the folder of an artifact given as its folder, the folder above it, or its zip.
+
+    Raises:
+        ArtifactNotFound, CorruptedArtifact
+    """
+    if path.is_dir():
+        inner = [entry for entry in path.iterdir() if (entry / MANIFEST).is_file()]
+        yield inner[0] if len(inner) == 1 and not (path / MANIFEST).is_file() else path
+        return
+    if not path.is_file():
+        raise ArtifactNotFound(f"artifact must be a folder, a zip or an artifact id. Got {str(path)!r}.")
+    with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
+        yield unzip_artifact(path, Path(folder))
 
 
 def unzip_artifact(archive: Path, folder: Path) -> Path:

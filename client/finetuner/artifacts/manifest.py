@@ -9,6 +9,7 @@ example-results.yml                 matches of example queries before and after,
 models/open_clip_config.json        CLIP: open_clip's `model_cfg` and `preprocess_cfg`
 models/tokenizer.json               CLIP: the tokenizer, unless it is open_clip's own
 models/config.json                  CLIP: configuration of a text tower from transformers, such as XLM-R
+models/open_clip_model.safetensors  CLIP: no weights, so that open_clip refuses the folder
 models/<tower>/image_model.json     image model: backbone, head and preprocessing
 models/<tower>/weights.safetensors
 models/<tower>/model.onnx           if the run had `to_onnx`

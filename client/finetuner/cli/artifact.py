@@ -30,6 +30,23 @@ def push(
 
 
 @artifact_app.command()
+@example("finetuner artifact export live --to open_clip my-model")
+def export(
+    artifact: Annotated[str, typer.Argument(help="Artifact id or alias, or an artifact's zip or folder.")],
+    directory: Annotated[Path, typer.Argument(help="The new folder.")],
+    to: Annotated[
+        str, typer.Option(help="open_clip or transformers for a CLIP, timm for an image model, onnx for both.")
+    ] = "open_clip",
+    host: Host = None,
+    token: Token = None,
+) -> None:
+    """Write an artifact as a folder that another library loads."""
+    if not Path(artifact).exists():
+        finetuner.login(host=host, token=token)
+    typer.echo(finetuner.export_artifact(artifact, to, directory))
+
+
+@artifact_app.command()
 @example("finetuner artifact pull live")
 def pull(
     artifact: Annotated[str, typer.Argument(help="Artifact id or alias.")],

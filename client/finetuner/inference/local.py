@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..artifacts.archive import unzip_artifact
+from ..artifacts.archive import artifact_folder
 from ..artifacts.load import load_artifact, load_onnx_artifact
-from ..artifacts.manifest import MANIFEST, read_manifest
+from ..artifacts.manifest import read_manifest
 from ..contract.checks import choice, whole
 from ..contract.wire import ARTIFACT_TAG, error_of
 from ..documents.uris import read_local
-from ..exceptions import ArtifactNotFound, FinetunerError, InvalidDocument, InvalidInput
+from ..exceptions import FinetunerError, InvalidDocument, InvalidInput
 from ..models.backbones import find_backbone
 from ..models.clip import TEXT
 from ..models.model_kinds import Model, load_row, select_tower, towers_of
@@ -115,14 +114,7 @@ def open_artifact(
         ArtifactNotFound, CorruptedArtifact, SelectModelRequired, KeysMismatchError
         CorruptedONNXModel: the ONNX file does not hold the model.
     """
-    if path.is_dir():
-        inner = [entry for entry in path.iterdir() if (entry / MANIFEST).is_file()]
-        folder = inner[0] if len(inner) == 1 and not (path / MANIFEST).is_file() else path
-        return _open_folder(folder, str(path), batch_size, select_model, device, is_onnx)
-    if not path.is_file():
-        raise ArtifactNotFound(f"artifact must be a folder, a zip or an artifact id. Got {str(path)!r}.")
-    with tempfile.TemporaryDirectory(prefix="finetuner-") as folder_name:
-        folder = unzip_artifact(path, Path(folder_name))
+    with artifact_folder(path) as folder:
         return _open_folder(folder, str(path), batch_size, select_model, device, is_onnx)
 
 

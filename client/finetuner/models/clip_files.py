@@ -6,6 +6,7 @@ models/open_clip_config.json             architecture and preprocessing
 models/tokenizer.json, config.json       if the model needs them
 models/clip-text/weights.safetensors     the text tower
 models/clip-vision/weights.safetensors   the vision tower
+models/open_clip_model.safetensors       no weights: open_clip, which would take random ones, refuses the folder
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ from .weights import (
 )
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "weights.safetensors"
+OPEN_CLIP_WEIGHTS_FILE = "open_clip_model.safetensors"
+NOT_HERE = "an artifact's weights are elsewhere: finetuner artifact export ID --to open_clip FOLDER"
+"""The only tensor's name, which open_clip's error shows."""
 MAX_SIDE = 1024  # of the input image in pixels; the work grows faster than the weights
 MAX_PATCHES = 4096  # of an image
 MAX_CONTEXT = 1024  # tokens of a text
@@ -297,6 +301,7 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
 
 def save_towers(model: Clip, folder: Path) -> None:
     """Write a model into `folder`, an artifact's `models/`, in the layout above."""
+    import torch
     from safetensors.torch import save_file
 
     preprocess = asdict(model.preprocess_config)
@@ -304,6 +309,7 @@ def save_towers(model: Clip, folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps({"model_cfg": model.config, "preprocess_cfg": preprocess}, indent=1))
     for name, content in model.files.items():
         (folder / name).write_text(content, encoding="utf-8", newline="")
+    save_file({NOT_HERE: torch.zeros(1)}, folder / OPEN_CLIP_WEIGHTS_FILE)
     state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
     for tower in TOWERS:
         (folder / tower).mkdir()

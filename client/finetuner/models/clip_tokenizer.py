@@ -27,7 +27,7 @@ class ClipTokenizer:
     """
 
     def __init__(self, exact: SimpleTokenizer) -> None:
-        self._exact = exact
+        self.exact = exact
         self.context_length = int(exact.context_length)
         self.vocab_size = int(exact.vocab_size)
         self._start, self._end = exact.sot_token_id, exact.eot_token_id
@@ -50,10 +50,10 @@ class ClipTokenizer:
     def _encode(self, texts: list[str]) -> list[list[int]]:
         if len(texts) == 1:  # needs no threads
             (text,) = texts
-            return [self._pairs.encode(text).ids if PLAIN.fullmatch(text) else self._exact.encode(text)]
+            return [self._pairs.encode(text).ids if PLAIN.fullmatch(text) else self.exact.encode(text)]
         plain = [PLAIN.fullmatch(text) is not None for text in texts]
         fast = iter(self._pairs.encode_batch_fast([text for text, fits in zip(texts, plain, strict=True) if fits]))
-        return [next(fast).ids if fits else self._exact.encode(text) for text, fits in zip(texts, plain, strict=True)]
+        return [next(fast).ids if fits else self.exact.encode(text) for text, fits in zip(texts, plain, strict=True)]
 
 
 def open_clip_tokenizer(architecture: str) -> AnyTokenizer:

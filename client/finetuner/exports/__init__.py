@@ -1,0 +1,1 @@
+"""Writes artifacts as the folders that other libraries load."""

@@ -1,0 +1,137 @@
+"""A CLIP as transformers' CLIPModel: its configuration, and the names of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import InvalidInput
+from ..models.clip import Clip, reads_end_token
+from .tokenizer_files import write_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+BLOCK = {
+    "ln_1.": "layer_norm1.",
+    "ln_2.": "layer_norm2.",
+    "attn.out_proj.": "self_attn.out_proj.",
+    "mlp.c_fc.": "mlp.fc1.",
+    "mlp.c_proj.": "mlp.fc2.",
+}
+NAMES = {
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "ln_final.weight": "text_model.final_layer_norm.weight",
+    "ln_final.bias": "text_model.final_layer_norm.bias",
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",  # so spelt there
+    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
+    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
+    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
+    "logit_scale": "logit_scale",
+}
+PROJECTIONS = {"text_projection": "text_projection.weight", "visual.proj": "visual_projection.weight"}
+BICUBIC, BILINEAR = 3, 2  # of Pillow
+
+
+def write_clip_model(model: Clip, folder: Path) -> None:
+    """Write a model that `transformers.CLIPModel.from_pretrained(folder)` loads, with its processor.
+
+    Args:
+        model: open_clip's CLIP with a plain vision transformer.
+        folder: exists.
+
+    Raises:
+        InvalidInput: CLIPModel cannot hold the model. Nothing is written then.
+    """
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+    state = dict(_renamed(model.network.state_dict()))
+    config = CLIPConfig(**_config(model))
+    other = CLIPModel(config)
+    loaded = other.load_state_dict(state, strict=False)
+    missing = [name for name in loaded.missing_keys if not name.endswith("position_ids")]
+    if missing or loaded.unexpected_keys:
+        raise _no_clip_model(f"weights of other names ({(missing + loaded.unexpected_keys)[0]})")
+    for part, number in write_tokenizer(model, folder).items():
+        setattr(other.config.text_config, part, number)
+    other.save_pretrained(folder)
+    preprocess = model.preprocess_config
+    side = preprocess.size if isinstance(preprocess.size, int) else preprocess.size[0]
+    CLIPImageProcessorPil(
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        image_mean=list(preprocess.mean),
+        image_std=list(preprocess.std),
+        resample=BILINEAR if preprocess.interpolation == "bilinear" else BICUBIC,
+    ).save_pretrained(folder)
+
+
+def _config(model: Clip) -> dict[str, Any]:
+    network, text, vision = model.network, model.config["text_cfg"], model.config["vision_cfg"]
+    visual = network.visual
+    if not reads_end_token(network) or type(visual).__name__ != "VisionTransformer" or visual.attn_pool is not None:
+        raise _no_clip_model(f"{type(network).__name__} with {type(visual).__name__}")
+    preprocess = model.preprocess_config
+    if preprocess.resize_mode != "shortest" or len({visual.image_size[0], visual.image_size[1]}) != 1:
+        raise _no_clip_model(f"images of {visual.image_size}, resized by {preprocess.resize_mode!r}")
+    activation = "quick_gelu" if model.config.get("quick_gelu") else "gelu"
+    return {
+        "projection_dim": model.dim,
+        "text_config": {
+            "vocab_size": network.vocab_size,
+            "max_position_embeddings": network.context_length,
+            "hidden_act": activation,
+            **_tower(network.transformer, text),
+        },
+        "vision_config": {
+            "image_size": visual.image_size[0],
+            "patch_size": visual.patch_size[0],
+            "hidden_act": activation,
+            **_tower(visual.transformer, vision),
+        },
+    }
+
+
+def _tower(transformer: Any, given: Mapping[str, Any]) -> dict[str, int]:
+    width, block = transformer.width, transformer.resblocks[0]
+    return {
+        "hidden_size": width,
+        "intermediate_size": int(width * given.get("mlp_ratio", 4.0)),
+        "num_hidden_layers": transformer.layers,
+        "num_attention_heads": block.attn.num_heads,
+    }
+
+
+def _renamed(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield open_clip's weights under the names of transformers."""
+    for name, value in state.items():
+        value = value.detach().cpu().float()
+        tower, _, rest = name.rpartition("transformer.resblocks.")
+        if name in PROJECTIONS:
+            yield PROJECTIONS[name], value.T.contiguous()
+        elif name in NAMES:
+            yield NAMES[name], value
+        elif rest and tower in ("", "visual."):
+            number, _, part = rest.partition(".")
+            layer = f"{'vision' if tower else 'text'}_model.encoder.layers.{number}."
+            if part in ("attn.in_proj_weight", "attn.in_proj_bias"):
+                for letter, third in zip("qkv", value.chunk(3), strict=True):
+                    yield f"{layer}self_attn.{letter}_proj.{part.rpartition('_')[2]}", third.contiguous()
+                continue
+            start = next((start for start in BLOCK if part.startswith(start)), None)
+            if start is None:
+                raise _no_clip_model(f"layers with {part}")
+            yield layer + BLOCK[start] + part.removeprefix(start), value
+        else:
+            raise _no_clip_model(f"weights named {name}")
+
+
+def _no_clip_model(found: str) -> InvalidInput:
+    return InvalidInput(
+        f"to='transformers' needs an open_clip CLIP with a plain vision transformer. Got {found}. Take to='open_clip'."
+    )

@@ -1,0 +1,36 @@
+"""A CLIP as a folder that open_clip loads by `local-dir:`."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..models.byte_pair_tokenizer import BytePairTokenizer
+from ..models.clip import Clip
+from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE
+from .tokenizer_files import write_tokenizer
+
+
+def write_open_clip(model: Clip, folder: Path) -> None:
+    """Write a model that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads, with its tokenizer.
+
+    Args:
+        model: any CLIP.
+        folder: exists.
+    """
+    from safetensors.torch import save_file
+
+    config: dict[str, Any] = deepcopy(dict(model.config))
+    for name, file in model.files.items():
+        (folder / name).write_text(file, encoding="utf-8", newline="")
+    if isinstance(model.tokenizer, BytePairTokenizer):
+        write_tokenizer(model, folder)
+        # any name: open_clip takes the folder's own
+        config["text_cfg"] |= {"hf_tokenizer_name": "clip-mini", "tokenizer_kwargs": {"clean": "lower"}}
+    content = {"model_cfg": config, "preprocess_cfg": asdict(model.preprocess_config)}
+    (folder / CONFIG_FILE).write_text(json.dumps(content, indent=1))
+    state = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
+    save_file(state, folder / OPEN_CLIP_WEIGHTS_FILE)

@@ -1,0 +1,62 @@
+"""An image model as a folder that timm loads by `local-dir:`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..exceptions import InvalidInput
+
+if TYPE_CHECKING:
+    from ..models.image_model import ImageModel
+
+MAX_DIFFERENCE = 1e-4  # of a number of an embedding
+
+
+def write_timm(model: ImageModel, folder: Path) -> None:
+    """Write a model that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
+
+    Args:
+        model: with average pooling, of a feature map, and no head of ours, which timm would not compute.
+        folder: exists.
+
+    Raises:
+        InvalidInput: another model. Nothing is written then.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    config = model.config
+    if config.pooling != "average" or config.output_dim is not None:
+        raise InvalidInput(
+            f"to='timm' needs average pooling and no head. Got pooling {config.pooling}, output_dim "
+            f"{config.output_dim}. Take to='onnx'."
+        )
+    features, preprocess = model.network.features, config.preprocess
+    with torch.inference_mode():
+        canary = torch.linspace(-1, 1, 3 * preprocess.size**2, device=model.device)
+        canary = canary.view(1, 3, preprocess.size, preprocess.size)
+        difference = float((features(canary) - model.network(canary)).abs().max())
+    if difference > MAX_DIFFERENCE:
+        raise InvalidInput(
+            f"to='timm' needs a network that timm pools as we do. Got {config.architecture}, whose embeddings differ "
+            f"by {difference:.1e}. Take to='onnx'."
+        )
+    content = {
+        "architecture": config.architecture,
+        "num_classes": 0,
+        "num_features": model.dim,
+        "pretrained_cfg": {
+            "num_classes": 0,
+            "input_size": [3, preprocess.size, preprocess.size],
+            "interpolation": preprocess.interpolation,
+            "crop_pct": preprocess.crop_pct,
+            "crop_mode": "center",
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(content, indent=1))
+    state = {name: value.detach().cpu().contiguous() for name, value in features.state_dict().items()}
+    save_file(state, folder / "model.safetensors")

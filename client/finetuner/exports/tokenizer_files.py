@@ -1,0 +1,100 @@
+"""A CLIP's tokenizer as the files that transformers reads: tokenizer.json and tokenizer_config.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..exceptions import InvalidInput
+from ..models.byte_pair_tokenizer import PAD, START, BytePairTokenizer
+from ..models.clip import Clip
+from ..models.clip_tokenizer import ClipTokenizer
+from ..models.text_towers import TOKENIZER_FILE
+
+CONFIG_FILE = "tokenizer_config.json"
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+RESERVED = 2  # ids of clip-mini before those of its file: padding and start
+
+
+def write_tokenizer(model: Clip, folder: Path) -> dict[str, int]:
+    """Write the files of a model's tokenizer.
+
+    Args:
+        model: its tokenizer is CLIP's own or clip-mini's.
+        folder: exists.
+
+    Returns:
+        `bos_token_id`, `eos_token_id` and `pad_token_id`.
+
+    Raises:
+        InvalidInput: another tokenizer.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    if isinstance(model.tokenizer, ClipTokenizer):
+        tokenizer, (start, end, padding) = _of_clip(model.tokenizer), ("<start_of_text>", "<end_of_text>", "!")
+    elif isinstance(model.tokenizer, BytePairTokenizer):
+        content = json.loads(model.files[TOKENIZER_FILE])
+        tokenizer, (start, end, padding) = _of_clip_mini(content), ("<start>", "<end>", "<padding>")
+    else:
+        raise InvalidInput(
+            f"tokenizer must be CLIP's own or clip-mini's. Got {type(model.tokenizer).__name__}. Export to open_clip."
+        )
+    length = int(model.config["text_cfg"].get("context_length", 77))
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, bos_token=start, eos_token=end, pad_token=padding, model_max_length=length
+    )
+    fast.save_pretrained(folder)
+    return {"bos_token_id": fast.bos_token_id, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id}
+
+
+def _of_clip(own: ClipTokenizer) -> Any:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    exact = own.exact
+    tokenizer = Tokenizer(models.BPE(vocab=exact.encoder, merges=list(exact.bpe_ranks), end_of_word_suffix="</w>"))
+    tokenizer.normalizer = _cleaned()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    _close(tokenizer, ("<start_of_text>", exact.sot_token_id), ("<end_of_text>", exact.eot_token_id))
+    return tokenizer
+
+
+def _of_clip_mini(content: dict[str, Any]) -> Any:
+    from tokenizers import Tokenizer
+
+    vocabulary = {token: number + RESERVED for token, number in content["model"]["vocab"].items()}
+    end = len(vocabulary) + RESERVED
+    content["model"]["vocab"] = {"<padding>": PAD, "<start>": START, **vocabulary, "<end>": end}
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.normalizer = _cleaned()
+    _close(tokenizer, ("<start>", START), ("<end>", end))
+    return tokenizer
+
+
+def _cleaned() -> Any:
+    """Return what lower-cases a text, without white space around it and more than one between two words."""
+    from tokenizers import Regex, normalizers
+
+    steps = [
+        normalizers.NFC(),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+        normalizers.Lowercase(),
+    ]
+    return normalizers.Sequence(steps)
+
+
+def _close(tokenizer: Any, start: tuple[str, int], end: tuple[str, int]) -> None:
+    """Put a start and an end around each text."""
+    from tokenizers import AddedToken, processors
+
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name, _ in (start, end)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start[0]} $A {end[0]}", special_tokens=[start, end]
+    )

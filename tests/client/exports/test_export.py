@@ -1,0 +1,237 @@
+"""Exported artifacts load in their own library, by the lines of their card, and give our vectors."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPImageProcessorPil
+from typer.testing import CliRunner
+
+import finetuner
+from finetuner.artifacts.load import load_artifact
+from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.publish import publish_artifact
+from finetuner.catalogue import fashion
+from finetuner.cli.main import app
+from finetuner.exceptions import AlreadyExists, CorruptedArtifact, FinetunerError, InvalidInput
+from finetuner.exports.card import NOTES
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import Clip
+from finetuner.models.clip_files import load_backbone
+from finetuner.models.image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model
+from finetuner.workspace.folder import Workspace
+
+TEXTS = [
+    "a red dress",
+    "Ein  blaues Hemd\nmit langen Ärmeln ",
+    "x",
+    "",
+    "striped socks, worn by 12 men's feet in the rain " * 9,
+    "日本語 naïve café 🙂",
+]
+PREPROCESS = ImagePreprocess(64, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28), "bilinear", 0.9)
+LINE = "a red dress"  # of the cards
+
+
+def clip_mini() -> Clip:
+    model = load_backbone(find_backbone("clip-mini"))
+    with torch.no_grad():
+        model.network.logit_scale += 0.1  # tuned
+    return model
+
+
+def vit(activation: str = "gelu") -> Clip:
+    """Return a small CLIP of random weights with CLIP's own tokenizer."""
+    config = {
+        "embed_dim": 32,
+        "quick_gelu": activation == "quick_gelu",
+        "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 64, "layers": 2, "head_width": 32},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+    }
+    torch.manual_seed(0)
+    network = open_clip.CLIP(**config).eval()  # type: ignore[arg-type]
+    network.visual.preprocess_cfg = {"size": 64, "interpolation": "bicubic", "resize_mode": "shortest"}  # type: ignore
+    from finetuner.models.clip_tokenizer import open_clip_tokenizer
+
+    return Clip(network, open_clip_tokenizer("ViT-B-32"), config, "vit")
+
+
+def image_model(architecture: str = "resnet10t", **options: Any) -> ImageModel:
+    torch.manual_seed(0)
+    preprocess = replace(PREPROCESS, size=224) if "224" in architecture else PREPROCESS
+    return build_image_model(ImageModelConfig(architecture, preprocess, **options), "image-model", architecture)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Callable[[Clip | ImageModel], Path]:
+    def publish(model: Clip | ImageModel) -> Path:
+        metrics = {"before": {"recall_at_5": 0.25}, "after": {"recall_at_5": 0.5}}
+        manifest = Manifest(
+            "0" * 24, "my-run", "clip-mini", model.dim, [*model.towers], metrics, {}, "2026-01-01", "0", "clip-mini"
+        )
+        return publish_artifact(Workspace(tmp_path / "workspace"), model, manifest, {})
+
+    return publish
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    """An image of the catalogue."""
+    return Image.open(io.BytesIO(next(iter(fashion("test", items=1))).jpeg)).convert("RGB")
+
+
+@pytest.fixture(autouse=True)
+def quiet_transformers() -> Iterator[None]:
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(level)
+
+
+def lines_of_card(folder: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the lines of a folder's card in it, and return their names."""
+    image.save(folder / "image.jpg", quality=100, subsampling=0)
+    (lines,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    return names
+
+
+def unit(vectors: Any) -> np.ndarray:
+    array: np.ndarray = torch.nn.functional.normalize(vectors.detach(), dim=-1).numpy()
+    return array
+
+
+@pytest.mark.parametrize("make", [clip_mini, vit, lambda: vit("quick_gelu")], ids=["clip-mini", "gelu", "quick-gelu"])
+def test_open_clip_gives_our_vectors(
+    make: Callable[[], Clip], published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make()
+    folder = Path(finetuner.export_artifact(published(model), "open_clip", tmp_path / "exported"))
+    found = lines_of_card(folder, image, monkeypatch)
+    saved = Image.open(folder / "image.jpg").convert("RGB")
+    np.testing.assert_allclose(found["texts"].numpy(), model.encode_texts([LINE]), atol=1e-5)
+    np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-5)
+    with torch.inference_mode():
+        texts = unit(found["model"].encode_text(found["tokenizer"]([*TEXTS, "jeans &amp; shirt"])))
+    np.testing.assert_allclose(texts, model.encode_texts([*TEXTS, "jeans &amp; shirt"]), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [clip_mini, vit, lambda: vit("quick_gelu")], ids=["clip-mini", "gelu", "quick-gelu"])
+def test_transformers_gives_our_vectors(
+    make: Callable[[], Clip], published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make()
+    folder = Path(finetuner.export_artifact(published(model), "transformers", tmp_path / "exported"))
+    found = lines_of_card(folder, image, monkeypatch)
+    saved = Image.open(folder / "image.jpg").convert("RGB")
+    np.testing.assert_allclose(found["texts"].numpy(), model.encode_texts([LINE]), atol=1e-5)
+    np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-3)  # by torchvision
+    by_pillow = CLIPImageProcessorPil.from_pretrained(folder)(saved, return_tensors="pt")
+    tokens = found["tokenizer"](TEXTS, padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        output = found["model"](**tokens, **by_pillow)
+    np.testing.assert_allclose(output.text_embeds.numpy(), model.encode_texts(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(output.image_embeds.numpy(), model.encode_images([saved]), atol=1e-5)
+    assert torch.equal(found["model"].logit_scale, model.network.logit_scale)
+
+
+def test_timm_gives_our_vectors(
+    published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = image_model()
+    folder = Path(finetuner.export_artifact(published(model), "timm", tmp_path / "exported"))
+    found = lines_of_card(folder, image, monkeypatch)
+    saved = Image.open(folder / "image.jpg").convert("RGB")
+    np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-5)
+
+
+@pytest.mark.seconds
+@pytest.mark.parametrize("make", [vit, image_model], ids=["clip", "image model"])
+def test_onnx_files_run(
+    make: Callable[[], Any], published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make()
+    folder = Path(finetuner.export_artifact(published(model), "onnx", tmp_path / "exported"))
+    found = lines_of_card(folder, image, monkeypatch)
+    assert found["images"].shape == (1, model.dim)
+    pixels = model.preprocess(image)[None].numpy()
+    (vectors,) = found["session"].run(["embeddings"], {"pixels": pixels})
+    np.testing.assert_allclose(vectors, model.encode_images([image]), atol=1e-4)
+
+
+def test_open_clip_refuses_the_artifact_itself(published: Any) -> None:
+    """It would load random weights with no more than a warning."""
+    folder = published(vit())
+    with pytest.raises(RuntimeError, match="finetuner artifact export ID"):
+        open_clip.create_model_and_transforms(f"local-dir:{folder / 'models'}")
+    assert isinstance(load_artifact(folder), Clip)
+
+
+def test_the_card_says_what_it_is(published: Any, tmp_path: Path) -> None:
+    folder = Path(finetuner.export_artifact(published(vit()), "transformers", tmp_path / "exported"))
+    card = (folder / "README.md").read_text()
+    assert card.startswith("# my-run\n")
+    assert "| recall_at_5 | 0.2500 | 0.5000 |" in card
+    assert "licence of those that it was tuned from (`clip-mini`)" in card
+    assert NOTES["transformers"] in card
+
+
+@pytest.mark.parametrize(
+    ("make", "to", "message"),
+    [
+        (vit, "timm", "to='timm' cannot hold a CLIP. Got .* Take to='open_clip'"),
+        (image_model, "open_clip", "to='open_clip' cannot hold an image model"),
+        (lambda: image_model(output_dim=16), "timm", "needs average pooling and no head. Got pooling average"),
+        (lambda: image_model(pooling="GeM"), "timm", "needs average pooling and no head. Got pooling GeM"),
+        (lambda: image_model("vit_tiny_patch16_224"), "timm", "needs a network that timm pools as we do. Got vit_tiny"),
+        (vit, "clip", "to must be one of open_clip, transformers, timm, onnx"),
+    ],
+    ids=["clip-timm", "image-open_clip", "head", "gem", "class token", "unknown"],
+)
+def test_what_a_library_cannot_hold_is_refused_and_leaves_nothing(
+    make: Callable[[], Any], to: str, message: str, published: Any, tmp_path: Path
+) -> None:
+    artifact = published(make())
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InvalidInput, match=message):
+        finetuner.export_artifact(artifact, to, tmp_path / "exported")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_that_exists_stays_as_it_is(published: Any, tmp_path: Path) -> None:
+    (tmp_path / "exported").mkdir()
+    with pytest.raises(AlreadyExists, match="directory must not exist yet"):
+        finetuner.export_artifact(published(vit()), "open_clip", tmp_path / "exported")
+    assert not [*(tmp_path / "exported").iterdir()]
+
+
+def test_a_damaged_artifact_is_refused(published: Any, tmp_path: Path) -> None:
+    artifact = published(vit())
+    weights = artifact / "models/clip-text/weights.safetensors"
+    weights.chmod(0o600)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises((CorruptedArtifact, FinetunerError)):
+        finetuner.export_artifact(artifact, "open_clip", tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
+def test_the_command_exports_a_folder(published: Any, tmp_path: Path) -> None:
+    artifact = published(image_model())
+    result = CliRunner().invoke(app, ["artifact", "export", str(artifact), str(tmp_path / "out"), "--to", "timm"])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip() == str(tmp_path / "out")
+    assert (tmp_path / "out/model.safetensors").is_file()
