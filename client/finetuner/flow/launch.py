@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GATEWAY_SECONDS = 9.0  # the gateway finishes its open requests
 ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
-EXECUTORS = Path(__file__).resolve().parents[1] / "executors"
+EXECUTORS = (Path(__file__).parents[1] / "executors").resolve()  # a link in a checkout; paths of rooms are resolved
 CREATE_TOKEN = "Create one with `finetuner token create NAME --role admin --workspace {}`"
 
 
@@ -187,8 +187,8 @@ def _prepare_processes(content: dict[str, Any]) -> None:
 
     # Jina's own variable for this setting makes each process print a warning.
     multiprocessing.set_start_method("forkserver", force=True)
-    own = [Path(room["uses"]) for room in content["executors"] if Path(room["uses"]).is_relative_to(EXECUTORS)]
-    if EXECUTORS / "trainer" in [file.parent for file in own]:
+    own = own_rooms(content)
+    if "trainer" in own:
         os.environ[PREPARED] = f"{mkdtemp(prefix='finetuner-')}/prepared"  # the rooms inherit it
     multiprocessing.set_forkserver_preload(["jina", *(["torch", "open_clip"] if own else [])])
     resource_tracker.ensure_running()
@@ -198,6 +198,16 @@ def _prepare_processes(content: dict[str, Any]) -> None:
         forkserver.ensure_running()  # the rooms inherit this signal mask
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def own_rooms(content: dict[str, Any]) -> set[str]:
+    """Return the folders of `executors/` that a Flow's rooms are from; empty for a Flow of others' rooms.
+
+    Args:
+        content: of the Flow's YAML, with absolute paths.
+    """
+    files = [Path(room["uses"]) for room in content["executors"]]
+    return {file.parent.name for file in files if file.is_relative_to(EXECUTORS)}
 
 
 def _announce(console: Any, addresses: Addresses, workspace: Path, with_token: bool) -> None:
