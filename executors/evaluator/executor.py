@@ -16,8 +16,8 @@ from finetuner.evaluation.pairs import LIMIT, evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.room.room import Room, control
 from finetuner.executors.room.settings import RoomSettings
+from finetuner.models.acceleration import prefer_onednn
 from finetuner.models.clip import Clip
-from finetuner.models.onednn import prefer_onednn
 from finetuner.workspace.datasets import Datasets
 
 

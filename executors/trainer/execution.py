@@ -21,11 +21,11 @@ from finetuner.artifacts.registry import Models, weights_folder
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.labelled import iterate_labelled
 from finetuner.documents.pairs import iterate_pairs
+from finetuner.models.acceleration import prefer_onednn
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.image_weights import with_head
 from finetuner.models.model_kinds import Model, load_row
-from finetuner.models.onednn import prefer_onednn
 from finetuner.version import __version__
 from finetuner.workspace.folder import Workspace
 

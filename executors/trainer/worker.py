@@ -13,6 +13,7 @@ from pathlib import Path
 
 from finetuner.contract.wire import FAILED, FINISHED
 from finetuner.exceptions import FinetunerError
+from finetuner.models.lean_open_clip import import_lean
 
 from .lifeline import ending_without_trainer
 from .loop.interrupt import EXIT_CODE, Interrupt
@@ -40,6 +41,8 @@ def main(path: str) -> int:
         pid = os.getppid() if "RANK" in os.environ else os.getpid()
         if not rank:  # a trainer that was killed right after the start could not write this
             WorkerProcess(pid, request.devices).write(folder)
+        if __name__ == "__main__":  # no other module is imported at this moment
+            import_lean()
         from .execution import execute  # imports torch, which takes seconds; the trainer looks for the process sooner
 
         with interrupt.listening(), nullcontext() if rank else ending_without_trainer(Path(request.workspace), pid):

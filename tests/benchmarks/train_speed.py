@@ -47,11 +47,11 @@ from finetuner.executors.trainer.data.training_data import TrainingData, prepare
 from finetuner.executors.trainer.hooks.hook import Progress
 from finetuner.executors.trainer.loop.clip_task import ClipTask
 from finetuner.executors.trainer.loop.training import Training
+from finetuner.models.acceleration import prefer_onednn
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, text_features, without_padding
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.clip_tokenizer import open_clip_tokenizer
-from finetuner.models.onednn import prefer_onednn
 
 RATE = 1e-5
 SET, CAMERA = "500x375", "4000x3000"  # pixels; the former as in Flickr30k

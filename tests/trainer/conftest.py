@@ -38,7 +38,12 @@ TRAINER = "import sys, time; from finetuner.executors.trainer.executor import Tr
 TRAINER += "Trainer(workspace_url=sys.argv[1], threads=1); time.sleep(600)"
 
 
-PREPARATION = "import sys, torch, open_clip; from finetuner.flow.prepared import serve; serve(sys.argv[1])"
+PREPARATION = """
+import sys, torch, finetuner.flow.preload
+from finetuner.flow.launch import OF_RUNS
+from finetuner.flow.prepared import serve
+serve(sys.argv[1], OF_RUNS)
+"""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GATEWAY_SECONDS = 9.0  # the gateway finishes its open requests
 ROOM_SECONDS = 75.0  # the trainer lets a run write its checkpoint
-EXECUTORS = Path(__file__).resolve().parents[1] / "executors"
+EXECUTORS = (Path(__file__).parents[1] / "executors").resolve()  # a link in a checkout; paths of rooms are resolved
+OF_RUNS = {"finetuner.executors.trainer.worker": ("finetuner.executors.trainer.execution", "torch._dynamo")}
+"""What a run imports. torch's optimizers take its compiler, 3 s, even where nothing is compiled."""
 CREATE_TOKEN = "Create one with `finetuner token create NAME --role admin --workspace {}`"
 
 
@@ -143,7 +145,8 @@ def _serve(
         with console.status("Starting the Flow ..."), redirect_stdout(hidden):  # Jina prints large tables
             show_metrics_on(metrics_bind)
             if PREPARED in os.environ:
-                multiprocessing.Process(target=prepared.serve, args=(os.environ[PREPARED],), name="prepared").start()
+                arguments = (os.environ[PREPARED], OF_RUNS)
+                multiprocessing.Process(target=prepared.serve, args=arguments, name="prepared").start()
             flow = Flow.load_config(content)
             # Jina's address table asks three public servers for this machine's address, and hangs without a network.
             flow._get_summary_table = lambda panels: None
@@ -187,10 +190,10 @@ def _prepare_processes(content: dict[str, Any]) -> None:
 
     # Jina's own variable for this setting makes each process print a warning.
     multiprocessing.set_start_method("forkserver", force=True)
-    own = [Path(room["uses"]) for room in content["executors"] if Path(room["uses"]).is_relative_to(EXECUTORS)]
-    if EXECUTORS / "trainer" in [file.parent for file in own]:
+    own = own_rooms(content)
+    if "trainer" in own:
         os.environ[PREPARED] = f"{mkdtemp(prefix='finetuner-')}/prepared"  # the rooms inherit it
-    multiprocessing.set_forkserver_preload(["jina", *(["torch", "open_clip"] if own else [])])
+    multiprocessing.set_forkserver_preload(["jina", *(["torch", f"{__package__}.preload"] if own else [])])
     resource_tracker.ensure_running()
     # Ctrl-C in a terminal reaches every process at once. Rooms must ignore it: this process stops them in order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -198,6 +201,16 @@ def _prepare_processes(content: dict[str, Any]) -> None:
         forkserver.ensure_running()  # the rooms inherit this signal mask
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def own_rooms(content: dict[str, Any]) -> set[str]:
+    """Return the folders of `executors/` that a Flow's rooms are from; empty for a Flow of others' rooms.
+
+    Args:
+        content: of the Flow's YAML, with absolute paths.
+    """
+    files = [Path(room["uses"]) for room in content["executors"]]
+    return {file.parent.name for file in files if file.is_relative_to(EXECUTORS)}
 
 
 def _announce(console: Any, addresses: Addresses, workspace: Path, with_token: bool) -> None:

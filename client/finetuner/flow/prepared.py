@@ -17,10 +17,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, NoReturn
@@ -28,7 +30,8 @@ from typing import IO, NoReturn
 from ..contract.environment import PREPARED
 from .processes import command_of
 
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 30.0  # imports come first
+QUIET_SECONDS = 20.0
 WATCH_SECONDS = 1.0
 MAX_BYTES = 1 << 20  # of a request; most of it is the environment
 GO = b"go"
@@ -47,12 +50,15 @@ class Request:
     """Whether the command line must be that of the new process."""
 
 
-def serve(path: str) -> None:
+def serve(path: str, imports: Mapping[str, Sequence[str]] | None = None) -> None:
     """Fork for each request until the parent of this process has ended, then remove the socket and its folder.
 
     Args:
         path: of the socket, in an existing folder that this user alone can open.
+        imports: for each module that is asked for, the modules to import before its first fork. If nobody asks within
+            QUIET_SECONDS, they are imported then: a Flow that starts has other work.
     """
+    imports, start = imports or {}, time.monotonic()
     living = _life_of_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps the children
@@ -67,7 +73,9 @@ def serve(path: str) -> None:
             with suppress(OSError, ValueError, KeyError, TypeError):  # a caller that left, or sent something else
                 connection, _ = listener.accept()
                 with connection:
-                    _fork(connection, listener)
+                    _fork(connection, listener, imports)
+            if time.monotonic() - start > QUIET_SECONDS:
+                _import(name for names in imports.values() for name in names)
     finally:
         if os.getpid() == server:  # and not a child that a signal has ended before it became another program
             listener.close()
@@ -171,11 +179,18 @@ def _ask(
         return None
 
 
-def _fork(connection: socket.socket, listener: socket.socket) -> None:
+def _import(names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(ImportError):  # the child reports it
+            import_module(name)
+
+
+def _fork(connection: socket.socket, listener: socket.socket, imports: Mapping[str, Sequence[str]]) -> None:
     connection.settimeout(ANSWER_SECONDS)
     message, files, _, _ = socket.recv_fds(connection, MAX_BYTES, 1)
     try:
         request = Request(**json.loads(message))
+        _import(imports.get(request.command[1], ()))
         if os.fork() == 0:
             listener.close()
             _continue_as(request, files[0], connection)

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..exceptions import FinetunerServerError, InvalidInput
-from .launch import prepare_jina, token_required
+from ..models.lean_open_clip import import_lean
+from .launch import own_rooms, prepare_jina, token_required
 from .room_process import run_room
 from .server_packages import require_server
 from .settings import load_flow
 
 GATEWAY = "gateway"
+ENCODERS = {"text_encoder", "vision_encoder"}  # they load a model at their start
 PORT, METRICS_PORT = 8080, 9090  # the ports of Jina's own manifests
 # A room's name can have many addresses, and they change. With gRPC's defaults, the gateway keeps using the first
 # address and waits up to two minutes before it retries one that was down.
@@ -155,6 +157,8 @@ def serve_room(flow: Path, name: str, options: RoomOptions) -> NoReturn:
     if name == GATEWAY:
         token_required(options.bind, options.workspace)
     prepare_jina()
+    if own_rooms(content) & ENCODERS:
+        import_lean()
     from jina import Flow
 
     single_room = Flow.load_config(content).build()

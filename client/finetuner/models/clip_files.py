@@ -24,6 +24,7 @@ from ..contract.checks import whole
 from ..exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
 from .backbone import Backbone
 from .clip import TEXT, TOWERS, VISION, Clip, Tokenizer
+from .lean_open_clip import complete
 from .text_towers import (
     CONTEXT_LENGTH,
     TEXT_CONFIG_FILE,
@@ -90,6 +91,7 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     files = find_text_files(config, list(dict.fromkeys(filter(None, beside))))
     file = file or _download(row, tag, weights_folder)
     expected = f"{file} must hold weights of {row.architecture}"
+    complete(config)
     with _quiet(), text_tower_options(config, files) as options:
         create = partial(
             open_clip.create_model,
@@ -197,6 +199,7 @@ def load_folder(folder: Path, model_id: str, device: str = "cpu", *, load_weight
 def _create(folder: Path, config: dict[str, Any], files: dict[str, str], device: str, *, load_weights: bool) -> Any:
     import open_clip
 
+    complete(config)
     with _quiet(), text_tower_options(config, files) as options:
         return open_clip.create_model(
             f"local-dir:{folder}", device=device, load_weights=load_weights, pretrained_text=False, **options

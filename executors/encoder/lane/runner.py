@@ -13,10 +13,9 @@ from docarray import Document
 from finetuner.documents.images import UriReader, decode, from_tensor, image_file, image_of
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from finetuner.inference.encoding import text_of
+from finetuner.models.acceleration import compile_network, prefer_onednn
 from finetuner.models.clip import TEXT, VISION, Clip
-from finetuner.models.compilation import compile_network
 from finetuner.models.image_model import ImageModel
-from finetuner.models.onednn import prefer_onednn
 from finetuner.models.pixels import batched, cropped, stacked
 from finetuner.onnx.model import OnnxModel
 

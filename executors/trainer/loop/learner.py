@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from finetuner.config.optimizer_config import LAYER_DECAY
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import FinetunerError
-from finetuner.models.compilation import compile_network
+from finetuner.models.acceleration import compile_network
 from finetuner.models.pixels import normalised
 
 from ..data.crops import augment

@@ -18,6 +18,8 @@ if __name__ == "__main__":
         sys.exit("refused, as asked")
     if "kill" in sys.argv:
         os.kill(os.getpid(), signal.SIGKILL)
+    if "imported" in sys.argv:
+        print("imported:", [name for name in sys.argv[1:] if name in sys.modules])
     if "stay" in sys.argv:
         print("stay", flush=True)
         time.sleep(600)

@@ -17,8 +17,9 @@ import yaml
 
 from finetuner.contract.environment import FLOWS, TOKEN
 from finetuner.exceptions import InvalidInput
-from finetuner.flow.launch import serve
+from finetuner.flow.launch import own_rooms, serve
 from finetuner.flow.running_flow import RunningFlow
+from finetuner.flow.settings import flow_file, load_flow
 from finetuner.transport.probes import FLOW_FILE
 from finetuner.workspace.folder import LAYOUT_FILE
 from tests.ports import held_ports
@@ -55,6 +56,13 @@ def test_other_machines_need_a_token(small_flow: Path, tmp_path: Path, monkeypat
         assert f"`finetuner token create NAME --role admin --workspace {tmp_path / 'w'}`" in str(error.value)
         assert "\n" not in str(error.value)
     assert not (tmp_path / "w" / "flow.json").exists()
+
+
+def test_the_packages_rooms_are_known_in_a_checkout_too(small_flow: Path, tmp_path: Path) -> None:
+    """They fork from a process that has imported torch. In a checkout, `executors/` is a link."""
+    content = load_flow(flow_file(), tmp_path)
+    assert own_rooms(content) == {"trainer", "evaluator", "text_encoder", "vision_encoder", "indexer"}
+    assert own_rooms(load_flow(small_flow, tmp_path)) == set()
 
 
 def start(small_flow: Path, workspace: Path, *options: str, **pipes: Any) -> subprocess.Popen[str]:

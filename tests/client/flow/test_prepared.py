@@ -27,16 +27,24 @@ multiprocessing.set_start_method("forkserver")
 multiprocessing.Process(target=serve, args=(sys.argv[1],)).start()
 time.sleep(600)
 """
-SERVER = "import sys; from finetuner.flow.prepared import serve; serve(sys.argv[1])"
+SERVER = f"""
+import sys
+from finetuner.flow import prepared
+prepared.QUIET_SECONDS = float(sys.argv[2])
+prepared.serve(sys.argv[1], {{"{MODULE}": ["no_such_module", "wave"], "other.module": ["sndhdr"]}})
+"""
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
-    """A prepared process, as a Flow's is but for its imports."""
+def server(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A prepared process, as a Flow's is but for its imports. They wait for a request, or for seconds."""
     path = tmp_path / "private" / "prepared"
     path.parent.mkdir(mode=0o700)
     padding = "x" * 600  # a Flow's has the search path of modules there
-    command = [sys.executable, "-c", SERVER, path, padding]
+    quiet = str(getattr(request, "param", "inf"))
+    command = [sys.executable, "-W", "ignore", "-c", SERVER, path, quiet, padding]
     with subprocess.Popen(command, env=os.environ | {FLOW_ID: "of it"}) as process:
         try:
             wait_until(path.exists, "the socket")
@@ -73,6 +81,23 @@ def test_a_child_is_what_a_new_process_would_be(tmp_path: Path) -> None:
         "signals": [True, True],
     }
     assert "at exit" in written(tmp_path, "at exit")
+
+
+@pytest.mark.usefixtures("server")
+def test_what_a_module_needs_is_imported_before_its_first_fork(tmp_path: Path) -> None:
+    started(tmp_path, "imported", "wave", "sndhdr")
+    assert "imported: ['wave']" in written(tmp_path)
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("server", [0], indirect=True)
+def test_without_requests_all_is_imported_after_a_while(tmp_path: Path) -> None:
+    def imported() -> str:
+        (tmp_path / "output").unlink(missing_ok=True)
+        started(tmp_path, "imported", "wave", "sndhdr")
+        return written(tmp_path)
+
+    wait_until(lambda: "imported: ['wave', 'sndhdr']" in imported(), "the imports of the other module")
 
 
 @pytest.mark.usefixtures("server")

@@ -150,8 +150,11 @@ def test_memory_on_a_cpu_is_that_of_the_process() -> None:
     assert isinstance(memory, CpuMemory)
     memory.start()
     before = memory.peak()  # of other tests, where the kernel cannot reset it
-    block = torch.ones(before - psutil.Process().memory_info().rss + (64 << 20), dtype=torch.uint8)
-    del block
+    for _ in range(20):  # while the block is filled, the kernel may take other pages from this process
+        block = torch.ones(before - psutil.Process().memory_info().rss + (64 << 20), dtype=torch.uint8)
+        del block
+        if memory.peak() - before > 50e6:
+            break
     assert memory.peak() - before > 50e6  # the block is gone, its peak is not
     assert before < memory.total()
 

@@ -1,15 +1,39 @@
-"""Matrix products by oneDNN: a setting of the process that keeps fp32 exact."""
+"""Repeated blocks are compiled, a network without any as a whole; oneDNN keeps fp32 exact."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import open_clip
 import pytest
+import timm
 import torch
+from torch import nn
 
-from finetuner.models.onednn import prefer_onednn
+from finetuner.models.acceleration import compile_network, prefer_onednn
 
 LARGE_NETWORK = torch.nn.Linear(4_500, 4_500, device="meta")  # has a size, and takes no memory
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Return the modules on which `compile` is called."""
+    found: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **options: found.append(module))
+    return found
+
+
+@pytest.mark.seconds
+def test_the_layers_of_both_towers_are_compiled(compiled: list[nn.Module]) -> None:
+    network = open_clip.create_model("ViT-B-32", device="meta")
+    compile_network(network)
+    assert compiled == [*network.visual.transformer.resblocks, *network.transformer.resblocks]
+
+
+def test_a_network_whose_blocks_differ_is_compiled_as_a_whole(compiled: list[nn.Module]) -> None:
+    network = timm.create_model("resnet18")
+    compile_network(network)
+    assert compiled == [network]
 
 
 @pytest.fixture(autouse=True)
