@@ -8,9 +8,9 @@ here (their keys are null): neither reads clip-mini's weights; serve_speed.py co
 
 Prints a line of JSON last. CPU a request over the bare server's: `rest_vs_bare_1`, `rest_vs_bare_32`, `image_vs_bare`;
 search over encoding at 32 callers: `search_vs_encode`. Latency: `grpc_p50_vs_bare_1`, `p99_over_p50_32`,
-`p99_over_p50_128`, and `flood_p95_vs_alone` of a token beside one that sends 2,000 requests at once over 100
-connections. Requests a second at 32 callers over the other commit's: `grpc_32_vs_before`. `failed` counts requests
-without their vector.
+`p99_over_p50_128`, `flood_p95_vs_alone` of a token beside one that sends 2,000 requests at once over 100 HTTP
+connections, and `grpc_flood_p95_vs_alone` of a gRPC connection beside one that sends as many. Requests a second at 32
+callers over the other commit's: `grpc_32_vs_before`. `failed` counts requests without their vector.
 
     python tests/benchmarks/front_speed.py --seconds 8 --before /tmp/other-checkout
 """
@@ -51,7 +51,8 @@ START_SECONDS = 180
 ROOMS = ("text_encoder", "vision_encoder", "indexer")
 INDEXED = 1000
 EMBEDDINGS = "/v1/embeddings"
-FLOOD, CONNECTIONS, PAUSE, FEWEST = 2000, 100, 0.2, 20
+FLOOD, AT_ONCE, PAUSE, FEWEST = 2000, 100, 0.2, 20
+REST_FLOOD, GRPC_FLOOD = "rest embeddings beside a flood", "grpc encode beside a flood"
 
 Connect = Callable[[], AbstractAsyncContextManager[Send]]
 
@@ -121,16 +122,20 @@ async def measured(server: Server, way: str, callers: int, seconds: float) -> di
     }
 
 
-async def beside_flood(server: Server, workspace: Path) -> dict[str, Any]:
-    """Return a row: p95 in ms of a request every PAUSE seconds, alone and beside FLOOD of them at once."""
+async def beside_flood(server: Server, way: str, many: Connect, one: Connect, connections: int) -> dict[str, Any]:
+    """Return a row: p95 in ms of a request every PAUSE seconds, alone and beside FLOOD of them, AT_ONCE in flight.
 
-    connect = server.of_token
-    assert connect is not None
-    tokens = [TokenFile(workspace).create(name, "admin") for name in ("many", "one")]
+    Args:
+        server: the server.
+        way: name of the row.
+        many: makes a connection of the flood's caller.
+        one: makes the connection of the other caller.
+        connections: of the flood.
+    """
 
     async def paced(ends: Callable[[], bool]) -> float:
         taken = []
-        async with connect(tokens[1])() as send:
+        async with one() as send:
             while not ends() or len(taken) < FEWEST:
                 started = time.perf_counter()
                 await send(len(taken))
@@ -139,23 +144,27 @@ async def beside_flood(server: Server, workspace: Path) -> dict[str, Any]:
         return float(np.percentile(taken, 95)) * 1000
 
     async with AsyncExitStack() as stack:
-        sends = [await stack.enter_async_context(connect(tokens[0])()) for _ in range(CONNECTIONS)]
+        sends = [await stack.enter_async_context(many()) for _ in range(connections)]
         alone = await paced(lambda: True)
 
         async def part(send: Send) -> None:
-            for number in range(FLOOD // CONNECTIONS):
+            for number in range(FLOOD // AT_ONCE):
                 await send(number)
 
-        flood = asyncio.gather(*(part(send) for send in sends))
+        flood = asyncio.gather(*(part(sends[number % connections]) for number in range(AT_ONCE)))
         beside = await paced(flood.done)
         await flood
-    return {
-        "server": server.name,
-        "way": "rest embeddings beside a flood",
-        "p95_alone": alone,
-        "p95": beside,
-        "failed": 0,
-    }
+    return {"server": server.name, "way": way, "p95_alone": alone, "p95": beside, "failed": 0}
+
+
+async def floods(server: Server, workspace: Path) -> AsyncIterator[dict[str, Any]]:
+    """Yield the rows of a flood over one gRPC connection, and over many HTTP connections with one token."""
+    connect, grpc_way = server.of_token, server.ways["grpc encode"]
+    assert connect is not None
+    yield await beside_flood(server, GRPC_FLOOD, grpc_way, grpc_way, 1)
+    tokens = TokenFile(workspace)  # from here on, the Flow needs them
+    many, one = (connect(tokens.create(name, "admin")) for name in ("many", "one"))
+    yield await beside_flood(server, REST_FLOOD, many, one, AT_ONCE)
 
 
 def free_port() -> int:
@@ -273,7 +282,6 @@ async def bare(protocol: str, folder: Path) -> AsyncIterator[Server]:
 def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """Return the keys of the module's docstring; null for what was not measured."""
     by = {(row["server"], row["way"], row.get("callers", 1)): row for row in rows}
-    flood = by.get(("ours", "rest embeddings beside a flood", 1))
 
     def ratio(figure: str, mine: tuple[str, str, int], other: tuple[str, str, int]) -> float | None:
         return round(by[mine][figure] / by[other][figure], 2) if mine in by and other in by else None
@@ -281,6 +289,10 @@ def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     def tail(callers: int) -> float | None:
         row = by.get(("ours", "rest embeddings", callers))
         return round(row["p99"] / row["p50"], 2) if row else None
+
+    def flood(way: str) -> float | None:
+        row = by.get(("ours", way, 1))
+        return round(row["p95"] / row["p95_alone"], 2) if row else None
 
     def cpu(way: str, callers: int) -> float | None:
         return ratio("cpu_ms", ("ours", way, callers), ("bare", way, callers))
@@ -297,7 +309,8 @@ def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
         "grpc_32_vs_before": ratio("per_second", ("ours", "grpc encode", 32), ("before", "grpc encode", 32)),
         "search_vs_encode": ratio("cpu_ms", ("ours", "rest search", 32), ("ours", "rest embeddings", 32)),
         "image_vs_bare": cpu("grpc images", 32),
-        "flood_p95_vs_alone": round(flood["p95"] / flood["p95_alone"], 2) if flood else None,
+        "flood_p95_vs_alone": flood(REST_FLOOD),
+        "grpc_flood_p95_vs_alone": flood(GRPC_FLOOD),
     }
 
 
@@ -326,8 +339,9 @@ async def main() -> None:
                         if way in server.ways:
                             rows.append(await measured(server, way, callers, asked.seconds))
                             print(rows[-1], file=sys.stderr, flush=True)
-            rows.append(await beside_flood(servers[0], folder / "ours"))
-            print(rows[-1], file=sys.stderr, flush=True)
+            async for row in floods(servers[0], folder / "ours"):
+                rows.append(row)
+                print(row, file=sys.stderr, flush=True)
     settings = {"seconds": asked.seconds, "cpus": os.cpu_count(), "before": asked.before and str(asked.before)}
     print(json.dumps(settings | {"rows": rows} | ratios(rows)))
 

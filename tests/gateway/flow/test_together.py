@@ -102,7 +102,7 @@ def test_a_caller_with_many_requests_does_not_delay_one_with_one() -> None:
     async def check() -> None:
         room = Room()
         line = Line(room.send, 1, 1000, Turns())
-        many = await started(*(line.ask(asked(str(row)), "many") for row in range(1, FEW)))
+        many = await started(*(line.ask(asked(str(row)), "many") for row in range(1, FEW + 1)))
         (one,) = await started(line.ask(asked("one"), "one"))
         room.open.set()
         await asyncio.gather(*many, one)
@@ -140,7 +140,9 @@ def test_a_message_has_few_texts_of_one_caller_while_there_are_others(monkeypatc
         assert room.messages[1:] == [["0"]], "no message is full"
         room.open.set()
         await many[2 * FEW]
-        assert room.messages[2:4] == [["1", "2", "3", "4"], ["5", "6", "7", "8"]]
+        first, second = room.messages[2:4]
+        assert [*first, *second] == [str(row) for row in range(1, 1 + 2 * FEW)]
+        assert len(first) == len(second) == FEW
         monkeypatch.setattr(turns, "LATELY", -1.0)
         await asyncio.gather(*many)
         assert max(map(len, room.messages)) == MOST_DOCUMENTS, "the other one has been away for long"
