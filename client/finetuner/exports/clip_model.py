@@ -46,19 +46,18 @@ def write_clip_model(model: Clip, folder: Path) -> None:
         folder: exists.
 
     Raises:
-        InvalidInput: CLIPModel cannot hold the model. Nothing is written then.
+        InvalidInput: CLIPModel cannot hold the model.
     """
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     state = dict(_renamed(model.network.state_dict()))
-    config = CLIPConfig(**_config(model))
-    other = CLIPModel(config)
+    config = _config(model)
+    config["text_config"] |= write_tokenizer(model, folder)
+    other = CLIPModel(CLIPConfig(**config))
     loaded = other.load_state_dict(state, strict=False)
     missing = [name for name in loaded.missing_keys if not name.endswith("position_ids")]
     if missing or loaded.unexpected_keys:
         raise _no_clip_model(f"weights of other names ({(missing + loaded.unexpected_keys)[0]})")
-    for part, number in write_tokenizer(model, folder).items():
-        setattr(other.config.text_config, part, number)
     other.save_pretrained(folder)
     preprocess = model.preprocess_config
     side = preprocess.size if isinstance(preprocess.size, int) else preprocess.size[0]

@@ -13,6 +13,7 @@ from ..models.clip_tokenizer import ClipTokenizer
 from ..models.text_towers import TOKENIZER_FILE
 
 CONFIG_FILE = "tokenizer_config.json"
+CLASS = "PreTrainedTokenizerFast"  # transformers 5 writes another name, which transformers 4 does not know
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 RESERVED = 2  # ids of clip-mini before those of its file: padding and start
 
@@ -46,6 +47,9 @@ def write_tokenizer(model: Clip, folder: Path) -> dict[str, int]:
         tokenizer_object=tokenizer, bos_token=start, eos_token=end, pad_token=padding, model_max_length=length
     )
     fast.save_pretrained(folder)
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    config |= {"tokenizer_class": CLASS, "model_input_names": ["input_ids", "attention_mask"]}
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1))
     return {"bos_token_id": fast.bos_token_id, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id}
 
 
@@ -66,12 +70,13 @@ def _of_clip(own: ClipTokenizer) -> Any:
 
 
 def _of_clip_mini(content: dict[str, Any]) -> Any:
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer, pre_tokenizers
 
     vocabulary = {token: number + RESERVED for token, number in content["model"]["vocab"].items()}
     end = len(vocabulary) + RESERVED
     content["model"]["vocab"] = {"<padding>": PAD, "<start>": START, **vocabulary, "<end>": end}
     tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([tokenizer.pre_tokenizer])  # as CLIPTokenizerFast wants it
     tokenizer.normalizer = _cleaned()
     _close(tokenizer, ("<start>", START), ("<end>", end))
     return tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -147,6 +148,9 @@ def test_transformers_gives_our_vectors(
     np.testing.assert_allclose(output.text_embeds.numpy(), model.encode_texts(TEXTS), atol=1e-5)
     np.testing.assert_allclose(output.image_embeds.numpy(), model.encode_images([saved]), atol=1e-5)
     assert torch.equal(found["model"].logit_scale, model.network.logit_scale)
+    names = json.loads((folder / "tokenizer_config.json").read_text())
+    assert names["tokenizer_class"] == "PreTrainedTokenizerFast"  # in transformers 4, too
+    assert "token_type_ids" not in names["model_input_names"]
 
 
 def test_timm_gives_our_vectors(
