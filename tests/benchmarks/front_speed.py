@@ -3,14 +3,16 @@
 clip-mini on one thread, with the same weights everywhere. `--callers` callers, each with a connection of its own, send
 the next request as soon as the last one is answered. A row has the CPU milliseconds a request of each server process;
 the client shares the machine and is not counted. The client is a few lines over asyncio: httpx drops connections past
-30 callers. `--before` is a checkout of another commit, served in the same run. infinity and clip-server are not asked
-here (their keys are null): neither reads clip-mini's weights; serve_speed.py compares them with a ViT-B-32.
+30 callers. `--before` is a checkout of another commit, served in the same run; `--infinity` gets clip-mini as it is
+exported to transformers. clip-server is not asked here (its key is null): it does not read clip-mini's weights;
+serve_speed.py compares it with a ViT-B-32.
 
 Prints a line of JSON last. CPU a request over the bare server's: `rest_vs_bare_1`, `rest_vs_bare_32`, `image_vs_bare`;
 search over encoding at 32 callers: `search_vs_encode`. Latency: `grpc_p50_vs_bare_1`, `p99_over_p50_32`,
 `p99_over_p50_128`, `flood_p95_vs_alone` of a token beside one that sends 2,000 requests at once over 100 HTTP
 connections, and `grpc_flood_p95_vs_alone` of a gRPC connection beside one that sends as many. Requests a second at 32
-callers over the other commit's: `grpc_32_vs_before`. `failed` counts requests without their vector.
+callers over the other commit's: `grpc_32_vs_before`; over infinity's: `vs_infinity_32`. `failed` counts requests
+without their vector.
 
     python tests/benchmarks/front_speed.py --seconds 8 --before /tmp/other-checkout
 """
@@ -21,14 +23,11 @@ import argparse
 import asyncio
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,45 +39,21 @@ import psutil
 import yaml
 from docarray import Document
 from peers.lean_clients import Send, by_bare_grpc, by_grpc, by_http
+from peers.running import ROOT, Connect, Server, answers, free_port, started
 from serve_speed import jpegs, texts
 
 from finetuner.contract.wire import ENCODE
+from finetuner.exports.clip_model import write_clip_model
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.tokens import TokenFile
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "peers"
-START_SECONDS = 180
 ROOMS = ("text_encoder", "vision_encoder", "indexer")
 INDEXED = 1000
 EMBEDDINGS = "/v1/embeddings"
 FLOOD, AT_ONCE, PAUSE, FEWEST = 2000, 100, 0.2, 20
 REST_FLOOD, GRPC_FLOOD = "rest embeddings beside a flood", "grpc encode beside a flood"
-
-Connect = Callable[[], AbstractAsyncContextManager[Send]]
-
-
-class Server:
-    """A server, its processes and its ways to be asked.
-
-    Args:
-        name: of the rows.
-        processes: the server processes, by name.
-        ways: 'rest embeddings' and so on -> a new connection.
-        of_token: token -> a new connection for embeddings.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        processes: dict[str, psutil.Process],
-        ways: dict[str, Connect],
-        of_token: Callable[[str], Connect] | None = None,
-    ) -> None:
-        self.name, self.processes, self.ways, self.of_token = name, processes, ways, of_token
-
-    def cpu(self) -> dict[str, float]:
-        """Return the CPU seconds that each process has used."""
-        return {name: sum(process.cpu_times()[:2]) for name, process in self.processes.items()}
 
 
 async def measured(server: Server, way: str, callers: int, seconds: float) -> dict[str, Any]:
@@ -167,56 +142,6 @@ async def floods(server: Server, workspace: Path) -> AsyncIterator[dict[str, Any
     yield await beside_flood(server, REST_FLOOD, many, one, AT_ONCE)
 
 
-def free_port() -> int:
-    """Return a port of loopback on which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-@asynccontextmanager
-async def started(
-    command: Sequence[object], log: Path, root: Path = ROOT, **variables: object
-) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """Run a command in the background, in its own process group."""
-    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
-    environment["PYTHONPATH"] = os.pathsep.join([str(root / "client"), str(root)])
-    with open(log, "ab") as output:
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            env=environment,
-            cwd=root,  # `python -m` looks there first
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-async def answers(connect: Connect, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server answers."""
-    async with asyncio.timeout(START_SECONDS):
-        while True:
-            try:
-                async with connect() as send:
-                    await send(0)
-                    return
-            except (OSError, asyncio.IncompleteReadError, grpc.aio.AioRpcError):
-                pass
-            if process.poll() is not None:
-                raise RuntimeError(log.read_text()[-3000:])
-            await asyncio.sleep(0.5)
-
-
 @asynccontextmanager
 async def flow(name: str, root: Path, folder: Path) -> AsyncIterator[Server]:
     """Run the encoders and the indexer of a checkout behind its gateway."""
@@ -279,6 +204,23 @@ async def bare(protocol: str, folder: Path) -> AsyncIterator[Server]:
         yield Server("bare", {"bare": psutil.Process(process.pid)}, ways)
 
 
+@asynccontextmanager
+async def infinity(python: Path, folder: Path) -> AsyncIterator[Server]:
+    """Run infinity, in a virtual environment of its own, on clip-mini as transformers loads it."""
+    model, port, log = folder / "clip", free_port(), folder / "infinity.log"
+    model.mkdir()
+    write_clip_model(load_backbone(find_backbone("clip-mini")), model)
+    words = texts(INDEXED)
+    bodies = [{"model": model.name, "input": [word], "modality": "text"} for word in words]
+    ways: dict[str, Connect] = {"rest embeddings": lambda: by_http(port, "/embeddings", bodies)}
+    options = ["--device", "cpu", "--engine", "torch", "--dtype", "float32", "--batch-size", "32", "--port", port]
+    command = [python.with_name("infinity_emb"), "v2", "--model-id", model, "--served-model-name", model.name, *options]
+    quiet = {"HF_HUB_OFFLINE": 1, "INFINITY_ANONYMOUS_USAGE_STATS": 0, "DO_NOT_TRACK": 1}
+    async with started([*command, "--no-bettertransformer"], log, **quiet) as process:
+        await answers(ways["rest embeddings"], process, log)
+        yield Server("infinity", {"infinity": psutil.Process(process.pid)}, ways)
+
+
 def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """Return the keys of the module's docstring; null for what was not measured."""
     by = {(row["server"], row["way"], row.get("callers", 1)): row for row in rows}
@@ -300,7 +242,7 @@ def ratios(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     return {
         "rest_vs_bare_1": cpu("rest embeddings", 1),
         "rest_vs_bare_32": cpu("rest embeddings", 32),
-        "vs_infinity_32": None,
+        "vs_infinity_32": ratio("per_second", ("ours", "rest embeddings", 32), ("infinity", "rest embeddings", 32)),
         "vs_clip_server": None,
         "p99_over_p50_32": tail(32),
         "p99_over_p50_128": tail(128),
@@ -321,6 +263,7 @@ async def main() -> None:
     parser.add_argument("--callers", type=int, nargs="*", default=[1, 8, 32, 128])
     parser.add_argument("--ways", nargs="*", help="such as 'rest embeddings'; all without it")
     parser.add_argument("--before", type=Path, help="checkout of another commit")
+    parser.add_argument("--infinity", type=Path, help="Python of an environment with infinity-emb[server,torch,vision]")
     parser.add_argument("--no-bare", action="store_true", help="leave the bare servers out")
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -333,6 +276,8 @@ async def main() -> None:
                 servers.append(await stack.enter_async_context(before))
             if not asked.no_bare:
                 servers += [await stack.enter_async_context(bare(each, folder)) for each in ("rest", "grpc")]
+            if asked.infinity:
+                servers.append(await stack.enter_async_context(infinity(asked.infinity, folder)))
             for way in asked.ways or servers[0].ways:
                 for callers in asked.callers:
                     for server in servers:
