@@ -61,7 +61,7 @@ def push_data(
         default = {"task": "text-to-image", "csv_options": None, "columns": None, "on_error": "raise"}
         if unused := [argument for argument in given if given[argument] != default[argument]]:
             raise InvalidInput(f"{unused[0]} is for files. Got it with {type(documents).__name__}. Leave it out.")
-        return push_documents(connection(), name, documents)  # type: ignore[arg-type]
+        return push_documents(connection(), name, documents)
     checked_name(name, "dataset name")
     read = documents_from(
         documents,  # type: ignore[arg-type]

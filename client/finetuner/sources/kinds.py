@@ -107,7 +107,7 @@ def documents_from(
             f"data must be a path, a list of paths or an open text file. Got {source!r:.80}. Pass one of them."
         )
     kind, paths = _of_one_kind(_expanded(source))  # type: ignore[arg-type]
-    if kind not in TABLES and not (csv_options is columns is None):
+    if kind not in TABLES and (csv_options is not None or columns is not None):
         argument = "csv_options" if csv_options is not None else "columns"
         raise InvalidInput(f"{argument} are for {TABLE_WORDS}. Got them with {source!r:.80} ({kind}). Leave them out.")
     if kind == "CSV":

@@ -48,7 +48,7 @@ def parquet_documents(
     """
     options = options or CSVOptions()
     files: dict[str, dict[str, str]] = {}
-    for path in map(os.fspath, paths):
+    for path in (os.fspath(given) for given in paths):
         schema = _schema(path)
         files[path] = find_columns(schema.names, columns, task, repr(path))
         _check_types(schema, files[path], path)
