@@ -58,7 +58,7 @@ def jsonl_documents(
     names = [os.fspath(path) for path in paths]
     files: dict[str, Mapping[str, str]] = {}
     for path in names:
-        keys = _keys(path)
+        keys = jsonl_keys(path)
         if keys is None:  # an empty file, which `usable` reports
             continue
         files[path] = find_columns(keys, columns, task, repr(path))
@@ -75,8 +75,12 @@ def jsonl_documents(
     )
 
 
-def _keys(path: str) -> list[str] | None:
-    """Return the keys of the objects in the first lines, in the order of their first use; None for an empty file."""
+def jsonl_keys(path: str) -> list[str] | None:
+    """Return the keys of the objects in the first lines, in the order of their first use; None for an empty file.
+
+    Raises:
+        InvalidInput: an unreadable file, or one without an object in its first SAMPLE_LINES lines.
+    """
     keys: dict[str, None] = {}
     objects, first_error = 0, None
     for number, line in itertools.islice(_objects(path), SAMPLE_LINES):

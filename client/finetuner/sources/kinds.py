@@ -18,6 +18,7 @@ from .csv_file import CSVOptions
 from .folders import folder_documents, image_documents
 from .jsonl_file import jsonl_documents
 from .local_images import is_image_file
+from .metadata import metadata_file
 from .parquet_file import parquet_documents
 from .rejects import checked_on_error
 from .tar_file import tar_documents
@@ -34,7 +35,7 @@ REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|pipe:")
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 MAX_SHARDS = 100_000
 TABLES = ("CSV", "jsonl", "parquet")
-TABLE_WORDS = "CSV, jsonl and parquet files"
+TABLE_WORDS = "CSV, jsonl and parquet files and folders with a metadata file"
 
 PathName = str | os.PathLike[str]
 Source = PathName | Sequence[PathName] | TextIO
@@ -76,7 +77,8 @@ def documents_from(
 
     Args:
         source: a CSV file (path or open text file), a jsonl file, a folder of images, an image, parquet or tar shards,
-            or a list of these, all of one kind. Wildcards and braces (`shard-{000..012}.tar`) are expanded.
+            or a list of these, all of one kind. A folder is read from its `metadata.csv`, `.jsonl` or `.parquet`, if it
+            has one that `metadata.metadata_file` takes. Wildcards and braces (`shard-{000..012}.tar`) are expanded.
         csv_options: for CSV files; `size`, `sampling_rate` and `convert_to_blob` also for jsonl and parquet.
         columns: for CSV with a header, jsonl and parquet: content ('image', 'text', 'label', 'score', 'language') ->
             name of its column. None takes well-known names; see `columns.find_columns`.
@@ -107,19 +109,27 @@ def documents_from(
             f"data must be a path, a list of paths or an open text file. Got {source!r:.80}. Pass one of them."
         )
     kind, paths = _of_one_kind(_expanded(source))  # type: ignore[arg-type]
-    if kind not in TABLES and (csv_options is not None or columns is not None):
+    if len(paths) > 1 and options.size is not None and kind in ("CSV", "folder"):
+        raise InvalidInput(f"CSVOptions.size is for one {kind}. Got {len(paths)}. Read them one by one.")
+    tables: list[str | None] = [metadata_file(path, options, columns, task) for path in paths if kind == "folder"]
+    if kind not in TABLES and not (tables and all(tables)) and (csv_options is not None or columns is not None):
         argument = "csv_options" if csv_options is not None else "columns"
         raise InvalidInput(f"{argument} are for {TABLE_WORDS}. Got them with {source!r:.80} ({kind}). Leave them out.")
     if kind == "CSV":
-        if len(paths) > 1 and options.size is not None:
-            raise InvalidInput(f"CSVOptions.size is for one CSV file. Got {len(paths)}. Read them one by one.")
         return _chained([csv_documents(path, options, task=task, on_error=on_error, columns=columns) for path in paths])
     if kind in TABLES:
         _check_options(options, kind)
         read = jsonl_documents if kind == "jsonl" else parquet_documents
         return read(paths, options, task=task, on_error=on_error, columns=columns)
     if kind == "folder":
-        return _chained([folder_documents(path, task=task, on_error=on_error) for path in paths])
+        return _chained(
+            [
+                folder_documents(path, task=task, on_error=on_error)
+                if table is None
+                else documents_from(table, csv_options=csv_options, columns=columns, task=task, on_error=on_error)
+                for path, table in zip(paths, tables, strict=True)
+            ]
+        )
     return (image_documents if kind == "image" else tar_documents)(paths, task=task, on_error=on_error)
 
 

@@ -49,7 +49,7 @@ def parquet_documents(
     options = options or CSVOptions()
     files: dict[str, dict[str, str]] = {}
     for path in (os.fspath(given) for given in paths):
-        schema = _schema(path)
+        schema = parquet_schema(path)
         files[path] = find_columns(schema.names, columns, task, repr(path))
         _check_types(schema, files[path], path)
         if len(files) == 1:
@@ -64,7 +64,12 @@ def parquet_documents(
     )
 
 
-def _schema(path: str) -> Any:
+def parquet_schema(path: str) -> Any:
+    """Return the schema of a parquet file, a pyarrow.Schema.
+
+    Raises:
+        InvalidInput: not a parquet file.
+    """
     import pyarrow as pa
     import pyarrow.parquet
 
