@@ -131,7 +131,7 @@ def say_columns(found: Mapping[str, str], names: Sequence[str], columns: Mapping
 
 def shown(names: Sequence[str]) -> str:
     """Return the first SHOWN names for a message, each cut to 40 letters."""
-    cut = [name if name.isprintable() and len(name) <= 40 else f"{name!r:.40}" for name in names[:SHOWN]]
+    cut = [name if name and name.isprintable() and len(name) <= 40 else f"{name!r:.40}" for name in names[:SHOWN]]
     return ", ".join([*cut, *(["..."] if len(names) > SHOWN else [])]) or "none"
 
 

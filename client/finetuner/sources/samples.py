@@ -71,8 +71,8 @@ class SampleReader:
         """Return a sample's document.
 
         Returns:
-            A pair (see `documents.pairs`) or an image, with tags `finetuner_label`, `finetuner_score` and `language`.
-            The image is a blob, or a uri if it is named and not converted.
+            A pair (see `documents.pairs`) with tags `finetuner_label`, `finetuner_score` and `language`, or an image
+            with tags `finetuner_label` and `language`. The image is a blob, or a uri if it is named and not converted.
 
         Raises:
             InvalidDocument: an invalid sample.
@@ -95,7 +95,9 @@ class SampleReader:
 
     def _content(self, sample: Sample) -> tuple[bytes | NamedImage, str, dict[str, Any]]:
         """Return the image, not decoded, the caption ('' for image-to-image) and the tags."""
-        image, tags = sample.get("image"), make_tags(*map(sample.get, ("label", "score", "language")))
+        image, label = sample.get("image"), sample.get("label")
+        score = sample.get("score") if self.task == "text-to-image" else None  # scores are of pairs
+        tags = make_tags(label, score, sample.get("language"))
         if not isinstance(image, bytes | NamedImage) or not image:
             got = "none" if not image else f"{image!r:.60}"
             raise InvalidDocument(f"sample must have an image: bytes, a path or an address. Got {got}. Add it.")
@@ -104,7 +106,7 @@ class SampleReader:
         if self.task == "text-to-image":
             return image, read_caption(sample.get("text")), tags
         if LABEL_TAG not in tags:
-            raise InvalidDocument(f"sample must have a label for image-to-image. Got {sample.get('label')!r}. Add it.")
+            raise InvalidDocument(f"sample must have a label for image-to-image. Got {label!r}. Add it.")
         return image, "", tags
 
 

@@ -10,6 +10,7 @@ import pytest
 from docarray import Document, DocumentArray
 
 from finetuner.api.fit_data import TRAINABLE, FitData
+from finetuner.api.runs import fit
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
 
@@ -77,3 +78,15 @@ def test_columns_are_for_files(tmp_path: Path, jpeg: Callable[[int], bytes]) -> 
     (tmp_path / "0.jpg").write_bytes(jpeg(0))
     (tmp_path / "data.csv").write_text("titel,foto\na,0.jpg\n")
     read(CLIP, "train_data", str(tmp_path / "data.csv"), columns)
+
+
+def test_fit_reads_the_columns_before_it_asks_for_a_flow(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+    (tmp_path / "0.jpg").write_bytes(jpeg(0))
+    (tmp_path / "data.csv").write_text("titel,foto\na,0.jpg\n")
+    for columns, expected in (
+        ({"image": "photo"}, r"columns\['image'\] must be a column of .* Got 'photo', but its columns are titel, foto"),
+        ({"picture": "foto"}, "columns must have keys among image, text, label, score, language. Got 'picture'"),
+        ({"image": "foto"}, r"must have a column text .* columns=\{'image': 'foto', 'text': 'titel'\}"),
+    ):
+        with pytest.raises(InvalidInput, match=expected):
+            fit("clip-mini", str(tmp_path / "data.csv"), columns=columns)

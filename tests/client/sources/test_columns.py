@@ -107,7 +107,7 @@ def test_only_columns_that_nobody_named_are_logged(caplog: pytest.LogCaptureFixt
 
 
 def test_names_in_messages_are_short_and_printable() -> None:
-    assert shown(["a\nb", "x" * 90]) == f"'a\\nb', '{'x' * 39}"
+    assert shown(["", "a\nb", "x" * 90]) == f"'', 'a\\nb', '{'x' * 39}"
     assert shown([str(number) for number in range(30)]).endswith("18, 19, ...")
 
 
