@@ -108,7 +108,7 @@ def find_columns(names: Sequence[str], columns: Mapping[str, str] | None, task: 
         if content not in found:
             raise InvalidInput(
                 f"data for {task} must have a column {' or '.join(WELL_KNOWN[content])}. Got {shown(names)} in "
-                f"{source}. Name the columns, for example columns={_proposed(names, found, task)}."
+                f"{source}. Name the columns, for example columns={proposed(names, found, task)}."
             )
     twice = next((name for name in found.values() if names.count(name) > 1), None)
     if twice is not None:
@@ -135,7 +135,13 @@ def shown(names: Sequence[str]) -> str:
     return ", ".join([*cut, *(["..."] if len(names) > SHOWN else [])]) or "none"
 
 
-def _proposed(names: Sequence[str], found: Mapping[str, str], task: str) -> dict[str, str]:
-    """Return a value for `columns`: the required ones that are found, and columns without a content for the others."""
+def proposed(names: Sequence[str], found: Mapping[str, str], task: str) -> dict[str, str]:
+    """Return a value for `columns`: the required ones that are found, and columns without a content for the others.
+
+    Args:
+        names: of a table's columns, in order.
+        found: content -> the name of its column.
+        task: 'text-to-image' or 'image-to-image'.
+    """
     free = [name for name in names if name and name not in found.values()]
     return {content: found.get(content) or (free.pop(0) if free else "...") for content in REQUIRED[task]}

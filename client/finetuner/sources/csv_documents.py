@@ -12,6 +12,7 @@ from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..documents.pairs import make_pair
 from ..documents.tags import make_tags, read_caption, read_label, read_score
 from ..exceptions import InvalidDocument, InvalidInput
+from .columns import proposed, shown
 from .csv_file import CsvFile, CSVOptions, Row
 from .csv_named import named_csv_documents
 from .local_images import LocalImages, NamedImage, is_remote
@@ -160,7 +161,11 @@ class _Layout:
         except InvalidDocument as error:
             hint = ""
             if row.line == 1 and not any(map(self.images.looks_like_image, row.fields)):
-                hint = " If it is a header, name its columns: columns={'image': ..., 'text' or 'label': ...}."
+                task = "image-to-image" if self.image_column is None else "text-to-image"
+                hint = (
+                    f" If it is a header, with the columns {shown(row.fields)}, name them, for example "
+                    f"columns={proposed(row.fields, {}, task)}."
+                )
             raise InvalidDocument(f"{error}{hint}") from error
 
     def _read(self, fields: list[str]) -> _Content:

@@ -105,7 +105,9 @@ def test_a_first_line_with_an_image_is_data(shop: Path, lines: str) -> None:
 
 def test_without_a_header_the_first_line_may_be_bad(shop: Path, jpeg: Callable[[int], bytes]) -> None:
     path = write(shop, "titel,foto\na,0.jpg\nb,1.jpg\n")
-    with pytest.raises(InvalidDocument, match="line 1: .* If it is a header, name its columns: columns="):
+    with pytest.raises(
+        InvalidDocument, match=r"line 1: .* header, with the columns titel, foto, name them, for .*columns=\{'im"
+    ):
         read(path)
     with pytest.warns(UserWarning, match="left out 1"):
         assert len(read(path, on_error="skip")) == 2
