@@ -110,7 +110,8 @@ def documents_from(
         )
     kind, paths = _of_one_kind(_expanded(source))  # type: ignore[arg-type]
     if len(paths) > 1 and options.size is not None and kind in ("CSV", "folder"):
-        raise InvalidInput(f"CSVOptions.size is for one {kind}. Got {len(paths)}. Read them one by one.")
+        one = "CSV file" if kind == "CSV" else kind
+        raise InvalidInput(f"CSVOptions.size is for one {one}. Got {len(paths)}. Read them one by one.")
     tables: list[str | None] = [metadata_file(path, options, columns, task) for path in paths if kind == "folder"]
     if kind not in TABLES and not (tables and all(tables)) and (csv_options is not None or columns is not None):
         argument = "csv_options" if csv_options is not None else "columns"
@@ -119,8 +120,8 @@ def documents_from(
         return _chained([csv_documents(path, options, task=task, on_error=on_error, columns=columns) for path in paths])
     if kind in TABLES:
         _check_options(options, kind)
-        read = jsonl_documents if kind == "jsonl" else parquet_documents
-        return read(paths, options, task=task, on_error=on_error, columns=columns)
+        table_readers = {"jsonl": jsonl_documents, "parquet": parquet_documents}
+        return table_readers[kind](paths, options, task=task, on_error=on_error, columns=columns)
     if kind == "folder":
         return _chained(
             [
@@ -130,7 +131,8 @@ def documents_from(
                 for path, table in zip(paths, tables, strict=True)
             ]
         )
-    return (image_documents if kind == "image" else tar_documents)(paths, task=task, on_error=on_error)
+    readers = {"image": image_documents, "tar": tar_documents}
+    return readers[kind](paths, task=task, on_error=on_error)
 
 
 def _check_options(options: CSVOptions, kind: str) -> None:
