@@ -46,8 +46,8 @@ SIGNATURES = {
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
-        "wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
-        "scheduler_step: 'str | None' = None) -> 'Run'"
+        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str] | None' = None, "
+        "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "create_synthesis_run": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "create_training_run": (
@@ -64,8 +64,8 @@ SIGNATURES = {
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
-        "wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
-        "scheduler_step: 'str | None' = None) -> 'Run'"
+        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str] | None' = None, "
+        "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "delete_data": ("(name: 'str') -> 'None'"),
     "delete_documents": (
@@ -100,8 +100,8 @@ SIGNATURES = {
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
-        "wait: 'bool' = False, on_error: 'str' = 'raise', cpu: 'bool | None' = None, "
-        "scheduler_step: 'str | None' = None) -> 'Run'"
+        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str] | None' = None, "
+        "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "get_experiment": ("(name: 'str') -> 'Experiment'"),
     "get_model": (
@@ -131,7 +131,11 @@ SIGNATURES = {
     "pull_artifact": ("(artifact: 'str', directory: 'str | os.PathLike[str]' = 'artifacts/') -> 'str'"),
     "pull_data": ("(name: 'str') -> 'DocumentArray'"),
     "push_artifact": ("(path: 'str | os.PathLike[str]') -> 'dict[str, Any]'"),
-    "push_data": ("(name: 'str', documents: 'Document | Iterable[Document]') -> 'dict[str, Any]'"),
+    "push_data": (
+        "(name: 'str', documents: 'Document | Iterable[Document] | Source', *, task: 'str' = 'text-to-image', "
+        "csv_options: 'CSVOptions | None' = None, columns: 'Mapping[str, str] | None' = None, "
+        "on_error: 'str' = 'raise') -> 'dict[str, Any]'"
+    ),
     "restore_index": ("(name: 'str') -> 'dict[str, Any]'"),
     "search": (
         "(query: 'str | Document | Iterable[str | Document]', limit: 'int' = 20, artifact: 'str' = 'live', *, "

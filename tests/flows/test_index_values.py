@@ -13,7 +13,7 @@ from docarray import Document, DocumentArray
 from jina import Client
 
 import finetuner
-from finetuner.exceptions import InvalidDocument, InvalidInput
+from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from finetuner.flow.running_flow import RunningFlow
 from finetuner.transport.connection import Connection
 
@@ -73,11 +73,12 @@ def test_one_document_is_enough(client: Any) -> None:
 
 @pytest.mark.parametrize("wrong", ["a red dress", "file.csv", {"text": "x"}, 5, None, b"x", ["x"], [texts("x")]])
 def test_what_is_no_document_is_refused_by_name(client: Any, wrong: Any) -> None:
-    for call in (client.index, lambda given: client.push_data("wrong", given)):
-        with pytest.raises(
-            InvalidInput, match="documents must be a DocumentArray, a Document, or several Documents. Got"
-        ):
-            call(wrong)
+    several = "documents must be a DocumentArray, a Document, or several Documents. Got"
+    with pytest.raises(InvalidInput, match=several):
+        client.index(wrong)
+    is_file = wrong in ("file.csv", ["x"])  # `push_data` takes files, too
+    with pytest.raises(DatasetNotFound if is_file else InvalidInput, match="neither a file" if is_file else several):
+        client.push_data("wrong", wrong)
     if not isinstance(wrong, str) and wrong != ["x"]:
         with pytest.raises(InvalidInput, match="query must be a text, a Document, or several of them. Got"):
             client.search(wrong)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..contract.checks import NAME
+from ..contract.wire import SCORE_TAG
 from ..documents.content import KIND_OF_TASK, check_kind
 from ..exceptions import InvalidDocument, InvalidInput
 from ..sources.kinds import documents_from, is_source
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TRAINABLE = ("train_data", "eval_data", "guard_data")
 """Arguments of `fit` whose documents must be of the model's kind; callbacks search other documents, too."""
+SCORE_HINT = f" No loss reads scores: remove the tag {SCORE_TAG!r}, or pass the columns of the file without its score."
 
 
 class FitData:
@@ -30,16 +32,25 @@ class FitData:
     Args:
         prefix: start of the names of the pushed datasets.
         task: task of the backbone; decides how a CSV file of two columns is read.
-        csv_options: options for CSV files.
+        csv_options: options for CSV files; see `sources.kinds.documents_from`.
         on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
+        columns: content -> name of its column, for every file with named columns; see `sources.kinds.documents_from`.
     """
 
-    def __init__(self, prefix: str, task: str, csv_options: CSVOptions | None, on_error: str) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        task: str,
+        csv_options: CSVOptions | None,
+        on_error: str,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
         self._prefix = prefix
         self._task = task
         self._kind = KIND_OF_TASK[task]
         self._csv_options = csv_options
         self._on_error = on_error
+        self._columns = columns
         self._pending: dict[str, tuple[str, Any]] = {}
         self._open_spools = ExitStack()
 
@@ -79,13 +90,21 @@ class FitData:
         """Read all files to the end.
 
         Raises:
-            InvalidInput: a file has no entries.
+            InvalidInput: a file has no entries, or `columns` are given without a file.
             InvalidDocument: a file has bad entries, or the model cannot train on a document.
         """
+        if self._columns is not None and not any(is_source(data) for _, data in self._pending.values()):
+            raise InvalidInput(
+                f"columns are for files with named columns. Got {self._columns!r:.80} without a file. Leave them out."
+            )
         for name, (argument, data) in self._pending.items():
             if is_source(data):
                 documents = documents_from(
-                    data, csv_options=self._csv_options, task=self._task, on_error=self._on_error
+                    data,
+                    csv_options=self._csv_options,
+                    columns=self._columns,
+                    task=self._task,
+                    on_error=self._on_error,
                 )
                 data = self._open_spools.enter_context(Spool(self._trainable(argument, documents)))
             else:
@@ -102,7 +121,8 @@ class FitData:
                 try:
                     check_kind(document, self._kind)
                 except InvalidDocument as error:
-                    raise InvalidDocument(f"{argument}: document {position} ({document.id}): {error}") from error
+                    hint = SCORE_HINT if SCORE_TAG in document.tags else ""
+                    raise InvalidDocument(f"{argument}: document {position} ({document.id}): {error}{hint}") from error
             yield document
 
     def push(self, flow: Connection) -> None:

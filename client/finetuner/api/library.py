@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,9 @@ from ..artifacts.archive import artifact_folder, zip_artifact
 from ..artifacts.manifest import MANIFEST, parse_manifest, read_manifest, verify_artifact
 from ..contract import wire
 from ..contract.checks import NAME, checked_name, local_path
+from ..exceptions import InvalidInput
 from ..progress import bar, waiting
+from ..sources.kinds import documents_from, is_source
 from ..transport.connection import Connection
 from .session import connection
 from .upload import pull_documents, push_documents
@@ -23,11 +25,53 @@ if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
     from ..inference.local import InferenceModel
+    from ..sources.csv_file import CSVOptions
+    from ..sources.kinds import Source
 
 
-def push_data(name: str, documents: Document | Iterable[Document]) -> dict[str, Any]:
-    """Send documents to the Flow as a dataset, except content that it already stores; see `upload.push_documents`."""
-    return push_documents(connection(), name, documents)
+def push_data(
+    name: str,
+    documents: Document | Iterable[Document] | Source,
+    *,
+    task: str = "text-to-image",
+    csv_options: CSVOptions | None = None,
+    columns: Mapping[str, str] | None = None,
+    on_error: str = "raise",
+) -> dict[str, Any]:
+    """Send documents or files to the Flow as a dataset, except content that it already stores.
+
+    Args:
+        name: 1 to 128 letters, digits, '.', '_' or '-'; replaces a dataset of that name.
+        documents: see `upload.push_documents`; or files, given like `train_data` of `fit`. The other arguments are for
+            files.
+        task: 'text-to-image' reads pairs, 'image-to-image' labelled images.
+        csv_options: as in `fit`.
+        columns: as in `fit`.
+        on_error: as in `fit`.
+
+    Returns:
+        See `upload.push_documents`.
+
+    Raises:
+        InvalidInput: no documents, a malformed name, or options of files with documents.
+        InvalidDocument: invalid documents or entries of files; nothing has been sent.
+        DatasetNotFound: no such file.
+    """
+    if not is_source(documents):
+        given = {"task": task, "csv_options": csv_options, "columns": columns, "on_error": on_error}
+        default = {"task": "text-to-image", "csv_options": None, "columns": None, "on_error": "raise"}
+        if unused := [argument for argument in given if given[argument] != default[argument]]:
+            raise InvalidInput(f"{unused[0]} is for files. Got it with {type(documents).__name__}. Leave it out.")
+        return push_documents(connection(), name, documents)
+    checked_name(name, "dataset name")
+    read = documents_from(
+        documents,  # type: ignore[arg-type]
+        csv_options=csv_options,
+        columns=columns,
+        task=task,
+        on_error=on_error,
+    )
+    return push_documents(connection(), name, read)
 
 
 def pull_data(name: str) -> DocumentArray:

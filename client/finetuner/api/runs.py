@@ -65,6 +65,7 @@ def fit(
     training_options: Mapping[str, Any] | None = None,
     wait: bool = False,
     on_error: str = "raise",
+    columns: Mapping[str, str] | None = None,
     cpu: bool | None = None,
     scheduler_step: str | None = None,
 ) -> Run:
@@ -75,7 +76,7 @@ def fit(
     Args:
         model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model.
         train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, or
-            files (CSV, folder, glob, parquet, tar shards).
+            files (CSV, jsonl, parquet, folder, glob, tar shards).
         eval_data: given like `train_data`; the data of `val_loss`, a loss after each epoch. Its pairs also score a CLIP
             before and after fine-tuning. Score an image model with an EvaluationCallback.
         val_split: share of the training images, in [0, 1), held out and used for `val_loss`; with 0, `eval_data` is.
@@ -106,7 +107,7 @@ def fit(
         to_onnx: True adds each tower as ONNX to the artifact, for `get_model(..., is_onnx=True)`; the run fails if its
             embeddings differ from torch's. 'int8', for a CLIP, also adds a copy with int8 weights, for an encoder with
             `precision: int8`; the log reports its loss of recall on `eval_data`, if given.
-        csv_options: options for CSV files.
+        csv_options: options for CSV files; `size`, `sampling_rate` and `convert_to_blob` also for jsonl and parquet.
         public: not supported; must be False.
         num_items_per_class: for image models: images per label in each batch of the class sampler.
         sampler: 'auto' or 'random'; for image models also 'class', see `MetricConfig`.
@@ -124,6 +125,9 @@ def fit(
         training_options: options for memory, speed, LoRA, averaging, freezing and crops; see `TrainingOptions`.
         wait: return after the run's end, with a progress bar in a terminal.
         on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
+        columns: names of the columns of CSV files with a header, jsonl and parquet files, such as
+            {'image': 'photo', 'text': 'Beschreibung', 'label': 'item', 'score': 'grade', 'language': 'lang'}. None
+            takes well-known names, and logs them.
         cpu: for older scripts: True is device='cpu', False is device='cuda'.
         scheduler_step: for older scripts: the same as in scheduler_options.
 
@@ -142,7 +146,7 @@ def fit(
     checked_name(experiment, "experiment_name")
     given, kinds = () if callbacks is None else callbacks, tuple(list_callbacks().values())
     prefix = f"finetuner-dastorage-{experiment}-{name}"
-    with FitData(prefix, find_backbone(model).task, csv_options, on_error) as fit_data:
+    with FitData(prefix, find_backbone(model).task, csv_options, on_error, columns) as fit_data:
         config = RunConfig(
             model=model,
             train_data=fit_data.name("train_data", train_data, "train"),

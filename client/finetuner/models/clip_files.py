@@ -50,8 +50,8 @@ from .weights import (
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "weights.safetensors"
 OPEN_CLIP_WEIGHTS_FILE = "open_clip_model.safetensors"
+# the only tensor's name, which open_clip's error shows
 NOT_HERE = "an artifact's weights are elsewhere: finetuner artifact export ID --to open_clip FOLDER"
-"""The only tensor's name, which open_clip's error shows."""
 MAX_SIDE = 1024  # of the input image in pixels; the work grows faster than the weights
 MAX_PATCHES = 4096  # of an image
 MAX_CONTEXT = 1024  # tokens of a text
@@ -307,9 +307,9 @@ def save_towers(model: Clip, folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    preprocess = asdict(model.preprocess_config)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(json.dumps({"model_cfg": model.config, "preprocess_cfg": preprocess}, indent=1))
+    content = {"model_cfg": model.config, "preprocess_cfg": asdict(model.preprocess_config)}
+    (folder / CONFIG_FILE).write_text(json.dumps(content, indent=1))
     for name, content in model.files.items():
         (folder / name).write_text(content, encoding="utf-8", newline="")
     save_file({NOT_HERE: torch.zeros(1)}, folder / OPEN_CLIP_WEIGHTS_FILE)
@@ -330,8 +330,7 @@ def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequen
     """
     from safetensors.torch import load_file
 
-    unknown = sorted(set(towers) - set(TOWERS))
-    if unknown:
+    if unknown := sorted(set(towers) - set(TOWERS)):
         raise InvalidInput(f"select_model must be one of {', '.join(TOWERS)}. Got {', '.join(unknown)}.")
     check_towers(folder)
     model = load_folder(folder, model_id, device, load_weights=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
@@ -12,41 +12,45 @@ from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..documents.pairs import make_pair
 from ..documents.tags import make_tags, read_caption, read_label, read_score
 from ..exceptions import InvalidDocument, InvalidInput
+from .columns import proposed, shown
 from .csv_file import CsvFile, CSVOptions, Row
-from .local_images import LocalImages, is_remote
+from .csv_named import named_csv_documents
+from .local_images import LocalImages, NamedImage, is_remote
 from .rejects import checked_then_used
 
 if TYPE_CHECKING:
     from docarray import Document
 
-HEADERS = frozenset(
-    {"anchor", "caption", "category", "class", "description", "file", "filename", "id", "image", "image_path", "img"}
-    | {"item", "label", "left", "name", "path", "image", "query", "right", "score", "similarity", "text", "title"}
-    | {"uri", "url"}
-)
-
 
 def csv_documents(
-    source: str | os.PathLike[str] | TextIO, options: CSVOptions, *, task: str, on_error: str
+    source: str | os.PathLike[str] | TextIO,
+    options: CSVOptions,
+    *,
+    task: str,
+    on_error: str,
+    columns: Mapping[str, str] | None = None,
 ) -> Iterator[Document]:
     """Return the documents of a CSV file; images are read lazily.
 
-    For `text-to-image`, two columns are a text and an image, in the same order in the whole file. For
+    A file with a header is read by `csv_named.named_csv_documents`. Without one, the first line is data, and for
+    `text-to-image`, two columns are a text and an image, in the same order in the whole file. For
     `image-to-image`, two columns are two images, and rows with the same first image share a label; with `is_labeled`,
-    they are an image and its label. A third column is a score. The first line is data, not a header.
+    they are an image and its label. A third column is a score.
 
     Args:
         source: a path or an open text file. Relative paths start at its folder, then at the working directory.
         options: of the CSV file.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
+        columns: content -> name of its column in the header; see `columns.find_columns`. None: `CsvFile` tells whether
+            the first line is a header.
 
     Returns:
         For `text-to-image`, pairs (see `documents.pairs`). For `image-to-image`, images with the tag `finetuner_label`,
         or, with scores, parents of two images. Scores are in the tag `finetuner_score`.
 
     Raises:
-        InvalidInput: an unreadable or empty file, or options that do not fit the task.
+        InvalidInput: an unreadable or empty file, a header that does not tell, or options that do not fit the task.
         InvalidDocument: invalid lines, all named in one error at this call. An image with a damaged later part is
             found and named only when it is read.
     """
@@ -55,7 +59,9 @@ def csv_documents(
             "CSVOptions(is_labeled=True) is for images with labels, but text-to-image trains on texts and "
             "images. Leave it out and give columns text and image, or choose an image-to-image model."
         )
-    file = CsvFile(source, options)
+    file = CsvFile(source, options, columns)
+    if file.header is not None:
+        return named_csv_documents(file, options, columns, task=task, on_error=on_error)
     layout = _Layout.of(file, options, task)
     return checked_then_used(
         file.rows, layout.check, layout.documents, source=file.name, on_error=on_error, limit=options.size
@@ -154,8 +160,12 @@ class _Layout:
             return self._read(row.fields)
         except InvalidDocument as error:
             hint = ""
-            if row.line == 1 and all(value.lower() in HEADERS for value in row.fields):
-                hint = " It looks like a header, but every line must be data. Remove it."
+            if row.line == 1 and not any(map(self.images.looks_like_image, row.fields)):
+                task = "image-to-image" if self.image_column is None else "text-to-image"
+                hint = (
+                    f" If it is a header, with the columns {shown(row.fields)}, name them, for example "
+                    f"columns={proposed(row.fields, {}, task)}."
+                )
             raise InvalidDocument(f"{error}{hint}") from error
 
     def _read(self, fields: list[str]) -> _Content:
@@ -189,11 +199,8 @@ class _Layout:
             )
 
     def _checked(self, image: str) -> str:
-        if not self.options.convert_to_blob and not is_remote(image):
-            raise InvalidDocument(
-                f"image must be an http(s) or data URI with convert_to_blob=False. Got {image[:80]!r}: a server "
-                f"cannot read a local path. Leave convert_to_blob out."
-            )
+        if not self.options.convert_to_blob:
+            NamedImage(image, self.images).check_remote()
         if self.options.convert_to_blob and not is_remote(image):
             self.images.path_of(image)
         return image

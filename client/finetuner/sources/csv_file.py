@@ -5,11 +5,11 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import os
-import random
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -18,19 +18,20 @@ from typing import Any, TextIO
 
 from ..documents.image_files import SUFFIXES
 from ..exceptions import InvalidDocument, InvalidInput
+from .columns import known_names
 from .local_images import LocalImages
+from .samples import sampled
 
 DELIMITERS = "\t,;|"  # tab first: captions with exactly one comma are more common than captions with a tab
 COLUMNS = (2, 3)
 SAMPLE_CHARACTERS = 2**16
 SAMPLE_ROWS = 100
-SEED = 0
 ADVICE = "Check quotes and dialect; for long data URIs, raise csv.field_size_limit."
 
 
 @dataclass(frozen=True)
 class CSVOptions:
-    """Options for reading a CSV file.
+    """Options for reading a CSV file; `size`, `sampling_rate` and `convert_to_blob` also for jsonl and parquet.
 
     Raises:
         InvalidInput: an option with an invalid value.
@@ -109,13 +110,21 @@ class CsvFile:
     Args:
         source: a path, or an open text file; one that cannot seek is copied to a temporary file.
         options: for reading it.
+        columns: content -> name of its column; the first line is then a header. None finds out: a header has a
+            well-known name (see `columns.WELL_KNOWN`), or more than 3 columns, and no image.
 
     Raises:
         InvalidInput: an unreadable file, or a byte order mark that contradicts the encoding.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | TextIO, options: CSVOptions) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | TextIO,
+        options: CSVOptions,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
         self._options = options
+        self._columns = columns
         self._path: Path | None = None
         if isinstance(source, str | os.PathLike):
             self._path = Path(source)
@@ -133,18 +142,34 @@ class CsvFile:
         self.images = LocalImages(self.folder)
         """Reader of the images that the file names."""
         self._format = self._find_format()
+        self.header = self._find_header()
+        """Names of the columns; None for a file without a header."""
 
     def rows(self) -> Iterator[tuple[str, Row | InvalidDocument]]:
-        """Yield each selected row, or the error for an unreadable one, with its position. Empty lines are skipped."""
-        rate = self._options.sampling_rate
-        chance = random.Random(SEED)
-        for where, row in self._all_rows():
-            if rate is None or chance.random() < rate:
-                yield where, row
+        """Yield each selected row, or the error for an unreadable one, with its position. Empty lines are skipped.
+
+        The header is not among them.
+        """
+        return sampled(islice(self._all_rows(), 0 if self.header is None else 1, None), self._options.sampling_rate)
 
     def first_rows(self) -> list[Row]:
         """Return the readable rows among the first SAMPLE_ROWS, as a sample of the layout."""
         return [row for _, row in islice(self._all_rows(), SAMPLE_ROWS) if isinstance(row, Row)]
+
+    def _find_header(self) -> list[str] | None:
+        """Return the fields of the first row, if it is a header."""
+        first, second = islice(itertools.chain((row for _, row in self._all_rows()), (None, None)), 2)
+        if not isinstance(first, Row):
+            if first is not None and self._columns is not None:
+                raise InvalidInput(f"header of {self.name!r} must be readable. Got an error: {first}")
+            return None
+        fields = first.fields
+        wide = len(fields) > max(COLUMNS) and isinstance(second, Row) and len(second.fields) == len(fields)
+        header = self._columns is not None or ((wide or known_names(fields)) and not self._has_image(fields))
+        return fields if header else None
+
+    def _has_image(self, fields: list[str]) -> bool:
+        return any(map(self.images.looks_like_image, fields))
 
     def _all_rows(self) -> Iterator[tuple[str, Row | InvalidDocument]]:
         with self._opened() as file:
@@ -196,24 +221,36 @@ class CsvFile:
                 sample = ""
         if len(sample) == SAMPLE_CHARACTERS:
             sample = sample[: sample.rfind("\n") + 1] or sample
-        return _format(max(DELIMITERS, key=lambda delimiter: self._fit(sample, delimiter)) if sample else ",")
+        if not sample:
+            return _format(",")
+        named = max(DELIMITERS, key=lambda delimiter: self._named(sample, delimiter))
+        if self._named(sample, named):
+            return _format(named)
+        return _format(max(DELIMITERS, key=lambda delimiter: self._fit(sample, delimiter)))
 
-    def _fit(self, sample: str, delimiter: str) -> tuple[int, int, float]:
+    def _named(self, sample: str, delimiter: str) -> int:
+        """Return the number of columns that the first row of a sample names, if it is a header that tells; else 0."""
+        first = next(iter(_cut(sample, delimiter)), [])
+        if self._columns is not None:
+            return len({*self._columns.values()} & {*first})
+        known = known_names(first)
+        return len(known) if "image" in known and len(known) > 1 and not self._has_image(first) else 0
+
+    def _fit(self, sample: str, delimiter: str) -> tuple[int, int, float, int]:
         """Return how well a delimiter cuts a sample; larger is better.
 
         Returns:
             The numbers of rows, among the first SAMPLE_ROWS, with a column that is an image here, and with one that is
-            named like an image; and the share of all rows that have 2 columns, or 3 if that is larger.
+            named like an image; the share of all rows that have 2 columns, or 3 if that is larger; and, without such
+            rows, the number of rows that have as many columns, more than 3, as the first.
         """
-        rows = []
-        with suppress(csv.Error):  # an open quote; the rows before it count
-            for row in csv.reader(io.StringIO(sample, newline=""), **_format(delimiter)):
-                rows += [[field.strip() for field in row]] if any(row) else []
+        rows = list(_cut(sample, delimiter))
         counts = [sum(len(row) == columns for row in rows) for columns in COLUMNS]
         fitting = [row[:2] for row in rows[:SAMPLE_ROWS] if len(row) in COLUMNS]
         found = sum(any(map(self.images.holds, row)) for row in fitting)
         named = sum(any(map(_is_named_like_image, row)) for row in fitting)
-        return found, named, max(counts) / max(len(rows), 1)
+        wide = 0 if any(counts) else sum(len(row) == len(rows[0]) > max(COLUMNS) for row in rows)
+        return found, named, max(counts) / max(len(rows), 1), wide
 
     def _check_mark(self, path: Path) -> None:
         try:
@@ -258,6 +295,14 @@ def _is_text(field: str) -> bool:
 
 def _format(delimiter: str) -> dict[str, Any]:
     return {"dialect": "excel", "delimiter": delimiter, "skipinitialspace": True}
+
+
+def _cut(sample: str, delimiter: str) -> Iterator[list[str]]:
+    """Yield the rows of a sample, without empty ones, up to an open quote."""
+    with suppress(csv.Error):
+        for row in csv.reader(_lines(io.StringIO(sample, newline="")), **_format(delimiter)):
+            if any(row):
+                yield [field.strip() for field in row]
 
 
 def _is_named_like_image(field: str) -> bool:

@@ -1,4 +1,4 @@
-"""Finds the kind of a user's data (CSV, folder, images, parquet or tar shards) and its reader."""
+"""Finds the kind of a user's data (CSV, jsonl, folder, images, parquet or tar shards) and its reader."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..documents.image_files import SUFFIXES
 from ..exceptions import DatasetNotFound, InvalidInput
+from .columns import checked_columns
 from .csv_documents import csv_documents
 from .csv_file import CSVOptions
 from .folders import folder_documents, image_documents
+from .jsonl_file import jsonl_documents
 from .local_images import is_image_file
+from .metadata import metadata_file
 from .parquet_file import parquet_documents
 from .rejects import checked_on_error
 from .tar_file import tar_documents
@@ -25,13 +28,18 @@ if TYPE_CHECKING:
 
 TASKS = ("text-to-image", "image-to-image")
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-KNOWN_SUFFIXES = (*CSV_SUFFIXES, ".parquet", *TAR_SUFFIXES, *sorted(SUFFIXES))
+KNOWN_SUFFIXES = (*CSV_SUFFIXES, *JSONL_SUFFIXES, ".parquet", *TAR_SUFFIXES, *sorted(SUFFIXES))
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|pipe:")
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 MAX_SHARDS = 100_000
+TABLES = ("CSV", "jsonl", "parquet")
+TABLE_WORDS = "CSV, jsonl and parquet files and folders with a metadata file"
 
 PathName = str | os.PathLike[str]
+Source = PathName | Sequence[PathName] | TextIO
+"""Local data."""
 
 
 def is_source(data: object) -> bool:
@@ -58,18 +66,22 @@ def data_not_found(name: object) -> DatasetNotFound:
 
 
 def documents_from(
-    source: PathName | Sequence[PathName] | TextIO,
+    source: Source,
     *,
     csv_options: CSVOptions | None = None,
+    columns: Mapping[str, str] | None = None,
     task: str,
     on_error: str = "raise",
 ) -> Iterator[Document]:
     """Return the documents of local data, read lazily.
 
     Args:
-        source: a CSV file (path or open text file), a folder of images, an image, parquet or tar shards, or a
-            list of these, all of one kind. Wildcards and braces (`shard-{000..012}.tar`) are expanded.
-        csv_options: for CSV files only.
+        source: a CSV file (path or open text file), a jsonl file, a folder of images, an image, parquet or tar shards,
+            or a list of these, all of one kind. A folder is read from its `metadata.csv`, `.jsonl` or `.parquet`, if it
+            has one that `metadata.metadata_file` takes. Wildcards and braces (`shard-{000..012}.tar`) are expanded.
+        csv_options: for CSV files; `size`, `sampling_rate` and `convert_to_blob` also for jsonl and parquet.
+        columns: for CSV with a header, jsonl and parquet: content ('image', 'text', 'label', 'score', 'language') ->
+            name of its column. None takes well-known names; see `columns.find_columns`.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' names all invalid entries in one error; 'skip' leaves them out and warns once.
 
@@ -80,36 +92,57 @@ def documents_from(
     Raises:
         DatasetNotFound: no such file.
         InvalidInput: an unknown task or kind of file, mixed kinds, options without effect, or no data.
-        InvalidDocument: invalid entries. This call checks CSV files and folders. Damage that only decoding finds, and
-            invalid entries in shards, are raised while iterating.
+        InvalidDocument: invalid entries. This call checks CSV files, jsonl files and folders. Damage that only
+            decoding finds, and invalid entries in shards, are raised while iterating.
     """
     if task not in TASKS:
         raise InvalidInput(f"task of local data must be one of {', '.join(TASKS)}. Got {task!r}. Choose one of them.")
     if csv_options is not None and not isinstance(csv_options, CSVOptions):
         raise InvalidInput(f"csv_options must be finetuner CSVOptions. Got {csv_options!r:.80}. Use that class.")
     checked_on_error(on_error)
+    columns = checked_columns(columns)
+    options = csv_options or CSVOptions()
     if _is_stream(source):
-        return csv_documents(source, csv_options or CSVOptions(), task=task, on_error=on_error)  # type: ignore[arg-type]
+        return csv_documents(source, options, task=task, on_error=on_error, columns=columns)  # type: ignore[arg-type]
     if not is_source(source) and not isinstance(source, str):
         raise InvalidInput(
             f"data must be a path, a list of paths or an open text file. Got {source!r:.80}. Pass one of them."
         )
     kind, paths = _of_one_kind(_expanded(source))  # type: ignore[arg-type]
-    if csv_options is not None and kind != "CSV":
-        raise InvalidInput(f"csv_options are for CSV files. Got them with {source!r:.80} ({kind}). Leave them out.")
+    if len(paths) > 1 and options.size is not None and kind in ("CSV", "folder"):
+        one = "CSV file" if kind == "CSV" else kind
+        raise InvalidInput(f"CSVOptions.size is for one {one}. Got {len(paths)}. Read them one by one.")
+    tables: list[str | None] = [metadata_file(path, options, columns, task) for path in paths if kind == "folder"]
+    if kind not in TABLES and not (tables and all(tables)) and (csv_options is not None or columns is not None):
+        argument = "csv_options" if csv_options is not None else "columns"
+        raise InvalidInput(f"{argument} are for {TABLE_WORDS}. Got them with {source!r:.80} ({kind}). Leave them out.")
     if kind == "CSV":
-        options = csv_options or CSVOptions()
-        if len(paths) > 1 and options.size is not None:
-            raise InvalidInput(f"CSVOptions.size is for one CSV file. Got {len(paths)}. Read them one by one.")
-        return _chained([csv_documents(path, options, task=task, on_error=on_error) for path in paths])
+        return _chained([csv_documents(path, options, task=task, on_error=on_error, columns=columns) for path in paths])
+    if kind in TABLES:
+        _check_options(options, kind)
+        table_readers = {"jsonl": jsonl_documents, "parquet": parquet_documents}
+        return table_readers[kind](paths, options, task=task, on_error=on_error, columns=columns)
     if kind == "folder":
-        return _chained([folder_documents(path, task=task, on_error=on_error) for path in paths])
-    readers: dict[str, Callable[..., Iterator[Document]]] = {
-        "image": image_documents,
-        "parquet": parquet_documents,
-        "tar": tar_documents,
-    }
+        return _chained(
+            [
+                folder_documents(path, task=task, on_error=on_error)
+                if table is None
+                else documents_from(table, csv_options=csv_options, columns=columns, task=task, on_error=on_error)
+                for path, table in zip(paths, tables, strict=True)
+            ]
+        )
+    readers = {"image": image_documents, "tar": tar_documents}
     return readers[kind](paths, task=task, on_error=on_error)
+
+
+def _check_options(options: CSVOptions, kind: str) -> None:
+    """Refuse options that only a CSV file has."""
+    default = CSVOptions()
+    for name in ("dialect", "encoding", "is_labeled"):
+        if getattr(options, name) != getattr(default, name):
+            raise InvalidInput(
+                f"CSVOptions.{name} is for CSV files. Got {getattr(options, name)!r:.40} with {kind}. Leave it out."
+            )
 
 
 def _chained(parts: Sequence[Iterator[Document]]) -> Iterator[Document]:
@@ -190,6 +223,8 @@ def _kind(path: str) -> str:
         return "tar"
     if suffix == ".parquet":
         return "parquet"
+    if suffix in JSONL_SUFFIXES:
+        return "jsonl"
     if suffix in CSV_SUFFIXES:
         return "CSV"
     if suffix in SUFFIXES or _begins_like_image(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -113,6 +114,36 @@ class LocalImages:
             if len(path) < 4096 and "\0" not in path and os.path.isfile(candidate):  # noqa: PTH113 (False, never raises)
                 return str(candidate)
         return None
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """An image that a file names, not read yet."""
+
+    item: str
+    """Path, file://, http(s):// or data: URI."""
+    images: LocalImages
+    """Its reader."""
+
+    def check(self) -> None:
+        """Check the image; see `LocalImages.check`."""
+        self.images.check(self.item)
+
+    def read(self) -> bytes:
+        """Return the image's bytes; see `LocalImages.read`."""
+        return self.images.read(self.item)
+
+    def check_remote(self) -> None:
+        """Check that a server can read the image.
+
+        Raises:
+            InvalidDocument: a local path.
+        """
+        if not is_remote(self.item):
+            raise InvalidDocument(
+                f"image must be an http(s) or data URI with convert_to_blob=False. Got {self.item[:80]!r}: a server "
+                f"cannot read a local path. Leave convert_to_blob out."
+            )
 
 
 def _check_header(path: str) -> None:

@@ -4,70 +4,124 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument, InvalidInput
-from .samples import Sample, sample_documents
+from .columns import find_columns, say_columns
+from .csv_file import CSVOptions
+from .local_images import LocalImages
+from .samples import Sample, sample_documents, sampled, with_named_image
 
 if TYPE_CHECKING:
     from docarray import Document
 
-TEXT, IMAGE = ("text", "caption"), ("image", "image_bytes", "jpg", "jpeg", "png", "webp")
-LABEL, SCORE, LANGUAGE = ("label", LABEL_TAG), ("score", SCORE_TAG), ("language",)
 ROWS = 64
 
 
-def parquet_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
+def parquet_documents(
+    paths: Sequence[str | os.PathLike[str]],
+    options: CSVOptions | None = None,
+    *,
+    task: str,
+    on_error: str,
+    columns: Mapping[str, str] | None = None,
+) -> Iterator[Document]:
     """Return the documents of parquet files, with a few rows in memory at a time.
 
-    One column, named as in IMAGE, holds the image file as binary or as Hugging Face's struct {bytes, path}, whose path
-    is never read. `text-to-image` requires a text column, named as in TEXT, and `image-to-image` a `label`. `label`,
-    `score` and `language` are optional otherwise. Other columns are ignored.
+    The image column holds files as binary, paths or addresses as text, or Hugging Face's struct {bytes, path}, whose
+    path counts only without bytes. Paths are relative to the file or to the working directory.
 
     Args:
         paths: of the files, in reading order.
+        options: `size` and `sampling_rate`, over all files, and `convert_to_blob`.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
+        columns: content -> name of its column; see `columns.find_columns`.
 
     Returns:
-        Pairs (see `documents.pairs`) or images as blobs, with tags `finetuner_label`, `finetuner_score` and `language`.
+        Documents as in `samples.SampleReader`.
 
     Raises:
-        InvalidInput: a file that is not parquet or lacks a required column, at this call; no rows.
+        InvalidInput: a file that is not parquet, lacks a column or has one of another type, at this call; no rows.
         InvalidDocument: invalid rows, numbered from 0, all named in one error after the last row.
     """
-    columns = {os.fspath(path): _columns(os.fspath(path), task) for path in paths}
-    return sample_documents(_rows(columns), "parquet data", task, on_error)
+    options = options or CSVOptions()
+    files: dict[str, dict[str, str]] = {}
+    for path in (os.fspath(given) for given in paths):
+        schema = parquet_schema(path)
+        files[path] = find_columns(schema.names, columns, task, repr(path))
+        _check_types(schema, files[path], path)
+        if len(files) == 1:
+            say_columns(files[path], schema.names, columns, repr(path))
+    return sample_documents(
+        sampled(_rows(files), options.sampling_rate),
+        "parquet data",
+        task,
+        on_error,
+        limit=options.size,
+        convert_to_blob=options.convert_to_blob,
+    )
 
 
-def _columns(path: str, task: str) -> dict[str, str]:
-    """Return the name of the image column, the text column and so on, from the file's schema."""
+def parquet_schema(path: str) -> Any:
+    """Return the schema of a parquet file, a pyarrow.Schema.
+
+    Raises:
+        InvalidInput: not a parquet file.
+    """
     import pyarrow as pa
     import pyarrow.parquet
 
     try:
-        schema = pyarrow.parquet.read_schema(path)
+        return pyarrow.parquet.read_schema(path)
     except (OSError, pa.ArrowException) as error:
-        raise InvalidInput(f"parquet file must be readable. Got {path!r} ({str(error)[:120]}). Check it.") from error
-    wanted = {"image": IMAGE, "text": TEXT, "label": LABEL, "score": SCORE, "language": LANGUAGE}
-    found = {key: next((name for name in names if name in schema.names), "") for key, names in wanted.items()}
-    for key in ("image", "text" if task == "text-to-image" else "label"):
-        if not found[key]:
-            raise InvalidInput(
-                f"parquet file for {task} must have a column {' or '.join(wanted[key])}. "
-                f"Got {', '.join(schema.names)} in {path!r}. Rename one."
-            )
-    kind = schema.field(found["image"]).type
-    if pa.types.is_struct(kind):
-        inner = {kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)}
-        kind = inner.get("bytes", kind)
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         raise InvalidInput(
-            f"column {found['image']} must be binary or a struct of bytes and path. Got {kind} in {path!r}. "
-            f"Store the images' files in it."
-        )
-    return {key: name for key, name in found.items() if name}
+            f"parquet file must be readable. Got {path!r} ({str(error)[:120]}). Check that it is whole and is parquet."
+        ) from error
+
+
+def _check_types(schema: Any, columns: Mapping[str, str], path: str) -> None:
+    """Check the types of columns, from the file's schema.
+
+    Raises:
+        InvalidInput: a column of another type.
+    """
+    import pyarrow as pa
+
+    def is_text(kind: Any) -> bool:
+        values = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return any(test(values) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+    def is_image(kind: Any) -> bool:
+        if pa.types.is_struct(kind):
+            inner = {kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)}
+            known = [inner[name] for name in ("bytes", "path") if name in inner]
+            return bool(known) and all(pa.types.is_null(each) or is_image(each) for each in known)
+        binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+        return is_text(kind) or any(test(kind) for test in binary)
+
+    def is_number(kind: Any) -> bool:
+        return is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+    def is_label(kind: Any) -> bool:
+        values = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return is_number(values) or pa.types.is_boolean(values)
+
+    expected = {
+        "image": (is_image, "binary, text (a path or an address) or a struct of bytes and path"),
+        "text": (is_text, "text, with one caption a row"),
+        "label": (is_label, "text or numbers"),
+        "score": (is_number, "numbers"),
+        "language": (is_text, "text"),
+    }
+    for content, name in columns.items():
+        kind, (test, words) = schema.field(name).type, expected[content]
+        if not (pa.types.is_null(kind) or test(kind)):
+            raise InvalidInput(
+                f"column {name} must be {words}. Got {kind} in {path!r}. Convert it, or name another one: "
+                f"columns={{{content!r}: ...}}."
+            )
 
 
 def _rows(files: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, Sample | InvalidDocument]]:
@@ -75,15 +129,13 @@ def _rows(files: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, Sample 
     import pyarrow.parquet
 
     for path, columns in files.items():
-        number = 0
+        number, images = 0, LocalImages(Path(path).absolute().parent)
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=ROWS, columns=list(columns.values())):
+                for batch in file.iter_batches(batch_size=ROWS, columns=list(dict.fromkeys(columns.values()))):
                     for row in batch.to_pylist():
-                        sample = {key: row[name] for key, name in columns.items()}
-                        if isinstance(sample["image"], dict):
-                            sample["image"] = sample["image"].get("bytes")
-                        yield f"{path} row {number}", sample
+                        sample = {content: row[name] for content, name in columns.items()}
+                        yield f"{path} row {number}", with_named_image(sample, images)
                         number += 1
         except (OSError, pa.ArrowException) as error:
             yield f"{path} from row {number}", InvalidDocument(f"file must be whole. Got an error: {str(error)[:120]}.")

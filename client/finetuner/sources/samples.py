@@ -1,56 +1,140 @@
-"""Converts the samples of shards, whatever their file format, to documents."""
+"""Converts the samples of tables and shards, whatever their file format, to documents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..contract.wire import LABEL_TAG
 from ..documents.images import decode
 from ..documents.pairs import make_pair
 from ..documents.tags import make_tags, read_caption
 from ..exceptions import InvalidDocument
+from .local_images import LocalImages, NamedImage
 from .rejects import Entries, usable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from docarray import Document
 
 Sample = Mapping[str, Any]
-"""Keys 'image' (bytes), 'text', 'label', 'score' and 'language'; each may be missing or None."""
+"""Keys 'image' (bytes or a NamedImage), 'text', 'label', 'score' and 'language'; each may be missing or None."""
+SEED = 0
+
+Item = TypeVar("Item")
 
 
-def sample_documents(samples: Entries[Sample], source: str, task: str, on_error: str) -> Iterator[Document]:
-    """Return the documents of samples, read lazily.
+def sampled(entries: Iterable[Item], rate: float | None) -> Iterator[Item]:
+    """Yield a share of the entries, the same ones each time; all with None.
+
+    Args:
+        rate: share in (0, 1].
+    """
+    chance = random.Random(SEED)
+    return (entry for entry in entries if rate is None or chance.random() < rate)
+
+
+def with_named_image(sample: dict[str, Any], images: LocalImages) -> Sample:
+    """Return a sample whose image, if it is a path or an address, is a NamedImage, not read yet.
+
+    Args:
+        sample: its 'image' may also be Hugging Face's {'bytes', 'path'}. The path counts only without bytes. Changed.
+        images: reader of the images that the file names.
+    """
+    image = sample.get("image")
+    if isinstance(image, dict):
+        image = image.get("bytes") or image.get("path")
+    if isinstance(image, str) and image.strip():
+        image = NamedImage(image.strip(), images)
+    sample["image"] = image
+    return sample
+
+
+@dataclass(frozen=True)
+class SampleReader:
+    """Checks samples and converts them to documents."""
+
+    task: str
+    """'text-to-image' or 'image-to-image'."""
+    convert_to_blob: bool = True
+    """Whether named images are read; False keeps the addresses."""
+
+    def check(self, sample: Sample) -> tuple[Document, ...]:
+        """Raise InvalidDocument for an invalid sample, with at most the head of a named image read."""
+        image, _, _ = self._content(sample)
+        if isinstance(image, NamedImage):
+            image.check()
+        return ()
+
+    def documents(self, sample: Sample) -> list[Document]:
+        """Return a sample's document.
+
+        Returns:
+            A pair (see `documents.pairs`) with tags `finetuner_label`, `finetuner_score` and `language`, or an image
+            with tags `finetuner_label` and `language`. The image is a blob, or a uri if it is named and not converted.
+
+        Raises:
+            InvalidDocument: an invalid sample.
+        """
+        from docarray import Document
+
+        image, text, tags = self._content(sample)
+        if isinstance(image, NamedImage) and not self.convert_to_blob:
+            only = Document(uri=image.item, modality="image")
+            if self.task == "text-to-image":
+                return [Document(chunks=[Document(text=text, modality="text"), only], tags=tags)]
+            only.tags = tags
+            return [only]
+        blob = image.read() if isinstance(image, NamedImage) else image
+        if blob is image:
+            decode(blob)
+        if self.task == "text-to-image":
+            return [make_pair(text, blob, tags)]
+        return [Document(blob=blob, modality="image", tags=tags)]
+
+    def _content(self, sample: Sample) -> tuple[bytes | NamedImage, str, dict[str, Any]]:
+        """Return the image, not decoded, the caption ('' for image-to-image) and the tags."""
+        image, label = sample.get("image"), sample.get("label")
+        score = sample.get("score") if self.task == "text-to-image" else None  # scores are of pairs
+        tags = make_tags(label, score, sample.get("language"))
+        if not isinstance(image, bytes | NamedImage) or not image:
+            got = "none" if not image else f"{image!r:.60}"
+            raise InvalidDocument(f"sample must have an image: bytes, a path or an address. Got {got}. Add it.")
+        if isinstance(image, NamedImage) and not self.convert_to_blob:
+            image.check_remote()
+        if self.task == "text-to-image":
+            return image, read_caption(sample.get("text")), tags
+        if LABEL_TAG not in tags:
+            raise InvalidDocument(f"sample must have a label for image-to-image. Got {label!r}. Add it.")
+        return image, "", tags
+
+
+def sample_documents(
+    samples: Entries[Sample],
+    source: str,
+    task: str,
+    on_error: str,
+    *,
+    limit: int | None = None,
+    convert_to_blob: bool = True,
+) -> Iterator[Document]:
+    """Return the documents of samples, read lazily and once.
 
     Args:
         samples: with their positions.
         source: its name for the user, for messages.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
+        limit: largest number of samples to use; None for all.
+        convert_to_blob: as in `SampleReader`.
 
     Returns:
-        Pairs (see `documents.pairs`) or images as blobs, with tags `finetuner_label`, `finetuner_score` and `language`.
+        Documents as in `SampleReader.documents`.
 
     Raises:
         InvalidInput: no samples.
         InvalidDocument: invalid samples, all named in one error after the last sample.
     """
-
-    def use(sample: Sample) -> list[Document]:
-        from docarray import Document
-
-        blob, tags = sample.get("image"), make_tags(*map(sample.get, ("label", "score", "language")))
-        if not isinstance(blob, bytes) or not blob:
-            raise InvalidDocument("sample must hold its image's bytes. Got none. Add them; paths are not read.")
-        if task == "text-to-image":
-            text = read_caption(sample.get("text"))
-            decode(blob)
-            return [make_pair(text, blob, tags)]
-        if LABEL_TAG not in tags:
-            raise InvalidDocument(f"sample must have a label for image-to-image. Got {sample.get('label')!r}. Add it.")
-        decode(blob)
-        return [Document(blob=blob, modality="image", tags=tags)]
-
-    return usable(samples, use, source=source, on_error=on_error)
+    reader = SampleReader(task, convert_to_blob)
+    return usable(samples, reader.documents, source=source, on_error=on_error, limit=limit)

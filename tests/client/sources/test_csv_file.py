@@ -99,7 +99,7 @@ def test_a_file_of_captions_alone_is_refused(shop: Path) -> None:
         ("a,0.jpg\n ,1.jpg\n", "line 2", "no empty column. Got '', '1.jpg'"),
         ('"a\nb\nc",0.jpg\nd,missing.jpg\n', "line 4", "Got 'missing.jpg', which is not a file in"),
         ("a,0.jpg\nb,data.csv\n", "line 2", "does not begin like one"),
-        ("caption,image\na,0.jpg\n", "line 1", "It looks like a header"),
+        ("name,path\na,0.jpg\n", "line 1", "header, with the columns name, path, name them, for example columns={"),
         ("a,0.jpg\nb,c\x00d.jpg\n", "line 2", "text must be utf-8"),
         ("a,0.jpg\nb,data:image/png;base64,?\n", "line 2", "row must have 2 columns"),
         ('a,0.jpg\nb,"data:image/png;base64,?"\n', "line 2", "valid base64"),

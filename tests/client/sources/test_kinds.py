@@ -29,6 +29,9 @@ def data(tmp_path: Path, jpeg: Callable[[int], bytes], monkeypatch: pytest.Monke
         (tmp_path / f"images/class{number}/x.jpg").write_bytes(jpeg(number))
         (tmp_path / f"images/class{number}/x.txt").write_text(f"folder {number}")
         (tmp_path / f"{number}.csv").write_text(f"csv {number},images/class{number}/x.jpg\n")
+        (tmp_path / f"{number}.jsonl").write_text(
+            f'{{"text": "jsonl {number}", "image": "images/class{number}/x.jpg"}}\n'
+        )
         table = pa.table({"text": [f"parquet {number}"], "image": [jpeg(number)]})
         pyarrow.parquet.write_table(table, tmp_path / f"{number}.parquet")
         with tarfile.open(tmp_path / f"shard-{number:03}.tar", "w") as archive:
@@ -50,6 +53,7 @@ def texts(source: Any, **options: Any) -> list[str]:
         ("0.csv", ["csv 0"]),
         (["1.csv", Path("0.csv")], ["csv 1", "csv 0"]),
         ("*.csv", ["csv 0", "csv 1", "csv 2"]),
+        (["2.jsonl", "[01].jsonl"], ["jsonl 2", "jsonl 0", "jsonl 1"]),
         ("images", ["folder 0", "folder 1", "folder 2"]),
         (["images/class1", "images/class0"], ["folder 1", "folder 0"]),
         ("images/**/*.jpg", ["folder 0", "folder 1", "folder 2"]),
@@ -111,7 +115,19 @@ def test_an_existing_folder_takes_precedence_over_a_dataset(data: Path) -> None:
         ("0.csv", {"task": "text-to-text"}, "task of local data must be one of text-to-image, image-to-image"),
         ("0.csv", {"on_error": "ignore"}, "on_error must be one of raise, skip. Got 'ignore'"),
         ("0.csv", {"csv_options": {"size": 3}}, "csv_options must be finetuner CSVOptions"),
-        ("images", {"csv_options": CSVOptions()}, "csv_options are for CSV files. Got them with 'images' .folder"),
+        (
+            "images",
+            {"csv_options": CSVOptions()},
+            "csv_options are for CSV, .* and folders with a metadata file. Got them with 'images' .folder",
+        ),
+        (
+            "images",
+            {"columns": {"text": "a"}},
+            "columns are for CSV, jsonl and parquet files and .* Got them with 'images'",
+        ),
+        ("0.parquet", {"csv_options": CSVOptions(is_labeled=True)}, "CSVOptions.is_labeled is for CSV files. Got True"),
+        ("0.jsonl", {"csv_options": CSVOptions(encoding="latin-1")}, "CSVOptions.encoding is for CSV files"),
+        ("0.csv", {"columns": ["image"]}, "columns must be a dict such as"),
         (["0.csv", "0.parquet"], {}, r"one kind. Got CSV \('0.csv'\), parquet \('0.parquet'\)"),
         (["0.csv", "1.csv"], {"csv_options": CSVOptions(size=1)}, "CSVOptions.size is for one CSV file. Got 2"),
         ("https://example.com/x.csv", {}, "data must be local. Got 'https://example.com/x.csv'"),

@@ -16,7 +16,7 @@ from tests.client.sources.made_shards import from_parquet, from_tar, parquet, ta
 def test_labels_and_scores_mean_the_same_in_every_source(
     tmp_path: Path, jpeg: Callable[[int], bytes], task: str
 ) -> None:
-    """NaN is no class and no score, and 3.0 is the class 3."""
+    """NaN is no class and no score, and 3.0 is the class 3. Images have no score."""
     labels, scores = [3.0, float("nan"), 5.0, 6.0], [0.5, 0.5, float("nan"), float("inf")]
     columns = {"image": [jpeg(0)] * 4, "text": [*"abcd"], "label": labels, "score": pa.array(scores)}
     fields = [{"caption": "a", "label": label, "score": score} for label, score in zip(labels, scores, strict=True)]
@@ -24,7 +24,10 @@ def test_labels_and_scores_mean_the_same_in_every_source(
     members = [(n, json.dumps(fields[int(n[0])]).encode() if "json" in n else c) for n, c in members]
     sources = parquet(tmp_path / "a.parquet", columns), tar(tmp_path / "a.tar", members)
     for read, source in zip((from_parquet, from_tar), sources, strict=True):
-        with pytest.warns(UserWarning, match="score must be a finite number such as 0.8. Got inf"):
+        pairs = task == "text-to-image"
+        reason = "score must be a finite number such as 0.8. Got inf" if pairs else "sample must have a label"
+        with pytest.warns(UserWarning, match=reason):
             documents = read(source, task=task, on_error="skip")
-        expected = ["3", None] if task == "text-to-image" else ["3"]
+        expected = ["3", None] if pairs else ["3", "5", "6"]
+        assert [document.tags.get("finetuner_score") for document in documents] == ([0.5, 0.5] if pairs else [None] * 3)
         assert [document.tags.get("finetuner_label") for document in documents] == expected

@@ -70,7 +70,7 @@ def test_invalid_samples_are_named(tmp_path: Path, jpeg: Callable[[int], bytes])
         "f": "json well formed",
         "g": "text must be UTF-8",
         "h": "score must be a finite number such as 0.8. Got 'high'",
-        "i": "image's bytes",
+        "i": "must have an image",
         "j": "json must be an object",
     }.items():
         (line,) = [line for line in str(caught.value).splitlines() if f"0.tar '{name}': " in line]
