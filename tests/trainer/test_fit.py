@@ -117,6 +117,7 @@ def test_the_artifact_is_whole_and_its_manifest_names_its_origin(done: Done, ask
         "config.yml",
         "metrics.yml",
         "models/open_clip_config.json",
+        "models/open_clip_model.safetensors",
         "models/tokenizer.json",
         "models/clip-text/weights.safetensors",
         "models/clip-vision/weights.safetensors",

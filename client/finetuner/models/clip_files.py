@@ -308,8 +308,8 @@ def save_towers(model: Clip, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"model_cfg": model.config, "preprocess_cfg": asdict(model.preprocess_config)}
-    (folder / CONFIG_FILE).write_text(json.dumps(content, indent=1))
+    described = {"model_cfg": model.config, "preprocess_cfg": asdict(model.preprocess_config)}
+    (folder / CONFIG_FILE).write_text(json.dumps(described, indent=1))
     for name, content in model.files.items():
         (folder / name).write_text(content, encoding="utf-8", newline="")
     save_file({NOT_HERE: torch.zeros(1)}, folder / OPEN_CLIP_WEIGHTS_FILE)

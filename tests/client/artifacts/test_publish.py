@@ -20,6 +20,7 @@ def test_a_published_artifact_has_its_id_files_and_metrics(published: Path) -> N
         "models/clip-text/weights.safetensors",
         "models/clip-vision/weights.safetensors",
         "models/open_clip_config.json",
+        "models/open_clip_model.safetensors",
         "models/tokenizer.json",
     ]
     assert published.name == manifest.artifact_id
