@@ -33,6 +33,7 @@ from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model
 from finetuner.workspace.folder import Workspace
 
+pytestmark = pytest.mark.seconds
 TEXTS = [
     "a red dress",
     "Ein  blaues Hemd\nmit langen Ärmeln ",
@@ -163,7 +164,6 @@ def test_timm_gives_our_vectors(
     np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-5)
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("make", [vit, image_model], ids=["clip", "image model"])
 def test_onnx_files_run(
     make: Callable[[], Any], published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
