@@ -11,14 +11,15 @@ from typing import Any
 from ..models.byte_pair_tokenizer import BytePairTokenizer
 from ..models.clip import Clip
 from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE
-from .tokenizer_files import write_tokenizer
+from ..models.text_towers import TEXT_CONFIG_FILE, FileTokenizer
+from .tokenizer_files import write_file_config, write_tokenizer
 
 
 def write_open_clip(model: Clip, folder: Path) -> None:
     """Write a model that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads, with its tokenizer.
 
     Args:
-        model: any CLIP.
+        model: any CLIP. open_clip looks a text tower of transformers up by its name, on the hub.
         folder: exists.
     """
     from safetensors.torch import save_file
@@ -30,6 +31,8 @@ def write_open_clip(model: Clip, folder: Path) -> None:
         write_tokenizer(model, folder)
         # any name: open_clip takes the folder's own
         config["text_cfg"] |= {"hf_tokenizer_name": "clip-mini", "tokenizer_kwargs": {"clean": "lower"}}
+    elif isinstance(model.tokenizer, FileTokenizer) and TEXT_CONFIG_FILE not in model.files:
+        write_file_config(model, folder)
     content = {"model_cfg": config, "preprocess_cfg": asdict(model.preprocess_config)}
     (folder / CONFIG_FILE).write_text(json.dumps(content, indent=1))
     state = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}

@@ -10,7 +10,7 @@ from ..exceptions import InvalidInput
 from ..models.byte_pair_tokenizer import PAD, START, BytePairTokenizer
 from ..models.clip import Clip
 from ..models.clip_tokenizer import ClipTokenizer
-from ..models.text_towers import TOKENIZER_FILE
+from ..models.text_towers import CONTEXT_LENGTH, TOKENIZER_FILE
 
 CONFIG_FILE = "tokenizer_config.json"
 CLASS = "PreTrainedTokenizerFast"  # transformers 5 writes another name, which transformers 4 does not know
@@ -42,7 +42,7 @@ def write_tokenizer(model: Clip, folder: Path) -> dict[str, int]:
         raise InvalidInput(
             f"tokenizer must be CLIP's own or clip-mini's. Got {type(model.tokenizer).__name__}. Export to open_clip."
         )
-    length = int(model.config["text_cfg"].get("context_length", 77))
+    length = int(model.config["text_cfg"].get("context_length", CONTEXT_LENGTH))
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=start, eos_token=end, pad_token=padding, model_max_length=length
     )
@@ -51,6 +51,19 @@ def write_tokenizer(model: Clip, folder: Path) -> dict[str, int]:
     config |= {"tokenizer_class": CLASS, "model_input_names": ["input_ids", "attention_mask"]}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1))
     return {"bos_token_id": fast.bos_token_id, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id}
+
+
+def write_file_config(model: Clip, folder: Path) -> None:
+    """Write what transformers needs beside the tokenizer.json of a model, such as SigLIP's.
+
+    Args:
+        model: its tokenizer is a file that pads.
+        folder: exists.
+    """
+    padding = json.loads(model.files[TOKENIZER_FILE])["padding"]["pad_token"]
+    length = model.config["text_cfg"].get("context_length", CONTEXT_LENGTH)
+    config = {"tokenizer_class": CLASS, "pad_token": padding, "model_max_length": length}
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1))
 
 
 def _of_clip(own: ClipTokenizer) -> Any:

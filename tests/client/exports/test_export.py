@@ -16,6 +16,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from tokenizers import Tokenizer, models, processors, trainers
 from transformers import CLIPImageProcessorPil
 from typer.testing import CliRunner
 
@@ -31,6 +32,7 @@ from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model
+from finetuner.models.text_towers import FileTokenizer
 from finetuner.workspace.folder import Workspace
 
 pytestmark = pytest.mark.seconds
@@ -67,6 +69,24 @@ def vit(activation: str = "gelu") -> Clip:
     from finetuner.models.clip_tokenizer import open_clip_tokenizer
 
     return Clip(network, open_clip_tokenizer("ViT-B-32"), config, "vit")
+
+
+def with_tokenizer_of_a_file() -> Clip:
+    """Return a small CLIP of random weights with a tokenizer as SigLIP's: a file that pads, and cleaned texts."""
+    tokenizer = Tokenizer(models.Unigram())
+    trainer = trainers.UnigramTrainer(vocab_size=90, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>")
+    tokenizer.train_from_iterator(TEXTS * 3, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", None, [("</s>", 1)])
+    tokenizer.enable_padding(length=16, pad_id=0, pad_token="<pad>")
+    tokenizer.enable_truncation(16)
+    text_cfg = {"context_length": 16, "vocab_size": 90, "width": 64, "heads": 2, "layers": 2}
+    text_cfg |= {"hf_tokenizer_name": "elsewhere/siglip", "tokenizer_kwargs": {"clean": "canonicalize"}}
+    plain = vit()
+    config = plain.config | {"text_cfg": text_cfg}
+    network = open_clip.CLIP(**config).eval()
+    network.visual.preprocess_cfg = plain.network.visual.preprocess_cfg
+    content = tokenizer.to_str()
+    return Clip(network, FileTokenizer(content, text_cfg), config, "siglip", {"tokenizer.json": content})
 
 
 def image_model(architecture: str = "resnet10t", **options: Any) -> ImageModel:
@@ -117,7 +137,11 @@ def unit(vectors: Any) -> np.ndarray:
     return array
 
 
-@pytest.mark.parametrize("make", [clip_mini, vit, lambda: vit("quick_gelu")], ids=["clip-mini", "gelu", "quick-gelu"])
+@pytest.mark.parametrize(
+    "make",
+    [clip_mini, vit, lambda: vit("quick_gelu"), with_tokenizer_of_a_file],
+    ids=["clip-mini", "gelu", "quick-gelu", "file"],
+)
 def test_open_clip_gives_our_vectors(
     make: Callable[[], Clip], published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
