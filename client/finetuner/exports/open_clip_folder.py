@@ -12,6 +12,7 @@ from ..models.byte_pair_tokenizer import BytePairTokenizer
 from ..models.clip import Clip
 from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE
 from ..models.text_towers import TEXT_CONFIG_FILE, FileTokenizer
+from ..models.weights import write_weights
 from .tokenizer_files import write_file_config, write_tokenizer
 
 
@@ -22,8 +23,6 @@ def write_open_clip(model: Clip, folder: Path) -> None:
         model: any CLIP. open_clip looks a text tower of transformers up by its name, on the hub.
         folder: exists.
     """
-    from safetensors.torch import save_file
-
     config: dict[str, Any] = deepcopy(dict(model.config))
     for name, file in model.files.items():
         (folder / name).write_text(file, encoding="utf-8", newline="")
@@ -35,5 +34,4 @@ def write_open_clip(model: Clip, folder: Path) -> None:
         write_file_config(model, folder)
     content = {"model_cfg": config, "preprocess_cfg": asdict(model.preprocess_config)}
     (folder / CONFIG_FILE).write_text(json.dumps(content, indent=1))
-    state = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    save_file(state, folder / OPEN_CLIP_WEIGHTS_FILE)
+    write_weights(model.network, folder / OPEN_CLIP_WEIGHTS_FILE)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..exceptions import InvalidInput
+from ..models.weights import write_weights
 
 if TYPE_CHECKING:
     from ..models.image_model import ImageModel
@@ -25,7 +26,6 @@ def write_timm(model: ImageModel, folder: Path) -> None:
         InvalidInput: another model. Nothing is written then.
     """
     import torch
-    from safetensors.torch import save_file
 
     config = model.config
     if config.pooling != "average" or config.output_dim is not None:
@@ -58,5 +58,4 @@ def write_timm(model: ImageModel, folder: Path) -> None:
         },
     }
     (folder / "config.json").write_text(json.dumps(content, indent=1))
-    state = {name: value.detach().cpu().contiguous() for name, value in features.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
+    write_weights(features, folder / "model.safetensors")

@@ -23,7 +23,7 @@ from typing import Any
 from ..contract.checks import whole
 from ..exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
 from .backbone import Backbone
-from .clip import TEXT, TOWERS, VISION, Clip, Tokenizer
+from .clip import TOWERS, VISION, Clip, Tokenizer
 from .lean_open_clip import complete
 from .text_towers import (
     CONTEXT_LENGTH,
@@ -46,6 +46,7 @@ from .weights import (
     require_same,
     stored_tensors,
     tag_file,
+    write_weights,
 )
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "weights.safetensors"
@@ -313,11 +314,9 @@ def save_towers(model: Clip, folder: Path) -> None:
     for name, content in model.files.items():
         (folder / name).write_text(content, encoding="utf-8", newline="")
     save_file({NOT_HERE: torch.zeros(1)}, folder / OPEN_CLIP_WEIGHTS_FILE)
-    state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
     for tower in TOWERS:
         (folder / tower).mkdir()
-        part = {key: value for key, value in state.items() if _tower_of(key) == tower}
-        save_file(part, folder / tower / WEIGHTS_FILE)
+        write_weights(model.network, folder / tower / WEIGHTS_FILE, partial(_is_of, tower))
 
 
 def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequence[str] = TOWERS) -> Clip:
@@ -340,11 +339,11 @@ def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequen
     model.network.load_state_dict(state, strict=False)
     model.towers = tuple(towers)
     for name, child in list(model.network.named_children()):
-        if _tower_of(f"{name}.") not in towers:
+        if not any(_is_of(tower, f"{name}.") for tower in towers):
             setattr(model.network, name, None)
             del child
     return model
 
 
-def _tower_of(key: str) -> str:
-    return VISION if key.startswith("visual.") else TEXT
+def _is_of(tower: str, key: str) -> bool:
+    return (tower == VISION) == key.startswith("visual.")

@@ -28,6 +28,7 @@ from .weights import (
     require_same,
     stored_tensors,
     tag_file,
+    write_weights,
 )
 
 if TYPE_CHECKING:
@@ -126,13 +127,10 @@ def with_head(model: ImageModel, output_dim: int | None, *, freeze: bool) -> Non
 
 def save_image_model(model: ImageModel, folder: Path) -> None:
     """Write a model into `folder`, in the layout above."""
-    from safetensors.torch import save_file
-
     inner = folder / model.towers[0]
     inner.mkdir(parents=True)
     (inner / CONFIG_FILE).write_text(json.dumps(asdict(model.config), indent=1))
-    state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
-    save_file(state, inner / WEIGHTS_FILE)
+    write_weights(model.network, inner / WEIGHTS_FILE)
 
 
 def holds_image_model(folder: Path) -> bool:

@@ -257,6 +257,20 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
+def write_weights(network: Any, file: Path, holds: Callable[[str], bool] = lambda name: True) -> None:
+    """Write the state of a network as safetensors.
+
+    Args:
+        network: on any device.
+        file: does not exist.
+        holds: name of a tensor -> whether the file gets it.
+    """
+    from safetensors.torch import save_file
+
+    state = {name: value for name, value in network.state_dict().items() if holds(name)}
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, file)
+
+
 def require_same(own: Mapping[str, Tensor], given: Mapping[str, Tensor], expected: str) -> None:
     """Check that two state dicts have the same names and shapes.
 

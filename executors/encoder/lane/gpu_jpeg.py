@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
-from finetuner.exceptions import ImageTooLarge
-
 from .jpeg_pixels import least_side, plain_size, resized, sizes_only
+from .runner import attempt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,12 +70,10 @@ class GpuDecoder:
         plain: list[File] = []
         for row, blob in enumerate(files):
             if isinstance(blob, bytes):
-                try:
-                    size = plain_size(blob)
-                except ImageTooLarge as error:
-                    found[row] = error.with_traceback(None)
-                    continue
-                if size is not None and min(size) >= self._least and _frames(blob) == 1:
+                size = attempt(plain_size, blob)
+                if isinstance(size, Exception):
+                    found[row] = size
+                elif size is not None and min(size) >= self._least and _frames(blob) == 1:
                     plain.append(File(row, blob, *size))
         for some in _parts(plain):
             for rows, pixels in self._decoded(some):

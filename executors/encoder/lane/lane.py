@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetuner.documents.images import UriReader
-from finetuner.exceptions import FinetunerError, FinetunerServerError, ResourceExhausted
+from finetuner.exceptions import FinetunerServerError, ResourceExhausted
 
 from .cache import Key, VectorCache, key_of
 from .metrics import LaneMetrics
@@ -210,14 +210,12 @@ class Lane:
                 if self._closed:
                     return
                 (entry,) = self._to_fetch.take(1)
-            started = time.perf_counter()
-            try:
-                entry.blob = self._read_uri(entry.document.uri)
-            except Exception as error:
-                self._finish([entry], [error.with_traceback(None) if isinstance(error, FinetunerError) else error])
+            with self._metrics.fetch.time():
+                found = attempt(self._read_uri, entry.document.uri)
+            if isinstance(found, Exception):
+                self._finish([entry], [found])
                 continue
-            finally:
-                self._metrics.fetch.observe(time.perf_counter() - started)
+            entry.blob = found
             with self._lock:
                 if not entry.ticket.closed:
                     self._to_prepare_or_gather(entry)

@@ -122,14 +122,23 @@ def quiet_transformers() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def lines_of_card(folder: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run the lines of a folder's card in it, and return their names."""
-    image.save(folder / "image.jpg", quality=100, subsampling=0)
-    (lines,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(folder)
-    names: dict[str, Any] = {}
-    exec(lines, names)
-    return names
+Export = Callable[[Clip | ImageModel, str], tuple[Path, dict[str, Any], Image.Image]]
+
+
+@pytest.fixture
+def export(published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> Export:
+    """Return a function that exports a model and runs the lines of its card: the folder, their names, their image."""
+
+    def export(model: Clip | ImageModel, to: str) -> tuple[Path, dict[str, Any], Image.Image]:
+        folder = Path(finetuner.export_artifact(published(model), to, tmp_path / "exported"))
+        image.save(folder / "image.jpg", quality=100, subsampling=0)
+        (lines,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+        monkeypatch.chdir(folder)
+        names: dict[str, Any] = {}
+        exec(lines, names)
+        return folder, names, Image.open(folder / "image.jpg").convert("RGB")
+
+    return export
 
 
 def unit(vectors: Any) -> np.ndarray:
@@ -142,13 +151,9 @@ def unit(vectors: Any) -> np.ndarray:
     [clip_mini, vit, lambda: vit("quick_gelu"), with_tokenizer_of_a_file],
     ids=["clip-mini", "gelu", "quick-gelu", "file"],
 )
-def test_open_clip_gives_our_vectors(
-    make: Callable[[], Clip], published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_clip_gives_our_vectors(make: Callable[[], Clip], export: Export) -> None:
     model = make()
-    folder = Path(finetuner.export_artifact(published(model), "open_clip", tmp_path / "exported"))
-    found = lines_of_card(folder, image, monkeypatch)
-    saved = Image.open(folder / "image.jpg").convert("RGB")
+    _, found, saved = export(model, "open_clip")
     np.testing.assert_allclose(found["texts"].numpy(), model.encode_texts([LINE]), atol=1e-5)
     np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-5)
     with torch.inference_mode():
@@ -157,13 +162,9 @@ def test_open_clip_gives_our_vectors(
 
 
 @pytest.mark.parametrize("make", [clip_mini, vit, lambda: vit("quick_gelu")], ids=["clip-mini", "gelu", "quick-gelu"])
-def test_transformers_gives_our_vectors(
-    make: Callable[[], Clip], published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_transformers_gives_our_vectors(make: Callable[[], Clip], export: Export) -> None:
     model = make()
-    folder = Path(finetuner.export_artifact(published(model), "transformers", tmp_path / "exported"))
-    found = lines_of_card(folder, image, monkeypatch)
-    saved = Image.open(folder / "image.jpg").convert("RGB")
+    folder, found, saved = export(model, "transformers")
     np.testing.assert_allclose(found["texts"].numpy(), model.encode_texts([LINE]), atol=1e-5)
     np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-3)  # by torchvision
     by_pillow = CLIPImageProcessorPil.from_pretrained(folder)(saved, return_tensors="pt")
@@ -178,23 +179,16 @@ def test_transformers_gives_our_vectors(
     assert "token_type_ids" not in names["model_input_names"]
 
 
-def test_timm_gives_our_vectors(
-    published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_timm_gives_our_vectors(export: Export) -> None:
     model = image_model()
-    folder = Path(finetuner.export_artifact(published(model), "timm", tmp_path / "exported"))
-    found = lines_of_card(folder, image, monkeypatch)
-    saved = Image.open(folder / "image.jpg").convert("RGB")
+    _, found, saved = export(model, "timm")
     np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [vit, image_model], ids=["clip", "image model"])
-def test_onnx_files_run(
-    make: Callable[[], Any], published: Any, tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_onnx_files_run(make: Callable[[], Any], export: Export, image: Image.Image) -> None:
     model = make()
-    folder = Path(finetuner.export_artifact(published(model), "onnx", tmp_path / "exported"))
-    found = lines_of_card(folder, image, monkeypatch)
+    _, found, _ = export(model, "onnx")
     assert found["images"].shape == (1, model.dim)
     pixels = model.preprocess(image)[None].numpy()
     (vectors,) = found["session"].run(["embeddings"], {"pixels": pixels})
