@@ -17,7 +17,7 @@ from jina.serve.runtimes.servers.http import FastAPIBaseServer
 
 from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import MAX_MESSAGE_BYTES
-from finetuner.executors.room.collector import bound_arenas, freeze_modules
+from finetuner.executors.room.collector import bound_arenas, freeze_modules, keep_trimmed
 from finetuner.executors.room.drain import DRAIN_SECONDS, drain
 from finetuner.executors.room.lifeline import end_with_parent
 from finetuner.executors.room.log_bounds import bound_log
@@ -47,6 +47,7 @@ CONNECTION_OPTIONS = {
     "grpc.server_handshake_timeout_ms": 10_000,
     "grpc.max_concurrent_streams": 256,
     "grpc.http2.bdp_probe": 0,  # a fast caller would have gRPC hold 100 MB of calls that nothing reads yet
+    "grpc.experimental.tcp_max_read_chunk_size": 2**17,
 }
 CONNECTIONS = "grpc.max_allowed_incoming_connections"
 # The event loop waits this long, several times a request, for a thread that parses a large body. Python's own: 5 ms.
@@ -89,6 +90,7 @@ class FinetunerGateway(CompositeBaseServer, BaseGateway):  # type: ignore[misc] 
         bound_log()
         freeze_modules()
         bound_arenas()
+        keep_trimmed()
         sys.setswitchinterval(SWITCH_SECONDS)
         keep_files_private()
         settings = self.settings

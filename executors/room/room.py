@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError
-from finetuner.executors.room.collector import freeze_modules
+from finetuner.executors.room.collector import freeze_modules, keep_trimmed
 from finetuner.executors.room.drain import finish_requests
 from finetuner.executors.room.jina_internals import (
     EXECUTOR_ARGUMENTS,
@@ -69,6 +69,7 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
         if is_served(self):
             bound_log()
             freeze_modules()
+            keep_trimmed()
             finish_requests()
             guard_room()
             count_without_serializing()

@@ -62,7 +62,7 @@ def main() -> int:
             )
             stored.raise_for_status()
             worst, written = {}, {}
-            with siege_of(flow, token, writer) as (siege, rest):
+            with siege_of(flow, token, writer) as siege:
                 for name, act in chosen.items():
                     for times in (1, 4):
                         siege.seconds, siege.peaks, before = 0.0, {}, noise.written(siege)
@@ -74,16 +74,14 @@ def main() -> int:
                             thread.join()
                         took = time.perf_counter() - started
                         time.sleep(1)
-                        growth = max((peak - rest.get(pid, peak) for pid, peak in siege.peaks.items()), default=0.0)
+                        growth, room = siege.growth(siege.peaks)
                         if name.startswith("log:"):
                             written[f"{name} x{times}"] = (noise.written(siege) - before) / noise.TIMES / times
                         worst[f"{name} x{times}"] = (siege.seconds, growth)
-                        print(
-                            f"{name:40} x{times} {took:6.1f} s  honest {siege.seconds:5.2f} s  +{growth:5.0f} MB",
-                            flush=True,
-                        )
+                        seen = f"{took:6.1f} s  honest {siege.seconds:5.2f} s  +{growth:5.0f} MB of {room}"
+                        print(f"{name:40} x{times} {seen}", flush=True)
                 time.sleep(30)
-                kept = max(now - rest.get(pid, now) for pid, now in siege.memory().items())
+                kept, _ = siege.growth(siege.memory())
             found = {
                 "worst_stall_s": round(max(stall for stall, _ in worst.values()), 2),
                 "worst_growth_mb": round(max(growth for _, growth in worst.values())),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..exceptions import ArtifactNotFound, FinetunerServerError, NoSuchModel
-from ..models.backbones import find_backbone, list_models
+from ..models.backbones import find_backbone, list_models, row_of
 from ..models.clip import TOWERS, VISION
 from ..models.model_kinds import Model, load_row, select_tower, towers_of
 from ..models.weights import shared_folder
@@ -75,14 +76,16 @@ class Models:
             if not (self._workspace.artifacts / reference).is_dir():
                 raise ArtifactNotFound(f"artifact must be published. Got {reference}. See /artifacts/list.")
             return reference
-        try:
-            return find_backbone(reference).name
-        except NoSuchModel as error:
-            aliases = ", ".join(name for name, _ in self._workspace.aliases.all()) or "none"
-            raise ArtifactNotFound(
-                f"model must be an artifact id (24 hex characters), an alias ({aliases}) or a backbone "
-                f"({', '.join(list_models())}, ARCH::TAG). Got {reference!r}."
-            ) from error
+        row = None
+        with suppress(NoSuchModel):
+            row = row_of(reference)
+        if row is not None:
+            return row.name
+        aliases = ", ".join(name for name, _ in self._workspace.aliases.all()) or "none"
+        raise ArtifactNotFound(
+            f"model must be an artifact id (24 hex characters), an alias ({aliases}) or a backbone "
+            f"({', '.join(list_models())}, ARCH::TAG). Got {reference!r}."
+        )
 
     def _target(self, reference: str) -> str | None:
         """Return the artifact of an alias, or None without one.

@@ -40,7 +40,7 @@ SMALL = 2**20  # a stranger that has sent less is let alone
 CALL = 2**14  # a call's headers, at most
 FRAMES = 1.02  # a message with the heads of its frames, and those of TLS
 POLL_SECONDS = 0.03
-PAUSE = 20  # times the time that a poll takes, at least, between two
+PAUSE = 20  # times the CPU time that a poll takes, at least, between two: a flood makes it wait for a processor
 RECEIVED = struct.Struct("=128xQ")  # tcpi_bytes_received in Linux's struct tcp_info
 
 
@@ -93,9 +93,9 @@ class Intake:
     def _watch(self) -> None:
         pause = POLL_SECONDS
         while not self._over.wait(pause):
-            started = time.monotonic()
+            started = time.thread_time()
             self.poll()
-            pause = max(POLL_SECONDS, PAUSE * (time.monotonic() - started))
+            pause = max(POLL_SECONDS, PAUSE * (time.thread_time() - started))
 
     def read(self, peer: Peer, request: Any) -> None:
         """Take note of a message that was read.

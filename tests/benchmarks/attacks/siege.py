@@ -16,6 +16,7 @@ import psutil
 
 from finetuner.flow.running_flow import RunningFlow
 
+SETTLE_SECONDS, STILL_SECONDS, STILL_MB = 120.0, 30.0, 2.0
 HONEST = Path(__file__).with_name("honest.py")
 
 
@@ -31,6 +32,8 @@ class Siege:
     seconds: float = 0.0
     peaks: dict[int, float] = field(default_factory=dict)
     entered: list[str] = field(default_factory=list)
+    rest: dict[int, float] = field(default_factory=dict)
+    """MB of each process before the first attack."""
 
     @property
     def grpc_address(self) -> tuple[str, int]:
@@ -55,6 +58,31 @@ class Siege:
                 found[process.pid] = process.memory_info().rss / 2**20
         return found
 
+    def settle(self) -> None:
+        """Wait until no process has grown for a while: the one that runs fork from imports torch's compiler late."""
+        deadline, since = time.monotonic() + SETTLE_SECONDS, time.monotonic()
+        while time.monotonic() < min(since + STILL_SECONDS, deadline):
+            time.sleep(1)
+            now = self.memory()
+            if any(megabytes > self.rest.get(pid, 0.0) + STILL_MB for pid, megabytes in now.items()):
+                self.rest, since = now, time.monotonic()
+
+    def growth(self, memory: dict[int, float]) -> tuple[float, str]:
+        """Return the MB that the process has grown by that has grown most, and its room."""
+        grown = {pid: megabytes - self.rest.get(pid, megabytes) for pid, megabytes in memory.items()}
+        pid = max(grown, key=grown.__getitem__)
+        return grown[pid], self._rooms().get(pid, "no room")
+
+    def _rooms(self) -> dict[int, str]:
+        """Return the room of each process that listens where a room has its metrics."""
+        ports, found = {urlsplit(url).port: room for room, url in self.flow.metrics.items()}, {}
+        for process in self.flow._remaining():
+            with suppress(psutil.Error):
+                for each in process.net_connections("tcp"):
+                    if each.status == psutil.CONN_LISTEN and each.laddr.port in ports:
+                        found[process.pid] = ports[each.laddr.port]
+        return found
+
     def listen(self, honest: subprocess.Popen[str]) -> None:
         """Read the seconds of the honest caller's answers."""
         assert honest.stdout is not None
@@ -75,18 +103,18 @@ def _address(url: str) -> tuple[str, int]:
 
 
 @contextmanager
-def siege_of(flow: RunningFlow, token: str, writer: str) -> Iterator[tuple[Siege, dict[int, float]]]:
-    """Yield the siege and the memory at rest, while the honest caller asks."""
+def siege_of(flow: RunningFlow, token: str, writer: str) -> Iterator[Siege]:
+    """Yield the siege of a Flow at rest, while the honest caller asks."""
     siege, over = Siege(flow, token, writer), threading.Event()
     honest = subprocess.Popen([sys.executable, HONEST, flow.http, token], stdout=subprocess.PIPE, text=True)
     listening = threading.Thread(target=siege.listen, args=(honest,))
     listening.start()
-    time.sleep(10)
-    rest, siege.seconds = siege.memory(), 0.0
+    siege.settle()
+    siege.seconds = 0.0
     watching = threading.Thread(target=siege.watch, args=(over,))
     watching.start()
     try:
-        yield siege, rest
+        yield siege
     finally:
         over.set()
         watching.join()
