@@ -40,7 +40,7 @@ def bound_arenas() -> None:
         mallopt(MMAP_THRESHOLD, MAPPED_BYTES)
 
 
-TRIM_SECONDS, TRIMS = 5.0, 6
+TRIM_SECONDS, TRIMS = 1.0, 30
 GROWN_BYTES = 32 * 2**20
 
 

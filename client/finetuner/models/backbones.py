@@ -4,14 +4,16 @@ A name outside the table also makes a row: `ARCH::TAG` or `ARCH::CHECKPOINT` for
 timm, and timm's own names, with or without `.TAG`. Before `::`, a name that both libraries have means open_clip's.
 Elsewhere it means timm's.
 
-This module never imports torch, except for names that only timm can know. `model_kinds.load_row` loads a row.
+This module never imports torch, except for the weights of timm's names. `model_kinds.load_row` loads a row.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
+import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from ..exceptions import InvalidInput, NoSuchModel
@@ -19,6 +21,7 @@ from .backbone import IMAGE_TASK, Backbone, image_backbone
 from .image_model import MODEL_OPTIONS
 from .stand_ins import stand_in, stand_in_rows
 
+REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)  # in timm's sources
 CLIP_MINI_FOLDER = Path(__file__).parent / "clip_mini"
 
 
@@ -150,7 +153,7 @@ def find_backbone(name: str) -> Backbone:
 
 
 def row_of(name: str) -> Backbone | None:
-    """Return the row as `find_backbone` does, but None for an unknown name: its nearest names take 40 ms of CPU.
+    """Return the row as `find_backbone` does, but None for an unknown name: to find its nearest ones takes 30 ms.
 
     Raises:
         NoSuchModel: a backbone outside the mission, or unknown weights of timm.
@@ -173,7 +176,9 @@ def row_of(name: str) -> Backbone | None:
     known = architectures()
     if not known or architecture in known:
         return Backbone(f"{architecture}::{tag}", architecture, tag)
-    return image_backbone(f"{architecture}::{tag}", architecture, tag) if _in_timm(architecture) else None
+    if architecture in image_architectures():
+        return image_backbone(f"{architecture}::{tag}", architecture, tag)
+    return None
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -182,23 +187,14 @@ def _parts(name: str) -> tuple[str, str]:
     return architecture, tag
 
 
-def image_architectures() -> list[str]:
-    """Return timm's architectures. This imports timm. Empty if it is not installed."""
-    if importlib.util.find_spec("timm") is None:
-        return []
-    import timm
-
-    names: list[str] = timm.list_models()
-    return names
-
-
-def _in_timm(architecture: str) -> bool:
-    """Return whether timm has an architecture. This imports timm."""
-    if importlib.util.find_spec("timm") is None:
-        return False
-    import timm
-
-    return "." not in architecture and bool(timm.is_model(architecture))
+@cache
+def image_architectures() -> frozenset[str]:
+    """Return timm's architectures without importing it: 2 s and 110 MB. Empty if it is not installed."""
+    spec = importlib.util.find_spec("timm")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    files = (Path(spec.origin).parent / "models").glob("*.py")
+    return frozenset(name for file in files for name in REGISTERED.findall(file.read_text(encoding="utf-8")))
 
 
 def _timm_row(name: str) -> Backbone | None:
@@ -208,7 +204,7 @@ def _timm_row(name: str) -> Backbone | None:
         NoSuchModel: no such weights in timm.
     """
     architecture, _, tag = name.partition(".")
-    if not _in_timm(architecture):
+    if architecture not in image_architectures():
         return None
     from timm.models import list_pretrained
 

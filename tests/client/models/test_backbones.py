@@ -14,7 +14,15 @@ import torch
 
 from finetuner.exceptions import NoSuchModel
 from finetuner.models.backbone import IMAGE_TASK, Backbone
-from finetuner.models.backbones import ROWS, architectures, find_backbone, list_model_options, list_models
+from finetuner.models.backbones import (
+    ROWS,
+    architectures,
+    find_backbone,
+    image_architectures,
+    list_model_options,
+    list_models,
+    row_of,
+)
 from finetuner.models.image_model import MODEL_OPTIONS, ImageModelConfig, ImagePreprocess, pooling_of
 
 
@@ -62,8 +70,9 @@ def test_model_options_are_those_that_models_accept() -> None:
     assert list_model_options()["resnet-base"][0]["name"] == "pooler", "each call returns a copy"
 
 
-def test_architectures_are_open_clips_own() -> None:
+def test_architectures_are_the_libraries_own() -> None:
     assert set(architectures()) == set(open_clip.list_models())
+    assert image_architectures() == set(timm.list_models())
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32::openai", "ViT-B-32#openai"])
@@ -104,10 +113,11 @@ def test_unknown_weights_of_timm_are_refused(name: str) -> None:
 
 
 @pytest.mark.process
-def test_only_names_that_timm_alone_knows_import_it() -> None:
+def test_only_the_weights_of_timms_names_import_it() -> None:
     code = (
-        "import sys; from finetuner.models.backbones import find_backbone\n"
-        "for name in ('resnet50', 'clip-base-multi', 'ViT-B-32::openai'): find_backbone(name)\n"
+        "import sys; from finetuner.models.backbones import row_of\n"
+        "names = ('resnet50', 'clip-base-multi', 'ViT-B-32::openai', 'resnet34::a.pt', 'nowhere', 'nowhere::x')\n"
+        "assert [row_of(name) is None for name in names] == [False] * 4 + [True] * 2\n"
         "assert not {'timm', 'torch', 'open_clip'} & set(sys.modules), 'imported'"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -134,6 +144,7 @@ def test_a_checkpoint_path_may_hold_separators() -> None:
     ],
 )
 def test_an_unknown_name_gets_the_nearest_ones(name: str, expected: str) -> None:
+    assert row_of(name) is None
     with pytest.raises(NoSuchModel, match=expected) as caught:
         find_backbone(name)
     assert "\n" not in str(caught.value)
