@@ -257,7 +257,8 @@ def export_artifact(
 
     Args:
         artifact: a folder, a zip that `save_artifact` wrote, or an artifact id or alias of the Flow.
-        to: 'open_clip' or 'transformers' for a CLIP, 'timm' for an image model, 'onnx' for both.
+        to: 'open_clip', 'transformers' or 'sentence-transformers' for a CLIP, 'timm' for an image model, 'onnx' for
+            both.
         directory: the new folder; it must not exist.
         token: token for the Flow; None takes the token of `login`.
 

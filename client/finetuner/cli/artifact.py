@@ -35,7 +35,10 @@ def export(
     artifact: Annotated[str, typer.Argument(help="Artifact id or alias, or an artifact's zip or folder.")],
     directory: Annotated[Path, typer.Argument(help="The new folder.")],
     to: Annotated[
-        str, typer.Option(help="open_clip or transformers for a CLIP, timm for an image model, onnx for both.")
+        str,
+        typer.Option(
+            help="open_clip, transformers or sentence-transformers for a CLIP, timm for an image model, onnx for both."
+        ),
     ] = "open_clip",
     host: Host = None,
     token: Token = None,

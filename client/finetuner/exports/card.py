@@ -33,6 +33,14 @@ with torch.inference_mode():
     output = model(**tokens, **pixels)
 texts, images = output.text_embeds, output.image_embeds
 """
+SENTENCE_TRANSFORMERS = """\
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer(".")
+texts = model.encode(["a red dress"])
+images = model.encode([Image.open("image.jpg").convert("RGB")])
+"""
 TIMM = """\
 import timm
 import torch
@@ -53,12 +61,21 @@ session = onnxruntime.InferenceSession("{tower}/model.onnx")
 pixels = np.zeros((1, 3, {size}, {size}), np.float32)  # resized, cropped, less {mean}, over {std}
 (images,) = session.run(["embeddings"], {{"pixels": pixels}})
 """
+_OF_TRANSFORMERS = (
+    "transformers resizes images by torchvision, and leaves HTML entities in texts: vectors of images differ from "
+    "open_clip's by about 1e-4, those of texts with entities by more."
+)
+SNIPPETS = {
+    "open_clip": OPEN_CLIP,
+    "transformers": TRANSFORMERS,
+    "sentence-transformers": SENTENCE_TRANSFORMERS,
+    "timm": TIMM,
+    "onnx": ONNX,
+}
 NOTES = {
     "open_clip": "",
-    "transformers": (
-        "transformers resizes images by torchvision, and leaves HTML entities in texts: vectors of images differ from "
-        "open_clip's by about 1e-4, those of texts with entities by more."
-    ),
+    "transformers": _OF_TRANSFORMERS,
+    "sentence-transformers": _OF_TRANSFORMERS,
     "timm": "",
     "onnx": "A CLIP's texts are (batch, length) int64 `tokens`, its images (batch, 3, size, size) float32 `pixels`.",
 }
@@ -73,7 +90,7 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
         to: format of the folder.
     """
     size = model.preprocess_config.size
-    snippet = {"open_clip": OPEN_CLIP, "transformers": TRANSFORMERS, "timm": TIMM, "onnx": ONNX}[to]
+    snippet = SNIPPETS[to]
     if to == "onnx":
         snippet = snippet.format(
             tower=model.towers[-1],

@@ -14,7 +14,7 @@ from ..contract.checks import choice
 from ..exceptions import AlreadyExists, InvalidInput
 from .card import model_card
 
-FORMATS = ("open_clip", "transformers", "timm", "onnx")
+FORMATS = ("open_clip", "transformers", "sentence-transformers", "timm", "onnx")
 
 
 def export_folder(folder: Path, to: str, target: Path) -> Path:
@@ -78,6 +78,10 @@ def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
         from .clip_model import write_clip_model
 
         return write_clip_model
+    if to == "sentence-transformers":
+        from .sentence_transformers_folder import write_sentence_transformers
+
+        return write_sentence_transformers
     from .timm_folder import write_timm
 
     return write_timm
