@@ -28,6 +28,6 @@ def write_sentence_transformers(model: Clip, folder: Path) -> None:
         {"idx": index, "name": str(index), "path": name, "type": f"sentence_transformers.models.{name[2:]}"}
         for index, name in enumerate((CLIP_FOLDER, NORMALIZE_FOLDER))
     ]
-    settings = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    settings: dict[str, object] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     (folder / "modules.json").write_text(json.dumps(modules, indent=1))
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings, indent=1))
