@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from .inference.local import build_model, encode
     from .inference.similarity import cos_sim
     from .models.backbones import describe_models, list_model_options, list_models
-    from .sources.csv_file import CSVOptions
+    from .sources.tables.csv_file import CSVOptions
 
 __all__ = [
     "CSVOptions",
@@ -136,7 +136,7 @@ _MODULES = {
     "inference.local": "build_model encode",
     "inference.similarity": "cos_sim",
     "models.backbones": "describe_models list_model_options list_models",
-    "sources.csv_file": "CSVOptions",
+    "sources.tables.csv_file": "CSVOptions",
 }
 _LAZY = {name: f"finetuner.{module}" for module, names in _MODULES.items() for name in names.split()}
 _LAZY |= {"Document": "docarray", "DocumentArray": "docarray"}

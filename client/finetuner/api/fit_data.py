@@ -18,7 +18,7 @@ from .upload import push_documents, several_documents
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
-    from ..sources.csv_file import CSVOptions
+    from ..sources.tables.csv_file import CSVOptions
     from ..transport.connection import Connection
 
 TRAINABLE = ("train_data", "eval_data", "guard_data")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
     from ..inference.local import InferenceModel
-    from ..sources.csv_file import CSVOptions
     from ..sources.kinds import Source
+    from ..sources.tables.csv_file import CSVOptions
 
 
 def push_data(

@@ -21,7 +21,7 @@ from .run import Run
 from .session import connection
 
 if TYPE_CHECKING:
-    from ..sources.csv_file import CSVOptions
+    from ..sources.tables.csv_file import CSVOptions
 
 
 def fit(

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..documents.image_files import SUFFIXES
 from ..exceptions import DatasetNotFound, InvalidInput
-from .columns import checked_columns
-from .csv_documents import csv_documents
-from .csv_file import CSVOptions
-from .folders import folder_documents, image_documents
-from .jsonl_file import jsonl_documents
+from .archives.tar_file import tar_documents
+from .folders.image_folder import folder_documents, image_documents
+from .folders.metadata import metadata_file
 from .local_images import is_image_file
-from .metadata import metadata_file
-from .parquet_file import parquet_documents
 from .rejects import checked_on_error
-from .tar_file import tar_documents
+from .tables.columns import checked_columns
+from .tables.csv_documents import csv_documents
+from .tables.csv_file import CSVOptions
+from .tables.jsonl_file import jsonl_documents
+from .tables.parquet_file import parquet_documents
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -12,7 +12,7 @@ from docarray import Document
 from finetuner.api import library
 from finetuner.documents.pairs import Pair, make_pair, read_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.sources.csv_file import CSVOptions
+from finetuner.sources.tables.csv_file import CSVOptions
 
 
 @pytest.fixture

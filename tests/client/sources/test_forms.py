@@ -12,9 +12,9 @@ import pytest
 
 from finetuner.api.upload import _plan
 from finetuner.documents.pairs import make_pair
-from finetuner.sources.csv_file import CSVOptions
 from finetuner.sources.kinds import documents_from
 from finetuner.sources.spool import Spool
+from finetuner.sources.tables.csv_file import CSVOptions
 from tests.client.sources.made_shards import parquet
 
 Row = tuple[str, str]

@@ -17,8 +17,8 @@ from docarray import Document, DocumentArray
 
 from finetuner.documents.pairs import read_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.sources.csv_file import CSVOptions
 from finetuner.sources.kinds import data_not_found, documents_from, is_source
+from finetuner.sources.tables.csv_file import CSVOptions
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..exceptions import InvalidInput
-from .columns import known_names
-from .csv_file import CsvFile, CSVOptions
-from .jsonl_file import jsonl_keys
-from .parquet_file import parquet_schema
+from ...exceptions import InvalidInput
+from ..tables.columns import known_names
+from ..tables.csv_file import CsvFile, CSVOptions
+from ..tables.jsonl_file import jsonl_keys
+from ..tables.parquet_file import parquet_schema
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_NAME = "file_name"

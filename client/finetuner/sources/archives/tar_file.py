@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..documents.image_files import HEAD_BYTES, SUFFIXES, is_image
-from ..documents.images import MAX_BYTES
-from ..exceptions import InvalidDocument
-from .rejects import PassedOver
-from .samples import Sample, sample_documents
+from ...documents.image_files import HEAD_BYTES, SUFFIXES, is_image
+from ...documents.images import MAX_BYTES
+from ...exceptions import InvalidDocument
+from ..rejects import PassedOver
+from ..samples import Sample, sample_documents
 
 if TYPE_CHECKING:
     from docarray import Document

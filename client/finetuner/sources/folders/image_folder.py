@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..documents.image_files import SUFFIXES
-from ..documents.pairs import make_pair
-from ..documents.tags import MAX_CAPTION_BYTES, make_tags, read_caption, read_label
-from ..exceptions import InvalidDocument
-from .local_images import LocalImages, is_image_file
-from .rejects import Entries, PassedOver, checked_then_used
+from ...documents.image_files import SUFFIXES
+from ...documents.pairs import make_pair
+from ...documents.tags import MAX_CAPTION_BYTES, make_tags, read_caption, read_label
+from ...exceptions import InvalidDocument
+from ..local_images import LocalImages, is_image_file
+from ..rejects import Entries, PassedOver, checked_then_used
 
 if TYPE_CHECKING:
     from docarray import Document

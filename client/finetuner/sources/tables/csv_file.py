@@ -16,11 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..documents.image_files import SUFFIXES
-from ..exceptions import InvalidDocument, InvalidInput
+from ...documents.image_files import SUFFIXES
+from ...exceptions import InvalidDocument, InvalidInput
+from ..local_images import LocalImages
+from ..samples import sampled
 from .columns import known_names
-from .local_images import LocalImages
-from .samples import sampled
 
 DELIMITERS = "\t,;|"  # tab first: captions with exactly one comma are more common than captions with a tab
 COLUMNS = (2, 3)

@@ -12,8 +12,8 @@ import pytest
 
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.sources.csv_file import CSVOptions
-from finetuner.sources.parquet_file import parquet_documents
+from finetuner.sources.tables.csv_file import CSVOptions
+from finetuner.sources.tables.parquet_file import parquet_documents
 from tests.client.sources.made_shards import from_parquet, parquet
 
 

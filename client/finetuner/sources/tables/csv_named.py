@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ..exceptions import InvalidDocument
+from ...exceptions import InvalidDocument
+from ..rejects import Entries, checked_then_used
+from ..samples import Sample, SampleReader, with_named_image
 from .columns import find_columns, say_columns
 from .csv_file import CsvFile, CSVOptions, Row
-from .rejects import Entries, checked_then_used
-from .samples import Sample, SampleReader, with_named_image
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from ..contract.wire import LABEL_TAG, SCORE_TAG
-from ..documents.pairs import make_pair
-from ..documents.tags import make_tags, read_caption, read_label, read_score
-from ..exceptions import InvalidDocument, InvalidInput
+from ...contract.wire import LABEL_TAG, SCORE_TAG
+from ...documents.pairs import make_pair
+from ...documents.tags import make_tags, read_caption, read_label, read_score
+from ...exceptions import InvalidDocument, InvalidInput
+from ..local_images import LocalImages, NamedImage, is_remote
+from ..rejects import checked_then_used
 from .columns import proposed, shown
 from .csv_file import CsvFile, CSVOptions, Row
 from .csv_named import named_csv_documents
-from .local_images import LocalImages, NamedImage, is_remote
-from .rejects import checked_then_used
 
 if TYPE_CHECKING:
     from docarray import Document

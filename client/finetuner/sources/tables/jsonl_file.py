@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import InvalidDocument, InvalidInput
+from ...exceptions import InvalidDocument, InvalidInput
+from ..local_images import LocalImages
+from ..rejects import Entries, checked_then_used
+from ..samples import Sample, SampleReader, sampled, with_named_image
 from .columns import REQUIRED, find_columns, say_columns, shown
 from .csv_file import CSVOptions
-from .local_images import LocalImages
-from .rejects import Entries, checked_then_used
-from .samples import Sample, SampleReader, sampled, with_named_image
 
 if TYPE_CHECKING:
     from docarray import Document

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import InvalidDocument, InvalidInput
+from ...exceptions import InvalidDocument, InvalidInput
+from ..local_images import LocalImages
+from ..samples import Sample, sample_documents, sampled, with_named_image
 from .columns import find_columns, say_columns
 from .csv_file import CSVOptions
-from .local_images import LocalImages
-from .samples import Sample, sample_documents, sampled, with_named_image
 
 if TYPE_CHECKING:
     from docarray import Document

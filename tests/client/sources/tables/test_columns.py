@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetuner.exceptions import InvalidInput
-from finetuner.sources.columns import WELL_KNOWN, checked_columns, find_columns, say_columns, shown
+from finetuner.sources.tables.columns import WELL_KNOWN, checked_columns, find_columns, say_columns, shown
 
 ISSUE = {
     "image": ("image", "image_path", "filepath", "file_name", "url", "img"),
@@ -112,6 +112,6 @@ def test_names_in_messages_are_short_and_printable() -> None:
 
 
 def test_the_documentation_has_every_well_known_name() -> None:
-    page = (Path(__file__).parents[3] / "docs/data.md").read_text()
+    page = (Path(__file__).parents[4] / "docs/data.md").read_text()
     for content, names in WELL_KNOWN.items():
         assert f"| `{content}` | {', '.join(f'`{name}`' for name in names)} |" in page

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
-from ..exceptions import InvalidInput
+from ...contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
+from ...exceptions import InvalidInput
 
 WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
     "image": (

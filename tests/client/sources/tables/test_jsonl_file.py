@@ -11,9 +11,9 @@ import pytest
 
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.sources import jsonl_file
-from finetuner.sources.csv_file import CSVOptions
-from finetuner.sources.jsonl_file import jsonl_documents
+from finetuner.sources.tables import jsonl_file
+from finetuner.sources.tables.csv_file import CSVOptions
+from finetuner.sources.tables.jsonl_file import jsonl_documents
 
 GOOD = '{"text": "a", "image": "0.jpg"}'
 
