@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..inference.local import InferenceModel
     from ..sources.kinds import Source
+    from ..sources.tables.columns import Columns
     from ..sources.tables.csv_file import CSVOptions
 
 
@@ -35,7 +36,7 @@ def push_data(
     *,
     task: str = "text-to-image",
     csv_options: CSVOptions | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
     on_error: str = "raise",
 ) -> dict[str, Any]:
     """Send documents or files to the Flow as a dataset, except content that it already stores.

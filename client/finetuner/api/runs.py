@@ -21,6 +21,7 @@ from .run import Run
 from .session import connection
 
 if TYPE_CHECKING:
+    from ..sources.tables.columns import Columns
     from ..sources.tables.csv_file import CSVOptions
 
 
@@ -65,7 +66,7 @@ def fit(
     training_options: Mapping[str, Any] | None = None,
     wait: bool = False,
     on_error: str = "raise",
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
     cpu: bool | None = None,
     scheduler_step: str | None = None,
 ) -> Run:
@@ -126,8 +127,8 @@ def fit(
         wait: return after the run's end, with a progress bar in a terminal.
         on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
         columns: names of the columns of CSV files with a header, jsonl and parquet files, such as
-            {'image': 'photo', 'text': 'Beschreibung', 'label': 'item', 'score': 'grade', 'language': 'lang'}. None
-            takes well-known names, and logs them.
+            {'image': 'photo', 'text': 'Beschreibung', 'label': 'item', 'score': 'grade', 'language': 'lang'}. The value
+            of 'text' may be a list of columns. None takes well-known names, and logs them.
         cpu: for older scripts: True is device='cpu', False is device='cuda'.
         scheduler_step: for older scripts: the same as in scheduler_options.
 

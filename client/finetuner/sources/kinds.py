@@ -6,7 +6,7 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,7 +17,7 @@ from .folders.image_folder import folder_documents, image_documents
 from .folders.metadata import metadata_file
 from .local_images import is_image_file
 from .rejects import checked_on_error
-from .tables.columns import checked_columns
+from .tables.columns import Columns, checked_columns
 from .tables.csv_documents import csv_documents
 from .tables.csv_file import CSVOptions
 from .tables.jsonl_file import jsonl_documents
@@ -69,7 +69,7 @@ def documents_from(
     source: Source,
     *,
     csv_options: CSVOptions | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
     task: str,
     on_error: str = "raise",
 ) -> Iterator[Document]:

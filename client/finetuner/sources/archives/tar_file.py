@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT_BYTES = 2**20
 TEXTS = ("txt", "json", "cls")
+CAPTIONS = ("caption", "text", "captions")
 
 Parts = dict[str, bytes | InvalidDocument]
 """Ending of each member of a sample -> its content, or the error for one that is too large."""
@@ -32,10 +33,11 @@ def tar_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_erro
     """Return the documents of WebDataset shards, with at most two samples in memory at a time.
 
     A sample consists of the members with one name: an image, by its ending or by its first bytes, and a .txt or a
-    .json. The .json has `caption` or `text`, and optionally `label`, `score` and `language`. A .cls holds a label.
-    `dress.front.jpg` and `dress.front.txt` are one sample. A `dress.mask.png` without a text of its own, beside
-    `dress.jpg`, is passed over. A warning counts all members that are passed over, with the reasons. The names of
-    members are compared but never opened as paths. Compressed tar files work, too.
+    .json. The .json has a caption or a list of captions as `caption`, `text` or `captions`, and optionally `label`,
+    `score` and `language`. A .cls holds a label. `dress.front.jpg` and `dress.front.txt` are one sample. A
+    `dress.mask.png` without a text of its own, beside `dress.jpg`, is passed over. A warning counts all members that
+    are passed over, with the reasons. The names of members are compared but never opened as paths. Compressed tar files
+    work, too.
 
     Args:
         paths: of the shards, in reading order.
@@ -175,7 +177,7 @@ def _sample(parts: Mapping[str, bytes | InvalidDocument]) -> Sample | InvalidDoc
                 if not isinstance(fields, dict):
                     return InvalidDocument(f"json must be an object with a caption. Got {type(fields).__name__}.")
                 known = {key: fields.get(key) for key in ("label", "score", "language")}
-                sample = {**known, "text": fields.get("caption", fields.get("text")), **sample}
+                sample = {**known, "text": next((fields[key] for key in CAPTIONS if key in fields), None), **sample}
             elif suffix == "txt":
                 sample["text"] = content.decode("utf-8-sig")
             elif suffix == "cls":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
@@ -14,7 +14,7 @@ from ...documents.tags import make_tags, read_caption, read_label, read_score
 from ...exceptions import InvalidDocument, InvalidInput
 from ..local_images import LocalImages, NamedImage, is_remote
 from ..rejects import checked_then_used
-from .columns import proposed, shown
+from .columns import Columns, proposed, shown
 from .csv_file import CsvFile, CSVOptions, Row
 from .csv_named import named_csv_documents
 
@@ -28,7 +28,7 @@ def csv_documents(
     *,
     task: str,
     on_error: str,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
 ) -> Iterator[Document]:
     """Return the documents of a CSV file; images are read lazily.
 

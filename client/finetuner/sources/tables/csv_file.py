@@ -9,7 +9,7 @@ import itertools
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +20,7 @@ from ...documents.image_files import SUFFIXES
 from ...exceptions import InvalidDocument, InvalidInput
 from ..local_images import LocalImages
 from ..samples import sampled
-from .columns import known_names
+from .columns import Columns, checked_columns, known_names, read_names
 
 DELIMITERS = "\t,;|"  # tab first: captions with exactly one comma are more common than captions with a tab
 COLUMNS = (2, 3)
@@ -121,10 +121,10 @@ class CsvFile:
         self,
         source: str | os.PathLike[str] | TextIO,
         options: CSVOptions,
-        columns: Mapping[str, str] | None = None,
+        columns: Columns | None = None,
     ) -> None:
         self._options = options
-        self._columns = columns
+        self._columns = checked_columns(columns)
         self._path: Path | None = None
         if isinstance(source, str | os.PathLike):
             self._path = Path(source)
@@ -232,7 +232,7 @@ class CsvFile:
         """Return the number of columns that the first row of a sample names, if it is a header that tells; else 0."""
         first = next(iter(_cut(sample, delimiter)), [])
         if self._columns is not None:
-            return len({*self._columns.values()} & {*first})
+            return len({*read_names(self._columns)} & {*first})
         known = known_names(first)
         return len(known) if "image" in known and len(known) > 1 and not self._has_image(first) else 0
 

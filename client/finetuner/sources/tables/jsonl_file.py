@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ...exceptions import InvalidDocument, InvalidInput
 from ..local_images import LocalImages
 from ..rejects import Entries, checked_then_used
-from ..samples import Sample, SampleReader, sampled, with_named_image
-from .columns import REQUIRED, find_columns, say_columns, shown
+from ..samples import Sample, SampleReader, named_sample, sampled
+from .columns import REQUIRED, Columns, Found, find_columns, say_columns, shown
 from .csv_file import CSVOptions
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ def jsonl_documents(
     *,
     task: str,
     on_error: str,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
 ) -> Iterator[Document]:
     """Return the documents of jsonl files, with one line in memory at a time.
 
     A line holds at most MAX_LINE_BYTES of UTF-8. Its image is a path, relative to the file or to the working
-    directory, an address, a data URI, or Hugging Face's {'bytes', 'path'} with a path. Empty lines are skipped.
+    directory, an address, a data URI, or Hugging Face's {'bytes', 'path'} with a path. Its text is a caption or a list
+    of captions. Empty lines are skipped.
 
     Args:
         paths: of the files, in reading order.
@@ -56,7 +57,7 @@ def jsonl_documents(
             and named only when it is read.
     """
     names = [os.fspath(path) for path in paths]
-    files: dict[str, Mapping[str, str]] = {}
+    files: dict[str, Found] = {}
     for path in names:
         keys = jsonl_keys(path)
         if keys is None:  # an empty file, which `usable` reports
@@ -96,20 +97,19 @@ def jsonl_keys(path: str) -> list[str] | None:
     return [*keys] if objects else None
 
 
-def _samples(files: Mapping[str, Mapping[str, str]], task: str) -> Iterator[tuple[str, Sample | InvalidDocument]]:
+def _samples(files: Mapping[str, Found], task: str) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     for path, columns in files.items():
         images = LocalImages(Path(path).absolute().parent)
         where = "line" if len(files) == 1 else f"{path} line"
         required = [columns[content] for content in REQUIRED[task]]
         for number, line in _objects(path):
-            missing = () if isinstance(line, InvalidDocument) else [name for name in required if name not in line]
             if isinstance(line, InvalidDocument):
                 entry: Sample | InvalidDocument = line
-            elif missing:
-                entry = InvalidDocument(f"object must have the key {missing[0]!r:.60}. Got {shown([*line])}. Add it.")
+            elif missing := next((names for names in required if line.keys().isdisjoint(names)), None):
+                keys = " or ".join(f"{name!r:.60}" for name in missing)
+                entry = InvalidDocument(f"object must have the key {keys}. Got {shown([*line])}. Add it.")
             else:
-                sample = {content: line.get(name) for content, name in columns.items()}
-                entry = with_named_image(sample, images)
+                entry = named_sample(columns, line.get, images)
             yield f"{where} {number}", entry
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...exceptions import InvalidDocument, InvalidInput
 from ..local_images import LocalImages
-from ..samples import Sample, sample_documents, sampled, with_named_image
-from .columns import find_columns, say_columns
+from ..samples import Sample, named_sample, sample_documents, sampled
+from .columns import Columns, Found, find_columns, read_names, say_columns
 from .csv_file import CSVOptions
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ def parquet_documents(
     *,
     task: str,
     on_error: str,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
 ) -> Iterator[Document]:
     """Return the documents of parquet files, with a few rows in memory at a time.
 
     The image column holds files as binary, paths or addresses as text, or Hugging Face's struct {bytes, path}, whose
-    path counts only without bytes. Paths are relative to the file or to the working directory.
+    path counts only without bytes. Paths are relative to the file or to the working directory. The text column holds
+    captions or lists of captions.
 
     Args:
         paths: of the files, in reading order.
@@ -47,7 +48,7 @@ def parquet_documents(
         InvalidDocument: invalid rows, numbered from 0, all named in one error after the last row.
     """
     options = options or CSVOptions()
-    files: dict[str, dict[str, str]] = {}
+    files: dict[str, Found] = {}
     for path in (os.fspath(given) for given in paths):
         schema = parquet_schema(path)
         files[path] = find_columns(schema.names, columns, task, repr(path))
@@ -81,7 +82,7 @@ def parquet_schema(path: str) -> Any:
         ) from error
 
 
-def _check_types(schema: Any, columns: Mapping[str, str], path: str) -> None:
+def _check_types(schema: Any, columns: Found, path: str) -> None:
     """Check the types of columns, from the file's schema.
 
     Raises:
@@ -92,6 +93,10 @@ def _check_types(schema: Any, columns: Mapping[str, str], path: str) -> None:
     def is_text(kind: Any) -> bool:
         values = kind.value_type if pa.types.is_dictionary(kind) else kind
         return any(test(values) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+    def is_captions(kind: Any) -> bool:
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+        return is_text(kind.value_type if any(test(kind) for test in lists) else kind)
 
     def is_image(kind: Any) -> bool:
         if pa.types.is_struct(kind):
@@ -110,12 +115,12 @@ def _check_types(schema: Any, columns: Mapping[str, str], path: str) -> None:
 
     expected = {
         "image": (is_image, "binary, text (a path or an address) or a struct of bytes and path"),
-        "text": (is_text, "text, with one caption a row"),
+        "text": (is_captions, "text or lists of text"),
         "label": (is_label, "text or numbers"),
         "score": (is_number, "numbers"),
         "language": (is_text, "text"),
     }
-    for content, name in columns.items():
+    for content, name in [(content, name) for content, names in columns.items() for name in names]:
         kind, (test, words) = schema.field(name).type, expected[content]
         if not (pa.types.is_null(kind) or test(kind)):
             raise InvalidInput(
@@ -124,7 +129,7 @@ def _check_types(schema: Any, columns: Mapping[str, str], path: str) -> None:
             )
 
 
-def _rows(files: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, Sample | InvalidDocument]]:
+def _rows(files: Mapping[str, Found]) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -132,10 +137,9 @@ def _rows(files: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, Sample 
         number, images = 0, LocalImages(Path(path).absolute().parent)
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=ROWS, columns=list(dict.fromkeys(columns.values()))):
+                for batch in file.iter_batches(batch_size=ROWS, columns=read_names(columns)):
                     for row in batch.to_pylist():
-                        sample = {content: row[name] for content, name in columns.items()}
-                        yield f"{path} row {number}", with_named_image(sample, images)
+                        yield f"{path} row {number}", named_sample(columns, row.__getitem__, images)
                         number += 1
         except (OSError, pa.ArrowException) as error:
             yield f"{path} from row {number}", InvalidDocument(f"file must be whole. Got an error: {str(error)[:120]}.")
