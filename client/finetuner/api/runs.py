@@ -108,7 +108,7 @@ def fit(
         to_onnx: True adds each tower as ONNX to the artifact, for `get_model(..., is_onnx=True)`; the run fails if its
             embeddings differ from torch's. 'int8', for a CLIP, also adds a copy with int8 weights, for an encoder with
             `precision: int8`; the log reports its loss of recall on `eval_data`, if given.
-        csv_options: options for CSV files; `size`, `sampling_rate` and `convert_to_blob` also for jsonl and parquet.
+        csv_options: options for CSV files; `size` and `sampling_rate` for all files, `convert_to_blob` for tables.
         public: not supported; must be False.
         num_items_per_class: for image models: images per label in each batch of the class sampler.
         sampler: 'auto' or 'random'; for image models also 'class', see `MetricConfig`.

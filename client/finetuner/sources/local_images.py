@@ -43,10 +43,13 @@ class LocalImages:
 
     Args:
         folder: that relative paths start at, before the working directory; None for the working directory alone.
+        inside: folder that no path may leave, also by a link; relative paths then start at `folder` alone. None for any
+            path. Addresses are not affected.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, inside: Path | None = None) -> None:
         self._folder = folder
+        self._inside = inside.resolve() if inside is not None else None
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
         self._find = lru_cache(KEPT_PATHS)(self._find_file)
@@ -68,7 +71,7 @@ class LocalImages:
         """
         path = self._find(item)
         if path is None:
-            folders = [str(Path.cwd())] if self._folder is None else [str(self._folder), str(Path.cwd())]
+            folders = [*([str(self._folder)] if self._folder else []), *([] if self._inside else [str(Path.cwd())])]
             raise InvalidDocument(
                 f"image must be a file or a URI. Got {item[:200]!r}, which is not a file in "
                 f"{' or '.join(dict.fromkeys(folders))}. Correct the path."
@@ -109,9 +112,14 @@ class LocalImages:
         return blob
 
     def _find_file(self, item: str) -> str | None:
-        path = url2pathname(urlsplit(item).path) if item.startswith("file://") else os.path.expanduser(item)  # noqa: PTH111
-        for candidate in ([self._folder / path] if self._folder else []) + [Path(path)]:
-            if len(path) < 4096 and "\0" not in path and os.path.isfile(candidate):  # noqa: PTH113 (False, never raises)
+        if self._inside is not None:
+            path = item
+        else:
+            path = url2pathname(urlsplit(item).path) if item.startswith("file://") else os.path.expanduser(item)  # noqa: PTH111
+        candidates = ([self._folder / path] if self._folder else []) + ([] if self._inside else [Path(path)])
+        for candidate in candidates:
+            usual = len(path) < 4096 and "\0" not in path and os.path.isfile(candidate)  # noqa: PTH113 (never raises)
+            if usual and (self._inside is None or candidate.resolve().is_relative_to(self._inside)):
                 return str(candidate)
         return None
 

@@ -13,7 +13,7 @@ from ..documents.pairs import make_pair
 from ..documents.tags import MISSING, make_tags, read_caption
 from ..exceptions import InvalidDocument
 from .local_images import LocalImages, NamedImage
-from .rejects import Entries, usable
+from .rejects import Entries, PassedOver, usable
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -28,13 +28,17 @@ Item = TypeVar("Item")
 
 
 def sampled(entries: Iterable[Item], rate: float | None) -> Iterator[Item]:
-    """Yield a share of the entries, the same ones each time; all with None.
+    """Yield a share of the entries, the same ones each time; all with None, and all that are passed over.
 
     Args:
         rate: share in (0, 1].
     """
     chance = random.Random(SEED)
-    return (entry for entry in entries if rate is None or chance.random() < rate)
+    return (entry for entry in entries if rate is None or _is_passed_over(entry) or chance.random() < rate)
+
+
+def _is_passed_over(entry: object) -> bool:
+    return isinstance(entry, tuple) and any(isinstance(part, PassedOver) for part in entry)
 
 
 def named_sample(columns: Mapping[str, Sequence[str]], value: Callable[[str], Any], images: LocalImages) -> Sample:

@@ -15,7 +15,8 @@ from ...documents.image_files import HEAD_BYTES, SUFFIXES, is_image
 from ...documents.images import MAX_BYTES
 from ...exceptions import InvalidDocument
 from ..rejects import PassedOver
-from ..samples import Sample, sample_documents
+from ..samples import Sample, sample_documents, sampled
+from ..tables.csv_file import CSVOptions
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -29,7 +30,9 @@ Parts = dict[str, bytes | InvalidDocument]
 Entry = tuple[str, Sample | InvalidDocument | PassedOver]
 
 
-def tar_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
+def tar_documents(
+    paths: Sequence[str | os.PathLike[str]], options: CSVOptions | None = None, *, task: str, on_error: str
+) -> Iterator[Document]:
     """Return the documents of WebDataset shards, with at most two samples in memory at a time.
 
     A sample consists of the members with one name: an image, by its ending or by its first bytes, and a .txt or a
@@ -41,6 +44,7 @@ def tar_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_erro
 
     Args:
         paths: of the shards, in reading order.
+        options: `size` and `sampling_rate`, over all shards.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'; the rest of a truncated shard counts as one invalid entry.
 
@@ -51,8 +55,9 @@ def tar_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_erro
         InvalidInput: no samples.
         InvalidDocument: invalid samples, all named in one error after the last sample.
     """
+    options = options or CSVOptions()
     samples = (entry for path in paths for entry in _samples(os.fspath(path)))
-    return sample_documents(samples, "tar shards", task, on_error)
+    return sample_documents(sampled(samples, options.sampling_rate), "tar shards", task, on_error, limit=options.size)
 
 
 class _BoundedHeader(tarfile.TarInfo):

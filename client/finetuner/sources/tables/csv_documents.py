@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ...contract.wire import LABEL_TAG, SCORE_TAG
@@ -29,6 +30,7 @@ def csv_documents(
     task: str,
     on_error: str,
     columns: Columns | None = None,
+    inside: Path | None = None,
 ) -> Iterator[Document]:
     """Return the documents of a CSV file; images are read lazily.
 
@@ -44,6 +46,7 @@ def csv_documents(
         on_error: 'raise' or 'skip'.
         columns: content -> name of its column in the header; see `columns.find_columns`. None: `CsvFile` tells whether
             the first line is a header.
+        inside: folder that images may not leave; None for any.
 
     Returns:
         For `text-to-image`, pairs (see `documents.pairs`). For `image-to-image`, images with the tag `finetuner_label`,
@@ -59,7 +62,7 @@ def csv_documents(
             "CSVOptions(is_labeled=True) is for images with labels, but text-to-image trains on texts and "
             "images. Leave it out and give columns text and image, or choose an image-to-image model."
         )
-    file = CsvFile(source, options, columns)
+    file = CsvFile(source, options, columns, inside)
     if file.header is not None:
         return named_csv_documents(file, options, columns, task=task, on_error=on_error)
     layout = _Layout.of(file, options, task)

@@ -31,7 +31,7 @@ ADVICE = "Check quotes and dialect; for long data URIs, raise csv.field_size_lim
 
 @dataclass(frozen=True)
 class CSVOptions:
-    """Options for reading a CSV file; `size`, `sampling_rate` and `convert_to_blob` also for jsonl and parquet.
+    """Options for reading a CSV file. All other files have `size` and `sampling_rate`, too, tables `convert_to_blob`.
 
     Raises:
         InvalidInput: an option with an invalid value.
@@ -112,6 +112,7 @@ class CsvFile:
         options: for reading it.
         columns: content -> name of its column; the first line is then a header. None finds out: a header has a
             well-known name (see `columns.WELL_KNOWN`), or more than 3 columns, and no image.
+        inside: folder that images may not leave; None for any.
 
     Raises:
         InvalidInput: an unreadable file, or a byte order mark that contradicts the encoding.
@@ -122,6 +123,7 @@ class CsvFile:
         source: str | os.PathLike[str] | TextIO,
         options: CSVOptions,
         columns: Columns | None = None,
+        inside: Path | None = None,
     ) -> None:
         self._options = options
         self._columns = checked_columns(columns)
@@ -139,7 +141,7 @@ class CsvFile:
         real = self._path or (Path(self.name) if isinstance(name, str) else None)
         self.folder = real.absolute().parent if real is not None and real.is_file() else None
         """Folder that relative paths in the file start at; None for a stream."""
-        self.images = LocalImages(self.folder)
+        self.images = LocalImages(self.folder, inside)
         """Reader of the images that the file names."""
         self._format = self._find_format()
         self.header = self._find_header()

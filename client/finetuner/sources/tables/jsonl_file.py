@@ -33,6 +33,7 @@ def jsonl_documents(
     task: str,
     on_error: str,
     columns: Columns | None = None,
+    inside: Path | None = None,
 ) -> Iterator[Document]:
     """Return the documents of jsonl files, with one line in memory at a time.
 
@@ -47,6 +48,7 @@ def jsonl_documents(
         on_error: 'raise' or 'skip'.
         columns: content -> key of the objects; see `columns.find_columns`. The keys of a file are those of the objects
             in its first SAMPLE_LINES lines, MAX_KEYS of them at most.
+        inside: folder that images may not leave; None for any.
 
     Returns:
         Documents as in `samples.SampleReader`.
@@ -67,7 +69,7 @@ def jsonl_documents(
             say_columns(files[path], keys, columns, repr(path))
 
     def entries() -> Entries[Sample]:
-        return sampled(_samples(files, task), options.sampling_rate)
+        return sampled(_samples(files, task, inside), options.sampling_rate)
 
     source = repr(names[0]) if len(names) == 1 else "jsonl data"
     reader = SampleReader(task, options.convert_to_blob)
@@ -97,9 +99,11 @@ def jsonl_keys(path: str) -> list[str] | None:
     return [*keys] if objects else None
 
 
-def _samples(files: Mapping[str, Found], task: str) -> Iterator[tuple[str, Sample | InvalidDocument]]:
+def _samples(
+    files: Mapping[str, Found], task: str, inside: Path | None
+) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     for path, columns in files.items():
-        images = LocalImages(Path(path).absolute().parent)
+        images = LocalImages(Path(path).absolute().parent, inside)
         where = "line" if len(files) == 1 else f"{path} line"
         required = [columns[content] for content in REQUIRED[task]]
         for number, line in _objects(path):

@@ -26,6 +26,7 @@ def parquet_documents(
     task: str,
     on_error: str,
     columns: Columns | None = None,
+    inside: Path | None = None,
 ) -> Iterator[Document]:
     """Return the documents of parquet files, with a few rows in memory at a time.
 
@@ -39,6 +40,7 @@ def parquet_documents(
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
         columns: content -> name of its column; see `columns.find_columns`.
+        inside: folder that images may not leave; None for any.
 
     Returns:
         Documents as in `samples.SampleReader`.
@@ -56,7 +58,7 @@ def parquet_documents(
         if len(files) == 1:
             say_columns(files[path], schema.names, columns, repr(path))
     return sample_documents(
-        sampled(_rows(files), options.sampling_rate),
+        sampled(_rows(files, inside), options.sampling_rate),
         "parquet data",
         task,
         on_error,
@@ -129,12 +131,12 @@ def _check_types(schema: Any, columns: Found, path: str) -> None:
             )
 
 
-def _rows(files: Mapping[str, Found]) -> Iterator[tuple[str, Sample | InvalidDocument]]:
+def _rows(files: Mapping[str, Found], inside: Path | None) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     import pyarrow as pa
     import pyarrow.parquet
 
     for path, columns in files.items():
-        number, images = 0, LocalImages(Path(path).absolute().parent)
+        number, images = 0, LocalImages(Path(path).absolute().parent, inside)
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=ROWS, columns=read_names(columns)):
