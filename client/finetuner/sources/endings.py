@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..documents.image_files import SUFFIXES
 from ..exceptions import InvalidInput
+from .hugging_face.saved import is_saved
 from .local_images import is_image_file
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -41,7 +42,7 @@ def kind_of(path: str) -> str:
         InvalidInput: another ending.
     """
     if Path(path).is_dir():
-        return "folder"
+        return "saved" if is_saved(path) else "folder"
     lower, suffix = path.lower(), Path(path).suffix.lower()
     if lower.endswith(TAR_SUFFIXES):
         return "tar"

@@ -15,6 +15,8 @@ from .endings import KNOWN_SUFFIXES, of_one_kind
 from .folders.coco import coco_documents
 from .folders.image_folder import folder_documents, image_documents
 from .folders.metadata import metadata_file
+from .hugging_face.objects import kind_of_object, object_documents
+from .hugging_face.saved import saved_documents
 from .paths import PathName, expanded
 from .rejects import checked_on_error
 from .tables.columns import Columns, checked_columns
@@ -27,26 +29,27 @@ if TYPE_CHECKING:
     from docarray import Document
 
 TASKS = ("text-to-image", "image-to-image")
-NAMED = ("CSV", "jsonl", "parquet")
-NAMED_WORDS = "CSV, jsonl and parquet files and folders with a metadata file"
+NAMED = ("CSV", "jsonl", "parquet", "saved")
+NAMED_WORDS = "CSV, jsonl and parquet files, folders with a metadata file and data sets of Hugging Face"
 
-Source = PathName | Sequence[PathName] | TextIO
-"""Local data."""
+Source = PathName | Sequence[PathName] | TextIO | Any
+"""Local data; `Any` is a data set of Hugging Face, whose classes are not imported."""
 
 
 def is_source(data: object) -> bool:
     """Return whether `data` is local data, not the name of a dataset in the Flow.
 
-    Local data is a path object, an open text file, or a nonempty list or tuple of strings or path objects. A string is
-    local data if it is an existing file or folder, contains a separator or a wildcard (`*`, `?`, `[`, `{`), or ends in
-    one of KNOWN_SUFFIXES. An existing path takes precedence over a dataset of that name.
+    Local data is a path object, an open text file, a nonempty list or tuple of strings or path objects, or a data set
+    of Hugging Face's datasets. A string is local data if it is an existing file or folder, contains a separator or a
+    wildcard (`*`, `?`, `[`, `{`), or ends in one of KNOWN_SUFFIXES. An existing path takes precedence over a dataset of
+    that name.
     """
     if isinstance(data, str):
         special = any(letter in data for letter in ("/", os.sep, *"*?[{"))
         return special or data.lower().endswith(KNOWN_SUFFIXES) or os.path.exists(data)  # noqa: PTH110 (never raises)
     if isinstance(data, list | tuple):
         return bool(data) and all(isinstance(path, str | os.PathLike) for path in data)
-    return isinstance(data, os.PathLike) or _is_stream(data)
+    return isinstance(data, os.PathLike) or _is_stream(data) or bool(kind_of_object(data))
 
 
 def documents_from(
@@ -63,7 +66,8 @@ def documents_from(
         source: a CSV file (path or open text file), a jsonl file, a JSON file of COCO, a folder of images, an image,
             parquet or tar shards, or a list of these, all of one kind. A folder is read from its `metadata.csv`,
             `.jsonl` or `.parquet`, if it has one that `metadata.metadata_file` takes. Wildcards and braces
-            (`shard-{000..012}.tar`) are expanded.
+            (`shard-{000..012}.tar`) are expanded. Or a data set of Hugging Face's datasets: a Dataset, an
+            IterableDataset, a dictionary of one of them, or a folder of `save_to_disk`.
         csv_options: for CSV files; all others have `size` and `sampling_rate`, too, and tables `convert_to_blob`.
         columns: for CSV with a header, jsonl and parquet: content ('image', 'text', 'label', 'score', 'language') ->
             name of its column. None takes well-known names; see `columns.find_columns`.
@@ -85,6 +89,9 @@ def documents_from(
     if csv_options is not None and not isinstance(csv_options, CSVOptions):
         raise InvalidInput(f"csv_options must be finetuner CSVOptions. Got {csv_options!r:.80}. Use that class.")
     reading = _Reading(task, checked_on_error(on_error), csv_options or CSVOptions(), checked_columns(columns))
+    if kind_of_object(source):
+        reading.check_options(kind_of_object(source))
+        return object_documents(source, reading.options, task=task, on_error=on_error, columns=reading.columns)
     if _is_stream(source):
         return csv_documents(source, reading.options, **reading.of_named())  # type: ignore[arg-type]
     if not is_source(source) and not isinstance(source, str):
@@ -118,7 +125,7 @@ class _Reading:
         if kind == "CSV":
             return self._chained(kind, [csv_documents(path, self.options, **self.of_named()) for path in paths])
         if kind in NAMED:
-            named = {"jsonl": jsonl_documents, "parquet": parquet_documents}
+            named = {"jsonl": jsonl_documents, "parquet": parquet_documents, "saved": saved_documents}
             return named[kind](paths, self.options, **self.of_named())
         task, on_error = self.task, self.on_error
         if kind == "COCO":
@@ -140,10 +147,14 @@ class _Reading:
         return itertools.chain.from_iterable(parts)
 
     def _check_arguments(self, kind: str, paths: Sequence[str]) -> None:
-        """Refuse columns and options that files of a kind do not have."""
+        """Refuse columns and options that data of a kind do not have."""
         if self.columns is not None and kind not in NAMED:
             given = f"{paths[0]!r:.80} ({kind})"
             raise InvalidInput(f"columns are for {NAMED_WORDS}. Got them with {given}. Leave them out.")
+        self.check_options(kind)
+
+    def check_options(self, kind: str) -> None:
+        """Refuse options that data of a kind do not have."""
         default = CSVOptions()
         others = ["dialect", "encoding", "is_labeled"] if kind != "CSV" else []
         others += ["convert_to_blob"] if kind in ("folder", "image", "tar") else []

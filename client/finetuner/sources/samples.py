@@ -152,7 +152,7 @@ class SampleReader:
         score = sample.get("score") if self.task == "text-to-image" else None  # scores are of pairs
         tags = make_tags(label, score, sample.get("language"))
         if not isinstance(image, bytes | NamedImage) or not image:
-            got = "none" if not image else f"{image!r:.60}"
+            got = "none" if image is None or (isinstance(image, bytes | str) and not image) else f"{image!r:.60}"
             raise InvalidDocument(f"sample must have an image: bytes, a path or an address. Got {got}. Add it.")
         if isinstance(image, NamedImage) and not self.convert_to_blob:
             image.check_remote()

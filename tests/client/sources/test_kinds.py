@@ -124,7 +124,7 @@ def test_an_existing_folder_takes_precedence_over_a_dataset(data: Path) -> None:
         (
             "images",
             {"columns": {"text": "a"}},
-            "columns are for CSV, jsonl and parquet files and .* Got them with 'images'",
+            "columns are for CSV, jsonl and parquet files, .* Got them with 'images'",
         ),
         ("0.parquet", {"csv_options": CSVOptions(is_labeled=True)}, "CSVOptions.is_labeled is for CSV files. Got True"),
         ("0.jsonl", {"csv_options": CSVOptions(encoding="latin-1")}, "CSVOptions.encoding is for CSV files"),

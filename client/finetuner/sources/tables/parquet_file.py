@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...exceptions import InvalidDocument, InvalidInput
 from ..local_images import LocalImages
-from ..samples import Sample, named_sample, sample_documents, sampled
+from ..samples import Sample, sample_documents, sampled
+from .arrow import ROWS, check_types, class_names, table_samples
 from .columns import Columns, Found, find_columns, read_names, say_columns
 from .csv_file import CSVOptions
 
 if TYPE_CHECKING:
     from docarray import Document
-
-ROWS = 64
 
 
 def parquet_documents(
@@ -32,7 +31,7 @@ def parquet_documents(
 
     The image column holds files as binary, paths or addresses as text, or Hugging Face's struct {bytes, path}, whose
     path counts only without bytes. Paths are relative to the file or to the working directory. The text column holds
-    captions or lists of captions.
+    captions or lists of captions. Labels of a ClassLabel of Hugging Face are the names of its classes.
 
     Args:
         paths: of the files, in reading order.
@@ -51,14 +50,15 @@ def parquet_documents(
     """
     options = options or CSVOptions()
     files: dict[str, Found] = {}
+    schemas: dict[str, Any] = {}
     for path in (os.fspath(given) for given in paths):
-        schema = parquet_schema(path)
+        schema = schemas[path] = parquet_schema(path)
         files[path] = find_columns(schema.names, columns, task, repr(path))
-        _check_types(schema, files[path], path)
+        check_types(schema, files[path], repr(path))
         if len(files) == 1:
             say_columns(files[path], schema.names, columns, repr(path))
     return sample_documents(
-        sampled(_rows(files, inside), options.sampling_rate),
+        sampled(_rows(files, schemas, inside), options.sampling_rate),
         "parquet data",
         task,
         on_error,
@@ -84,64 +84,20 @@ def parquet_schema(path: str) -> Any:
         ) from error
 
 
-def _check_types(schema: Any, columns: Found, path: str) -> None:
-    """Check the types of columns, from the file's schema.
-
-    Raises:
-        InvalidInput: a column of another type.
-    """
-    import pyarrow as pa
-
-    def is_text(kind: Any) -> bool:
-        values = kind.value_type if pa.types.is_dictionary(kind) else kind
-        return any(test(values) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
-
-    def is_captions(kind: Any) -> bool:
-        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-        return is_text(kind.value_type if any(test(kind) for test in lists) else kind)
-
-    def is_image(kind: Any) -> bool:
-        if pa.types.is_struct(kind):
-            inner = {kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)}
-            known = [inner[name] for name in ("bytes", "path") if name in inner]
-            return bool(known) and all(pa.types.is_null(each) or is_image(each) for each in known)
-        binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-        return is_text(kind) or any(test(kind) for test in binary)
-
-    def is_number(kind: Any) -> bool:
-        return is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-
-    def is_label(kind: Any) -> bool:
-        values = kind.value_type if pa.types.is_dictionary(kind) else kind
-        return is_number(values) or pa.types.is_boolean(values)
-
-    expected = {
-        "image": (is_image, "binary, text (a path or an address) or a struct of bytes and path"),
-        "text": (is_captions, "text or lists of text"),
-        "label": (is_label, "text or numbers"),
-        "score": (is_number, "numbers"),
-        "language": (is_text, "text"),
-    }
-    for content, name in [(content, name) for content, names in columns.items() for name in names]:
-        kind, (test, words) = schema.field(name).type, expected[content]
-        if not (pa.types.is_null(kind) or test(kind)):
-            raise InvalidInput(
-                f"column {name} must be {words}. Got {kind} in {path!r}. Convert it, or name another one: "
-                f"columns={{{content!r}: ...}}."
-            )
-
-
-def _rows(files: Mapping[str, Found], inside: Path | None) -> Iterator[tuple[str, Sample | InvalidDocument]]:
+def _rows(
+    files: Mapping[str, Found], schemas: Mapping[str, Any], inside: Path | None
+) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     import pyarrow as pa
     import pyarrow.parquet
 
     for path, columns in files.items():
         number, images = 0, LocalImages(Path(path).absolute().parent, inside)
+        names = class_names(schemas[path], columns)
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=ROWS, columns=read_names(columns)):
-                    for row in batch.to_pylist():
-                        yield f"{path} row {number}", named_sample(columns, row.__getitem__, images)
+                    for sample in table_samples(batch, columns, names, images):
+                        yield f"{path} row {number}", sample
                         number += 1
         except (OSError, pa.ArrowException) as error:
             yield f"{path} from row {number}", InvalidDocument(f"file must be whole. Got an error: {str(error)[:120]}.")
