@@ -77,7 +77,7 @@ def fit(
     Args:
         model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model.
         train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, a
-            data set of Hugging Face, or files (CSV, jsonl, parquet, COCO, folder, glob, tar shards).
+            data set of Hugging Face, or files (CSV, jsonl, parquet, COCO, folder, glob, tar, zip).
         eval_data: given like `train_data`; the data of `val_loss`, a loss after each epoch. Its pairs also score a CLIP
             before and after fine-tuning. Score an image model with an EvaluationCallback.
         val_split: share of the training images, in [0, 1), held out and used for `val_loss`; with 0, `eval_data` is.

@@ -13,7 +13,7 @@ from .local_images import is_image_file
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-KNOWN_SUFFIXES = (*CSV_SUFFIXES, *JSONL_SUFFIXES, ".json", ".parquet", *TAR_SUFFIXES, *sorted(SUFFIXES))
+KNOWN_SUFFIXES = (*CSV_SUFFIXES, *JSONL_SUFFIXES, ".json", ".parquet", *TAR_SUFFIXES, ".zip", *sorted(SUFFIXES))
 
 
 def of_one_kind(paths: list[str]) -> tuple[str, list[str]]:
@@ -52,6 +52,8 @@ def kind_of(path: str) -> str:
         return "jsonl"
     if suffix == ".json":
         return "COCO"
+    if suffix == ".zip":
+        return "zip"
     if suffix in CSV_SUFFIXES:
         return "CSV"
     if suffix in SUFFIXES or _begins_like_image(path):

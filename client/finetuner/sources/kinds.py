@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..exceptions import InvalidInput
+from .archives.content import content_of, is_of_files
 from .archives.tar_file import tar_documents
+from .archives.unpack import archive_documents
 from .endings import KNOWN_SUFFIXES, of_one_kind
 from .folders.coco import coco_documents
 from .folders.image_folder import folder_documents, image_documents
@@ -64,10 +66,10 @@ def documents_from(
 
     Args:
         source: a CSV file (path or open text file), a jsonl file, a JSON file of COCO, a folder of images, an image,
-            parquet or tar shards, or a list of these, all of one kind. A folder is read from its `metadata.csv`,
-            `.jsonl` or `.parquet`, if it has one that `metadata.metadata_file` takes. Wildcards and braces
-            (`shard-{000..012}.tar`) are expanded. Or a data set of Hugging Face's datasets: a Dataset, an
-            IterableDataset, a dictionary of one of them, or a folder of `save_to_disk`.
+            parquet or tar shards, a zip or tar file of any of these, or a list of these, all of one kind. A folder is
+            read from its `metadata.csv`, `.jsonl` or `.parquet`, if it has one that `metadata.metadata_file` takes.
+            Wildcards and braces (`shard-{000..012}.tar`) are expanded. Or a data set of Hugging Face's datasets: a
+            Dataset, an IterableDataset, a dictionary of one of them, or a folder of `save_to_disk`.
         csv_options: for CSV files; all others have `size` and `sampling_rate`, too, and tables `convert_to_blob`.
         columns: for CSV with a header, jsonl and parquet: content ('image', 'text', 'label', 'score', 'language') ->
             name of its column. None takes well-known names; see `columns.find_columns`.
@@ -121,6 +123,8 @@ class _Reading:
         kind, paths = of_one_kind(paths)
         if kind == "folder":
             return self._chained(kind, [self._folder(path) for path in paths])
+        if kind == "zip" or (kind == "tar" and len(paths) == 1 and is_of_files(paths[0], self.task)):
+            return self._chained(kind, [archive_documents(path, self._unpacked) for path in paths])
         self._check_arguments(kind, paths)
         if kind == "CSV":
             return self._chained(kind, [csv_documents(path, self.options, **self.of_named()) for path in paths])
@@ -139,6 +143,15 @@ class _Reading:
             return self.documents([table])
         self._check_arguments("folder", [path])
         return folder_documents(path, self.options, task=self.task, on_error=self.on_error)
+
+    def _unpacked(self, folder: Path) -> Iterator[Document]:
+        """Return the documents of an unpacked archive. Its images lie in it, and archives in it are not unpacked."""
+        inner = replace(self, inside=folder)
+        kind, paths = of_one_kind(content_of(folder, self.task))
+        if kind == "tar":
+            inner._check_arguments(kind, paths)
+            return tar_documents(paths, self.options, task=self.task, on_error=self.on_error)
+        return inner.documents(paths)
 
     def _chained(self, kind: str, parts: Sequence[Iterator[Document]]) -> Iterator[Document]:
         if len(parts) > 1 and self.options.size is not None:

@@ -60,11 +60,12 @@ def tar_documents(
     return sample_documents(sampled(samples, options.sampling_rate), "tar shards", task, on_error, limit=options.size)
 
 
-class _BoundedHeader(tarfile.TarInfo):
+class BoundedHeader(tarfile.TarInfo):
     """A tar header that refuses truncated headers and large extensions, which tarfile would read into memory."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _BoundedHeader:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> BoundedHeader:
+        """Return the header in a block; see `tarfile.TarInfo.frombuf`."""
         if 0 < len(buf) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("a truncated header")
         info = super().frombuf(buf, encoding, errors)
@@ -78,7 +79,7 @@ def _samples(path: str) -> Iterator[Entry]:
     """Yield the samples of one shard, and the members that are passed over."""
     opened, name = _Opened(path), ""
     try:
-        with tarfile.open(path, "r|*", tarinfo=_BoundedHeader) as archive:
+        with tarfile.open(path, "r|*", tarinfo=BoundedHeader) as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # the list would grow with the shard
                 pure = PurePosixPath(member.name)
