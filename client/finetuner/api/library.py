@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from ..inference.local import InferenceModel
     from ..sources.kinds import Source
-    from ..sources.tables.columns import Columns
     from ..sources.tables.csv_file import CSVOptions
 
 
@@ -36,7 +35,7 @@ def push_data(
     *,
     task: str = "text-to-image",
     csv_options: CSVOptions | None = None,
-    columns: Columns | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     on_error: str = "raise",
 ) -> dict[str, Any]:
     """Send documents or files to the Flow as a dataset, except content that it already stores.

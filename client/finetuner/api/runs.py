@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config.callbacks import Callback, callback_config, callback_data, list_callbacks
@@ -21,7 +21,6 @@ from .run import Run
 from .session import connection
 
 if TYPE_CHECKING:
-    from ..sources.tables.columns import Columns
     from ..sources.tables.csv_file import CSVOptions
 
 
@@ -66,7 +65,7 @@ def fit(
     training_options: Mapping[str, Any] | None = None,
     wait: bool = False,
     on_error: str = "raise",
-    columns: Columns | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     cpu: bool | None = None,
     scheduler_step: str | None = None,
 ) -> Run:

@@ -170,11 +170,11 @@ class _Reading:
         """Refuse options that data of a kind do not have."""
         default = CSVOptions()
         others = ["dialect", "encoding", "is_labeled"] if kind != "CSV" else []
-        others += ["convert_to_blob"] if kind in ("folder", "image", "tar") else []
+        others += ["convert_to_blob", "links"] if kind in ("folder", "image", "tar") else []
         for name in others:
             value = getattr(self.options, name)
             if value != getattr(default, name):
-                files = "files that name images" if name == "convert_to_blob" else "CSV files"
+                files = "files that name images" if name in ("convert_to_blob", "links") else "CSV files"
                 raise InvalidInput(f"CSVOptions.{name} is for {files}. Got {value!r:.40} with {kind}. Leave it out.")
 
 

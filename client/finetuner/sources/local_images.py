@@ -14,6 +14,8 @@ from ..documents.image_files import HEAD_BYTES, SUFFIXES, is_image, open_image
 from ..documents.images import decode, read_data_uri
 from ..documents.uris import read_local
 from ..exceptions import InvalidDocument
+from .links.downloads import Downloads
+from .links.options import LinkOptions
 
 WEB = ("http://", "https://")
 KEPT_BYTES = 64 * 2**20
@@ -45,10 +47,14 @@ class LocalImages:
         folder: that relative paths start at, before the working directory; None for the working directory alone.
         inside: folder that no path may leave, also by a link; relative paths then start at `folder` alone. None for any
             path. Addresses are not affected.
+        links: how addresses are downloaded; None tries once and keeps nothing.
     """
 
-    def __init__(self, folder: Path | None = None, inside: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, inside: Path | None = None, links: LinkOptions | None = None
+    ) -> None:
         self._folder = folder
+        self._downloads = Downloads(links or LinkOptions(retries=0, cache=None))
         self._inside = inside.resolve() if inside is not None else None
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
@@ -102,7 +108,7 @@ class LocalImages:
         if item.startswith("data:"):
             blob = read_data_uri(item)
         else:
-            blob = read_local(item if item.startswith(WEB) else self.path_of(item))
+            blob = self._downloads.read(item) if item.startswith(WEB) else read_local(self.path_of(item))
         decode(blob)
         self._kept[item] = blob
         self._kept_bytes += len(item) + len(blob)
@@ -110,6 +116,17 @@ class LocalImages:
             oldest, content = self._kept.popitem(last=False)
             self._kept_bytes -= len(oldest) + len(content)
         return blob
+
+    def start(self, item: str) -> int:
+        """Begin to download an image in the background.
+
+        Returns:
+            The number of images that are worth beginning before the first is read; 0 for one that is no address.
+        """
+        if not item.startswith(WEB) or item in self._kept:
+            return 0
+        self._downloads.start(item)
+        return self._downloads.ahead
 
     def _find_file(self, item: str) -> str | None:
         if self._inside is not None:
@@ -140,6 +157,10 @@ class NamedImage:
     def read(self) -> bytes:
         """Return the image's bytes; see `LocalImages.read`."""
         return self.images.read(self.item)
+
+    def start(self) -> int:
+        """Begin to download the image; see `LocalImages.start`."""
+        return self.images.start(self.item)
 
     def check_remote(self) -> None:
         """Check that a server can read the image.

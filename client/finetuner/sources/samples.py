@@ -13,7 +13,7 @@ from ..documents.pairs import make_pair
 from ..documents.tags import MISSING, make_tags, read_caption
 from ..exceptions import InvalidDocument
 from .local_images import LocalImages, NamedImage
-from .rejects import Entries, PassedOver, usable
+from .rejects import Entries, PassedOver, ahead, usable
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -115,6 +115,11 @@ class SampleReader:
             image.check()
         return ()
 
+    def start(self, sample: Sample) -> int:
+        """Begin to download a sample's image; see `LocalImages.start`."""
+        image = sample.get("image")
+        return image.start() if self.convert_to_blob and isinstance(image, NamedImage) else 0
+
     def documents(self, sample: Sample) -> list[Document]:
         """Return a sample's documents.
 
@@ -190,4 +195,5 @@ def sample_documents(
         InvalidDocument: invalid samples, all named in one error after the last sample.
     """
     reader = SampleReader(task, convert_to_blob)
+    samples = ahead(samples, reader.start, limit)
     return usable(samples, reader.documents, source=source, on_error=on_error, limit=limit)

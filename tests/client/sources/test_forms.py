@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from finetuner.documents.pairs import make_pair
 from finetuner.sources.kinds import documents_from
 from finetuner.sources.spool import Spool
 from finetuner.sources.tables.csv_file import CSVOptions
+from tests.client.sources.links.link_server import LinkServer, link_server
 from tests.client.sources.made_shards import parquet, tar
 
 Row = tuple[str, str]
@@ -84,7 +85,13 @@ def _tables(folder: Path, rows: list[Row], blobs: list[bytes]) -> dict[str, Path
 
 
 @pytest.fixture(scope="module")
-def forms(tmp_path_factory: pytest.TempPathFactory, jpeg: Callable[[int], bytes]) -> dict[str, Any]:
+def server(jpeg: Callable[[int], bytes]) -> Iterator[LinkServer]:
+    with link_server(jpeg) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory, jpeg: Callable[[int], bytes], server: LinkServer) -> dict[str, Any]:
     """Return the form's name -> data of the same PAIRS pairs."""
     folder = tmp_path_factory.mktemp("forms")
     rows = [(f'Kleid "{number}", grün; rot', f"{number:03}.jpg") for number in range(PAIRS)]
@@ -106,8 +113,15 @@ def forms(tmp_path_factory: pytest.TempPathFactory, jpeg: Callable[[int], bytes]
     beside_txt = [
         part for name, blob, text in members for part in ((name, blob), (name.replace(".jpg", ".txt"), text.encode()))
     ]
+    addresses = [f"{server.url}/good/{number}" for number in range(PAIRS)]
     return {
         **tables,
+        "parquet of addresses": parquet(folder / "url.parquet", {"URL": addresses, "TEXT": [text for text, _ in rows]}),
+        "CSV of addresses": _csv(
+            folder / "url.csv",
+            [(text, url) for (text, _), url in zip(rows, addresses, strict=True)],
+            ("caption", "url"),
+        ),
         "captions beside images": photos,
         "imagefolder": imagefolder,
         "WebDataset": tar(folder / "txt.tar", beside_txt),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...documents.tags import read_caption
 from ...exceptions import InvalidDocument, InvalidInput
 from ..json_file import read_json
+from ..links.options import LinkOptions
 from ..local_images import LocalImages
 from ..rejects import Entries, PassedOver, checked_then_used
 from ..samples import Sample, SampleReader, sampled, with_named_image
@@ -64,7 +65,7 @@ def coco_documents(
     """
     options = options or CSVOptions()
     names = [os.fspath(path) for path in paths]
-    files = [_CocoFile.of(path, task, inside) for path in names]
+    files = [_CocoFile.of(path, task, inside, options.links) for path in names]
 
     def entries() -> Entries[Sample]:
         found = (entry for file in files for entry in file.entries(named=len(files) > 1))
@@ -73,7 +74,13 @@ def coco_documents(
     source = repr(names[0]) if len(names) == 1 else "COCO data"
     reader = SampleReader(task, options.convert_to_blob)
     return checked_then_used(
-        entries, reader.check, reader.documents, source=source, on_error=on_error, limit=options.size
+        entries,
+        reader.check,
+        reader.documents,
+        source=source,
+        on_error=on_error,
+        limit=options.size,
+        start=reader.start,
     )
 
 
@@ -93,7 +100,7 @@ class _CocoFile:
     """Positions of invalid images and annotations, with their errors."""
 
     @classmethod
-    def of(cls, path: str, task: str, inside: Path | None) -> _CocoFile:
+    def of(cls, path: str, task: str, inside: Path | None, links: LinkOptions) -> _CocoFile:
         content = read_json(Path(path), KEPT)
         if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
             got = f"{', '.join(content) or 'neither'}" if isinstance(content, dict) else type(content).__name__
@@ -114,7 +121,7 @@ class _CocoFile:
         categories: dict[Id, str] = {}
         if key == "category_id":
             categories = _named(_objects(content, "categories", path), "category", "name", errors)
-        images = LocalImages(_images_folder(path, next(iter(files.values()), "")), inside)
+        images = LocalImages(_images_folder(path, next(iter(files.values()), "")), inside, links)
         file = cls(path, key, images, files, {}, errors)
         for position, each in enumerate(annotations):
             file._add(position, each, categories)

@@ -70,7 +70,8 @@ def object_documents(
         check_types(schema, found, source)
     say_columns(found, names, columns, source)
     classes = class_names(schema, found) if schema is not None else []
-    rows = _table_rows(data, found, classes) if kind in TABLES else _stream_rows(data, found, classes)
+    images = LocalImages(links=options.links)
+    rows = (_table_rows if kind in TABLES else _stream_rows)(data, found, classes, images)
     return sample_documents(
         sampled(((f"row {number}", sample) for number, sample in enumerate(rows)), options.sampling_rate),
         source,
@@ -90,15 +91,18 @@ def _column_names(data: Any) -> list[str]:
     return [str(name) for name in first]
 
 
-def _table_rows(data: Any, columns: Found, classes: list[str]) -> Iterator[Sample]:
+def _table_rows(
+    data: Any, columns: Found, classes: list[str], images: LocalImages
+) -> Iterator[Sample | InvalidDocument]:
     """Yield the samples of a Dataset as Arrow stores them, with images that are not decoded."""
-    images = LocalImages()
     for table in data.select_columns(read_names(columns)).with_format("arrow").iter(batch_size=ROWS):
         yield from table_samples(table, columns, classes, images)
 
 
-def _stream_rows(data: Any, columns: Found, classes: list[str]) -> Iterator[Sample | InvalidDocument]:
-    names, images, data = read_names(columns), LocalImages(), data.with_format(None)
+def _stream_rows(
+    data: Any, columns: Found, classes: list[str], images: LocalImages
+) -> Iterator[Sample | InvalidDocument]:
+    names, data = read_names(columns), data.with_format(None)
     for name in names if data.features is not None else ():
         feature = data.features[name]
         if type(feature).__name__ == "Image":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...exceptions import InvalidDocument, InvalidInput
+from ..links.options import LinkOptions
 from ..local_images import LocalImages
 from ..samples import Sample, sample_documents, sampled
 from ..tables.arrow import check_types, class_names, table_samples
@@ -71,7 +72,7 @@ def saved_documents(
         if len(files) == 1:
             say_columns(files[path], schema.names, columns, repr(path))
     return sample_documents(
-        sampled(_rows(files, inside), options.sampling_rate),
+        sampled(_rows(files, inside, options.links), options.sampling_rate),
         "saved data",
         task,
         on_error,
@@ -137,11 +138,13 @@ def _schema(path: str) -> Any:
         ) from error
 
 
-def _rows(files: Mapping[str, Found], inside: Path | None) -> Iterator[tuple[str, Sample | InvalidDocument]]:
+def _rows(
+    files: Mapping[str, Found], inside: Path | None, links: LinkOptions
+) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     import pyarrow as pa
 
     for path, columns in files.items():
-        number, images = 0, LocalImages(Path(path).absolute().parent, inside)
+        number, images = 0, LocalImages(Path(path).absolute().parent, inside, links)
         try:
             with pa.OSFile(path) as file, pa.ipc.open_stream(file) as stream:
                 names = class_names(stream.schema, columns)

@@ -24,6 +24,7 @@ WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
         "filepath",
         "file_name",
         "url",
+        "image_url",
         "img",
     ),
     "text": ("text", "caption", "title", "prompt", "description", "captions"),

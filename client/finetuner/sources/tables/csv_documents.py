@@ -67,7 +67,13 @@ def csv_documents(
         return named_csv_documents(file, options, columns, task=task, on_error=on_error)
     layout = _Layout.of(file, options, task)
     return checked_then_used(
-        file.rows, layout.check, layout.documents, source=file.name, on_error=on_error, limit=options.size
+        file.rows,
+        layout.check,
+        layout.documents,
+        source=file.name,
+        on_error=on_error,
+        limit=options.size,
+        start=layout.start,
     )
 
 
@@ -119,6 +125,10 @@ class _Layout:
         for image in self._content(row).images:
             self.images.check(image)
         return ()
+
+    def start(self, row: Row) -> int:
+        """Begin to download a row's images; see `LocalImages.start`."""
+        return max(map(self.images.start, row.fields[:2]), default=0) if self.options.convert_to_blob else 0
 
     def documents(self, row: Row) -> list[Document]:
         """Return a row's documents.

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from ...documents.image_files import SUFFIXES
 from ...exceptions import InvalidDocument, InvalidInput
+from ..links.options import LinkOptions
 from ..local_images import LocalImages
 from ..samples import sampled
 from .columns import Columns, checked_columns, known_names, read_names
@@ -50,6 +51,8 @@ class CSVOptions:
     """Whether the second of two columns is a label, not a second item."""
     convert_to_blob: bool = True
     """Whether images are read on this machine and sent as blobs; False keeps http(s) and data URIs."""
+    links: LinkOptions = LinkOptions()  # noqa: RUF009  # frozen
+    """How images at http(s) addresses are downloaded."""
     create_point_clouds: bool = True
     """Meshes are not supported: only the default is allowed."""
     point_cloud_size: int = 2048
@@ -68,6 +71,10 @@ class CSVOptions:
             raise InvalidInput(
                 "CSVOptions.create_point_clouds and point_cloud_size are for meshes, which are not supported, and must "
                 f"be True and 2048. Got {self.create_point_clouds!r} and {self.point_cloud_size!r}. Leave them out."
+            )
+        if not isinstance(self.links, LinkOptions):
+            raise InvalidInput(
+                f"CSVOptions.links must be finetuner LinkOptions. Got {self.links!r:.60}. Use that class."
             )
         self._check_dialect()
         try:
@@ -141,7 +148,7 @@ class CsvFile:
         real = self._path or (Path(self.name) if isinstance(name, str) else None)
         self.folder = real.absolute().parent if real is not None and real.is_file() else None
         """Folder that relative paths in the file start at; None for a stream."""
-        self.images = LocalImages(self.folder, inside)
+        self.images = LocalImages(self.folder, inside, options.links)
         """Reader of the images that the file names."""
         self._format = self._find_format()
         self.header = self._find_header()

@@ -53,5 +53,11 @@ def named_csv_documents(
 
     reader = SampleReader(task, options.convert_to_blob)
     return checked_then_used(
-        entries, reader.check, reader.documents, source=file.name, on_error=on_error, limit=options.size
+        entries,
+        reader.check,
+        reader.documents,
+        source=file.name,
+        on_error=on_error,
+        limit=options.size,
+        start=reader.start,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...exceptions import InvalidDocument, InvalidInput
+from ..links.options import LinkOptions
 from ..local_images import LocalImages
 from ..rejects import Entries, checked_then_used
 from ..samples import Sample, SampleReader, named_sample, sampled
@@ -69,12 +70,18 @@ def jsonl_documents(
             say_columns(files[path], keys, columns, repr(path))
 
     def entries() -> Entries[Sample]:
-        return sampled(_samples(files, task, inside), options.sampling_rate)
+        return sampled(_samples(files, task, inside, options.links), options.sampling_rate)
 
     source = repr(names[0]) if len(names) == 1 else "jsonl data"
     reader = SampleReader(task, options.convert_to_blob)
     return checked_then_used(
-        entries, reader.check, reader.documents, source=source, on_error=on_error, limit=options.size
+        entries,
+        reader.check,
+        reader.documents,
+        source=source,
+        on_error=on_error,
+        limit=options.size,
+        start=reader.start,
     )
 
 
@@ -100,10 +107,10 @@ def jsonl_keys(path: str) -> list[str] | None:
 
 
 def _samples(
-    files: Mapping[str, Found], task: str, inside: Path | None
+    files: Mapping[str, Found], task: str, inside: Path | None, links: LinkOptions
 ) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     for path, columns in files.items():
-        images = LocalImages(Path(path).absolute().parent, inside)
+        images = LocalImages(Path(path).absolute().parent, inside, links)
         where = "line" if len(files) == 1 else f"{path} line"
         required = [columns[content] for content in REQUIRED[task]]
         for number, line in _objects(path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...exceptions import InvalidDocument, InvalidInput
+from ..links.options import LinkOptions
 from ..local_images import LocalImages
 from ..samples import Sample, sample_documents, sampled
 from .arrow import ROWS, check_types, class_names, table_samples
@@ -58,7 +59,7 @@ def parquet_documents(
         if len(files) == 1:
             say_columns(files[path], schema.names, columns, repr(path))
     return sample_documents(
-        sampled(_rows(files, schemas, inside), options.sampling_rate),
+        sampled(_rows(files, schemas, inside, options.links), options.sampling_rate),
         "parquet data",
         task,
         on_error,
@@ -85,13 +86,13 @@ def parquet_schema(path: str) -> Any:
 
 
 def _rows(
-    files: Mapping[str, Found], schemas: Mapping[str, Any], inside: Path | None
+    files: Mapping[str, Found], schemas: Mapping[str, Any], inside: Path | None, links: LinkOptions
 ) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     import pyarrow as pa
     import pyarrow.parquet
 
     for path, columns in files.items():
-        number, images = 0, LocalImages(Path(path).absolute().parent, inside)
+        number, images = 0, LocalImages(Path(path).absolute().parent, inside, links)
         names = class_names(schemas[path], columns)
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
