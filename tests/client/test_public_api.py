@@ -159,7 +159,13 @@ def test_the_names_and_signatures_are_these() -> None:
         if inspect.isfunction(value := getattr(finetuner, name))
     }
     assert found == SIGNATURES
-    assert sorted(set(finetuner.__all__) - set(found)) == ["CSVOptions", "Document", "DocumentArray", "__version__"]
+    assert sorted(set(finetuner.__all__) - set(found)) == [
+        "CSVOptions",
+        "Document",
+        "DocumentArray",
+        "LinkOptions",
+        "__version__",
+    ]
 
 
 def test_all_is_sorted_and_without_doubles() -> None:

@@ -158,6 +158,11 @@ class NamedImage:
         """Return the image's bytes; see `LocalImages.read`."""
         return self.images.read(self.item)
 
+    @property
+    def is_link(self) -> bool:
+        """Whether the image is at an http(s) address."""
+        return self.item.startswith(WEB)
+
     def start(self) -> int:
         """Begin to download the image; see `LocalImages.start`."""
         return self.images.start(self.item)

@@ -116,9 +116,15 @@ class SampleReader:
         return ()
 
     def start(self, sample: Sample) -> int:
-        """Begin to download a sample's image; see `LocalImages.start`."""
+        """Begin to download the image of a sample that is valid; see `LocalImages.start`."""
         image = sample.get("image")
-        return image.start() if self.convert_to_blob and isinstance(image, NamedImage) else 0
+        if not self.convert_to_blob or not isinstance(image, NamedImage) or not image.is_link:
+            return 0
+        try:
+            self._content(sample)
+        except InvalidDocument:
+            return 0
+        return image.start()
 
     def documents(self, sample: Sample) -> list[Document]:
         """Return a sample's documents.

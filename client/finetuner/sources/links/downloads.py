@@ -87,7 +87,7 @@ class Downloads:
         content = worker.cache.read(address)
         if content is None:
             raise UnreachableUri(
-                f"link must stay in the cache until it is read. Got none of {address!r:.80}. Try again."
+                f"link must stay in the cache until it is read. Got none of {address!r:.60}. Try again."
             )
         return content
 
@@ -138,7 +138,13 @@ class _Worker:
             raise UndecodableImage(
                 f"link must lead to an image. Got {len(content)} bytes that begin with {content[:16]!r}. Correct it."
             )
-        self.cache.write(address, content)
+        try:
+            self.cache.write(address, content)
+        except OSError as error:
+            raise InvalidInput(
+                f"downloaded images must fit into {str(self.cache.folder)!r}. Got an error: {error.strerror}. Free some"
+                f" space, or set LinkOptions(cache=...)."
+            ) from error
 
     def _check_headers(self, headers: Message) -> None:
         """Refuse an answer whose owner does not want it to be used for training."""

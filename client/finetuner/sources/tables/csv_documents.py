@@ -127,8 +127,13 @@ class _Layout:
         return ()
 
     def start(self, row: Row) -> int:
-        """Begin to download a row's images; see `LocalImages.start`."""
-        return max(map(self.images.start, row.fields[:2]), default=0) if self.options.convert_to_blob else 0
+        """Begin to download the images of a row that is valid; see `LocalImages.start`."""
+        if not self.options.convert_to_blob:
+            return 0
+        try:
+            return max(map(self.images.start, self._read(row.fields).images))
+        except InvalidDocument:
+            return 0
 
     def documents(self, row: Row) -> list[Document]:
         """Return a row's documents.

@@ -204,6 +204,26 @@ def test_a_cache_that_cannot_be_written_is_refused(server: LinkServer, tmp_path:
         Downloads(LinkOptions(cache=str(tmp_path / "file"))).read(f"{server.url}/good/1")
 
 
+def test_images_of_rows_without_a_caption_are_not_downloaded(server: LinkServer, tmp_path: Path) -> None:
+    lines = "".join(f"{server.url}/good/{number},{'a' if number % 2 else ' '}\n" for number in range(10))
+    for header in ("", "url,text\n"):
+        (tmp_path / "a.csv").write_text(f"{header}{lines}")
+        with pytest.warns(UserWarning, match="left out 5"):
+            assert len(pairs(tmp_path / "a.csv", LinkOptions(cache=None), on_error="skip")) == 5
+    assert server.asked == {f"/good/{number}": 2 for number in range(1, 10, 2)}
+
+
+def test_a_full_disk_is_named(server: LinkServer, options: LinkOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LinkCache, "write", full)
+    links = Downloads(options)
+    links.start(f"{server.url}/good/1")
+    with pytest.raises(InvalidInput, match="must fit into '.*cache'. Got an error: No space left on device. Free some"):
+        links.read(f"{server.url}/good/1")
+
+
 def test_options_are_for_tables(shop: Path) -> None:
     for number in range(4):
         (shop / f"{number}.txt").write_text("a")
