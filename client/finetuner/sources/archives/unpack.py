@@ -34,6 +34,7 @@ BLOCK = 2**20
 LEFT_OUT = "__MACOSX"  # the attributes that macOS packs beside the files
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tarfile.TarError, EOFError, KeyError, ValueError, struct.error),
+    OverflowError,  # of a size in a header
     RuntimeError,  # its subclass NotImplementedError is an unknown compression
     OSError,
 )

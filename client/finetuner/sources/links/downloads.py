@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from copy import copy
 from email.message import Message
 from queue import Queue
 from urllib.parse import urlsplit
@@ -72,7 +73,7 @@ class Downloads:
             ImageTooLarge: an answer above `images.MAX_BYTES`.
         """
         if address in self._failed:
-            raise self._failed[address]
+            raise copy(self._failed[address])
         worker, begun = self._ready(), self._begun.pop(address, None)
         try:
             if begun is not None:
@@ -80,7 +81,7 @@ class Downloads:
             elif not worker.cache.holds(address):
                 worker.download(address)
         except InvalidDocument as error:
-            self._failed[address] = error
+            self._failed[address] = copy(error)  # without the frames of its traceback, which hold memory
             if len(self._failed) > REMEMBERED:
                 self._failed.popitem(last=False)
             raise

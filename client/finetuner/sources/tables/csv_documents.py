@@ -13,7 +13,7 @@ from ...contract.wire import LABEL_TAG, SCORE_TAG
 from ...documents.pairs import make_pair
 from ...documents.tags import make_tags, read_caption, read_label, read_score
 from ...exceptions import InvalidDocument, InvalidInput
-from ..local_images import LocalImages, NamedImage, is_remote
+from ..local_images import WEB, LocalImages, NamedImage, is_remote
 from ..rejects import checked_then_used
 from .columns import Columns, proposed, shown
 from .csv_file import CsvFile, CSVOptions, Row
@@ -128,7 +128,7 @@ class _Layout:
 
     def start(self, row: Row) -> int:
         """Begin to download the images of a row that is valid; see `LocalImages.start`."""
-        if not self.options.convert_to_blob:
+        if not self.options.convert_to_blob or not any(field.startswith(WEB) for field in row.fields[:2]):
             return 0
         try:
             return max(map(self.images.start, self._read(row.fields).images))
