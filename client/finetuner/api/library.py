@@ -65,7 +65,7 @@ def push_data(
         return push_documents(connection(), name, documents)
     checked_name(name, "dataset name")
     read = documents_from(
-        documents,  # type: ignore[arg-type]
+        documents,
         csv_options=csv_options,
         columns=columns,
         task=task,

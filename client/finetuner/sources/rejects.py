@@ -10,7 +10,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import InvalidDocument, InvalidInput
 from .links.reasons import reason_of
@@ -191,7 +191,7 @@ def checked_then_used(
     return usable(ahead(entries(), start, limit), use, source=source, on_error=on_error, limit=limit)
 
 
-def ahead(entries: Entries[Entry], start: Callable[[Entry], int], limit: int | None) -> Entries[Entry]:
+def ahead(entries: Entries[Entry], start: Callable[[Any], int], limit: int | None) -> Entries[Entry]:
     """Yield the entries, with the work that some need in the background begun before their turn.
 
     Args:
