@@ -60,12 +60,14 @@ if TYPE_CHECKING:
     from .inference.local import build_model, encode
     from .inference.similarity import cos_sim
     from .models.backbones import describe_models, list_model_options, list_models
-    from .sources.csv_file import CSVOptions
+    from .sources.links.options import LinkOptions
+    from .sources.tables.csv_file import CSVOptions
 
 __all__ = [
     "CSVOptions",
     "Document",
     "DocumentArray",
+    "LinkOptions",
     "__version__",
     "backup_index",
     "build_model",
@@ -136,7 +138,8 @@ _MODULES = {
     "inference.local": "build_model encode",
     "inference.similarity": "cos_sim",
     "models.backbones": "describe_models list_model_options list_models",
-    "sources.csv_file": "CSVOptions",
+    "sources.links.options": "LinkOptions",
+    "sources.tables.csv_file": "CSVOptions",
 }
 _LAZY = {name: f"finetuner.{module}" for module, names in _MODULES.items() for name in names.split()}
 _LAZY |= {"Document": "docarray", "DocumentArray": "docarray"}

@@ -1,5 +1,5 @@
-"""Compatibility alias: `CSVOptions` under the module name of the old package, now in `sources.csv_file`."""
+"""Compatibility alias: `CSVOptions` under the module name of the old package, now in `sources.tables.csv_file`."""
 
-from .sources.csv_file import CSVOptions
+from .sources.tables.csv_file import CSVOptions
 
 __all__ = ["CSVOptions"]

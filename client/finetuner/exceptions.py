@@ -88,6 +88,11 @@ class ForbiddenUri(InvalidDocument):
 class UnreachableUri(InvalidDocument):
     """A URI that did not answer with status 200 in time."""
 
+    answer = 0
+    """Its HTTP status; 0 for no answer."""
+    wait = 0.0
+    """Seconds after which it wants to be asked again; 0 if it does not say."""
+
 
 class AlreadyExists(FinetunerError):
     """A name that is taken."""

@@ -46,7 +46,7 @@ SIGNATURES = {
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
-        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str] | None' = None, "
+        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
         "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "create_synthesis_run": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
@@ -64,7 +64,7 @@ SIGNATURES = {
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
-        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str] | None' = None, "
+        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
         "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "delete_data": ("(name: 'str') -> 'None'"),
@@ -104,7 +104,7 @@ SIGNATURES = {
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
-        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str] | None' = None, "
+        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
         "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "get_experiment": ("(name: 'str') -> 'Experiment'"),
@@ -137,7 +137,7 @@ SIGNATURES = {
     "push_artifact": ("(path: 'str | os.PathLike[str]') -> 'dict[str, Any]'"),
     "push_data": (
         "(name: 'str', documents: 'Document | Iterable[Document] | Source', *, task: 'str' = 'text-to-image', "
-        "csv_options: 'CSVOptions | None' = None, columns: 'Mapping[str, str] | None' = None, "
+        "csv_options: 'CSVOptions | None' = None, columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
         "on_error: 'str' = 'raise') -> 'dict[str, Any]'"
     ),
     "restore_index": ("(name: 'str') -> 'dict[str, Any]'"),
@@ -159,7 +159,13 @@ def test_the_names_and_signatures_are_these() -> None:
         if inspect.isfunction(value := getattr(finetuner, name))
     }
     assert found == SIGNATURES
-    assert sorted(set(finetuner.__all__) - set(found)) == ["CSVOptions", "Document", "DocumentArray", "__version__"]
+    assert sorted(set(finetuner.__all__) - set(found)) == [
+        "CSVOptions",
+        "Document",
+        "DocumentArray",
+        "LinkOptions",
+        "__version__",
+    ]
 
 
 def test_all_is_sorted_and_without_doubles() -> None:

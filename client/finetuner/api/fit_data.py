@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +18,8 @@ from .upload import push_documents, several_documents
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
-    from ..sources.csv_file import CSVOptions
+    from ..sources.tables.columns import Columns
+    from ..sources.tables.csv_file import CSVOptions
     from ..transport.connection import Connection
 
 TRAINABLE = ("train_data", "eval_data", "guard_data")
@@ -43,7 +44,7 @@ class FitData:
         task: str,
         csv_options: CSVOptions | None,
         on_error: str,
-        columns: Mapping[str, str] | None = None,
+        columns: Columns | None = None,
     ) -> None:
         self._prefix = prefix
         self._task = task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
     from ..inference.local import InferenceModel
-    from ..sources.csv_file import CSVOptions
     from ..sources.kinds import Source
+    from ..sources.tables.csv_file import CSVOptions
 
 
 def push_data(
@@ -35,7 +35,7 @@ def push_data(
     *,
     task: str = "text-to-image",
     csv_options: CSVOptions | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     on_error: str = "raise",
 ) -> dict[str, Any]:
     """Send documents or files to the Flow as a dataset, except content that it already stores.
@@ -65,7 +65,7 @@ def push_data(
         return push_documents(connection(), name, documents)
     checked_name(name, "dataset name")
     read = documents_from(
-        documents,  # type: ignore[arg-type]
+        documents,
         csv_options=csv_options,
         columns=columns,
         task=task,

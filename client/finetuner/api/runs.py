@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config.callbacks import Callback, callback_config, callback_data, list_callbacks
@@ -21,7 +21,7 @@ from .run import Run
 from .session import connection
 
 if TYPE_CHECKING:
-    from ..sources.csv_file import CSVOptions
+    from ..sources.tables.csv_file import CSVOptions
 
 
 def fit(
@@ -65,7 +65,7 @@ def fit(
     training_options: Mapping[str, Any] | None = None,
     wait: bool = False,
     on_error: str = "raise",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
     cpu: bool | None = None,
     scheduler_step: str | None = None,
 ) -> Run:
@@ -75,8 +75,8 @@ def fit(
 
     Args:
         model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model.
-        train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, or
-            files (CSV, jsonl, parquet, folder, glob, tar shards).
+        train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, a
+            data set of Hugging Face, or files (CSV, jsonl, parquet, COCO, folder, glob, tar, zip).
         eval_data: given like `train_data`; the data of `val_loss`, a loss after each epoch. Its pairs also score a CLIP
             before and after fine-tuning. Score an image model with an EvaluationCallback.
         val_split: share of the training images, in [0, 1), held out and used for `val_loss`; with 0, `eval_data` is.
@@ -107,7 +107,7 @@ def fit(
         to_onnx: True adds each tower as ONNX to the artifact, for `get_model(..., is_onnx=True)`; the run fails if its
             embeddings differ from torch's. 'int8', for a CLIP, also adds a copy with int8 weights, for an encoder with
             `precision: int8`; the log reports its loss of recall on `eval_data`, if given.
-        csv_options: options for CSV files; `size`, `sampling_rate` and `convert_to_blob` also for jsonl and parquet.
+        csv_options: options for CSV files; `size` and `sampling_rate` for all files, `convert_to_blob` for tables.
         public: not supported; must be False.
         num_items_per_class: for image models: images per label in each batch of the class sampler.
         sampler: 'auto' or 'random'; for image models also 'class', see `MetricConfig`.
@@ -126,8 +126,8 @@ def fit(
         wait: return after the run's end, with a progress bar in a terminal.
         on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
         columns: names of the columns of CSV files with a header, jsonl and parquet files, such as
-            {'image': 'photo', 'text': 'Beschreibung', 'label': 'item', 'score': 'grade', 'language': 'lang'}. None
-            takes well-known names, and logs them.
+            {'image': 'photo', 'text': 'Beschreibung', 'label': 'item', 'score': 'grade', 'language': 'lang'}. The value
+            of 'text' may be a list of columns. None takes well-known names, and logs them.
         cpu: for older scripts: True is device='cpu', False is device='cuda'.
         scheduler_step: for older scripts: the same as in scheduler_options.
 

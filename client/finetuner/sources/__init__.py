@@ -1,1 +1,1 @@
-"""Users' files as documents: CSV, folders of images, shards; imports only documents, contract and exceptions."""
+"""Users' files as documents: tables, folders, archives; imports only documents, contract and exceptions."""

@@ -14,6 +14,8 @@ from ..documents.image_files import HEAD_BYTES, SUFFIXES, is_image, open_image
 from ..documents.images import decode, read_data_uri
 from ..documents.uris import read_local
 from ..exceptions import InvalidDocument
+from .links.downloads import Downloads
+from .links.options import LinkOptions
 
 WEB = ("http://", "https://")
 KEPT_BYTES = 64 * 2**20
@@ -43,10 +45,17 @@ class LocalImages:
 
     Args:
         folder: that relative paths start at, before the working directory; None for the working directory alone.
+        inside: folder that no path may leave, also by a link; relative paths then start at `folder` alone. None for any
+            path. Addresses are not affected.
+        links: how addresses are downloaded; None tries once and keeps nothing.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, inside: Path | None = None, links: LinkOptions | None = None
+    ) -> None:
         self._folder = folder
+        self._downloads = Downloads(links or LinkOptions(retries=0, cache=None))
+        self._inside = inside.resolve() if inside is not None else None
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
         self._find = lru_cache(KEPT_PATHS)(self._find_file)
@@ -68,7 +77,7 @@ class LocalImages:
         """
         path = self._find(item)
         if path is None:
-            folders = [str(Path.cwd())] if self._folder is None else [str(self._folder), str(Path.cwd())]
+            folders = [*([str(self._folder)] if self._folder else []), *([] if self._inside else [str(Path.cwd())])]
             raise InvalidDocument(
                 f"image must be a file or a URI. Got {item[:200]!r}, which is not a file in "
                 f"{' or '.join(dict.fromkeys(folders))}. Correct the path."
@@ -99,7 +108,7 @@ class LocalImages:
         if item.startswith("data:"):
             blob = read_data_uri(item)
         else:
-            blob = read_local(item if item.startswith(WEB) else self.path_of(item))
+            blob = self._downloads.read(item) if item.startswith(WEB) else read_local(self.path_of(item))
         decode(blob)
         self._kept[item] = blob
         self._kept_bytes += len(item) + len(blob)
@@ -108,10 +117,26 @@ class LocalImages:
             self._kept_bytes -= len(oldest) + len(content)
         return blob
 
+    def start(self, item: str) -> int:
+        """Begin to download an image in the background.
+
+        Returns:
+            The number of images that are worth beginning before the first is read; 0 for one that is no address.
+        """
+        if not item.startswith(WEB) or item in self._kept:
+            return 0
+        self._downloads.start(item)
+        return self._downloads.ahead
+
     def _find_file(self, item: str) -> str | None:
-        path = url2pathname(urlsplit(item).path) if item.startswith("file://") else os.path.expanduser(item)  # noqa: PTH111
-        for candidate in ([self._folder / path] if self._folder else []) + [Path(path)]:
-            if len(path) < 4096 and "\0" not in path and os.path.isfile(candidate):  # noqa: PTH113 (False, never raises)
+        if self._inside is not None:
+            path = item
+        else:
+            path = url2pathname(urlsplit(item).path) if item.startswith("file://") else os.path.expanduser(item)  # noqa: PTH111
+        candidates = ([self._folder / path] if self._folder else []) + ([] if self._inside else [Path(path)])
+        for candidate in candidates:
+            usual = len(path) < 4096 and "\0" not in path and os.path.isfile(candidate)  # noqa: PTH113 (never raises)
+            if usual and (self._inside is None or candidate.resolve().is_relative_to(self._inside)):
                 return str(candidate)
         return None
 
@@ -132,6 +157,15 @@ class NamedImage:
     def read(self) -> bytes:
         """Return the image's bytes; see `LocalImages.read`."""
         return self.images.read(self.item)
+
+    @property
+    def is_link(self) -> bool:
+        """Whether the image is at an http(s) address."""
+        return self.item.startswith(WEB)
+
+    def start(self) -> int:
+        """Begin to download the image; see `LocalImages.start`."""
+        return self.images.start(self.item)
 
     def check_remote(self) -> None:
         """Check that a server can read the image.

@@ -7,12 +7,13 @@ data, such as hidden files, with the reasons.
 from __future__ import annotations
 
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import InvalidDocument, InvalidInput
+from .links.reasons import reason_of
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -47,12 +48,14 @@ class Rejects:
         self._shown: list[str] = []
         self.count = 0
         """Number of invalid entries."""
+        self._reasons: Counter[str] = Counter()
         self._passed: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
 
     def add(self, where: str, error: InvalidDocument) -> None:
         """Add an invalid entry."""
         self.count += 1
+        self._reasons[reason_of(error) or "other"] += 1
         if self.count <= SHOWN:
             self._shown.append(f"  {where}: {error}")
 
@@ -64,8 +67,10 @@ class Rejects:
             examples.append(where)
 
     def describe(self) -> str:
-        """Return one line for each of the first SHOWN invalid entries, then the number of others."""
-        more = [f"  and {self.count - SHOWN} more"] if self.count > SHOWN else []
+        """Return one line for each of the first SHOWN invalid entries, then the number of others, with the reasons."""
+        counts = ", ".join(f"{count} {reason}" for reason, count in self._reasons.most_common())
+        why = f"; all {self.count}: {counts}" if len(self._reasons) > 1 or "other" not in self._reasons else ""
+        more = [f"  and {self.count - SHOWN} more{why}"] if self.count > SHOWN else []
         return "\n".join([*self._shown, *more])
 
     def passed(self) -> str:
@@ -165,6 +170,7 @@ def checked_then_used(
     source: str,
     on_error: str,
     limit: int | None = None,
+    start: Callable[[Entry], int] = lambda entry: 0,
 ) -> Iterator[Document]:
     """Yield the documents of the valid entries; with on_error='raise', check all entries first.
 
@@ -174,6 +180,7 @@ def checked_then_used(
         entries: starts a reading of the source; called once per reading.
         check: raises InvalidDocument for an invalid entry, at a small cost; returns no documents.
         use, source, on_error, limit: as in `usable`.
+        start: as in `ahead`.
 
     Raises:
         InvalidDocument, InvalidInput: as in `usable`, at this call; while iterating for errors that only `use` finds.
@@ -181,4 +188,27 @@ def checked_then_used(
     if on_error == "raise":
         for _ in usable(entries(), check, source=source, on_error=on_error, limit=limit, quiet=True):
             raise AssertionError("check must return no documents")
-    return usable(entries(), use, source=source, on_error=on_error, limit=limit)
+    return usable(ahead(entries(), start, limit), use, source=source, on_error=on_error, limit=limit)
+
+
+def ahead(entries: Entries[Entry], start: Callable[[Any], int], limit: int | None) -> Entries[Entry]:
+    """Yield the entries, with the work that some need in the background begun before their turn.
+
+    Args:
+        entries: read lazily, up to the number of entries that `start` returns ahead.
+        start: begins the work of an entry, and returns the number of entries to begin before the first is used; 0 for
+            an entry without such work.
+        limit: most entries to read ahead, if it is smaller; None for no limit.
+    """
+    waiting: deque[tuple[tuple[str, Entry | InvalidDocument | PassedOver], bool]] = deque()
+    begun = window = 0
+    for where, entry in entries:
+        several = 0 if isinstance(entry, InvalidDocument | PassedOver) else start(entry)
+        window = max(window, several if limit is None else min(several, limit))
+        waiting.append(((where, entry), several > 0))
+        begun += several > 0
+        while waiting and (not begun or len(waiting) > window):
+            first, had_work = waiting.popleft()
+            begun -= had_work
+            yield first
+    yield from (each for each, _ in waiting)

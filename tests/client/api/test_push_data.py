@@ -12,7 +12,7 @@ from docarray import Document
 from finetuner.api import library
 from finetuner.documents.pairs import Pair, make_pair, read_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.sources.csv_file import CSVOptions
+from finetuner.sources.tables.csv_file import CSVOptions
 
 
 @pytest.fixture
@@ -67,3 +67,15 @@ def test_arguments_of_files_are_refused_with_documents(pushed: dict[str, list[Do
     with pytest.raises(DatasetNotFound, match="'x.csv', which is neither a file or folder"):
         library.push_data("pairs", "x.csv")
     assert not pushed
+
+
+def test_a_data_set_of_hugging_face_is_pushed(
+    pushed: dict[str, list[Document]], shop: Path, jpeg: Callable[[int], bytes]
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    columns = {"foto": [str(shop.parent / f"{number}.jpg") for number in range(3)], "title": [["a", "b"], ["c"], ["d"]]}
+    data = datasets.Dataset.from_dict(columns).cast_column("foto", datasets.Image())
+    library.push_data("shop", data, columns={"image": "foto"})
+    assert [read_pair(each) for each in pushed["shop"]] == [
+        Pair(text, jpeg(number)) for text, number in zip("abcd", (0, 0, 1, 2), strict=True)
+    ]

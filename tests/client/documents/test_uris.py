@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
 from finetuner.documents import uris
-from finetuner.documents.uris import read_any_host, read_local, read_public
+from finetuner.documents.uris import fetch, read_any_host, read_local, read_public
 from finetuner.exceptions import ForbiddenUri, ImageTooLarge, InvalidDocument, UnreachableUri
 
 
@@ -40,6 +41,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def redirect(self) -> None:
         self.answer(302, Location="/image")
+
+    def headers_of(self) -> None:
+        self.answer(200, repr(sorted((name.lower(), value) for name, value in self.headers.items())).encode())
+
+    def to_another_host(self) -> None:
+        self.answer(302, Location=f"http://localhost:{self.server.server_port}/headers-of")  # type: ignore[attr-defined]
+
+    def wait(self) -> None:
+        self.answer(429, Retry_After="7")
 
     def circle(self) -> None:
         self.answer(302, Location="/circle")
@@ -244,3 +254,34 @@ def test_a_path_that_cannot_be_read_is_refused(uri: str) -> None:
 def test_a_closed_port_is_refused(unused_port: int) -> None:
     with pytest.raises(UnreachableUri, match="uri must be reachable"):
         read_any_host(f"http://127.0.0.1:{unused_port}/")
+
+
+def test_headers_of_the_caller_stay_with_the_host(server: str) -> None:
+    headers = {"user-agent": "shop", "X-Token": "secret"}
+    sent = fetch(f"{server}/headers-of", private=True, headers=headers).decode()
+    assert "('user-agent', 'shop')" in sent
+    assert "secret" in sent
+    assert "open-finetuner" not in sent
+    elsewhere = fetch(f"{server}/to-another-host", private=True, headers=headers).decode()
+    assert "secret" not in elsewhere
+    assert "('user-agent', 'open-finetuner')" in elsewhere
+
+
+def test_headers_of_an_answer_are_checked_before_it_is_read(server: str) -> None:
+    def refuse(headers: Message) -> None:
+        raise ForbiddenUri(f"length {headers['Content-Length']}")
+
+    with pytest.raises(ForbiddenUri, match="length 20"):
+        fetch(f"{server}/short", private=True, check=refuse)
+
+
+def test_a_call_may_have_less_time(server: str) -> None:
+    with pytest.raises(UnreachableUri, match="uri must answer within 0.3 s"):
+        fetch(f"{server}/silent", private=True, seconds=0.3)
+
+
+def test_a_refusal_has_its_status_and_its_wait(server: str) -> None:
+    for path, answer, wait in (("wait", 429, 7), ("missing", 404, 0)):
+        with pytest.raises(UnreachableUri) as caught:
+            fetch(f"{server}/{path}", private=True)
+        assert (caught.value.answer, caught.value.wait) == (answer, wait)

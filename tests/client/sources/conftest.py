@@ -14,3 +14,9 @@ def shop(tmp_path: Path, jpeg: Callable[[int], bytes]) -> Path:
     for number in range(4):
         (tmp_path / f"{number}.jpg").write_bytes(jpeg(number))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what is downloaded out of the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from finetuner.sources.csv_documents import csv_documents
-from finetuner.sources.csv_file import CSVOptions
+from finetuner.sources.tables.csv_documents import csv_documents
+from finetuner.sources.tables.csv_file import CSVOptions
 
 
 def write(shop: Path, text: str, encoding: str = "utf-8") -> Path:

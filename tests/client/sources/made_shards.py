@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from finetuner.sources.parquet_file import parquet_documents
-from finetuner.sources.tar_file import tar_documents
+from finetuner.sources.archives.tar_file import tar_documents
+from finetuner.sources.tables.parquet_file import parquet_documents
 
 
 def parquet(path: Path, columns: dict[str, Any]) -> Path:

@@ -17,8 +17,9 @@ from docarray import Document, DocumentArray
 
 from finetuner.documents.pairs import read_pair
 from finetuner.exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from finetuner.sources.csv_file import CSVOptions
-from finetuner.sources.kinds import data_not_found, documents_from, is_source
+from finetuner.sources.kinds import documents_from, is_source
+from finetuner.sources.paths import data_not_found
+from finetuner.sources.tables.csv_file import CSVOptions
 
 
 @pytest.fixture
@@ -117,13 +118,13 @@ def test_an_existing_folder_takes_precedence_over_a_dataset(data: Path) -> None:
         ("0.csv", {"csv_options": {"size": 3}}, "csv_options must be finetuner CSVOptions"),
         (
             "images",
-            {"csv_options": CSVOptions()},
-            "csv_options are for CSV, .* and folders with a metadata file. Got them with 'images' .folder",
+            {"csv_options": CSVOptions(convert_to_blob=False)},
+            "CSVOptions.convert_to_blob is for files that name images. Got False with folder. Leave it out.",
         ),
         (
             "images",
             {"columns": {"text": "a"}},
-            "columns are for CSV, jsonl and parquet files and .* Got them with 'images'",
+            "columns are for CSV, jsonl and parquet files, .* Got them with 'images'",
         ),
         ("0.parquet", {"csv_options": CSVOptions(is_labeled=True)}, "CSVOptions.is_labeled is for CSV files. Got True"),
         ("0.jsonl", {"csv_options": CSVOptions(encoding="latin-1")}, "CSVOptions.encoding is for CSV files"),
@@ -152,6 +153,15 @@ def test_options_reach_the_reader(data: Path) -> None:
         assert texts("all.csv", csv_options=CSVOptions(size=2), on_error="skip") == ["a", "c"]
     documents = documents_from("images", task="image-to-image")
     assert [document.tags["finetuner_label"] for document in documents] == ["class0", "class1", "class2"]
+
+
+@pytest.mark.parametrize("source", ["images", "images/**/*.jpg", "shard-{000..002}.tar"])
+def test_folders_images_and_shards_are_sampled(data: Path, source: str) -> None:
+    everything = texts(source)
+    assert texts(source, csv_options=CSVOptions(size=2)) == everything[:2]
+    some = texts(source, csv_options=CSVOptions(sampling_rate=0.5))
+    assert some == texts(source, csv_options=CSVOptions(sampling_rate=0.5))
+    assert 0 < len(some) < 3
 
 
 @pytest.mark.process

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...exceptions import InvalidInput
-from ...sources.parquet_file import parquet_documents
+from ...sources.tables.parquet_file import parquet_documents
 
 if TYPE_CHECKING:
     from docarray import Document

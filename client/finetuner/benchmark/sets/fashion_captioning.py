@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...exceptions import InvalidDocument
+from ...sources.json_file import read_json
 from ...sources.rejects import checked_then_used
 from .captioned_images import CaptionedImage, CaptionedImages, images_folder, items_of
-from .json_file import read_json
 
 if TYPE_CHECKING:
     from docarray import Document

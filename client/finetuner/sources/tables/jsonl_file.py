@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import InvalidDocument, InvalidInput
-from .columns import REQUIRED, find_columns, say_columns, shown
+from ...exceptions import InvalidDocument, InvalidInput
+from ..links.options import LinkOptions
+from ..local_images import LocalImages
+from ..rejects import Entries, checked_then_used
+from ..samples import Sample, SampleReader, named_sample, sampled
+from .columns import REQUIRED, Columns, Found, find_columns, say_columns, shown
 from .csv_file import CSVOptions
-from .local_images import LocalImages
-from .rejects import Entries, checked_then_used
-from .samples import Sample, SampleReader, sampled, with_named_image
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -32,12 +33,14 @@ def jsonl_documents(
     *,
     task: str,
     on_error: str,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
+    inside: Path | None = None,
 ) -> Iterator[Document]:
     """Return the documents of jsonl files, with one line in memory at a time.
 
     A line holds at most MAX_LINE_BYTES of UTF-8. Its image is a path, relative to the file or to the working
-    directory, an address, a data URI, or Hugging Face's {'bytes', 'path'} with a path. Empty lines are skipped.
+    directory, an address, a data URI, or Hugging Face's {'bytes', 'path'} with a path. Its text is a caption or a list
+    of captions. Empty lines are skipped.
 
     Args:
         paths: of the files, in reading order.
@@ -46,6 +49,7 @@ def jsonl_documents(
         on_error: 'raise' or 'skip'.
         columns: content -> key of the objects; see `columns.find_columns`. The keys of a file are those of the objects
             in its first SAMPLE_LINES lines, MAX_KEYS of them at most.
+        inside: folder that images may not leave; None for any.
 
     Returns:
         Documents as in `samples.SampleReader`.
@@ -56,7 +60,7 @@ def jsonl_documents(
             and named only when it is read.
     """
     names = [os.fspath(path) for path in paths]
-    files: dict[str, Mapping[str, str]] = {}
+    files: dict[str, Found] = {}
     for path in names:
         keys = jsonl_keys(path)
         if keys is None:  # an empty file, which `usable` reports
@@ -66,12 +70,18 @@ def jsonl_documents(
             say_columns(files[path], keys, columns, repr(path))
 
     def entries() -> Entries[Sample]:
-        return sampled(_samples(files, task), options.sampling_rate)
+        return sampled(_samples(files, task, inside, options.links), options.sampling_rate)
 
     source = repr(names[0]) if len(names) == 1 else "jsonl data"
     reader = SampleReader(task, options.convert_to_blob)
     return checked_then_used(
-        entries, reader.check, reader.documents, source=source, on_error=on_error, limit=options.size
+        entries,
+        reader.check,
+        reader.documents,
+        source=source,
+        on_error=on_error,
+        limit=options.size,
+        start=reader.start,
     )
 
 
@@ -96,20 +106,21 @@ def jsonl_keys(path: str) -> list[str] | None:
     return [*keys] if objects else None
 
 
-def _samples(files: Mapping[str, Mapping[str, str]], task: str) -> Iterator[tuple[str, Sample | InvalidDocument]]:
+def _samples(
+    files: Mapping[str, Found], task: str, inside: Path | None, links: LinkOptions
+) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     for path, columns in files.items():
-        images = LocalImages(Path(path).absolute().parent)
+        images = LocalImages(Path(path).absolute().parent, inside, links)
         where = "line" if len(files) == 1 else f"{path} line"
         required = [columns[content] for content in REQUIRED[task]]
         for number, line in _objects(path):
-            missing = () if isinstance(line, InvalidDocument) else [name for name in required if name not in line]
             if isinstance(line, InvalidDocument):
                 entry: Sample | InvalidDocument = line
-            elif missing:
-                entry = InvalidDocument(f"object must have the key {missing[0]!r:.60}. Got {shown([*line])}. Add it.")
+            elif missing := next((names for names in required if line.keys().isdisjoint(names)), None):
+                keys = " or ".join(f"{name!r:.60}" for name in missing)
+                entry = InvalidDocument(f"object must have the key {keys}. Got {shown([*line])}. Add it.")
             else:
-                sample = {content: line.get(name) for content, name in columns.items()}
-                entry = with_named_image(sample, images)
+                entry = named_sample(columns, line.get, images)
             yield f"{where} {number}", entry
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.sources.csv_file import CSVOptions
 from finetuner.sources.kinds import documents_from
+from finetuner.sources.tables.csv_file import CSVOptions
 from tests.client.sources.made_shards import parquet
 
 ROWS = [("a", "0.jpg", "x"), ("b", "sub/1.jpg", "y")]

@@ -12,8 +12,8 @@ import pytest
 
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.sources.csv_file import CSVOptions
-from finetuner.sources.parquet_file import parquet_documents
+from finetuner.sources.tables.csv_file import CSVOptions
+from finetuner.sources.tables.parquet_file import parquet_documents
 from tests.client.sources.made_shards import from_parquet, parquet
 
 
@@ -136,8 +136,8 @@ def test_parquet_with_labels(tmp_path: Path, jpeg: Callable[[int], bytes]) -> No
         ),
         ({"image": [{"path": 7}], "text": ["a"]}, "Got struct<path: int64>"),
         ({"image": [{"uri": "x.jpg"}], "text": ["a"]}, "Got struct<uri: string>"),
-        ({"image": [b"x"], "text": [7]}, "column text must be text, with one caption a row. Got int64"),
-        ({"image": [b"x"], "text": [["a", "b"]]}, r"Got list<\w+: string> .*name another one: columns=\{'text': ...\}"),
+        ({"image": [b"x"], "text": [7]}, "column text must be text or lists of text. Got int64"),
+        ({"image": [b"x"], "text": [[7, 8]]}, r"Got list<\w+: int64> .*name another one: columns=\{'text': ...\}"),
         ({"image": [b"x"], "text": ["a"], "label": [["a"]]}, "column label must be text or numbers. Got list"),
         ({"image": [b"x"], "text": ["a"], "score": [True]}, "column score must be numbers. Got bool"),
     ],

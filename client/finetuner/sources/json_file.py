@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from ...exceptions import InvalidInput
+from ..exceptions import InvalidInput
 
 MAX_BYTES = 2**30  # the largest of Karpathy's, COCO's, has 144 MB
 

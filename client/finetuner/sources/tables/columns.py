@@ -1,7 +1,7 @@
-"""Finds the image, the text, the label and the score among the named columns of a table.
+"""Finds the image, the captions, the label and the score among the named columns of a table.
 
-A table is a CSV file with a header, a jsonl file or a parquet file. A caller names the columns, or they have well-known
-names.
+A table is a CSV file with a header, a jsonl file, a parquet file or a data set of Hugging Face. A caller names the
+columns, or they have well-known names.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
-from ..exceptions import InvalidInput
+from ...contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
+from ...exceptions import InvalidInput
 
 WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
     "image": (
@@ -24,9 +24,10 @@ WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
         "filepath",
         "file_name",
         "url",
+        "image_url",
         "img",
     ),
-    "text": ("text", "caption", "title", "prompt", "description"),
+    "text": ("text", "caption", "title", "prompt", "description", "captions"),
     "label": ("label", LABEL_TAG, "category"),
     "score": ("score", SCORE_TAG),
     "language": (LANGUAGE_TAG,),
@@ -34,15 +35,22 @@ WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
 """Content of a column -> its well-known names, the preferred one first."""
 REQUIRED = {"text-to-image": ("image", "text"), "image-to-image": ("image", "label")}
 SHOWN = 20
+MAX_CAPTION_COLUMNS = 100
+
+Columns = Mapping[str, str | Sequence[str]]
+"""Content (a key of WELL_KNOWN) -> the name of its column; for 'text', also the names of several."""
+Found = Mapping[str, tuple[str, ...]]
+"""Content -> the names of its columns: several for 'text', else one."""
 
 log = logging.getLogger("finetuner")
 
 
-def checked_columns(columns: object) -> dict[str, str] | None:
-    """Return the argument `columns` as a dict; None for None.
+def checked_columns(columns: object) -> dict[str, tuple[str, ...]] | None:
+    """Return the names of the columns of each content; None for None.
 
     Args:
-        columns: content (a key of WELL_KNOWN) -> name of the column, such as {'image': 'photo', 'text': 'titel'}.
+        columns: content (a key of WELL_KNOWN) -> name of its column, such as {'image': 'photo', 'text': 'titel'}. The
+            value of 'text' may be a list of at most MAX_CAPTION_COLUMNS names.
 
     Raises:
         InvalidInput: something else.
@@ -54,14 +62,23 @@ def checked_columns(columns: object) -> dict[str, str] | None:
             f"columns must be a dict such as {{'image': 'photo', 'text': 'caption'}}. Got {columns!r:.80}. "
             f"Name the columns of your file, or leave it out."
         )
-    for content, name in columns.items():
+    for content in columns:
         if content not in WELL_KNOWN:
             raise InvalidInput(
                 f"columns must have keys among {', '.join(WELL_KNOWN)}. Got {content!r:.40}. Correct it."
             )
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidInput(f"columns[{content!r}] must be the name of a column. Got {name!r:.40}. Correct it.")
-    return {content: name.strip() for content, name in columns.items()}
+    return {content: _checked_names(content, names) for content, names in columns.items()}
+
+
+def _checked_names(content: str, given: object) -> tuple[str, ...]:
+    names = tuple(given) if isinstance(given, list | tuple) else (given,)
+    most = MAX_CAPTION_COLUMNS if content == "text" else 1
+    if not 1 <= len(names) <= most or not all(isinstance(name, str) and name.strip() for name in names):
+        several = f" or a list of at most {most} names" if most > 1 else ""
+        raise InvalidInput(
+            f"columns[{content!r}] must be the name of a column{several}. Got {given!r:.40}. Correct it."
+        )
+    return tuple(dict.fromkeys(str(name).strip() for name in names))
 
 
 def known_names(names: Sequence[str]) -> dict[str, str]:
@@ -78,13 +95,13 @@ def known_names(names: Sequence[str]) -> dict[str, str]:
     return {content: name for content, name in found.items() if name}
 
 
-def find_columns(names: Sequence[str], columns: Mapping[str, str] | None, task: str, source: str) -> dict[str, str]:
-    """Return content -> the name of its column.
+def find_columns(names: Sequence[str], columns: Columns | None, task: str, source: str) -> dict[str, tuple[str, ...]]:
+    """Return content -> the names of its columns.
 
     Args:
         names: of a table's columns, in order.
-        columns: checked by `checked_columns`. Only these are read, and well-known ones that the task requires. None
-            reads all well-known ones.
+        columns: see `checked_columns`. Only these are read, and well-known ones that the task requires. None reads all
+            well-known ones.
         task: 'text-to-image' requires image and text, 'image-to-image' image and label, and has no score.
         source: name of the table, for messages.
 
@@ -92,39 +109,45 @@ def find_columns(names: Sequence[str], columns: Mapping[str, str] | None, task: 
         InvalidInput: a named column is not in the table, a required one is neither named nor well known, a name occurs
             twice, or a score is named for image-to-image. The message has the table's columns.
     """
-    known, found = known_names(names), dict(columns or {})
-    for content, name in found.items():
-        if name not in names:
-            raise InvalidInput(
-                f"columns[{content!r}] must be a column of {source}. Got {name!r:.60}, but its columns are "
-                f"{shown(names)}. Correct the name."
-            )
+    known, found = known_names(names), checked_columns(columns) or {}
+    for content, given in found.items():
+        for name in given:
+            if name not in names:
+                raise InvalidInput(
+                    f"columns[{content!r}] must be a column of {source}. Got {name!r:.60}, but its columns are "
+                    f"{shown(names)}. Correct the name."
+                )
     if "score" in found and task != "text-to-image":
-        raise InvalidInput(f"columns['score'] is for pairs. Got {found['score']!r:.60} for {task}. Leave it out.")
+        raise InvalidInput(f"columns['score'] is for pairs. Got {found['score'][0]!r:.60} for {task}. Leave it out.")
     for content in WELL_KNOWN if columns is None else REQUIRED[task]:
         if content in known and not (content == "score" and task != "text-to-image"):
-            found.setdefault(content, known[content])
+            found.setdefault(content, (known[content],))
     for content in REQUIRED[task]:
         if content not in found:
             raise InvalidInput(
                 f"data for {task} must have a column {' or '.join(WELL_KNOWN[content])}. Got {shown(names)} in "
                 f"{source}. Name the columns, for example columns={proposed(names, found, task)}."
             )
-    twice = next((name for name in found.values() if names.count(name) > 1), None)
+    twice = next((name for name in read_names(found) if names.count(name) > 1), None)
     if twice is not None:
         raise InvalidInput(f"column {twice!r:.60} must be in {source} once. Got {shown(names)}. Rename one.")
     return found
 
 
-def say_columns(found: Mapping[str, str], names: Sequence[str], columns: Mapping[str, str] | None, source: str) -> None:
+def read_names(found: Found) -> list[str]:
+    """Return the names of all columns that are read, each once."""
+    return list(dict.fromkeys(name for names in found.values() for name in names))
+
+
+def say_columns(found: Found, names: Sequence[str], columns: Columns | None, source: str) -> None:
     """Log, as INFO and in one line, the columns that `find_columns` has found by their well-known names."""
     if columns is not None and set(found) == set(columns):
         return
-    others = [name for name in names if name not in found.values()]
+    others = [name for name in names if name not in read_names(found)]
     log.info(
         "%s: %s%s",
         source,
-        ", ".join(f"{content} is column {name!r:.60}" for content, name in found.items()),
+        ", ".join(f"{content} is column {' and '.join(f'{n!r:.60}' for n in each)}" for content, each in found.items()),
         f"; not read: {shown(others)}" if others else "",
     )
 
@@ -135,13 +158,14 @@ def shown(names: Sequence[str]) -> str:
     return ", ".join([*cut, *(["..."] if len(names) > SHOWN else [])]) or "none"
 
 
-def proposed(names: Sequence[str], found: Mapping[str, str], task: str) -> dict[str, str]:
+def proposed(names: Sequence[str], found: Found, task: str) -> dict[str, str]:
     """Return a value for `columns`: the required ones that are found, and columns without a content for the others.
 
     Args:
         names: of a table's columns, in order.
-        found: content -> the name of its column.
+        found: content -> the names of its columns.
         task: 'text-to-image' or 'image-to-image'.
     """
-    free = [name for name in names if name and name not in found.values()]
-    return {content: found.get(content) or (free.pop(0) if free else "...") for content in REQUIRED[task]}
+    free = [name for name in names if name and name not in read_names(found)]
+    known = {content: each[0] for content, each in found.items()}
+    return {content: known.get(content) or (free.pop(0) if free else "...") for content in REQUIRED[task]}

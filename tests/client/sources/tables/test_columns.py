@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetuner.exceptions import InvalidInput
-from finetuner.sources.columns import WELL_KNOWN, checked_columns, find_columns, say_columns, shown
+from finetuner.sources.tables.columns import WELL_KNOWN, checked_columns, find_columns, say_columns, shown
 
 ISSUE = {
     "image": ("image", "image_path", "filepath", "file_name", "url", "img"),
@@ -20,7 +20,7 @@ ISSUE = {
 
 
 def found(*names: str, task: str = "text-to-image", **columns: str) -> dict[str, str]:
-    return find_columns(names, columns or None, task, "'x.csv'")
+    return {content: " ".join(each) for content, each in find_columns(names, columns or None, task, "'x.csv'").items()}
 
 
 @pytest.mark.parametrize("content", ISSUE)
@@ -76,6 +76,10 @@ def test_names_that_do_not_tell_are_refused(names: tuple[str, ...], columns: dic
         ({"picture": "x"}, "columns must have keys among image, text, label, score, language. Got 'picture'"),
         ({"image": 3}, r"columns\['image'\] must be the name of a column. Got 3"),
         ({"image": " "}, "must be the name of a column"),
+        ({"image": ["a", "b"]}, r"columns\['image'\] must be the name of a column. Got \['a', 'b'\]"),
+        ({"text": []}, r"columns\['text'\] must be the name of a column or a list of at most 100 names. Got \[\]"),
+        ({"text": ["a", 3]}, r"Got \['a', 3\]"),
+        ({"text": [f"{number}" for number in range(101)]}, "a list of at most 100 names"),
     ],
 )
 def test_invalid_values_of_columns_are_refused(columns: Any, expected: str) -> None:
@@ -85,7 +89,10 @@ def test_invalid_values_of_columns_are_refused(columns: Any, expected: str) -> N
 
 def test_values_of_columns_are_kept() -> None:
     assert checked_columns(None) is None
-    assert checked_columns({"image": " photo "}) == {"image": "photo"}
+    assert checked_columns({"image": " photo "}) == {"image": ("photo",)}
+    several = {"text": ["en", " de ", "en"], "image": "photo"}
+    assert checked_columns(several) == {"text": ("en", "de"), "image": ("photo",)}
+    assert checked_columns(checked_columns(several)) == checked_columns(several)
 
 
 def test_images_have_no_score() -> None:
@@ -99,7 +106,7 @@ def test_images_have_no_score() -> None:
 
 def test_only_columns_that_nobody_named_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "finetuner")
-    names, columns = ("image", "text", "id"), {"image": "image", "text": "text"}
+    names, columns = ("image", "text", "id"), {"image": ("image",), "text": ("text",)}
     say_columns(columns, names, columns, "'x.csv'")
     assert not caplog.messages
     say_columns(columns, names, None, "'x.csv'")
@@ -112,6 +119,6 @@ def test_names_in_messages_are_short_and_printable() -> None:
 
 
 def test_the_documentation_has_every_well_known_name() -> None:
-    page = (Path(__file__).parents[3] / "docs/data.md").read_text()
+    page = (Path(__file__).parents[4] / "docs/data.md").read_text()
     for content, names in WELL_KNOWN.items():
         assert f"| `{content}` | {', '.join(f'`{name}`' for name in names)} |" in page

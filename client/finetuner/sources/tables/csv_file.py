@@ -9,18 +9,19 @@ import itertools
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..documents.image_files import SUFFIXES
-from ..exceptions import InvalidDocument, InvalidInput
-from .columns import known_names
-from .local_images import LocalImages
-from .samples import sampled
+from ...documents.image_files import SUFFIXES
+from ...exceptions import InvalidDocument, InvalidInput
+from ..links.options import LinkOptions
+from ..local_images import LocalImages
+from ..samples import sampled
+from .columns import Columns, checked_columns, known_names, read_names
 
 DELIMITERS = "\t,;|"  # tab first: captions with exactly one comma are more common than captions with a tab
 COLUMNS = (2, 3)
@@ -31,7 +32,7 @@ ADVICE = "Check quotes and dialect; for long data URIs, raise csv.field_size_lim
 
 @dataclass(frozen=True)
 class CSVOptions:
-    """Options for reading a CSV file; `size`, `sampling_rate` and `convert_to_blob` also for jsonl and parquet.
+    """Options for reading a CSV file. All other files have `size` and `sampling_rate`, too, tables `convert_to_blob`.
 
     Raises:
         InvalidInput: an option with an invalid value.
@@ -50,6 +51,8 @@ class CSVOptions:
     """Whether the second of two columns is a label, not a second item."""
     convert_to_blob: bool = True
     """Whether images are read on this machine and sent as blobs; False keeps http(s) and data URIs."""
+    links: LinkOptions = LinkOptions()  # noqa: RUF009  # frozen
+    """How images at http(s) addresses are downloaded."""
     create_point_clouds: bool = True
     """Meshes are not supported: only the default is allowed."""
     point_cloud_size: int = 2048
@@ -68,6 +71,10 @@ class CSVOptions:
             raise InvalidInput(
                 "CSVOptions.create_point_clouds and point_cloud_size are for meshes, which are not supported, and must "
                 f"be True and 2048. Got {self.create_point_clouds!r} and {self.point_cloud_size!r}. Leave them out."
+            )
+        if not isinstance(self.links, LinkOptions):
+            raise InvalidInput(
+                f"CSVOptions.links must be finetuner LinkOptions. Got {self.links!r:.60}. Use that class."
             )
         self._check_dialect()
         try:
@@ -112,6 +119,7 @@ class CsvFile:
         options: for reading it.
         columns: content -> name of its column; the first line is then a header. None finds out: a header has a
             well-known name (see `columns.WELL_KNOWN`), or more than 3 columns, and no image.
+        inside: folder that images may not leave; None for any.
 
     Raises:
         InvalidInput: an unreadable file, or a byte order mark that contradicts the encoding.
@@ -121,10 +129,11 @@ class CsvFile:
         self,
         source: str | os.PathLike[str] | TextIO,
         options: CSVOptions,
-        columns: Mapping[str, str] | None = None,
+        columns: Columns | None = None,
+        inside: Path | None = None,
     ) -> None:
         self._options = options
-        self._columns = columns
+        self._columns = checked_columns(columns)
         self._path: Path | None = None
         if isinstance(source, str | os.PathLike):
             self._path = Path(source)
@@ -139,7 +148,7 @@ class CsvFile:
         real = self._path or (Path(self.name) if isinstance(name, str) else None)
         self.folder = real.absolute().parent if real is not None and real.is_file() else None
         """Folder that relative paths in the file start at; None for a stream."""
-        self.images = LocalImages(self.folder)
+        self.images = LocalImages(self.folder, inside, options.links)
         """Reader of the images that the file names."""
         self._format = self._find_format()
         self.header = self._find_header()
@@ -232,7 +241,7 @@ class CsvFile:
         """Return the number of columns that the first row of a sample names, if it is a header that tells; else 0."""
         first = next(iter(_cut(sample, delimiter)), [])
         if self._columns is not None:
-            return len({*self._columns.values()} & {*first})
+            return len({*read_names(self._columns)} & {*first})
         known = known_names(first)
         return len(known) if "image" in known and len(known) > 1 and not self._has_image(first) else 0
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..documents.image_files import SUFFIXES
-from ..documents.pairs import make_pair
-from ..documents.tags import MAX_CAPTION_BYTES, make_tags, read_caption, read_label
-from ..exceptions import InvalidDocument
-from .local_images import LocalImages, is_image_file
-from .rejects import Entries, PassedOver, checked_then_used
+from ...documents.image_files import SUFFIXES
+from ...documents.pairs import make_pair
+from ...documents.tags import MAX_CAPTION_BYTES, make_tags, read_caption, read_label
+from ...exceptions import InvalidDocument
+from ..local_images import LocalImages, is_image_file
+from ..rejects import Entries, PassedOver, checked_then_used
+from ..samples import sampled
+from ..tables.csv_file import CSVOptions
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -34,7 +36,9 @@ class _Image:
         return self.path.with_suffix(".txt") if known else self.path.with_name(f"{self.path.name}.txt")
 
 
-def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str) -> Iterator[Document]:
+def folder_documents(
+    folder: str | os.PathLike[str], options: CSVOptions | None = None, *, task: str, on_error: str
+) -> Iterator[Document]:
     """Return the documents of the images in a folder and its subfolders, in the order of their names.
 
     For `image-to-image`, the label is the name of the subfolder, or of the topmost one in a deeper tree. For
@@ -44,6 +48,7 @@ def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str
 
     Args:
         folder: with the images.
+        options: `size` and `sampling_rate`, of images.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
 
@@ -56,15 +61,18 @@ def folder_documents(folder: str | os.PathLike[str], *, task: str, on_error: str
         InvalidInput: a folder without images.
     """
     root = Path(folder)
-    return _documents(lambda: _walk(root), f"folder {os.fspath(folder)!r}", task, on_error)
+    return _documents(lambda: _walk(root), f"folder {os.fspath(folder)!r}", options, task, on_error)
 
 
-def image_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
+def image_documents(
+    paths: Sequence[str | os.PathLike[str]], options: CSVOptions | None = None, *, task: str, on_error: str
+) -> Iterator[Document]:
     """Return the documents of a list of image files.
 
     Args:
         paths: of the images, and of .txt files beside them. An image's label is the name of its folder; its caption is
             found as in `folder_documents`.
+        options: as in `folder_documents`.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'.
 
@@ -78,11 +86,13 @@ def image_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_er
     def entries() -> Entries[_Image]:
         return _files([(Path(path), Path(path).absolute().parent.name) for path in paths])
 
-    return _documents(entries, f"list of {len(paths)} files", task, on_error)
+    return _documents(entries, f"list of {len(paths)} files", options, task, on_error)
 
 
-def _documents(entries: Callable[[], Entries[_Image]], source: str, task: str, on_error: str) -> Iterator[Document]:
-    reader = LocalImages()
+def _documents(
+    entries: Callable[[], Entries[_Image]], source: str, options: CSVOptions | None, task: str, on_error: str
+) -> Iterator[Document]:
+    reader, options = LocalImages(), options or CSVOptions()
 
     def check(image: _Image) -> tuple[Document, ...]:
         _caption_or_label(image, task)
@@ -97,7 +107,14 @@ def _documents(entries: Callable[[], Entries[_Image]], source: str, task: str, o
             return [make_pair(text, blob)]
         return [Document(blob=blob, modality="image", tags=make_tags(text))]
 
-    return checked_then_used(entries, check, use, source=source, on_error=on_error)
+    return checked_then_used(
+        lambda: sampled(entries(), options.sampling_rate),
+        check,
+        use,
+        source=source,
+        on_error=on_error,
+        limit=options.size,
+    )
 
 
 def _walk(root: Path) -> Iterator[tuple[str, _Image | InvalidDocument | PassedOver]]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ..contract.wire import LABEL_TAG, SCORE_TAG
-from ..documents.pairs import make_pair
-from ..documents.tags import make_tags, read_caption, read_label, read_score
-from ..exceptions import InvalidDocument, InvalidInput
-from .columns import proposed, shown
+from ...contract.wire import LABEL_TAG, SCORE_TAG
+from ...documents.pairs import make_pair
+from ...documents.tags import make_tags, read_caption, read_label, read_score
+from ...exceptions import InvalidDocument, InvalidInput
+from ..local_images import WEB, LocalImages, NamedImage, is_remote
+from ..rejects import checked_then_used
+from .columns import Columns, proposed, shown
 from .csv_file import CsvFile, CSVOptions, Row
 from .csv_named import named_csv_documents
-from .local_images import LocalImages, NamedImage, is_remote
-from .rejects import checked_then_used
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -28,7 +29,8 @@ def csv_documents(
     *,
     task: str,
     on_error: str,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
+    inside: Path | None = None,
 ) -> Iterator[Document]:
     """Return the documents of a CSV file; images are read lazily.
 
@@ -44,6 +46,7 @@ def csv_documents(
         on_error: 'raise' or 'skip'.
         columns: content -> name of its column in the header; see `columns.find_columns`. None: `CsvFile` tells whether
             the first line is a header.
+        inside: folder that images may not leave; None for any.
 
     Returns:
         For `text-to-image`, pairs (see `documents.pairs`). For `image-to-image`, images with the tag `finetuner_label`,
@@ -59,12 +62,18 @@ def csv_documents(
             "CSVOptions(is_labeled=True) is for images with labels, but text-to-image trains on texts and "
             "images. Leave it out and give columns text and image, or choose an image-to-image model."
         )
-    file = CsvFile(source, options, columns)
+    file = CsvFile(source, options, columns, inside)
     if file.header is not None:
         return named_csv_documents(file, options, columns, task=task, on_error=on_error)
     layout = _Layout.of(file, options, task)
     return checked_then_used(
-        file.rows, layout.check, layout.documents, source=file.name, on_error=on_error, limit=options.size
+        file.rows,
+        layout.check,
+        layout.documents,
+        source=file.name,
+        on_error=on_error,
+        limit=options.size,
+        start=layout.start,
     )
 
 
@@ -116,6 +125,15 @@ class _Layout:
         for image in self._content(row).images:
             self.images.check(image)
         return ()
+
+    def start(self, row: Row) -> int:
+        """Begin to download the images of a row that is valid; see `LocalImages.start`."""
+        if not self.options.convert_to_blob or not any(field.startswith(WEB) for field in row.fields[:2]):
+            return 0
+        try:
+            return max(map(self.images.start, self._read(row.fields).images))
+        except InvalidDocument:
+            return 0
 
     def documents(self, row: Row) -> list[Document]:
         """Return a row's documents.

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from ..exceptions import InvalidInput
-from .columns import known_names
-from .csv_file import CsvFile, CSVOptions
-from .jsonl_file import jsonl_keys
-from .parquet_file import parquet_schema
+from ...exceptions import InvalidInput
+from ..tables.columns import Columns, known_names
+from ..tables.csv_file import CsvFile, CSVOptions
+from ..tables.jsonl_file import jsonl_keys
+from ..tables.parquet_file import parquet_schema
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_NAME = "file_name"
 
 
 def metadata_file(
-    folder: str | os.PathLike[str], options: CSVOptions, columns: Mapping[str, str] | None, task: str
+    folder: str | os.PathLike[str], options: CSVOptions, columns: Columns | None, task: str
 ) -> str | None:
     """Return the path of the table that describes the images of a folder; None if they have no such table.
 
@@ -45,7 +44,7 @@ def metadata_file(
     return found[0] if describes or columns is not None else None
 
 
-def _column_names(path: str, options: CSVOptions, columns: Mapping[str, str] | None) -> list[str]:
+def _column_names(path: str, options: CSVOptions, columns: Columns | None) -> list[str]:
     suffix = Path(path).suffix
     if suffix == ".csv":
         return CsvFile(path, options, columns).header or []

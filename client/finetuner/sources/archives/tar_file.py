@@ -11,34 +11,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..documents.image_files import HEAD_BYTES, SUFFIXES, is_image
-from ..documents.images import MAX_BYTES
-from ..exceptions import InvalidDocument
-from .rejects import PassedOver
-from .samples import Sample, sample_documents
+from ...documents.image_files import HEAD_BYTES, SUFFIXES, is_image
+from ...documents.images import MAX_BYTES
+from ...exceptions import InvalidDocument
+from ..rejects import PassedOver
+from ..samples import Sample, sample_documents, sampled
+from ..tables.csv_file import CSVOptions
 
 if TYPE_CHECKING:
     from docarray import Document
 
 MAX_TEXT_BYTES = 2**20
 TEXTS = ("txt", "json", "cls")
+CAPTIONS = ("caption", "text", "captions")
 
 Parts = dict[str, bytes | InvalidDocument]
 """Ending of each member of a sample -> its content, or the error for one that is too large."""
 Entry = tuple[str, Sample | InvalidDocument | PassedOver]
 
 
-def tar_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_error: str) -> Iterator[Document]:
+def tar_documents(
+    paths: Sequence[str | os.PathLike[str]], options: CSVOptions | None = None, *, task: str, on_error: str
+) -> Iterator[Document]:
     """Return the documents of WebDataset shards, with at most two samples in memory at a time.
 
     A sample consists of the members with one name: an image, by its ending or by its first bytes, and a .txt or a
-    .json. The .json has `caption` or `text`, and optionally `label`, `score` and `language`. A .cls holds a label.
-    `dress.front.jpg` and `dress.front.txt` are one sample. A `dress.mask.png` without a text of its own, beside
-    `dress.jpg`, is passed over. A warning counts all members that are passed over, with the reasons. The names of
-    members are compared but never opened as paths. Compressed tar files work, too.
+    .json. The .json has a caption or a list of captions as `caption`, `text` or `captions`, and optionally `label`,
+    `score` and `language`. A .cls holds a label. `dress.front.jpg` and `dress.front.txt` are one sample. A
+    `dress.mask.png` without a text of its own, beside `dress.jpg`, is passed over. A warning counts all members that
+    are passed over, with the reasons. The names of members are compared but never opened as paths. Compressed tar files
+    work, too.
 
     Args:
         paths: of the shards, in reading order.
+        options: `size` and `sampling_rate`, over all shards.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' or 'skip'; the rest of a truncated shard counts as one invalid entry.
 
@@ -49,15 +55,17 @@ def tar_documents(paths: Sequence[str | os.PathLike[str]], *, task: str, on_erro
         InvalidInput: no samples.
         InvalidDocument: invalid samples, all named in one error after the last sample.
     """
+    options = options or CSVOptions()
     samples = (entry for path in paths for entry in _samples(os.fspath(path)))
-    return sample_documents(samples, "tar shards", task, on_error)
+    return sample_documents(sampled(samples, options.sampling_rate), "tar shards", task, on_error, limit=options.size)
 
 
-class _BoundedHeader(tarfile.TarInfo):
+class BoundedHeader(tarfile.TarInfo):
     """A tar header that refuses truncated headers and large extensions, which tarfile would read into memory."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _BoundedHeader:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> BoundedHeader:
+        """Return the header in a block; see `tarfile.TarInfo.frombuf`."""
         if 0 < len(buf) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("a truncated header")
         info = super().frombuf(buf, encoding, errors)
@@ -71,7 +79,7 @@ def _samples(path: str) -> Iterator[Entry]:
     """Yield the samples of one shard, and the members that are passed over."""
     opened, name = _Opened(path), ""
     try:
-        with tarfile.open(path, "r|*", tarinfo=_BoundedHeader) as archive:
+        with tarfile.open(path, "r|*", tarinfo=BoundedHeader) as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # the list would grow with the shard
                 pure = PurePosixPath(member.name)
@@ -175,7 +183,7 @@ def _sample(parts: Mapping[str, bytes | InvalidDocument]) -> Sample | InvalidDoc
                 if not isinstance(fields, dict):
                     return InvalidDocument(f"json must be an object with a caption. Got {type(fields).__name__}.")
                 known = {key: fields.get(key) for key in ("label", "score", "language")}
-                sample = {**known, "text": fields.get("caption", fields.get("text")), **sample}
+                sample = {**known, "text": next((fields[key] for key in CAPTIONS if key in fields), None), **sample}
             elif suffix == "txt":
                 sample["text"] = content.decode("utf-8-sig")
             elif suffix == "cls":

@@ -11,9 +11,9 @@ import pytest
 
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.sources import jsonl_file
-from finetuner.sources.csv_file import CSVOptions
-from finetuner.sources.jsonl_file import jsonl_documents
+from finetuner.sources.tables import jsonl_file
+from finetuner.sources.tables.csv_file import CSVOptions
+from finetuner.sources.tables.jsonl_file import jsonl_documents
 
 GOOD = '{"text": "a", "image": "0.jpg"}'
 
@@ -73,7 +73,7 @@ def test_paths_are_relative_to_their_own_file(shop: Path, jpeg: Callable[[int], 
         ('{"text": "a", "img": "0.jpg"}', "object must have the key 'image'. Got text, img. Add it"),
         ('{"image": "0.jpg"}', "object must have the key 'text'. Got image"),
         ('{"text": 3, "image": "0.jpg"}', "caption must be a nonempty text. Got 3"),
-        ('{"text": ["a", "b"], "image": "0.jpg"}', "caption must be a nonempty text. Got ['a', 'b']"),
+        ('{"text": ["a", 3], "image": "0.jpg"}', "caption must be a nonempty text. Got 3. Add it. (Caption 1 of 2.)"),
         ('{"text": "\\ud800", "image": "0.jpg"}', "caption must be Unicode text"),
         ('{"text": "a", "image": null}', "sample must have an image: bytes, a path or an address. Got none"),
         ('{"text": "a", "image": 3}', "sample must have an image: bytes, a path or an address. Got 3"),

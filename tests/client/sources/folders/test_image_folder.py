@@ -11,7 +11,7 @@ import pytest
 
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.sources.folders import folder_documents, image_documents
+from finetuner.sources.folders.image_folder import folder_documents, image_documents
 
 
 @pytest.fixture

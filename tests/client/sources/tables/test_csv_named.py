@@ -13,8 +13,8 @@ import pytest
 
 from finetuner.documents.pairs import Pair, read_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput
-from finetuner.sources.csv_documents import csv_documents
-from finetuner.sources.csv_file import CsvFile, CSVOptions
+from finetuner.sources.tables.csv_documents import csv_documents
+from finetuner.sources.tables.csv_file import CsvFile, CSVOptions
 from tests.client.sources.made_csv import write
 
 

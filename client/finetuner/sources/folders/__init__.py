@@ -1,0 +1,1 @@
+"""Readers of folders: images with class folders, captions or a metadata file."""

@@ -1,0 +1,1 @@
+"""Readers of data sets of Hugging Face's datasets: objects, and folders of `save_to_disk`."""

@@ -1,0 +1,1 @@
+"""Downloads of the images that tables name by address."""

@@ -1,0 +1,1 @@
+"""Readers of tables: CSV, jsonl and parquet, with named columns or without."""
