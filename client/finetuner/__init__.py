@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from .api.runs import delete_run, delete_runs, fit, get_run, list_runs
     from .api.session import get_token, login
+    from .api.statistics import data_stats
     from .config.callbacks import list_callbacks
     from .documents.pairs import make_pair
     from .inference.local import build_model, encode
@@ -76,6 +77,7 @@ __all__ = [
     "create_run",
     "create_synthesis_run",
     "create_training_run",
+    "data_stats",
     "delete_data",
     "delete_documents",
     "delete_experiment",
@@ -131,6 +133,7 @@ _MODULES = {
     ),
     "api.runs": "delete_run delete_runs fit get_run list_runs",
     "api.session": "get_token login",
+    "api.statistics": "data_stats",
     "config.callbacks": "list_callbacks",
     "documents.pairs": "make_pair",
     "inference.local": "build_model encode",
