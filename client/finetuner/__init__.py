@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from .api.runs import delete_run, delete_runs, fit, get_run, list_runs
     from .api.session import get_token, login
+    from .api.start_model import import_artifact
     from .api.statistics import data_stats
     from .config.callbacks import list_callbacks
     from .documents.pairs import make_pair
@@ -95,6 +96,7 @@ __all__ = [
     "get_model",
     "get_run",
     "get_token",
+    "import_artifact",
     "index",
     "index_status",
     "list_artifacts",
@@ -133,6 +135,7 @@ _MODULES = {
     ),
     "api.runs": "delete_run delete_runs fit get_run list_runs",
     "api.session": "get_token login",
+    "api.start_model": "import_artifact",
     "api.statistics": "data_stats",
     "config.callbacks": "list_callbacks",
     "documents.pairs": "make_pair",

@@ -33,7 +33,7 @@ SIGNATURES = {
     "cos_sim": ("(a: 'Any', b: 'Any') -> 'np.ndarray'"),
     "create_experiment": ("(name: 'str' = 'default') -> 'Experiment'"),
     "create_run": (
-        "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, "
+        "(model: 'str | os.PathLike[str]', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, "
         "model_artifact: 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
         "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
@@ -51,7 +51,7 @@ SIGNATURES = {
     ),
     "create_synthesis_run": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "create_training_run": (
-        "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, "
+        "(model: 'str | os.PathLike[str]', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, "
         "model_artifact: 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
         "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
@@ -96,7 +96,7 @@ SIGNATURES = {
         " 'int' = 0, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
     ),
     "fit": (
-        "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, "
+        "(model: 'str | os.PathLike[str]', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, "
         "model_artifact: 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
         "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
@@ -120,6 +120,7 @@ SIGNATURES = {
     ),
     "get_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'Run'"),
     "get_token": ("() -> 'str'"),
+    "import_artifact": ("(model: 'str | os.PathLike[str]', name: 'str | None' = None) -> 'dict[str, Any]'"),
     "index": ("(documents: 'Document | Iterable[Document]', artifact: 'str' = 'live') -> 'None'"),
     "index_status": ("() -> 'dict[str, Any]'"),
     "list_artifacts": ("() -> 'list[dict[str, Any]]'"),
