@@ -46,14 +46,20 @@ def token_counter(model: str) -> TokenCounter:
 
 
 def counter_of(model: str, tokenizer: Tokenizer, limit: int) -> TokenCounter:
-    """Return the counter of a loaded model's tokenizer."""
+    """Return the counter of a loaded model's tokenizer.
+
+    Raises:
+        InvalidInput: a tokenizer that cannot count.
+    """
     from ..models.byte_pair_tokenizer import BytePairTokenizer
     from ..models.clip_tokenizer import ClipTokenizer
     from ..models.text_towers import FileTokenizer
 
     if isinstance(tokenizer, BytePairTokenizer | ClipTokenizer | FileTokenizer):
         return TokenCounter(model, limit, tokenizer.count_tokens)
-    encode = tokenizer.encode  # type: ignore[attr-defined]  # open_clip's SimpleTokenizer
+    encode = getattr(tokenizer, "encode", None)  # of open_clip's SimpleTokenizer
+    if encode is None:
+        raise InvalidInput(f"tokenizer of {model} must count tokens. Got {type(tokenizer).__name__}, which does not.")
     return TokenCounter(model, limit, lambda texts: [len(encode(text)) + 2 for text in texts])
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from finetuner.exceptions import InvalidInput
 from finetuner.models.text_towers import CONTEXT_LENGTH
 from finetuner.statistics.captions import Tokens
 from finetuner.statistics.describe import Overlap
@@ -48,7 +49,10 @@ def troubles(model: Clip, data: TrainingData, evaluation: TrainingData | None, b
 def _cuts(model: Clip, data: TrainingData) -> Iterator[str]:
     captions = [caption for row in _even(len(data), MOST_CAPTIONS) for caption in data.captions[row]][:MOST_CAPTIONS]
     limit = model.config["text_cfg"].get("context_length", CONTEXT_LENGTH)
-    lengths = counter_of(model.model_id, model.tokenizer, limit).count(captions)
+    try:
+        lengths = counter_of(model.model_id, model.tokenizer, limit).count(captions)
+    except InvalidInput:  # a tokenizer that cannot count
+        return
     longest = int(np.argmax(lengths))
     cut = sum(length > limit for length in lengths)
     tokens = Tokens(model.model_id, limit, Spread.of(lengths), cut, longest)

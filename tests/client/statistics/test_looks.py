@@ -11,6 +11,7 @@ from PIL import Image
 
 from finetuner.catalogue import fashion
 from finetuner.documents.images import decode
+from finetuner.statistics import looks as looks_module
 from finetuner.statistics.looks import MAX_BITS, MAX_COLOURS, look_at, near_groups
 
 
@@ -37,13 +38,14 @@ def test_a_copy_is_near_its_original_and_nothing_else(
     assert near_groups(looks) == [[number, len(images) + number] for number in range(10)]
 
 
-def test_groups_are_those_of_a_plain_loop(images: list[Image.Image]) -> None:
+def test_groups_are_those_of_a_plain_loop(images: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks_module, "AT_ONCE", 7)
     looks = [look_at(image) for image in (*images, *map(saved_again, images), images[3], images[3])]
     groups: list[list[int]] = []
     for position, look in enumerate(looks):
         for group in groups:
             first = looks[group[0]]
-            bits = sum(int(a ^ b).bit_count() for a, b in zip(look.bits, first.bits, strict=True))
+            bits = sum(a != b for a, b in zip(look.bits.tolist(), first.bits.tolist(), strict=True))
             if bits <= MAX_BITS and np.abs(look.colours.astype(int) - first.colours.astype(int)).mean() <= MAX_COLOURS:
                 group.append(position)
                 break
@@ -68,3 +70,9 @@ def test_a_look_keeps_the_size_of_the_file_and_the_contrast() -> None:
 
 def test_nothing_has_no_groups() -> None:
     assert near_groups([]) == []
+
+
+def test_many_images_of_one_colour_take_bounded_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks_module, "MOST_COMPARED", 3)
+    shades = [look_at(Image.new("RGB", (8, 8), (20 * number, 0, 250 - 20 * number))) for number in range(10)]
+    assert near_groups([*shades, shades[1], shades[9]]) == [[1, 10]]  # the last is compared with the first three

@@ -44,3 +44,5 @@ def test_what_has_no_tokens_is_refused() -> None:
         token_counter("resnet-base")
     with pytest.raises(NoSuchModel, match="nonsense"):
         token_counter("nonsense")
+    with pytest.raises(InvalidInput, match="tokenizer of x must count tokens. Got function"):
+        counter_of("x", lambda texts: texts, 77)  # type: ignore[arg-type,return-value]
