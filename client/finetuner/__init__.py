@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     )
     from .api.runs import delete_run, delete_runs, fit, get_run, list_runs
     from .api.session import get_token, login
+    from .api.start_model import import_artifact
+    from .api.statistics import data_stats
     from .config.callbacks import list_callbacks
     from .documents.pairs import make_pair
     from .inference.local import build_model, encode
@@ -78,6 +80,7 @@ __all__ = [
     "create_run",
     "create_synthesis_run",
     "create_training_run",
+    "data_stats",
     "delete_data",
     "delete_documents",
     "delete_experiment",
@@ -95,6 +98,7 @@ __all__ = [
     "get_model",
     "get_run",
     "get_token",
+    "import_artifact",
     "index",
     "index_status",
     "list_artifacts",
@@ -133,6 +137,8 @@ _MODULES = {
     ),
     "api.runs": "delete_run delete_runs fit get_run list_runs",
     "api.session": "get_token login",
+    "api.start_model": "import_artifact",
+    "api.statistics": "data_stats",
     "config.callbacks": "list_callbacks",
     "documents.pairs": "make_pair",
     "inference.local": "build_model encode",

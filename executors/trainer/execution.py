@@ -33,6 +33,7 @@ from .curve import CurveFile
 from .data.image_cache import ImageCache
 from .data.image_data import prepare_images
 from .data.training_data import prepare
+from .data.trouble import troubles
 from .hooks.hook import Hook, Progress, closing
 from .hooks.run_hooks import make_hooks
 from .hooks.stuck import WarnIfStuck
@@ -108,7 +109,7 @@ def execute(request: RunRequest, folder: RunFolder, interrupt: Interrupt) -> str
         for hook in hooks:
             hook.before_training(progress)
         with processes.main_process_first():
-            task = _task(context, model)
+            task = _task(context, model, warn=first)
         _train(context, task, progress, hooks, Resumption(checkpoint if first else None, state, interrupt))
         for hook in hooks:
             hook.choose_weights(progress)
@@ -146,7 +147,7 @@ def _model(context: RunContext, device: str) -> Model:
     return model
 
 
-def _task(context: RunContext, model: Model) -> Task:
+def _task(context: RunContext, model: Model, *, warn: bool) -> Task:
     config, versions = context.config, context.request.data
     cache = ImageCache(context.workspace.pixels, round(context.request.settings.image_cache_gb * 1e9))
     batch_size = config.batch_size or find_backbone(config.model).batch_size
@@ -155,6 +156,8 @@ def _task(context: RunContext, model: Model) -> Task:
     threads = config.num_workers
     if isinstance(model, Clip):
         pairs = [prepare(iterate_pairs(found), model, cache, version, threads, name) for found, version, name in data]
+        for trouble in troubles(model, pairs[0], pairs[1] if pairs[1:] else None, batch_size) if warn else ():
+            log.warning("Data: %s", trouble)
         return ClipTask(model, pairs[0], config, batch_size, *pairs[1:])
     images = [
         prepare_images(iterate_labelled(found), model, cache, version, threads, name) for found, version, name in data

@@ -63,7 +63,9 @@ class RunChecks:
             DatasetNotFound, ArtifactNotFound, RunNotFound: a name that does not exist.
         """
         self._devices.check(config)
-        check_row_weights(find_backbone(config.model), weights_folder(self._workspace))
+        row = find_backbone(config.model)
+        if not (row.in_artifacts and config.model_artifact):
+            check_row_weights(row, weights_folder(self._workspace))
         data = {
             use: self._version(f"{use}_data", name, config)
             for use, name in (("train", config.train_data), ("eval", config.eval_data), ("guard", config.guard_data))

@@ -33,8 +33,8 @@ SIGNATURES = {
     "cos_sim": ("(a: 'Any', b: 'Any') -> 'np.ndarray'"),
     "create_experiment": ("(name: 'str' = 'default') -> 'Experiment'"),
     "create_run": (
-        "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, model_artifact:"
-        " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
+        "(model: 'str | os.PathLike[str]', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, "
+        "model_artifact: 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
         "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
         " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, Any] | None' = None, learning_rate: "
@@ -51,8 +51,8 @@ SIGNATURES = {
     ),
     "create_synthesis_run": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "create_training_run": (
-        "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, model_artifact:"
-        " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
+        "(model: 'str | os.PathLike[str]', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, "
+        "model_artifact: 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
         "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
         " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, Any] | None' = None, learning_rate: "
@@ -66,6 +66,11 @@ SIGNATURES = {
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
         "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
+    ),
+    "data_stats": (
+        "(data: 'Any', eval_data: 'Any' = None, *, model: 'str' = 'clip-base-en', batch_size: 'int | None' = None, "
+        "csv_options: 'CSVOptions | None' = None, columns: 'Mapping[str, str] | None' = None, "
+        "on_error: 'str' = 'raise') -> 'Report'"
     ),
     "delete_data": ("(name: 'str') -> 'None'"),
     "delete_documents": (
@@ -91,8 +96,8 @@ SIGNATURES = {
         " 'int' = 0, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
     ),
     "fit": (
-        "(model: 'str', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, model_artifact:"
-        " 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
+        "(model: 'str | os.PathLike[str]', train_data: 'Any', eval_data: 'Any' = None, val_split: 'float' = 0.0, "
+        "model_artifact: 'str | None' = None, run_name: 'str | None' = None, description: 'str | None' = None, "
         "experiment_name: 'str | None' = None, model_options: 'Mapping[str, Any] | None' = None, loss: 'str' "
         "= 'TripletMarginLoss', miner: 'str | None' = None, miner_options: 'Mapping[str, Any] | None' = None,"
         " optimizer: 'str' = 'Adam', optimizer_options: 'Mapping[str, Any] | None' = None, learning_rate: "
@@ -115,6 +120,7 @@ SIGNATURES = {
     ),
     "get_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'Run'"),
     "get_token": ("() -> 'str'"),
+    "import_artifact": ("(model: 'str | os.PathLike[str]', name: 'str | None' = None) -> 'dict[str, Any]'"),
     "index": ("(documents: 'Document | Iterable[Document]', artifact: 'str' = 'live') -> 'None'"),
     "index_status": ("() -> 'dict[str, Any]'"),
     "list_artifacts": ("() -> 'list[dict[str, Any]]'"),

@@ -157,10 +157,11 @@ def push_artifact(path: str | os.PathLike[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="finetuner-") as folder:
         if not source.is_file():
             source = zip_artifact(source, Path(folder) / "artifact.zip", read_manifest(source).run_name)
-        return _send_zip(connection(), source)
+        return send_zip(connection(), source)
 
 
-def _send_zip(flow: Connection, file: Path) -> dict[str, Any]:
+def send_zip(flow: Connection, file: Path) -> dict[str, Any]:
+    """Send an artifact's zip to the Flow, piece by piece, and return its manifest."""
     import uuid
 
     from docarray import Document, DocumentArray

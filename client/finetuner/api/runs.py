@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +20,14 @@ from ..transport.connection import Connection
 from .fit_data import FitData
 from .run import Run
 from .session import connection
+from .start_model import StartModel
 
 if TYPE_CHECKING:
     from ..sources.tables.csv_file import CSVOptions
 
 
 def fit(
-    model: str,
+    model: str | os.PathLike[str],
     train_data: Any,
     eval_data: Any = None,
     val_split: float = 0.0,
@@ -74,7 +76,9 @@ def fit(
     All options are checked before anything is sent. `RunConfig` describes them with their ranges.
 
     Args:
-        model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model.
+        model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model. Or
+            the id of an artifact, or a local folder of transformers' CLIPModel or open_clip, or VISION+TEXT, see
+            `import_artifact`.
         train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, a
             data set of Hugging Face, or files (CSV, jsonl, parquet, COCO, folder, glob, tar, zip).
         eval_data: given like `train_data`; the data of `val_loss`, a loss after each epoch. Its pairs also score a CLIP
@@ -132,7 +136,8 @@ def fit(
         scheduler_step: for older scripts: the same as in scheduler_options.
 
     Raises:
-        InvalidInput: a value is not allowed, or a dataset is empty.
+        InvalidInput: a value is not allowed, or a dataset is empty, or a model's folder holds no model.
+        KeysMismatchError: the weights in a model's folder do not fit its config.
         InvalidDocument: a pair lacks a side, or an image cannot be decoded.
         RunFailedError: with `wait=True`: the run failed or was canceled.
         NoSuchModel, DatasetNotFound, AlreadyExists, FlowUnreachable
@@ -146,14 +151,17 @@ def fit(
     checked_name(experiment, "experiment_name")
     given, kinds = () if callbacks is None else callbacks, tuple(list_callbacks().values())
     prefix = f"finetuner-dastorage-{experiment}-{name}"
-    with FitData(prefix, find_backbone(model).task, csv_options, on_error, columns) as fit_data:
+    with (
+        StartModel(model, model_artifact) as start,
+        FitData(prefix, find_backbone(start.backbone).task, csv_options, on_error, columns) as fit_data,
+    ):
         config = RunConfig(
-            model=model,
+            model=start.backbone,
             train_data=fit_data.name("train_data", train_data, "train"),
             eval_data="" if eval_data is None else fit_data.name("eval_data", eval_data, "eval"),
             guard_data="" if guard_data is None else fit_data.name("guard_data", guard_data, "guard"),
             val_split=val_split,
-            model_artifact=model_artifact or "",
+            model_artifact=start.artifact,
             model_options=model_options or {},
             run_name=name,
             experiment_name=experiment,
@@ -190,6 +198,7 @@ def fit(
         fit_data.read()
         flow = connection()
         _require_new(flow, name, experiment)
+        start.push(flow)
         fit_data.push(flow)
     run = Run(flow, flow.call(wire.FIT, config=config.to_dict()))
     if wait:

@@ -124,28 +124,32 @@ def _send_missing(
 
 
 def pull_documents(connection: Connection, name: str) -> DocumentArray:
-    """Return the documents of a dataset, all of one version even if the dataset is replaced during the call.
+    """Return the documents of a dataset; see `iterate_documents`."""
+    from docarray import DocumentArray
+
+    return DocumentArray(iterate_documents(connection, name))
+
+
+def iterate_documents(connection: Connection, name: str) -> Iterator[Document]:
+    """Yield the documents of a dataset, all of one version even if the dataset is replaced meanwhile.
 
     Raises:
         DatasetNotFound: no dataset has that name, or the Flow sent fewer documents than the dataset has.
     """
-    from docarray import DocumentArray
-
     (dataset,) = connection.call(wire.DATASETS_LIST, name=name)
-    documents = DocumentArray()
+    received = 0
     for part in itertools.count():
         batch = connection.post(wire.DATASETS_PULL, parameters={"version": dataset["version"], "part": part})
         if len(batch) and (error := wire.error_of(batch[0])) is not None:
             raise error
-        documents.extend(batch)
-        if not len(batch) or len(documents) >= dataset["documents"]:
+        received += len(batch)
+        yield from batch
+        if not len(batch) or received >= dataset["documents"]:
             break
-    if len(documents) != dataset["documents"]:
+    if received != dataset["documents"]:
         raise DatasetNotFound(
-            f"dataset {name!r} must arrive with its {dataset['documents']} documents. Got {len(documents)}. "
-            f"Pull it again."
+            f"dataset {name!r} must arrive with its {dataset['documents']} documents. Got {received}. Pull it again."
         )
-    return documents
 
 
 def batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:

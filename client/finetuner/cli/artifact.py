@@ -29,6 +29,26 @@ def push(
     typer.echo(finetuner.push_artifact(str(path))["artifact_id"])
 
 
+@artifact_app.command("import")
+@example("finetuner artifact import ./my-clip-model", "finetuner artifact import efficientnet_b0+./my-bert")
+def import_(
+    model: Annotated[
+        str,
+        typer.Argument(help="Folder of transformers' CLIPModel or open_clip, with safetensors; or VISION+TEXT."),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the artifact. Default: the model's.")] = None,
+    host: Host = None,
+    token: Token = None,
+) -> None:
+    """Make an artifact of a CLIP of another library, publish it on the Flow and print its id.
+
+    VISION+TEXT joins an image model, by its name, and a text model of transformers, by its folder. `fit(model=ID)`
+    tunes the artifact.
+    """
+    finetuner.login(host=host, token=token)
+    typer.echo(finetuner.import_artifact(model, name)["artifact_id"])
+
+
 @artifact_app.command()
 @example("finetuner artifact export live --to open_clip my-model")
 def export(

@@ -114,6 +114,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         row = find_backbone(text("model", self.model))
+        if row.in_artifacts and not self.model_artifact:
+            raise InvalidInput(
+                f"model must have weights of its own without model_artifact. Got {row.name!r}, of which only artifacts "
+                f"have weights. Pass the artifact's id, or the folder to import, as model."
+            )
         for name in NAME_FIELDS:
             value = text(name, getattr(self, name))
             if value or name in ("train_data", "experiment_name"):

@@ -10,7 +10,7 @@ from ..exceptions import InvalidInput
 from ..models.byte_pair_tokenizer import PAD, START, BytePairTokenizer
 from ..models.clip import Clip
 from ..models.clip_tokenizer import ClipTokenizer
-from ..models.text_towers import CONTEXT_LENGTH, TOKENIZER_FILE
+from ..models.text_towers import CONTEXT_LENGTH, TOKENIZER_FILE, FileTokenizer
 
 CONFIG_FILE = "tokenizer_config.json"
 CLASS = "PreTrainedTokenizerFast"  # transformers 5 writes another name, which transformers 4 does not know
@@ -22,7 +22,7 @@ def write_tokenizer(model: Clip, folder: Path) -> dict[str, int]:
     """Write the files of a model's tokenizer.
 
     Args:
-        model: its tokenizer is CLIP's own or clip-mini's.
+        model: its tokenizer is CLIP's own, clip-mini's, or that of an imported CLIPModel.
         folder: exists.
 
     Returns:
@@ -38,9 +38,12 @@ def write_tokenizer(model: Clip, folder: Path) -> dict[str, int]:
     elif isinstance(model.tokenizer, BytePairTokenizer):
         content = json.loads(model.files[TOKENIZER_FILE])
         tokenizer, (start, end, padding) = _of_clip_mini(content), ("<start>", "<end>", "<padding>")
+    elif isinstance(model.tokenizer, FileTokenizer) and (found := _of_file(model.files[TOKENIZER_FILE])):
+        tokenizer, (start, end, padding) = found
     else:
         raise InvalidInput(
-            f"tokenizer must be CLIP's own or clip-mini's. Got {type(model.tokenizer).__name__}. Export to open_clip."
+            f"tokenizer must be CLIP's own, clip-mini's or an imported one that ends texts with its highest token. Got "
+            f"{type(model.tokenizer).__name__}. Export to open_clip."
         )
     length = int(model.config["text_cfg"].get("context_length", CONTEXT_LENGTH))
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -64,6 +67,20 @@ def write_file_config(model: Clip, folder: Path) -> None:
     length = model.config["text_cfg"].get("context_length", CONTEXT_LENGTH)
     config = {"tokenizer_class": CLASS, "pad_token": padding, "model_max_length": length}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1))
+
+
+def _of_file(content: str) -> tuple[Any, tuple[str, str, str]] | None:
+    """Return a tokenizer of a file, and its start, end and padding; None if a text has no such start and end."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(content)
+    padding = tokenizer.padding["pad_token"]
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    ends = tokenizer.encode("").ids
+    if len(ends) != 2 or ends[1] != max(tokenizer.get_vocab(with_added_tokens=True).values()):
+        return None
+    return tokenizer, (tokenizer.id_to_token(ends[0]), tokenizer.id_to_token(ends[1]), padding)
 
 
 def _of_clip(own: ClipTokenizer) -> Any:

@@ -15,9 +15,9 @@ class Backbone:
     name: str
     """The name that users write and read."""
     architecture: str
-    """open_clip's name of the architecture. For an image model, timm's name."""
+    """open_clip's name of the architecture. For an image model, timm's name. '' if only artifacts have the model."""
     pretrained: str
-    """A tag of open_clip or timm, or a checkpoint file (.safetensors or .pt). '' if `folder` is set."""
+    """A tag of open_clip or timm, or a checkpoint file (.safetensors or .pt). '' with a `folder`, or for artifacts."""
     aliases: tuple[str, ...] = ()
     """Other names of this row, from older generations of scripts."""
     task: str = CLIP_TASK
@@ -34,6 +34,11 @@ class Backbone:
     """Licence of the weights. '' if unknown."""
     description: str = ""
     """One line for `describe_models`."""
+
+    @property
+    def in_artifacts(self) -> bool:
+        """Whether artifacts alone have weights of this model."""
+        return not self.architecture
 
 
 def image_backbone(name: str, architecture: str, tag: str, output_dim: int = 0, description: str = "") -> Backbone:

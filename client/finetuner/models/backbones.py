@@ -30,6 +30,9 @@ def _image(name: str, architecture: str, tag: str, output_dim: int, description:
     return replace(row, aliases=(architecture.removeprefix("tf_"),), licence="Apache-2.0")
 
 
+IMPORTED = Backbone("imported-clip", "", "", description="A CLIP of another library, see `imports`")
+PARTS = Backbone("clip-from-parts", "", "", learning_rate=5e-4, description="A CLIP from two towers, see `imports`")
+"""IMPORTED and PARTS are the backbones of artifacts that were imported. They have no weights of their own."""
 ROWS = (
     Backbone(
         "clip-mini",
@@ -158,7 +161,7 @@ def row_of(name: str) -> Backbone | None:
     Raises:
         NoSuchModel: a backbone outside the mission, or unknown weights of timm.
     """
-    name, rows = stand_in(name), (*ROWS, *stand_in_rows())  # both change something in tests alone
+    name, rows = stand_in(name), (*ROWS, IMPORTED, PARTS, *stand_in_rows())  # both change something in tests alone
     for row in rows:
         if name == row.name or name in row.aliases:
             return row

@@ -1,5 +1,6 @@
 """The tokenizer of clip-mini: byte-level pairs of a text cleaned and lower-cased as CLIP's own tokenizer does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -45,6 +46,10 @@ class BytePairTokenizer:
             pairs = [number + _RESERVED for number in encoding.ids[: length - 2]]
             row[: len(pairs) + 2] = torch.tensor([START, *pairs, self.end])
         return rows  # type: ignore[return-value]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, start and end included, without any cut."""
+        return [len(found.ids) + 2 for found in self._pairs.encode_batch([self._clean(text) for text in texts])]
 
     def decode(self, tokens: list[int]) -> str:
         """Return the lower-cased text of one row, without start, end and padding."""

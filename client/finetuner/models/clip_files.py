@@ -12,16 +12,14 @@ models/open_clip_model.safetensors       no weights: open_clip, which would take
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..contract.checks import whole
-from ..exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError, NoSuchModel
+from ..exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
 from .backbone import Backbone
 from .clip import TOWERS, VISION, Clip, Tokenizer
 from .lean_open_clip import complete
@@ -38,9 +36,11 @@ from .weights import (
     architecture_folder,
     bounded_download,
     checkpoint_file,
+    load_into,
     missing_weights,
     one_line,
     planned_network,
+    quiet,
     read_checkpoint,
     read_config,
     require_same,
@@ -48,6 +48,9 @@ from .weights import (
     tag_file,
     write_weights,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "weights.safetensors"
 OPEN_CLIP_WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -79,6 +82,8 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
 
     if row.folder is not None:
         return load_folder(row.folder, row.name, device)
+    if row.in_artifacts:
+        check_weights(row)
     config = open_clip.get_model_config(row.architecture)
     if config is None:
         raise NoSuchModel(
@@ -93,7 +98,7 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     file = file or _download(row, tag, weights_folder)
     expected = f"{file} must hold weights of {row.architecture}"
     complete(config)
-    with _quiet(), text_tower_options(config, files) as options:
+    with quiet(), text_tower_options(config, files) as options:
         create = partial(
             open_clip.create_model,
             row.architecture,
@@ -104,7 +109,7 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
         )
         planned_network(partial(create, device="meta"), read_checkpoint(file, "meta"), expected)
         network = create(device=device)
-    _load_checkpoint(network, file, expected)
+    load_into(network, file, expected)
     tokenizer: Tokenizer = (
         FileTokenizer(files[TOKENIZER_FILE], config["text_cfg"])
         if TOKENIZER_FILE in files
@@ -125,40 +130,6 @@ def _download(row: Backbone, tag: dict[str, Any], weights_folder: Path | None) -
         raise missing_weights(row, weights_folder, hub_file, error) from error
 
 
-def _load_checkpoint(network: Any, file: Path, expected: str) -> None:
-    """Compare names and shapes, then load a checkpoint as open_clip does, older formats included."""
-    from open_clip.factory import load_checkpoint
-
-    comparison = network.register_load_state_dict_pre_hook(
-        lambda module, state, *_: require_same(module.state_dict(), state, expected)
-    )
-    try:
-        with _quiet():
-            load_checkpoint(network, str(file))
-    except KeysMismatchError:
-        raise
-    except Exception as error:  # from torch's or safetensors' reader, or open_clip's conversion of older formats
-        require_same(network.state_dict(), read_checkpoint(file), expected)
-        raise KeysMismatchError(f"{expected}. Got: {one_line(error)}. Check the architecture.") from error
-    finally:
-        comparison.remove()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide open_clip's remarks on the root logger, such as missing weights that we load afterwards."""
-    root = logging.getLogger()
-
-    def refuse(record: logging.LogRecord) -> bool:
-        return "open_clip" not in record.pathname
-
-    root.addFilter(refuse)
-    try:
-        yield
-    finally:
-        root.removeFilter(refuse)
-
-
 def check_weights(row: Backbone, weights_folder: Path | None = None) -> None:
     """Check that a row's weights are packaged, a tag of open_clip or a file.
 
@@ -167,6 +138,11 @@ def check_weights(row: Backbone, weights_folder: Path | None = None) -> None:
     """
     if row.folder is not None:
         return
+    if row.in_artifacts:
+        raise NoSuchModel(
+            f"{row.name} has weights in artifacts alone. Got no artifact. Import its folder: fit(model=FOLDER), or "
+            f"finetuner artifact import FOLDER, and pass the artifact's id."
+        )
     import open_clip
 
     if not open_clip.get_pretrained_cfg(row.architecture, row.pretrained):
@@ -193,15 +169,18 @@ def load_folder(folder: Path, model_id: str, device: str = "cpu", *, load_weight
         CorruptedArtifact: a file that the model needs is missing or damaged.
     """
     config, files = _read_folder(folder)
-    network = _create(folder, config, files, device, load_weights=load_weights)
+    network = create_network(folder, config, files, device, load_weights=load_weights)
     return Clip(network.eval(), load_tokenizer(folder, config), config, model_id, files)
 
 
-def _create(folder: Path, config: dict[str, Any], files: dict[str, str], device: str, *, load_weights: bool) -> Any:
+def create_network(
+    folder: Path, config: dict[str, Any], files: Mapping[str, str], device: str, *, load_weights: bool
+) -> Any:
+    """Return the network of a folder in open_clip's layout; see `load_folder`."""
     import open_clip
 
     complete(config)
-    with _quiet(), text_tower_options(config, files) as options:
+    with quiet(), text_tower_options(config, files) as options:
         return open_clip.create_model(
             f"local-dir:{folder}", device=device, load_weights=load_weights, pretrained_text=False, **options
         )
@@ -255,14 +234,30 @@ def check_towers(folder: Path) -> int:
         The embedding size.
 
     Raises:
+        KeysMismatchError, CorruptedArtifact: see `check_stored`.
+    """
+    stored = stored_tensors(folder / tower / WEIGHTS_FILE for tower in TOWERS)
+    return check_stored(folder, stored, f"weights in {folder} must fit its config")
+
+
+def check_stored(folder: Path, stored: Mapping[str, Tensor], expected: str) -> int:
+    """Compare the config and tokenizer in a folder with weights, of which only names and shapes are read.
+
+    Args:
+        folder: as for `load_folder`.
+        stored: on the meta device.
+        expected: beginning of the message.
+
+    Returns:
+        The embedding size.
+
+    Raises:
         KeysMismatchError: the weights have other names or shapes.
         CorruptedArtifact: a file is missing or damaged, or the tokenizer makes tokens that the text tower lacks.
     """
     config, files = _read_folder(folder)
-    stored = stored_tensors(folder / tower / WEIGHTS_FILE for tower in TOWERS)
-    expected = f"weights in {folder} must fit its config"
     planned: Any = planned_network(
-        partial(_create, folder, config, files, "meta", load_weights=False), stored, expected
+        partial(create_network, folder, config, files, "meta", load_weights=False), stored, expected
     )
     require_same(planned.state_dict(), stored, expected)
     tokens = getattr(load_tokenizer(folder, config), "vocab_size", 0)

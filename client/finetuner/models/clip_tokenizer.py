@@ -47,6 +47,10 @@ class ClipTokenizer:
             row[0], row[1 : len(used) + 1], row[len(used) + 1] = self._start, used, self._end
         return torch.from_numpy(rows)
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, start and end included, without any cut."""
+        return [len(ids) + 2 for ids in self._encode(list(texts))]
+
     def _encode(self, texts: list[str]) -> list[list[int]]:
         if len(texts) == 1:  # needs no threads
             (text,) = texts

@@ -69,6 +69,15 @@ class FileTokenizer:
         tokens = torch.tensor([row.ids for row in encoded])
         return tokens if self._separator is None else tokens.masked_fill(tokens == self._separator, 0)
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, those that the tokenizer adds included, without any cut."""
+        from tokenizers import Tokenizer
+
+        whole = Tokenizer.from_str(self._tokenizer.to_str())
+        whole.no_truncation()
+        whole.no_padding()
+        return [len(found.ids) for found in whole.encode_batch([self._clean(text) for text in texts])]
+
 
 def read_tokenizer(file: Path) -> str:
     """Return the content of a tokenizer.json.

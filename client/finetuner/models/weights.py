@@ -12,6 +12,7 @@ The folder is $FINETUNER_WEIGHTS for users and servers. Without it a server uses
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -255,6 +256,44 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Tensor]:
             f"{path} must hold only weights, tensors by name. Got {type(state).__name__}. Save a state dict."
         )
     return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def load_into(network: Any, file: Path, expected: str) -> None:
+    """Compare names and shapes, then load a checkpoint as open_clip does, older formats included.
+
+    Raises:
+        KeysMismatchError: see `require_same`.
+    """
+    from open_clip.factory import load_checkpoint
+
+    comparison = network.register_load_state_dict_pre_hook(
+        lambda module, state, *_: require_same(module.state_dict(), state, expected)
+    )
+    try:
+        with quiet():
+            load_checkpoint(network, str(file))
+    except KeysMismatchError:
+        raise
+    except Exception as error:  # from torch's or safetensors' reader, or open_clip's conversion of older formats
+        require_same(network.state_dict(), read_checkpoint(file), expected)
+        raise KeysMismatchError(f"{expected}. Got: {one_line(error)}. Check the architecture.") from error
+    finally:
+        comparison.remove()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide open_clip's remarks on the root logger, such as missing weights that we load afterwards."""
+    root = logging.getLogger()
+
+    def refuse(record: logging.LogRecord) -> bool:
+        return "open_clip" not in record.pathname
+
+    root.addFilter(refuse)
+    try:
+        yield
+    finally:
+        root.removeFilter(refuse)
 
 
 def write_weights(network: Any, file: Path, holds: Callable[[str], bool] = lambda name: True) -> None:

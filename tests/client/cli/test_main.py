@@ -82,6 +82,7 @@ HEAVY = ["torch", "jina", "docarray", "open_clip", "transformers", "pyarrow", "p
         ["logs", "my-run"],
         ["index", "status"],
         ["artifact", "pull", "live"],
+        ["data", "show", "shop"],
         ["search", "a red dress"],
     ],
     ids=" ".join,

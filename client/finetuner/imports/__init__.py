@@ -1,0 +1,1 @@
+"""Reads models of other libraries from their folders, as models of ours."""
