@@ -36,7 +36,7 @@ def import_model(
         source: a folder, see `clip_model.read_clip`; or VISION+TEXT, see `parts.read_parts`.
         workspace: receives the artifact, as `artifacts/<id>`.
         name: the artifact's, in place of a run's; None takes the source's.
-        exists: whether the artifact of an id is needed no more; it is then not written.
+        exists: whether an artifact is known where it is to go, by its id; it is then not written.
 
     Returns:
         The artifact's folder, or its id if `exists`. The id follows from the content: the same model has the same id.
