@@ -22,7 +22,7 @@ from .upload import iterate_documents, several_documents, with_images
 if TYPE_CHECKING:
     from docarray import Document
 
-    from ..sources.csv_file import CSVOptions
+    from ..sources.tables.csv_file import CSVOptions
 
 
 def data_stats(

@@ -80,7 +80,8 @@ def _of_file(content: str) -> tuple[Any, tuple[str, str, str]] | None:
     ends = tokenizer.encode("").ids
     if len(ends) != 2 or ends[1] != max(tokenizer.get_vocab(with_added_tokens=True).values()):
         return None
-    return tokenizer, (tokenizer.id_to_token(ends[0]), tokenizer.id_to_token(ends[1]), padding)
+    start, end = (str(tokenizer.id_to_token(number)) for number in ends)
+    return tokenizer, (start, end, padding)
 
 
 def _of_clip(own: ClipTokenizer) -> Any:

@@ -72,7 +72,8 @@ def test_arguments_of_files_are_refused_with_documents(pushed: dict[str, list[Do
 def test_a_data_set_of_hugging_face_is_pushed(
     pushed: dict[str, list[Document]], shop: Path, jpeg: Callable[[int], bytes]
 ) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     columns = {"foto": [str(shop.parent / f"{number}.jpg") for number in range(3)], "title": [["a", "b"], ["c"], ["d"]]}
     data = datasets.Dataset.from_dict(columns).cast_column("foto", datasets.Image())
     library.push_data("shop", data, columns={"image": "foto"})

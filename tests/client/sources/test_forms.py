@@ -151,7 +151,8 @@ def hub_forms(
     tmp_path_factory: pytest.TempPathFactory, forms: dict[str, Any], jpeg: Callable[[int], bytes]
 ) -> dict[str, Any]:
     """Return the form's name -> the same pairs as a data set of Hugging Face."""
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     folder = forms["jsonl"].parent
     rows = [json.loads(line) for line in forms["jsonl"].read_text().splitlines()]
     columns = {"image": [str(folder / row["file_name"]) for row in rows], "text": [row["text"] for row in rows]}

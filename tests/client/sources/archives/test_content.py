@@ -109,8 +109,9 @@ def test_columns_are_named_in_an_archive(make: Callable[[str, Files], Path]) -> 
 
 
 def test_parquet_files_and_saved_data_are_read_from_a_zip(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
-    datasets = pytest.importorskip("datasets")
-    columns = {"image": [jpeg(0), jpeg(1)], "text": ["a", "b"]}
+    import datasets
+
+    columns: dict[str, list[Any]] = {"image": [jpeg(0), jpeg(1)], "text": ["a", "b"]}
     datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "saved")
     (tmp_path / "data").mkdir()
     for number in range(2):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,8 +18,6 @@ from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.sources.hugging_face.objects import kind_of_object
 from finetuner.sources.kinds import documents_from, is_source
 from finetuner.sources.tables.csv_file import CSVOptions
-
-datasets = pytest.importorskip("datasets")
 
 
 @pytest.fixture

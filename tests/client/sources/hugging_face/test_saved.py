@@ -56,7 +56,8 @@ def test_files_are_read_in_order(tmp_path: Path, tables: list[dict[str, Any]], j
 
 
 def test_what_datasets_saves_is_read(shop: Path, tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     columns = {"image": [str(shop / f"{number}.jpg") for number in range(4)], "text": list("abcd")}
     features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
     data = datasets.Dataset.from_dict(columns, features=features)
