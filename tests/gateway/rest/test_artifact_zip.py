@@ -21,6 +21,7 @@ from finetuner.inference.local import open_artifact
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS
 from finetuner.models.clip_files import load_backbone
+from tests import plain_http
 from tests.gateway.made_artifacts import WEIGHTS, make_artifact, zipped
 from tests.gateway.rest.conftest import Handler
 from tests.waiting import wait_until
@@ -38,7 +39,7 @@ def test_a_downloaded_zip_uploads_as_the_same_model(handler: Handler, tmp_path: 
     down = handler.get("live")
     assert down.headers["content-disposition"] == 'attachment; filename="tuned.zip"'
     assert int(down.headers["content-length"]) == len(down.content)
-    head = httpx.head(f"{handler.http}/v1/artifacts/{ONE}/zip")
+    head = plain_http.head(f"{handler.http}/v1/artifacts/{ONE}/zip")
     assert (head.status_code, head.headers["content-length"]) == (200, down.headers["content-length"])
     (tmp_path / "tuned.zip").write_bytes(down.content)
     opened = open_artifact(tmp_path / "tuned.zip", 32, "clip-text", "cpu")
@@ -168,15 +169,15 @@ def test_the_hub_signs_a_url_of_the_same_zip(handler: Handler) -> None:
     make_artifact(handler.folder(ONE), ONE, 5000)
     content = handler.get(ONE).content
     rpc = f"{handler.http}/v2/rpc/artifact.getDownloadUrl"
-    for answer in (httpx.post(rpc, data={"id": ONE}), httpx.get(rpc, params={"name": "made"})):
+    for answer in (plain_http.post(rpc, data={"id": ONE}), plain_http.get(rpc, params={"name": "made"})):
         data = answer.json()["data"]
         assert (data["_id"], data["type"]) == (ONE, "model")
-        down = httpx.get(data["download"])
+        down = plain_http.get(data["download"])
         assert (down.content, down.headers["content-length"]) == (content, str(len(content)))
-        assert httpx.head(data["download"]).headers["content-length"] == str(len(content))
-        assert httpx.get(data["download"].replace(ONE, TWO)).status_code == 403
+        assert plain_http.head(data["download"]).headers["content-length"] == str(len(content))
+        assert plain_http.get(data["download"].replace(ONE, TWO)).status_code == 403
     handler.folder(ONE).rename(handler.folder(TWO))
-    gone = httpx.get(data["download"])
+    gone = plain_http.get(data["download"])
     assert (gone.status_code, "must be published" in gone.json()["detail"]) == (404, True)
     handler.folder(TWO).rename(handler.folder(ONE))
-    assert httpx.post(rpc, data={"id": TWO}).status_code == 404
+    assert plain_http.post(rpc, data={"id": TWO}).status_code == 404

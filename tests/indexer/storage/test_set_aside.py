@@ -31,16 +31,22 @@ from tests.waiting import wait_until
 Plant = Callable[[Workspace], object]
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+@pytest.fixture(scope="module")
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """An index with two collections of the same three documents; `live` searches 'new'."""
-    made = Workspace(tmp_path)
+    made = Workspace(tmp_path_factory.mktemp("undamaged"))
     index = Index(made.index)
     for artifact in ("old", "new"):
         index.upsert([encoded_text(f"d{i}", f"d{i}", artifact, n=i) for i in range(3)])
     index.close()
     Live(made).search_with("new")
     return made
+
+
+@pytest.fixture
+def workspace(undamaged: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of it, to be damaged."""
+    return Workspace(shutil.copytree(undamaged.root, tmp_path, dirs_exist_ok=True))
 
 
 def sql(statement: str, *values: object) -> Plant:
