@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 MEMORY = Path("/dev/shm")
-MEMORY_BYTES = 4 << 30  # free; the tests hold TODO of it at once
+MEMORY_BYTES = 4 << 30  # free
 MOST = 20  # more failures are no flakiness, and would take too long
 
 

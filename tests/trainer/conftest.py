@@ -29,6 +29,7 @@ from finetuner.executors.trainer.devices import CPU
 from finetuner.executors.trainer.executor import Trainer
 from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.executors.trainer.run_messages import RunRequest, WorkerSettings
+from finetuner.executors.trainer.run_store import RunStore
 from finetuner.executors.trainer.worker import main
 from finetuner.flow.processes import command_of
 from finetuner.models.backbones import find_backbone
@@ -241,7 +242,7 @@ def work(
         run = ask(trainer.fit, config=asked)
         folder = RunFolder(trainer.shared_workspace.run(run["artifact_id"]))
         folder.path.mkdir(parents=True)
-        data = trainer._store.get(run["name"], "default").data
+        data = RunStore(trainer.shared_workspace.runs_database).get(run["name"], "default").data
         root, settings = str(trainer.shared_workspace.root), WorkerSettings(image_cache_gb=1)
         config = RunConfig.from_dict(run["config"])
         RunRequest(run["artifact_id"], config, data, root, (CPU,), settings).write(folder)

@@ -70,6 +70,12 @@ class Handler:
     def folder(self, artifact_id: str) -> Path:
         return self.trainer.shared_workspace.artifacts / artifact_id
 
+    def restart(self, **settings: Any) -> None:
+        """Start the trainer again, with settings."""
+        root = self.trainer.shared_workspace.root
+        self.trainer.close()
+        self.trainer = Trainer(workspace_url=str(root), **settings)
+
     @property
     def left(self) -> list[str]:
         """The files among the artifacts, including those of uploads."""
