@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import typer
@@ -23,10 +24,16 @@ CLASSES: dict[str, type] = {
 }  # fmt: skip
 
 
+@cache
+def command_line() -> Any:
+    """Return the whole command line, which takes a while to make."""
+    return typer.main.get_command(app)
+
+
 def options_of(arguments: Sequence[str]) -> dict[str, Any]:
     """Return the options of a command, without running it."""
     name, *others = arguments
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = command_line().commands[name]
     found: dict[str, Any] = command.make_context(name, others).params
     return found
 

@@ -7,12 +7,10 @@ import shlex
 import ssl
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from finetuner.cli.main import app
+from tests.room_commands import command_line
 from tests.snippets import DOCS, FENCE, INLINE, ROOT, TEXTS, blocks, commands, python
 
 README = ROOT / "README.md"
@@ -30,7 +28,7 @@ def test_the_command_line_takes_the_commands(path: Path) -> None:
             assert {word for word in words if "=" not in word} <= TARGETS, words
         if name != "finetuner":
             continue
-        command: Any = typer.main.get_command(app)
+        command = command_line()
         while hasattr(command, "commands") and words:
             command = command.commands[words.pop(0)]
         if not hasattr(command, "commands"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,8 +16,15 @@ from jina import Client
 
 import finetuner
 from finetuner.catalogue import fashion
+from finetuner.contract.wire import ARTIFACT_TAG, error_of, read_reply
+from finetuner.documents.images import decode
 from finetuner.documents.pairs import make_pair
+from finetuner.executors.indexer.executor import Indexer
+from finetuner.executors.trainer import supervisor
+from finetuner.executors.trainer.executor import Trainer
 from finetuner.flow.running_flow import RunningFlow
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip_files import load_backbone
 from finetuner.workspace.folder import Workspace
 from tests.sessions import own_session
 
@@ -47,22 +55,40 @@ def test_a_tag_may_have_any_name(logged_in: Any, flow: RunningFlow, name: str) -
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningFlow, list[str]]]:
-    """A Flow on a workspace that was filled by a Flow and damaged afterwards, and the expected problems."""
+    """A Flow on a workspace that was filled by its rooms and damaged afterwards, and the expected problems."""
     root = tmp_path_factory.mktemp("damaged")
+    fill(root)
+    problems = plant(Workspace(root))
+    with own_session(), RunningFlow(root, token=TOKEN) as flow:
+        finetuner.login(host=flow.host, token=TOKEN)
+        yield flow, problems
+
+
+def fill(root: Path) -> None:
+    """Let rooms in this process write documents, datasets, runs and aliases."""
     images = list(fashion("train", items=3))
-    with own_session():
-        with RunningFlow(root, token=TOKEN) as flow:
-            finetuner.login(host=flow.host, token=TOKEN)
-            finetuner.index(DocumentArray([Document(id=image.name, blob=image.jpeg) for image in images]))
-            pairs = DocumentArray([make_pair(image.captions["en"], image.jpeg) for image in images])
+    vectors = load_backbone(find_backbone("clip-mini")).encode_images([decode(image.jpeg) for image in images])
+    documents = [
+        Document(id=image.name, blob=image.jpeg, embedding=vector, tags={ARTIFACT_TAG: "clip-mini"})
+        for image, vector in zip(images, vectors, strict=True)
+    ]
+    with closing(Indexer(workspace_url=str(root))) as indexer:
+        assert [error_of(document) for document in indexer.index(docs=DocumentArray(documents))] == [None] * len(images)
+    pairs = DocumentArray([make_pair(image.captions["en"], image.jpeg) for image in images])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "POLL_SECONDS", 3600)  # no run starts
+        with closing(Trainer(workspace_url=str(root))) as trainer:
+
+            def ask(endpoint: Callable[..., DocumentArray], **parameters: Any) -> None:
+                read_reply(endpoint(docs=parameters.pop("docs", None), parameters=parameters)[0])
+
             for name in ("bad", "good"):
-                finetuner.push_data(name, pairs)
-                finetuner.fit("clip-mini", pairs, run_name=name, loss="CLIPLoss", device="cpu").cancel()
-                finetuner.promote("clip-mini", alias=name)
-        problems = plant(Workspace(root))
-        with RunningFlow(root, token=TOKEN) as flow:
-            finetuner.login(host=flow.host, token=TOKEN)
-            yield flow, problems
+                ask(trainer.push, docs=pairs, upload=name, part=0.0)
+                ask(trainer.push, upload=name, name=name, commit=float(len(pairs)))
+                config = {"model": "clip-mini", "train_data": name, "run_name": name, "device": "cpu"}
+                ask(trainer.fit, config=config)
+                ask(trainer.cancel_run, name=name)
+                ask(trainer.promote, artifact="clip-mini", alias=name)
 
 
 def plant(workspace: Workspace) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-import httpx
 import pytest
 from docarray import Document, DocumentArray
 from jina import Client
@@ -35,6 +34,7 @@ from finetuner.executors.gateway.access.errors import class_of, name_of
 from finetuner.executors.gateway.flow.outages import outage
 from finetuner.transport.connection import Connection
 from finetuner.workspace.tokens import TokenFile
+from tests import plain_http
 from tests.gateway.conftest import TOKEN, ToyFlow, run_toy_flow
 from tests.room.version_2 import VERSION_2, VERSION_2_ARRAY, written
 
@@ -77,7 +77,7 @@ def test_names_are_those_of_the_public_classes() -> None:
 def test_an_http_error_names_its_class(
     open_flow: ToyFlow, method: str, path: str, sent: dict[str, Any], status: int, kind: str
 ) -> None:
-    answer = httpx.request(method, open_flow.http + path, **sent)
+    answer = plain_http.request(method, open_flow.http + path, **sent)
     assert (answer.status_code, answer.json()["type"]) == (status, kind)
     assert len(answer.json()["detail"].split()) > 3, "a sentence"
     assert issubclass(getattr(exceptions, kind), FinetunerError)
@@ -96,7 +96,7 @@ def test_a_body_past_the_limit_names_its_class(open_flow: ToyFlow) -> None:
 
 
 def test_openapi_describes_the_body_of_errors(open_flow: ToyFlow) -> None:
-    content = httpx.get(f"{open_flow.http}/openapi.json").json()
+    content = plain_http.get(f"{open_flow.http}/openapi.json").json()
     failure = content["components"]["schemas"]["Failure"]
     assert failure["required"] == ["detail", "type", "error"]
 

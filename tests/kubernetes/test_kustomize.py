@@ -68,6 +68,7 @@ def by_name(objects: list[Object]) -> dict[tuple[str, str], Object]:
     return found
 
 
+@pytest.mark.seconds
 def test_kubectl_renders_the_same() -> None:
     if reason := kubectls_kustomize():
         pytest.skip(reason)

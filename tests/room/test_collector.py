@@ -33,6 +33,7 @@ print(megabytes() - before)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim is of glibc")
 @pytest.mark.parametrize("trimmed", [False, True])
 def test_freed_memory_goes_back(trimmed: bool) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from finetuner.executors.trainer.devices import CPU
 from finetuner.executors.trainer.executor import Trainer
 from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.executors.trainer.run_messages import RunRequest, WorkerSettings
+from finetuner.executors.trainer.run_store import RunStore
 from finetuner.executors.trainer.worker import main
 from finetuner.flow.processes import command_of
 from finetuner.models.backbones import find_backbone
@@ -126,17 +129,29 @@ def still_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 3600)
 
 
+@pytest.fixture(scope="session")
+def pushed_pairs(
+    tmp_path_factory: pytest.TempPathFactory,
+    trainer_at: Callable[..., AbstractContextManager[Trainer]],
+    push: Callable[..., Any],
+    pairs: list[Document],
+) -> Path:
+    """The folder of datasets of a workspace with the dataset 'pairs'; tests copy it."""
+    with trainer_at(tmp_path_factory.mktemp("pushed")) as opened:
+        push(opened, "pairs", pairs)
+        return opened.shared_workspace.datasets
+
+
 @pytest.fixture
 def trainer(
     tmp_path: Path,
     still_queue: None,
     trainer_at: Callable[..., AbstractContextManager[Trainer]],
-    push: Callable[..., Any],
-    pairs: list[Document],
+    pushed_pairs: Path,
 ) -> Iterator[Trainer]:
     """A trainer with the dataset 'pairs' that starts no run."""
     with trainer_at(tmp_path / "workspace") as opened:
-        push(opened, "pairs", pairs)
+        shutil.copytree(pushed_pairs, opened.shared_workspace.datasets, dirs_exist_ok=True)
         yield opened
 
 
@@ -174,18 +189,28 @@ def workers_in() -> Callable[[Path], list[psutil.Process]]:
 
 
 @pytest.fixture(autouse=True)
-def no_worker_is_left(tmp_path: Path, workers_in: Callable[[Path], list[psutil.Process]]) -> Iterator[None]:
+def no_worker_is_left(
+    request: pytest.FixtureRequest, tmp_path: Path, workers_in: Callable[[Path], list[psutil.Process]]
+) -> Iterator[None]:
     yield
+    if not any(map(request.node.get_closest_marker, ("process", "seconds"))):
+        return  # `make test-fast` shows that the others start none
     left = workers_in(tmp_path)
     for worker in left:
         worker.kill()
     assert not left, f"workers outlived their test: {left}"
 
 
-@pytest.fixture
-def clip_mini() -> Clip:
-    """The packaged model, a fresh copy."""
+@pytest.fixture(scope="session")
+def loaded_clip_mini() -> Clip:
+    """The packaged model; tests copy it."""
     return load_backbone(find_backbone("clip-mini"))
+
+
+@pytest.fixture
+def clip_mini(loaded_clip_mini: Clip) -> Clip:
+    """The packaged model, a fresh copy."""
+    return deepcopy(loaded_clip_mini)
 
 
 @pytest.fixture(scope="session")
@@ -217,7 +242,7 @@ def work(
         run = ask(trainer.fit, config=asked)
         folder = RunFolder(trainer.shared_workspace.run(run["artifact_id"]))
         folder.path.mkdir(parents=True)
-        data = trainer._store.get(run["name"], "default").data
+        data = RunStore(trainer.shared_workspace.runs_database).get(run["name"], "default").data
         root, settings = str(trainer.shared_workspace.root), WorkerSettings(image_cache_gb=1)
         config = RunConfig.from_dict(run["config"])
         RunRequest(run["artifact_id"], config, data, root, (CPU,), settings).write(folder)

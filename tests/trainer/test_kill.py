@@ -19,7 +19,9 @@ from finetuner.artifacts.publish import publish_artifact
 from finetuner.executors.trainer import supervisor
 from finetuner.executors.trainer.devices import CPU, Assignment
 from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.executors.trainer.run_messages import WorkerProcess
+from finetuner.executors.trainer.run_store import RunStore
 from finetuner.models.clip import TOWERS, Clip
 
 pytestmark = pytest.mark.process
@@ -53,7 +55,8 @@ def asked(
 
 def started(trainer: Trainer, run: dict[str, Any]) -> None:
     """Put a run into the state STARTED, without a worker."""
-    trainer._store.move(run["artifact_id"], "STARTED", "Training", only_from=("CREATED",))
+    store = RunStore(trainer.shared_workspace.runs_database)
+    store.move(run["artifact_id"], "STARTED", "Training", only_from=("CREATED",))
 
 
 def publish_result(trainer: Trainer, run: dict[str, Any], model: Clip) -> None:
@@ -178,7 +181,7 @@ def test_a_process_with_a_reused_pid_is_not_the_worker(
         try:
             monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.5)
             with trainer_at(tmp_path) as trainer:
-                folder = trainer._folder(trainer._store.get("run", "default"))
+                folder = RunFolder(trainer.shared_workspace.run(run["artifact_id"]))
                 folder.path.mkdir(parents=True)
                 WorkerProcess(bystander.pid, (CPU,)).write(folder)
                 started(trainer, run)
@@ -198,9 +201,9 @@ def test_a_worker_writes_its_own_process_note(
     run = asked(epochs=10_000)
     monkeypatch.setattr(WorkerProcess, "write", lambda *_: None)  # of this process, not of the worker
     with trainer_at(tmp_path) as trainer:
-        record = trainer._store.get("run", "default")
+        record = RunStore(trainer.shared_workspace.runs_database).get("run", "default")
         trainer._supervisor._start(Assignment(record, (CPU,)))
-        folder = trainer._folder(record)
+        folder = RunFolder(trainer.shared_workspace.run(run["artifact_id"]))
         wait_until(lambda: folder.read("process"), "the worker's process note")
         assert WorkerProcess.read(folder) == WorkerProcess(workers_in(tmp_path)[0].pid, (CPU,))
         assert ask(trainer.cancel_run, name="run")["artifact_id"] == run["artifact_id"]

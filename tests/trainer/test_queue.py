@@ -12,7 +12,9 @@ from docarray import Document
 from finetuner.exceptions import InvalidInput, RunNotFound
 from finetuner.executors.trainer import supervisor
 from finetuner.executors.trainer.executor import Trainer
+from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.executors.trainer.run_messages import WorkerProcess
+from finetuner.executors.trainer.run_store import RunStore
 
 Ask = Callable[..., Any]
 CONFIG = {"model": "clip-mini", "train_data": "pairs", "device": "cpu", "batch_size": 8, "epochs": 1}
@@ -66,12 +68,12 @@ def test_a_running_run_is_canceled_and_the_next_starts(
 
 
 def test_a_running_run_cannot_be_resumed_and_stays_known(trainer: Trainer, ask: Ask) -> None:
-    ask(trainer.fit, config={**CONFIG, "run_name": "running"})
-    run = trainer._store.get("running", "default")
-    folder = trainer._folder(run)
+    run = ask(trainer.fit, config={**CONFIG, "run_name": "running"})
+    folder = RunFolder(trainer.shared_workspace.run(run["artifact_id"]))
     folder.path.mkdir(parents=True)
     WorkerProcess(1, ("cpu",)).write(folder)
-    trainer._store.move(run.artifact_id, "STARTED", "Training", only_from=("CREATED",))
+    store = RunStore(trainer.shared_workspace.runs_database)
+    store.move(run["artifact_id"], "STARTED", "Training", only_from=("CREATED",))
     with pytest.raises(InvalidInput, match="run must have failed or been canceled. Got 'running', which is STARTED"):
         ask(trainer.resume_run, name="running")
     assert WorkerProcess.read(folder) == WorkerProcess(1, ("cpu",))
@@ -94,7 +96,8 @@ def test_each_device_trains_one_run_and_the_next_trainer_knows_which(
         return {run["name"]: run["status"] for run in ask(trainer.list_runs)}
 
     def process_of(trainer: Trainer, name: str) -> WorkerProcess | None:
-        return WorkerProcess.read(trainer._folder(trainer._store.get(name, "default")))
+        run = ask(trainer.get_run, name=name)
+        return WorkerProcess.read(RunFolder(trainer.shared_workspace.run(run["artifact_id"])))
 
     killed = Trainer(workspace_url=str(tmp_path), threads=1, gpus=2)
     try:

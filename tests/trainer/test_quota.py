@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,10 +28,10 @@ def part(trainer: Trainer, ask: Ask, upload: str, owner: str, number: int = 0, s
 
 
 @pytest.fixture
-def small(trainer: Trainer) -> Trainer:
+def small(tmp_path: Path, still_queue: None, trainer_at: Any) -> Iterator[Trainer]:
     """A trainer whose tokens may upload 3.5 MB each."""
-    trainer._quota = UploadQuota(trainer.shared_workspace, 3.5 * MEGABYTE, 0)
-    return trainer
+    with trainer_at(tmp_path, upload_quota_gb=0.0035, min_free_mb=0) as opened:
+        yield opened
 
 
 def test_a_token_has_its_own_quota_with_its_unfinished_uploads(small: Trainer, ask: Ask) -> None:
@@ -59,13 +59,12 @@ def test_a_part_that_is_sent_again_counts_once(small: Trainer, ask: Ask) -> None
         part(small, ask, "one", "anna")
 
 
-def test_uploads_leave_space(small: Trainer, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    small._quota = UploadQuota(small.shared_workspace, 0, 2**30)
-    part(small, ask, "one", "anna")
+def test_uploads_leave_space(trainer: Trainer, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    part(trainer, ask, "one", "anna")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**30 + 10))
     with pytest.raises(InsufficientStorage, match="must keep 1,024 MiB free. Got an upload of 1 MiB, and 1,024 MiB"):
-        part(small, ask, "one", "anna", 1)
-    assert not small._datasets.upload_folder("one").exists(), "which makes room"
+        part(trainer, ask, "one", "anna", 1)
+    assert ask(trainer.push, upload="one")["parts"] == [], "it is deleted, which makes room"
 
 
 def test_every_trainer_leaves_space(trainer: Trainer, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,7 @@ def test_plural_garments_take_no_article_and_german_plural_endings() -> None:
         assert not re.search(r"rot(er|es)\b", sentence), sentence
 
 
+@pytest.mark.seconds
 def test_captions_have_no_stray_spaces_or_commas() -> None:
     for image in fashion("test", items=40):
         for caption in image.captions.values():
@@ -113,6 +114,7 @@ def test_every_caption_names_the_colour() -> None:
     assert all(re.search(r"red|scarlet", sentence.lower()) for sentence in sentences(plain, "en"))
 
 
+@pytest.mark.seconds
 def test_the_shapes_never_name_a_garment() -> None:
     garments = [word for words in ENGLISH.values() for word in words]
     garments += [word for words in GERMAN.values() for word, _ in words]

@@ -181,6 +181,7 @@ def test_a_server_reads_checkpoints_from_its_folder_only(tmp_path: Path, kind: s
         assert repr(names[kind]) in str(caught.value)
 
 
+@pytest.mark.seconds
 def test_a_server_reads_a_checkpoint_inside_its_folder(checkpoint: Path) -> None:
     row = find_backbone(f"{SMALL}::{checkpoint.name}")
     check_weights(row, checkpoint.parent)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from finetuner.exceptions import FlowUnreachable, InvalidInput
+from finetuner.transport import over_grpc
 from finetuner.transport.connection import Connection
 
 
@@ -37,6 +38,13 @@ def test_another_address_is_refused(host: str) -> None:
     assert repr(host) in str(caught.value)
 
 
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once: nothing will listen."""
+    monkeypatch.setattr(over_grpc, "PAUSES", (0,) * len(over_grpc.PAUSES))
+
+
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_a_dead_port_is_one_line(scheme: str, unused_port: int, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(FlowUnreachable, match=r"must answer at .*None does: .*refused.* Start one with") as caught:
@@ -45,6 +53,7 @@ def test_a_dead_port_is_one_line(scheme: str, unused_port: int, capfd: pytest.Ca
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_a_kept_error_leaves_no_thread_of_grpc_or_telemetry(unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JINA_OPTOUT_TELEMETRY", raising=False)
     gc.collect()
@@ -60,6 +69,7 @@ def test_a_kept_error_leaves_no_thread_of_grpc_or_telemetry(unused_port: int, mo
         gc.enable()
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_an_error_reaches_a_caller_with_an_event_loop(unused_port: int) -> None:
     async def in_a_notebook() -> None:
         Connection(f"grpc://127.0.0.1:{unused_port}").call("/status")

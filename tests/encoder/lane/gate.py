@@ -55,5 +55,5 @@ class Gate:
 async def queued(room: EncoderRoom, documents: int) -> None:
     """Wait until the room holds that many documents: one in the pass at the gate, the others prepared."""
     lane = room._lane
-    while lane._waiting != documents or len(lane._ready) != documents - 1:
+    while room.registry.get_sample_value("finetuner_queue_documents") != documents or len(lane._ready) != documents - 1:
         await asyncio.sleep(0.001)

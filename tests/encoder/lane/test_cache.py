@@ -18,8 +18,9 @@ from tests.encoder.lane.gate import TEXTS, Gate, send, texts
 
 
 def counts(room: Any) -> dict[str, float]:
-    (metric,) = room._lane._metrics._cached.collect()
-    return {sample.labels["outcome"]: sample.value for sample in metric.samples if sample.name.endswith("_total")}
+    name, outcomes = "finetuner_cache_documents_total", ("hit", "miss")
+    found = {outcome: room.registry.get_sample_value(name, {"outcome": outcome}) for outcome in outcomes}
+    return {outcome: count for outcome, count in found.items() if count is not None}
 
 
 def test_known_texts_need_no_pass_and_models_do_not_share(start: Start, workspace: Workspace, gate: Gate) -> None:
@@ -29,16 +30,18 @@ def test_known_texts_need_no_pass_and_models_do_not_share(start: Start, workspac
     again = asyncio.run(send(room, texts(TEXTS)))
     assert len(gate.passes) == passes
     np.testing.assert_array_equal(again.embeddings, first.embeddings)
-    unique = len(set(TEXTS))
     assert counts(room)["hit"] >= len(TEXTS)
     other = asyncio.run(send(room, texts(TEXTS), artifact=TUNED))
     assert {document.tags[ARTIFACT_TAG] for document in other} == {TUNED}
     assert not np.isclose(other.embeddings, first.embeddings, atol=1e-3).all(axis=1).any()
-    assert len(room._lane._cache._known) == 2 * unique
+    missed = counts(room)["miss"]
+    for artifact in ("", TUNED):
+        asyncio.run(send(room, texts(TEXTS), **{"artifact": artifact} if artifact else {}))
+    assert counts(room)["miss"] == missed, "both models' vectors are kept"
     asyncio.run(send(room, texts(TEXTS[:1]), count_tokens=True))
     (counted,) = asyncio.run(send(room, texts(TEXTS[:1]), count_tokens=True))
     assert counted.tags[TOKENS_TAG] > 2
-    assert room._lane._waiting == 0
+    assert room.registry.get_sample_value("finetuner_queue_documents") == 0
 
 
 def test_errors_and_uris_are_not_kept(start: Start, workspace: Workspace, images: list[bytes]) -> None:
@@ -47,7 +50,6 @@ def test_errors_and_uris_are_not_kept(start: Start, workspace: Workspace, images
         documents = DocumentArray([Document(blob=images[0]), Document(blob=b"no"), Document(uri="data:,")])
         found = asyncio.run(send(room, documents))
         assert [ERROR_TAG in document.tags for document in found] == [False, True, True]
-    assert len(room._lane._cache._known) == 1
     assert counts(room) == {"hit": 1, "miss": 5}
 
 

@@ -40,7 +40,7 @@ def test_documents_past_the_queue_size_are_refused_at_once_and_later_ones_are_en
     assert refused[0].tags[ERROR_TAG]["status"] == 429
     assert "queue must hold at most 4 documents" in refused[0].tags[ERROR_TAG]["message"]
     assert error_of(later[0]) is None
-    assert room._lane._waiting == 0
+    assert room.registry.get_sample_value("finetuner_queue_documents") == 0
     assert room.registry.get_sample_value("finetuner_errors_total", {"type": "ResourceExhausted"}) == 4
 
 

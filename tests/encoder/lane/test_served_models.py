@@ -36,6 +36,25 @@ def ask(room: EncoderRoom, endpoint: str = "encode", **parameters: Any) -> Docum
     return docs[0]
 
 
+def metric(room: EncoderRoom, name: str, **labels: str) -> float:
+    value = room.registry.get_sample_value(name, labels)
+    assert value is not None
+    return value
+
+
+def kept(room: EncoderRoom, gone: str, *others: str) -> list[str]:
+    """Return those of the models that need not be loaded again. The first is asked for last: it pushes others out."""
+
+    def loads(name: str) -> float:
+        before = metric(room, "finetuner_model_loads_total", outcome="ok")
+        assert ask(room, artifact=name).tags[ARTIFACT_TAG] == name
+        return metric(room, "finetuner_model_loads_total", outcome="ok") - before
+
+    found = [name for name in others if not loads(name)]
+    assert loads(gone)
+    return found
+
+
 def promote(workspace: Workspace, artifact_id: str) -> None:
     workspace.aliases.set("live", {"artifact": artifact_id})
 
@@ -134,7 +153,7 @@ def test_past_the_limit_requests_wait_for_the_promoted_model(
 def test_a_promoted_model_is_loaded_before_the_first_request(start: Start, two: Workspace) -> None:
     room = start(TextEncoder, two)
     promote(two, SECOND)
-    wait_until(lambda: room._models.loaded == [FIRST, SECOND], "the promoted model")
+    wait_until(lambda: metric(room, "finetuner_models_loaded") == 2, "the promoted model")
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "models/clip-text/weights.safetensors", "metrics.yml"])
@@ -175,18 +194,19 @@ def test_the_last_used_models_stay_within_their_number_and_bytes(
 ) -> None:
     publish_tuned(two, THIRD, 3)
     room = start(TextEncoder, two, models=2)
+    one = metric(room, "finetuner_model_bytes")
     for name in (SECOND, FIRST, THIRD):
         ask(room, artifact=name)
-    assert room._models.loaded == [FIRST, THIRD]
-    one = room._models._loaded[FIRST].bytes
+    assert kept(room, SECOND, FIRST, THIRD) == [FIRST, THIRD]
     small = start(TextEncoder, two, models=10, models_mb=int(2.5 * one / 2**20))
     for name in (SECOND, THIRD, SECOND):
         ask(small, artifact=name)
-    assert small._models.loaded == [THIRD, SECOND]
-    assert small.registry.get_sample_value("finetuner_model_bytes") == 2 * one
+    assert metric(small, "finetuner_model_bytes") == 2 * one
+    assert kept(small, FIRST, THIRD, SECOND) == [THIRD, SECOND]
     tiny = start(TextEncoder, two, models_mb=1)
     ask(tiny, artifact=SECOND)
-    assert tiny._models.loaded == [SECOND], "one always stays"
+    assert metric(tiny, "finetuner_model_bytes") == one
+    assert kept(tiny, FIRST, SECOND) == [SECOND], "one always stays"
 
 
 def test_every_changed_byte_of_a_manifest_is_detected(two: Workspace) -> None:

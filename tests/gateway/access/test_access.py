@@ -20,6 +20,7 @@ from finetuner.exceptions import InvalidInput, Unauthorized
 from finetuner.executors.gateway.access.access import ANYBODY, Access, Caller
 from finetuner.transport.connection import Connection
 from finetuner.workspace.tokens import ENVIRONMENT, Role
+from tests import plain_http
 from tests.gateway.conftest import TOKEN, WRONG_TOKENS, ToyFlow
 
 WRONG = [
@@ -59,7 +60,7 @@ def test_a_token_that_no_header_can_carry_is_refused(secret: str) -> None:
 def test_http_answers_401_with_a_detail(locked_flow: ToyFlow, header: str | None) -> None:
     headers = {} if header is None else {"authorization": header}
     for method, path in (("POST", "/encode"), ("POST", "/"), ("GET", "/openapi.json"), ("GET", "/nowhere")):
-        answer = httpx.request(method, locked_flow.http + path, headers=headers)
+        answer = plain_http.request(method, locked_flow.http + path, headers=headers)
         assert answer.status_code == 401, path
         assert "token" in answer.json()["detail"]
 
@@ -93,7 +94,7 @@ def test_a_stream_that_stays_open_is_refused_too(locked_flow: ToyFlow) -> None:
 
 
 def test_http_with_the_token_is_served(locked_flow: ToyFlow) -> None:
-    answer = httpx.post(
+    answer = plain_http.post(
         f"{locked_flow.http}/encode", json={"data": [{"text": "dress"}]}, headers={"authorization": f"token {TOKEN}"}
     )
     assert answer.json()["data"][0]["embedding"] == [0.5] * 4
@@ -128,8 +129,10 @@ def test_grpc_with_the_token_is_served(locked_flow: ToyFlow) -> None:
 
 
 def test_health_needs_no_token(locked_flow: ToyFlow) -> None:
-    assert httpx.get(locked_flow.http).status_code == 200
-    assert httpx.get(f"{locked_flow.http}/healthz").status_code == 503, "because of the broken encoder, not the token"
+    assert plain_http.get(locked_flow.http).status_code == 200
+    assert plain_http.get(f"{locked_flow.http}/healthz").status_code == 503, (
+        "because of the broken encoder, not the token"
+    )
     assert Client(host=locked_flow.grpc).is_flow_ready()
     with grpc.insecure_channel(locked_flow.grpc.removeprefix("grpc://")) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -137,8 +140,8 @@ def test_health_needs_no_token(locked_flow: ToyFlow) -> None:
 
 
 def test_refused_calls_are_counted(locked_flow: ToyFlow) -> None:
-    httpx.post(f"{locked_flow.http}/encode")
-    lines = httpx.get(f"{locked_flow.metrics}/metrics").text.splitlines()
+    plain_http.post(f"{locked_flow.http}/encode")
+    lines = plain_http.get(f"{locked_flow.metrics}/metrics").text.splitlines()
     counted = [line for line in lines if line.startswith('finetuner_gateway_refused_total{protocol="http"}')]
     assert float(counted[0].split()[-1]) >= 1
 
@@ -155,7 +158,7 @@ def test_an_address_that_guesses_is_slowed_down_and_its_right_tokens_pass(locked
     assert statuses.count(429) > 100
     assert right.status_code == 200
     headers = {"authorization": "token guess"}
-    assert httpx.get(f"{locked_flow.http}/openapi.json", headers=headers).status_code == 401, "of another address"
+    assert plain_http.get(f"{locked_flow.http}/openapi.json", headers=headers).status_code == 401, "of another address"
 
 
 def test_a_pickle_is_refused(open_flow: ToyFlow) -> None:

@@ -61,10 +61,11 @@ def test_a_waiting_body_gets_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arriving.Arriving.__init__, "__defaults__", (2 * LARGE,))
-    secret, held = "an-admins", asyncio.Event()
+    secret, reached, held = "an-admins", asyncio.Event(), asyncio.Event()
 
     async def echo(request: Request) -> PlainTextResponse:
         if request.url.path == "/v1/index":
+            reached.set()
             await held.wait()
         return PlainTextResponse(str(len(await request.body())))
 
@@ -77,7 +78,7 @@ def test_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
         headers = {"authorization": f"token {secret}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://flow", headers=headers) as client:
             first = asyncio.create_task(client.post("/v1/index", content=bytes(LARGE)))
-            await asyncio.sleep(0.01)
+            await asyncio.wait_for(reached.wait(), 60)
             found = [
                 await client.post(path, content=bytes(size))
                 for path, size in (("/v1/search", LARGE), ("/v1/search", SMALL), ("/v1/artifacts", LARGE))

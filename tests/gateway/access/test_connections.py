@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from finetuner.executors.gateway.access import connections
 from finetuner.executors.gateway.access.connections import bounded_connections
 from finetuner.executors.gateway.gateway import CONNECTION_OPTIONS, CONNECTIONS
+from tests import plain_http
 from tests.waiting import wait_until
 
 MOST = 8
@@ -94,7 +95,9 @@ def test_one_address_has_half_of_the_connections(address: tuple[str, int], monke
     with ExitStack() as held:
         for _ in range(MOST // 2):
             held.enter_context(socket.create_connection(address))
-        wait_until(lambda: httpx.get("http://{}:{}".format(*address)).status_code == 503, "all of them to be counted")
+        wait_until(
+            lambda: plain_http.get("http://{}:{}".format(*address)).status_code == 503, "all of them to be counted"
+        )
         other = httpx.HTTPTransport(local_address="127.0.0.2")
         with httpx.Client(transport=other, base_url="http://{}:{}".format(*address)) as client:
             assert client.get("/").text == "ok"

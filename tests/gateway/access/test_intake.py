@@ -129,6 +129,7 @@ def resets() -> Iterator[bytes]:
         yield frame(1, 4, stream, head_of("/none/x")) + frame(3, 0, stream, b"\0\0\0\x08")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("flood", [headers_without_end, resets], ids=["headers", "resets"])
 def test_a_flood_ends_and_others_are_answered_meanwhile(
     server: Server, flood: Any, caplog: pytest.LogCaptureFixture

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-import httpx
 import numpy as np
 import pytest
 from docarray import Document, DocumentArray
@@ -17,11 +16,12 @@ from finetuner.contract.wire import ARTIFACT_TAG, mark_error
 from finetuner.exceptions import FinetunerServerError, InvalidDocument
 from finetuner.executors.gateway.flow.health import Ask, Health, image
 from finetuner.executors.gateway.flow.rooms import _answering
+from tests import plain_http
 from tests.gateway.conftest import ToyFlow
 
 
 def test_healthy_encoders_are_described(open_flow: ToyFlow) -> None:
-    answer = httpx.get(f"{open_flow.http}/healthz")
+    answer = plain_http.get(f"{open_flow.http}/healthz")
     assert answer.status_code == 200
     state = answer.json()
     assert state["status"] == "ok"
@@ -34,7 +34,7 @@ def test_healthy_encoders_are_described(open_flow: ToyFlow) -> None:
 
 
 def test_a_broken_encoder_is_named_with_its_reason_and_the_other_is_not(locked_flow: ToyFlow) -> None:
-    answer = httpx.get(f"{locked_flow.http}/healthz")
+    answer = plain_http.get(f"{locked_flow.http}/healthz")
     assert answer.status_code == 503
     state = answer.json()
     assert state["detail"] == "vision encoder: the weights are gone"
@@ -97,7 +97,7 @@ def test_probes_at_the_same_time_share_one_answer() -> None:
     async def ask(request: DataRequest) -> DataRequest:
         nonlocal asked
         asked += 1
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # the other probes ask
         return await answering(embedding)(request)
 
     async def many() -> list[dict[str, Any]]:

@@ -28,12 +28,13 @@ from finetuner.contract.wire import (
 )
 from finetuner.executors.gateway.flow.documents import response_status
 from finetuner.workspace.tokens import ENVIRONMENT
+from tests import plain_http
 from tests.gateway.conftest import TOKEN, ToyFlow
 
 
 def test_documents_pass_the_rooms_and_come_back_as_json(open_flow: ToyFlow) -> None:
     blob = base64.b64encode(b"\x00image").decode()
-    answer = httpx.post(
+    answer = plain_http.post(
         f"{open_flow.http}/encode", json={"data": [{"id": "a", "text": "dress"}, {"blob": blob}]}
     ).json()
     first, second = answer["data"]
@@ -46,7 +47,7 @@ def test_documents_pass_the_rooms_and_come_back_as_json(open_flow: ToyFlow) -> N
 
 
 def test_search_answers_with_matches_and_scores(open_flow: ToyFlow) -> None:
-    answer = httpx.post(f"{open_flow.http}/search", json={"data": [{"text": "dress"}]}).json()
+    answer = plain_http.post(f"{open_flow.http}/search", json={"data": [{"text": "dress"}]}).json()
     match = answer["data"][0]["matches"][0]
     assert match["text"] == "found"
     assert match["scores"]["cosine"]["value"] == 0.25
@@ -54,14 +55,16 @@ def test_search_answers_with_matches_and_scores(open_flow: ToyFlow) -> None:
 
 @pytest.mark.parametrize("body", [{}, {"data": []}, {"data": None}])
 def test_a_control_endpoint_needs_no_documents(open_flow: ToyFlow, body: dict[str, Any]) -> None:
-    answer = httpx.post(f"{open_flow.http}/runs/list", json={**body, "parameters": {"experiment": "e"}}).json()
+    answer = plain_http.post(f"{open_flow.http}/runs/list", json={**body, "parameters": {"experiment": "e"}}).json()
     assert json.loads(answer["data"][0]["text"]) == {"experiment": "e"}
 
 
 def test_a_caller_cannot_upload_in_the_name_of_another(locked_flow: ToyFlow) -> None:
     parameters = {OWNER: "anna", "trainer": {OWNER: "ben", "upload": "x"}}
     headers = {"authorization": f"token {TOKEN}"}
-    answer = httpx.post(f"{locked_flow.http}/datasets/push", json={"parameters": parameters}, headers=headers).json()
+    answer = plain_http.post(
+        f"{locked_flow.http}/datasets/push", json={"parameters": parameters}, headers=headers
+    ).json()
     over_grpc = Client(host=locked_flow.grpc).post(
         "/datasets/push", parameters=parameters, metadata=(("authorization", f"token {TOKEN}"),)
     )
@@ -71,7 +74,7 @@ def test_a_caller_cannot_upload_in_the_name_of_another(locked_flow: ToyFlow) -> 
 
 
 def test_an_empty_body_is_an_empty_request(open_flow: ToyFlow) -> None:
-    assert httpx.post(f"{open_flow.http}/runs/list").status_code == 200
+    assert plain_http.post(f"{open_flow.http}/runs/list").status_code == 200
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -133,7 +136,7 @@ def test_a_room_is_named_exactly(open_flow: ToyFlow, protocol: str, named: str) 
 
 @pytest.mark.parametrize("named", [5, ["indexer"], False, {"a": 1}])
 def test_the_name_of_a_room_is_a_string(open_flow: ToyFlow, named: object) -> None:
-    answer = httpx.post(f"{open_flow.http}/encode", json={"data": [], "target_executor": named})
+    answer = plain_http.post(f"{open_flow.http}/encode", json={"data": [], "target_executor": named})
     assert answer.status_code == 422
     assert f"target_executor must be the name of a room. Got {named!r}." in answer.json()["detail"]
 
@@ -163,7 +166,7 @@ def test_the_name_of_a_room_is_a_string(open_flow: ToyFlow, named: object) -> No
     ],
 )
 def test_a_wrong_body_is_refused_with_a_reason(open_flow: ToyFlow, body: bytes, expected: str) -> None:
-    answer = httpx.post(f"{open_flow.http}/encode", content=body)
+    answer = plain_http.post(f"{open_flow.http}/encode", content=body)
     assert answer.status_code == 422
     assert expected in answer.json()["detail"]
 
@@ -190,7 +193,7 @@ TOO_MANY = f"A request may hold {MOST} documents, with their chunks and matches.
     ids=["documents", "docs", "chunks", "matches", "tags", "parameters", "of a room", "of Jina"],
 )
 def test_too_much_is_refused_over_both_protocols(open_flow: ToyFlow, body: dict[str, Any], expected: str) -> None:
-    answer = httpx.post(f"{open_flow.http}/post", json={**body, "exec_endpoint": "/encode"})
+    answer = plain_http.post(f"{open_flow.http}/post", json={**body, "exec_endpoint": "/encode"})
     assert answer.status_code == 422
     assert expected in answer.json()["detail"]
     request = DataRequest()
@@ -236,33 +239,33 @@ def test_the_work_of_a_caller_who_has_gone_ends(open_flow: ToyFlow, way: str) ->
     name = f"gone {way}"
     if way == "http":
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{open_flow.http}/search", json={"data": [{"text": "sleep", "id": name}]}, timeout=0.5)
+            plain_http.post(f"{open_flow.http}/search", json={"data": [{"text": "sleep", "id": name}]}, timeout=0.5)
     else:
         request = DataRequest()
         request.header.exec_endpoint = "/search"
         request.data.docs = DocumentArray([Document(text="sleep", id=name)])
         assert called(open_flow, way, request, 0.5).code() == grpc.StatusCode.DEADLINE_EXCEEDED
     # the text encoder takes turns: its next answer means that it has ended with the one before
-    seen = httpx.post(f"{open_flow.http}/search", json={"data": [{"text": "seen"}]}, timeout=60).json()
+    seen = plain_http.post(f"{open_flow.http}/search", json={"data": [{"text": "seen"}]}, timeout=60).json()
     assert name in seen["data"][0]["tags"]["text"]
     assert name not in seen["data"][0]["tags"]["indexer"]
 
 
 def test_an_unknown_endpoint_is_named_with_the_known_ones(open_flow: ToyFlow) -> None:
-    answer = httpx.post(f"{open_flow.http}/serach", json={"data": [{"text": "dress"}]})
+    answer = plain_http.post(f"{open_flow.http}/serach", json={"data": [{"text": "dress"}]})
     assert answer.status_code == 404
     assert "'/serach'" in answer.json()["detail"]
     assert "/search" in answer.json()["detail"]
 
 
 def test_post_needs_an_endpoint(open_flow: ToyFlow) -> None:
-    answer = httpx.post(f"{open_flow.http}/post", json={"data": []})
+    answer = plain_http.post(f"{open_flow.http}/post", json={"data": []})
     assert answer.status_code == 422
     assert "exec_endpoint" in answer.json()["detail"]
 
 
 def test_a_room_that_raises_is_a_500_that_names_it(open_flow: ToyFlow) -> None:
-    answer = httpx.post(f"{open_flow.http}/encode", json={"data": [{"text": "raise"}]})
+    answer = plain_http.post(f"{open_flow.http}/encode", json={"data": [{"text": "raise"}]})
     assert answer.status_code == 500
     assert "ToyText" in answer.json()["detail"]
     assert "as the test asked" in answer.json()["detail"]
@@ -296,10 +299,10 @@ def test_a_body_with_two_lengths_is_refused_and_its_connection_closed(open_flow:
 
 
 def test_metrics_count_by_protocol_endpoint_and_outcome(open_flow: ToyFlow) -> None:
-    httpx.post(f"{open_flow.http}/encode", json={"data": [{"text": "dress"}]})
-    httpx.post(f"{open_flow.http}/never-heard-of", json={})
+    plain_http.post(f"{open_flow.http}/encode", json={"data": [{"text": "dress"}]})
+    plain_http.post(f"{open_flow.http}/never-heard-of", json={})
     Client(host=open_flow.grpc).post("/encode", DocumentArray([Document(text="dress")]))
-    scraped = httpx.get(f"{open_flow.metrics}/metrics")
+    scraped = plain_http.get(f"{open_flow.metrics}/metrics")
     assert scraped.status_code == 200
     for line in (
         'finetuner_gateway_requests_total{endpoint="/encode",outcome="ok",protocol="http"}',
@@ -338,11 +341,11 @@ def test_an_error_tag_of_the_sender_counts_as_500() -> None:
 def test_a_request_whose_documents_all_fail_has_their_status(locked_flow: ToyFlow) -> None:
     headers = {"authorization": f"token {TOKEN}"}
     bad, good = {"blob": base64.b64encode(b"image").decode()}, {"text": "dress"}
-    answer = httpx.post(f"{locked_flow.http}/encode", json={"data": [bad, bad]}, headers=headers)
+    answer = plain_http.post(f"{locked_flow.http}/encode", json={"data": [bad, bad]}, headers=headers)
     assert answer.status_code == 422
     assert [document["tags"]["finetuner_error"]["status"] for document in answer.json()["data"]] == [422, 422]
-    assert httpx.post(f"{locked_flow.http}/encode", json={"data": [bad, good]}, headers=headers).status_code == 200
+    assert plain_http.post(f"{locked_flow.http}/encode", json={"data": [bad, good]}, headers=headers).status_code == 200
     through_jina = {"data": [bad], "exec_endpoint": "/encode"}
-    assert httpx.post(f"{locked_flow.http}/post", json=through_jina, headers=headers).status_code == 200
-    metrics = httpx.get(locked_flow.metrics).text
+    assert plain_http.post(f"{locked_flow.http}/post", json=through_jina, headers=headers).status_code == 200
+    metrics = plain_http.get(locked_flow.metrics).text
     assert 'finetuner_gateway_requests_total{endpoint="/encode",outcome="refused",protocol="http"}' in metrics

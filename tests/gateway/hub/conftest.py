@@ -29,6 +29,7 @@ from finetuner.executors.gateway.http_app import build_app
 from finetuner.transport.connection import Connection
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import Workspace
+from tests import plain_http
 from tests.gateway.conftest import TOKEN
 
 RPC = "/v2/rpc/"
@@ -103,7 +104,7 @@ class Rooms:
         """Upload a stream as a multipart form."""
         body, kind = form(content, **fields)
         headers = {**HEADERS, "content-type": kind}
-        return httpx.post(f"{self.http}{RPC}artifact.upload", content=body, headers=headers)
+        return plain_http.post(f"{self.http}{RPC}artifact.upload", content=body, headers=headers)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from finetuner.contract.environment import HTTP
 from finetuner.executors.gateway.hub import links as hub_links
 from finetuner.executors.gateway.hub.links import Download, Links
 from finetuner.transport.connection import Connection
+from tests import plain_http
 from tests.gateway.conftest import TOKEN, ToyFlow
 from tests.gateway.hub.conftest import HEADERS, RPC, Rooms, streamed, texts
 
@@ -50,7 +51,7 @@ def test_docarray_pushes_pulls_lists_and_deletes_with_a_token(rooms: Rooms, logg
 def test_a_wrong_token_raises_hubbles_authentication_error(
     rooms: Rooms, logged_in: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = httpx.post(f"{rooms.http}{RPC}user.identity.whoami", headers={"authorization": "token wrong"})
+    answer = plain_http.post(f"{rooms.http}{RPC}user.identity.whoami", headers={"authorization": "token wrong"})
     assert answer.status_code == 401
     assert answer.json()["status"] == 40103
     assert "token" in answer.json()["detail"]
@@ -59,7 +60,7 @@ def test_a_wrong_token_raises_hubbles_authentication_error(
         with pytest.raises(AuthenticationRequiredError):
             call()
     for method in ("artifact.upload", "artifact.getDownloadUrl", "artifact.delete", "artifact.list"):
-        assert httpx.post(f"{rooms.http}{RPC}{method}").status_code == 401
+        assert plain_http.post(f"{rooms.http}{RPC}{method}").status_code == 401
     assert rooms.left == []
 
 
@@ -125,10 +126,10 @@ def test_parts_are_bounded_whatever_is_sent(rooms: Rooms, logged_in: None, monke
 
 def test_downloads_need_a_valid_signature_and_expire(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
     rooms.upload(streamed(texts()), name="texts")
-    asked = httpx.get(f"{rooms.http}{RPC}artifact.getDownloadUrl?name=texts", headers=HEADERS).json()["data"]
+    asked = plain_http.get(f"{rooms.http}{RPC}artifact.getDownloadUrl?name=texts", headers=HEADERS).json()["data"]
     url = httpx.URL(asked["download"])
     assert (url.host, f"http://{url.host}:{url.port}") == ("127.0.0.1", rooms.http)
-    answer = httpx.get(url)
+    answer = plain_http.get(url)
     assert answer.status_code == 200
     assert int(answer.headers["content-length"]) == len(answer.content)
     forged = [
@@ -142,12 +143,12 @@ def test_downloads_need_a_valid_signature_and_expire(rooms: Rooms, monkeypatch: 
         url.copy_with(path="/v2/download/../rpc/artifact.list"),
     ]
     for address in forged:
-        assert httpx.get(address).status_code in (401, 403)
-    assert httpx.post(url).status_code == 401  # a signature is for reading
+        assert plain_http.get(address).status_code in (401, 403)
+    assert plain_http.post(url).status_code == 401  # a signature is for reading
     late = SimpleNamespace(time=lambda: time.time() + hub_links.SECONDS + 1)
     monkeypatch.setattr(hub_links, "time", late)
-    assert httpx.get(url).status_code == 403
-    assert "Got a wrong or expired one" in httpx.get(url).json()["detail"]
+    assert plain_http.get(url).status_code == 403
+    assert "Got a wrong or expired one" in plain_http.get(url).json()["detail"]
 
 
 def test_a_new_process_has_a_new_secret() -> None:
@@ -157,10 +158,10 @@ def test_a_new_process_has_a_new_secret() -> None:
 
 def test_a_deleted_dataset_ends_the_download_early(rooms: Rooms) -> None:
     rooms.upload(streamed(texts()), name="texts")
-    asked = httpx.get(f"{rooms.http}{RPC}artifact.getDownloadUrl?name=texts", headers=HEADERS).json()["data"]
+    asked = plain_http.get(f"{rooms.http}{RPC}artifact.getDownloadUrl?name=texts", headers=HEADERS).json()["data"]
     rooms.datasets.delete("texts")
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(asked["download"])
+        plain_http.get(asked["download"])
 
 
 @pytest.mark.parametrize(
@@ -181,10 +182,12 @@ def test_wrong_questions_are_answered_in_json(
     rooms: Rooms, method: str, body: Any, code: int, open_flow: ToyFlow
 ) -> None:
     where = f"{rooms.http}{RPC}{method}" if method != "artifact.invented" else f"{open_flow.http}{RPC}{method}"
-    answer = httpx.post(where, json=body, headers=HEADERS)
+    answer = plain_http.post(where, json=body, headers=HEADERS)
     assert answer.status_code == code
     assert "detail" in answer.json()
-    assert httpx.post(where, content=b"{", headers={**HEADERS, "content-type": "application/json"}).status_code >= 400
+    assert (
+        plain_http.post(where, content=b"{", headers={**HEADERS, "content-type": "application/json"}).status_code >= 400
+    )
 
 
 def test_a_dataset_is_renamed_only_to_a_new_name(rooms: Rooms, logged_in: None) -> None:

@@ -7,7 +7,6 @@ import os
 import pickle
 import socket
 
-import httpx
 import pytest
 import requests
 from docarray import Document, DocumentArray
@@ -15,6 +14,7 @@ from docarray import Document, DocumentArray
 from finetuner.contract import wire
 from finetuner.documents import stream
 from finetuner.executors.gateway.hub import form as hub_form
+from tests import plain_http
 from tests.gateway.conftest import TOKEN
 from tests.gateway.hub.conftest import HEADERS, RPC, Rooms, form, streamed, texts
 from tests.waiting import wait_until
@@ -80,7 +80,7 @@ def test_no_pickle_is_opened(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("cut", [10, 150, 200, 260, -60, -3])
 def test_a_form_that_is_cut_off_leaves_nothing(rooms: Rooms, cut: int) -> None:
     body, kind = form(streamed(texts()), name="cut")
-    answer = httpx.post(
+    answer = plain_http.post(
         f"{rooms.http}{RPC}artifact.upload", content=body[:cut], headers={**HEADERS, "content-type": kind}
     )
     assert answer.status_code == 422
@@ -118,7 +118,9 @@ def test_wrong_fields_are_refused_and_leave_nothing(rooms: Rooms, fields: dict[s
 @pytest.mark.parametrize("kind", ["", "application/json", "multipart/form-data", "multipart/form-data; boundary=other"])
 def test_a_body_that_is_no_form_is_refused(rooms: Rooms, kind: str) -> None:
     body, _ = form(streamed(texts()), name="x")
-    answer = httpx.post(f"{rooms.http}{RPC}artifact.upload", content=body, headers={**HEADERS, "content-type": kind})
+    answer = plain_http.post(
+        f"{rooms.http}{RPC}artifact.upload", content=body, headers={**HEADERS, "content-type": kind}
+    )
     assert answer.status_code == 422
     assert "multipart" in answer.json()["detail"]
 

@@ -33,8 +33,9 @@ from finetuner.executors.trainer.executor import Trainer
 class Handler:
     """A gateway's handler whose only room is a trainer in this process, and the client of its routes."""
 
-    trainer: Trainer
     http: str
+    client: httpx.Client
+    trainer: Trainer = field(init=False)
     metrics: GatewayMetrics = field(default_factory=lambda: GatewayMetrics(None))
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("test"))
     parts: list[int] = field(default_factory=list)
@@ -60,14 +61,20 @@ class Handler:
     def put(self, content: bytes, **headers: str) -> httpx.Response:
         """Upload a zip."""
         headers = {"content-type": "application/zip", **headers}
-        return httpx.post(f"{self.http}/v1/artifacts", content=content, headers=headers, timeout=60)
+        return self.client.post(f"{self.http}/v1/artifacts", content=content, headers=headers)
 
     def get(self, reference: str) -> httpx.Response:
         """Download a zip."""
-        return httpx.get(f"{self.http}/v1/artifacts/{reference}/zip", timeout=60)
+        return self.client.get(f"{self.http}/v1/artifacts/{reference}/zip")
 
     def folder(self, artifact_id: str) -> Path:
         return self.trainer.shared_workspace.artifacts / artifact_id
+
+    def restart(self, **settings: Any) -> None:
+        """Start the trainer again, with settings."""
+        root = self.trainer.shared_workspace.root
+        self.trainer.close()
+        self.trainer = Trainer(workspace_url=str(root), **settings)
 
     @property
     def left(self) -> list[str]:
@@ -78,21 +85,28 @@ class Handler:
         )
 
 
+@pytest.fixture(scope="session")
+def served() -> Iterator[Handler]:
+    """The routes behind a real socket. `handler` gives them a trainer."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    with httpx.Client(timeout=60) as client:
+        handler, app = Handler(f"http://127.0.0.1:{listening.getsockname()[1]}", client), FastAPI()
+        app.state.handler, app.state.rooms = handler, Rooms(handler)  # type: ignore[arg-type]
+        app.include_router(v1_artifact_zip.routes)
+        app.include_router(hub_routes(handler, app.state.rooms, Access(None)))  # type: ignore[arg-type]
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        yield handler
+        server.should_exit = True
+        thread.join(60)
+
+
 @pytest.fixture
-def handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler]:
-    """The routes behind a real socket."""
+def handler(served: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler]:
+    """The routes in front of a new workspace."""
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 3600)
     monkeypatch.setattr(upload_checks, "check_models", check_here)  # a process for each upload takes seconds
-    trainer = Trainer(workspace_url=str(tmp_path / "workspace"))
-    listening = socket.create_server(("127.0.0.1", 0))
-    handler, app = Handler(trainer, f"http://127.0.0.1:{listening.getsockname()[1]}"), FastAPI()
-    app.state.handler, app.state.rooms = handler, Rooms(handler)  # type: ignore[arg-type]
-    app.include_router(v1_artifact_zip.routes)
-    app.include_router(hub_routes(handler, app.state.rooms, Access(None)))  # type: ignore[arg-type]
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    yield handler
-    server.should_exit = True
-    thread.join(60)
-    trainer.close()
+    served.trainer, served.parts = Trainer(workspace_url=str(tmp_path / "workspace")), []
+    yield served
+    served.trainer.close()

@@ -17,10 +17,14 @@ from finetuner.artifacts.publish import publish_artifact
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.executors.trainer.artifacts import uploads as artifact_uploads
+from finetuner.executors.trainer.artifacts.uploads import ArtifactUploads
+from finetuner.executors.trainer.quota import UploadQuota
+from finetuner.executors.trainer.run_store import RunStore
 from finetuner.inference.local import open_artifact
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TOWERS
 from finetuner.models.clip_files import load_backbone
+from tests import plain_http
 from tests.gateway.made_artifacts import WEIGHTS, make_artifact, zipped
 from tests.gateway.rest.conftest import Handler
 from tests.waiting import wait_until
@@ -38,7 +42,7 @@ def test_a_downloaded_zip_uploads_as_the_same_model(handler: Handler, tmp_path: 
     down = handler.get("live")
     assert down.headers["content-disposition"] == 'attachment; filename="tuned.zip"'
     assert int(down.headers["content-length"]) == len(down.content)
-    head = httpx.head(f"{handler.http}/v1/artifacts/{ONE}/zip")
+    head = plain_http.head(f"{handler.http}/v1/artifacts/{ONE}/zip")
     assert (head.status_code, head.headers["content-length"]) == (200, down.headers["content-length"])
     (tmp_path / "tuned.zip").write_bytes(down.content)
     opened = open_artifact(tmp_path / "tuned.zip", 32, "clip-text", "cpu")
@@ -88,7 +92,7 @@ def test_an_upload_cannot_replace_an_artifact(handler: Handler, tmp_path: Path) 
     taken = handler.put(other.read_bytes())
     assert taken.status_code == 409
     assert taken.json()["detail"] == f"artifact id must be new. Got {ONE}, which has other content here."
-    run = handler.trainer._store.create(RunConfig(model="clip-mini", train_data="pairs"), {})
+    run = RunStore(handler.trainer.shared_workspace.runs_database).create(RunConfig("clip-mini", "pairs"), {})
     mine = zipped(make_artifact(tmp_path / "mine", run.artifact_id), tmp_path / "mine.zip")
     assert handler.put(mine.read_bytes()).json()["detail"].endswith("which belongs to a run of this Flow.")
     assert handler.left == before
@@ -113,31 +117,31 @@ def test_an_upload_beyond_its_quota_is_refused_and_dropped(
 ) -> None:
     monkeypatch.setattr(wire, "PIECE_BYTES", 1000)
     content = zipped(make_artifact(tmp_path / "made", ONE, 50_000), tmp_path / "made.zip").read_bytes()
-    monkeypatch.setattr(handler.trainer._quota, "_most", 30_000)
+    handler.restart(upload_quota_gb=30_000 / 1e9)
     refused = handler.put(content)
     assert (refused.status_code, refused.json()["type"]) == (507, "InsufficientStorage")
     assert handler.left == []
-    monkeypatch.setattr(handler.trainer._quota, "_most", 200_000)
+    handler.restart(upload_quota_gb=120_000 / 1e9)
     assert handler.put(content).status_code == 200
-    assert handler.trainer._quota.used("") > 50_000
+    another = zipped(make_artifact(tmp_path / "another", TWO, 50_000), tmp_path / "another.zip")
+    assert handler.put(another.read_bytes()).status_code == 507, "the first one counts"
 
 
-def test_a_zip_that_unpacks_beyond_the_quota_is_refused(
-    handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_zip_that_unpacks_beyond_the_quota_is_refused(handler: Handler, tmp_path: Path) -> None:
     folder = make_artifact(tmp_path / "made", ONE)
     (folder / "extra.json").write_bytes(b" " * 40_000)
     with zipfile.ZipFile(tmp_path / "made.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             archive.write(path, f"made/{path.relative_to(folder).as_posix()}")
     content = (tmp_path / "made.zip").read_bytes()
-    monkeypatch.setattr(handler.trainer._quota, "_most", len(content) + 30_000)
+    handler.restart(upload_quota_gb=(len(content) + 30_000) / 1e9)
     assert handler.put(content).status_code == 507
     assert handler.left == []
 
 
 def test_abandoned_uploads_are_deleted(handler: Handler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uploads, part = handler.trainer._uploads, b"PK\x03\x04 part"
+    workspace, part = handler.trainer.shared_workspace, b"PK\x03\x04 part"
+    uploads = ArtifactUploads(workspace, RunStore(workspace.runs_database), UploadQuota(workspace, 0, 0))
     assert uploads.add("one", 0, part) == uploads.add("one", 0, part) == 9
     assert uploads.add("one", 5, b"paper") == 10
     with pytest.raises(ValueError, match="part must hold bytes from 10 on. Got 1 from 11"):
@@ -147,8 +151,7 @@ def test_abandoned_uploads_are_deleted(handler: Handler, tmp_path: Path, monkeyp
     monkeypatch.setattr(artifact_uploads, "FORGOTTEN", -1.0)
     uploads.add("three", 0, part)
     assert len(handler.left) == 1
-    trainer = handler.trainer
-    artifact_uploads.ArtifactUploads(trainer.shared_workspace, trainer._store, trainer._quota)
+    handler.restart()
     assert handler.left == [], "a trainer deletes all unfinished uploads when it starts"
 
 
@@ -168,15 +171,15 @@ def test_the_hub_signs_a_url_of_the_same_zip(handler: Handler) -> None:
     make_artifact(handler.folder(ONE), ONE, 5000)
     content = handler.get(ONE).content
     rpc = f"{handler.http}/v2/rpc/artifact.getDownloadUrl"
-    for answer in (httpx.post(rpc, data={"id": ONE}), httpx.get(rpc, params={"name": "made"})):
+    for answer in (plain_http.post(rpc, data={"id": ONE}), plain_http.get(rpc, params={"name": "made"})):
         data = answer.json()["data"]
         assert (data["_id"], data["type"]) == (ONE, "model")
-        down = httpx.get(data["download"])
+        down = plain_http.get(data["download"])
         assert (down.content, down.headers["content-length"]) == (content, str(len(content)))
-        assert httpx.head(data["download"]).headers["content-length"] == str(len(content))
-        assert httpx.get(data["download"].replace(ONE, TWO)).status_code == 403
+        assert plain_http.head(data["download"]).headers["content-length"] == str(len(content))
+        assert plain_http.get(data["download"].replace(ONE, TWO)).status_code == 403
     handler.folder(ONE).rename(handler.folder(TWO))
-    gone = httpx.get(data["download"])
+    gone = plain_http.get(data["download"])
     assert (gone.status_code, "must be published" in gone.json()["detail"]) == (404, True)
     handler.folder(TWO).rename(handler.folder(ONE))
-    assert httpx.post(rpc, data={"id": TWO}).status_code == 404
+    assert plain_http.post(rpc, data={"id": TWO}).status_code == 404

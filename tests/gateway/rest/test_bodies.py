@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
 import pytest
 
 from finetuner.contract.wire import MAX_CONTROL_BYTES
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.gateway.flow.body import CONTENTS, CONTROL, DOCUMENTS, MAX_DEPTH, Limits, parse_json
 from finetuner.executors.gateway.rest.answers import answer
+from tests import plain_http
 from tests.gateway.conftest import ToyFlow
 
 TEXT = {"text": "dress"}
@@ -59,7 +59,7 @@ TEXT = {"text": "dress"}
 def test_a_wrong_body_is_refused_in_a_sentence(
     open_flow: ToyFlow, path: str, body: dict[str, Any], expected: str
 ) -> None:
-    response = httpx.post(f"{open_flow.http}/v1/{path}", json=body)
+    response = plain_http.post(f"{open_flow.http}/v1/{path}", json=body)
     assert response.status_code == 422
     assert expected in response.json()["detail"]
 
@@ -68,7 +68,7 @@ def test_a_wrong_body_is_refused_in_a_sentence(
 @pytest.mark.parametrize("path", ["/v1/encode", "/v1/embeddings", "/api/v1/experiments/"])
 def test_another_content_type_is_named(open_flow: ToyFlow, path: str, kind: str) -> None:
     headers = {"content-type": kind}  # the first is curl's, if it is not told
-    answer = httpx.post(open_flow.http + path, content=b'{"name": "a"}', headers=headers)
+    answer = plain_http.post(open_flow.http + path, content=b'{"name": "a"}', headers=headers)
     assert answer.status_code == 422
     assert f"Content-Type must be application/json. Got '{kind}'. Add the header" in answer.json()["detail"]
 
@@ -90,7 +90,9 @@ def test_another_content_type_is_named(open_flow: ToyFlow, path: str, kind: str)
     ],
 )
 def test_values_that_protobuf_cannot_carry_are_refused(open_flow: ToyFlow, body: bytes, expected: str) -> None:
-    response = httpx.post(f"{open_flow.http}/v1/embeddings", content=body, headers={"content-type": "application/json"})
+    response = plain_http.post(
+        f"{open_flow.http}/v1/embeddings", content=body, headers={"content-type": "application/json"}
+    )
     assert response.status_code == 422
     assert expected in response.json()["detail"]
 
@@ -107,16 +109,16 @@ def test_values_that_protobuf_cannot_carry_are_refused(open_flow: ToyFlow, body:
 def test_the_document_of_a_wrong_value_is_named(open_flow: ToyFlow, value: bytes, expected: str) -> None:
     body = b'{"documents": [{"id": "a", "text": "x"}, {"id": "b", "text": "x", "tags": {"price": ' + value + b"}}]}"
     headers = {"content-type": "application/json"}
-    response = httpx.post(f"{open_flow.http}/v1/encode", content=body, headers=headers)
+    response = plain_http.post(f"{open_flow.http}/v1/encode", content=body, headers=headers)
     assert response.status_code == 422
     assert expected in response.json()["detail"]
-    response = httpx.post(f"{open_flow.http}/encode", content=body.replace(b"documents", b"data"), headers=headers)
+    response = plain_http.post(f"{open_flow.http}/encode", content=body.replace(b"documents", b"data"), headers=headers)
     assert response.status_code == 422
     assert expected.replace("documents", "data") in response.json()["detail"]
 
 
 def test_a_body_without_documents_has_a_smaller_limit(open_flow: ToyFlow) -> None:
-    response = httpx.post(f"{open_flow.http}/v1/evaluate", json={"data": "x", "model": "y" * MAX_CONTROL_BYTES})
+    response = plain_http.post(f"{open_flow.http}/v1/evaluate", json={"data": "x", "model": "y" * MAX_CONTROL_BYTES})
     assert response.status_code == 413
     assert str(MAX_CONTROL_BYTES) in response.json()["detail"]
 
@@ -139,7 +141,7 @@ def test_a_body_without_documents_has_a_smaller_limit(open_flow: ToyFlow) -> Non
 def test_lists_and_objects_are_counted_before_they_are_parsed(open_flow: ToyFlow, path: str, limits: Limits) -> None:
     headers = {"content-type": "application/json"}
     for body in (b'{"a": [' + b"[]," * limits.containers + b"{}]}", b'{"a": [' + b"1," * (limits.items + 1) + b"1]}"):
-        answer = httpx.post(f"{open_flow.http}/{path}", content=body, headers=headers)
+        answer = plain_http.post(f"{open_flow.http}/{path}", content=body, headers=headers)
         assert answer.status_code == (413 if len(body) > MAX_CONTROL_BYTES and limits == CONTROL else 422)
         text = answer.text
         assert f"may hold {limits.containers} lists and objects, and {limits.items} items" in text or "bytes" in text
@@ -182,7 +184,7 @@ def test_what_stands_in_strings_does_not_count(body: bytes, expected: str | None
     ],
 )
 def test_wrong_paths_are_answered_in_json(open_flow: ToyFlow, method: str, path: str, status: int) -> None:
-    response = httpx.request(method, f"{open_flow.http}{path}")
+    response = plain_http.request(method, f"{open_flow.http}{path}")
     assert response.status_code == status
     assert isinstance(response.json()["detail"], str)
 
@@ -190,17 +192,17 @@ def test_wrong_paths_are_answered_in_json(open_flow: ToyFlow, method: str, path:
 def test_a_flow_without_the_room_answers_404(open_flow: ToyFlow) -> None:
     for path, endpoint in (("search", "/filter"), ("index", "/filter")):
         body = {"queries" if path == "search" else "documents": [TEXT]}
-        response = httpx.post(f"{open_flow.http}/v1/{path}", json=body)
+        response = plain_http.post(f"{open_flow.http}/v1/{path}", json=body)
         assert response.status_code == 404
         assert f"Got '{endpoint}'." in response.json()["detail"]
         assert response.json()["type"] == "NotFound"
-    assert httpx.get(f"{open_flow.http}/v1/datasets").status_code == 404
+    assert plain_http.get(f"{open_flow.http}/v1/datasets").status_code == 404
 
 
 def test_requests_are_counted_by_route(open_flow: ToyFlow) -> None:
-    httpx.post(f"{open_flow.http}/v1/encode", json={"documents": [TEXT]})
-    httpx.get(f"{open_flow.http}/v1/datasets/dress")
-    metrics = httpx.get(f"{open_flow.metrics}/metrics").text
+    plain_http.post(f"{open_flow.http}/v1/encode", json={"documents": [TEXT]})
+    plain_http.get(f"{open_flow.http}/v1/datasets/dress")
+    metrics = plain_http.get(f"{open_flow.metrics}/metrics").text
     assert 'finetuner_gateway_requests_total{endpoint="/v1/encode",outcome="ok",protocol="http"}' in metrics
     assert 'endpoint="/v1/datasets/{name}",outcome="refused"' in metrics
     assert "datasets/dress" not in metrics

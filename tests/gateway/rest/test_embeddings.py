@@ -6,10 +6,10 @@ import gzip
 import hashlib
 from typing import Any
 
-import httpx
 import pytest
 
 from finetuner.executors.gateway.rest.token_ids import TABLE, text_of
+from tests import plain_http
 from tests.gateway.conftest import ToyFlow
 
 
@@ -43,16 +43,16 @@ def test_an_id_outside_the_table_is_refused(unknown: int) -> None:
 )
 def test_each_form_of_input_is_taken(open_flow: ToyFlow, content: Any, count: int) -> None:
     asked = {"input": content, "dimensions": 4, "user": "someone"}
-    found = httpx.post(f"{open_flow.http}/v1/embeddings", json=asked).json()
+    found = plain_http.post(f"{open_flow.http}/v1/embeddings", json=asked).json()
     assert [each["embedding"] for each in found["data"]] == [[0.5] * 4] * count
 
 
 def test_models_without_artifacts(open_flow: ToyFlow) -> None:
     """The toy trainer lists none."""
-    models = httpx.get(f"{open_flow.http}/v1/models").json()["data"]
+    models = plain_http.get(f"{open_flow.http}/v1/models").json()["data"]
     assert [model["id"] for model in models] == ["live", "clip-mini"]
-    assert httpx.get(f"{open_flow.http}/v1/models/clip-base-en").json()["owned_by"] == "finetuner"
-    missing = httpx.get(f"{open_flow.http}/v1/models/no/body")
+    assert plain_http.get(f"{open_flow.http}/v1/models/clip-base-en").json()["owned_by"] == "finetuner"
+    missing = plain_http.get(f"{open_flow.http}/v1/models/no/body")
     assert (missing.status_code, missing.json()["type"]) == (404, "NoSuchModel")
 
 
@@ -60,13 +60,13 @@ def test_models_without_artifacts(open_flow: ToyFlow) -> None:
     ("path", "status"), [("/v1/embeddings", 422), ("/v1/chat/completions", 404), ("/encode", 404), ("/v1/search", 422)]
 )
 def test_every_error_has_openais_form_too(open_flow: ToyFlow, path: str, status: int) -> None:
-    answer = httpx.post(open_flow.http + path.replace("encode", "nothing"), json={"inputs": "a"})
+    answer = plain_http.post(open_flow.http + path.replace("encode", "nothing"), json={"inputs": "a"})
     body = answer.json()
     assert answer.status_code == status
     assert body["error"] == {"message": body["detail"], "type": body["type"], "param": None, "code": None}
 
 
 def test_a_refused_token_has_openais_form_too(locked_flow: ToyFlow) -> None:
-    body = httpx.post(f"{locked_flow.http}/v1/embeddings", json={}).json()
+    body = plain_http.post(f"{locked_flow.http}/v1/embeddings", json={}).json()
     assert body["error"]["message"] == body["detail"]
     assert "needs a token" in body["detail"]

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -31,16 +32,23 @@ from tests.waiting import wait_until
 Plant = Callable[[Workspace], object]
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+@pytest.fixture(scope="module")
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """An index with two collections of the same three documents; `live` searches 'new'."""
-    made = Workspace(tmp_path)
+    made = Workspace(tmp_path_factory.mktemp("undamaged"))
     index = Index(made.index)
     for artifact in ("old", "new"):
         index.upsert([encoded_text(f"d{i}", f"d{i}", artifact, n=i) for i in range(3)])
     index.close()
     Live(made).search_with("new")
     return made
+
+
+@pytest.fixture
+def workspace(undamaged: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of it, to be damaged. Its files consist of holes above all, which shutil would fill."""
+    subprocess.run(["cp", "-a", "--sparse=always", f"{undamaged.root}/.", tmp_path], check=True)
+    return Workspace(tmp_path)
 
 
 def sql(statement: str, *values: object) -> Plant:

@@ -183,6 +183,7 @@ def test_mlflow_receives_the_run(work: Work) -> None:
     assert (run.data.params["train_data"], run.data.params["optimizer_options.eps"]) == ("pairs", "1e-06")
 
 
+@pytest.mark.seconds
 def test_mlflow_uses_the_address_of_the_trainer(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "server").as_uri())
     code, folder = work(callbacks=entries(MLflowLogger()))
@@ -200,6 +201,7 @@ def test_a_failed_run_has_failed_in_the_trackers(work: Work, trainer: Trainer, p
     assert [run.info.status for run in mlflow_runs(folder)[1]] == ["FAILED"]
 
 
+@pytest.mark.seconds
 def test_a_failing_tracker_is_one_warning(
     work: Work, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -114,6 +114,7 @@ def test_other_data_may_be_the_data_of_the_validation_loss(blobs_of_colour: Trai
     assert reports[-1]["val_loss"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.seconds
 def test_tuning_changes_both_towers_and_the_loss_falls(blobs_of_colour: TrainingData, clip_mini: Clip) -> None:
     reports, model = tuned(blobs_of_colour, epochs=10, batch_size=8)
     before, after = weights(clip_mini), weights(model)
