@@ -73,7 +73,7 @@ def _of_file(content: str) -> tuple[Any, tuple[str, str, str]] | None:
     """Return a tokenizer of a file, and its start, end and padding; None if a text has no such start and end."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(content)
+    tokenizer: Any = Tokenizer.from_str(content)
     padding = tokenizer.padding["pad_token"]
     tokenizer.no_padding()
     tokenizer.no_truncation()
