@@ -15,7 +15,7 @@ from finetuner.workspace.tokens import Role
 from . import roles
 from .access import CALLER, Access, Entry
 from .errors import abort
-from .intake import Counted, Intake, counted
+from .intake import Counted, Intake, counted, read_one
 from .metrics import GatewayMetrics
 from .peers import peer_of
 
@@ -93,8 +93,8 @@ def _hurried(handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
     async def read(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
         try:
             async with asyncio.timeout(OPEN_SECONDS):
-                return await anext(requests)
-        except (TimeoutError, StopAsyncIteration):
+                return await read_one(requests, context)
+        except TimeoutError:
             late = InvalidInput(f"A message without a token must arrive within {OPEN_SECONDS:g} s. Got less of it.")
             await abort(context, late)
 

@@ -199,6 +199,19 @@ def _named(context: grpc.aio.ServicerContext) -> Peer:
     return peer_of(context.peer())
 
 
+async def read_one(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
+    """Return the only message of a call, once the call says that it is.
+
+    gRPC counts a stream whose end nobody reads as open for as long as its connection: the 256th call that was answered
+    before its end had arrived was the connection's last.
+    """
+    request = await anext(requests, None)
+    if request is None or await anext(requests, None) is not None:
+        got = "none" if request is None else "more"
+        await abort(context, InvalidInput(f"A call of this method must send one message. Got {got}."))
+    return request
+
+
 def counted(handler: grpc.RpcMethodHandler, intake: Intake) -> grpc.RpcMethodHandler:
     """Return a handler whose calls and messages an intake hears of.
 
@@ -208,10 +221,7 @@ def counted(handler: grpc.RpcMethodHandler, intake: Intake) -> grpc.RpcMethodHan
     async def answer_one(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
         peer = _named(context)
         with intake.call(peer):
-            request = await anext(Counted(requests, intake, peer), None)
-            if request is None:
-                await abort(context, InvalidInput("A call must send one message. Got none."))
-            return await handler.unary_unary(request, context)
+            return await handler.unary_unary(await read_one(Counted(requests, intake, peer), context), context)
 
     async def answer_all(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         peer = _named(context)

@@ -172,6 +172,32 @@ def test_strangers_share_what_one_may_send(server: Server, caplog: pytest.LogCap
             assert channel.unary_unary("/one/x")(b"others") == b"6"
 
 
+@pytest.fixture
+def few_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONNECTION_OPTIONS, "grpc.max_concurrent_streams", 8)
+
+
+@pytest.mark.seconds
+def test_answered_calls_leave_no_stream_open(few_streams: None, server: Server) -> None:
+    """A connection takes so many at the same time, and more than a thousand one after the other."""
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        one = channel.unary_unary("/one/x")
+        for _ in range(400):
+            calls = [one.future(b"x" * 600) for _ in range(4)]
+            assert {call.result() for call in calls} == {b"600"}
+
+
+def test_a_call_of_one_message_has_no_second_one(server: Server) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        several = channel.stream_unary("/one/x")
+        assert several(iter([b"x"])) == b"1"
+        for messages, got in (([], "none"), ([b"x", b"x"], "more")):
+            with pytest.raises(grpc.RpcError) as caught:
+                several(iter(messages))
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert caught.value.details().endswith(f"Got {got}.")
+
+
 def test_large_messages_pass(server: Server) -> None:
     """Far more than the burst in all, several at a time."""
     content = b"x" * (MOST - 100)
