@@ -17,8 +17,8 @@ from ...exceptions import InvalidDocument, InvalidInput
 from ..links.options import LinkOptions
 from ..local_images import LocalImages
 from ..samples import Sample, sample_documents, sampled
-from ..tables.arrow import check_types, class_names, table_samples
-from ..tables.columns import Columns, Found, find_columns, say_columns
+from ..tables.arrow import class_names, columns_of, table_samples
+from ..tables.columns import Columns, Found
 from ..tables.csv_file import CSVOptions
 
 if TYPE_CHECKING:
@@ -64,13 +64,8 @@ def saved_documents(
         InvalidDocument: invalid rows, numbered from 0 in each file, all named in one error after the last row.
     """
     options = options or CSVOptions()
-    files: dict[str, Found] = {}
-    for path in [file for given in paths for file in _arrow_files(Path(given))]:
-        schema = _schema(path)
-        files[path] = find_columns(schema.names, columns, task, repr(path))
-        check_types(schema, files[path], repr(path))
-        if len(files) == 1:
-            say_columns(files[path], schema.names, columns, repr(path))
+    names = [file for given in paths for file in _arrow_files(Path(given))]
+    files = columns_of(((path, _schema(path)) for path in names), columns, task)
     return sample_documents(
         sampled(_rows(files, inside, options.links), options.sampling_rate),
         "saved data",

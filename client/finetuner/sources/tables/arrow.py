@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...exceptions import InvalidInput
 from ..local_images import LocalImages
 from ..samples import Sample, named_sample
-from .columns import Found, read_names
+from .columns import Columns, Found, find_columns, read_names, say_columns
 
 ROWS = 64
 """Rows that are Python objects at a time."""
+
+
+def columns_of(schemas: Iterable[tuple[str, Any]], columns: Columns | None, task: str) -> dict[str, Found]:
+    """Return the columns of each of several files, with their types checked; the log has those of the first.
+
+    Args:
+        schemas: path and schema, a pyarrow.Schema, of each file; read one by one.
+        columns: content -> name of its column; see `columns.find_columns`.
+        task: 'text-to-image' or 'image-to-image'.
+
+    Raises:
+        InvalidInput: a column that is missing or of another type.
+    """
+    files: dict[str, Found] = {}
+    for path, schema in schemas:
+        files[path] = find_columns(schema.names, columns, task, repr(path))
+        check_types(schema, files[path], repr(path))
+        if len(files) == 1:
+            say_columns(files[path], schema.names, columns, repr(path))
+    return files
 
 
 def check_types(schema: Any, columns: Found, source: str) -> None:

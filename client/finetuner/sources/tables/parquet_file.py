@@ -11,8 +11,8 @@ from ...exceptions import InvalidDocument, InvalidInput
 from ..links.options import LinkOptions
 from ..local_images import LocalImages
 from ..samples import Sample, sample_documents, sampled
-from .arrow import ROWS, check_types, class_names, table_samples
-from .columns import Columns, Found, find_columns, read_names, say_columns
+from .arrow import ROWS, class_names, columns_of, table_samples
+from .columns import Columns, Found, read_names
 from .csv_file import CSVOptions
 
 if TYPE_CHECKING:
@@ -50,16 +50,10 @@ def parquet_documents(
         InvalidDocument: invalid rows, numbered from 0, all named in one error after the last row.
     """
     options = options or CSVOptions()
-    files: dict[str, Found] = {}
-    schemas: dict[str, Any] = {}
-    for path in (os.fspath(given) for given in paths):
-        schema = schemas[path] = parquet_schema(path)
-        files[path] = find_columns(schema.names, columns, task, repr(path))
-        check_types(schema, files[path], repr(path))
-        if len(files) == 1:
-            say_columns(files[path], schema.names, columns, repr(path))
+    names = [os.fspath(path) for path in paths]
+    files = columns_of(((path, parquet_schema(path)) for path in names), columns, task)
     return sample_documents(
-        sampled(_rows(files, schemas, inside, options.links), options.sampling_rate),
+        sampled(_rows(files, inside, options.links), options.sampling_rate),
         "parquet data",
         task,
         on_error,
@@ -86,16 +80,16 @@ def parquet_schema(path: str) -> Any:
 
 
 def _rows(
-    files: Mapping[str, Found], schemas: Mapping[str, Any], inside: Path | None, links: LinkOptions
+    files: Mapping[str, Found], inside: Path | None, links: LinkOptions
 ) -> Iterator[tuple[str, Sample | InvalidDocument]]:
     import pyarrow as pa
     import pyarrow.parquet
 
     for path, columns in files.items():
         number, images = 0, LocalImages(Path(path).absolute().parent, inside, links)
-        names = class_names(schemas[path], columns)
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
+                names = class_names(file.schema_arrow, columns)
                 for batch in file.iter_batches(batch_size=ROWS, columns=read_names(columns)):
                     for sample in table_samples(batch, columns, names, images):
                         yield f"{path} row {number}", sample
