@@ -1,0 +1,190 @@
+"""The ways to tune a model that `tuned_quality.py` compares: loops as people write them, and runs of ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from open_clip import ClipLoss
+from torch.nn.functional import cross_entropy, normalize
+
+from finetuner.config.run_config import RunConfig
+from finetuner.evaluation.pairs import EncodedPairs, encode_pairs
+from finetuner.executors.trainer.data.crops import augment
+from finetuner.executors.trainer.execution import default_learning_rate
+from finetuner.executors.trainer.hooks.hook import Hook, Progress
+from finetuner.executors.trainer.hooks.lora import MergeAdapters, TrainAdapters
+from finetuner.executors.trainer.loop.clip_task import ClipTask
+from finetuner.executors.trainer.loop.training import Training
+from finetuner.models.clip import Clip, text_features, without_padding
+
+from .sets import GUARD, SETS, QualitySet
+
+WARM_UP = 0.05
+CROPS = (0.9, 1.0)  # of the default recipe; every loop gets the same
+CONSTANT, COSINE = "constant", "cosine"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, which `str` names: equal names, equal weights."""
+
+    set: str
+    """A name of SETS."""
+    method: str
+    """A name of LOOPS or OURS."""
+    rate: float
+    """Peak learning rate."""
+    decay: float
+    """Weight decay, of weights of two dimensions and more."""
+    schedule: str
+    """CONSTANT, or COSINE with warm-up."""
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.set} {self.method} {self.rate:g} {self.decay:g} {self.schedule} {self.seed}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Text-to-image retrieval of a tuned model."""
+
+    validation: float
+    """R@5 on the validation split, in [0, 1]: what choices are made by."""
+    hits: str
+    """'1' for each caption of the test split with a relevant image among the first five, else '0'."""
+    guard: float
+    """R@5 on the guard, in [0, 1]; 0 without one."""
+    seconds: float
+    """CPU time of the training."""
+
+    @property
+    def recall(self) -> float:
+        """R@5 on the test split, in [0, 1]."""
+        return self.hits.count("1") / len(self.hits)
+
+
+def measured(model: Clip, of: QualitySet, folder: Path, seconds: float) -> Result:
+    """Return the figures of a model."""
+    validation = hits(encode_pairs(model, of.read(folder, "validation")))
+    guard = hits(encode_pairs(model, of.read(folder, GUARD))) if of.has_guard else np.zeros(1)
+    test = hits(encode_pairs(model, of.read(folder, "test")))
+    return Result(float(validation.mean()), "".join("1" if hit else "0" for hit in test), float(guard.mean()), seconds)
+
+
+def hits(encoded: EncodedPairs, k: int = 5) -> np.ndarray:
+    """Return (texts,) bool: whether a relevant image is among the first k."""
+    keys = np.array(encoded.vision_keys)
+    first = np.argsort(-(encoded.text @ encoded.vision.T), axis=1, kind="stable")[:, :k]
+    found: np.ndarray = (keys[first] == np.array(encoded.text_keys)[:, None]).any(axis=1)
+    return found
+
+
+def trained(job: Job, folder: Path) -> Clip:
+    """Return the tuned model of a job."""
+    of = SETS[job.set]
+    model = of.load(folder)
+    if job.method in LOOPS:
+        _loop(job, of, model, folder)
+    elif job.method != "pretrained":
+        _run(job, of, model, folder)
+    return model
+
+
+def open_clip_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return open_clip's loss."""
+    loss: torch.Tensor = ClipLoss()(image, text, scale)
+    return loss
+
+
+def ranking_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return the loss of sentence-transformers' MultipleNegativesRankingLoss: texts find images, at a fixed scale."""
+    return cross_entropy(20 * text @ image.T, torch.arange(len(text), device=text.device))
+
+
+LOOPS: Mapping[str, Callable[..., torch.Tensor]] = {"open_clip": open_clip_loss, "ranking": ranking_loss}
+"""Name of a plain loop -> its loss."""
+
+OURS: Mapping[str, Mapping[str, Any]] = {
+    "run": {},
+    "lora": {"lora_rank": 8},
+}
+"""Name of a run of ours -> its training options."""
+
+
+def _loop(job: Job, of: QualitySet, model: Clip, folder: Path) -> None:
+    """Train as people write it around open_clip: shuffled pairs, every caption a row, and open_clip's groups."""
+    torch.manual_seed(job.seed)
+    data = of.training_data(folder, model)
+    rows = torch.tensor([row for row, captions in enumerate(data.captions) for _ in captions])
+    tokens = model.tokenizer([caption for captions in data.captions for caption in captions])
+    config = model.preprocess_config
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (config.mean, config.std))
+    network, crops = model.network.train(), torch.Generator().manual_seed(job.seed)
+    flat = [weight for weight in network.parameters() if weight.ndim < 2]
+    deep = [weight for weight in network.parameters() if weight.ndim >= 2]
+    groups = [{"params": flat, "weight_decay": 0.0}, {"params": deep, "weight_decay": job.decay}]
+    optimizer = torch.optim.AdamW(groups, lr=job.rate, betas=(0.9, 0.98), eps=1e-6)
+    steps = steps_of(of, data)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(job.schedule, step, steps))
+    order = torch.cat([torch.randperm(len(rows)) for _ in range(of.epochs)])
+    for taken in order.split(of.batch_size)[:steps]:
+        pixels = torch.from_numpy(data.pixels[rows[taken].numpy()])
+        images = augment((pixels.float() / 255 - mean) / std, crops, crop_scale=CROPS, flips=False)
+        texts = text_features(network, without_padding(network, tokens[taken]))
+        image, text = (normalize(side.float(), dim=-1) for side in (network.encode_image(images), texts))
+        optimizer.zero_grad()
+        LOOPS[job.method](image, text, network.logit_scale.exp()).backward()
+        optimizer.step()
+        scheduler.step()
+        with torch.no_grad():
+            network.logit_scale.clamp_(0, math.log(100))
+    network.eval()
+
+
+def steps_of(of: QualitySet, data: Any) -> int:
+    """Return the number of steps of a run, which every loop takes too."""
+    return of.epochs * len(range(0, len(data) - 1, of.batch_size))
+
+
+def _factor(schedule: str, step: int, steps: int) -> float:
+    if schedule == CONSTANT:
+        return 1.0
+    warm_up = round(WARM_UP * steps)
+    if step < warm_up:
+        return (step + 1) / (warm_up + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
+
+
+def _run(job: Job, of: QualitySet, model: Clip, folder: Path) -> None:
+    """Train as the trainer does."""
+    options = dict(OURS[job.method])
+    config = RunConfig(
+        of.backbone,
+        "train",
+        model_artifact="start" if of.backbone != "clip-mini" else "",
+        optimizer="AdamW",
+        optimizer_options={"weight_decay": job.decay},
+        scheduler=job.schedule,
+        learning_rate=job.rate or None,
+        epochs=of.epochs,
+        batch_size=of.batch_size,
+        device="cpu",
+        seed=job.seed,
+        training_options=options,
+    )
+    progress = Progress(model)
+    adapters = TrainAdapters(config.options.lora_rank, None, job.seed) if config.options.lora_rank else None
+    hooks: Sequence[Hook] = [MergeAdapters(adapters), adapters] if adapters else []
+    for hook in hooks:
+        hook.before_training(progress)
+    task = ClipTask(model, of.training_data(folder, model), config, of.batch_size)
+    rate = config.learning_rate or default_learning_rate(config)
+    Training(task, progress, config, learning_rate=rate, report=lambda step: None, hooks=hooks).run()
+    for hook in hooks:
+        hook.choose_weights(progress)
