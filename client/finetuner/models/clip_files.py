@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contract.checks import whole
 from ..exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
+from .acceleration import without_initial_weights
 from .backbone import Backbone
 from .clip import TOWERS, VISION, Clip, Tokenizer
 from .lean_open_clip import complete
@@ -108,7 +110,8 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
             **options,
         )
         planned_network(partial(create, device="meta"), read_checkpoint(file, "meta"), expected)
-        network = create(device=device)
+        with without_initial_weights():
+            network = create(device=device)
     load_into(network, file, expected)
     tokenizer: Tokenizer = (
         FileTokenizer(files[TOKENIZER_FILE], config["text_cfg"])
@@ -169,7 +172,8 @@ def load_folder(folder: Path, model_id: str, device: str = "cpu", *, load_weight
         CorruptedArtifact: a file that the model needs is missing or damaged.
     """
     config, files = _read_folder(folder)
-    network = create_network(folder, config, files, device, load_weights=load_weights)
+    with without_initial_weights() if load_weights else nullcontext():
+        network = create_network(folder, config, files, device, load_weights=load_weights)
     return Clip(network.eval(), load_tokenizer(folder, config), config, model_id, files)
 
 
@@ -327,7 +331,8 @@ def load_towers(folder: Path, model_id: str, device: str = "cpu", towers: Sequen
     if unknown := sorted(set(towers) - set(TOWERS)):
         raise InvalidInput(f"select_model must be one of {', '.join(TOWERS)}. Got {', '.join(unknown)}.")
     check_towers(folder)
-    model = load_folder(folder, model_id, device, load_weights=False)
+    with without_initial_weights():
+        model = load_folder(folder, model_id, device, load_weights=False)
     state: dict[str, Any] = {}
     for tower in towers:
         state |= load_file(folder / tower / WEIGHTS_FILE, device="cpu")

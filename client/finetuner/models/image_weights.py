@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
+from .acceleration import without_initial_weights
 from .backbone import Backbone
 from .image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model, network_of, pooling_of
 from .stand_ins import RANDOM, RANDOM_SEED
@@ -80,7 +81,8 @@ def load_image_backbone(
     heads = _classifier_heads(row)
     fitting = {key: value for key, value in state.items() if key in own or key.partition(".")[0] not in heads}
     require_same(own, fitting, expected)
-    model = build_image_model(config, row.name, tower_of(row))
+    with without_initial_weights():
+        model = build_image_model(config, row.name, tower_of(row))
     model.network.features.load_state_dict(fitting, strict=False)
     model.network.to(device)
     return model
@@ -149,7 +151,8 @@ def load_image_model(folder: Path, model_id: str, device: str = "cpu") -> ImageM
 
     check_image_model(folder)
     inner, config = read_image_config(folder)
-    model = build_image_model(config, model_id, inner.name)
+    with without_initial_weights():
+        model = build_image_model(config, model_id, inner.name)
     model.network.load_state_dict(load_file(inner / WEIGHTS_FILE, device="cpu"), strict=False)
     model.network.to(device)
     return model

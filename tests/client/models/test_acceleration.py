@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import open_clip
 import pytest
@@ -10,7 +11,9 @@ import timm
 import torch
 from torch import nn
 
-from finetuner.models.acceleration import compile_network, prefer_onednn
+from finetuner.models.acceleration import compile_network, prefer_onednn, without_initial_weights
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip_files import load_backbone
 
 LARGE_NETWORK = torch.nn.Linear(4_500, 4_500, device="meta")  # has a size, and takes no memory
 
@@ -64,3 +67,28 @@ def test_a_small_network_changes_nothing() -> None:
     torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
     prefer_onednn(torch.nn.Linear(8, 8))
     assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"  # type: ignore[attr-defined]
+
+
+def test_a_build_without_initial_weights_draws_no_numbers_in_its_thread_alone() -> None:
+    def built() -> nn.Module:
+        return open_clip.CLIP(
+            8, {"image_size": 16, "patch_size": 8, "width": 64, "layers": 1}, {"width": 64, "layers": 1}
+        )
+
+    before = torch.get_rng_state()
+    with without_initial_weights(), torch.random.fork_rng(devices=[]):
+        nn.Linear(64, 64)
+        assert torch.equal(torch.get_rng_state(), before)
+        with ThreadPoolExecutor(1) as other:
+            weights = [weight for weight in other.submit(built).result().parameters() if weight.ndim == 2]
+        assert not torch.equal(torch.get_rng_state(), before)
+    assert all(weight.isfinite().all() and 0 < weight.std() < 10 for weight in weights)
+    state = torch.get_rng_state()
+    nn.Linear(64, 64)
+    assert not torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_model_loaded_without_initial_weights_is_the_same_each_time() -> None:
+    first, second = (load_backbone(find_backbone("clip-mini")).network.state_dict() for _ in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert all(value.isfinite().all() for name, value in first.items() if name != "attn_mask")
