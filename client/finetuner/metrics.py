@@ -4,8 +4,8 @@ The nine follow DocArray v1's evaluation functions, whose average precision, nDC
 list only. The textbook metrics consider every relevant item. They follow trec_eval (map_cut, ndcg_cut, Rprec), as
 defined by Manning, Raghavan and Schuetze, Introduction to Information Retrieval, chapter 8.
 
-Each metric takes `hits`, the relevance of each retrieved item, best rank first, and `max_rel`, the number of relevant
-items in the index.
+Each of these takes `hits`, the relevance of each retrieved item, best rank first, and `max_rel`, the number of relevant
+items in the index. `graded_ndcg` takes scores.
 """
 
 from __future__ import annotations
@@ -104,6 +104,30 @@ TEXTBOOK: tuple[Callable[[Relevance, int], float], ...] = (
     textbook_ndcg_at_k,
     textbook_r_precision,
 )
+
+
+def graded_ndcg(gains: Sequence[float], judged: Sequence[float], k: int) -> float:
+    """Return nDCG at k with linear gain: the sum of score / log2(rank + 1), over that of the best list.
+
+    It is trec_eval's ndcg_cut, which takes whole numbers only; others use the gain 2^score - 1 and get other values.
+
+    Args:
+        gains: score of each retrieved item, best rank first, at least 0; 0 for an item without a score.
+        judged: all scores of the query, at least 0. They make the best list.
+        k: number of items that count, of either list.
+
+    Returns:
+        In [0, 1]; 0 without a score above 0.
+    """
+    most = max(judged, default=0.0)
+    if not most:
+        return 0.0
+    best = _discounted(sorted(judged, reverse=True)[:k], most)
+    return _discounted(gains[:k], most) / best
+
+
+def _discounted(gains: Sequence[float], unit: float) -> float:
+    return sum(gain / unit / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
 
 
 def retrieval_metrics(relevance: Sequence[Relevance], max_rel: Sequence[int]) -> dict[str, float]:

@@ -8,11 +8,13 @@ from functools import partial
 
 from finetuner.artifacts.manifest import read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, Models, weights_folder
+from finetuner.config.losses import require_scores
 from finetuner.config.run_callbacks import callback_datasets, read_callbacks
 from finetuner.config.run_config import RunConfig
 from finetuner.contract.wire import ENDED
 from finetuner.documents.content import DOCUMENTS, KIND_OF_TASK, LABELLED, PAIRS, SCORED, check_kind
 from finetuner.documents.iterate import read_each
+from finetuner.documents.scores import document_has_score, scored_alike
 from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.models.backbones import find_backbone
 from finetuner.models.model_kinds import check_row_weights
@@ -59,7 +61,8 @@ class RunChecks:
         An alias or a dataset name may point elsewhere by the time the run starts. Ids and hashes stay.
 
         Raises:
-            InvalidInput: data of another kind, a wrong start, a checkpoint that does not fit, or too few GPUs.
+            InvalidInput: data of another kind, scores below 0 or of some pairs only, options for scores of data
+                without, a wrong start, a checkpoint that does not fit, or too few GPUs.
             DatasetNotFound, ArtifactNotFound, RunNotFound: a name that does not exist.
         """
         self._devices.check(config)
@@ -71,6 +74,8 @@ class RunChecks:
             for use, name in (("train", config.train_data), ("eval", config.eval_data), ("guard", config.guard_data))
             if name
         }
+        if self._datasets.find(config.train_data).kind == PAIRS:
+            require_scores(config.loss_options)
         callbacks = read_callbacks(config.callbacks)
         check_loggers(callbacks)
         for use, name in callback_datasets(callbacks).items():
@@ -86,19 +91,25 @@ class RunChecks:
         dataset = self._datasets.find(name)
         wanted = KIND_OF_TASK[find_backbone(config.model).task]
         if dataset.kind and dataset.kind != wanted:
+            trouble = self._trouble(dataset.version, wanted, field)
+            if dataset.kind == SCORED and wanted == PAIRS and not trouble:
+                return dataset.version
             raise InvalidInput(
                 f"{field} must be a dataset of {KINDS[wanted]} for {config.model}. Got {name!r}, which holds "
-                f"{KINDS[dataset.kind]}. {self._first_other(dataset.version, wanted)} Or choose another dataset."
+                f"{KINDS[dataset.kind]}. {trouble} Or choose another dataset."
             )
         return dataset.version
 
-    def _first_other(self, version: str, kind: str) -> str:
-        """Return the error of the first document in a dataset that is of another kind."""
+    def _trouble(self, version: str, kind: str, field: str) -> str:
+        """Return the error of the first document that cannot be used as one of a kind, or of scores that some lack."""
+        documents = scored_alike(self._datasets.documents(version), document_has_score, field)
         try:
-            for _ in read_each(self._datasets.documents(version), partial(check_kind, kind=kind)):
+            for _ in read_each(documents, partial(check_kind, kind=kind)):
                 pass
         except InvalidDocument as error:
-            return f"The first one is {error}"
+            return f"The first one that cannot be used is {error}"
+        except InvalidInput as error:
+            return str(error)
         return ""
 
     def _start(self, config: RunConfig) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..contract.checks import NAME
 from ..contract.wire import SCORE_TAG
-from ..documents.content import KIND_OF_TASK, check_kind
+from ..documents.content import KIND_OF_TASK, PAIRS, check_kind, looks_like_pair
+from ..documents.scores import document_has_score, scored_alike
 from ..exceptions import InvalidDocument, InvalidInput
 from ..sources.kinds import documents_from, is_source
 from ..sources.spool import Spool
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 TRAINABLE = ("train_data", "eval_data", "guard_data")
 """Arguments of `fit` whose documents must be of the model's kind; callbacks search other documents, too."""
-SCORE_HINT = f" No loss reads scores: remove the tag {SCORE_TAG!r}, or pass the columns of the file without its score."
+SCORE_HINT = (
+    f" Scores are for pairs of a text and an image, which train a CLIP. Else remove the tag {SCORE_TAG!r}, or pass the "
+    f"columns of the file without its score."
+)
 
 
 class FitData:
@@ -53,6 +57,7 @@ class FitData:
         self._on_error = on_error
         self._columns = columns
         self._pending: dict[str, tuple[str, Any]] = {}
+        self._scored: dict[str, bool] = {}
         self._open_spools = ExitStack()
 
     def __enter__(self) -> Self:
@@ -91,7 +96,8 @@ class FitData:
         """Read all files to the end.
 
         Raises:
-            InvalidInput: a file has no entries, or `columns` are given without a file.
+            InvalidInput: a file has no entries, `columns` are given without a file, or some pairs of an argument have
+                a score and others do not.
             InvalidDocument: a file has bad entries, or the model cannot train on a document.
         """
         if self._columns is not None and not any(is_source(data) for _, data in self._pending.values()):
@@ -117,14 +123,23 @@ class FitData:
 
     def _trainable(self, argument: str, documents: Iterable[Document]) -> Iterator[Document]:
         """Yield the documents. Those that the model learns from or is scored on must be of the model's kind."""
-        for position, document in enumerate(documents):
-            if argument in TRAINABLE:
-                try:
-                    check_kind(document, self._kind)
-                except InvalidDocument as error:
-                    hint = SCORE_HINT if SCORE_TAG in document.tags else ""
-                    raise InvalidDocument(f"{argument}: document {position} ({document.id}): {error}{hint}") from error
+        if argument not in TRAINABLE:
+            yield from documents
+            return
+        for position, document in enumerate(scored_alike(documents, document_has_score, argument)):
+            scored = document_has_score(document)
+            try:
+                check_kind(document, self._kind)
+            except InvalidDocument as error:
+                wrong_use = scored and not (self._kind == PAIRS and looks_like_pair(document))
+                hint = SCORE_HINT if wrong_use else ""
+                raise InvalidDocument(f"{argument}: document {position} ({document.id}): {error}{hint}") from error
+            self._scored[argument] = scored
             yield document
+
+    def has_scores(self, argument: str) -> bool | None:
+        """Return whether the pairs that `read` has collected have scores. None for the name of a dataset."""
+        return self._scored.get(argument)
 
     def push(self, flow: Connection) -> None:
         """Push the documents that `read` has collected."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config.callbacks import Callback, callback_config, callback_data, list_callbacks
-from ..config.losses import DEFAULT_LOSS
+from ..config.losses import DEFAULT_LOSS, require_scores
 from ..config.run_config import RunConfig, refuse_unsupported
 from ..contract import wire
 from ..contract.checks import checked_name
@@ -117,8 +117,8 @@ def fit(
         sampler: 'auto' or 'random'; for image models also 'class', see `MetricConfig`.
         loss_optimizer: for image models: optimizer of a loss's own weights, see `MetricConfig`.
         loss_optimizer_options: options of that optimizer.
-        loss_options: options of the loss: label_smoothing of CLIPLoss, logit_bias of SigLIPLoss, or those of
-            pytorch-metric-learning.
+        loss_options: options of the loss: label_smoothing of CLIPLoss, logit_bias of SigLIPLoss, score_weights of both
+            for pairs with scores ('linear', 'log' or 'constant'), or those of pytorch-metric-learning.
         guard_data: pairs, given like `train_data`, for abilities that a CLIP must keep. The log warns if their recall
             falls.
         seed: seed of weights, order and crops.
@@ -196,6 +196,8 @@ def fit(
             ],
         )
         fit_data.read()
+        if fit_data.has_scores("train_data") is False:
+            require_scores(config.loss_options)
         flow = connection()
         _require_new(flow, name, experiment)
         start.push(flow)

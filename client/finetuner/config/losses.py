@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from ..contract.checks import choice, number, options
+from ..contract.wire import SCORE_TAG
+from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK
 
 CLIP_LOSS, IMAGE_LOSS = "CLIPLoss", "TripletMarginLoss"
-CLIP_LOSSES: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    CLIP_LOSS: {"label_smoothing": (0.0, 0.99)},
-    "SigLIPLoss": {"logit_bias": (-100.0, 100.0)},
+SCORE_WEIGHTS = "score_weights"
+CONSTANT, LINEAR, LOG = "constant", "linear", "log"
+SCORE_CHOICES = (CONSTANT, LINEAR, LOG)
+CLIP_LOSSES: Mapping[str, Mapping[str, tuple[float, float] | tuple[str, ...]]] = {
+    CLIP_LOSS: {"label_smoothing": (0.0, 0.99), SCORE_WEIGHTS: SCORE_CHOICES},
+    "SigLIPLoss": {"logit_bias": (-100.0, 100.0), SCORE_WEIGHTS: SCORE_CHOICES},
 }
-"""Loss -> option -> (lowest, highest) value."""
+"""Loss -> option -> (lowest, highest) value, or the names to choose from."""
 
 
 class DefaultLoss(str):
@@ -28,3 +35,39 @@ model's task, see `default_loss`. An explicit 'TripletMarginLoss' means that los
 def default_loss(task: str) -> str:
     """Return the loss of a run that names none: TripletMarginLoss for image to image, CLIPLoss for text to image."""
     return IMAGE_LOSS if task == IMAGE_TASK else CLIP_LOSS
+
+
+def checked_loss_options(loss: str, given: object) -> dict[str, Any]:
+    """Return the options of a loss of a CLIP: numbers as floats, names as they are.
+
+    Args:
+        loss: one of `CLIP_LOSSES`.
+        given: options by name.
+
+    Raises:
+        InvalidInput: an unknown option, a number out of its range, or a name that is not among the choices.
+    """
+    rules, checked = CLIP_LOSSES[loss], {}
+    for name, value in options("loss_options", given, rules).items():
+        label, rule = f"loss_options[{name!r}]", rules[name]
+        if isinstance(rule[0], str):
+            names = tuple(map(str, rule))
+            choice(label, value, names)
+            checked[name] = value
+        else:
+            checked[name] = number(label, value, *map(float, rule))
+    return checked
+
+
+def require_scores(options: Mapping[str, Any]) -> None:
+    """Check the loss options of a run whose training pairs have no scores.
+
+    Raises:
+        InvalidInput: `score_weights` is among them.
+    """
+    if SCORE_WEIGHTS in options:
+        raise InvalidInput(
+            f"loss_options[{SCORE_WEIGHTS!r}] is for train_data whose pairs have a score. Got "
+            f"{options[SCORE_WEIGHTS]!r} for pairs without scores. Leave it out, or give each pair the tag "
+            f"{SCORE_TAG!r}."
+        )

@@ -11,7 +11,7 @@ from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument, InvalidInput
 from .iterate import read_each
 from .labelled import check_labelled
-from .pairs import check_carries_image, sides
+from .pairs import check_carries_image, pair_score, sides
 from .tags import check_tags, read_label
 
 if TYPE_CHECKING:
@@ -25,10 +25,23 @@ KIND_OF_TASK = {"text-to-image": PAIRS, "image-to-image": LABELLED}
 
 
 def looks_like_pair(document: Document) -> bool:
-    """Return whether a document is a pair, complete or not: one or two chunks, no score and no content of its own."""
+    """Return whether a document is a pair, complete or not: one or two chunks, and no content of its own.
+
+    With a score, two texts or two images may be meant: such a document is a pair if it has a text and an image.
+    """
     own = document.text or document.blob or document.uri or document.tensor is not None
     multimodal = document.non_empty_fields and "_metadata" in document.non_empty_fields
-    return 0 < len(document.chunks) <= 2 and SCORE_TAG not in document.tags and not own and not multimodal
+    if own or multimodal or not 0 < len(document.chunks) <= 2:
+        return False
+    return SCORE_TAG not in document.tags or _has_both_sides(document)
+
+
+def _has_both_sides(document: Document) -> bool:
+    try:
+        sides(document)
+    except InvalidDocument:
+        return False
+    return True
 
 
 def has_content(document: Document) -> bool:
@@ -97,16 +110,17 @@ def check_kind(document: Document, kind: str) -> None:
 
     Args:
         document: to check; its image is not decoded.
-        kind: PAIRS or LABELLED.
+        kind: PAIRS, with or without scores, or LABELLED.
 
     Raises:
-        InvalidDocument: a document of another kind.
+        InvalidDocument: a document of another kind, or a score below 0.
     """
     if kind == LABELLED:
         check_labelled(document)
     else:
         sides(document)
-    if (found := kind_of(document)) != kind:
+        pair_score(document)
+    if (found := kind_of(document)) not in ((PAIRS, SCORED) if kind == PAIRS else (kind,)):
         raise InvalidDocument(f"document must be one of {kind}. Got one of {found}. Correct its tags and chunks.")
 
 

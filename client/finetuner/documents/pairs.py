@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..contract.wire import LABEL_TAG, LANGUAGE_TAG
+from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument
 from .images import UriReader, decode, from_tensor, read_data_uri
 from .iterate import read_each
-from .tags import check_tags, read_label
+from .tags import check_tags, read_label, read_score
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -30,6 +30,8 @@ class Pair:
     """Pairs with the same label are relevant to each other; with '', only pairs of the same image are."""
     language: str = ""
     """Metrics are also reported per language."""
+    score: float | None = None
+    """How well image and caption match, finite and at least 0; higher is better. None: the pair has no score."""
 
     @cached_property
     def image_id(self) -> str:
@@ -61,13 +63,30 @@ def read_pair(document: Document) -> Pair:
     """Return the pair in a document, whose image is a blob, tensor or data URI.
 
     Raises:
-        InvalidDocument: a missing, empty or second side, or a tensor that is not an image.
+        InvalidDocument: a missing, empty or second side, a tensor that is not an image, or a score below 0.
     """
     text, image = sides(document)
     check_carries_image(image)
     blob = image.blob or (png(image.tensor) if image.tensor is not None else read_data_uri(image.uri))
     label = _tag(LABEL_TAG, document, text, image)
-    return Pair(text.text, blob, label, _tag(LANGUAGE_TAG, document, text))
+    return Pair(text.text, blob, label, _tag(LANGUAGE_TAG, document, text), pair_score(document))
+
+
+def pair_score(document: Document) -> float | None:
+    """Return the score of a pair, None for a pair without the tag `finetuner_score`.
+
+    Raises:
+        InvalidDocument: not a finite number, or below 0.
+    """
+    if SCORE_TAG not in document.tags:
+        return None
+    score = read_score(document.tags[SCORE_TAG])
+    if score < 0:
+        raise InvalidDocument(
+            f"score of a pair must be at least 0: it becomes a weight and a gain. Got {score:g}. Shift the scores, "
+            f"or remove the pair."
+        )
+    return score
 
 
 def _tag(name: str, *documents: Document) -> str:
@@ -150,7 +169,8 @@ def iterate_pairs(documents: Iterable[Document]) -> Iterator[Pair]:
     """Yield the pairs of several documents.
 
     Raises:
-        InvalidDocument: the first document that is not a pair, with its position, from 0, and id.
+        InvalidDocument: the first document that is not a pair, or has a score below 0, with its position, from 0, and
+            id.
     """
     return read_each(documents, read_pair)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..documents.images import decode
 from ..documents.pairs import Pair
+from ..documents.scores import pair_has_score, scored_alike
 from ..exceptions import InvalidDocument, InvalidInput
-from ..metrics import nearest, retrieval_metrics
+from ..metrics import graded_ndcg, nearest, retrieval_metrics
 from ..models.clip import TEXT, VISION, Clip
+from .relevance import KeyRelevance, Relevance, ScoreRelevance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LIMIT = 20
 RECALLS = (1, 5, 10)
+GRADED = 10
 PREFIX = f"{TEXT}-to-{VISION}_"
 
 
@@ -31,6 +33,11 @@ def text_to_image(k: int, language: str = "") -> str:
 def image_to_text(k: int, language: str = "") -> str:
     """Return the name of recall at k, image to text: the share of images with a relevant text among the first k."""
     return f"image_to_text_recall_at_{k}" + (f"/{language}" if language else "")
+
+
+def text_to_image_graded_ndcg(language: str = "") -> str:
+    """Return the name of nDCG at 10, text to image, with the scores of pairs as linear gains; see `graded_ndcg`."""
+    return f"text_to_image_graded_ndcg_at_{GRADED}" + (f"/{language}" if language else "")
 
 
 def mean_recall(metrics: Mapping[str, float], prefix: str = "", k: int = 5) -> float:
@@ -73,12 +80,25 @@ class EncodedPairs:
     """(images, dim) float32, L2-normalised."""
     vision_keys: Sequence[str]
     """Relevance key of each image."""
+    scores: Sequence[Mapping[int, float]] | None = None
+    """Of pairs with scores, where equal texts of a language are one: row of an image -> score. None without."""
+
+    @property
+    def relevance(self) -> Relevance:
+        """Relevance of the images to the texts: by scores if there are any, else by keys."""
+        if self.scores is not None:
+            return ScoreRelevance(self.scores)
+        return KeyRelevance(self.text_keys, self.vision_keys)
 
 
 def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, batch_size: int = 64) -> dict[str, float]:
     """Score a model on pairs.
 
     Identical images count as one. A text and an image are relevant to each other if they share a label or an image.
+
+    Scores of pairs take the place of labels: a text and an image are relevant to each other if their pair has a score
+    above 0. Equal texts of a language are then one query, with all its images; of two scores of the same text and
+    image the higher counts. A query without a score above 0 counts, with 0.
 
     Args:
         model: a CLIP with both towers.
@@ -89,10 +109,12 @@ def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, ba
     Returns:
         Finetuner's nine metrics and the textbook metrics, text to image, as `clip-text-to-clip-vision_...`; and recall
         at 1, 5 and 10 in both directions as CLIP_benchmark defines it (any relevant match counts). Recall is also
-        given for each language, over its texts and the images that they describe.
+        given for each language, over its texts and the images that they describe. For pairs with scores also
+        `text_to_image_graded_ndcg_at_10`, nDCG with the score as linear gain. Images without a score for the text have
+        gain 0, and the best list is made from all its scores.
 
     Raises:
-        InvalidInput: there is no pair, or no image can be decoded.
+        InvalidInput: there is no pair, no image can be decoded, or some pairs have a score and others do not.
     """
     return score(encode_pairs(model, pairs, batch_size), limit)
 
@@ -104,25 +126,35 @@ def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64
         model, pairs, batch_size: see `evaluate_pairs`.
 
     Raises:
-        InvalidInput: there is no pair, or no image can be decoded.
+        InvalidInput: there is no pair, no image can be decoded, or some pairs have a score and others do not.
     """
     import numpy as np
 
     images: dict[str, str] = {}  # image id -> relevance key
+    rows: dict[str, int] = {}  # image id -> row
+    queries: dict[tuple[str, str], dict[int, float]] = {}  # text and language -> row -> score
     broken: set[str] = set()
     texts, text_keys, languages = [], [], []
     vectors, batch = [np.empty((0, model.dim), dtype=np.float32)], []
-    for pair in pairs:
+    for pair in scored_alike(pairs, pair_has_score, "evaluation data"):
         if pair.image_id not in images and pair.image_id not in broken:
             try:
                 batch.append(model.preprocess(decode(pair.image)))
                 images[pair.image_id] = pair.relevance_key
+                rows[pair.image_id] = len(rows)
             except InvalidDocument:
                 broken.add(pair.image_id)
             if len(batch) == batch_size:
                 vectors.append(model.encode_pixels(batch, batch_size))
                 batch = []
-        if pair.image_id not in broken:
+        if pair.image_id in broken:
+            continue
+        query, row = (pair.text.strip(), pair.language), rows[pair.image_id]
+        known = query in queries
+        if pair.score is not None:
+            scores = queries.setdefault(query, {})
+            scores[row] = max(scores.get(row, 0.0), pair.score)
+        if not known:
             texts.append(pair.text)
             text_keys.append(pair.relevance_key)
             languages.append(pair.language)
@@ -130,7 +162,14 @@ def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64
         missing = "image that can be decoded" if broken else "pair"
         raise InvalidInput(f"evaluation data must hold at least one {missing}. Got none.")
     vision = np.concatenate([*vectors, model.encode_pixels(batch, batch_size)])
-    return EncodedPairs(model.encode_texts(texts, batch_size), text_keys, languages, vision, list(images.values()))
+    return EncodedPairs(
+        model.encode_texts(texts, batch_size),
+        text_keys,
+        languages,
+        vision,
+        list(images.values()),
+        list(queries.values()) or None,
+    )
 
 
 def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
@@ -140,38 +179,33 @@ def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
         encoded: at least one text, and its images.
         limit: see `evaluate_pairs`.
     """
-    text, text_keys, vision, vision_keys = encoded.text, encoded.text_keys, encoded.vision, encoded.vision_keys
-    counts = Counter(vision_keys)
-    hits = _hits(text, text_keys, vision, vision_keys, max(limit, *RECALLS))
-    relevance = [row[:limit] for row in hits]
-    scores = {
-        PREFIX + name: value for name, value in retrieval_metrics(relevance, [counts[key] for key in text_keys]).items()
-    }
+    text, vision, relevance = encoded.text, encoded.vision, encoded.relevance
+    found = nearest(text, vision, max(limit, *RECALLS)).tolist()
+    hits = [[relevance.relevant(query, image) for image in row] for query, row in enumerate(found)]
+    counts = [relevance.count(query) for query in range(len(text))]
+    nine = retrieval_metrics([row[:limit] for row in hits], counts)
+    scores = {PREFIX + name: value for name, value in nine.items()}
+    graded = None if encoded.scores is None else [_graded(*both) for both in zip(found, encoded.scores, strict=True)]
     for language in ["", *sorted(set(encoded.languages) - {""})]:
         rows = [row for row, own in enumerate(encoded.languages) if not language or own == language]
-        described = {text_keys[row] for row in rows}
-        images = [row for row, key in enumerate(vision_keys) if key in described]
-        back = _hits(
-            vision[images],
-            [vision_keys[row] for row in images],
-            text[rows],
-            [text_keys[row] for row in rows],
-            max(RECALLS),
-        )
+        images = relevance.described(rows)
+        nearest_texts = nearest(vision[images], text[rows], max(RECALLS)).tolist()
+        back = [
+            [relevance.relevant(rows[row], image) for row in found_rows]
+            for image, found_rows in zip(images, nearest_texts, strict=True)
+        ]
         for k in RECALLS:
             scores[text_to_image(k, language)] = _recall([hits[row] for row in rows], k)
             scores[image_to_text(k, language)] = _recall(back, k)
+        if graded is not None:
+            scores[text_to_image_graded_ndcg(language)] = sum(graded[row] for row in rows) / len(rows)
     return scores
 
 
-def _hits(
-    queries: Any, query_keys: Sequence[str], index: Any, index_keys: Sequence[str], limit: int
-) -> list[list[bool]]:
-    return [
-        [index_keys[row] == key for row in rows]
-        for key, rows in zip(query_keys, nearest(queries, index, limit), strict=True)
-    ]
+def _graded(found: Sequence[int], scores: Mapping[int, float]) -> float:
+    """Return nDCG at 10 of one text, for the rows of images that it finds, best first."""
+    return graded_ndcg([scores.get(image, 0.0) for image in found], list(scores.values()), GRADED)
 
 
 def _recall(hits: Sequence[Sequence[bool]], k: int) -> float:
-    return sum(any(row[:k]) for row in hits) / len(hits)
+    return sum(any(row[:k]) for row in hits) / len(hits) if hits else 0.0

@@ -26,6 +26,7 @@ from .image_cache import ImageCache
 QUEUED_PER_THREAD = 4  # images, whose files are in memory
 MAX_WARNINGS = 10  # broken images that are logged one by one
 NOT_IN_PIXELS = ("mean", "std")
+LAYOUT = "scores"  # of the metadata; a file of another layout is not used
 
 log = logging.getLogger("finetuner")
 
@@ -40,6 +41,8 @@ class SourceImage:
     """Caption or label."""
     blob: bytes
     """The image's file."""
+    score: float | None = None
+    """Of image and text; None without. All images of a dataset have one, or none has."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class DecodedImages:
     """Number of images that cannot be decoded."""
     reason: str
     """Error of the first of those, '' without any."""
+    scores: list[list[float]] | None
+    """Score of each text, as `texts`; None without scores."""
 
     def __str__(self) -> str:
         found = f"{len(self.texts)} of {len(self.texts) + self.broken} images"
@@ -95,23 +100,33 @@ def _decode_all(
     images: Iterable[SourceImage], model: Model, cache: ImageCache, name: str, threads: int
 ) -> DecodedImages:
     texts: dict[str, list[str]] = {}
+    scores: dict[str, list[float]] = {}
     broken: dict[str, str] = {}
     with cache.new(name, (3, *_size(model))) as file:
-        for image, pixels in _decoded(_distinct(images, texts), model, max(threads, 1)):
+        for image, pixels in _decoded(_distinct(images, texts, scores), model, max(threads, 1)):
             try:
                 file.add(pixels.result())
             except InvalidDocument as error:
                 broken[image.key] = str(error)
                 if len(broken) <= MAX_WARNINGS:
                     log.warning("Image of %r left out: %s", image.text[:60], error)
-        good = [found for key, found in texts.items() if key not in broken]
-        about: dict[str, Any] = {"texts": good, "broken": len(broken), "reason": next(iter(broken.values()), "")}
+        good = [key for key in texts if key not in broken]
+        about: dict[str, Any] = {
+            "texts": [texts[key] for key in good],
+            "broken": len(broken),
+            "reason": next(iter(broken.values()), ""),
+            "scores": [scores[key] for key in good] if scores else None,
+        }
         return DecodedImages(file.finish(about), **about)
 
 
-def _distinct(images: Iterable[SourceImage], texts: dict[str, list[str]]) -> Iterator[SourceImage]:
-    """Yield each image once; collect all texts of it."""
+def _distinct(
+    images: Iterable[SourceImage], texts: dict[str, list[str]], scores: dict[str, list[float]]
+) -> Iterator[SourceImage]:
+    """Yield each image once; collect all texts of it, and their scores."""
     for image in images:
+        if image.score is not None:
+            scores.setdefault(image.key, []).append(image.score)
         if image.key in texts:
             texts[image.key].append(image.text)
         else:
@@ -142,7 +157,8 @@ def _size(model: Model) -> tuple[int, int]:
 
 
 def _digest(model: Model) -> str:
-    """Return the SHA-256, hex, of everything besides the files that decides the pixels."""
+    """Return the SHA-256, hex, of everything besides the files that decides the pixels and their metadata."""
     config = model.preprocess_config
     used = {name: value for name, value in asdict(config).items() if name not in NOT_IN_PIXELS}
-    return hashlib.sha256(json.dumps([type(config).__name__, used, PIL.__version__, RULES]).encode()).hexdigest()
+    rules = [type(config).__name__, used, PIL.__version__, RULES, LAYOUT]
+    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finetuner.documents.pairs import Pair
+from finetuner.documents.scores import pair_has_score, scored_alike
 from finetuner.exceptions import InvalidInput
 
 from .class_sampler import random_batches
@@ -43,6 +44,8 @@ class TrainingData:
     """(images, 3, size, size) uint8, resized and cropped for the model, memory-mapped."""
     captions: Sequence[Sequence[str]]
     """Captions of each image, at least one."""
+    scores: Sequence[Sequence[float]] | None = None
+    """Score of each caption, finite and at least 0; None: the pairs have no scores."""
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -67,6 +70,12 @@ class TrainingData:
     def caption_ids(self, plan: Plan) -> np.ndarray:
         """Return (batch,) int64, equal for captions that differ at most in white space around them."""
         return np.array([self._numbers[caption.strip()] for caption in self._captions(plan)], dtype=np.int64)
+
+    def scores_of(self, plan: Plan) -> np.ndarray:
+        """Return the scores of a batch's pairs, (batch,) float64. The data must have scores."""
+        assert self.scores is not None
+        chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
+        return np.array([self.scores[row][choice] for row, choice in chosen], dtype=np.float64)
 
     def _captions(self, plan: Plan) -> list[str]:
         chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
@@ -95,13 +104,14 @@ def prepare(
         field: argument of `fit` that holds the pairs, for messages.
 
     Raises:
-        InvalidInput: fewer than two images can be decoded.
-        InvalidDocument: a document is not a pair.
+        InvalidInput: fewer than two images can be decoded, or some pairs have a score and others do not.
+        InvalidDocument: a document is not a pair, or has a score below 0.
     """
-    images = (SourceImage(pair.image_id, pair.text, pair.image) for pair in pairs)
+    alike = scored_alike(pairs, pair_has_score, field)
+    images = (SourceImage(pair.image_id, pair.text, pair.image, pair.score) for pair in alike)
     decoded = decode_images(images, model, cache, version, threads)
     if len(decoded.texts) < 2:
         raise InvalidInput(
             f"{field} must hold at least two images that can be decoded. Got {decoded}. Check the images."
         )
-    return TrainingData(decoded.pixels, decoded.texts)
+    return TrainingData(decoded.pixels, decoded.texts, decoded.scores)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from finetuner.config.losses import CONSTANT, LINEAR, SCORE_WEIGHTS, require_scores
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip, text_features, without_padding
 
+from ..data.score_weights import ScoreWeights
 from ..data.training_data import Plan, TrainingData
 from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
 from .optimization import make_optimizer
@@ -20,6 +24,9 @@ from .task import Batch, Outputs, Task, share, split_generator
 
 MAX_LOGIT_SCALE = math.log(100)
 COMPILED_LENGTHS = 8  # a compiled network gets texts of lengths in multiples of this, so that it compiles for few
+
+log = logging.getLogger("finetuner")
+
 _LOSSES: dict[str, Callable[..., PairLoss]] = {"CLIPLoss": CLIPLoss, "SigLIPLoss": SigLIPLoss}
 
 
@@ -69,9 +76,11 @@ class ClipTask(Task):
         validation: TrainingData | None = None,
     ) -> None:
         self.model = model
-        self._loss = _LOSSES[config.loss](**config.loss_options).to(model.device)
+        options = {name: value for name, value in config.loss_options.items() if name != SCORE_WEIGHTS}
+        self._loss = _LOSSES[config.loss](**options).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
         self._data = data
+        self._weights = _weights(data, config)
         self._config = config
         self._rows, self._held_out = _split(len(data), config)
         self._validation = data
@@ -81,8 +90,14 @@ class ClipTask(Task):
         self.steps_per_epoch = len(range(0, len(self._rows) - 1, self.batch_size))  # one alone has no negatives
 
     def summary(self) -> str:
-        """Return the number of images, and the loss."""
-        return f"{len(self._rows)} images, {self._config.loss}"
+        """Return the number of images, the loss, and the range of the scores."""
+        used = self._weights
+        scores = f", scores {used.low:g} to {used.high:g}, {used.choice} weights" if used else ""
+        return f"{len(self._rows)} images, {self._config.loss}{scores}"
+
+    def loss_options(self) -> dict[str, Any]:
+        """Return the options of the loss, with the choice of weights for pairs with scores."""
+        return dict(self._config.loss_options) | ({SCORE_WEIGHTS: self._weights.choice} if self._weights else {})
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
         """Return the optimizer of both towers, and one of the loss's weights if it has any."""
@@ -98,7 +113,10 @@ class ClipTask(Task):
         return self._validation.plan(self._held_out, self.batch_size, None)
 
     def fetch(self, planned: Plan, process: int = 0, processes: int = 1) -> Batch:
-        """Return images and tokens, and as keys ids that are equal for equal images and equal captions."""
+        """Return images and tokens, and as keys ids that are equal for equal images and equal captions.
+
+        With scores, the weights of the pairs, (batch,) float32, are a third key.
+        """
         own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
         return self._batch(self._data, own)
 
@@ -108,15 +126,19 @@ class ClipTask(Task):
 
     def _batch(self, data: TrainingData, plan: Plan) -> Batch:
         pixels, captions = data.fetch(plan)
+        ids: tuple[torch.Tensor, ...]
         ids = (torch.from_numpy(plan.image_ids), torch.from_numpy(data.caption_ids(plan)))
         multiple = COMPILED_LENGTHS if self._config.options.compile else 1
         tokens = without_padding(self.model.network, self.model.tokenizer(captions), multiple)
+        if self._weights is not None and data.scores is not None:
+            ids = (*ids, torch.from_numpy(self._weights(data.scores_of(plan)).astype(np.float32)))
         return Batch(torch.from_numpy(pixels), (tokens,), ids, f"the captions {captions[:3]}")
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
         """Return the loss. Equal images, or equal captions, are no negatives of one another."""
-        (image, text), (image_ids, text_ids) = outputs, keys
-        pairs = PairBatch(image, text, image_ids, text_ids, gather=not validation)
+        (image, text), (image_ids, text_ids, *weights) = outputs, keys
+        given = weights[0] if weights else None
+        pairs = PairBatch(image, text, image_ids, text_ids, given, gather=not validation)
         loss: torch.Tensor = self._loss(pairs, self.model.network.logit_scale.exp())
         return loss
 
@@ -128,6 +150,23 @@ class ClipTask(Task):
         """Clamp the scale of the logits to [1, 100]."""
         with torch.no_grad():
             self.model.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+def _weights(data: TrainingData, config: RunConfig) -> ScoreWeights | None:
+    """Return the weights of the training pairs by their scores, None for pairs without.
+
+    The data of the validation loss gets weights by the same function if it has scores, and equal ones otherwise.
+    """
+    if data.scores is None:
+        require_scores(config.loss_options)
+        return None
+    weights = ScoreWeights.fitted(config.loss_options.get(SCORE_WEIGHTS, LINEAR), data.scores)
+    if weights.all_equal and weights.choice != CONSTANT:
+        log.warning(
+            "All scores of train_data are %g: every pair has the same weight. Check the scores, or remove them",
+            weights.low,
+        )
+    return weights
 
 
 def _split(count: int, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,8 @@ class PairBatch:
     """(batch,) int64, equal for equal images. None: all differ."""
     text_ids: torch.Tensor | None = None
     """(batch,) int64, equal for equal captions. None: all differ."""
+    weights: torch.Tensor | None = None
+    """(batch,) float, above 0: how much each pair counts. None: all the same. All processes have them, or none."""
     gather: bool = True
     """False scores this process's pairs among themselves, as in validation by one process alone."""
 
@@ -35,8 +37,9 @@ class PairBatch:
         return len(self.image)
 
     def in_full_precision(self) -> PairBatch:
-        """Return the batch with float32 embeddings; float64 stays."""
-        return replace(self, image=_full(self.image), text=_full(self.text))
+        """Return the batch with float32 embeddings; float64 stays. The weights get the same precision."""
+        image, weights = _full(self.image), self.weights
+        return replace(self, image=image, text=_full(self.text), weights=None if weights is None else weights.to(image))
 
     def of_everyone(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows of all processes, (all, ...), for this process's (batch, ...). Gradients flow back."""
@@ -56,6 +59,26 @@ class PairBatch:
         masked: torch.Tensor = same[0] if len(same) == 1 else same[0] | same[1]
         return masked.scatter(1, self.own()[:, None], value=False)
 
+    def weight(self) -> torch.Tensor | int:
+        """Return the sum of the weights, (), as the mean over the processes.
+
+        A sum over this process's pairs divided by it has the weighted mean over everyone's pairs as its mean over the
+        processes. A process's own sum would give another gradient: weights differ from process to process.
+        """
+        if self.weights is None:
+            return len(self)
+        total = self.weights.sum()
+        if self.gather and _world()[1] > 1:
+            distributed.all_reduce(total)
+            total = total / _world()[1]
+        return total
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the weighted mean of (batch,) values of this process's pairs, (); see `weight`."""
+        if self.weights is None:
+            return values.mean()
+        return (self.weights * values).sum() / self.weight()
+
 
 class PairLoss(nn.Module, ABC):
     """A loss over the pairs of a batch, which several processes may share.
@@ -66,7 +89,7 @@ class PairLoss(nn.Module, ABC):
     """
 
     def forward(self, pairs: PairBatch, logit_scale: torch.Tensor) -> torch.Tensor:
-        """Return the mean over this process's pairs, () float32 (float64 of float64).
+        """Return the mean over this process's pairs, by their weights, () float32 (float64 of float64).
 
         Args:
             pairs: of this process.
@@ -83,7 +106,8 @@ class PairLoss(nn.Module, ABC):
 class CLIPLoss(PairLoss):
     """Symmetric InfoNCE, in nats: each image must find its caption in the batch, each caption its image.
 
-    Radford et al., arXiv:2103.00020; the mean of both directions.
+    Radford et al., arXiv:2103.00020; the mean of both directions. With weights w it is that of generalised contrastive
+    learning, arXiv:2404.08535: sum_i w_i (by_image_i + by_text_i) / (2 sum_i w_i).
 
     Args:
         label_smoothing: share of the target, in [0, 1), spread evenly over the pair and its negatives.
@@ -98,17 +122,18 @@ class CLIPLoss(PairLoss):
         all_images, all_texts = pairs.of_everyone(torch.stack([pairs.image, pairs.text], dim=1)).unbind(1)  # (all, dim)
         by_image = self._cross_entropy(logit_scale * pairs.image @ all_texts.T, own, masked)
         by_text = self._cross_entropy(logit_scale * pairs.text @ all_images.T, own, masked)
-        return (by_image + by_text) / 2
+        return pairs.mean((by_image + by_text) / 2)
 
     def _cross_entropy(self, logits: torch.Tensor, own: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
+        """Return (batch,)."""
         if masked is None:
-            return F.cross_entropy(logits, own, label_smoothing=self.label_smoothing)
+            return F.cross_entropy(logits, own, label_smoothing=self.label_smoothing, reduction="none")
         logits = logits.masked_fill(masked, -torch.inf)
-        loss = F.cross_entropy(logits, own)
+        loss = F.cross_entropy(logits, own, reduction="none")
         if not self.label_smoothing:
             return loss
         surprise = (torch.logsumexp(logits, 1, keepdim=True) - logits).masked_fill(masked, 0)
-        even = (surprise.sum(1) / (~masked).sum(1)).mean()
+        even = surprise.sum(1) / (~masked).sum(1)
         return (1 - self.label_smoothing) * loss + self.label_smoothing * even
 
 
@@ -116,7 +141,8 @@ class SigLIPLoss(PairLoss):
     """Sigmoid loss: for each image and caption of the batch, do they belong together, yes or no?
 
     Zhai et al., arXiv:2303.15343, algorithm 1: the sum over combinations divided by the number of pairs. In tuning it
-    collapses easily.
+    collapses easily. With weights, each combination counts by the mean of the weights of its image's and its caption's
+    pair, and the sum is divided by the sum of the weights: as in `CLIPLoss`, pair i counts w_i in both directions.
 
     Args:
         logit_bias: added to each logit, and trained. A number is the initial value of a weight of the loss, which
@@ -136,7 +162,9 @@ class SigLIPLoss(PairLoss):
         losses = -F.logsigmoid(signs * logits)
         if masked is not None:
             losses = losses.masked_fill(masked, 0)
-        return losses.sum() / len(pairs)
+        if pairs.weights is not None:
+            losses = losses * (pairs.weights[:, None] + pairs.of_everyone(pairs.weights)[None, :]) / 2
+        return losses.sum() / pairs.weight()
 
 
 def _full(values: torch.Tensor) -> torch.Tensor:

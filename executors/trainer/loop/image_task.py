@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,6 +94,10 @@ class ImageTask(Task):
     def summary(self) -> str:
         """Return the numbers of images and labels, and the loss."""
         return f"{len(self._labels)} images of {len(np.unique(self._labels))} labels, {self._metric.loss}"
+
+    def loss_options(self) -> dict[str, Any]:
+        """Return the options of the loss."""
+        return dict(self._config.loss_options)
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
         """Return the network's optimizer, and one of the loss's weights if it has any."""

@@ -95,7 +95,7 @@ class Learner:
         layer_decay = {name: value for name, value in config.optimizer_options.items() if name == LAYER_DECAY}
         return {
             "loss": config.loss,
-            "loss_options": dict(config.loss_options),
+            "loss_options": self._task.loss_options(),
             "optimizer": config.optimizer,
             "optimizer_options": resolved_options(self._optimizers[0].optimizer) | layer_decay,
             "learning_rate": self.peak_rate,

@@ -24,7 +24,7 @@ class Batch:
     inputs: tuple[torch.Tensor, ...]
     """Further inputs of the network, each (batch, ...)."""
     keys: tuple[torch.Tensor, ...]
-    """Further inputs of the loss, each (batch,) int64."""
+    """Further inputs of the loss, each (batch,): int64 ids, and float32 weights if the items have any."""
     described: str
     """First items of the batch, for messages."""
     copied: torch.cuda.Event | None = None
@@ -79,6 +79,10 @@ class Task(ABC):
     @abstractmethod
     def summary(self) -> str:
         """Describe the data and the loss, for the log."""
+
+    @abstractmethod
+    def loss_options(self) -> dict[str, Any]:
+        """Return the options of the loss in force, as JSON values."""
 
     @abstractmethod
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
