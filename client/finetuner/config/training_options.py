@@ -11,7 +11,7 @@ from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 
 TEXT_PART, VISION_PART = "text", "vision"
-CLIP_ONLY = ("frozen",)
+CLIP_ONLY = ("frozen", "distillation", "l2_sp")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class TrainingOptions:
     frozen: tuple[str, ...] = ()
     """Weights of a CLIP that are not trained: 'text' or 'vision' for a tower, or the first part of parameter names,
     for example 'visual.transformer.resblocks.0.'."""
+    distillation: float = 0.0
+    """Weight in [0, 100] of self-distillation, for a CLIP: the loss also has the cross entropy with the model that the
+    run starts from, over the captions and images of each batch. 1 is usual; 0 is none. `val_loss` does not have it."""
+    l2_sp: float = 0.0
+    """Pull of the weights towards those that the run starts from, 0 to 10,000, for a CLIP (L2-SP, arXiv:1802.01483):
+    before each step w -= rate * l2_sp * (w - start), a weight decay that has the start in the place of 0."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Share of the image's area that a random crop keeps, (low, high) in [0.01, 1]; (1, 1) never crops."""
     flips: bool = False
@@ -64,6 +70,13 @@ class TrainingOptions:
             self._set("lora_plus_ratio", number("lora_plus_ratio", self.lora_plus_ratio, 0.01, 1000))
         if self.ema_decay is not None:
             self._set("ema_decay", number("ema_decay", self.ema_decay, 0, 0.999999))
+        self._set("distillation", number("distillation", self.distillation, 0, 100))
+        self._set("l2_sp", number("l2_sp", self.l2_sp, 0, 10_000))
+        if self.l2_sp and self.lora_rank is not None:
+            raise InvalidInput(
+                f"l2_sp must be left out beside lora_rank. Got {self.l2_sp:g}: adapters start at no change, so "
+                f"weight_decay in optimizer_options pulls them there. Leave one out."
+            )
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
         if "" in self.frozen:
             raise InvalidInput("frozen must hold prefixes of names. Got '', the prefix of every name. Leave it out.")
@@ -105,8 +118,9 @@ class TrainingOptions:
         if row.task == IMAGE_TASK:
             for name in CLIP_ONLY:
                 if given.get(name):
+                    instead = "Use freeze=True" if name == "frozen" else "Leave it out"
                     raise InvalidInput(
-                        f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. Use freeze=True."
+                        f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. {instead}."
                     )
         return checked
 

@@ -15,6 +15,7 @@ from finetuner.models.clip import Clip, text_features, without_padding
 
 from ..data.training_data import Plan, TrainingData
 from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
+from .distillation import Teacher, distillation_loss
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
@@ -47,9 +48,9 @@ class ClipTask(Task):
     """A contrastive loss over images and captions.
 
     Args:
-        model: tuned in place.
+        model: tuned in place, with the weights from before training: a resumed run loads its own later.
         data: with at least two images.
-        config: loss, val_split, optimizer, seed.
+        config: loss, val_split, optimizer, seed, training options.
         batch_size: most pairs in a step.
         validation: data of the validation loss; None holds out a share of `data`, `config.val_split`.
 
@@ -71,6 +72,8 @@ class ClipTask(Task):
         self.model = model
         self._loss = _LOSSES[config.loss](**config.loss_options).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
+        weight = config.options.distillation
+        self._teacher = Teacher(self.network, model.network.logit_scale) if weight else None
         self._data = data
         self._config = config
         self._rows, self._held_out = _split(len(data), config)
@@ -82,7 +85,9 @@ class ClipTask(Task):
 
     def summary(self) -> str:
         """Return the number of images, and the loss."""
-        return f"{len(self._rows)} images, {self._config.loss}"
+        weight = self._config.options.distillation
+        taught = f" and {weight:g} * distillation" if weight else ""
+        return f"{len(self._rows)} images, {self._config.loss}{taught}"
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
         """Return the optimizer of both towers, and one of the loss's weights if it has any."""
@@ -119,6 +124,17 @@ class ClipTask(Task):
         pairs = PairBatch(image, text, image_ids, text_ids, gather=not validation)
         loss: torch.Tensor = self._loss(pairs, self.model.network.logit_scale.exp())
         return loss
+
+    def teach(self, inputs: Sequence[torch.Tensor], at_once: int | None) -> Outputs:
+        """Return the initial model's embeddings of the same images and tokens; () without distillation."""
+        return () if self._teacher is None else self._teacher.embed(inputs, at_once)
+
+    def distillation(self, outputs: Outputs, taught: Outputs, keys: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return the weighted cross entropy with the initial model."""
+        assert self._teacher is not None
+        student, teacher = PairBatch(*outputs[:2], *keys[:2]), PairBatch(*taught)
+        scale = self.model.network.logit_scale.exp()
+        return self._config.options.distillation * distillation_loss(student, scale, teacher, self._teacher.scale)
 
     def loss_parameters(self) -> Sequence[nn.Parameter]:
         """Return the logit scale and the loss's weights."""
