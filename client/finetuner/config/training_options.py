@@ -10,8 +10,10 @@ from ..contract.checks import flag, number, options, text, whole
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 
-TEXT_PART, VISION_PART = "text", "vision"
-CLIP_ONLY = ("frozen", "distillation", "l2_sp")
+TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART = "text", "vision", "logit_scale", "projection"
+PARTS = (TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART)
+"""Parts of a CLIP that may have learning rates of their own."""
+CLIP_ONLY = ("frozen", "distillation", "l2_sp", "learning_rates")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class TrainingOptions:
     frozen: tuple[str, ...] = ()
     """Weights of a CLIP that are not trained: 'text' or 'vision' for a tower, or the first part of parameter names,
     for example 'visual.transformer.resblocks.0.'."""
+    learning_rates: Mapping[str, float] | None = None
+    """Peak learning rates in (0, 1] of parts of a CLIP, in place of `learning_rate`: 'text', 'vision', 'logit_scale'
+    and 'projection', the last layer of either tower, for example {'projection': 1e-3}. New projections need a higher
+    rate than pretrained towers. A rate of 0 is `frozen`."""
     distillation: float = 0.0
     """Weight in [0, 100] of self-distillation, for a CLIP: the loss also has the cross entropy with the model that the
     run starts from, over the captions and images of each batch. 1 is usual; 0 is none. `val_loss` does not have it."""
@@ -80,6 +86,8 @@ class TrainingOptions:
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
         if "" in self.frozen:
             raise InvalidInput("frozen must hold prefixes of names. Got '', the prefix of every name. Leave it out.")
+        if self.learning_rates is not None:
+            self._set("learning_rates", self._checked_rates() or None)
         low, high = (number("crop_scale", share, 0.01, 1) for share in self._two("crop_scale"))
         self._set("crop_scale", (low, high))
         if low > high:
@@ -89,6 +97,16 @@ class TrainingOptions:
                 raise InvalidInput(f"{name} needs lora_rank. Got {value:g} alone. Set both, or leave it out.")
         if {TEXT_PART, VISION_PART} <= set(self.frozen):
             raise InvalidInput("frozen must leave a tower to train. Got 'text' and 'vision'. Leave one out.")
+
+    def _checked_rates(self) -> dict[str, float]:
+        given = options("learning_rates", self.learning_rates, dict.fromkeys(PARTS))
+        for part, rate in given.items():
+            if rate == 0 or part in self.frozen:
+                raise InvalidInput(
+                    f"learning_rates[{part!r}] must be above 0, of a part that is not frozen. Got {rate!r} and "
+                    f"frozen={list(self.frozen)}. Name the part in one of the two."
+                )
+        return {part: number(f"learning_rates[{part!r}]", rate, 1e-12, 1.0) for part, rate in given.items()}
 
     def _two(self, name: str) -> tuple[Any, Any]:
         value = _sequence(name, getattr(self, name))

@@ -14,6 +14,7 @@ from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip, text_features, without_padding
 
 from ..data.training_data import Plan, TrainingData
+from ..hooks.freezing import require_parts
 from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
 from .distillation import Teacher, distillation_loss
 from .optimization import make_optimizer
@@ -91,6 +92,7 @@ class ClipTask(Task):
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
         """Return the optimizer of both towers, and one of the loss's weights if it has any."""
+        require_parts(self.model.network, tuple(self._config.options.learning_rates or ()))
         own = [make_optimizer(self._loss, self._config, learning_rate)] if any(self._loss.parameters()) else []
         return [make_optimizer(self.model.network, self._config, learning_rate), *own]
 

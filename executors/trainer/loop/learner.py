@@ -20,9 +20,8 @@ from finetuner.models.pixels import normalised
 
 from ..data.crops import augment
 from .grad_cache import cached_backward
-from .l2_sp import PullToStart
 from .memory_probe import probe_micro_batch
-from .optimization import learning_rate_factor, resolved_options, resolved_schedule
+from .optimization import PullToStart, learning_rate_factor, resolved_options, resolved_schedule
 from .task import Batch, Outputs, Task
 
 Result = TypeVar("Result")
@@ -98,11 +97,13 @@ class Learner:
         steps = task.steps_per_epoch * config.epochs
         layer_decay = {name: value for name, value in config.optimizer_options.items() if name == LAYER_DECAY}
         return {
+            **({"recipe": config.recipe} if config.recipe else {}),
             "loss": config.loss,
             "loss_options": dict(config.loss_options),
             "optimizer": config.optimizer,
             "optimizer_options": resolved_options(self._optimizers[0].optimizer) | layer_decay,
             "learning_rate": self.peak_rate,
+            **({"learning_rates": dict(rates)} if (rates := self._options.learning_rates) else {}),
             "scheduler": config.scheduler or "constant",
             "scheduler_options": resolved_schedule(config.scheduler, config.scheduler_options, steps, config.epochs),
             "epochs": config.epochs,

@@ -1,4 +1,4 @@
-"""L2-SP against a plain loop, with each optimizer's own step beside it."""
+"""L2-SP of `optimization` against a plain loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from finetuner.executors.trainer.data.training_data import TrainingData
-from finetuner.executors.trainer.loop.l2_sp import PullToStart
+from finetuner.executors.trainer.loop.optimization import PullToStart
 from finetuner.models.clip import Clip
 from tests.trainer.short_training import trained
 
