@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .api.start_model import import_artifact
     from .api.statistics import data_stats
     from .config.callbacks import list_callbacks
+    from .config.recipes import list_recipes
     from .documents.pairs import make_pair
     from .inference.local import build_model, encode
     from .inference.similarity import cos_sim
@@ -107,6 +108,7 @@ __all__ = [
     "list_experiments",
     "list_model_options",
     "list_models",
+    "list_recipes",
     "list_runs",
     "login",
     "make_pair",
@@ -140,6 +142,7 @@ _MODULES = {
     "api.start_model": "import_artifact",
     "api.statistics": "data_stats",
     "config.callbacks": "list_callbacks",
+    "config.recipes": "list_recipes",
     "documents.pairs": "make_pair",
     "inference.local": "build_model encode",
     "inference.similarity": "cos_sim",

@@ -169,6 +169,7 @@ def _task(context: RunContext, model: Model, *, warn: bool) -> Task:
 
 def _train(context: RunContext, task: Task, progress: Progress, hooks: Sequence[Hook], resumption: Resumption) -> None:
     config = context.config
+    comparable = config.loss == "CLIPLoss" and not config.options.distillation  # with guessing, ln(batch size)
     training = Training(
         task,
         progress,
@@ -176,7 +177,7 @@ def _train(context: RunContext, task: Task, progress: Progress, hooks: Sequence[
         learning_rate=config.learning_rate or default_learning_rate(config),
         report=CurveFile(context.folder).add,
         started=partial(context.folder.write, RESOLVED),
-        hooks=[*hooks, *([WarnIfStuck(task.batch_size)] if config.loss == "CLIPLoss" else [])],
+        hooks=[*hooks, *([WarnIfStuck(task.batch_size)] if comparable else [])],
         checkpoint=resumption.checkpoint,
         state=resumption.state,
         interrupt=resumption.interrupt,

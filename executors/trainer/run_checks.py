@@ -29,7 +29,7 @@ from .run_store import RunRecord, RunStore
 KINDS = {
     PAIRS: "text-image pairs", LABELLED: "labelled images", SCORED: "scored pairs", DOCUMENTS: "other documents",
 }  # fmt: skip
-FREE = ("run_name", "experiment_name", "description", "device", "num_workers", "to_onnx", "resume_from")
+FREE = ("run_name", "experiment_name", "description", "device", "num_workers", "to_onnx", "resume_from", "recipe")
 """Fields of the configuration that do not decide the weights."""
 DATA = ("train_data", "eval_data", "guard_data")
 """Names of datasets; the content hashes are compared in their place."""

@@ -10,7 +10,8 @@ resolved.json      the training options in force, see `Learner.resolved`; writte
 scores.json        {"before": {...}, "after": {...}}
 examples.json      {"before": {query: [match, ...]}, "after": {...}}
 checkpoints/       models of the last epochs, with TrainingCheckpoint; tuned/, after a sweep of WiSE-FT's alphas
-wise_ft.json       {"metric", "alpha", "curve": [[alpha, score], ...]}, after such a sweep
+wise_ft.json       {"metric", "alpha", "curve": [[alpha, score], ...]}, after such a sweep; with a guard also
+                   "guard_curve" and "guard_area", see `hooks.wise_ft.reached_area`
 trackers.json      {logger: the tracker's id of the run}, to resume it there
 wandb/, mlruns/, tensorboard/  files of trackers, with their callbacks
 checkpoint.pt      the state to resume from; written from the first epoch's end on, removed after the last one's

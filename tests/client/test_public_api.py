@@ -46,7 +46,8 @@ SIGNATURES = {
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
-        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
+        "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
+        "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
         "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "create_synthesis_run": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
@@ -64,7 +65,8 @@ SIGNATURES = {
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
-        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
+        "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
+        "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
         "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "data_stats": (
@@ -109,7 +111,8 @@ SIGNATURES = {
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
         "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
-        "wait: 'bool' = False, on_error: 'str' = 'raise', columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
+        "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
+        "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
         "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
     ),
     "get_experiment": ("(name: 'str') -> 'Experiment'"),
@@ -129,6 +132,7 @@ SIGNATURES = {
     "list_experiments": ("(page: 'int' = 1, size: 'int' = 50) -> 'list[Experiment]'"),
     "list_model_options": ("() -> 'dict[str, list[dict[str, str]]]'"),
     "list_models": ("() -> 'list[str]'"),
+    "list_recipes": ("() -> 'dict[str, Recipe]'"),
     "list_runs": ("(experiment_name: 'str | None' = None, page: 'int' = 1, size: 'int' = 50) -> 'list[Run]'"),
     "login": (
         "(force: 'bool' = False, interactive: 'bool | None' = None, *, host: 'str | None' = None, token: 'str"

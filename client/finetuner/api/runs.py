@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.callbacks import Callback, callback_config, callback_data, list_callbacks
 from ..config.losses import DEFAULT_LOSS, require_scores
+from ..config.recipes import DEFAULT_OPTIMIZER, with_recipe
 from ..config.run_config import RunConfig, refuse_unsupported
 from ..contract import wire
 from ..contract.checks import checked_name
@@ -39,7 +40,7 @@ def fit(
     loss: str = DEFAULT_LOSS,
     miner: str | None = None,
     miner_options: Mapping[str, Any] | None = None,
-    optimizer: str = "Adam",
+    optimizer: str = DEFAULT_OPTIMIZER,
     optimizer_options: Mapping[str, Any] | None = None,
     learning_rate: float | None = None,
     epochs: int = 5,
@@ -65,6 +66,7 @@ def fit(
     precision: str = "auto",
     resume_from: str | None = None,
     training_options: Mapping[str, Any] | None = None,
+    recipe: str | None = None,
     wait: bool = False,
     on_error: str = "raise",
     columns: Mapping[str, str | Sequence[str]] | None = None,
@@ -127,6 +129,9 @@ def fit(
             must have the same data and settings, except for more epochs without a schedule. `Run.resume` resumes a run
             under its own name.
         training_options: options for memory, speed, LoRA, averaging, freezing and crops; see `TrainingOptions`.
+        recipe: for a CLIP: 'default', 'keep', 'small-data', 'large-data', 'locked-image' or 'cold-start', see
+            `list_recipes`. It fills in optimizer, schedule, learning rate, training options and callbacks that the call
+            leaves out; `Run.config` has the result. None fills in nothing.
         wait: return after the run's end, with a progress bar in a terminal.
         on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
         columns: names of the columns of CSV files with a header, jsonl and parquet files, such as
@@ -155,11 +160,26 @@ def fit(
         StartModel(model, model_artifact) as start,
         FitData(prefix, find_backbone(start.backbone).task, csv_options, on_error, columns) as fit_data,
     ):
+        data = {
+            "train_data": fit_data.name("train_data", train_data, "train"),
+            "eval_data": "" if eval_data is None else fit_data.name("eval_data", eval_data, "eval"),
+            "guard_data": "" if guard_data is None else fit_data.name("guard_data", guard_data, "guard"),
+        }
+        tuning = {
+            **data,
+            "optimizer": optimizer,
+            "optimizer_options": optimizer_options,
+            "learning_rate": learning_rate,
+            "scheduler": scheduler,
+            "scheduler_options": _scheduler_options(scheduler_options, scheduler_step),
+            "training_options": training_options,
+            "callbacks": [
+                _callback_entry(number, callback, fit_data)
+                for number, callback in enumerate(several("callbacks", given, kinds, "a callback, or several"))
+            ],
+        }
         config = RunConfig(
             model=start.backbone,
-            train_data=fit_data.name("train_data", train_data, "train"),
-            eval_data="" if eval_data is None else fit_data.name("eval_data", eval_data, "eval"),
-            guard_data="" if guard_data is None else fit_data.name("guard_data", guard_data, "guard"),
             val_split=val_split,
             model_artifact=start.artifact,
             model_options=model_options or {},
@@ -175,13 +195,8 @@ def fit(
             loss_optimizer_options=loss_optimizer_options or {},
             freeze=freeze,
             output_dim=output_dim,
-            optimizer=optimizer,
-            optimizer_options=optimizer_options or {},
-            learning_rate=learning_rate,
             epochs=epochs,
             batch_size=batch_size,
-            scheduler=scheduler,
-            scheduler_options=_scheduler_options(scheduler_options, scheduler_step),
             sampler=sampler,
             device=device,
             num_workers=num_workers,
@@ -189,11 +204,7 @@ def fit(
             seed=seed,
             precision=precision,
             resume_from=resume_from or "",
-            training_options=training_options or {},
-            callbacks=[
-                _callback_entry(number, callback, fit_data)
-                for number, callback in enumerate(several("callbacks", given, kinds, "a callback, or several"))
-            ],
+            **with_recipe(recipe, tuning, find_backbone(start.backbone)),
         )
         fit_data.read()
         if fit_data.has_scores("train_data") is False:

@@ -15,6 +15,7 @@ from ..models.model_kinds import towers_of
 from .losses import CLIP_LOSSES, DEFAULT_LOSS, DefaultLoss, checked_loss_options, default_loss
 from .metric_config import MEMORY_SIZE, METRIC_LOSSES, MetricConfig
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
+from .recipes import check_recipe
 from .run_callbacks import checked_callbacks
 from .training_options import TrainingOptions
 
@@ -110,6 +111,8 @@ class RunConfig:
     setting that affects the weights must be the same in both runs."""
     training_options: Mapping[str, Any] = field(default_factory=dict)
     """Options for memory, speed and frozen weights, see `TrainingOptions`."""
+    recipe: str = ""
+    """Name of the recipe that `fit` has filled in these options from, see `recipes`; '' for none."""
     callbacks: Sequence[Mapping[str, Any]] = ()
     """Each {'name': ..., 'options': {...}}, see `callbacks.callback_config`; data is the name of a dataset."""
 
@@ -159,7 +162,10 @@ class RunConfig:
             has_eval_data=self.scores_eval_data,
         )
         self._set("callbacks", entries)
-        self.options.check_beside([entry["name"] for entry in entries], freeze=self.freeze)
+        names = [entry["name"] for entry in entries]
+        self.options.check_beside(names, freeze=self.freeze)
+        if text("recipe", self.recipe):
+            check_recipe(self.recipe, self.options, names, row)
         self._check_memory(row)
 
     def _check_memory(self, row: Backbone) -> None:

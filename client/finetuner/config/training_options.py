@@ -10,8 +10,10 @@ from ..contract.checks import flag, number, options, text, whole
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 
-TEXT_PART, VISION_PART = "text", "vision"
-CLIP_ONLY = ("frozen",)
+TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART = "text", "vision", "logit_scale", "projection"
+PARTS = (TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART)
+"""Parts of a CLIP that may have learning rates of their own."""
+CLIP_ONLY = ("frozen", "distillation", "l2_sp", "learning_rates")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,16 @@ class TrainingOptions:
     frozen: tuple[str, ...] = ()
     """Weights of a CLIP that are not trained: 'text' or 'vision' for a tower, or the first part of parameter names,
     for example 'visual.transformer.resblocks.0.'."""
+    learning_rates: Mapping[str, float] | None = None
+    """Peak learning rates in (0, 1] of parts of a CLIP, in place of `learning_rate`: 'text', 'vision', 'logit_scale'
+    and 'projection', the last layer of either tower, for example {'projection': 1e-3}. New projections need a higher
+    rate than pretrained towers. A rate of 0 is `frozen`."""
+    distillation: float = 0.0
+    """Weight in [0, 100] of self-distillation, for a CLIP: the loss also has the cross entropy with the model that the
+    run starts from, over the captions and images of each batch. 1 is usual; 0 is none. `val_loss` does not have it."""
+    l2_sp: float = 0.0
+    """Pull of the weights towards those that the run starts from, 0 to 10,000, for a CLIP (L2-SP, arXiv:1802.01483):
+    before each step w -= rate * l2_sp * (w - start), a weight decay that has the start in the place of 0."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Share of the image's area that a random crop keeps, (low, high) in [0.01, 1]; (1, 1) never crops."""
     flips: bool = False
@@ -64,9 +76,18 @@ class TrainingOptions:
             self._set("lora_plus_ratio", number("lora_plus_ratio", self.lora_plus_ratio, 0.01, 1000))
         if self.ema_decay is not None:
             self._set("ema_decay", number("ema_decay", self.ema_decay, 0, 0.999999))
+        self._set("distillation", number("distillation", self.distillation, 0, 100))
+        self._set("l2_sp", number("l2_sp", self.l2_sp, 0, 10_000))
+        if self.l2_sp and self.lora_rank is not None:
+            raise InvalidInput(
+                f"l2_sp must be left out beside lora_rank. Got {self.l2_sp:g}: adapters start at no change, so "
+                f"weight_decay in optimizer_options pulls them there. Leave one out."
+            )
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
         if "" in self.frozen:
             raise InvalidInput("frozen must hold prefixes of names. Got '', the prefix of every name. Leave it out.")
+        if self.learning_rates is not None:
+            self._set("learning_rates", self._checked_rates() or None)
         low, high = (number("crop_scale", share, 0.01, 1) for share in self._two("crop_scale"))
         self._set("crop_scale", (low, high))
         if low > high:
@@ -76,6 +97,16 @@ class TrainingOptions:
                 raise InvalidInput(f"{name} needs lora_rank. Got {value:g} alone. Set both, or leave it out.")
         if {TEXT_PART, VISION_PART} <= set(self.frozen):
             raise InvalidInput("frozen must leave a tower to train. Got 'text' and 'vision'. Leave one out.")
+
+    def _checked_rates(self) -> dict[str, float]:
+        given = options("learning_rates", self.learning_rates, dict.fromkeys(PARTS))
+        for part, rate in given.items():
+            if rate == 0 or part in self.frozen:
+                raise InvalidInput(
+                    f"learning_rates[{part!r}] must be above 0, of a part that is not frozen. Got {rate!r} and "
+                    f"frozen={list(self.frozen)}. Name the part in one of the two."
+                )
+        return {part: number(f"learning_rates[{part!r}]", rate, 1e-12, 1.0) for part, rate in given.items()}
 
     def _two(self, name: str) -> tuple[Any, Any]:
         value = _sequence(name, getattr(self, name))
@@ -105,8 +136,9 @@ class TrainingOptions:
         if row.task == IMAGE_TASK:
             for name in CLIP_ONLY:
                 if given.get(name):
+                    instead = "Use freeze=True" if name == "frozen" else "Leave it out"
                     raise InvalidInput(
-                        f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. Use freeze=True."
+                        f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. {instead}."
                     )
         return checked
 

@@ -111,6 +111,9 @@ class ConfigForm(Form):
         None, max_length=128, description="Ended run whose last checkpoint this run resumes."
     )
     training_options: dict[str, Any] | None = Field(None, description="Training options of `finetuner.fit`.")
+    recipe: str | None = Field(
+        None, max_length=64, description="Recipe of `finetuner.fit`: it fills in what is left out."
+    )
 
 
 class RunForm(Form):

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from finetuner.config.recipes import with_recipe
 from finetuner.config.run_config import refuse_unsupported
 from finetuner.exceptions import InvalidInput
+from finetuner.models.backbones import find_backbone
 
 from .run_forms import RunForm
 
@@ -24,6 +26,7 @@ HYPER_PARAMETERS = (
     "miner_options", "scheduler", "scheduler_options", "batch_size", "learning_rate", "epochs",
 )  # fmt: skip
 OURS = ("seed", "precision", "resume_from", "training_options")
+RECIPE = "recipe"
 
 
 def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
         experiment: name in the path.
 
     Raises:
-        InvalidInput: names that contradict each other, or an unsupported setting.
+        InvalidInput: names that contradict each other, an unsupported setting, or a recipe that an option contradicts.
+        NoSuchModel: an unknown model, with a recipe.
     """
     config = form.config
     refuse_unsupported(public=(bool(config.public), False))
@@ -56,7 +60,8 @@ def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
     ]
     values |= {"run_name": form.name, "experiment_name": experiment, "device": form.device}
     values["description"] = form.description
-    return {name: value for name, value in values.items() if value is not None}
+    given = {name: value for name, value in values.items() if value is not None}
+    return given if config.recipe is None else with_recipe(config.recipe, given, find_backbone(given["model"]))
 
 
 def _same(field: str, value: str | None, other: str, expected: str) -> None:
@@ -78,6 +83,7 @@ def described_run(run: Mapping[str, Any]) -> dict[str, Any]:
             "callbacks": config["callbacks"],
             "hyper_parameters": {name: config[name] for name in HYPER_PARAMETERS},
             **{name: config[name] for name in OURS},
+            RECIPE: config.get(RECIPE) or None,  # runs of earlier versions have none
         },
         "created_at": iso(run["created_at"]),
         "description": config["description"],

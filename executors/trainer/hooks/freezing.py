@@ -8,13 +8,17 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from finetuner.config.training_options import TEXT_PART, VISION_PART
+from finetuner.config.training_options import PROJECTION_PART, SCALE_PART, TEXT_PART, VISION_PART
 from finetuner.exceptions import InvalidInput
 
 from .hook import Hook, Progress
 
 SCALE = ("logit_scale", "logit_bias")
 VISION = "visual."
+PROJECTIONS = (
+    "visual.proj", "visual.head.", "visual.attnpool.c_proj.", "text_projection", "text.text_projection", "text.proj",
+)  # fmt: skip
+"""Prefixes of the layers that map either tower's output to the common embedding, by open_clip's names."""
 
 log = logging.getLogger("finetuner")
 
@@ -63,6 +67,37 @@ def keep_statistics(network: nn.Module) -> None:
 
 def _evaluate(module: nn.Module, _: object) -> None:
     module.eval()
+
+
+def part_of(name: str, parts: Sequence[str]) -> str:
+    """Return the part of a CLIP that a parameter belongs to, '' if it is none of `parts`.
+
+    Args:
+        name: of the parameter.
+        parts: of `training_options.PARTS`. A projection belongs to its tower, unless they name the projections.
+    """
+    if name.startswith(SCALE):
+        found = SCALE_PART
+    elif PROJECTION_PART in parts and name.startswith(PROJECTIONS):
+        found = PROJECTION_PART
+    else:
+        found = VISION_PART if name.startswith(VISION) else TEXT_PART
+    return found if found in parts else ""
+
+
+def require_parts(network: nn.Module, parts: Sequence[str]) -> None:
+    """Check that each part of a CLIP has a parameter that is trained.
+
+    Raises:
+        InvalidInput: names the first part without one.
+    """
+    trained = {part_of(name, parts) for name, value in network.named_parameters() if value.requires_grad}
+    for part in parts:
+        if part not in trained:
+            raise InvalidInput(
+                f"learning_rates must name parts that are trained. Got {part!r}, of which this model trains nothing. "
+                f"Leave it out, or freeze less."
+            )
 
 
 def _is_part(name: str, part: str) -> bool:

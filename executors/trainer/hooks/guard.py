@@ -20,6 +20,8 @@ log = logging.getLogger("finetuner")
 class ScoreGuard(ScoreEvaluationData):
     """Scores the guard's pairs before and after training, and logs the difference.
 
+    If the run's evaluation data, the target, is scored too, by an earlier hook, it logs target and guard as pairs.
+
     Args:
         pairs: at least one.
         scores: receives the recalls of both directions under `guard_...`.
@@ -29,6 +31,12 @@ class ScoreGuard(ScoreEvaluationData):
         """Score the tuned model. Warn if its mean R@5 fell by more than `TOLERANCE`."""
         super().after_training(progress)
         before, after = (mean_recall(self._scores.metrics[stage], PREFIX) for stage in ("before", "after"))
+        if text_to_image(5) in self._scores.metrics["before"]:
+            old, new = (mean_recall(self._scores.metrics[stage]) for stage in ("before", "after"))
+            log.info(
+                "Target and guard: mean R@5 was (%.3f, %.3f) and is (%.3f, %.3f), (%+.3f, %+.3f)",
+                *(old, before, new, after, new - old, after - before),
+            )
         log.info("Guard: mean R@5 was %.3f and is %.3f, %+.3f", before, after, after - before)
         if before - after > TOLERANCE:
             log.warning(

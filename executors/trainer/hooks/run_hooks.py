@@ -56,6 +56,8 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     prefixes = iter(metric_prefixes(callbacks, towers, has_eval_data=config.scores_eval_data))
     options = config.options
     adapters = TrainAdapters(options.lora_rank, options.lora_alpha, config.seed) if options.lora_rank else None
+    guard = context.documents("guard")
+    guard_pairs = [] if guard is None else read_pairs(guard)
     made: list[tuple[Callback, Hook]] = []
     mixes: list[Hook] = []
     for position, callback in enumerate(callbacks):
@@ -69,16 +71,19 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
             made.append((callback, make_tracker(callback, config, scores, folder)))
         elif isinstance(callback, WiSEFTCallback):
             alphas = callback.alphas
-            mixes.append(MixWeights(callback.alpha) if alphas is None else SweepMixes(alphas, eval_pairs, folder))
+            mixes.append(
+                MixWeights(callback.alpha)
+                if alphas is None
+                else SweepMixes(alphas, eval_pairs, folder, guard_pairs, scores)
+            )
         else:
             made.append((callback, _weight_hook(callback, folder, adapters)))
     made.sort(key=lambda entry: ORDER.index(type(entry[0])))
-    guard = context.documents("guard")
     # Scores come first, since trackers log them. Then hooks that choose weights: an epoch or the average, merged,
     # mixed. Last those that change the trained parameters, since the mix keeps the weights from before.
     return [
         *([ScoreEvaluationData(eval_pairs, scores)] if eval_pairs else []),
-        *([ScoreGuard(read_pairs(guard), scores)] if guard is not None else []),
+        *([ScoreGuard(guard_pairs, scores)] if guard is not None else []),
         *(hook for _, hook in made),
         *([AverageWeights(options.ema_decay)] if options.ema_decay is not None else []),
         *([MergeAdapters(adapters)] if adapters is not None else []),

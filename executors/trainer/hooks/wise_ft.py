@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation.pairs import evaluate_pairs, mean_recall
@@ -14,10 +15,12 @@ from finetuner.models.clip import Clip
 from finetuner.workspace.folder import write_atomically
 
 from ..run_folder import RunFolder
+from .evaluation import Scores
 from .hook import Hook, Progress
 from .weights import Weights, copied_weights, write_checkpoint
 
 METRIC = "mean_recall_at_5"
+AREA = "guard_area"
 CURVE_FILE, TUNED_FOLDER = "wise_ft.json", "tuned"
 
 log = logging.getLogger("finetuner")
@@ -80,34 +83,77 @@ def best_point(curve: Sequence[Point]) -> Point:
     return max(curve, key=lambda point: (point.recall, -point.alpha))
 
 
+def reached_area(points: Sequence[tuple[float, float]]) -> float:
+    """Return the area of all (target, guard) that some mix reaches or exceeds in both scores, in [0, 1].
+
+    The curve of one mix is its rectangle, target * guard. A curve that bends outwards has more: a mix that keeps the
+    guard's score while the target's rises.
+
+    Args:
+        points: (target, guard) of each mix, in [0, 1].
+    """
+    area = highest = 0.0
+    for target, guard in sorted(points, reverse=True):  # strips from the highest target on: each adds what it is higher
+        area += target * max(guard - highest, 0.0)
+        highest = max(highest, guard)
+    return area
+
+
 class SweepMixes(MixWeights):
     """Scores many mixes and publishes the best. Keeps the curve and the tuned weights, see `kept_files`.
+
+    With a guard, it scores the guard for each mix too, and adds the area under the curve of both scores to the metrics
+    after training, as `guard_area`. The choice does not depend on the guard.
 
     Args:
         alphas: in [0, 1], at least one; 0 and 1 are always scored.
         pairs: of the evaluation data, at least one.
         folder: of the run.
+        guard: pairs of the guard; empty for none.
+        scores: of the run, with a guard.
     """
 
-    def __init__(self, alphas: Sequence[float], pairs: Sequence[Pair], folder: RunFolder) -> None:
+    def __init__(
+        self,
+        alphas: Sequence[float],
+        pairs: Sequence[Pair],
+        folder: RunFolder,
+        guard: Sequence[Pair] = (),
+        scores: Scores | None = None,
+    ) -> None:
         super().__init__(alpha=1)
         self._alphas = sorted({0.0, *alphas, 1.0})
         self._pairs = pairs
         self._folder = folder
+        self._guard = guard
+        self._scores = scores
 
     def choose_weights(self, progress: Progress) -> None:
         """Write the tuned model, score every mix, and load the best."""
         assert isinstance(progress.model, Clip)
         write_checkpoint(progress.model, self._folder.checkpoints / TUNED_FOLDER)
         tuned = copied_weights(progress.model.network)
-        curve = []
+        curve, guard = [], []
         for alpha in self._alphas:
             self._mix(progress, tuned, alpha)
             curve.append(Point(alpha, mean_recall(evaluate_pairs(progress.model, self._pairs))))
             log.info("WiSE-FT: alpha %g, %s %.5f", alpha, METRIC, curve[-1].recall)
+            if self._guard:
+                guard.append(Point(alpha, mean_recall(evaluate_pairs(progress.model, self._guard))))
+                log.info("WiSE-FT: alpha %g, the guard's %s %.5f", alpha, METRIC, guard[-1].recall)
         best = best_point(curve)
         self._mix(progress, tuned, best.alpha)
-        described = {"metric": METRIC, "alpha": best.alpha, "curve": [[point.alpha, point.recall] for point in curve]}
+        described: dict[str, Any] = {
+            "metric": METRIC,
+            "alpha": best.alpha,
+            "curve": [[point.alpha, point.recall] for point in curve],
+        }
+        if guard:
+            area = reached_area([(mix.recall, kept.recall) for mix, kept in zip(curve, guard, strict=True)])
+            described |= {"guard_curve": [[point.alpha, point.recall] for point in guard], AREA: area}
+            log.info("WiSE-FT: area under the curve of target and guard %.5f", area)
+            if self._scores is not None:
+                self._scores.add("after", {AREA: area})
         write_atomically(self._folder.path / CURVE_FILE, json.dumps(described).encode())
         log.info("WiSE-FT: alpha %g is the best of %d and is published", best.alpha, len(curve))
 

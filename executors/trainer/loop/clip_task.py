@@ -18,7 +18,9 @@ from finetuner.models.clip import Clip, text_features, without_padding
 
 from ..data.score_weights import ScoreWeights
 from ..data.training_data import Plan, TrainingData
+from ..hooks.freezing import require_parts
 from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
+from .distillation import Teacher, distillation_loss
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
@@ -54,9 +56,9 @@ class ClipTask(Task):
     """A contrastive loss over images and captions.
 
     Args:
-        model: tuned in place.
+        model: tuned in place, with the weights from before training: a resumed run loads its own later.
         data: with at least two images.
-        config: loss, val_split, optimizer, seed.
+        config: loss, val_split, optimizer, seed, training options.
         batch_size: most pairs in a step.
         validation: data of the validation loss; None holds out a share of `data`, `config.val_split`.
 
@@ -79,6 +81,8 @@ class ClipTask(Task):
         options = {name: value for name, value in config.loss_options.items() if name != SCORE_WEIGHTS}
         self._loss = _LOSSES[config.loss](**options).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
+        weight = config.options.distillation
+        self._teacher = Teacher(self.network, model.network.logit_scale) if weight else None
         self._data = data
         self._weights = _weights(data, config)
         self._config = config
@@ -91,9 +95,10 @@ class ClipTask(Task):
 
     def summary(self) -> str:
         """Return the number of images, the loss, and the range of the scores."""
-        used = self._weights
+        weight, used = self._config.options.distillation, self._weights
+        taught = f" and {weight:g} * distillation" if weight else ""
         scores = f", scores {used.low:g} to {used.high:g}, {used.choice} weights" if used else ""
-        return f"{len(self._rows)} images, {self._config.loss}{scores}"
+        return f"{len(self._rows)} images, {self._config.loss}{taught}{scores}"
 
     def loss_options(self) -> dict[str, Any]:
         """Return the options of the loss, with the choice of weights for pairs with scores."""
@@ -101,6 +106,7 @@ class ClipTask(Task):
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
         """Return the optimizer of both towers, and one of the loss's weights if it has any."""
+        require_parts(self.model.network, tuple(self._config.options.learning_rates or ()))
         own = [make_optimizer(self._loss, self._config, learning_rate)] if any(self._loss.parameters()) else []
         return [make_optimizer(self.model.network, self._config, learning_rate), *own]
 
@@ -141,6 +147,17 @@ class ClipTask(Task):
         pairs = PairBatch(image, text, image_ids, text_ids, given, gather=not validation)
         loss: torch.Tensor = self._loss(pairs, self.model.network.logit_scale.exp())
         return loss
+
+    def teach(self, inputs: Sequence[torch.Tensor], at_once: int | None) -> Outputs:
+        """Return the initial model's embeddings of the same images and tokens; () without distillation."""
+        return () if self._teacher is None else self._teacher.embed(inputs, at_once)
+
+    def distillation(self, outputs: Outputs, taught: Outputs, keys: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return the weighted cross entropy with the initial model."""
+        assert self._teacher is not None
+        student, teacher = PairBatch(*outputs[:2], *keys[:2]), PairBatch(*taught)
+        scale = self.model.network.logit_scale.exp()
+        return self._config.options.distillation * distillation_loss(student, scale, teacher, self._teacher.scale)
 
     def loss_parameters(self) -> Sequence[nn.Parameter]:
         """Return the logit scale and the loss's weights."""

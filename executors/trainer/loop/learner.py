@@ -21,7 +21,7 @@ from finetuner.models.pixels import normalised
 from ..data.crops import augment
 from .grad_cache import cached_backward
 from .memory_probe import probe_micro_batch
-from .optimization import learning_rate_factor, resolved_options, resolved_schedule
+from .optimization import PullToStart, learning_rate_factor, resolved_options, resolved_schedule
 from .task import Batch, Outputs, Task
 
 Result = TypeVar("Result")
@@ -69,6 +69,9 @@ class Learner:
             network.to(memory_format=torch.channels_last)  # convolutions take half the time
         self._network = self._accelerator.prepare(task.network)
         self._optimizers = [self._accelerator.prepare(optimizer) for optimizer in task.optimizers(learning_rate)]
+        self._pull: PullToStart | None = None
+        if self._options.l2_sp:
+            self._pull = PullToStart(self._optimizers[0].optimizer, self._options.l2_sp)
         self._config, steps = config, task.steps_per_epoch * config.epochs
         factor = learning_rate_factor(config.scheduler, config.scheduler_options, steps, config.epochs)
         self._schedulers = [
@@ -94,11 +97,13 @@ class Learner:
         steps = task.steps_per_epoch * config.epochs
         layer_decay = {name: value for name, value in config.optimizer_options.items() if name == LAYER_DECAY}
         return {
+            **({"recipe": config.recipe} if config.recipe else {}),
             "loss": config.loss,
             "loss_options": self._task.loss_options(),
             "optimizer": config.optimizer,
             "optimizer_options": resolved_options(self._optimizers[0].optimizer) | layer_decay,
             "learning_rate": self.peak_rate,
+            **({"learning_rates": dict(rates)} if (rates := self._options.learning_rates) else {}),
             "scheduler": config.scheduler or "constant",
             "scheduler_options": resolved_schedule(config.scheduler, config.scheduler_options, steps, config.epochs),
             "epochs": config.epochs,
@@ -151,6 +156,8 @@ class Learner:
 
     def update(self) -> None:
         """Let the optimizers and schedules take one step."""
+        if self._pull is not None:
+            self._pull.apply()
         for optimizer, scheduler in zip(self._optimizers, self._schedulers, strict=True):
             optimizer.step()
             scheduler.step()
@@ -202,15 +209,22 @@ class Learner:
         (images, *others), keys = self._on_device(batch)
         images = augment(images, self._crops, crop_scale=self._options.crop_scale, flips=self._options.flips)
         inputs = (images, *others)
+        with self._accelerator.autocast():
+            taught = self._task.teach(inputs, self.micro_batch)
+
+        def loss_of(*outputs: torch.Tensor) -> torch.Tensor:
+            loss = self._task.loss(outputs, keys)
+            return loss + self._task.distillation(outputs, taught, keys) if taught else loss
+
         if self.micro_batch is None or self.micro_batch >= len(batch):
-            loss = self._task.loss(self._network(*inputs), keys)
+            loss = loss_of(*self._network(*inputs))
             result = read(loss)
             self._accelerator.backward(loss)
             return result
         loss = cached_backward(
             lambda chunk: self._network(*chunk),
             list(zip(*(torch.split(tensor, self.micro_batch) for tensor in inputs), strict=True)),
-            lambda *outputs: self._task.loss(outputs, keys),
+            loss_of,
             loss_parameters=self._task.loss_parameters(),
             backward=self._accelerator.backward,
             no_sync=partial(self._accelerator.no_sync, self._network),

@@ -1,4 +1,4 @@
-"""Builds the optimizer and the learning-rate schedule of a run."""
+"""Builds the optimizer and the learning-rate schedule of a run, and pulls its weights towards their start."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from finetuner.config.optimizer_config import LAYER_DECAY
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 
+from ..hooks.freezing import part_of
 from .layer_decay import depths
 
 COSINE_END = 0.1
@@ -27,15 +28,16 @@ CLIP_BETAS, CLIP_EPS = (0.9, 0.98), 1e-6
 def make_optimizer(network: torch.nn.Module, config: RunConfig, learning_rate: float) -> torch.optim.Optimizer:
     """Return the optimizer, fused if torch has such a version.
 
-    Weight decay does not apply to 1-D parameters (biases, norms) and the logit scale. With `layer_wise_lr_decay` d, the
-    rate of parameters at depth n (see `layer_decay`) is multiplied by d**n. That of the second matrices of adapters is
-    multiplied by `lora_plus_ratio`. The first group has the smallest depth.
+    Weight decay does not apply to 1-D parameters (biases, norms) and the logit scale. `learning_rates` replaces the
+    rate of whole parts, see `part_of`. With `layer_wise_lr_decay` d, the rate of parameters at depth n (see
+    `layer_decay`) is multiplied by d**n. That of the second matrices of adapters is multiplied by `lora_plus_ratio`.
+    The first group has the smallest depth, of the parts without a rate of their own if there are any.
 
     Args:
         network: with the trainable parameters.
         config: `optimizer` and `optimizer_options`. Defaults are torch's, except those of CLIP for Adam and AdamW:
             betas (0.9, 0.98), eps 1e-6, and weight decay 0.1 for AdamW.
-        learning_rate: peak.
+        learning_rate: peak, of the parts that `learning_rates` does not name.
 
     Raises:
         InvalidInput: no parameter is trainable.
@@ -58,19 +60,46 @@ def make_optimizer(network: torch.nn.Module, config: RunConfig, learning_rate: f
         raise InvalidInput("network must have something to train. Got all of it frozen. Freeze less.")
     depth_of = {} if layer_decay == 1 else depths(network)
     ratio = config.options.lora_plus_ratio or LORA_PLUS_RATIO
-    groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
+    rates = config.options.learning_rates or {}
+    groups: dict[tuple[str, int, bool, bool], dict[str, Any]] = {}
     for name, parameter in named:
         depth, spared, fast = depth_of.get(name, 0), parameter.ndim < 2, SECOND_MATRIX in name
+        part = part_of(name, tuple(rates))
         group = groups.setdefault(
-            (depth, fast, spared),
+            (part, depth, fast, spared),
             {
                 "params": [],
                 "weight_decay": 0.0 if spared else weight_decay,
-                "lr": learning_rate * layer_decay**depth * (ratio if fast else 1.0),
+                "lr": rates.get(part, learning_rate) * layer_decay**depth * (ratio if fast else 1.0),
             },
         )
         group["params"].append(parameter)
     return kind([groups[key] for key in sorted(groups)], lr=learning_rate, **options)
+
+
+class PullToStart:
+    """L2-SP (Li et al., arXiv:1802.01483), decoupled: w -= rate * alpha * (w - w0), before each step of the optimizer.
+
+    This is the gradient step of the paper's penalty, alpha / 2 * sum((w - w0)^2). As in AdamW, it does not pass
+    through the optimizer's moments, so the pull does not depend on the size of the gradients.
+
+    Args:
+        optimizer: of the weights, at their initial values.
+        alpha: at least 0.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, alpha: float) -> None:
+        self._alpha = alpha
+        self._optimizer = optimizer
+        self._start = [[value.detach().clone() for value in group["params"]] for group in optimizer.param_groups]
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Pull the weights at the current learning rates. A pull never goes past the start."""
+        for group, start in zip(self._optimizer.param_groups, self._start, strict=True):
+            share = min(float(group["lr"]) * self._alpha, 1.0)
+            for value, first in zip(group["params"], start, strict=True):
+                value.lerp_(first, share)
 
 
 def learning_rate_factor(

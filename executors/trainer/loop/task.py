@@ -114,6 +114,20 @@ class Task(ABC):
             validation: the batch belongs to this process alone, and no miner selects from it.
         """
 
+    def teach(self, inputs: Sequence[torch.Tensor], at_once: int | None) -> Outputs:
+        """Return a frozen teacher's outputs for the network's inputs, `at_once` rows in memory; () without one."""
+        return ()
+
+    def distillation(self, outputs: Outputs, taught: Outputs, keys: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return what is added to `loss` in training where `teach` returns outputs, () float32.
+
+        Args:
+            outputs: of this process's share of the batch.
+            taught: the teacher's, for the same share.
+            keys: of the same share.
+        """
+        raise AssertionError("a task without a teacher distils nothing")
+
     @abstractmethod
     def loss_parameters(self) -> Sequence[torch.nn.Parameter]:
         """Return the parameters of the loss."""

@@ -214,8 +214,10 @@ def test_a_wrong_argument_is_refused_before_anything_is_sent(wrong: dict[str, An
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("model", "loss"), [("clip-mini", "CLIPLoss"), ("resnet-base", "TripletMarginLoss")])
-def test_fit_without_a_loss_sends_the_loss_of_the_task(monkeypatch: pytest.MonkeyPatch, model: str, loss: str) -> None:
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Flow that takes every run and has none."""
+
     def call(self: Connection, endpoint: str, **parameters: Any) -> Any:
         if endpoint == wire.FIT:
             return {"name": "run", "experiment": "default", **parameters}
@@ -223,9 +225,29 @@ def test_fit_without_a_loss_sends_the_loss_of_the_task(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Connection, "call", call)
     monkeypatch.setattr(session, "_current", Connection("grpc://127.0.0.1:1", ""))
+
+
+@pytest.mark.usefixtures("answers")
+@pytest.mark.parametrize(("model", "loss"), [("clip-mini", "CLIPLoss"), ("resnet-base", "TripletMarginLoss")])
+def test_fit_without_a_loss_sends_the_loss_of_the_task(model: str, loss: str) -> None:
     default = inspect.signature(finetuner.fit).parameters["loss"].default
     for given in ({}, {"loss": default}):
         assert finetuner.fit(model, "data", **given).config["loss"] == loss
+
+
+@pytest.mark.usefixtures("answers")
+def test_fit_sends_the_options_of_its_recipe() -> None:
+    plain = finetuner.fit("clip-mini", "data").config
+    assert (plain["recipe"], plain["optimizer"], plain["scheduler"], plain["callbacks"]) == ("", "Adam", None, [])
+    kept = finetuner.fit("clip-mini", "data", eval_data="test", recipe="keep", scheduler="linear").config
+    assert (kept["recipe"], kept["optimizer"], kept["scheduler"]) == ("keep", "AdamW", "linear")
+    assert kept["training_options"] == {"distillation": 1.0}
+    assert kept["callbacks"][0]["options"]["alphas"] == [0.2, 0.4, 0.6, 0.8]
+    assert finetuner.fit("clip-mini", "data", recipe="keep", optimizer="Adam").config["optimizer"] == "Adam"
+    with pytest.raises(InvalidInput, match="recipe 'keep' needs .*'distillation'.*Got 0"):
+        finetuner.fit("clip-mini", "data", recipe="keep", training_options={"distillation": 0})
+    with pytest.raises(InvalidInput, match="recipe must be one of default, keep.*Got 'kep'. Did you mean 'keep'"):
+        finetuner.fit("clip-mini", "data", recipe="kep")
 
 
 def test_an_unknown_model_is_refused_before_anything_is_sent() -> None:

@@ -16,14 +16,15 @@ from finetuner.models.backbones import find_backbone
 GIVEN: dict[str, Any] = {
     "micro_batch_size": 8, "num_processes": 2, "compile": True, "gradient_checkpointing": True, "lora_rank": 8,
     "lora_alpha": 4.0, "lora_plus_ratio": 2.0, "ema_decay": 0.99, "frozen": ["text"],
-    "crop_scale": [0.5, 1.0], "flips": True,
+    "crop_scale": [0.5, 1.0], "flips": True, "distillation": 0.5, "l2_sp": 2.0,
+    "learning_rates": {"vision": 1e-5, "projection": 1.0},
 }  # fmt: skip
 
 
 def test_options_survive_json_and_defaults_are_left_out() -> None:
-    row = find_backbone("clip-mini")
-    options = TrainingOptions.read(json.loads(json.dumps(GIVEN)), row)
-    assert options.changed() == GIVEN
+    row, given = find_backbone("clip-mini"), {name: value for name, value in GIVEN.items() if name != "l2_sp"}
+    options = TrainingOptions.read(json.loads(json.dumps(given)), row)
+    assert options.changed() == given
     assert TrainingOptions.read(options.changed(), row) == options
     assert TrainingOptions().changed() == {}
 
@@ -54,6 +55,19 @@ def test_a_run_takes_every_option(name: str) -> None:
         ({"frozen": [1]}, "frozen must be a string"),
         ({"frozen": [""]}, "the prefix of every name"),
         ({"frozen": ["vision", "text"]}, "frozen must leave a tower to train"),
+        ({"distillation": -1}, "distillation must be a number in \\[0, 100\\]. Got -1"),
+        ({"distillation": 101}, "distillation must be a number in"),
+        ({"l2_sp": float("inf")}, "l2_sp must be a number in"),
+        ({"l2_sp": 1, "lora_rank": 4}, "l2_sp must be left out beside lora_rank. Got 1: .*weight_decay"),
+        (
+            {"learning_rates": 0.1},
+            "learning_rates must be a mapping with keys of text, vision, logit_scale, projection",
+        ),
+        ({"learning_rates": {"image": 0.1}}, "keys of text, vision, logit_scale, projection. Got image"),
+        ({"learning_rates": {"text": 0}}, "learning_rates\\['text'\\] must be above 0, .*frozen. Got 0"),
+        ({"learning_rates": {"text": -0.1}}, "learning_rates\\['text'\\] must be a number in .*Got -0.1"),
+        ({"learning_rates": {"text": 1.1}}, "learning_rates\\['text'\\] must be a number in"),
+        ({"learning_rates": {"text": 0.1}, "frozen": ["text"]}, "of a part that is not frozen. Got 0.1 and frozen="),
         ({"crop_scale": [1.0, 0.5]}, "Swap them"),
         ({"crop_scale": [0.5]}, "must be two numbers"),
         ({"crop_scale": [0, 1]}, "crop_scale must be a number in"),
@@ -67,6 +81,16 @@ def test_wrong_options_are_refused(given: Any, message: str) -> None:
 def test_frozen_towers_are_for_a_clip() -> None:
     with pytest.raises(InvalidInput, match=r"frozen is for a CLIP.*Use freeze=True"):
         TrainingOptions.read({"frozen": ["text"]}, find_backbone("resnet50"))
+
+
+@pytest.mark.parametrize("name", ["distillation", "l2_sp"])
+def test_what_keeps_the_initial_model_is_for_a_clip(name: str) -> None:
+    with pytest.raises(InvalidInput, match=f"{name} is for a CLIP. Got 1 for resnet.*Leave it out"):
+        TrainingOptions.read({name: 1}, find_backbone("resnet50"))
+
+
+def test_no_rates_are_the_default() -> None:
+    assert TrainingOptions(learning_rates={}) == TrainingOptions()
 
 
 def test_an_average_and_a_best_epoch_contradict_each_other() -> None:

@@ -67,6 +67,17 @@ def test_the_published_clients_body_is_the_run_of_fit() -> None:
     )
 
 
+def test_a_recipe_fills_in_what_the_body_leaves_out() -> None:
+    least = {"model": {"name": "clip-mini"}, "data": {"train_data": "shoes"}, "recipe": "keep"}
+    config = asked({"name": "shoes", "config": least})
+    assert (config.recipe, config.optimizer, config.scheduler) == ("keep", "AdamW", "cosine")
+    assert config.training_options == {"distillation": 1.0}
+    for model, message in (("clip-mini", "'distillation'.*Got 0"), ("resnet50", "recipe must be left out")):
+        options = {"model": {"name": model}, "training_options": {"distillation": 0}}
+        with pytest.raises(InvalidInput, match=message):
+            asked({"name": "shoes", "config": {**least, **options}})
+
+
 def test_missing_fields_take_the_defaults_of_fit() -> None:
     for model, loss in (("resnet50", "TripletMarginLoss"), ("clip-mini", "CLIPLoss")):
         least = {"name": "shoes", "config": {"model": {"name": model}, "data": {"train_data": "shoes"}}}

@@ -14,9 +14,10 @@ from finetuner.catalogue import fashion
 from finetuner.config.callbacks import BestModelCheckpoint, WiSEFTCallback, callback_config
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
-from finetuner.evaluation.pairs import evaluate_pairs
+from finetuner.evaluation.pairs import evaluate_pairs, mean_recall
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.trainer.data.training_data import TrainingData
+from finetuner.executors.trainer.hooks.evaluation import Scores
 from finetuner.executors.trainer.hooks.weights import KeepBestModel, Weights, copied_weights
 from finetuner.executors.trainer.hooks.wise_ft import (
     MixWeights,
@@ -25,6 +26,7 @@ from finetuner.executors.trainer.hooks.wise_ft import (
     best_point,
     interpolated,
     kept_files,
+    reached_area,
 )
 from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.models.backbones import find_backbone
@@ -111,6 +113,43 @@ def test_a_sweep_publishes_the_best_mix_and_keeps_the_curve_and_the_tuned_model(
     assert equal(copied_weights(kept.network), tuned)
 
 
+def naive_area(points: list[tuple[float, float]], cells: int) -> float:
+    """The share of a grid's cells whose middle some point reaches in both scores."""
+    middles = [(cell + 0.5) / cells for cell in range(cells)]
+    return sum(any(x <= a and y <= b for a, b in points) for x in middles for y in middles) / cells**2
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [],
+        [(0.5, 0.4)],
+        [(0.2, 0.9), (0.6, 0.8), (0.9, 0.3)],
+        [(0.2, 0.9), (0.3, 0.5), (0.6, 0.8)],  # one that is no better than another in either
+        [(0.5, 0.1), (0.5, 0.7), (0.0, 0.9), (0.3, 0.7)],
+    ],
+)
+def test_the_area_is_that_of_a_grid(points: list[tuple[float, float]]) -> None:
+    assert reached_area(points) == pytest.approx(naive_area(points, 100), abs=1e-9)
+
+
+@pytest.mark.seconds
+def test_a_sweep_with_a_guard_reports_both_scores_of_each_mix(
+    blobs_of_colour: TrainingData, evaluation: list[Pair], clip_mini: Clip, tmp_path: Path
+) -> None:
+    folder, guard = RunFolder(tmp_path), evaluation[:12]
+    scores = Scores(folder)
+    progress, _ = trained(blobs_of_colour, SweepMixes([0.5], evaluation, folder, guard, scores), epochs=2)
+    told = json.loads((tmp_path / "wise_ft.json").read_text())
+    assert [alpha for alpha, _ in told["guard_curve"]] == [0, 0.5, 1]
+    assert told["guard_curve"][0][1] == pytest.approx(mean_recall(evaluate_pairs(clip_mini, guard)))
+    both = [(target, kept) for (_, target), (_, kept) in zip(told["curve"], told["guard_curve"], strict=True)]
+    assert scores.metrics == {"after": {"guard_area": told["guard_area"]}}
+    assert told["guard_area"] == reached_area(both) >= max(target * kept for target, kept in both)
+    chosen = dict(told["guard_curve"])[told["alpha"]]
+    assert mean_recall(evaluate_pairs(progress.model, guard)) == pytest.approx(chosen)
+
+
 def test_without_a_sweep_nothing_is_kept(tmp_path: Path) -> None:
     assert kept_files(RunFolder(tmp_path)) == {}
 
@@ -145,6 +184,13 @@ def test_the_artifact_of_a_run_holds_curve_and_tuned_end(work: Callable[..., tup
     artifact = folder.path.parent.parent / "artifacts" / folder.path.name
     manifest = verify_artifact(artifact)
     assert {"wise_ft.json", "ends/tuned/clip-text/weights.safetensors"} <= set(manifest.files)
+    assert 0 <= manifest.metrics["after"]["guard_area"] <= 1
+    log = folder.log.read_text()
+    before, after = (
+        (mean_recall(manifest.metrics[stage]), mean_recall(manifest.metrics[stage], "guard_"))
+        for stage in ("before", "after")
+    )
+    assert "Target and guard: mean R@5 was ({:.3f}, {:.3f}) and is ({:.3f}, {:.3f})".format(*before, *after) in log
     assert read_manifest(artifact).parent == "clip-mini"
     pretrained = copied_weights(load_backbone(find_backbone("clip-mini")).network)
     tuned = copied_weights(load_model(artifact / "ends" / "tuned", "tuned").network)

@@ -15,13 +15,28 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch, SigLIPLoss
+from finetuner.executors.trainer.loop.distillation import distillation_loss
 from finetuner.executors.trainer.loop.grad_cache import cached_backward
 
 PAIRS = 16
 # Duplicates of rows 0 to 3 are in the second half, the other process's. 8 and 9 are duplicates within it.
 IMAGE_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 10, 11, 12, 13, 14, 2]
 TEXT_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 11, 12, 3, 14, 15]
-LOSSES = {"clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0)}
+
+
+class Distilled(torch.nn.Module):
+    """The term of self-distillation, with made embeddings as the teacher's."""
+
+    def forward(self, pairs: PairBatch, scale: torch.Tensor) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(2)
+        rows = torch.nn.functional.normalize(torch.randn(2, PAIRS, 6, generator=generator), dim=-1)[:, pairs.own()]
+        return distillation_loss(pairs, scale, PairBatch(*rows), torch.tensor(5.0))
+
+
+LOSSES = {
+    "clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0),
+    "distilled": Distilled,
+}  # fmt: skip
 
 
 class Towers(torch.nn.Module):

@@ -152,6 +152,12 @@ def test_the_same_seed_gives_bitwise_the_same_weights(
         {"precision": "bf16"},
         {"training_options": {"crop_scale": [0.5, 0.6]}},
         {"training_options": {"flips": True}},
+        {"training_options": {"distillation": 1.0}},
+        {"training_options": {"l2_sp": 10.0}},
+        {"training_options": {"learning_rates": {"text": 1e-4}}},
+        {"training_options": {"learning_rates": {"vision": 1e-4}}},
+        {"training_options": {"learning_rates": {"logit_scale": 1e-2}}},
+        {"training_options": {"learning_rates": {"projection": 1e-2}}},
     ],
     ids=str,
 )
