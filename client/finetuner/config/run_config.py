@@ -159,6 +159,7 @@ class RunConfig:
         )
         self._set("callbacks", entries)
         self.options.check_beside([entry["name"] for entry in entries], freeze=self.freeze)
+        self.options.check_length(self.batch_size or row.batch_size, self.epochs)
         self._check_memory(row)
 
     def _check_memory(self, row: Backbone) -> None:

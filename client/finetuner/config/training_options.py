@@ -11,7 +11,9 @@ from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 
 TEXT_PART, VISION_PART = "text", "vision"
-CLIP_ONLY = ("frozen",)
+CLIP_ONLY = {"frozen": "Use freeze=True.", "hard_batches": "Use a miner."}
+"""Option -> the next step for an image model."""
+HARD_FROM = 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class TrainingOptions:
     frozen: tuple[str, ...] = ()
     """Weights of a CLIP that are not trained: 'text' or 'vision' for a tower, or the first part of parameter names,
     for example 'visual.transformer.resblocks.0.'."""
+    hard_batches: int | None = None
+    """Pairs in a group of similar ones, 2 to 64, at most batch_size. From the epoch `hard_batches_from` on, all pairs
+    are embedded at the start of an epoch, and its batches consist of groups of pairs that the model confuses (B3,
+    arXiv:2505.11293). None draws random batches."""
+    hard_batches_from: int = HARD_FROM
+    """First epoch with `hard_batches`, 1 to 10,000."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Share of the image's area that a random crop keeps, (low, high) in [0.01, 1]; (1, 1) never crops."""
     flips: bool = False
@@ -64,6 +72,13 @@ class TrainingOptions:
             self._set("lora_plus_ratio", number("lora_plus_ratio", self.lora_plus_ratio, 0.01, 1000))
         if self.ema_decay is not None:
             self._set("ema_decay", number("ema_decay", self.ema_decay, 0, 0.999999))
+        if self.hard_batches is not None:
+            self._set("hard_batches", whole("hard_batches", self.hard_batches, 2, 64))
+        self._set("hard_batches_from", whole("hard_batches_from", self.hard_batches_from, 1, 10_000))
+        if self.hard_batches is None and self.hard_batches_from != HARD_FROM:
+            raise InvalidInput(
+                f"hard_batches_from needs hard_batches. Got {self.hard_batches_from} alone. Set both, or leave it out."
+            )
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
         if "" in self.frozen:
             raise InvalidInput("frozen must hold prefixes of names. Got '', the prefix of every name. Leave it out.")
@@ -106,7 +121,7 @@ class TrainingOptions:
             for name in CLIP_ONLY:
                 if given.get(name):
                     raise InvalidInput(
-                        f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. Use freeze=True."
+                        f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. {CLIP_ONLY[name]}"
                     )
         return checked
 
@@ -129,6 +144,28 @@ class TrainingOptions:
             raise InvalidInput(
                 f"lora_rank must be left out beside freeze=True. Got {self.lora_rank}: a frozen backbone has nothing "
                 f"to adapt. Leave one out."
+            )
+
+    def check_length(self, batch_size: int, epochs: int) -> None:
+        """Refuse hard batches that a run would never see.
+
+        Args:
+            batch_size: of the run.
+            epochs: of the run.
+
+        Raises:
+            InvalidInput: a group is larger than a batch, or the first epoch comes after the last one.
+        """
+        if self.hard_batches is None:
+            return
+        if self.hard_batches > batch_size:
+            raise InvalidInput(
+                f"hard_batches must be at most batch_size, {batch_size}. Got {self.hard_batches}. Lower it."
+            )
+        if self.hard_batches_from > epochs:
+            raise InvalidInput(
+                f"hard_batches must begin by the last epoch, {epochs}. Got hard_batches_from={self.hard_batches_from}. "
+                f"Lower it, or raise epochs."
             )
 
     def changed(self) -> Mapping[str, Any]:

@@ -43,6 +43,8 @@ class TrainingData:
     """(images, 3, size, size) uint8, resized and cropped for the model, memory-mapped."""
     captions: Sequence[Sequence[str]]
     """Captions of each image, at least one."""
+    labels: Sequence[Sequence[str]] = ()
+    """Label of each caption; '' for none. Empty if no caption has one."""
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -68,9 +70,21 @@ class TrainingData:
         """Return (batch,) int64, equal for captions that differ at most in white space around them."""
         return np.array([self._numbers[caption.strip()] for caption in self._captions(plan)], dtype=np.int64)
 
+    def label_ids(self, plan: Plan) -> np.ndarray:
+        """Return (batch,) int64, equal for captions with the same label; -1 for those without."""
+        if not self.labels:
+            return np.full(len(plan.rows), -1, dtype=np.int64)
+        chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
+        return np.array([self._label_numbers.get(self.labels[row][at], -1) for row, at in chosen], dtype=np.int64)
+
     def _captions(self, plan: Plan) -> list[str]:
         chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
         return [self.captions[row][choice] for row, choice in chosen]
+
+    @cached_property
+    def _label_numbers(self) -> dict[str, int]:
+        labels = dict.fromkeys(label for labels in self.labels for label in labels if label)
+        return {label: number for number, label in enumerate(labels)}
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

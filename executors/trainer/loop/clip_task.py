@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip, text_features, without_padding
 
+from ..data.hard_batches import HardBatches
 from ..data.training_data import Plan, TrainingData
 from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
 from .optimization import make_optimizer
@@ -78,6 +80,10 @@ class ClipTask(Task):
         if validation is not None:
             self._validation, self._held_out = validation, np.arange(len(validation))
         self.batch_size = min(batch_size, len(self._rows))
+        options = config.options
+        self._hard_batches: HardBatches | None = None
+        if options.hard_batches is not None:
+            self._hard_batches = HardBatches(model, data, options.hard_batches, options.hard_batches_from, config.seed)
         self.steps_per_epoch = len(range(0, len(self._rows) - 1, self.batch_size))  # one alone has no negatives
 
     def summary(self) -> str:
@@ -92,6 +98,19 @@ class ClipTask(Task):
     def plan(self, generator: np.random.Generator) -> Sequence[Plan]:
         """Draw the order of the images and a caption of each."""
         return self._data.plan(self._rows, self.batch_size, generator)
+
+    def arrange(self, plan: Sequence[Plan], epoch: int) -> Sequence[Plan]:
+        """Return the batches, of similar pairs with the option hard_batches."""
+        return plan if self._hard_batches is None else self._hard_batches.arrange(plan, epoch)
+
+    def state(self) -> dict[str, Any]:
+        """Return the order of the current epoch, if the weights decided it."""
+        return {} if self._hard_batches is None else {"hard_batches": self._hard_batches.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        if self._hard_batches is not None:
+            self._hard_batches.restore(state["hard_batches"])
 
     def held_out(self) -> Sequence[Plan]:
         """Return the images of the validation data with the first caption of each."""

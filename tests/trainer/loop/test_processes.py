@@ -32,10 +32,15 @@ def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str
 
 
 @pytest.mark.parametrize(
-    "micro_batch_size", [pytest.param(None, id="whole"), pytest.param(2, id="in parts", marks=pytest.mark.slow)]
+    "changes",
+    [
+        pytest.param({}, id="whole"),
+        pytest.param({"micro_batch_size": 2}, id="in parts", marks=pytest.mark.slow),
+        pytest.param({"hard_batches": 4, "hard_batches_from": 1}, id="hard batches"),
+    ],
 )
 def test_two_processes_give_the_losses_of_one(
-    micro_batch_size: int | None,
+    changes: dict[str, Any],
     tmp_path: Path,
     push: Callable[..., Any],
     pairs: list[Document],
@@ -45,7 +50,7 @@ def test_two_processes_give_the_losses_of_one(
     trainer = Trainer(workspace_url=str(tmp_path), threads=1)
     try:
         push(trainer, "pairs", pairs)
-        plain = {"crop_scale": [1, 1], "micro_batch_size": micro_batch_size}  # each process draws its own crops
+        plain = {"crop_scale": [1, 1], **changes}  # each process draws its own crops
         for name, count in (("one", 1), ("two", 2)):
             options = plain | {"num_processes": count}
             ask(trainer.fit, config=FIT | {"run_name": name, "training_options": options})

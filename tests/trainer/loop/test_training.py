@@ -152,6 +152,8 @@ def test_the_same_seed_gives_bitwise_the_same_weights(
         {"precision": "bf16"},
         {"training_options": {"crop_scale": [0.5, 0.6]}},
         {"training_options": {"flips": True}},
+        {"training_options": {"hard_batches": 2}},
+        {"training_options": {"hard_batches": 2, "hard_batches_from": 1}},
     ],
     ids=str,
 )
