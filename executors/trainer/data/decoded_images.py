@@ -27,6 +27,8 @@ QUEUED_PER_THREAD = 4  # images, whose files are in memory
 MAX_WARNINGS = 10  # broken images that are logged one by one
 NOT_IN_PIXELS = ("mean", "std")
 
+ABOUT = {"texts", "broken", "reason", "labels"}  # fields of DecodedImages beside the pixels
+
 log = logging.getLogger("finetuner")
 
 
@@ -40,6 +42,8 @@ class SourceImage:
     """Caption or label."""
     blob: bytes
     """The image's file."""
+    label: str = ""
+    """Of the caption; '' for none."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class DecodedImages:
     """Number of images that cannot be decoded."""
     reason: str
     """Error of the first of those, '' without any."""
+    labels: list[list[str]]
+    """Label of each text, '' for none. Empty if no text has one."""
 
     def __str__(self) -> str:
         found = f"{len(self.texts)} of {len(self.texts) + self.broken} images"
@@ -77,6 +83,9 @@ def decode_images(
     """
     name = f"{version}-{_digest(model)}"
     found = cache.find(name)
+    if found is not None and not found[1].keys() >= ABOUT:
+        log.info("Images decoded by an earlier version, which kept less about them, are decoded again")
+        found = None
     if found is None:
         started = time.perf_counter()
         decoded = _decode_all(images, model, cache, name, threads)
@@ -94,7 +103,7 @@ def decode_images(
 def _decode_all(
     images: Iterable[SourceImage], model: Model, cache: ImageCache, name: str, threads: int
 ) -> DecodedImages:
-    texts: dict[str, list[str]] = {}
+    texts: dict[str, list[tuple[str, str]]] = {}
     broken: dict[str, str] = {}
     with cache.new(name, (3, *_size(model))) as file:
         for image, pixels in _decoded(_distinct(images, texts), model, max(threads, 1)):
@@ -105,17 +114,22 @@ def _decode_all(
                 if len(broken) <= MAX_WARNINGS:
                     log.warning("Image of %r left out: %s", image.text[:60], error)
         good = [found for key, found in texts.items() if key not in broken]
-        about: dict[str, Any] = {"texts": good, "broken": len(broken), "reason": next(iter(broken.values()), "")}
+        labels = [[label for _, label in found] for found in good]
+        about: dict[str, Any] = {
+            "texts": [[text for text, _ in found] for found in good],
+            "broken": len(broken),
+            "reason": next(iter(broken.values()), ""),
+            "labels": labels if any(map(any, labels)) else [],
+        }
         return DecodedImages(file.finish(about), **about)
 
 
-def _distinct(images: Iterable[SourceImage], texts: dict[str, list[str]]) -> Iterator[SourceImage]:
-    """Yield each image once; collect all texts of it."""
+def _distinct(images: Iterable[SourceImage], texts: dict[str, list[tuple[str, str]]]) -> Iterator[SourceImage]:
+    """Yield each image once; collect all texts of it, with their labels."""
     for image in images:
-        if image.key in texts:
-            texts[image.key].append(image.text)
-        else:
-            texts[image.key] = [image.text]
+        known = image.key in texts
+        texts.setdefault(image.key, []).append((image.text, image.label))
+        if not known:
             yield image
 
 

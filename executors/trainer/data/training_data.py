@@ -77,6 +77,15 @@ class TrainingData:
         chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
         return np.array([self._label_numbers.get(self.labels[row][at], -1) for row, at in chosen], dtype=np.int64)
 
+    @property
+    def label_count(self) -> int:
+        """Number of different labels."""
+        return len(self._label_numbers)
+
+    def of_one_label(self) -> bool:
+        """Return whether all captions have the same label, so that no pair is a negative of another."""
+        return self.label_count == 1 and all(map(all, self.labels))
+
     def _captions(self, plan: Plan) -> list[str]:
         chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
         return [self.captions[row][choice] for row, choice in chosen]
@@ -112,10 +121,10 @@ def prepare(
         InvalidInput: fewer than two images can be decoded.
         InvalidDocument: a document is not a pair.
     """
-    images = (SourceImage(pair.image_id, pair.text, pair.image) for pair in pairs)
+    images = (SourceImage(pair.image_id, pair.text, pair.image, pair.label) for pair in pairs)
     decoded = decode_images(images, model, cache, version, threads)
     if len(decoded.texts) < 2:
         raise InvalidInput(
             f"{field} must hold at least two images that can be decoded. Got {decoded}. Check the images."
         )
-    return TrainingData(decoded.pixels, decoded.texts)
+    return TrainingData(decoded.pixels, decoded.texts, decoded.labels)

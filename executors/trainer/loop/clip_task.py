@@ -56,7 +56,7 @@ class ClipTask(Task):
         validation: data of the validation loss; None holds out a share of `data`, `config.val_split`.
 
     Raises:
-        InvalidInput: val_split leaves fewer than two images on a side.
+        InvalidInput: val_split leaves fewer than two images on a side, or all pairs have one label.
     """
 
     model: Clip
@@ -70,6 +70,11 @@ class ClipTask(Task):
         batch_size: int,
         validation: TrainingData | None = None,
     ) -> None:
+        if data.of_one_label():
+            raise InvalidInput(
+                "train_data must have pairs of two labels: pairs of the same label are no negatives of one another. "
+                "Got one label for all. Correct finetuner_label, or leave it out."
+            )
         self.model = model
         self._loss = _LOSSES[config.loss](**config.loss_options).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
@@ -88,7 +93,8 @@ class ClipTask(Task):
 
     def summary(self) -> str:
         """Return the number of images, and the loss."""
-        return f"{len(self._rows)} images, {self._config.loss}"
+        labels = f", {self._data.label_count} labels" if self._data.label_count else ""
+        return f"{len(self._rows)} images{labels}, {self._config.loss}"
 
     def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
         """Return the optimizer of both towers, and one of the loss's weights if it has any."""
@@ -117,7 +123,7 @@ class ClipTask(Task):
         return self._validation.plan(self._held_out, self.batch_size, None)
 
     def fetch(self, planned: Plan, process: int = 0, processes: int = 1) -> Batch:
-        """Return images and tokens, and as keys ids that are equal for equal images and equal captions."""
+        """Return images and tokens, and as keys ids that are equal for equal images, captions and labels."""
         own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
         return self._batch(self._data, own)
 
@@ -127,15 +133,15 @@ class ClipTask(Task):
 
     def _batch(self, data: TrainingData, plan: Plan) -> Batch:
         pixels, captions = data.fetch(plan)
-        ids = (torch.from_numpy(plan.image_ids), torch.from_numpy(data.caption_ids(plan)))
+        ids = tuple(map(torch.from_numpy, (plan.image_ids, data.caption_ids(plan), data.label_ids(plan))))
         multiple = COMPILED_LENGTHS if self._config.options.compile else 1
         tokens = without_padding(self.model.network, self.model.tokenizer(captions), multiple)
         return Batch(torch.from_numpy(pixels), (tokens,), ids, f"the captions {captions[:3]}")
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
-        """Return the loss. Equal images, or equal captions, are no negatives of one another."""
-        (image, text), (image_ids, text_ids) = outputs, keys
-        pairs = PairBatch(image, text, image_ids, text_ids, gather=not validation)
+        """Return the loss. Equal images, captions or labels are no negatives of one another."""
+        (image, text), (image_ids, text_ids, label_ids) = outputs, keys
+        pairs = PairBatch(image, text, image_ids, text_ids, label_ids, gather=not validation)
         loss: torch.Tensor = self._loss(pairs, self.model.network.logit_scale.exp())
         return loss
 

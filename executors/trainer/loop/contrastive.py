@@ -17,7 +17,7 @@ SIGLIP_BIAS = -10.0
 class PairBatch:
     """Embeddings of this process's pairs of a batch, and the false negatives among everyone's.
 
-    Pairs with the same image or the same caption are no negatives of one another.
+    Pairs with the same image, the same caption or the same label are no negatives of one another.
     """
 
     image: torch.Tensor
@@ -28,6 +28,8 @@ class PairBatch:
     """(batch,) int64, equal for equal images. None: all differ."""
     text_ids: torch.Tensor | None = None
     """(batch,) int64, equal for equal captions. None: all differ."""
+    label_ids: torch.Tensor | None = None
+    """(batch,) int64, equal for equal labels, -1 for none. None: no pair has a label."""
     gather: bool = True
     """False scores this process's pairs among themselves, as in validation by one process alone."""
 
@@ -48,12 +50,15 @@ class PairBatch:
         return torch.arange(first, first + len(self), device=self.image.device)
 
     def false_negatives(self) -> torch.Tensor | None:
-        """Return (batch, all) bool: true where another pair has this one's image or caption. None without ids."""
+        """Return (batch, all) bool: true where another pair has the same image, caption or label. None without ids."""
         both = (self.image_ids, self.text_ids)
         same = [ids[:, None] == self.of_everyone(ids)[None, :] for ids in both if ids is not None]
+        if self.label_ids is not None:
+            own_labels = self.label_ids[:, None]
+            same.append((own_labels == self.of_everyone(self.label_ids)[None, :]) & (own_labels >= 0))
         if not same:
             return None
-        masked: torch.Tensor = same[0] if len(same) == 1 else same[0] | same[1]
+        masked = torch.stack(same).any(0)
         return masked.scatter(1, self.own()[:, None], value=False)
 
 

@@ -20,6 +20,7 @@ from finetuner.executors.trainer.loop.grad_cache import cached_backward
 PAIRS = 16
 # Duplicates of rows 0 to 3 are in the second half, the other process's. 8 and 9 are duplicates within it.
 IMAGE_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 10, 11, 12, 13, 14, 2]
+LABEL_IDS = [-1, -1, 5, 6, 5, -1, 7, -1, -1, 7, 8, 9, 6, -1, -1, 8]
 TEXT_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 11, 12, 3, 14, 15]
 LOSSES = {"clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0)}
 
@@ -45,7 +46,8 @@ def gradients(name: str, masked: bool, cached: bool, rank: int, world: int) -> d
     generator = torch.Generator().manual_seed(1)
     images, texts = torch.randn(PAIRS, 12, generator=generator), torch.randn(PAIRS, 10, generator=generator)
     mine = slice(rank * PAIRS // world, (rank + 1) * PAIRS // world)
-    ids = {"image_ids": torch.tensor(IMAGE_IDS)[mine], "text_ids": torch.tensor(TEXT_IDS)[mine]} if masked else {}
+    given = {"image_ids": IMAGE_IDS, "text_ids": TEXT_IDS, "label_ids": LABEL_IDS}
+    ids = {key: torch.tensor(values)[mine] for key, values in given.items()} if masked else {}
     network: Any = DistributedDataParallel(towers) if world > 1 else towers
 
     def loss_of(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:

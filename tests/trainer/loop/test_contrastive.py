@@ -95,6 +95,18 @@ def test_ids_that_all_differ_change_nothing() -> None:
         torch.testing.assert_close(with_ids, loss_of(PairBatch(image, text), scale), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("loss_of", [CLIPLoss(), CLIPLoss(0.2), SigLIPLoss(-1.5)], ids=["clip", "smooth", "siglip"])
+@pytest.mark.parametrize("labels", [[-1] * 5, [0, -1, 0, -1, 0], [2, 2, 1, 1, -1], [0] * 5], ids=str)
+def test_pairs_with_the_same_label_are_no_negatives(loss_of: Any, labels: list[int]) -> None:
+    image, text = pairs(5)
+    found = loss_of(PairBatch(image, text, label_ids=torch.tensor(labels)), torch.tensor(3.0))
+    alone = [label if label >= 0 else 10 + row for row, label in enumerate(labels)]
+    smoothing = getattr(loss_of, "label_smoothing", 0.0)
+    kind = "siglip" if isinstance(loss_of, SigLIPLoss) else "clip"
+    expected = naive(kind, image.tolist(), text.tolist(), 3.0, (alone, list(range(5))), smoothing, bias=-1.5)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("which", ["image_ids", "text_ids"])
 def test_either_kind_of_ids_may_come_alone(which: str) -> None:
     image, text = pairs(5)

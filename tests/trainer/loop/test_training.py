@@ -222,6 +222,25 @@ def test_validation_is_reported_once_an_epoch(
     )
 
 
+def labelled(data: TrainingData, labels: str) -> TrainingData:
+    return TrainingData(data.pixels, data.captions, [[label.strip()] * 2 for label in labels])
+
+
+def test_labels_change_the_weights_and_are_counted_in_the_log(
+    usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "finetuner"):
+        assert not equal(tuned(labelled(blobs_of_colour, "aab bccc"))[1], usual[1])
+    assert "Finetuning: 8 images, 3 labels, CLIPLoss" in caplog.text
+    assert equal(tuned(labelled(blobs_of_colour, "abcdefgh"))[1], usual[1]), "nothing is masked"
+
+
+def test_data_of_one_label_are_refused(blobs_of_colour: TrainingData) -> None:
+    with pytest.raises(InvalidInput, match="train_data must have pairs of two labels.*Got one label for all"):
+        tuned(labelled(blobs_of_colour, "aaaaaaaa"))
+    assert tuned(labelled(blobs_of_colour, "aaa aaaa"))[0]
+
+
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.9, 0.99])
 def test_a_split_that_leaves_less_than_two_images_is_refused(share: float, blobs_of_colour: TrainingData) -> None:
     if share == 0.05:  # rounds to none of eight
