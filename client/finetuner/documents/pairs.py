@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..contract.wire import LABEL_TAG, LANGUAGE_TAG
+from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, NEGATIVES_TAG
 from ..exceptions import InvalidDocument
 from .images import UriReader, decode, from_tensor, read_data_uri
 from .iterate import read_each
-from .tags import check_tags, read_label
+from .tags import check_negatives, check_tags, read_label, read_negatives
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -30,6 +30,8 @@ class Pair:
     """Pairs with the same label are relevant to each other; with '', only pairs of the same image are."""
     language: str = ""
     """Metrics are also reported per language."""
+    negatives: tuple[str, ...] = ()
+    """Captions that do not fit the image; training takes them as further negatives."""
 
     @cached_property
     def image_id(self) -> str:
@@ -61,13 +63,27 @@ def read_pair(document: Document) -> Pair:
     """Return the pair in a document, whose image is a blob, tensor or data URI.
 
     Raises:
-        InvalidDocument: a missing, empty or second side, or a tensor that is not an image.
+        InvalidDocument: a missing, empty or second side, a tensor that is not an image, or a negative that is the
+            caption.
     """
     text, image = sides(document)
     check_carries_image(image)
     blob = image.blob or (png(image.tensor) if image.tensor is not None else read_data_uri(image.uri))
     label = _tag(LABEL_TAG, document, text, image)
-    return Pair(text.text, blob, label, _tag(LANGUAGE_TAG, document, text))
+    return Pair(text.text, blob, label, _tag(LANGUAGE_TAG, document, text), negatives_of(document))
+
+
+def negatives_of(pair: Document) -> tuple[str, ...]:
+    """Return the captions in the tag `finetuner_negatives` of a pair, or else of one of its sides.
+
+    Raises:
+        InvalidDocument: they are not captions, or one is the pair's own.
+    """
+    text, image = sides(pair)
+    found = (read_negatives(part.tags.get(NEGATIVES_TAG)) for part in (pair, text, image))
+    negatives = next(filter(None, found), [])
+    check_negatives(negatives, [text.text])
+    return tuple(negatives)
 
 
 def _tag(name: str, *documents: Document) -> str:
@@ -141,6 +157,7 @@ def with_image_blob(document: Document, read_uri: UriReader, *, check: bool = Tr
             decode(blob)
     tags = {**image.tags, **text.tags, **document.tags}
     check_tags(tags)
+    negatives_of(document)
     pair = make_pair(text.text, blob, tags)
     pair.id = document.id
     return pair

@@ -27,7 +27,9 @@ QUEUED_PER_THREAD = 4  # images, whose files are in memory
 MAX_WARNINGS = 10  # broken images that are logged one by one
 NOT_IN_PIXELS = ("mean", "std")
 
-ABOUT = {"texts", "broken", "reason", "labels"}  # fields of DecodedImages beside the pixels
+ABOUT = {"texts", "broken", "reason", "labels", "negatives"}  # fields of DecodedImages beside the pixels
+
+_Text = tuple[str, str, tuple[str, ...]]  # text, label, negatives
 
 log = logging.getLogger("finetuner")
 
@@ -44,6 +46,8 @@ class SourceImage:
     """The image's file."""
     label: str = ""
     """Of the caption; '' for none."""
+    negatives: tuple[str, ...] = ()
+    """Captions that do not fit the image."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class DecodedImages:
     """Error of the first of those, '' without any."""
     labels: list[list[str]]
     """Label of each text, '' for none. Empty if no text has one."""
+    negatives: list[list[list[str]]]
+    """Negatives that came with each text. Empty if none came."""
 
     def __str__(self) -> str:
         found = f"{len(self.texts)} of {len(self.texts) + self.broken} images"
@@ -103,7 +109,7 @@ def decode_images(
 def _decode_all(
     images: Iterable[SourceImage], model: Model, cache: ImageCache, name: str, threads: int
 ) -> DecodedImages:
-    texts: dict[str, list[tuple[str, str]]] = {}
+    texts: dict[str, list[_Text]] = {}
     broken: dict[str, str] = {}
     with cache.new(name, (3, *_size(model))) as file:
         for image, pixels in _decoded(_distinct(images, texts), model, max(threads, 1)):
@@ -114,21 +120,23 @@ def _decode_all(
                 if len(broken) <= MAX_WARNINGS:
                     log.warning("Image of %r left out: %s", image.text[:60], error)
         good = [found for key, found in texts.items() if key not in broken]
-        labels = [[label for _, label in found] for found in good]
+        labels = [[label for _, label, _ in found] for found in good]
+        negatives = [[list(texts) for _, _, texts in found] for found in good]
         about: dict[str, Any] = {
-            "texts": [[text for text, _ in found] for found in good],
+            "texts": [[text for text, _, _ in found] for found in good],
             "broken": len(broken),
             "reason": next(iter(broken.values()), ""),
             "labels": labels if any(map(any, labels)) else [],
+            "negatives": negatives if any(map(any, negatives)) else [],
         }
         return DecodedImages(file.finish(about), **about)
 
 
-def _distinct(images: Iterable[SourceImage], texts: dict[str, list[tuple[str, str]]]) -> Iterator[SourceImage]:
-    """Yield each image once; collect all texts of it, with their labels."""
+def _distinct(images: Iterable[SourceImage], texts: dict[str, list[_Text]]) -> Iterator[SourceImage]:
+    """Yield each image once; collect all texts of it."""
     for image in images:
         known = image.key in texts
-        texts.setdefault(image.key, []).append((image.text, image.label))
+        texts.setdefault(image.key, []).append((image.text, image.label, image.negatives))
         if not known:
             yield image
 

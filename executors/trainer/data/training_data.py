@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finetuner.documents.pairs import Pair
-from finetuner.exceptions import InvalidInput
+from finetuner.documents.tags import check_negatives
+from finetuner.exceptions import InvalidDocument, InvalidInput
 
 from .class_sampler import random_batches
 from .decoded_images import SourceImage, decode_images
@@ -45,6 +46,8 @@ class TrainingData:
     """Captions of each image, at least one."""
     labels: Sequence[Sequence[str]] = ()
     """Label of each caption; '' for none. Empty if no caption has one."""
+    negatives: Sequence[Sequence[Sequence[str]]] = ()
+    """Captions that do not fit the image, beside each caption. Empty if there are none."""
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -98,10 +101,37 @@ class TrainingData:
     @cached_property
     def _numbers(self) -> dict[str, int]:
         numbers: dict[str, int] = {}
-        for captions in self.captions:
+        negatives = (negatives for lists in self.negatives for negatives in lists)
+        for captions in (*self.captions, *negatives):
             for caption in captions:
                 numbers.setdefault(caption.strip(), len(numbers))
         return numbers
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The different captions by their ids, without white space around them; then the negatives."""
+        return list(self._numbers)
+
+    @cached_property
+    def label_of_text(self) -> dict[int, int]:
+        """Caption id -> label id, of the first image with that caption and a label."""
+        found: dict[int, int] = {}
+        for captions, labels in zip(self.captions, self.labels, strict=False):
+            for caption, label in zip(captions, labels, strict=True):
+                if label:
+                    found.setdefault(self._numbers[caption.strip()], self._label_numbers[label])
+        return found
+
+    def own_ids(self, row: int) -> list[int]:
+        """Return the ids of an image's captions."""
+        return [self._numbers[caption.strip()] for caption in self.captions[row]]
+
+    def negative_ids(self, plan: Plan) -> list[list[int]]:
+        """Return the ids of the negatives that came with each chosen caption."""
+        if not self.negatives:
+            return [[] for _ in plan.rows]
+        chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
+        return [[self._numbers[text.strip()] for text in self.negatives[row][choice]] for row, choice in chosen]
 
 
 def prepare(
@@ -118,13 +148,18 @@ def prepare(
         field: argument of `fit` that holds the pairs, for messages.
 
     Raises:
-        InvalidInput: fewer than two images can be decoded.
+        InvalidInput: fewer than two images can be decoded, or a negative is a caption of its image.
         InvalidDocument: a document is not a pair.
     """
-    images = (SourceImage(pair.image_id, pair.text, pair.image, pair.label) for pair in pairs)
+    images = (SourceImage(pair.image_id, pair.text, pair.image, pair.label, pair.negatives) for pair in pairs)
     decoded = decode_images(images, model, cache, version, threads)
     if len(decoded.texts) < 2:
         raise InvalidInput(
             f"{field} must hold at least two images that can be decoded. Got {decoded}. Check the images."
         )
-    return TrainingData(decoded.pixels, decoded.texts, decoded.labels)
+    for captions, lists in zip(decoded.texts, decoded.negatives, strict=False):
+        try:
+            check_negatives([negative for negatives in lists for negative in negatives], captions)
+        except InvalidDocument as error:
+            raise InvalidInput(f"{field}: in the pairs of the image of {captions[0]!r:.60}, {error}") from error
+    return TrainingData(decoded.pixels, decoded.texts, decoded.labels, decoded.negatives)

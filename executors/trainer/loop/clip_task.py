@@ -15,8 +15,9 @@ from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip, text_features, without_padding
 
 from ..data.hard_batches import HardBatches
+from ..data.negatives import BatchNegatives, NegativeTexts
 from ..data.training_data import Plan, TrainingData
-from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
+from .contrastive import CLIPLoss, Negatives, PairBatch, PairLoss, SigLIPLoss
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
@@ -38,11 +39,20 @@ class PairNetwork(nn.Module):
         self.clip = clip
         self.loss = loss
 
-    def forward(self, images: torch.Tensor, tokens: torch.Tensor) -> Outputs:
-        """Return the embeddings of (batch, 3, size, size) images and (batch, context) tokens, L2-normalised."""
+    def forward(self, images: torch.Tensor, tokens: torch.Tensor, negatives: torch.Tensor | None = None) -> Outputs:
+        """Return the embeddings of each argument, L2-normalised.
+
+        Args:
+            images: (batch, 3, size, size) float32.
+            tokens: (batch, context) int64.
+            negatives: (batch, most, context) int64, of further captions.
+        """
         image = nn.functional.normalize(self.clip.encode_image(images).float(), dim=-1)  # type: ignore[operator]
         text = nn.functional.normalize(text_features(self.clip, tokens).float(), dim=-1)
-        return image, text
+        if negatives is None:
+            return image, text
+        further = text_features(self.clip, negatives.flatten(0, 1)).float()
+        return image, text, nn.functional.normalize(further, dim=-1).unflatten(0, negatives.shape[:2])
 
 
 class ClipTask(Task):
@@ -86,6 +96,7 @@ class ClipTask(Task):
             self._validation, self._held_out = validation, np.arange(len(validation))
         self.batch_size = min(batch_size, len(self._rows))
         options = config.options
+        self._negatives = NegativeTexts(data)
         self._hard_batches: HardBatches | None = None
         if options.hard_batches is not None:
             self._hard_batches = HardBatches(model, data, options.hard_batches, options.hard_batches_from, config.seed)
@@ -125,23 +136,31 @@ class ClipTask(Task):
     def fetch(self, planned: Plan, process: int = 0, processes: int = 1) -> Batch:
         """Return images and tokens, and as keys ids that are equal for equal images, captions and labels."""
         own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
-        return self._batch(self._data, own)
+        return self._batch(self._data, own, self._negatives.of(own, planned))
 
     def fetch_held_out(self, planned: Plan) -> Batch:
         """Return a batch of the validation data, as `fetch` does."""
         return self._batch(self._validation, planned)
 
-    def _batch(self, data: TrainingData, plan: Plan) -> Batch:
+    def _batch(self, data: TrainingData, plan: Plan, negatives: BatchNegatives | None = None) -> Batch:
         pixels, captions = data.fetch(plan)
         ids = tuple(map(torch.from_numpy, (plan.image_ids, data.caption_ids(plan), data.label_ids(plan))))
+        described = f"the captions {captions[:3]}"
+        if negatives is None:
+            return Batch(torch.from_numpy(pixels), (self._tokens(captions),), ids, described)
+        further = self._tokens(negatives.texts).unflatten(0, negatives.ids.shape)
+        inputs, keys = (self._tokens(captions), further), (negatives.ids, negatives.label_ids, negatives.known)
+        return Batch(torch.from_numpy(pixels), inputs, (*ids, *map(torch.from_numpy, keys)), described)
+
+    def _tokens(self, captions: list[str]) -> torch.Tensor:
         multiple = COMPILED_LENGTHS if self._config.options.compile else 1
-        tokens = without_padding(self.model.network, self.model.tokenizer(captions), multiple)
-        return Batch(torch.from_numpy(pixels), (tokens,), ids, f"the captions {captions[:3]}")
+        return without_padding(self.model.network, self.model.tokenizer(captions), multiple)
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
         """Return the loss. Equal images, captions or labels are no negatives of one another."""
-        (image, text), (image_ids, text_ids, label_ids) = outputs, keys
-        pairs = PairBatch(image, text, image_ids, text_ids, label_ids, gather=not validation)
+        (image, text, *further), (image_ids, text_ids, label_ids, *others) = outputs, keys
+        negatives = Negatives(*further, *others) if further else None
+        pairs = PairBatch(image, text, image_ids, text_ids, label_ids, negatives, gather=not validation)
         loss: torch.Tensor = self._loss(pairs, self.model.network.logit_scale.exp())
         return loss
 

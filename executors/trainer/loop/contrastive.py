@@ -14,6 +14,20 @@ SIGLIP_BIAS = -10.0
 
 
 @dataclass(frozen=True)
+class Negatives:
+    """Captions that do not fit an image of this process's pairs. Every process's images are scored against all."""
+
+    text: torch.Tensor
+    """(batch, most, dim), L2-normalised; `most` is the same in every process."""
+    ids: torch.Tensor
+    """(batch, most) int64, equal for equal captions; -1 fills the places of images with fewer."""
+    label_ids: torch.Tensor
+    """(batch, most) int64, the label of the image that a caption was taken from; -1 for none."""
+    known: torch.Tensor
+    """(batch, captions) int64, ids of all captions of each pair's image; -1 fills the places of those with fewer."""
+
+
+@dataclass(frozen=True)
 class PairBatch:
     """Embeddings of this process's pairs of a batch, and the false negatives among everyone's.
 
@@ -30,6 +44,8 @@ class PairBatch:
     """(batch,) int64, equal for equal captions. None: all differ."""
     label_ids: torch.Tensor | None = None
     """(batch,) int64, equal for equal labels, -1 for none. None: no pair has a label."""
+    negatives: Negatives | None = None
+    """None: only the captions of the batch are negatives."""
     gather: bool = True
     """False scores this process's pairs among themselves, as in validation by one process alone."""
 
@@ -38,7 +54,8 @@ class PairBatch:
 
     def in_full_precision(self) -> PairBatch:
         """Return the batch with float32 embeddings; float64 stays."""
-        return replace(self, image=_full(self.image), text=_full(self.text))
+        found = self.negatives and replace(self.negatives, text=_full(self.negatives.text))
+        return replace(self, image=_full(self.image), text=_full(self.text), negatives=found)
 
     def of_everyone(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows of all processes, (all, ...), for this process's (batch, ...). Gradients flow back."""
@@ -60,6 +77,32 @@ class PairBatch:
             return None
         masked = torch.stack(same).any(0)
         return masked.scatter(1, self.own()[:, None], value=False)
+
+    def with_negatives(
+        self, texts: torch.Tensor, masked: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the captions that this process's images are scored against, (columns, dim), and their mask.
+
+        Args:
+            texts: (all, dim), captions of all pairs.
+            masked: (batch, all) bool, `false_negatives`.
+
+        Returns:
+            The captions and everyone's negatives; and (batch, columns) bool: also true where a negative is a caption
+            of the image, has its pair's label, or fills a place. None without ids.
+        """
+        if self.negatives is None:
+            return texts, masked
+        further = self.of_everyone(self.negatives.text).flatten(0, 1)
+        ids, labels = (self.of_everyone(each).flatten() for each in (self.negatives.ids, self.negatives.label_ids))
+        false = (ids < 0).expand(len(self), -1)
+        for known in self.negatives.known.unbind(1):
+            false = false | (known[:, None] == ids)
+        if self.label_ids is not None:
+            false = false | ((self.label_ids[:, None] == labels) & (labels >= 0))
+        if masked is None:
+            masked = torch.zeros(len(self), len(texts), dtype=torch.bool, device=texts.device)
+        return torch.cat([texts, further]), torch.cat([masked, false], dim=1)
 
 
 class PairLoss(nn.Module, ABC):
@@ -101,7 +144,8 @@ class CLIPLoss(PairLoss):
     def _score(self, pairs: PairBatch, logit_scale: torch.Tensor) -> torch.Tensor:
         own, masked = pairs.own(), pairs.false_negatives()
         all_images, all_texts = pairs.of_everyone(torch.stack([pairs.image, pairs.text], dim=1)).unbind(1)  # (all, dim)
-        by_image = self._cross_entropy(logit_scale * pairs.image @ all_texts.T, own, masked)
+        columns, hidden = pairs.with_negatives(all_texts, masked)
+        by_image = self._cross_entropy(logit_scale * pairs.image @ columns.T, own, hidden)
         by_text = self._cross_entropy(logit_scale * pairs.text @ all_images.T, own, masked)
         return (by_image + by_text) / 2
 
@@ -135,7 +179,8 @@ class SigLIPLoss(PairLoss):
 
     def _score(self, pairs: PairBatch, logit_scale: torch.Tensor) -> torch.Tensor:
         own, masked = pairs.own(), pairs.false_negatives()
-        logits = logit_scale * pairs.image @ pairs.of_everyone(pairs.text).T + self.logit_bias  # (batch, all)
+        columns, masked = pairs.with_negatives(pairs.of_everyone(pairs.text), masked)
+        logits = logit_scale * pairs.image @ columns.T + self.logit_bias  # (batch, columns)
         signs = -torch.ones_like(logits)
         signs[torch.arange(len(own), device=own.device), own] = 1
         losses = -F.logsigmoid(signs * logits)

@@ -24,7 +24,7 @@ class Batch:
     inputs: tuple[torch.Tensor, ...]
     """Further inputs of the network, each (batch, ...)."""
     keys: tuple[torch.Tensor, ...]
-    """Further inputs of the loss, each (batch,) int64."""
+    """Further inputs of the loss, each (batch, ...) int64."""
     described: str
     """First items of the batch, for messages."""
     copied: torch.cuda.Event | None = None
@@ -59,7 +59,7 @@ class Batch:
 
 
 Outputs = tuple[torch.Tensor, ...]
-"""Outputs of the network, each (batch, dim) float32."""
+"""Outputs of the network, each (batch, ..., dim) float32."""
 
 
 class Task(ABC):

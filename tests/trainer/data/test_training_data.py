@@ -96,6 +96,27 @@ def test_labels_belong_to_captions_and_are_kept(clip_mini: Clip, pairs: list[Doc
     assert data.label_ids(Plan(np.arange(3), np.zeros(3, np.int64))).tolist() == [-1, -1, -1]
 
 
+def test_negatives_belong_to_captions_and_are_kept(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
+    good = read_pairs(pairs[:2])
+    found = [replace(good[0], negatives=("x", "y")), good[1], replace(good[0], text="again", negatives=("y",))]
+    cache = ImageCache(tmp_path, 10**9)
+    for data in (prepare(found, clip_mini, cache, VERSION, 2), prepare([], clip_mini, cache, VERSION, 2)):
+        assert data.negatives == [[["x", "y"], ["y"]], [[]]]
+        numbers = data.negative_ids(Plan(np.array([0, 1, 0]), np.array([0, 0, 1])))
+        assert [[data.texts[number] for number in each] for each in numbers] == [["x", "y"], [], ["y"]]
+    assert prepare(good, clip_mini, cache, "b" * 64, 2).negatives == []
+
+
+def test_a_negative_that_is_another_caption_of_the_image_is_refused(
+    clip_mini: Clip, pairs: list[Document], tmp_path: Path
+) -> None:
+    first, second = read_pairs(pairs[:2])
+    found = [first, second, replace(first, text="again", negatives=("x", f" {first.text} "))]
+    message = "train_data: in the pairs of the image of .*, negative 1 must differ from the captions of its image"
+    with pytest.raises(InvalidInput, match=message):
+        prepare(found, clip_mini, ImageCache(tmp_path, 10**9), VERSION, 2)
+
+
 def test_a_file_of_an_earlier_version_is_decoded_again(
     clip_mini: Clip, pairs: list[Document], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
