@@ -57,8 +57,9 @@ class InterruptAt(Hook):
             self._interrupt.asked = True
 
 
-def clip_task(data: TrainingData) -> ClipTask:
-    return ClipTask(load_backbone(find_backbone("clip-mini")), data, RunConfig(model="clip-mini", **BASE), 2)
+def clip_task(data: TrainingData, **options: Any) -> ClipTask:
+    config = RunConfig(model="clip-mini", **BASE, training_options=options)
+    return ClipTask(load_backbone(find_backbone("clip-mini")), data, config, 2)
 
 
 def image_task(seed: int, **loss: Any) -> ImageTask:
@@ -96,13 +97,16 @@ LOSSES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-@pytest.fixture(params=["pairs", *LOSSES])
+OPTIONS: Mapping[str, Mapping[str, Any]] = {"pairs": {}, "hard batches": {"hard_batches": 2}}
+
+
+@pytest.fixture(params=[*OPTIONS, *LOSSES])
 def make_task(
     request: pytest.FixtureRequest, blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], ClipTask | ImageTask]:
     monkeypatch.setenv(STAND_INS, f"{RANDOM.name}={RANDOM.name}")
-    if request.param == "pairs":
-        return lambda: clip_task(blobs_of_colour)
+    if request.param in OPTIONS:
+        return lambda: clip_task(blobs_of_colour, **OPTIONS[request.param])
     return lambda: image_task(0, loss=request.param, **LOSSES[request.param])
 
 

@@ -135,8 +135,8 @@ def fit(
         wait: return after the run's end, with a progress bar in a terminal.
         on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
         columns: names of the columns of CSV files with a header, jsonl and parquet files, such as
-            {'image': 'photo', 'text': 'Beschreibung', 'label': 'item', 'score': 'grade', 'language': 'lang'}. The value
-            of 'text' may be a list of columns. None takes well-known names, and logs them.
+            {'image': 'photo', 'text': 'Beschreibung', 'label': 'item', 'score': 'grade', 'language': 'lang'}.
+            The values of 'text' and 'negative' may be lists of columns. None takes well-known names, and logs them.
         cpu: for older scripts: True is device='cpu', False is device='cuda'.
         scheduler_step: for older scripts: the same as in scheduler_options.
 

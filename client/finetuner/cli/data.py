@@ -36,7 +36,8 @@ Columns = Annotated[
     typer.Option(
         "--column",
         metavar="CONTENT=NAME",
-        help="Column of a file, such as text=titel; CONTENT is image, text, label, score or language. May be repeated.",
+        help="Column of a file, such as text=titel; CONTENT is one of image, text, label, score, language, negative. "
+        "May be repeated.",
     ),
 ]
 OnError = Annotated[

@@ -164,6 +164,7 @@ class RunConfig:
         self._set("callbacks", entries)
         names = [entry["name"] for entry in entries]
         self.options.check_beside(names, freeze=self.freeze)
+        self.options.check_length(self.batch_size or row.batch_size, self.epochs)
         if text("recipe", self.recipe):
             check_recipe(self.recipe, self.options, names, row)
         self._check_memory(row)

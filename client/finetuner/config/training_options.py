@@ -13,7 +13,16 @@ from ..models.backbone import IMAGE_TASK, Backbone
 TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART = "text", "vision", "logit_scale", "projection"
 PARTS = (TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART)
 """Parts of a CLIP that may have learning rates of their own."""
-CLIP_ONLY = ("frozen", "distillation", "l2_sp", "learning_rates")
+LEAVE_OUT = "Leave it out."
+CLIP_ONLY = {
+    "frozen": "Use freeze=True.",
+    "hard_batches": "Use a miner.",
+    "distillation": LEAVE_OUT,
+    "l2_sp": LEAVE_OUT,
+    "learning_rates": LEAVE_OUT,
+}
+"""Option -> the next step for an image model."""
+HARD_FROM = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,12 @@ class TrainingOptions:
     l2_sp: float = 0.0
     """Pull of the weights towards those that the run starts from, 0 to 10,000, for a CLIP (L2-SP, arXiv:1802.01483):
     before each step w -= rate * l2_sp * (w - start), a weight decay that has the start in the place of 0."""
+    hard_batches: int | None = None
+    """Pairs in a group of similar ones, 2 to 64, at most batch_size. From the epoch `hard_batches_from` on, all pairs
+    are embedded at the start of an epoch, and its batches consist of groups of pairs that the model confuses (B3,
+    arXiv:2505.11293). None draws random batches."""
+    hard_batches_from: int = HARD_FROM
+    """First epoch with `hard_batches`, 1 to 10,000."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Share of the image's area that a random crop keeps, (low, high) in [0.01, 1]; (1, 1) never crops."""
     flips: bool = False
@@ -82,6 +97,13 @@ class TrainingOptions:
             raise InvalidInput(
                 f"l2_sp must be left out beside lora_rank. Got {self.l2_sp:g}: adapters start at no change, so "
                 f"weight_decay in optimizer_options pulls them there. Leave one out."
+            )
+        if self.hard_batches is not None:
+            self._set("hard_batches", whole("hard_batches", self.hard_batches, 2, 64))
+        self._set("hard_batches_from", whole("hard_batches_from", self.hard_batches_from, 1, 10_000))
+        if self.hard_batches is None and self.hard_batches_from != HARD_FROM:
+            raise InvalidInput(
+                f"hard_batches_from needs hard_batches. Got {self.hard_batches_from} alone. Set both, or leave it out."
             )
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
         if "" in self.frozen:
@@ -136,9 +158,8 @@ class TrainingOptions:
         if row.task == IMAGE_TASK:
             for name in CLIP_ONLY:
                 if given.get(name):
-                    instead = "Use freeze=True" if name == "frozen" else "Leave it out"
                     raise InvalidInput(
-                        f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. {instead}."
+                        f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. {CLIP_ONLY[name]}"
                     )
         return checked
 
@@ -161,6 +182,28 @@ class TrainingOptions:
             raise InvalidInput(
                 f"lora_rank must be left out beside freeze=True. Got {self.lora_rank}: a frozen backbone has nothing "
                 f"to adapt. Leave one out."
+            )
+
+    def check_length(self, batch_size: int, epochs: int) -> None:
+        """Refuse hard batches that a run would never see.
+
+        Args:
+            batch_size: of the run.
+            epochs: of the run.
+
+        Raises:
+            InvalidInput: a group is larger than a batch, or the first epoch comes after the last one.
+        """
+        if self.hard_batches is None:
+            return
+        if self.hard_batches > batch_size:
+            raise InvalidInput(
+                f"hard_batches must be at most batch_size, {batch_size}. Got {self.hard_batches}. Lower it."
+            )
+        if self.hard_batches_from > epochs:
+            raise InvalidInput(
+                f"hard_batches must begin by the last epoch, {epochs}. Got hard_batches_from={self.hard_batches_from}. "
+                f"Lower it, or raise epochs."
             )
 
     def changed(self) -> Mapping[str, Any]:

@@ -41,6 +41,7 @@ ERROR_TAG = "finetuner_error"
 TOKENS_TAG = "finetuner_tokens"  # number of a text's tokens, where `/encode` was asked for it
 LABEL_TAG = "finetuner_label"
 SCORE_TAG = "finetuner_score"
+NEGATIVES_TAG = "finetuner_negatives"  # captions that do not fit the image of a pair
 LANGUAGE_TAG = "language"
 
 # Key of gRPC's trailing metadata; its value is the exception's class, as `type` in the JSON body of an HTTP error.

@@ -11,7 +11,7 @@ from ..contract.wire import LABEL_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument, InvalidInput
 from .iterate import read_each
 from .labelled import check_labelled
-from .pairs import check_carries_image, pair_score, sides
+from .pairs import check_carries_image, negatives_of, pair_score, sides
 from .tags import check_tags, read_label
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def check_document(document: Document) -> None:
 
     Raises:
         InvalidDocument: a document without content, a pair with a missing side or without its image's content, a
-            scored pair without exactly two chunks, an invalid label or score, or tags that lose digits on the wire, see
-            `plain`.
+            scored pair without exactly two chunks, an invalid label, score or negative, or tags that lose digits on the
+            wire, see `plain`.
     """
     try:
         for part in (document, *document.chunks):
@@ -73,6 +73,7 @@ def check_document(document: Document) -> None:
     if looks_like_pair(document):
         _, image = sides(document)
         check_carries_image(image)
+        negatives_of(document)
     elif not has_content(document):
         raise InvalidDocument("document must have text, blob, tensor, uri, embedding or chunks. Got none. Set one.")
     elif SCORE_TAG in document.tags and not (len(document.chunks) == 2 and all(map(has_content, document.chunks))):

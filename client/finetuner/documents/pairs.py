@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
+from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, NEGATIVES_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument
 from .images import UriReader, decode, from_tensor, read_data_uri
 from .iterate import read_each
-from .tags import check_tags, read_label, read_score
+from .tags import check_negatives, check_tags, read_label, read_negatives, read_score
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -32,6 +32,8 @@ class Pair:
     """Metrics are also reported per language."""
     score: float | None = None
     """How well image and caption match, finite and at least 0; higher is better. None: the pair has no score."""
+    negatives: tuple[str, ...] = ()
+    """Captions that do not fit the image; training takes them as further negatives."""
 
     @cached_property
     def image_id(self) -> str:
@@ -63,13 +65,15 @@ def read_pair(document: Document) -> Pair:
     """Return the pair in a document, whose image is a blob, tensor or data URI.
 
     Raises:
-        InvalidDocument: a missing, empty or second side, a tensor that is not an image, or a score below 0.
+        InvalidDocument: a missing, empty or second side, a tensor that is not an image, a score below 0, or a negative
+            that is the caption.
     """
     text, image = sides(document)
     check_carries_image(image)
     blob = image.blob or (png(image.tensor) if image.tensor is not None else read_data_uri(image.uri))
     label = _tag(LABEL_TAG, document, text, image)
-    return Pair(text.text, blob, label, _tag(LANGUAGE_TAG, document, text), pair_score(document))
+    language = _tag(LANGUAGE_TAG, document, text)
+    return Pair(text.text, blob, label, language, pair_score(document), negatives_of(document))
 
 
 def pair_score(document: Document) -> float | None:
@@ -87,6 +91,19 @@ def pair_score(document: Document) -> float | None:
             f"or remove the pair."
         )
     return score
+
+
+def negatives_of(pair: Document) -> tuple[str, ...]:
+    """Return the captions in the tag `finetuner_negatives` of a pair, or else of one of its sides.
+
+    Raises:
+        InvalidDocument: they are not captions, or one is the pair's own.
+    """
+    text, image = sides(pair)
+    found = (read_negatives(part.tags.get(NEGATIVES_TAG)) for part in (pair, text, image))
+    negatives = next(filter(None, found), [])
+    check_negatives(negatives, [text.text])
+    return tuple(negatives)
 
 
 def _tag(name: str, *documents: Document) -> str:
@@ -160,6 +177,7 @@ def with_image_blob(document: Document, read_uri: UriReader, *, check: bool = Tr
             decode(blob)
     tags = {**image.tags, **text.tags, **document.tags}
     check_tags(tags)
+    negatives_of(document)
     pair = make_pair(text.text, blob, tags)
     pair.id = document.id
     return pair

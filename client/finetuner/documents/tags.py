@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
-from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
+from ..contract.wire import LABEL_TAG, LANGUAGE_TAG, NEGATIVES_TAG, SCORE_TAG
 from ..exceptions import InvalidDocument
 
 MAX_CAPTION_BYTES = 2**16
+MAX_NEGATIVES = 16
 # Texts that Python and pandas write for a missing value.
 MISSING = frozenset({"", "nan", "NaN", "<NA>"})
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
@@ -76,25 +77,72 @@ def read_caption(value: object) -> str:
     return caption
 
 
-def make_tags(label: object = None, score: object = None, language: object = None) -> dict[str, Any]:
-    """Return the tags of a label, a score and a language; a missing one has no tag.
+def read_negatives(value: object) -> list[str]:
+    """Return captions that do not fit a pair's image, each once; none for a missing value.
+
+    Args:
+        value: a caption, or a list of at most MAX_NEGATIVES.
 
     Raises:
-        InvalidDocument: see `read_label` and `read_score`.
+        InvalidDocument: something else, such as an image, named by its position from 0.
+    """
+    if value is None or value != value or (isinstance(value, str) and value.strip() in MISSING):
+        return []
+    given = value if isinstance(value, list | tuple) else [value]
+    if len(given) > MAX_NEGATIVES:
+        raise InvalidDocument(f"negatives must be at most {MAX_NEGATIVES} captions. Got {len(given)}. Leave some out.")
+    found = []
+    for position, negative in enumerate(given):
+        if not isinstance(negative, str):
+            raise InvalidDocument(
+                f"negative {position} must be a caption: images are no negatives yet. Got {negative!r:.60}. "
+                f"Leave it out, or write its caption."
+            )
+        try:
+            found.append(read_caption(negative))
+        except InvalidDocument as error:
+            raise InvalidDocument(f"negative {position}: {error}") from error
+    return list(dict.fromkeys(found))
+
+
+def check_negatives(negatives: Iterable[str], captions: Iterable[str]) -> None:
+    """Check that no negative is a caption of the same image.
+
+    Raises:
+        InvalidDocument: one is, named by its position from 0.
+    """
+    own = {caption.strip() for caption in captions}
+    for position, negative in enumerate(negatives):
+        if negative.strip() in own:
+            raise InvalidDocument(
+                f"negative {position} must differ from the captions of its image. Got {negative!r:.60}, which is one. "
+                f"Remove it."
+            )
+
+
+def make_tags(
+    label: object = None, score: object = None, language: object = None, negatives: object = None
+) -> dict[str, Any]:
+    """Return the tags of a label, a score, a language and negatives; a missing one has no tag.
+
+    Raises:
+        InvalidDocument: see `read_label`, `read_score` and `read_negatives`.
     """
     tags: dict[str, Any] = {LABEL_TAG: read_label(label), LANGUAGE_TAG: read_label(language, "language")}
+    if texts := read_negatives(negatives):
+        tags[NEGATIVES_TAG] = texts
     if score is not None:
         tags[SCORE_TAG] = read_score(score)
     return {tag: value for tag, value in tags.items() if value != ""}
 
 
 def check_tags(tags: Mapping[str, Any]) -> None:
-    """Check the label, the score and the language in a document's tags.
+    """Check the label, the score, the language and the negatives in a document's tags.
 
     Raises:
-        InvalidDocument: see `read_label` and `read_score`.
+        InvalidDocument: see `read_label`, `read_score` and `read_negatives`.
     """
-    make_tags(tags.get(LABEL_TAG), None, tags.get(LANGUAGE_TAG))
+    make_tags(tags.get(LABEL_TAG), None, tags.get(LANGUAGE_TAG), tags.get(NEGATIVES_TAG))
     if SCORE_TAG in tags:
         read_score(tags[SCORE_TAG])
 

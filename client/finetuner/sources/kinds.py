@@ -71,8 +71,8 @@ def documents_from(
             Wildcards and braces (`shard-{000..012}.tar`) are expanded. Or a data set of Hugging Face's datasets: a
             Dataset, an IterableDataset, a dictionary of one of them, or a folder of `save_to_disk`.
         csv_options: for CSV files; all others have `size` and `sampling_rate`, too, and tables `convert_to_blob`.
-        columns: for CSV with a header, jsonl and parquet: content ('image', 'text', 'label', 'score', 'language') ->
-            name of its column. None takes well-known names; see `columns.find_columns`.
+        columns: for CSV with a header, jsonl and parquet: content ('image', 'text', 'label', 'score', 'language',
+            'negative') -> name of its column. None takes well-known names; see `columns.find_columns`.
         task: 'text-to-image' or 'image-to-image'.
         on_error: 'raise' names all invalid entries in one error; 'skip' leaves them out and warns once.
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..contract.wire import LABEL_TAG
+from ..contract.wire import LABEL_TAG, NEGATIVES_TAG
 from ..documents.images import decode
 from ..documents.pairs import make_pair
-from ..documents.tags import MISSING, make_tags, read_caption
+from ..documents.tags import MISSING, check_negatives, make_tags, read_caption
 from ..exceptions import InvalidDocument
 from .local_images import LocalImages, NamedImage
 from .rejects import Entries, PassedOver, ahead, usable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from docarray import Document
 
 Sample = Mapping[str, Any]
-"""Keys 'image' (bytes or a NamedImage), 'text' (a caption or a list of captions), 'label', 'score' and 'language'; each
-may be missing or None."""
+"""Keys 'image' (bytes or a NamedImage), 'text' and 'negative' (a caption or a list of captions), 'label', 'score' and
+'language'; each may be missing or None."""
 SEED = 0
 MAX_CAPTIONS = 1000
 
@@ -130,9 +130,10 @@ class SampleReader:
         """Return a sample's documents.
 
         Returns:
-            For each caption, a pair (see `documents.pairs`) with tags `finetuner_label`, `finetuner_score` and
-            `language`; or one image with tags `finetuner_label` and `language`. The image is a blob, or a uri if it is
-            named and not converted. Training draws one caption of an image in each epoch, evaluation uses all.
+            For each caption, a pair (see `documents.pairs`) with tags `finetuner_label`, `finetuner_score`,
+            `finetuner_negatives` and `language`; or one image with tags `finetuner_label` and `language`. The image is
+            a blob, or a uri if it is named and not converted. Training draws one caption of an image in each epoch,
+            evaluation uses all.
 
         Raises:
             InvalidDocument: an invalid sample.
@@ -160,15 +161,20 @@ class SampleReader:
     def _content(self, sample: Sample) -> tuple[bytes | NamedImage, list[str], dict[str, Any]]:
         """Return the image, not decoded, the captions (none for image-to-image) and the tags."""
         image, label = sample.get("image"), sample.get("label")
-        score = sample.get("score") if self.task == "text-to-image" else None  # scores are of pairs
-        tags = make_tags(label, score, sample.get("language"))
+        score, negatives = (
+            sample.get(content) if self.task == "text-to-image" else None  # of pairs alone
+            for content in ("score", "negative")
+        )
+        tags = make_tags(label, score, sample.get("language"), negatives)
         if not isinstance(image, bytes | NamedImage) or not image:
             got = "none" if image is None or (isinstance(image, bytes | str) and not image) else f"{image!r:.60}"
             raise InvalidDocument(f"sample must have an image: bytes, a path or an address. Got {got}. Add it.")
         if isinstance(image, NamedImage) and not self.convert_to_blob:
             image.check_remote()
         if self.task == "text-to-image":
-            return image, read_captions(sample.get("text")), tags
+            captions = read_captions(sample.get("text"))
+            check_negatives(tags.get(NEGATIVES_TAG, ()), captions)
+            return image, captions, tags
         if LABEL_TAG not in tags:
             raise InvalidDocument(f"sample must have a label for image-to-image. Got {label!r}. Add it.")
         return image, [], tags

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ MAX_WARNINGS = 10  # broken images that are logged one by one
 NOT_IN_PIXELS = ("mean", "std")
 LAYOUT = "scores"  # of the metadata; a file of another layout is not used
 
+ABOUT = {"texts", "broken", "reason", "labels", "negatives"}  # fields of DecodedImages beside the pixels
+
 log = logging.getLogger("finetuner")
 
 
@@ -41,6 +43,10 @@ class SourceImage:
     """Caption or label."""
     blob: bytes
     """The image's file."""
+    label: str = ""
+    """Of the caption; '' for none."""
+    negatives: tuple[str, ...] = ()
+    """Captions that do not fit the image."""
     score: float | None = None
     """Of image and text; None without. All images of a dataset have one, or none has."""
 
@@ -57,6 +63,10 @@ class DecodedImages:
     """Number of images that cannot be decoded."""
     reason: str
     """Error of the first of those, '' without any."""
+    labels: list[list[str]]
+    """Label of each text, '' for none. Empty if no text has one."""
+    negatives: list[list[list[str]]]
+    """Negatives that came with each text. Empty if none came."""
     scores: list[list[float]] | None
     """Score of each text, as `texts`; None without scores."""
 
@@ -82,6 +92,9 @@ def decode_images(
     """
     name = f"{version}-{_digest(model)}"
     found = cache.find(name)
+    if found is not None and not found[1].keys() >= ABOUT:
+        log.info("Images decoded by an earlier version, which kept less about them, are decoded again")
+        found = None
     if found is None:
         started = time.perf_counter()
         decoded = _decode_all(images, model, cache, name, threads)
@@ -99,38 +112,37 @@ def decode_images(
 def _decode_all(
     images: Iterable[SourceImage], model: Model, cache: ImageCache, name: str, threads: int
 ) -> DecodedImages:
-    texts: dict[str, list[str]] = {}
-    scores: dict[str, list[float]] = {}
+    texts: dict[str, list[SourceImage]] = {}
     broken: dict[str, str] = {}
     with cache.new(name, (3, *_size(model))) as file:
-        for image, pixels in _decoded(_distinct(images, texts, scores), model, max(threads, 1)):
+        for image, pixels in _decoded(_distinct(images, texts), model, max(threads, 1)):
             try:
                 file.add(pixels.result())
             except InvalidDocument as error:
                 broken[image.key] = str(error)
                 if len(broken) <= MAX_WARNINGS:
                     log.warning("Image of %r left out: %s", image.text[:60], error)
-        good = [key for key in texts if key not in broken]
+        good = [found for key, found in texts.items() if key not in broken]
+        labels = [[one.label for one in found] for found in good]
+        negatives = [[list(one.negatives) for one in found] for found in good]
+        scores = [[one.score for one in found] for found in good]
         about: dict[str, Any] = {
-            "texts": [texts[key] for key in good],
+            "texts": [[one.text for one in found] for found in good],
             "broken": len(broken),
             "reason": next(iter(broken.values()), ""),
-            "scores": [scores[key] for key in good] if scores else None,
+            "labels": labels if any(map(any, labels)) else [],
+            "negatives": negatives if any(map(any, negatives)) else [],
+            "scores": scores if scores and scores[0][0] is not None else None,
         }
         return DecodedImages(file.finish(about), **about)
 
 
-def _distinct(
-    images: Iterable[SourceImage], texts: dict[str, list[str]], scores: dict[str, list[float]]
-) -> Iterator[SourceImage]:
-    """Yield each image once; collect all texts of it, and their scores."""
+def _distinct(images: Iterable[SourceImage], texts: dict[str, list[SourceImage]]) -> Iterator[SourceImage]:
+    """Yield each image once; collect all texts of it, without the files."""
     for image in images:
-        if image.score is not None:
-            scores.setdefault(image.key, []).append(image.score)
-        if image.key in texts:
-            texts[image.key].append(image.text)
-        else:
-            texts[image.key] = [image.text]
+        known = image.key in texts
+        texts.setdefault(image.key, []).append(replace(image, blob=b""))
+        if not known:
             yield image
 
 

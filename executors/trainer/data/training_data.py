@@ -11,7 +11,8 @@ import numpy as np
 
 from finetuner.documents.pairs import Pair
 from finetuner.documents.scores import pair_has_score, scored_alike
-from finetuner.exceptions import InvalidInput
+from finetuner.documents.tags import check_negatives
+from finetuner.exceptions import InvalidDocument, InvalidInput
 
 from .class_sampler import random_batches
 from .decoded_images import SourceImage, decode_images
@@ -44,6 +45,10 @@ class TrainingData:
     """(images, 3, size, size) uint8, resized and cropped for the model, memory-mapped."""
     captions: Sequence[Sequence[str]]
     """Captions of each image, at least one."""
+    labels: Sequence[Sequence[str]] = ()
+    """Label of each caption; '' for none. Empty if no caption has one."""
+    negatives: Sequence[Sequence[Sequence[str]]] = ()
+    """Captions that do not fit the image, beside each caption. Empty if there are none."""
     scores: Sequence[Sequence[float]] | None = None
     """Score of each caption, finite and at least 0; None: the pairs have no scores."""
 
@@ -77,17 +82,65 @@ class TrainingData:
         chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
         return np.array([self.scores[row][choice] for row, choice in chosen], dtype=np.float64)
 
+    def label_ids(self, plan: Plan) -> np.ndarray:
+        """Return (batch,) int64, equal for captions with the same label; -1 for those without."""
+        if not self.labels:
+            return np.full(len(plan.rows), -1, dtype=np.int64)
+        chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
+        return np.array([self._label_numbers.get(self.labels[row][at], -1) for row, at in chosen], dtype=np.int64)
+
+    @property
+    def label_count(self) -> int:
+        """Number of different labels."""
+        return len(self._label_numbers)
+
+    def of_one_label(self) -> bool:
+        """Return whether all captions have the same label, so that no pair is a negative of another."""
+        return self.label_count == 1 and all(map(all, self.labels))
+
     def _captions(self, plan: Plan) -> list[str]:
         chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
         return [self.captions[row][choice] for row, choice in chosen]
 
     @cached_property
+    def _label_numbers(self) -> dict[str, int]:
+        labels = dict.fromkeys(label for labels in self.labels for label in labels if label)
+        return {label: number for number, label in enumerate(labels)}
+
+    @cached_property
     def _numbers(self) -> dict[str, int]:
         numbers: dict[str, int] = {}
-        for captions in self.captions:
+        negatives = (negatives for lists in self.negatives for negatives in lists)
+        for captions in (*self.captions, *negatives):
             for caption in captions:
                 numbers.setdefault(caption.strip(), len(numbers))
         return numbers
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The different captions by their ids, without white space around them; then the negatives."""
+        return list(self._numbers)
+
+    @cached_property
+    def label_of_text(self) -> dict[int, int]:
+        """Caption id -> label id, of the first image with that caption and a label."""
+        found: dict[int, int] = {}
+        for captions, labels in zip(self.captions, self.labels, strict=False):
+            for caption, label in zip(captions, labels, strict=True):
+                if label:
+                    found.setdefault(self._numbers[caption.strip()], self._label_numbers[label])
+        return found
+
+    def own_ids(self, row: int) -> list[int]:
+        """Return the ids of an image's captions."""
+        return [self._numbers[caption.strip()] for caption in self.captions[row]]
+
+    def negative_ids(self, plan: Plan) -> list[list[int]]:
+        """Return the ids of the negatives that came with each chosen caption."""
+        if not self.negatives:
+            return [[] for _ in plan.rows]
+        chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
+        return [[self._numbers[text.strip()] for text in self.negatives[row][choice]] for row, choice in chosen]
 
 
 def prepare(
@@ -104,14 +157,22 @@ def prepare(
         field: argument of `fit` that holds the pairs, for messages.
 
     Raises:
-        InvalidInput: fewer than two images can be decoded, or some pairs have a score and others do not.
+        InvalidInput: fewer than two images can be decoded, a negative is a caption of its image, or some pairs have a
+            score and others do not.
         InvalidDocument: a document is not a pair, or has a score below 0.
     """
     alike = scored_alike(pairs, pair_has_score, field)
-    images = (SourceImage(pair.image_id, pair.text, pair.image, pair.score) for pair in alike)
+    images = (
+        SourceImage(pair.image_id, pair.text, pair.image, pair.label, pair.negatives, pair.score) for pair in alike
+    )
     decoded = decode_images(images, model, cache, version, threads)
     if len(decoded.texts) < 2:
         raise InvalidInput(
             f"{field} must hold at least two images that can be decoded. Got {decoded}. Check the images."
         )
-    return TrainingData(decoded.pixels, decoded.texts, decoded.scores)
+    for captions, lists in zip(decoded.texts, decoded.negatives, strict=False):
+        try:
+            check_negatives([negative for negatives in lists for negative in negatives], captions)
+        except InvalidDocument as error:
+            raise InvalidInput(f"{field}: in the pairs of the image of {captions[0]!r:.60}, {error}") from error
+    return TrainingData(decoded.pixels, decoded.texts, decoded.labels, decoded.negatives, decoded.scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip, text_features, without_padding
 
+from ..data.hard_batches import HardBatches
+from ..data.negatives import BatchNegatives, NegativeTexts
 from ..data.score_weights import ScoreWeights
 from ..data.training_data import Plan, TrainingData
 from ..hooks.freezing import require_parts
-from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
+from .contrastive import CLIPLoss, Negatives, PairBatch, PairLoss, SigLIPLoss
 from .distillation import Teacher, distillation_loss
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
@@ -29,6 +31,7 @@ COMPILED_LENGTHS = 8  # a compiled network gets texts of lengths in multiples of
 
 log = logging.getLogger("finetuner")
 
+NEGATIVE_KEYS = 3  # ids, labels, and known captions of the negatives
 _LOSSES: dict[str, Callable[..., PairLoss]] = {"CLIPLoss": CLIPLoss, "SigLIPLoss": SigLIPLoss}
 
 
@@ -45,11 +48,20 @@ class PairNetwork(nn.Module):
         self.clip = clip
         self.loss = loss
 
-    def forward(self, images: torch.Tensor, tokens: torch.Tensor) -> Outputs:
-        """Return the embeddings of (batch, 3, size, size) images and (batch, context) tokens, L2-normalised."""
+    def forward(self, images: torch.Tensor, tokens: torch.Tensor, negatives: torch.Tensor | None = None) -> Outputs:
+        """Return the embeddings of each argument, L2-normalised.
+
+        Args:
+            images: (batch, 3, size, size) float32.
+            tokens: (batch, context) int64.
+            negatives: (batch, most, context) int64, of further captions.
+        """
         image = nn.functional.normalize(self.clip.encode_image(images).float(), dim=-1)  # type: ignore[operator]
         text = nn.functional.normalize(text_features(self.clip, tokens).float(), dim=-1)
-        return image, text
+        if negatives is None:
+            return image, text
+        further = text_features(self.clip, negatives.flatten(0, 1)).float()
+        return image, text, nn.functional.normalize(further, dim=-1).unflatten(0, negatives.shape[:2])
 
 
 class ClipTask(Task):
@@ -63,7 +75,7 @@ class ClipTask(Task):
         validation: data of the validation loss; None holds out a share of `data`, `config.val_split`.
 
     Raises:
-        InvalidInput: val_split leaves fewer than two images on a side.
+        InvalidInput: val_split leaves fewer than two images on a side, or all pairs have one label.
     """
 
     model: Clip
@@ -77,6 +89,11 @@ class ClipTask(Task):
         batch_size: int,
         validation: TrainingData | None = None,
     ) -> None:
+        if data.of_one_label():
+            raise InvalidInput(
+                "train_data must have pairs of two labels: pairs of the same label are no negatives of one another. "
+                "Got one label for all. Correct finetuner_label, or leave it out."
+            )
         self.model = model
         options = {name: value for name, value in config.loss_options.items() if name != SCORE_WEIGHTS}
         self._loss = _LOSSES[config.loss](**options).to(model.device)
@@ -91,14 +108,20 @@ class ClipTask(Task):
         if validation is not None:
             self._validation, self._held_out = validation, np.arange(len(validation))
         self.batch_size = min(batch_size, len(self._rows))
+        options = config.options
+        self._negatives = NegativeTexts(data)
+        self._hard_batches: HardBatches | None = None
+        if options.hard_batches is not None:
+            self._hard_batches = HardBatches(model, data, options.hard_batches, options.hard_batches_from, config.seed)
         self.steps_per_epoch = len(range(0, len(self._rows) - 1, self.batch_size))  # one alone has no negatives
 
     def summary(self) -> str:
-        """Return the number of images, the loss, and the range of the scores."""
+        """Return the number of images and labels, the loss, and the range of the scores."""
         weight, used = self._config.options.distillation, self._weights
+        labels = f", {self._data.label_count} labels" if self._data.label_count else ""
         taught = f" and {weight:g} * distillation" if weight else ""
         scores = f", scores {used.low:g} to {used.high:g}, {used.choice} weights" if used else ""
-        return f"{len(self._rows)} images, {self._config.loss}{taught}{scores}"
+        return f"{len(self._rows)} images{labels}, {self._config.loss}{taught}{scores}"
 
     def loss_options(self) -> dict[str, Any]:
         """Return the options of the loss, with the choice of weights for pairs with scores."""
@@ -114,37 +137,58 @@ class ClipTask(Task):
         """Draw the order of the images and a caption of each."""
         return self._data.plan(self._rows, self.batch_size, generator)
 
+    def arrange(self, plan: Sequence[Plan], epoch: int) -> Sequence[Plan]:
+        """Return the batches, of similar pairs with the option hard_batches."""
+        return plan if self._hard_batches is None else self._hard_batches.arrange(plan, epoch)
+
+    def state(self) -> dict[str, Any]:
+        """Return the order of the current epoch, if the weights decided it."""
+        return {} if self._hard_batches is None else {"hard_batches": self._hard_batches.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        if self._hard_batches is not None:
+            self._hard_batches.restore(state["hard_batches"])
+
     def held_out(self) -> Sequence[Plan]:
         """Return the images of the validation data with the first caption of each."""
         return self._validation.plan(self._held_out, self.batch_size, None)
 
     def fetch(self, planned: Plan, process: int = 0, processes: int = 1) -> Batch:
-        """Return images and tokens, and as keys ids that are equal for equal images and equal captions.
+        """Return images and tokens, and as keys ids that are equal for equal images, captions and labels.
 
-        With scores, the weights of the pairs, (batch,) float32, are a third key.
+        With scores, the weights of the pairs, (batch,) float32, are the next key.
         """
         own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
-        return self._batch(self._data, own)
+        return self._batch(self._data, own, self._negatives.of(own, planned))
 
     def fetch_held_out(self, planned: Plan) -> Batch:
         """Return a batch of the validation data, as `fetch` does."""
         return self._batch(self._validation, planned)
 
-    def _batch(self, data: TrainingData, plan: Plan) -> Batch:
+    def _batch(self, data: TrainingData, plan: Plan, negatives: BatchNegatives | None = None) -> Batch:
         pixels, captions = data.fetch(plan)
-        ids: tuple[torch.Tensor, ...]
-        ids = (torch.from_numpy(plan.image_ids), torch.from_numpy(data.caption_ids(plan)))
-        multiple = COMPILED_LENGTHS if self._config.options.compile else 1
-        tokens = without_padding(self.model.network, self.model.tokenizer(captions), multiple)
+        keys: list[np.ndarray] = [plan.image_ids, data.caption_ids(plan), data.label_ids(plan)]
         if self._weights is not None and data.scores is not None:
-            ids = (*ids, torch.from_numpy(self._weights(data.scores_of(plan)).astype(np.float32)))
-        return Batch(torch.from_numpy(pixels), (tokens,), ids, f"the captions {captions[:3]}")
+            keys.append(self._weights(data.scores_of(plan)).astype(np.float32))
+        inputs: tuple[torch.Tensor, ...] = (self._tokens(captions),)
+        if negatives is not None:
+            inputs = (*inputs, self._tokens(negatives.texts).unflatten(0, negatives.ids.shape))
+            keys += [negatives.ids, negatives.label_ids, negatives.known]
+        return Batch(
+            torch.from_numpy(pixels), inputs, tuple(map(torch.from_numpy, keys)), f"the captions {captions[:3]}"
+        )
+
+    def _tokens(self, captions: list[str]) -> torch.Tensor:
+        multiple = COMPILED_LENGTHS if self._config.options.compile else 1
+        return without_padding(self.model.network, self.model.tokenizer(captions), multiple)
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
-        """Return the loss. Equal images, or equal captions, are no negatives of one another."""
-        (image, text), (image_ids, text_ids, *weights) = outputs, keys
-        given = weights[0] if weights else None
-        pairs = PairBatch(image, text, image_ids, text_ids, given, gather=not validation)
+        """Return the loss. Equal images, captions or labels are no negatives of one another."""
+        (image, text, *further), (image_ids, text_ids, label_ids, *others) = outputs, keys
+        weights = others.pop(0) if len(others) % NEGATIVE_KEYS else None
+        negatives = Negatives(*further, *others) if further else None
+        pairs = PairBatch(image, text, image_ids, text_ids, label_ids, negatives, weights, gather=not validation)
         loss: torch.Tensor = self._loss(pairs, self.model.network.logit_scale.exp())
         return loss
 

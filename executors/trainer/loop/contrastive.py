@@ -14,10 +14,24 @@ SIGLIP_BIAS = -10.0
 
 
 @dataclass(frozen=True)
+class Negatives:
+    """Captions that do not fit an image of this process's pairs. Every process's images are scored against all."""
+
+    text: torch.Tensor
+    """(batch, most, dim), L2-normalised; `most` is the same in every process."""
+    ids: torch.Tensor
+    """(batch, most) int64, equal for equal captions; -1 fills the places of images with fewer."""
+    label_ids: torch.Tensor
+    """(batch, most) int64, the label of the image that a caption was taken from; -1 for none."""
+    known: torch.Tensor
+    """(batch, captions) int64, ids of all captions of each pair's image; -1 fills the places of those with fewer."""
+
+
+@dataclass(frozen=True)
 class PairBatch:
     """Embeddings of this process's pairs of a batch, and the false negatives among everyone's.
 
-    Pairs with the same image or the same caption are no negatives of one another.
+    Pairs with the same image, the same caption or the same label are no negatives of one another.
     """
 
     image: torch.Tensor
@@ -28,6 +42,10 @@ class PairBatch:
     """(batch,) int64, equal for equal images. None: all differ."""
     text_ids: torch.Tensor | None = None
     """(batch,) int64, equal for equal captions. None: all differ."""
+    label_ids: torch.Tensor | None = None
+    """(batch,) int64, equal for equal labels, -1 for none. None: no pair has a label."""
+    negatives: Negatives | None = None
+    """None: only the captions of the batch are negatives."""
     weights: torch.Tensor | None = None
     """(batch,) float, above 0: how much each pair counts. None: all the same. All processes have them, or none."""
     gather: bool = True
@@ -39,7 +57,13 @@ class PairBatch:
     def in_full_precision(self) -> PairBatch:
         """Return the batch with float32 embeddings; float64 stays. The weights get the same precision."""
         image, weights = _full(self.image), self.weights
-        return replace(self, image=image, text=_full(self.text), weights=None if weights is None else weights.to(image))
+        return replace(
+            self,
+            image=image,
+            text=_full(self.text),
+            negatives=self.negatives and replace(self.negatives, text=_full(self.negatives.text)),
+            weights=None if weights is None else weights.to(image),
+        )
 
     def of_everyone(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows of all processes, (all, ...), for this process's (batch, ...). Gradients flow back."""
@@ -51,12 +75,15 @@ class PairBatch:
         return torch.arange(first, first + len(self), device=self.image.device)
 
     def false_negatives(self) -> torch.Tensor | None:
-        """Return (batch, all) bool: true where another pair has this one's image or caption. None without ids."""
+        """Return (batch, all) bool: true where another pair has the same image, caption or label. None without ids."""
         both = (self.image_ids, self.text_ids)
         same = [ids[:, None] == self.of_everyone(ids)[None, :] for ids in both if ids is not None]
+        if self.label_ids is not None:
+            own_labels = self.label_ids[:, None]
+            same.append((own_labels == self.of_everyone(self.label_ids)[None, :]) & (own_labels >= 0))
         if not same:
             return None
-        masked: torch.Tensor = same[0] if len(same) == 1 else same[0] | same[1]
+        masked = torch.stack(same).any(0)
         return masked.scatter(1, self.own()[:, None], value=False)
 
     def weight(self) -> torch.Tensor | int:
@@ -78,6 +105,32 @@ class PairBatch:
         if self.weights is None:
             return values.mean()
         return (self.weights * values).sum() / self.weight()
+
+    def with_negatives(
+        self, texts: torch.Tensor, masked: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the captions that this process's images are scored against, (columns, dim), and their mask.
+
+        Args:
+            texts: (all, dim), captions of all pairs.
+            masked: (batch, all) bool, `false_negatives`.
+
+        Returns:
+            The captions and everyone's negatives; and (batch, columns) bool: also true where a negative is a caption
+            of the image, has its pair's label, or fills a place. None without ids.
+        """
+        if self.negatives is None:
+            return texts, masked
+        further = self.of_everyone(self.negatives.text).flatten(0, 1)
+        ids, labels = (self.of_everyone(each).flatten() for each in (self.negatives.ids, self.negatives.label_ids))
+        false = (ids < 0).expand(len(self), -1)
+        for known in self.negatives.known.unbind(1):
+            false = false | (known[:, None] == ids)
+        if self.label_ids is not None:
+            false = false | ((self.label_ids[:, None] == labels) & (labels >= 0))
+        if masked is None:
+            masked = torch.zeros(len(self), len(texts), dtype=torch.bool, device=texts.device)
+        return torch.cat([texts, further]), torch.cat([masked, false], dim=1)
 
 
 class PairLoss(nn.Module, ABC):
@@ -120,7 +173,8 @@ class CLIPLoss(PairLoss):
     def _score(self, pairs: PairBatch, logit_scale: torch.Tensor) -> torch.Tensor:
         own, masked = pairs.own(), pairs.false_negatives()
         all_images, all_texts = pairs.of_everyone(torch.stack([pairs.image, pairs.text], dim=1)).unbind(1)  # (all, dim)
-        by_image = self._cross_entropy(logit_scale * pairs.image @ all_texts.T, own, masked)
+        columns, hidden = pairs.with_negatives(all_texts, masked)
+        by_image = self._cross_entropy(logit_scale * pairs.image @ columns.T, own, hidden)
         by_text = self._cross_entropy(logit_scale * pairs.text @ all_images.T, own, masked)
         return pairs.mean((by_image + by_text) / 2)
 
@@ -156,7 +210,8 @@ class SigLIPLoss(PairLoss):
 
     def _score(self, pairs: PairBatch, logit_scale: torch.Tensor) -> torch.Tensor:
         own, masked = pairs.own(), pairs.false_negatives()
-        logits = logit_scale * pairs.image @ pairs.of_everyone(pairs.text).T + self.logit_bias  # (batch, all)
+        columns, masked = pairs.with_negatives(pairs.of_everyone(pairs.text), masked)
+        logits = logit_scale * pairs.image @ columns.T + self.logit_bias  # (batch, columns)
         signs = -torch.ones_like(logits)
         signs[torch.arange(len(own), device=own.device), own] = 1
         losses = -F.logsigmoid(signs * logits)

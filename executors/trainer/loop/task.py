@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Batch:
     inputs: tuple[torch.Tensor, ...]
     """Further inputs of the network, each (batch, ...)."""
     keys: tuple[torch.Tensor, ...]
-    """Further inputs of the loss, each (batch,): int64 ids, and float32 weights if the items have any."""
+    """Further inputs of the loss, each (batch, ...): int64 ids, and float32 weights if the items have any."""
     described: str
     """First items of the batch, for messages."""
     copied: torch.cuda.Event | None = None
@@ -59,7 +59,7 @@ class Batch:
 
 
 Outputs = tuple[torch.Tensor, ...]
-"""Outputs of the network, each (batch, dim) float32."""
+"""Outputs of the network, each (batch, ..., dim) float32."""
 
 
 class Task(ABC):
@@ -91,6 +91,23 @@ class Task(ABC):
     @abstractmethod
     def plan(self, generator: np.random.Generator) -> Sequence[Any]:
         """Draw the `steps_per_epoch` batches of an epoch. All randomness of an epoch is drawn here."""
+
+    def arrange(self, plan: Sequence[Any], epoch: int) -> Sequence[Any]:
+        """Return the batches of an epoch, in the same number, as the model's weights at its start suggest.
+
+        Args:
+            plan: as `plan` drew it.
+            epoch: from 1.
+        """
+        return plan
+
+    def state(self) -> dict[str, Any]:
+        """Return the state for a checkpoint: what `arrange` decided with weights that are gone by then."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        return
 
     @abstractmethod
     def held_out(self) -> Sequence[Any]:

@@ -111,6 +111,8 @@ class Training:
     def _train_epoch(self) -> None:
         self._order_state = self._order.bit_generator.state
         plan = self._task.plan(self._order)
+        with self._meter.paused():
+            plan = self._task.arrange(plan, self._epoch)
         self._progress.epoch = self._epoch
         self._learner.train()
         for batch in self._meter.waiting(prefetched(map(self._learner.fetch, plan[self._batches_done :]))):
@@ -178,6 +180,7 @@ class Training:
             "epoch": self._epoch,
             "batches_done": self._batches_done,
             "order": json.dumps(self._order_state),
+            "task": self._task.state(),
             "random": random_state(),
             "losses": self._meter.state(),
             "epoch_losses": self._epoch_losses,
@@ -188,6 +191,7 @@ class Training:
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._learner.restore(state)
+        self._task.restore(state.get("task", {}))
         self._epoch, self._batches_done = state["epoch"], state["batches_done"]
         self._order.bit_generator.state = json.loads(state["order"])
         restore_random_state(state["random"])

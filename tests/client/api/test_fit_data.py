@@ -85,7 +85,7 @@ def test_fit_reads_the_columns_before_it_asks_for_a_flow(tmp_path: Path, jpeg: C
     (tmp_path / "data.csv").write_text("titel,foto\na,0.jpg\n")
     for columns, expected in (
         ({"image": "photo"}, r"columns\['image'\] must be a column of .* Got 'photo', but its columns are titel, foto"),
-        ({"picture": "foto"}, "columns must have keys among image, text, label, score, language. Got 'picture'"),
+        ({"picture": "foto"}, "must have keys among image, text, label, score, language, negative. Got 'picture'"),
         ({"image": "foto"}, r"must have a column text .* columns=\{'image': 'foto', 'text': 'titel'\}"),
     ):
         with pytest.raises(InvalidInput, match=expected):

@@ -17,7 +17,7 @@ GIVEN: dict[str, Any] = {
     "micro_batch_size": 8, "num_processes": 2, "compile": True, "gradient_checkpointing": True, "lora_rank": 8,
     "lora_alpha": 4.0, "lora_plus_ratio": 2.0, "ema_decay": 0.99, "frozen": ["text"],
     "crop_scale": [0.5, 1.0], "flips": True, "distillation": 0.5, "l2_sp": 2.0,
-    "learning_rates": {"vision": 1e-5, "projection": 1.0},
+    "learning_rates": {"vision": 1e-5, "projection": 1.0}, "hard_batches": 4, "hard_batches_from": 1,
 }  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def test_options_survive_json_and_defaults_are_left_out() -> None:
     assert TrainingOptions().changed() == {}
 
 
-@pytest.mark.parametrize("name", [name for name in GIVEN if name not in ("lora_alpha", "lora_plus_ratio")])
+@pytest.mark.parametrize("name", sorted({*GIVEN} - {"lora_alpha", "lora_plus_ratio", "hard_batches_from"}))
 def test_a_run_takes_every_option(name: str) -> None:
     config = RunConfig(model="clip-mini", train_data="data", training_options={name: GIVEN[name]})
     assert config.training_options == {name: GIVEN[name]}
@@ -71,11 +71,33 @@ def test_a_run_takes_every_option(name: str) -> None:
         ({"crop_scale": [1.0, 0.5]}, "Swap them"),
         ({"crop_scale": [0.5]}, "must be two numbers"),
         ({"crop_scale": [0, 1]}, "crop_scale must be a number in"),
+        ({"hard_batches": 1}, "hard_batches must be a whole number in \\[2, 64\\]. Got 1"),
+        ({"hard_batches": 4, "hard_batches_from": 0}, "hard_batches_from must be a whole number in"),
+        ({"hard_batches_from": 1}, "hard_batches_from needs hard_batches. Got 1 alone"),
     ],
 )
 def test_wrong_options_are_refused(given: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=f"training_options.*{message}"):
         RunConfig(model="clip-mini", train_data="data", training_options=given)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch_size": 4}, "hard_batches must be at most batch_size, 4. Got 8. Lower it"),
+        ({"epochs": 1}, "must begin by the last epoch, 1. Got hard_batches_from=2. Lower it, or raise epochs"),
+    ],
+)
+def test_hard_batches_that_a_run_would_never_see_are_refused(fields: dict[str, Any], message: str) -> None:
+    given = {"model": "clip-mini", "train_data": "data", "training_options": {"hard_batches": 8}}
+    assert RunConfig(**given, batch_size=8, epochs=2).options.hard_batches == 8
+    with pytest.raises(InvalidInput, match=message):
+        RunConfig(**given, **fields)
+
+
+def test_hard_batches_are_for_a_clip() -> None:
+    with pytest.raises(InvalidInput, match=r"hard_batches is for a CLIP. Got 4 for resnet-base. Use a miner."):
+        TrainingOptions.read({"hard_batches": 4}, find_backbone("resnet50"))
 
 
 def test_frozen_towers_are_for_a_clip() -> None:

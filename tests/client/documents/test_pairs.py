@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
+from finetuner.documents.content import check_document
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair, make_pair, read_pair, read_pairs, with_image_blob
 from finetuner.documents.uris import read_local
@@ -46,6 +47,33 @@ def test_tags_of_a_side_count_unless_the_parent_has_them() -> None:
     assert read_pair(Document(chunks=[text, IMAGE])) == Pair("a", b"image", "of the text", "en")
     parent = Document(chunks=[text, IMAGE], tags={"finetuner_label": "of the parent"})
     assert read_pair(parent).label == "of the parent"
+
+
+@pytest.mark.parametrize("given", ["a blue dress", ["a blue dress", " a red skirt ", "a blue dress"]], ids=str)
+def test_negatives_come_back(jpeg: Callable[[int], bytes], given: Any) -> None:
+    pair = make_pair("a red dress", jpeg(0), {"finetuner_negatives": given})
+    check_document(pair)
+    sent = with_image_blob(pair, refuse)
+    again = Document.from_bytes(sent.to_bytes(protocol="protobuf"), protocol="protobuf")
+    expected = ("a blue dress",) if isinstance(given, str) else ("a blue dress", "a red skirt")
+    assert read_pair(again).negatives == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["x", " a red dress "], "negative 1 must differ from the captions of its image. Got 'a red dress', which is"),
+        (["x"] * 17, "negatives must be at most 16 captions. Got 17"),
+        (["x", 3], "negative 1 must be a caption: images are no negatives yet. Got 3"),
+        ([""], "negative 0: caption must be a nonempty text"),
+    ],
+    ids=str,
+)
+def test_negatives_that_are_none_are_refused(jpeg: Callable[[int], bytes], given: Any, message: str) -> None:
+    pair = make_pair("a red dress", jpeg(0), {"finetuner_negatives": given})
+    for check in (check_document, read_pair, lambda document: with_image_blob(document, refuse)):
+        with pytest.raises(InvalidDocument, match=message):
+            check(pair)
 
 
 @pytest.mark.parametrize(("label", "key"), [(7, "label 7"), (0, "label 0"), ("x", "label x")])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from finetuner.sources.kinds import documents_from
 from tests.client.sources.made_shards import from_parquet, from_tar, parquet, tar
 
 
@@ -31,3 +32,27 @@ def test_labels_and_scores_mean_the_same_in_every_source(
         expected = ["3", None] if pairs else ["3", "5", "6"]
         assert [document.tags.get("finetuner_score") for document in documents] == ([0.5, 0.5] if pairs else [None] * 3)
         assert [document.tags.get("finetuner_label") for document in documents] == expected
+
+
+def test_negatives_mean_the_same_in_every_source(tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
+    given = [["a dress", "b"], None, ["c"]]
+    columns = {"image": [jpeg(0)] * 3, "text": ["a", "b", " c"], "negative": given}
+    members = [(f"{n}.{kind}", content) for n in range(3) for kind, content in (("jpg", jpeg(0)), ("json", b""))]
+    fields = [{"caption": "abc"[row], "negative": given[row]} for row in range(3)]
+    members = [(n, json.dumps(fields[int(n[0])]).encode() if "json" in n else c) for n, c in members]
+    (tmp_path / "0.jpg").write_bytes(jpeg(0))
+    lines = [{"image": "0.jpg", "text": "abc"[row], "hard_negative": given[row]} for row in range(3)]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (tmp_path / "a.csv").write_text("image,text,one,two\n0.jpg,a,a dress,b\n0.jpg,b,,\n0.jpg,c,,c\n")
+    readers = [
+        lambda: from_parquet(parquet(tmp_path / "a.parquet", columns), on_error="skip"),
+        lambda: from_tar(tar(tmp_path / "a.tar", members), on_error="skip"),
+        lambda: documents_from(str(tmp_path / "a.jsonl"), task="text-to-image", on_error="skip"),
+        lambda: documents_from(
+            str(tmp_path / "a.csv"), task="text-to-image", on_error="skip", columns={"negative": ["one", "two"]}
+        ),
+    ]
+    for read in readers:
+        with pytest.warns(UserWarning, match="negative 0 must differ from the captions of its image. Got 'c'"):
+            documents = list(read())
+        assert [document.tags.get("finetuner_negatives") for document in documents] == [["a dress", "b"], None]

@@ -19,7 +19,7 @@ from finetuner.documents.pairs import Pair, read_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.trainer.data.decoded_images import QUEUED_PER_THREAD, SourceImage, decode_images
 from finetuner.executors.trainer.data.image_cache import ImageCache
-from finetuner.executors.trainer.data.training_data import TrainingData, prepare
+from finetuner.executors.trainer.data.training_data import Plan, TrainingData, prepare
 from finetuner.models.clip import Clip
 from finetuner.models.pixels import normalised
 
@@ -81,6 +81,57 @@ def test_a_later_run_reads_and_decodes_nothing(
     assert first.captions == second.captions == [[good[0].text, "again"], [good[1].text], [good[2].text]]
     assert "1 of 4 images cannot be decoded and are left out" in caplog.text
     assert "Found 3 images decoded by an earlier run" in caplog.text
+
+
+def test_labels_belong_to_captions_and_are_kept(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
+    good = [replace(pair, label="") for pair in read_pairs(pairs[:3])]
+    found = [replace(good[0], label="a"), good[1], Pair("broken", b"no image", "b"), replace(good[2], label="a"),
+             replace(good[0], text="again", label="c")]  # fmt: skip
+    cache = ImageCache(tmp_path, 10**9)
+    for data in (prepare(found, clip_mini, cache, VERSION, 2), prepare([], clip_mini, cache, VERSION, 2)):
+        assert data.labels == [["a", "c"], [""], ["a"]]
+        assert data.label_ids(Plan(np.array([0, 1, 2, 0]), np.array([0, 0, 0, 1]))).tolist() == [0, -1, 0, 1]
+    data = prepare(good, clip_mini, cache, "b" * 64, 2)
+    assert data.labels == []
+    assert data.label_ids(Plan(np.arange(3), np.zeros(3, np.int64))).tolist() == [-1, -1, -1]
+
+
+def test_negatives_belong_to_captions_and_are_kept(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
+    good = read_pairs(pairs[:2])
+    found = [replace(good[0], negatives=("x", "y")), good[1], replace(good[0], text="again", negatives=("y",))]
+    cache = ImageCache(tmp_path, 10**9)
+    for data in (prepare(found, clip_mini, cache, VERSION, 2), prepare([], clip_mini, cache, VERSION, 2)):
+        assert data.negatives == [[["x", "y"], ["y"]], [[]]]
+        numbers = data.negative_ids(Plan(np.array([0, 1, 0]), np.array([0, 0, 1])))
+        assert [[data.texts[number] for number in each] for each in numbers] == [["x", "y"], [], ["y"]]
+    assert prepare(good, clip_mini, cache, "b" * 64, 2).negatives == []
+
+
+def test_a_negative_that_is_another_caption_of_the_image_is_refused(
+    clip_mini: Clip, pairs: list[Document], tmp_path: Path
+) -> None:
+    first, second = read_pairs(pairs[:2])
+    found = [first, second, replace(first, text="again", negatives=("x", f" {first.text} "))]
+    message = "train_data: in the pairs of the image of .*, negative 1 must differ from the captions of its image"
+    with pytest.raises(InvalidInput, match=message):
+        prepare(found, clip_mini, ImageCache(tmp_path, 10**9), VERSION, 2)
+
+
+def test_a_file_of_an_earlier_version_is_decoded_again(
+    clip_mini: Clip, pairs: list[Document], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found, cache = read_pairs(pairs[:3]), ImageCache(tmp_path, 10**9)
+    new = prepare(found, clip_mini, cache, VERSION, 2)
+    (name,) = (path.stem for path in tmp_path.glob("*.json"))
+    with cache.new(name, (3, 80, 80)) as file:  # without labels
+        for pixels in new.pixels:
+            file.add(np.asarray(pixels))
+        file.finish({"texts": new.captions, "broken": 0, "reason": ""})
+    with caplog.at_level(logging.INFO, "finetuner"):
+        again = prepare(found, clip_mini, cache, VERSION, 2)
+    assert "decoded by an earlier version, which kept less about them, are decoded again" in caplog.text
+    assert (again.labels, again.captions) == (new.labels, new.captions)
+    assert new.labels
 
 
 def test_other_data_or_another_preprocessing_is_decoded_anew(

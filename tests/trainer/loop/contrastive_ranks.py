@@ -14,14 +14,20 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch, SigLIPLoss
+from finetuner.executors.trainer.loop.contrastive import CLIPLoss, Negatives, PairBatch, SigLIPLoss
 from finetuner.executors.trainer.loop.distillation import distillation_loss
 from finetuner.executors.trainer.loop.grad_cache import cached_backward
 
 PAIRS = 16
 # Duplicates of rows 0 to 3 are in the second half, the other process's. 8 and 9 are duplicates within it.
 IMAGE_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 10, 11, 12, 13, 14, 2]
+LABEL_IDS = [-1, -1, 5, 6, 5, -1, 7, -1, -1, 7, 8, 9, 6, -1, -1, 8]
 TEXT_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 11, 12, 3, 14, 15]
+# Two negatives of each pair, -1 for fewer. Of other rows they are the caption (11), another caption (30), or the label.
+NEGATIVE_IDS = [[20 + row, 11 if row == 3 else 30 if row == 9 else -1] for row in range(PAIRS)]
+NEGATIVE_LABELS = [[5 if row == 14 else -1, -1] for row in range(PAIRS)]
+KNOWN = [[number, 30 if row == 1 else -1] for row, number in enumerate(TEXT_IDS)]
+KINDS = ("", " masked", " negatives")
 
 
 class Distilled(torch.nn.Module):
@@ -49,31 +55,39 @@ class Towers(torch.nn.Module):
         self.logit_scale = torch.nn.Parameter(torch.tensor(2.0))
         self.loss_of = loss_of
 
-    def forward(self, chunk: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        image, text = self.image(chunk[0]), self.text(chunk[1])
-        return torch.nn.functional.normalize(image, dim=-1), torch.nn.functional.normalize(text, dim=-1)
+    def forward(self, chunk: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        sides = self.image(chunk[0]), *map(self.text, chunk[1:])
+        return tuple(torch.nn.functional.normalize(side, dim=-1) for side in sides)
 
 
-def gradients(name: str, masked: bool, cached: bool, rank: int, world: int) -> dict[str, Any]:
+def gradients(name: str, kind: str, cached: bool, rank: int, world: int) -> dict[str, Any]:
     """Return the loss and each parameter's gradient for this process's share of the batch."""
     towers = Towers(LOSSES[name]())
     generator = torch.Generator().manual_seed(1)
     images, texts = torch.randn(PAIRS, 12, generator=generator), torch.randn(PAIRS, 10, generator=generator)
     mine = slice(rank * PAIRS // world, (rank + 1) * PAIRS // world)
-    ids = {"image_ids": torch.tensor(IMAGE_IDS)[mine], "text_ids": torch.tensor(TEXT_IDS)[mine]} if masked else {}
+    given = {"image_ids": IMAGE_IDS, "text_ids": TEXT_IDS, "label_ids": LABEL_IDS}
+    ids = {key: torch.tensor(values)[mine] for key, values in given.items()} if kind else {}
     network: Any = DistributedDataParallel(towers) if world > 1 else towers
 
-    def loss_of(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        loss: torch.Tensor = towers.loss_of(PairBatch(image, text, **ids), towers.logit_scale.exp())
+    inputs = [images[mine], texts[mine]]
+    if kind == " negatives":
+        inputs.append(torch.randn(PAIRS, 2, 10, generator=generator)[mine])
+    others = [torch.tensor(each)[mine] for each in (NEGATIVE_IDS, NEGATIVE_LABELS, KNOWN)]
+
+    def loss_of(image: torch.Tensor, text: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
+        negatives = Negatives(*further, *others) if further else None
+        pairs = PairBatch(image, text, **ids, negatives=negatives)
+        loss: torch.Tensor = towers.loss_of(pairs, towers.logit_scale.exp())
         return loss
 
     if cached:
-        chunks = list(zip(images[mine].split(3), texts[mine].split(3), strict=True))
+        chunks = list(zip(*(side.split(3) for side in inputs), strict=True))
         loss_weights = [towers.logit_scale, *towers.loss_of.parameters()]
         no_sync = network.no_sync if world > 1 else nullcontext
         loss = cached_backward(network, chunks, loss_of, loss_parameters=loss_weights, no_sync=no_sync)
     else:
-        loss = loss_of(*network((images[mine], texts[mine])))
+        loss = loss_of(*network(inputs))
         loss.backward()
     return {"loss": loss.detach(), **{key: value.grad for key, value in towers.named_parameters()}}
 
@@ -85,9 +99,9 @@ def main(folder: Path, rank: int, world: int) -> None:
         distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=world)
     try:
         found = {
-            f"{name}{' masked' * masked}{' cached' * cached}": gradients(name, masked, cached, rank, world)
+            f"{name}{kind}{' cached' * cached}": gradients(name, kind, cached, rank, world)
             for name in LOSSES
-            for masked in (False, True)
+            for kind in KINDS
             for cached in (False, True)
         }
         torch.save(found, folder / f"{rank}-of-{world}.pt")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 
-from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch, SigLIPLoss
+from finetuner.executors.trainer.loop.contrastive import CLIPLoss, Negatives, PairBatch, SigLIPLoss
 
 IDS = {
     "all differ": ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),
@@ -31,8 +31,11 @@ def ids_of(values: tuple[list[int], list[int]]) -> tuple[torch.Tensor, torch.Ten
     return torch.tensor(values[0]), torch.tensor(values[1])
 
 
-def naive(kind: str, image: Any, text: Any, scale: float, ids: Any, smoothing: float = 0.0, bias: float = 0.0) -> float:
-    """Both losses by their definitions, one pair of pairs at a time."""
+def naive(
+    kind: str, image: Any, text: Any, scale: float, ids: Any, smoothing: float = 0.0, bias: float = 0.0,
+    further: Any = ((),) * 5,
+) -> float:  # fmt: skip
+    """Both losses by their definitions, one pair of pairs at a time. `further`: for each image, (text, counts)."""
     count = len(image)
     cosines = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in text] for row in image]
 
@@ -46,10 +49,16 @@ def naive(kind: str, image: Any, text: Any, scale: float, ids: Any, smoothing: f
                 sign = 1 if i == j else -1
                 if counts(i, j):
                     total += math.log1p(math.exp(-sign * (scale * cosines[i][j] + bias)))
+            for other in further[i]:
+                total += math.log1p(math.exp(scale * sum(a * b for a, b in zip(image[i], other, strict=True)) + bias))
         return total / count
     for i in range(count):
         for logits in (
-            {j: scale * cosines[i][j] for j in range(count) if counts(i, j)},
+            {j: scale * cosines[i][j] for j in range(count) if counts(i, j)}
+            | {
+                count + at: scale * sum(a * b for a, b in zip(image[i], other, strict=True))
+                for at, other in enumerate(further[i])
+            },
             {j: scale * cosines[j][i] for j in range(count) if counts(i, j)},
         ):
             logs = {j: value - math.log(sum(map(math.exp, logits.values()))) for j, value in logits.items()}
@@ -93,6 +102,52 @@ def test_ids_that_all_differ_change_nothing() -> None:
         scale = torch.tensor(4.0)
         with_ids = loss_of(PairBatch(image, text, *ids_of(IDS["all differ"])), scale)
         torch.testing.assert_close(with_ids, loss_of(PairBatch(image, text), scale), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("loss_of", [CLIPLoss(), CLIPLoss(0.2), SigLIPLoss(-1.5)], ids=["clip", "smooth", "siglip"])
+@pytest.mark.parametrize("labels", [[-1] * 5, [0, -1, 0, -1, 0], [2, 2, 1, 1, -1], [0] * 5], ids=str)
+def test_pairs_with_the_same_label_are_no_negatives(loss_of: Any, labels: list[int]) -> None:
+    image, text = pairs(5)
+    found = loss_of(PairBatch(image, text, label_ids=torch.tensor(labels)), torch.tensor(3.0))
+    alone = [label if label >= 0 else 10 + row for row, label in enumerate(labels)]
+    smoothing = getattr(loss_of, "label_smoothing", 0.0)
+    kind = "siglip" if isinstance(loss_of, SigLIPLoss) else "clip"
+    expected = naive(kind, image.tolist(), text.tolist(), 3.0, (alone, list(range(5))), smoothing, bias=-1.5)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss_of", [CLIPLoss(), CLIPLoss(0.2), SigLIPLoss(-1.5)], ids=["clip", "smooth", "siglip"])
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_negatives_are_further_captions_of_every_image(loss_of: Any, with_ids: bool) -> None:
+    image, text = pairs(5)
+    generator = torch.Generator().manual_seed(9)
+    given = torch.nn.functional.normalize(torch.randn(5, 2, 6, generator=generator, dtype=torch.float64), dim=-1)
+    numbers = [[10, -1], [11, 12], [-1, -1], [13, 1], [20, -1]]  # 1 and 20 are captions of the images 1 and 2
+    labels = [[-1, -1], [-1, 7], [-1, -1], [-1, -1], [-1, -1]]  # 7 is the label of the pair 4
+    known = [[0, -1], [1, -1], [2, 20], [3, -1], [4, -1]]
+    own_labels = [-1, -1, -1, -1, 7]
+    negatives = Negatives(given.requires_grad_(), *map(torch.tensor, (numbers, labels, known)))
+    ids = {"text_ids": torch.arange(5), "label_ids": torch.tensor(own_labels)} if with_ids else {}
+    found = loss_of(PairBatch(image, text, **ids, negatives=negatives), torch.tensor(3.0))
+    further = [
+        [
+            given[row, at].tolist()
+            for row in range(5)
+            for at in range(2)
+            if numbers[row][at] >= 0
+            and numbers[row][at] not in known[i]
+            and not (with_ids and labels[row][at] == own_labels[i] >= 0)
+        ]
+        for i in range(5)
+    ]
+    assert [len(each) for each in further] == [6, 5, 5, 6, 5 if with_ids else 6]
+    kind, smoothing = "siglip" if isinstance(loss_of, SigLIPLoss) else "clip", getattr(loss_of, "label_smoothing", 0.0)
+    expected = naive(kind, image.tolist(), text.tolist(), 3.0, (range(5), range(5)), smoothing, -1.5, further)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+    found.backward()
+    places = torch.tensor(numbers) < 0
+    assert not given.grad[places].any()  # type: ignore[index]
+    assert given.grad[~places].any(-1).all()  # type: ignore[index]
 
 
 @pytest.mark.parametrize("which", ["image_ids", "text_ids"])

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).parent / "contrastive_ranks.py"
 LOSSES = ("clip", "smooth", "siglip", "distilled")
-CASES = [f"{name}{masked}{cached}" for name in LOSSES for masked in ("", " masked") for cached in ("", " cached")]
+KINDS = ("", " masked", " negatives")
+CASES = [f"{name}{kind}{cached}" for name in LOSSES for kind in KINDS for cached in ("", " cached")]
 
 Found = dict[str, dict[str, torch.Tensor]]
 
@@ -59,5 +60,6 @@ def test_gradients_of_two_processes_are_those_of_one(found: dict[str, Found], ca
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_masks_do_something_across_processes(found: dict[str, Found], name: str) -> None:
-    plain, masked = found["0-of-2"][name], found["0-of-2"][f"{name} masked"]
-    assert abs(plain["loss"] - masked["loss"]) > 1e-3
+    plain, masked, negatives = (found["0-of-2"][f"{name}{kind}"]["loss"] for kind in KINDS)
+    assert abs(plain - masked) > 1e-3
+    assert negatives - masked > 1e-3, "further columns make it harder"

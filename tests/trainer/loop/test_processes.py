@@ -37,6 +37,7 @@ def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str
         pytest.param({}, id="whole"),
         pytest.param({"micro_batch_size": 2}, id="in parts", marks=pytest.mark.slow),
         pytest.param({"micro_batch_size": 2, "distillation": 2.0, "l2_sp": 5.0}, id="distilled in parts"),
+        pytest.param({"hard_batches": 4, "hard_batches_from": 1}, id="hard batches"),
     ],
 )
 def test_two_processes_give_the_losses_of_one(

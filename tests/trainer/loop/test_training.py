@@ -158,6 +158,8 @@ def test_the_same_seed_gives_bitwise_the_same_weights(
         {"training_options": {"learning_rates": {"vision": 1e-4}}},
         {"training_options": {"learning_rates": {"logit_scale": 1e-2}}},
         {"training_options": {"learning_rates": {"projection": 1e-2}}},
+        {"training_options": {"hard_batches": 2}},
+        {"training_options": {"hard_batches": 2, "hard_batches_from": 1}},
     ],
     ids=str,
 )
@@ -224,6 +226,58 @@ def test_validation_is_reported_once_an_epoch(
         "Finetuning: 6 images, CLIPLoss, 3 epochs of 3 steps of 2 pairs, Adam, learning rate 0.0005, fp32"
         in caplog.text
     )
+
+
+def labelled(data: TrainingData, labels: str) -> TrainingData:
+    return TrainingData(data.pixels, data.captions, [[label.strip()] * 2 for label in labels])
+
+
+def test_labels_change_the_weights_and_are_counted_in_the_log(
+    usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "finetuner"):
+        assert not equal(tuned(labelled(blobs_of_colour, "aab bccc"))[1], usual[1])
+    assert "Finetuning: 8 images, 3 labels, CLIPLoss" in caplog.text
+    assert equal(tuned(labelled(blobs_of_colour, "abcdefgh"))[1], usual[1]), "nothing is masked"
+
+
+def with_negatives(data: TrainingData, *of_row: list[str]) -> TrainingData:
+    lists = [[texts] * 2 for texts in of_row]
+    return TrainingData(data.pixels, data.captions, (), [*lists, *[[[], []]] * (len(data) - len(lists))])
+
+
+NEGATIVES = (["a skirt, number 1", "a dress"], [], ["a shirt, number 3"])
+
+
+def test_negatives_change_the_weights_and_a_batch_without_any_does_not(
+    usual: tuple[list[dict[str, Any]], Clip], blobs_of_colour: TrainingData
+) -> None:
+    reports, model = tuned(with_negatives(blobs_of_colour, *NEGATIVES))
+    assert not equal(model, usual[1])
+    assert reports[0]["loss"] >= usual[0][0]["loss"]
+    assert equal(tuned(with_negatives(blobs_of_colour))[1], usual[1])
+
+
+def test_negatives_in_parts_give_the_same_losses(blobs_of_colour: TrainingData) -> None:
+    data = with_negatives(blobs_of_colour, *NEGATIVES)
+    whole, _ = tuned(data)
+    parts, _ = tuned(data, training_options={"micro_batch_size": 3})
+    assert [step["loss"] for step in parts] == pytest.approx([step["loss"] for step in whole], rel=1e-3)
+
+
+def test_the_validation_loss_takes_no_negatives(blobs_of_colour: TrainingData) -> None:
+    data = with_negatives(blobs_of_colour, *NEGATIVES)
+    plain, with_them = (
+        tuned(blobs_of_colour, validation=validation, epochs=1)[0][-1]["val_loss"]
+        for validation in (blobs_of_colour, data)
+    )
+    assert plain == with_them
+
+
+def test_data_of_one_label_are_refused(blobs_of_colour: TrainingData) -> None:
+    with pytest.raises(InvalidInput, match="train_data must have pairs of two labels.*Got one label for all"):
+        tuned(labelled(blobs_of_colour, "aaaaaaaa"))
+    assert tuned(labelled(blobs_of_colour, "aaa aaaa"))[0]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.9, 0.99])

@@ -37,10 +37,10 @@ def tar_documents(
 
     A sample consists of the members with one name: an image, by its ending or by its first bytes, and a .txt or a
     .json. The .json has a caption or a list of captions as `caption`, `text` or `captions`, and optionally `label`,
-    `score` and `language`. A .cls holds a label. `dress.front.jpg` and `dress.front.txt` are one sample. A
-    `dress.mask.png` without a text of its own, beside `dress.jpg`, is passed over. A warning counts all members that
-    are passed over, with the reasons. The names of members are compared but never opened as paths. Compressed tar files
-    work, too.
+    `score`, `language` and `negative`, a caption or a list. A .cls holds a label. `dress.front.jpg` and
+    `dress.front.txt` are one sample. A `dress.mask.png` without a text of its own, beside `dress.jpg`, is passed over.
+    A warning counts all members that are passed over, with the reasons. The names of members are compared but never
+    opened as paths. Compressed tar files work, too.
 
     Args:
         paths: of the shards, in reading order.
@@ -182,7 +182,7 @@ def _sample(parts: Mapping[str, bytes | InvalidDocument]) -> Sample | InvalidDoc
                 fields = json.loads(content)
                 if not isinstance(fields, dict):
                     return InvalidDocument(f"json must be an object with a caption. Got {type(fields).__name__}.")
-                known = {key: fields.get(key) for key in ("label", "score", "language")}
+                known = {key: fields.get(key) for key in ("label", "score", "language", "negative")}
                 sample = {**known, "text": next((fields[key] for key in CAPTIONS if key in fields), None), **sample}
             elif suffix == "txt":
                 sample["text"] = content.decode("utf-8-sig")

@@ -77,6 +77,7 @@ def check_types(schema: Any, columns: Found, source: str) -> None:
         "label": (is_label, "text or numbers"),
         "score": (is_number, "numbers"),
         "language": (is_text, "text"),
+        "negative": (is_captions, "text or lists of text (images are no negatives yet)"),
     }
     for content, name in [(content, name) for content, names in columns.items() for name in names]:
         kind, (test, words) = schema.field(name).type, expected[content]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from ...contract.wire import LABEL_TAG, LANGUAGE_TAG, SCORE_TAG
+from ...contract.wire import LABEL_TAG, LANGUAGE_TAG, NEGATIVES_TAG, SCORE_TAG
+from ...documents.tags import MAX_NEGATIVES
 from ...exceptions import InvalidInput
 
 WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
@@ -31,16 +32,19 @@ WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
     "label": ("label", LABEL_TAG, "category"),
     "score": ("score", SCORE_TAG),
     "language": (LANGUAGE_TAG,),
+    "negative": ("negative", "negatives", "hard_negative", NEGATIVES_TAG),
 }
 """Content of a column -> its well-known names, the preferred one first."""
 REQUIRED = {"text-to-image": ("image", "text"), "image-to-image": ("image", "label")}
 SHOWN = 20
 MAX_CAPTION_COLUMNS = 100
+MOST_COLUMNS = {"text": MAX_CAPTION_COLUMNS, "negative": MAX_NEGATIVES}
+FOR_PAIRS = ("score", "negative")
 
 Columns = Mapping[str, str | Sequence[str]]
-"""Content (a key of WELL_KNOWN) -> the name of its column; for 'text', also the names of several."""
+"""Content (a key of WELL_KNOWN) -> the name of its column; for 'text' and 'negative', also the names of several."""
 Found = Mapping[str, tuple[str, ...]]
-"""Content -> the names of its columns: several for 'text', else one."""
+"""Content -> the names of its columns: several for 'text' and 'negative', else one."""
 
 log = logging.getLogger("finetuner")
 
@@ -50,7 +54,7 @@ def checked_columns(columns: object) -> dict[str, tuple[str, ...]] | None:
 
     Args:
         columns: content (a key of WELL_KNOWN) -> name of its column, such as {'image': 'photo', 'text': 'titel'}. The
-            value of 'text' may be a list of at most MAX_CAPTION_COLUMNS names.
+            value of 'text' may be a list of at most MAX_CAPTION_COLUMNS names, that of 'negative' one of MAX_NEGATIVES.
 
     Raises:
         InvalidInput: something else.
@@ -72,7 +76,7 @@ def checked_columns(columns: object) -> dict[str, tuple[str, ...]] | None:
 
 def _checked_names(content: str, given: object) -> tuple[str, ...]:
     names = tuple(given) if isinstance(given, list | tuple) else (given,)
-    most = MAX_CAPTION_COLUMNS if content == "text" else 1
+    most = MOST_COLUMNS.get(content, 1)
     if not 1 <= len(names) <= most or not all(isinstance(name, str) and name.strip() for name in names):
         several = f" or a list of at most {most} names" if most > 1 else ""
         raise InvalidInput(
@@ -102,12 +106,13 @@ def find_columns(names: Sequence[str], columns: Columns | None, task: str, sourc
         names: of a table's columns, in order.
         columns: see `checked_columns`. Only these are read, and well-known ones that the task requires. None reads all
             well-known ones.
-        task: 'text-to-image' requires image and text, 'image-to-image' image and label, and has no score.
+        task: 'text-to-image' requires image and text; 'image-to-image' image and label, and has no score and no
+            negative.
         source: name of the table, for messages.
 
     Raises:
         InvalidInput: a named column is not in the table, a required one is neither named nor well known, a name occurs
-            twice, or a score is named for image-to-image. The message has the table's columns.
+            twice, or a score or negative is named for image-to-image. The message has the table's columns.
     """
     known, found = known_names(names), checked_columns(columns) or {}
     for content, given in found.items():
@@ -117,10 +122,12 @@ def find_columns(names: Sequence[str], columns: Columns | None, task: str, sourc
                     f"columns[{content!r}] must be a column of {source}. Got {name!r:.60}, but its columns are "
                     f"{shown(names)}. Correct the name."
                 )
-    if "score" in found and task != "text-to-image":
-        raise InvalidInput(f"columns['score'] is for pairs. Got {found['score'][0]!r:.60} for {task}. Leave it out.")
+    for content in FOR_PAIRS:
+        if content in found and task != "text-to-image":
+            given = found[content][0]
+            raise InvalidInput(f"columns[{content!r}] is for pairs. Got {given!r:.60} for {task}. Leave it out.")
     for content in WELL_KNOWN if columns is None else REQUIRED[task]:
-        if content in known and not (content == "score" and task != "text-to-image"):
+        if content in known and not (content in FOR_PAIRS and task != "text-to-image"):
             found.setdefault(content, (known[content],))
     for content in REQUIRED[task]:
         if content not in found:

@@ -73,7 +73,7 @@ def test_names_that_do_not_tell_are_refused(names: tuple[str, ...], columns: dic
     [
         (["image", "text"], r"columns must be a dict such as .* Got \['image', 'text'\]"),
         ({}, "columns must be a dict such as"),
-        ({"picture": "x"}, "columns must have keys among image, text, label, score, language. Got 'picture'"),
+        ({"picture": "x"}, "columns must have keys among image, text, label, score, language, negative. Got 'picture'"),
         ({"image": 3}, r"columns\['image'\] must be the name of a column. Got 3"),
         ({"image": " "}, "must be the name of a column"),
         ({"image": ["a", "b"]}, r"columns\['image'\] must be the name of a column. Got \['a', 'b'\]"),
