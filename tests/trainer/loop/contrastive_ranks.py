@@ -21,6 +21,8 @@ PAIRS = 16
 # Duplicates of rows 0 to 3 are in the second half, the other process's. 8 and 9 are duplicates within it.
 IMAGE_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 10, 11, 12, 13, 14, 2]
 TEXT_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 11, 12, 3, 14, 15]
+# The halves have unequal sums: a process that divided by its own would give another gradient.
+WEIGHTS = [0.1, 0.3, 0.2, 0.1, 0.5, 0.4, 0.1, 0.2, 1.1, 2.0, 0.7, 3.0, 1.5, 0.9, 2.5, 1.0]
 LOSSES = {"clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0)}
 
 
@@ -39,17 +41,18 @@ class Towers(torch.nn.Module):
         return torch.nn.functional.normalize(image, dim=-1), torch.nn.functional.normalize(text, dim=-1)
 
 
-def gradients(name: str, masked: bool, cached: bool, rank: int, world: int) -> dict[str, Any]:
+def gradients(name: str, masked: bool, weighted: bool, cached: bool, rank: int, world: int) -> dict[str, Any]:
     """Return the loss and each parameter's gradient for this process's share of the batch."""
     towers = Towers(LOSSES[name]())
     generator = torch.Generator().manual_seed(1)
     images, texts = torch.randn(PAIRS, 12, generator=generator), torch.randn(PAIRS, 10, generator=generator)
     mine = slice(rank * PAIRS // world, (rank + 1) * PAIRS // world)
     ids = {"image_ids": torch.tensor(IMAGE_IDS)[mine], "text_ids": torch.tensor(TEXT_IDS)[mine]} if masked else {}
+    weights = torch.tensor(WEIGHTS)[mine] if weighted else None
     network: Any = DistributedDataParallel(towers) if world > 1 else towers
 
     def loss_of(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        loss: torch.Tensor = towers.loss_of(PairBatch(image, text, **ids), towers.logit_scale.exp())
+        loss: torch.Tensor = towers.loss_of(PairBatch(image, text, weights=weights, **ids), towers.logit_scale.exp())
         return loss
 
     if cached:
@@ -70,9 +73,12 @@ def main(folder: Path, rank: int, world: int) -> None:
         distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=world)
     try:
         found = {
-            f"{name}{' masked' * masked}{' cached' * cached}": gradients(name, masked, cached, rank, world)
+            f"{name}{' masked' * masked}{' weighted' * weighted}{' cached' * cached}": gradients(
+                name, masked, weighted, cached, rank, world
+            )
             for name in LOSSES
             for masked in (False, True)
+            for weighted in (False, True)
             for cached in (False, True)
         }
         torch.save(found, folder / f"{rank}-of-{world}.pt")

@@ -14,7 +14,13 @@ pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).parent / "contrastive_ranks.py"
 LOSSES = ("clip", "smooth", "siglip")
-CASES = [f"{name}{masked}{cached}" for name in LOSSES for masked in ("", " masked") for cached in ("", " cached")]
+CASES = [
+    f"{name}{masked}{weighted}{cached}"
+    for name in LOSSES
+    for masked in ("", " masked")
+    for weighted in ("", " weighted")
+    for cached in ("", " cached")
+]
 
 Found = dict[str, dict[str, torch.Tensor]]
 
@@ -55,6 +61,12 @@ def test_gradients_of_two_processes_are_those_of_one(found: dict[str, Found], ca
         for name in names:
             error = (shared[name] - whole[name]).norm() / whole[name].norm()
             assert error < 1e-5, f"{name} is off by {error:.1e}"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_weights_do_something_across_processes(found: dict[str, Found], name: str) -> None:
+    plain, weighted = found["0-of-2"][f"{name} masked"], found["0-of-2"][f"{name} masked weighted"]
+    assert abs(plain["loss"] - weighted["loss"]) > 1e-3
 
 
 @pytest.mark.parametrize("name", LOSSES)
