@@ -223,6 +223,8 @@ def _default(entry: Field[Any]) -> str:
 
 
 def _rule(rule: object) -> str:
+    if isinstance(rule, tuple) and isinstance(rule[0], str):
+        return " " + ", ".join(f"'{name}'" for name in rule)
     if isinstance(rule, tuple):
         low_high = rule if isinstance(rule[0], tuple) else (rule,)
         return " " + ", ".join(f"[{low:g}, {high:g}]" for low, high in low_high)

@@ -12,7 +12,7 @@ import pytest
 from docarray.math import evaluation as reference
 from ir_measures import AP, Rprec, nDCG
 
-from finetuner.metrics import NINE, TEXTBOOK, hit_by_chance, nearest, retrieval_metrics
+from finetuner.metrics import NINE, TEXTBOOK, graded_ndcg, hit_by_chance, nearest, retrieval_metrics
 
 WORKED = [0, 1, 1, 0, 1]
 # COMPAT.md section 2, max_rel = 4
@@ -111,6 +111,42 @@ def test_textbook_metrics_equal_ir_measures() -> None:
         assert len(theirs) == len(measures) * len(chosen)
         for value in theirs:
             assert measures[value.measure](*chosen[value.query_id]) == pytest.approx(value.value), value
+
+
+def random_scores(count: int, top: int = 5) -> list[tuple[list[float], list[float]]]:
+    """Gains of a ranked list, and all scores of its query, some of which were not found. Whole numbers up to `top`."""
+    generator = random.Random(count)
+    made = []
+    for _ in range(count):
+        gains = [float(generator.choice([0, 0, *range(top)])) for _ in range(generator.randint(1, 25))]
+        made.append((gains, gains + [float(generator.randrange(top)) for _ in range(generator.randrange(15))]))
+    return made
+
+
+@pytest.mark.parametrize("k", [1, 10])
+def test_graded_ndcg_equals_ir_measures(k: int) -> None:
+    lists = random_scores(1000)
+    qrels, ranked = {}, {}
+    for number, (gains, judged) in enumerate(lists):
+        qrels[f"q{number}"] = {f"d{rank}": int(gain) for rank, gain in enumerate(judged)}
+        ranked[f"q{number}"] = {f"d{rank}": float(-rank) for rank in range(len(gains))}
+    theirs = {value.query_id: value.value for value in ir_measures.iter_calc([nDCG @ k], qrels, ranked)}
+    assert len(theirs) == len(lists)
+    for number, (gains, judged) in enumerate(lists):
+        assert graded_ndcg(gains, judged, k) == pytest.approx(theirs[f"q{number}"])
+
+
+def test_graded_ndcg_takes_fractions_and_any_unit() -> None:
+    by_hand = (0.25 + 1.0 / math.log2(3)) / (1.0 + 0.5 / math.log2(3))
+    assert graded_ndcg([0.25, 1.0, 0.5], [0.25, 1.0, 0.5], 2) == pytest.approx(by_hand)
+    for unit in (1e-300, 1e307):
+        scaled = [unit * gain for gain in (0.25, 1.0, 0.5)]
+        assert graded_ndcg(scaled, scaled, 2) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(("gains", "judged"), [([], []), ([0.0], []), ([0.0, 0.0], [0.0, 0.0]), ([], [3.0])])
+def test_graded_ndcg_of_nothing_is_zero(gains: list[float], judged: list[float]) -> None:
+    assert graded_ndcg(gains, judged, 10) == 0.0
 
 
 @pytest.mark.parametrize("metric", [*NINE, *TEXTBOOK], ids=lambda metric: metric.__name__)

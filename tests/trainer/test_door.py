@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from docarray import Document
 
+from finetuner.contract import wire
+from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import (
     AlreadyExists,
     ArtifactNotFound,
@@ -203,6 +205,42 @@ def test_a_workspace_is_a_folder(tmp_path: Path) -> None:
         Trainer(workspace_url="s3://bucket")
 
 
+def scored(pairs: list[Document], scores: list[float | None]) -> list[Document]:
+    return [
+        make_pair(pair.chunks[0].text, pair.chunks[1].blob, {} if score is None else {wire.SCORE_TAG: score})
+        for pair, score in zip(pairs, scores, strict=False)
+    ]
+
+
+def test_scored_pairs_are_accepted_and_bad_scores_are_refused_before_the_run_exists(
+    trainer: Trainer, ask: Ask, push: Callable[..., Any], pairs: list[Document]
+) -> None:
+    push(trainer, "scored", scored(pairs, [0, 0.5, 2, 1]))
+    push(trainer, "negative", scored(pairs, [1, 0.5, -2, -3]))
+    push(trainer, "some", scored(pairs, [1, None, 0.5, 1]))
+    sides = [Document(text="a"), Document(text="b")]
+    push(trainer, "texts", [Document(chunks=sides, tags={wire.SCORE_TAG: 1}) for _ in range(3)])
+    for change, message in (
+        ({"train_data": "negative"}, r"document 2 \(.*\): score of a pair must be at least 0: .* Got -2"),
+        ({"guard_data": "negative"}, r"guard_data must be .*document 2 \(.*\): score of a pair must be at least 0"),
+        (
+            {"eval_data": "some"},
+            "eval_data must have a score for each pair, or for none. Got 3 pairs .* and 1 with",
+        ),
+        (
+            {"train_data": "texts"},
+            "scored pairs. The first one that cannot .* document 0 .*Got 2 text and 0 image",
+        ),
+        ({"loss_options": {"score_weights": "log"}}, "is for train_data whose pairs have a score. Got 'log' for pairs"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            ask(trainer.fit, config=GOOD | change)
+    assert ask(trainer.list_runs) == []
+    data = {"train_data": "scored", "eval_data": "scored", "guard_data": "pairs"}
+    run = ask(trainer.fit, config=GOOD | data | {"loss_options": {"score_weights": "log"}})
+    assert run["config"]["loss_options"] == {"score_weights": "log"}
+
+
 def test_data_of_another_kind_is_refused_before_the_run_exists(
     trainer: Trainer, ask: Ask, push: Callable[..., Any], pairs: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,11 +259,11 @@ def test_data_of_another_kind_is_refused_before_the_run_exists(
         ({"eval_data": "labelled"}, "eval_data must be .* which holds labelled images"),
         (
             {"train_data": "mixed"},
-            r"other documents. The first one is document 0 .*: pair must have two chunks, .*Got 0",
+            r"other documents. The first one that cannot be used is document 0 .*: pair must have two.*Got 0",
         ),
         (
             {"model": "resnet-base", "loss": "TripletMarginLoss", "train_data": "one-without"},
-            r"other documents. The first one is document 2 \(bare\): image must have the tag 'finetuner_label'",
+            r"other documents. The first one that cannot be used is document 2 \(bare\): image must have the tag",
         ),
         (
             {"model": "resnet-base", "loss": "TripletMarginLoss"},

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,15 @@ LOSSES: Mapping[str, Mapping[str, Any]] = {
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"pairs": {}, "hard batches": {"hard_batches": 2}}
 
 
-@pytest.fixture(params=[*OPTIONS, *LOSSES])
+@pytest.fixture(params=[*OPTIONS, "scored pairs", *LOSSES])
 def make_task(
     request: pytest.FixtureRequest, blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], ClipTask | ImageTask]:
     monkeypatch.setenv(STAND_INS, f"{RANDOM.name}={RANDOM.name}")
     if request.param in OPTIONS:
         return lambda: clip_task(blobs_of_colour, **OPTIONS[request.param])
+    if request.param == "scored pairs":
+        return lambda: clip_task(replace(blobs_of_colour, scores=[[row, 7 - row] for row in range(8)]))
     return lambda: image_task(0, loss=request.param, **LOSSES[request.param])
 
 

@@ -26,9 +26,8 @@ from .image_cache import ImageCache
 QUEUED_PER_THREAD = 4  # images, whose files are in memory
 MAX_WARNINGS = 10  # broken images that are logged one by one
 NOT_IN_PIXELS = ("mean", "std")
-LAYOUT = "scores"  # of the metadata; a file of another layout is not used
 
-ABOUT = {"texts", "broken", "reason", "labels", "negatives"}  # fields of DecodedImages beside the pixels
+ABOUT = {"texts", "broken", "reason", "labels", "negatives", "scores"}  # fields of DecodedImages beside the pixels
 
 log = logging.getLogger("finetuner")
 
@@ -172,5 +171,5 @@ def _digest(model: Model) -> str:
     """Return the SHA-256, hex, of everything besides the files that decides the pixels and their metadata."""
     config = model.preprocess_config
     used = {name: value for name, value in asdict(config).items() if name not in NOT_IN_PIXELS}
-    rules = [type(config).__name__, used, PIL.__version__, RULES, LAYOUT]
+    rules = [type(config).__name__, used, PIL.__version__, RULES]
     return hashlib.sha256(json.dumps(rules).encode()).hexdigest()

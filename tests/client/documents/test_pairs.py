@@ -30,6 +30,25 @@ def test_a_pair_comes_back(jpeg: Callable[[int], bytes]) -> None:
     assert read_pair(again) == Pair("ein rotes Kleid", jpeg(0), "item-7", "de")
 
 
+@pytest.mark.parametrize(("given", "read"), [(0, 0.0), (2, 2.0), (0.25, 0.25), ("0,5", 0.5), (-0.0, 0.0)])
+def test_a_score_comes_back(given: Any, read: float) -> None:
+    assert read_pair(make_pair("a", b"x", {"finetuner_score": given})) == Pair("a", b"x", score=read)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (-1e-9, "score of a pair must be at least 0: it becomes a weight and a gain. Got -1e-09"),
+        (float("inf"), "score must be a finite number"),
+        (None, "score must be a finite number"),
+    ],
+)
+def test_a_score_that_cannot_be_a_weight_is_refused_with_its_position(given: Any, message: str) -> None:
+    odd = make_pair("a", b"x", {"finetuner_score": given})
+    with pytest.raises(InvalidDocument, match=rf"document 1 \({odd.id}\): {message}"):
+        read_pairs([make_pair("a", b"x", {"finetuner_score": 1}), odd])
+
+
 @pytest.mark.parametrize(
     "chunks",
     [

@@ -134,6 +134,38 @@ def test_a_file_of_an_earlier_version_is_decoded_again(
     assert new.labels
 
 
+def test_scores_are_those_of_the_captions_in_a_later_run_too(
+    clip_mini: Clip, pairs: list[Document], tmp_path: Path
+) -> None:
+    first, second = (pair.image for pair in read_pairs(pairs[:2]))
+    found = [
+        Pair("a", first, score=1.5),
+        Pair("broken", b"no image", score=9.0),
+        Pair("b", second, score=0.0),
+        Pair("c", first, score=0.1),
+    ]
+    made = prepare(found, clip_mini, ImageCache(tmp_path, 10**9), VERSION, 2)
+    later = prepare([], clip_mini, ImageCache(tmp_path, 10**9), VERSION, 2)
+    for data in (made, later):
+        assert data.captions == [["a", "c"], ["b"]]
+        assert data.scores == [[1.5, 0.1], [0.0]]
+        assert data.scores_of(Plan(np.array([1, 0]), np.array([0, 1]))).tolist() == [0.0, 0.1]
+
+
+def test_pairs_without_scores_have_none(clip_mini: Clip, pairs: list[Document], tmp_path: Path) -> None:
+    for found in (read_pairs(pairs[:3]), []):
+        assert prepare(found, clip_mini, ImageCache(tmp_path, 10**9), VERSION, 2).scores is None
+
+
+def test_scores_of_some_pairs_only_are_refused_and_nothing_is_kept(
+    clip_mini: Clip, pairs: list[Document], tmp_path: Path
+) -> None:
+    found, cache = read_pairs(pairs[:3]), ImageCache(tmp_path, 10**9)
+    with pytest.raises(InvalidInput, match="guard_data must have a score for each pair, or for none. Got 1 pairs with"):
+        prepare([replace(found[0], score=1.0), *found[1:]], clip_mini, cache, VERSION, 2, "guard_data")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_data_or_another_preprocessing_is_decoded_anew(
     clip_mini: Clip, pairs: list[Document], tmp_path: Path
 ) -> None:

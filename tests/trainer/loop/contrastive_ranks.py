@@ -23,11 +23,13 @@ PAIRS = 16
 IMAGE_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 10, 11, 12, 13, 14, 2]
 LABEL_IDS = [-1, -1, 5, 6, 5, -1, 7, -1, -1, 7, 8, 9, 6, -1, -1, 8]
 TEXT_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 11, 12, 3, 14, 15]
+# The halves have unequal sums: a process that divided by its own would give another gradient.
+WEIGHTS = [0.1, 0.3, 0.2, 0.1, 0.5, 0.4, 0.1, 0.2, 1.1, 2.0, 0.7, 3.0, 1.5, 0.9, 2.5, 1.0]
 # Two negatives of each pair, -1 for fewer. Of other rows they are the caption (11), another caption (30), or the label.
 NEGATIVE_IDS = [[20 + row, 11 if row == 3 else 30 if row == 9 else -1] for row in range(PAIRS)]
 NEGATIVE_LABELS = [[5 if row == 14 else -1, -1] for row in range(PAIRS)]
 KNOWN = [[number, 30 if row == 1 else -1] for row, number in enumerate(TEXT_IDS)]
-KINDS = ("", " masked", " negatives")
+KINDS = ("", " masked", " negatives", " weighted", " masked weighted", " negatives weighted")
 
 
 class Distilled(torch.nn.Module):
@@ -67,17 +69,18 @@ def gradients(name: str, kind: str, cached: bool, rank: int, world: int) -> dict
     images, texts = torch.randn(PAIRS, 12, generator=generator), torch.randn(PAIRS, 10, generator=generator)
     mine = slice(rank * PAIRS // world, (rank + 1) * PAIRS // world)
     given = {"image_ids": IMAGE_IDS, "text_ids": TEXT_IDS, "label_ids": LABEL_IDS}
-    ids = {key: torch.tensor(values)[mine] for key, values in given.items()} if kind else {}
+    ids = {key: torch.tensor(values)[mine] for key, values in given.items()} if kind not in ("", " weighted") else {}
+    weights = torch.tensor(WEIGHTS)[mine] if kind.endswith(" weighted") else None
     network: Any = DistributedDataParallel(towers) if world > 1 else towers
 
     inputs = [images[mine], texts[mine]]
-    if kind == " negatives":
+    if kind.startswith(" negatives"):
         inputs.append(torch.randn(PAIRS, 2, 10, generator=generator)[mine])
     others = [torch.tensor(each)[mine] for each in (NEGATIVE_IDS, NEGATIVE_LABELS, KNOWN)]
 
     def loss_of(image: torch.Tensor, text: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
         negatives = Negatives(*further, *others) if further else None
-        pairs = PairBatch(image, text, **ids, negatives=negatives)
+        pairs = PairBatch(image, text, **ids, negatives=negatives, weights=weights)
         loss: torch.Tensor = towers.loss_of(pairs, towers.logit_scale.exp())
         return loss
 

@@ -33,10 +33,11 @@ def ids_of(values: tuple[list[int], list[int]]) -> tuple[torch.Tensor, torch.Ten
 
 def naive(
     kind: str, image: Any, text: Any, scale: float, ids: Any, smoothing: float = 0.0, bias: float = 0.0,
-    further: Any = ((),) * 5,
+    further: Any = ((),) * 5, weights: Any = None,
 ) -> float:  # fmt: skip
     """Both losses by their definitions, one pair of pairs at a time. `further`: for each image, (text, counts)."""
     count = len(image)
+    weights = weights or [1.0] * count
     cosines = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in text] for row in image]
 
     def counts(i: int, j: int) -> bool:
@@ -48,10 +49,12 @@ def naive(
             for j in range(count):
                 sign = 1 if i == j else -1
                 if counts(i, j):
-                    total += math.log1p(math.exp(-sign * (scale * cosines[i][j] + bias)))
+                    one = math.log1p(math.exp(-sign * (scale * cosines[i][j] + bias)))
+                    total += weights[i] * one / 2 + weights[j] * one / 2
             for other in further[i]:
-                total += math.log1p(math.exp(scale * sum(a * b for a, b in zip(image[i], other, strict=True)) + bias))
-        return total / count
+                cosine = sum(a * b for a, b in zip(image[i], other, strict=True))
+                total += weights[i] * math.log1p(math.exp(scale * cosine + bias))
+        return total / sum(weights)
     for i in range(count):
         for logits in (
             {j: scale * cosines[i][j] for j in range(count) if counts(i, j)}
@@ -62,8 +65,8 @@ def naive(
             {j: scale * cosines[j][i] for j in range(count) if counts(i, j)},
         ):
             logs = {j: value - math.log(sum(map(math.exp, logits.values()))) for j, value in logits.items()}
-            total -= (1 - smoothing) * logs[i] + smoothing * sum(logs.values()) / len(logs)
-    return total / (2 * count)
+            total -= weights[i] * ((1 - smoothing) * logs[i] + smoothing * sum(logs.values()) / len(logs))
+    return total / (2 * sum(weights))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -84,6 +87,51 @@ def test_siglip_equals_a_loop_over_pairs(case: str, dtype: torch.dtype) -> None:
     loss = SigLIPLoss(-1.5)(PairBatch(image, text, *ids_of(IDS[case])), torch.tensor(3.0, dtype=dtype))
     expected = naive("siglip", image.tolist(), text.tolist(), 3.0, IDS[case], bias=-1.5)
     assert loss.item() == pytest.approx(expected, rel=1e-5 if dtype == torch.float32 else 1e-6)
+
+
+WEIGHTS = [0.1, 3.0, 0.7, 1.1, 0.4]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("case", IDS)
+def test_weighted_infonce_equals_a_loop_over_pairs(case: str, smoothing: float) -> None:
+    image, text = pairs(5)
+    batch = PairBatch(image, text, *ids_of(IDS[case]), weights=torch.tensor(WEIGHTS, dtype=torch.float64))
+    loss = CLIPLoss(smoothing)(batch, torch.tensor(3.0, dtype=torch.float64))
+    expected = naive("clip", image.tolist(), text.tolist(), 3.0, IDS[case], smoothing, weights=WEIGHTS)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("case", IDS)
+def test_weighted_siglip_equals_a_loop_over_pairs(case: str) -> None:
+    image, text = pairs(5)
+    batch = PairBatch(image, text, *ids_of(IDS[case]), weights=torch.tensor(WEIGHTS, dtype=torch.float64))
+    loss = SigLIPLoss(-1.5).double()(batch, torch.tensor(3.0, dtype=torch.float64))
+    expected = naive("siglip", image.tolist(), text.tolist(), 3.0, IDS[case], bias=-1.5, weights=WEIGHTS)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss_of", [CLIPLoss(), CLIPLoss(0.1), SigLIPLoss()], ids=["clip", "smooth", "siglip"])
+def test_equal_weights_of_any_size_change_nothing(loss_of: torch.nn.Module) -> None:
+    image, text = pairs(5)
+    scale = torch.tensor(4.0)
+    plain = loss_of(PairBatch(image, text, *ids_of(IDS["both"])), scale)
+    for size in (1e-3, 1.0, 50.0):
+        weighted = loss_of(PairBatch(image, text, *ids_of(IDS["both"]), weights=torch.full((5,), size)), scale)
+        torch.testing.assert_close(weighted, plain, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("loss_of", [CLIPLoss(0.1), SigLIPLoss(-1.0)], ids=["clip", "siglip"])
+def test_weighted_gradients_are_those_of_finite_differences(loss_of: torch.nn.Module) -> None:
+    image, text = pairs(4)
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    loss_of.double()
+    weights = torch.tensor(WEIGHTS[:4], dtype=torch.float64)
+
+    def loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> Any:
+        return loss_of(PairBatch(image, text, text_ids=torch.tensor([0, 0, 1, 2]), weights=weights), scale)
+
+    assert torch.autograd.gradcheck(loss, (image, text, scale))
 
 
 @pytest.mark.parametrize("count", [2, 7])
