@@ -199,7 +199,8 @@ class ClipTask(Task):
     def distillation(self, outputs: Outputs, taught: Outputs, keys: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Return the weighted cross entropy with the initial model."""
         assert self._teacher is not None
-        student, teacher = PairBatch(*outputs[:2], *keys[:2]), PairBatch(*taught)
+        (image, text), (image_ids, text_ids) = outputs[:2], keys[:2]
+        student, teacher = PairBatch(image, text, image_ids, text_ids), PairBatch(taught[0], taught[1])
         scale = self.model.network.logit_scale.exp()
         return self._config.options.distillation * distillation_loss(student, scale, teacher, self._teacher.scale)
 

@@ -177,7 +177,9 @@ def test_a_sweep_without_evaluation_data_is_refused() -> None:
 
 
 @pytest.mark.seconds
-def test_the_artifact_of_a_run_holds_curve_and_tuned_end(work: Callable[..., tuple[int, RunFolder]]) -> None:
+def test_the_artifact_of_a_run_holds_curve_and_tuned_end(
+    work: Callable[..., tuple[int, RunFolder]], caplog: pytest.LogCaptureFixture
+) -> None:
     callbacks = [callback_config(WiSEFTCallback(alphas=(0.5,)), {})]
     code, folder = work(eval_data="pairs", guard_data="pairs", callbacks=callbacks, training_options={"lora_rank": 2})
     assert code == 0, folder.log
@@ -185,12 +187,13 @@ def test_the_artifact_of_a_run_holds_curve_and_tuned_end(work: Callable[..., tup
     manifest = verify_artifact(artifact)
     assert {"wise_ft.json", "ends/tuned/clip-text/weights.safetensors"} <= set(manifest.files)
     assert 0 <= manifest.metrics["after"]["guard_area"] <= 1
-    log = folder.log.read_text()
     before, after = (
         (mean_recall(manifest.metrics[stage]), mean_recall(manifest.metrics[stage], "guard_"))
         for stage in ("before", "after")
     )
-    assert "Target and guard: mean R@5 was ({:.3f}, {:.3f}) and is ({:.3f}, {:.3f})".format(*before, *after) in log
+    assert (
+        "Target and guard: mean R@5 was ({:.3f}, {:.3f}) and is ({:.3f}, {:.3f})".format(*before, *after) in caplog.text
+    )
     assert read_manifest(artifact).parent == "clip-mini"
     pretrained = copied_weights(load_backbone(find_backbone("clip-mini")).network)
     tuned = copied_weights(load_model(artifact / "ends" / "tuned", "tuned").network)
