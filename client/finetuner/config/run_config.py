@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from ..contract.checks import checked_name, choice, flag, number, options, text, whole
+from ..contract.checks import checked_name, choice, flag, number, text, whole
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 from ..models.backbones import find_backbone
 from ..models.image_model import pooling_of
 from ..models.model_kinds import towers_of
-from .losses import CLIP_LOSSES, DEFAULT_LOSS, DefaultLoss, default_loss
+from .losses import CLIP_LOSSES, DEFAULT_LOSS, DefaultLoss, checked_loss_options, default_loss
+from .matryoshka import Matryoshka
 from .metric_config import MEMORY_SIZE, METRIC_LOSSES, MetricConfig
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
 from .run_callbacks import checked_callbacks
@@ -64,7 +65,8 @@ class RunConfig:
     """'CLIPLoss' (symmetric InfoNCE) or 'SigLIPLoss' for a CLIP; see `MetricConfig` for image models. The default is
     replaced by the loss of the model's task, see `losses.default_loss`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    """CLIPLoss: label_smoothing. SigLIPLoss: logit_bias. Image models: see `MetricConfig`."""
+    """CLIPLoss: label_smoothing; matryoshka_dims and matryoshka_weights, see `Matryoshka`. SigLIPLoss: logit_bias.
+    Image models: see `MetricConfig`."""
     miner: str | None = None
     """This and the next four fields are for image models only, see `MetricConfig`."""
     miner_options: Mapping[str, Any] = field(default_factory=dict)
@@ -194,10 +196,7 @@ class RunConfig:
                 f"leave it out to train {row.name} with {default_loss(row.task)}."
             )
         choice("loss", self.loss, tuple(CLIP_LOSSES))
-        ranges = CLIP_LOSSES[self.loss]
-        given = options("loss_options", self.loss_options, ranges)
-        checked = {name: number(f"loss_options[{name!r}]", value, *ranges[name]) for name, value in given.items()}
-        self._set("loss_options", checked)
+        self._set("loss_options", checked_loss_options(self.loss, self.loss_options, row.output_dim))
         choice("sampler", self.sampler, SAMPLERS)
         self._set("num_items_per_class", whole("num_items_per_class", self.num_items_per_class, 1, 65_536))
         for name in IMAGE_FIELDS:
@@ -219,6 +218,11 @@ class RunConfig:
             self.loss_optimizer,
             self.loss_optimizer_options,
         )
+
+    @property
+    def matryoshka(self) -> Matryoshka | None:
+        """The short vectors that the run trains beside the whole ones, None without any."""
+        return Matryoshka.read(self.loss_options)
 
     @property
     def scores_eval_data(self) -> bool:

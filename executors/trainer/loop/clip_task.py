@@ -15,6 +15,7 @@ from finetuner.models.clip import Clip, text_features, without_padding
 
 from ..data.training_data import Plan, TrainingData
 from .contrastive import CLIPLoss, PairBatch, PairLoss, SigLIPLoss
+from .matryoshka import with_short_vectors
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
@@ -69,7 +70,7 @@ class ClipTask(Task):
         validation: TrainingData | None = None,
     ) -> None:
         self.model = model
-        self._loss = _LOSSES[config.loss](**config.loss_options).to(model.device)
+        self._loss = with_short_vectors(_LOSSES[config.loss], config.loss_options).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
         self._data = data
         self._config = config

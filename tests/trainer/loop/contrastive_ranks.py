@@ -16,12 +16,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch, SigLIPLoss
 from finetuner.executors.trainer.loop.grad_cache import cached_backward
+from finetuner.executors.trainer.loop.matryoshka import MatryoshkaLoss
 
 PAIRS = 16
 # Duplicates of rows 0 to 3 are in the second half, the other process's. 8 and 9 are duplicates within it.
 IMAGE_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 10, 11, 12, 13, 14, 2]
 TEXT_IDS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 11, 12, 3, 14, 15]
-LOSSES = {"clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0)}
+LOSSES = {
+    "clip": lambda: CLIPLoss(),
+    "smooth": lambda: CLIPLoss(0.1),
+    "siglip": lambda: SigLIPLoss(-2.0),
+    "matryoshka": lambda: MatryoshkaLoss(CLIPLoss(0.1), (4, 2), (1.0, 0.5, 2.0)),
+}
 
 
 class Towers(torch.nn.Module):

@@ -13,7 +13,7 @@ import torch
 pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).parent / "contrastive_ranks.py"
-LOSSES = ("clip", "smooth", "siglip")
+LOSSES = ("clip", "smooth", "siglip", "matryoshka")
 CASES = [f"{name}{masked}{cached}" for name in LOSSES for masked in ("", " masked") for cached in ("", " cached")]
 
 Found = dict[str, dict[str, torch.Tensor]]
