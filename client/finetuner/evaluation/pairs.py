@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..contract.dimensions import shortened
 from ..documents.images import decode
 from ..documents.pairs import Pair
 from ..exceptions import InvalidDocument, InvalidInput
@@ -31,6 +32,11 @@ def text_to_image(k: int, language: str = "") -> str:
 def image_to_text(k: int, language: str = "") -> str:
     """Return the name of recall at k, image to text: the share of images with a relevant text among the first k."""
     return f"image_to_text_recall_at_{k}" + (f"/{language}" if language else "")
+
+
+def of_size(name: str, dim: int) -> str:
+    """Return the name of a metric of vectors cut to `dim` numbers."""
+    return f"{name}/{dim}d"
 
 
 def mean_recall(metrics: Mapping[str, float], prefix: str = "", k: int = 5) -> float:
@@ -75,7 +81,9 @@ class EncodedPairs:
     """Relevance key of each image."""
 
 
-def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, batch_size: int = 64) -> dict[str, float]:
+def evaluate_pairs(
+    model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, batch_size: int = 64, dims: Sequence[int] = ()
+) -> dict[str, float]:
     """Score a model on pairs.
 
     Identical images count as one. A text and an image are relevant to each other if they share a label or an image.
@@ -85,16 +93,18 @@ def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, ba
         pairs: at least one pair, read once. Images that cannot be decoded are skipped with their texts.
         limit: k of Finetuner's nine metrics and of the textbook metrics.
         batch_size: texts or images in a forward pass.
+        dims: further sizes of vectors to score, each below the model's own; see `score_short`.
 
     Returns:
         Finetuner's nine metrics and the textbook metrics, text to image, as `clip-text-to-clip-vision_...`; and recall
         at 1, 5 and 10 in both directions as CLIP_benchmark defines it (any relevant match counts). Recall is also
-        given for each language, over its texts and the images that they describe.
+        given for each language, over its texts and the images that they describe; and for each of `dims`.
 
     Raises:
         InvalidInput: there is no pair, or no image can be decoded.
     """
-    return score(encode_pairs(model, pairs, batch_size), limit)
+    encoded = encode_pairs(model, pairs, batch_size)
+    return score(encoded, limit) | score_short(encoded, dims)
 
 
 def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64) -> EncodedPairs:
@@ -161,6 +171,24 @@ def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
         for k in RECALLS:
             scores[text_to_image(k, language)] = _recall([hits[row] for row in rows], k)
             scores[image_to_text(k, language)] = _recall(back, k)
+    return scores
+
+
+def score_short(encoded: EncodedPairs, dims: Sequence[int]) -> dict[str, float]:
+    """Return the recalls in both directions of vectors cut to their first numbers, under names such as '.../64d'.
+
+    Args:
+        encoded: at least one text, and its images.
+        dims: sizes, each below that of the embeddings.
+    """
+    scores = {}
+    for dim in dims:
+        text, vision = shortened(encoded.text, dim), shortened(encoded.vision, dim)
+        hits = _hits(text, encoded.text_keys, vision, encoded.vision_keys, max(RECALLS))
+        back = _hits(vision, encoded.vision_keys, text, encoded.text_keys, max(RECALLS))
+        for k in RECALLS:
+            scores[of_size(text_to_image(k), dim)] = _recall(hits, k)
+            scores[of_size(image_to_text(k), dim)] = _recall(back, k)
     return scores
 
 
