@@ -47,11 +47,9 @@ def test_other_sizes_are_refused_with_the_list(size: object, text_room: TextEnco
 def test_a_model_of_one_size_says_how_to_get_others(text_room: TextEncoder, clip_mini: Clip) -> None:
     check_vectors(encoded(text_room, [Document(text="a")], dimensions=128), clip_mini.encode_texts(["a"]), "clip-mini")
     (found,) = encoded(text_room, [Document(text="a")], dimensions=64)
-    assert (
-        "dimensions must be 128, the size of the embeddings of clip-mini. Got 64. Leave it out. A model that is "
-        in (str(error_of(found)))
-    )
-    assert "matryoshka_dims" in str(error_of(found))
+    message = str(error_of(found))
+    assert message.startswith("dimensions must be 128, the size of the embeddings of clip-mini. Got 64. Leave it out.")
+    assert "loss_options={'matryoshka_dims': [...]}" in message
 
 
 def test_the_cache_holds_whole_vectors_and_aliases_are_followed(

@@ -54,7 +54,7 @@ def test_texts_and_images_go_to_their_towers(both: FinetunerExecutor, clip_folde
     assert {document.tags[ARTIFACT_TAG] for document in found} == {CLIP_ID}
 
 
-def test_dimensions_are_refused_where_the_artifact_has_whole_vectors_alone(
+def test_dimensions_of_an_artifact_with_whole_vectors_alone(
     both: FinetunerExecutor, jpeg: bytes
 ) -> None:
     docs = DocumentArray([Document(text="a"), Document(blob=jpeg)])
