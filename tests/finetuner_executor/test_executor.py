@@ -54,9 +54,7 @@ def test_texts_and_images_go_to_their_towers(both: FinetunerExecutor, clip_folde
     assert {document.tags[ARTIFACT_TAG] for document in found} == {CLIP_ID}
 
 
-def test_dimensions_of_an_artifact_with_whole_vectors_alone(
-    both: FinetunerExecutor, jpeg: bytes
-) -> None:
+def test_dimensions_of_an_artifact_with_whole_vectors_alone(both: FinetunerExecutor, jpeg: bytes) -> None:
     docs = DocumentArray([Document(text="a"), Document(blob=jpeg)])
     asyncio.run(both.encode(docs=docs, parameters={"dimensions": 64}))
     for document in docs:
