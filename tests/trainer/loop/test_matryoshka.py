@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,11 @@ def test_a_batch_in_parts_has_the_same_loss(blobs_of_colour: TrainingData) -> No
         for options in ({}, {"micro_batch_size": 3})
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.seconds
+def test_a_resumed_run_ends_in_the_same_weights(blobs_of_colour: TrainingData, tmp_path: Path) -> None:
+    whole, _ = trained(blobs_of_colour, epochs=2, loss_options=SHORT)
+    for epochs in (1, 2):
+        resumed, _ = trained(blobs_of_colour, epochs=epochs, loss_options=SHORT, checkpoint=tmp_path / "checkpoint.pt")
+    assert equal(resumed.model.network.state_dict(), whole.model.network.state_dict())
