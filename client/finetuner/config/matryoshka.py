@@ -44,9 +44,9 @@ class Matryoshka:
             return None
         if not supported:
             raise InvalidInput(
-                f"loss_options must not have {MATRYOSHKA_DIMS} for another loss than CLIPLoss: the cosines of short "
-                f"vectors spread wider, and the one bias of a sigmoid loss fits one size alone. Got it. "
-                f"Choose CLIPLoss, or leave it out."
+                f"{_DIMS if dims is not None else _WEIGHTS} is for CLIPLoss alone: the cosines of short vectors spread "
+                f"wider, and the one bias of a sigmoid loss fits one size. Got {dims or weights!r:.80} for another "
+                f"loss. Choose CLIPLoss, or leave it out."
             )
         if dims is None:
             raise InvalidInput(f"{_WEIGHTS} needs {MATRYOSHKA_DIMS}. Got {weights!r:.80} alone. Set both.")
