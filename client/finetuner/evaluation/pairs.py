@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..contract.dimensions import shortened
@@ -181,14 +181,11 @@ def score_short(encoded: EncodedPairs, dims: Sequence[int]) -> dict[str, float]:
         encoded: at least one text, and its images.
         dims: sizes, each below that of the embeddings.
     """
+    names = [name(k) for name in (text_to_image, image_to_text) for k in RECALLS]
     scores = {}
     for dim in dims:
-        text, vision = shortened(encoded.text, dim), shortened(encoded.vision, dim)
-        hits = _hits(text, encoded.text_keys, vision, encoded.vision_keys, max(RECALLS))
-        back = _hits(vision, encoded.vision_keys, text, encoded.text_keys, max(RECALLS))
-        for k in RECALLS:
-            scores[of_size(text_to_image(k), dim)] = _recall(hits, k)
-            scores[of_size(image_to_text(k), dim)] = _recall(back, k)
+        cut = score(replace(encoded, text=shortened(encoded.text, dim), vision=shortened(encoded.vision, dim)))
+        scores |= {of_size(name, dim): cut[name] for name in names}
     return scores
 
 
