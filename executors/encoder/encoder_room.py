@@ -11,6 +11,7 @@ from docarray import Document, DocumentArray
 
 from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
+from finetuner.contract.dimensions import DIMENSIONS, refuse_dimensions
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import ARTIFACT_TAG
 from finetuner.documents.images import is_text
@@ -33,6 +34,8 @@ from finetuner.onnx.session import SessionOptions, providers
 INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails")
 DROP = "drop_image_content"  # leaves the images out of the answer
 COUNT = "count_tokens"  # writes the number of tokens that the model reads of a text
+
+OF_ENCODE = (COUNT, DIMENSIONS)  # further parameters of `/encode`
 
 
 class EncoderRoom(Room):
@@ -91,13 +94,13 @@ class EncoderRoom(Room):
 
     async def answer_messages(self, endpoint: str, messages: Sequence[Any], parameters: dict[str, Any]) -> None:
         """Encode texts or images, as the method of the endpoint does."""
-        names = (COUNT,) if endpoint == wire.ENCODE else INDEXER_PARAMETERS
+        names = OF_ENCODE if endpoint == wire.ENCODE else INDEXER_PARAMETERS
         await self._answer(endpoint, [Message(message) for message in messages], parameters, names)
 
     @bound(wire.ENCODE)
     async def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
-        """Encode every document of this room's kind. `artifact` names the model."""
-        await self._answer(wire.ENCODE, docs, parameters, (COUNT,))
+        """Encode every document of this room's kind. `artifact` names the model, `dimensions` the vectors' size."""
+        await self._answer(wire.ENCODE, docs, parameters, OF_ENCODE)
 
     @bound(wire.ANY)
     async def encode_any(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
@@ -156,6 +159,7 @@ class EncoderRoom(Room):
         """
 
         async def find_runner() -> Runner:
+            refuse_dimensions(endpoint, parameters)
             given = Parameters(parameters, (*ENCODER_PARAMETERS, *names))
             given.flag(DROP, False)
             given.flag(COUNT, False)
@@ -169,7 +173,8 @@ class EncoderRoom(Room):
         mine = [document for document in docs if is_text(document) == (self.tower == TEXT)]
         if mine:
             count = self.tower == TEXT and parameters.get(COUNT) is True
-            await self._answerer.encode(endpoint, mine, find_runner, count=count)
+            dimensions = parameters.get(DIMENSIONS)
+            await self._answerer.encode(endpoint, mine, find_runner, count=count, dimensions=dimensions)
         if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer stores images and returns none
             for document in mine:
                 document.pop("blob", "tensor")

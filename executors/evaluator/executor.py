@@ -55,7 +55,7 @@ class Evaluator(Room):
     def evaluate(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Return {'model', 'data', 'documents', 'metrics'} of `model`, an artifact id, alias or backbone, on `data`.
 
-        `limit` is the k of the nine metrics, 1 to 1000.
+        `limit` is the k of the nine metrics, 1 to 1000. Short vectors that the model was trained for are scored too.
         """
         dataset = self._datasets.find(parameters.text("data"))
         limit = parameters.whole("limit", LIMIT, 1, 1000)
@@ -63,5 +63,6 @@ class Evaluator(Room):
         prefer_onednn(model.network)
         if not isinstance(model, Clip):
             raise InvalidInput(f"model must be a CLIP to be scored on pairs. Got {model.model_id}, a model of images.")
-        metrics = evaluate_pairs(model, read_pairs(self._datasets.documents(dataset.version)), limit=limit)
+        pairs = read_pairs(self._datasets.documents(dataset.version))
+        metrics = evaluate_pairs(model, pairs, limit=limit, dims=model.short_dims)
         return {"model": model.model_id, "data": dataset.name, "documents": dataset.documents, "metrics": metrics}

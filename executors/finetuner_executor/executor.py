@@ -15,6 +15,7 @@ from finetuner.api.hub_executor import executor_connection
 from finetuner.api.library import fetch_artifact, get_model
 from finetuner.contract import wire
 from finetuner.contract.checks import NAME
+from finetuner.contract.dimensions import DIMENSIONS
 from finetuner.contract.environment import PRIVATE_URIS
 from finetuner.contract.wire import mark_error
 from finetuner.documents.images import is_text
@@ -64,11 +65,15 @@ class FinetunerExecutor(MeasuredExecutor):
         self._lane.close()
 
     @bound(wire.ENCODE)
-    async def encode(self, docs: DocumentArray, **_: Any) -> None:
-        """Encode every document. A document that no tower can encode gets a `finetuner_error` tag."""
-        await asyncio.gather(*(self._encode(runner, docs) for runner in self._runners))
+    async def encode(self, docs: DocumentArray, parameters: dict[str, Any] | None = None, **_: Any) -> None:
+        """Encode every document, to vectors of the size `dimensions` if that is given.
 
-    async def _encode(self, runner: Runner, documents: DocumentArray) -> None:
+        A document that no tower can encode gets a `finetuner_error` tag. Parameters of other executors are not read.
+        """
+        dimensions = (parameters or {}).get(DIMENSIONS)
+        await asyncio.gather(*(self._encode(runner, docs, dimensions) for runner in self._runners))
+
+    async def _encode(self, runner: Runner, documents: DocumentArray, dimensions: object) -> None:
         """Encode the documents of a model's kind. A single model refuses all others."""
 
         async def find_runner() -> Runner:
@@ -83,7 +88,7 @@ class FinetunerExecutor(MeasuredExecutor):
                 mark_error(document, error)
             self.count_documents(wire.ENCODE, 0, len(others))
         if mine:
-            await self._answerer.encode(wire.ENCODE, mine, find_runner)
+            await self._answerer.encode(wire.ENCODE, mine, find_runner, dimensions=dimensions)
 
 
 def _models(settings: ExecutorSettings) -> list[InferenceModel]:

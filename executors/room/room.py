@@ -13,6 +13,7 @@ from docarray import Document, DocumentArray
 from jina import Executor, requests
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from finetuner.contract.dimensions import refuse_dimensions
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError
@@ -174,6 +175,7 @@ def control(endpoint: str, *names: str, beside: bool = False) -> Callable[[Calla
         ) -> DocumentArray:
             try:
                 with self.measured(endpoint):
+                    refuse_dimensions(endpoint, parameters or {})
                     value = method(self, Parameters(parameters, tuple(read)), docs or DocumentArray())
                     return value if isinstance(value, DocumentArray) else DocumentArray([reply(value)])
             except Exception as error:

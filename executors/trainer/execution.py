@@ -144,6 +144,8 @@ def _model(context: RunContext, device: str) -> Model:
         model = Models(context.workspace, device=device, capacity=1).get(start_from)
     if not isinstance(model, Clip):
         with_head(model, config.output_dim, freeze=config.freeze)
+    elif config.matryoshka is not None:  # before the first score, which is of each size
+        config.matryoshka.check_below(model.dim)
     return model
 
 

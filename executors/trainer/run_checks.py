@@ -116,12 +116,17 @@ class RunChecks:
         """Return the artifact id behind `model_artifact`, '' for the backbone itself."""
         start, backbone = self._models.resolve(config.model_artifact), find_backbone(config.model).name
         tuned = bool(ARTIFACT_ID.fullmatch(start))
-        origin = read_manifest(self._workspace.artifacts / start).backbone if tuned else start
+        origin, dim = start, 0
+        if tuned:
+            manifest = read_manifest(self._workspace.artifacts / start)
+            origin, dim = manifest.backbone, manifest.output_dim
         if origin != backbone:
             raise InvalidInput(
                 f"model must be the backbone of model_artifact {config.model_artifact!r}, which is {origin}. "
                 f"Got {backbone}. Pass model={origin!r}."
             )
+        if dim and config.matryoshka is not None:
+            config.matryoshka.check_below(dim)
         return start if tuned else ""
 
     def _resumed(self, config: RunConfig, data: Mapping[str, str]) -> str:

@@ -85,8 +85,8 @@ SIGNATURES = {
     "describe_models": ("(task: 'str | None' = None) -> 'None'"),
     "drop_collection": ("(artifact: 'str') -> 'None'"),
     "encode": (
-        "(model: 'InferenceModel', data: 'Data', batch_size: 'int' = 32, *, on_error: 'str | None' = None)"
-        " -> 'Data | np.ndarray'"
+        "(model: 'InferenceModel', data: 'Data', batch_size: 'int' = 32, *, on_error: 'str | None' = None, "
+        "dimensions: 'int | None' = None) -> 'Data | np.ndarray'"
     ),
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
     "export_artifact": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from finetuner.workspace.folder import Workspace
 
 Start = Callable[..., EncoderRoom]
 TUNED = "0123456789abcdef01234567"
+SHORT = (64, 32)  # sizes of short vectors of every tuned artifact
 
 
 @pytest.fixture(scope="session")
@@ -39,17 +41,18 @@ def clip_mini() -> Clip:
 
 
 @pytest.fixture(scope="session")
-def publish_tuned() -> Callable[[Workspace, str, int], None]:
+def publish_tuned() -> Callable[..., None]:
     """Publish clip-mini with other weights, as a run would."""
 
-    def publish_tuned(workspace: Workspace, artifact_id: str, seed: int) -> None:
+    def publish_tuned(workspace: Workspace, artifact_id: str, seed: int, *, to_onnx: bool = False) -> None:
         model = load_backbone(find_backbone("clip-mini"))
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in model.network.parameters():
                 parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
         manifest = Manifest(artifact_id, "run", "clip-mini", model.dim, [*TOWERS], {}, {}, "2026-01-01", "0")
-        publish_artifact(workspace, model, manifest, {})
+        training = {"loss_options": {"matryoshka_dims": [*SHORT]}}
+        publish_artifact(workspace, model, replace(manifest, training=training), {}, to_onnx=to_onnx)
 
     return publish_tuned
 

@@ -143,3 +143,19 @@ def test_a_wrong_request_is_refused(
 
 def test_a_room_starts_without_a_model(tmp_path: Path) -> None:
     Evaluator(workspace_url=str(tmp_path)).close()
+
+
+def test_short_vectors_are_scored_too(documents: DocumentArray, tmp_path: Path, tuned: Clip, pairs: list[Pair]) -> None:
+    workspace = Workspace(tmp_path)
+    Datasets(workspace).add_part("test", 0, documents)
+    Datasets(workspace).commit("test", "test", len(documents))
+    training = {"loss_options": {"matryoshka_dims": [64, 16]}}
+    manifest = Manifest(TUNED, "run", "clip-mini", tuned.dim, [*TOWERS], {}, {}, "2026-01-01", "0", training=training)
+    publish_artifact(workspace, tuned, manifest, {})
+    room = Evaluator(workspace_url=str(workspace.root))
+    try:
+        metrics = ask(room, model=TUNED, data="test")["metrics"]
+    finally:
+        room.close()
+    assert metrics == evaluate_pairs(tuned, pairs, dims=(64, 16))
+    assert {name.partition("/")[2] for name in metrics} >= {"64d", "16d"}

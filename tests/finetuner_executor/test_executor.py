@@ -54,6 +54,15 @@ def test_texts_and_images_go_to_their_towers(both: FinetunerExecutor, clip_folde
     assert {document.tags[ARTIFACT_TAG] for document in found} == {CLIP_ID}
 
 
+def test_dimensions_of_an_artifact_with_whole_vectors_alone(both: FinetunerExecutor, jpeg: bytes) -> None:
+    docs = DocumentArray([Document(text="a"), Document(blob=jpeg)])
+    asyncio.run(both.encode(docs=docs, parameters={"dimensions": 64}))
+    for document in docs:
+        assert f"dimensions must be 128, the size of the embeddings of {CLIP_ID}. Got 64" in str(error_of(document))
+    asyncio.run(both.encode(docs=docs, parameters={"dimensions": 128}))
+    assert docs.embeddings.shape == (2, 128)
+
+
 def test_a_zip_and_a_selected_tower(clip_folder: Path, tmp_path: Path, jpeg: bytes, both: FinetunerExecutor) -> None:
     archive = zip_artifact(clip_folder, tmp_path / "clip.zip", "clip")
     executor = FinetunerExecutor(artifact=str(archive), select_model="clip-text")

@@ -28,14 +28,14 @@ class ToyRoom(Executor):  # type: ignore[misc]  # jina is not typed
             if document.text == "seen":
                 document.tags[name] = self.seen
 
-    def embed(self, document: Document) -> None:
-        document.embedding = np.full(4, 0.5, dtype=np.float32)
+    def embed(self, document: Document, parameters: dict[str, Any]) -> None:
+        document.embedding = np.full(min(4, int(parameters.get("dimensions", 4))), 0.5, dtype=np.float32)
         document.tags[ARTIFACT_TAG] = "toy"
 
 
 class ToyText(ToyRoom):
     @requests(on=["/encode", "/index", "/search"])
-    def encode(self, docs: DocumentArray, **_: Any) -> None:
+    def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         self.trace(docs)
         self.note(docs, "text")
         for document in docs:
@@ -44,16 +44,16 @@ class ToyText(ToyRoom):
             if document.text == "raise":
                 raise RuntimeError("as the test asked")
             if document.text:
-                self.embed(document)
+                self.embed(document, parameters)
 
 
 class ToyVision(ToyRoom):
     @requests(on=["/encode", "/index", "/search"])
-    def encode(self, docs: DocumentArray, **_: Any) -> None:
+    def encode(self, docs: DocumentArray, parameters: dict[str, Any], **_: Any) -> None:
         self.trace(docs)
         for document in docs:
             if document.blob:
-                self.embed(document)
+                self.embed(document, parameters)
 
 
 class BrokenVision(ToyRoom):

@@ -138,6 +138,10 @@ def test_search_in_an_empty_index(room: Indexer, encoded: MakeDocument) -> None:
         ({"score_threshold": "0.5"}, "'score_threshold' must be a number"),
         ({"exact": 1}, "'exact' must be true or false. Got 1"),
         ({"top_k": 5}, "Got top_k"),
+        (
+            {"dimensions": 4},
+            "dimensions is for /encode alone: the index holds whole .* Got 4 for /search. Leave it out",
+        ),
     ],
 )
 def test_a_wrong_search_parameter_is_one_error(

@@ -81,6 +81,7 @@ def test_a_run_without_a_name_gets_one(trainer: Trainer, ask: Ask) -> None:
             InvalidInput,
             r"optimizer must be one of .*Adam, AdamW, .* Got 'SGDD'. Did you mean 'SGD'",
         ),
+        ({"loss_options": {"matryoshka_dims": [128]}}, InvalidInput, r"must be below 128, the size.* Got 128"),
         ({"optimizer_options": {"momentum": 0.9}}, InvalidInput, r"keys of weight_decay.*Got momentum"),
         (
             {"optimizer_options": {"beta1": 1.5}},

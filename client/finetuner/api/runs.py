@@ -119,8 +119,9 @@ def fit(
         sampler: 'auto' or 'random'; for image models also 'class', see `MetricConfig`.
         loss_optimizer: for image models: optimizer of a loss's own weights, see `MetricConfig`.
         loss_optimizer_options: options of that optimizer.
-        loss_options: options of the loss: label_smoothing of CLIPLoss, logit_bias of SigLIPLoss, score_weights of both
-            for pairs with scores ('linear', 'log' or 'constant'), or those of pytorch-metric-learning.
+        loss_options: options of the loss: label_smoothing of CLIPLoss, and for short vectors its matryoshka_dims and
+            matryoshka_weights; logit_bias of SigLIPLoss; score_weights of both for pairs with scores ('linear', 'log'
+            or 'constant'); or those of pytorch-metric-learning.
         guard_data: pairs, given like `train_data`, for abilities that a CLIP must keep. The log warns if their recall
             falls.
         seed: seed of weights, order and crops.

@@ -28,7 +28,9 @@ def load_artifact(folder: Path, device: str = "cpu", towers: Sequence[str] | Non
     from ..models.model_kinds import load_model
 
     manifest = verify_artifact(folder)
-    return load_model(folder / "models", manifest.artifact_id, device, towers or manifest.towers)
+    model = load_model(folder / "models", manifest.artifact_id, device, towers or manifest.towers)
+    model.short_dims = manifest.short_dims
+    return model
 
 
 def load_onnx_artifact(
@@ -52,7 +54,7 @@ def load_onnx_artifact(
     from ..onnx.model import load_onnx
 
     manifest = verify_artifact(folder)
-    return load_onnx(
+    model = load_onnx(
         folder / "models",
         tower,
         manifest.artifact_id,
@@ -61,3 +63,5 @@ def load_onnx_artifact(
         int8=int8,
         session_options=session_options,
     )
+    model.short_dims = manifest.short_dims
+    return model

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..config.matryoshka import MATRYOSHKA_DIMS
 from ..exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
 
 MANIFEST = "manifest.json"
@@ -70,6 +71,18 @@ class Manifest:
     """Relative POSIX path -> {'size': bytes, 'sha256': hex}."""
     sha256: str = UNSEALED
     """SHA-256 in hex of the manifest with zeros in this field. It reveals any change to the manifest."""
+
+    @property
+    def short_dims(self) -> tuple[int, ...]:
+        """Sizes of short vectors that the run trained, from the largest to the smallest: `matryoshka_dims`.
+
+        They are read from `training`, which older clients know too. () of an artifact of another run, or imported.
+        """
+        options = self.training.get("loss_options") if isinstance(self.training, dict) else None
+        sizes = options.get(MATRYOSHKA_DIMS) if isinstance(options, dict) else None
+        if not isinstance(sizes, list) or not all(type(size) is int and 0 < size < self.output_dim for size in sizes):
+            return ()
+        return tuple(sorted(set(sizes), reverse=True))
 
 
 def sha256_of(path: Path) -> str:

@@ -9,16 +9,22 @@ from ..contract.checks import choice, number, options
 from ..contract.wire import SCORE_TAG
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK
+from .matryoshka import MATRYOSHKA_DIMS, MATRYOSHKA_WEIGHTS, SIZES, WEIGHTS, Matryoshka
 
 CLIP_LOSS, IMAGE_LOSS = "CLIPLoss", "TripletMarginLoss"
 SCORE_WEIGHTS = "score_weights"
 CONSTANT, LINEAR, LOG = "constant", "linear", "log"
 SCORE_CHOICES = (CONSTANT, LINEAR, LOG)
 CLIP_LOSSES: Mapping[str, Mapping[str, tuple[float, float] | tuple[str, ...]]] = {
-    CLIP_LOSS: {"label_smoothing": (0.0, 0.99), SCORE_WEIGHTS: SCORE_CHOICES},
+    CLIP_LOSS: {
+        "label_smoothing": (0.0, 0.99),
+        SCORE_WEIGHTS: SCORE_CHOICES,
+        MATRYOSHKA_DIMS: SIZES,
+        MATRYOSHKA_WEIGHTS: WEIGHTS,
+    },
     "SigLIPLoss": {"logit_bias": (-100.0, 100.0), SCORE_WEIGHTS: SCORE_CHOICES},
 }
-"""Loss -> option -> (lowest, highest) value, or the names to choose from."""
+"""Loss -> option -> (lowest, highest) value, of each one in a list; or the names to choose from."""
 
 
 class DefaultLoss(str):
@@ -37,26 +43,30 @@ def default_loss(task: str) -> str:
     return IMAGE_LOSS if task == IMAGE_TASK else CLIP_LOSS
 
 
-def checked_loss_options(loss: str, given: object) -> dict[str, Any]:
-    """Return the options of a loss of a CLIP: numbers as floats, names as they are.
+def checked_loss_options(loss: str, given: object, dim: int = 0) -> dict[str, Any]:
+    """Return the options of a loss of a CLIP: numbers as floats, names as they are, sizes from the largest on.
 
     Args:
         loss: one of `CLIP_LOSSES`.
         given: options by name.
+        dim: embedding size of the model; 0 if it is not known yet.
 
     Raises:
         InvalidInput: an unknown option, a number out of its range, or a name that is not among the choices.
     """
+    short = Matryoshka.read(given, dim, supported=loss == CLIP_LOSS)
     rules, checked = CLIP_LOSSES[loss], {}
     for name, value in options("loss_options", given, rules).items():
         label, rule = f"loss_options[{name!r}]", rules[name]
+        if name in (MATRYOSHKA_DIMS, MATRYOSHKA_WEIGHTS):
+            continue
         if isinstance(rule[0], str):
             names = tuple(map(str, rule))
             choice(label, value, names)
             checked[name] = value
         else:
             checked[name] = number(label, value, *map(float, rule))
-    return checked
+    return checked | (short.options() if short else {})
 
 
 def require_scores(options: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from ..models.backbones import find_backbone
 from ..models.image_model import pooling_of
 from ..models.model_kinds import towers_of
 from .losses import CLIP_LOSSES, DEFAULT_LOSS, DefaultLoss, checked_loss_options, default_loss
+from .matryoshka import Matryoshka
 from .metric_config import MEMORY_SIZE, METRIC_LOSSES, MetricConfig
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
 from .recipes import check_recipe
@@ -65,8 +66,9 @@ class RunConfig:
     """'CLIPLoss' (symmetric InfoNCE) or 'SigLIPLoss' for a CLIP; see `MetricConfig` for image models. The default is
     replaced by the loss of the model's task, see `losses.default_loss`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    """CLIPLoss: label_smoothing. SigLIPLoss: logit_bias. Both: score_weights, how the scores of pairs become weights:
-    'linear' (the default of pairs with scores), 'log' or 'constant'. Image models: see `MetricConfig`."""
+    """CLIPLoss: label_smoothing; matryoshka_dims and matryoshka_weights, see `Matryoshka`. SigLIPLoss: logit_bias.
+    Both: score_weights, how the scores of pairs become weights: 'linear' (the default of pairs with scores), 'log' or
+    'constant'. Image models: see `MetricConfig`."""
     miner: str | None = None
     """This and the next four fields are for image models only, see `MetricConfig`."""
     miner_options: Mapping[str, Any] = field(default_factory=dict)
@@ -202,7 +204,7 @@ class RunConfig:
                 f"leave it out to train {row.name} with {default_loss(row.task)}."
             )
         choice("loss", self.loss, tuple(CLIP_LOSSES))
-        self._set("loss_options", checked_loss_options(self.loss, self.loss_options))
+        self._set("loss_options", checked_loss_options(self.loss, self.loss_options, row.output_dim))
         choice("sampler", self.sampler, SAMPLERS)
         self._set("num_items_per_class", whole("num_items_per_class", self.num_items_per_class, 1, 65_536))
         for name in IMAGE_FIELDS:
@@ -224,6 +226,11 @@ class RunConfig:
             self.loss_optimizer,
             self.loss_optimizer_options,
         )
+
+    @property
+    def matryoshka(self) -> Matryoshka | None:
+        """The short vectors that the run trains beside the whole ones, None without any."""
+        return Matryoshka.read(self.loss_options)
 
     @property
     def scores_eval_data(self) -> bool:

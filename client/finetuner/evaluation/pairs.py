@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..contract.dimensions import shortened
 from ..documents.images import decode
 from ..documents.pairs import Pair
 from ..documents.scores import pair_has_score, scored_alike
@@ -38,6 +39,11 @@ def image_to_text(k: int, language: str = "") -> str:
 def text_to_image_graded_ndcg(language: str = "") -> str:
     """Return the name of nDCG at 10, text to image, with the scores of pairs as linear gains; see `graded_ndcg`."""
     return f"text_to_image_graded_ndcg_at_{GRADED}" + (f"/{language}" if language else "")
+
+
+def of_size(name: str, dim: int) -> str:
+    """Return the name of a metric of vectors cut to `dim` numbers."""
+    return f"{name}/{dim}d"
 
 
 def mean_recall(metrics: Mapping[str, float], prefix: str = "", k: int = 5) -> float:
@@ -91,7 +97,9 @@ class EncodedPairs:
         return KeyRelevance(self.text_keys, self.vision_keys)
 
 
-def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, batch_size: int = 64) -> dict[str, float]:
+def evaluate_pairs(
+    model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, batch_size: int = 64, dims: Sequence[int] = ()
+) -> dict[str, float]:
     """Score a model on pairs.
 
     Identical images count as one. A text and an image are relevant to each other if they share a label or an image.
@@ -105,18 +113,20 @@ def evaluate_pairs(model: Clip, pairs: Iterable[Pair], *, limit: int = LIMIT, ba
         pairs: at least one pair, read once. Images that cannot be decoded are skipped with their texts.
         limit: k of Finetuner's nine metrics and of the textbook metrics.
         batch_size: texts or images in a forward pass.
+        dims: further sizes of vectors to score, each below the model's own; see `score_short`.
 
     Returns:
         Finetuner's nine metrics and the textbook metrics, text to image, as `clip-text-to-clip-vision_...`; and recall
         at 1, 5 and 10 in both directions as CLIP_benchmark defines it (any relevant match counts). Recall is also
-        given for each language, over its texts and the images that they describe. For pairs with scores also
-        `text_to_image_graded_ndcg_at_10`, nDCG with the score as linear gain. Images without a score for the text have
-        gain 0, and the best list is made from all its scores.
+        given for each language, over its texts and the images that they describe; and for each of `dims`. For pairs
+        with scores also `text_to_image_graded_ndcg_at_10`, nDCG with the score as linear gain. Images without a score
+        for the text have gain 0, and the best list is made from all its scores.
 
     Raises:
         InvalidInput: there is no pair, no image can be decoded, or some pairs have a score and others do not.
     """
-    return score(encode_pairs(model, pairs, batch_size), limit)
+    encoded = encode_pairs(model, pairs, batch_size)
+    return score(encoded, limit) | score_short(encoded, dims)
 
 
 def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64) -> EncodedPairs:
@@ -205,6 +215,21 @@ def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
 def _graded(found: Sequence[int], scores: Mapping[int, float]) -> float:
     """Return nDCG at 10 of one text, for the rows of images that it finds, best first."""
     return graded_ndcg([scores.get(image, 0.0) for image in found], list(scores.values()), GRADED)
+
+
+def score_short(encoded: EncodedPairs, dims: Sequence[int]) -> dict[str, float]:
+    """Return the recalls in both directions of vectors cut to their first numbers, under names such as '.../64d'.
+
+    Args:
+        encoded: at least one text, and its images.
+        dims: sizes, each below that of the embeddings.
+    """
+    names = [name(k) for name in (text_to_image, image_to_text) for k in RECALLS]
+    scores = {}
+    for dim in dims:
+        cut = score(replace(encoded, text=shortened(encoded.text, dim), vision=shortened(encoded.vision, dim)))
+        scores |= {of_size(name, dim): cut[name] for name in names}
+    return scores
 
 
 def _recall(hits: Sequence[Sequence[bool]], k: int) -> float:

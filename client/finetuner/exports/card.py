@@ -102,6 +102,7 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
         f"# {manifest.run_name or manifest.artifact_id}",
         f"`{manifest.backbone}`, tuned by Open Finetuner {manifest.code_version}: embeddings of {manifest.output_dim} "
         f"numbers. Artifact `{manifest.artifact_id}`, made {manifest.created_at}.",
+        _short_vectors(manifest),
         "Its weights keep the licence of those that it was tuned from"
         + (f" (`{manifest.parent}`)." if manifest.parent else "."),
         f"## Load it\n\n```python\n{snippet}```",
@@ -111,6 +112,11 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
         _object("Data, by content", manifest.data),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _short_vectors(manifest: Manifest) -> str:
+    sizes = " or ".join(map(str, manifest.short_dims))
+    return f"The first {sizes} numbers of an embedding, normalised again, are an embedding too." if sizes else ""
 
 
 def _metrics(manifest: Manifest) -> str:

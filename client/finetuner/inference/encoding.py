@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..contract.dimensions import checked_dimensions, shortened
 from ..contract.wire import ARTIFACT_TAG, ERROR_TAG, mark_error
 from ..documents.images import UriReader, image_of, is_text
 from ..documents.tags import checked_unicode
@@ -26,6 +27,8 @@ class Encoder(Protocol):
     """Artifact id or backbone name; it is written beside each vector."""
     dim: int
     """Embedding size."""
+    short_dims: Sequence[int]
+    """Smaller sizes of vectors that it was trained for."""
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Return (texts, dim) float32, L2-normalised; an image model refuses."""
@@ -42,8 +45,9 @@ def encode_documents(
     towers: tuple[str, ...] = TOWERS,
     batch_size: int = 32,
     on_batch: Callable[[int], None] = lambda done: None,
+    dimensions: int | None = None,
 ) -> tuple[int, int]:
-    """Set `embedding`, (dim,) float32 and L2-normalised, and the model's id on each document.
+    """Set `embedding`, (dim,) or (dimensions,) float32 and L2-normalised, and the model's id on each document.
 
     A document with text goes to the text tower. Any other is an image as blob, tensor or uri, and goes to the vision
     tower or the image model.
@@ -55,22 +59,27 @@ def encode_documents(
         towers: the towers to use. Documents for another tower stay unchanged.
         batch_size: documents in a forward pass.
         on_batch: called after each pass with its number of documents.
+        dimensions: size of the vectors, the model's own or one that it was trained for; None is its own.
 
     Returns:
         The number of documents with an embedding, and the number with an error.
+
+    Raises:
+        InvalidInput: other `dimensions`.
     """
+    dim = checked_dimensions(dimensions, model)
     encoded = failed = 0
     for tower in towers:
         waiting = [document for document in documents if is_text(document) == (tower == TEXT)]
         for start in range(0, len(waiting), batch_size):
             batch = waiting[start : start + batch_size]
-            good = _encode_batch(model, batch, tower, read_uri)
+            good = _encode_batch(model, batch, tower, read_uri, dim)
             encoded, failed = encoded + good, failed + len(batch) - good
             on_batch(len(batch))
     return encoded, failed
 
 
-def _encode_batch(model: Encoder, batch: list[Document], tower: str, read_uri: UriReader) -> int:
+def _encode_batch(model: Encoder, batch: list[Document], tower: str, read_uri: UriReader, dim: int) -> int:
     good: list[Document] = []
     inputs: list[Any] = []
     for document in batch:
@@ -81,7 +90,7 @@ def _encode_batch(model: Encoder, batch: list[Document], tower: str, read_uri: U
         except FinetunerError as error:
             mark_error(document, error)
     vectors = (model.encode_texts if tower == TEXT else model.encode_images)(inputs, batch_size=max(len(inputs), 1))
-    for document, vector in zip(good, vectors, strict=True):
+    for document, vector in zip(good, shortened(vectors, dim), strict=True):
         document.embedding = vector
         document.tags[ARTIFACT_TAG] = model.model_id
     return len(good)

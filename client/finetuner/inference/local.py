@@ -13,6 +13,7 @@ from ..artifacts.archive import artifact_folder
 from ..artifacts.load import load_artifact, load_onnx_artifact
 from ..artifacts.manifest import read_manifest
 from ..contract.checks import choice, whole
+from ..contract.dimensions import checked_dimensions
 from ..contract.wire import ARTIFACT_TAG, error_of
 from ..documents.uris import read_local
 from ..exceptions import FinetunerError, InvalidDocument, InvalidInput
@@ -61,6 +62,11 @@ class InferenceModel:
     def dim(self) -> int:
         """Embedding size."""
         return self.encoder.dim
+
+    @property
+    def short_dims(self) -> tuple[int, ...]:
+        """Smaller sizes that `encode` may take as `dimensions`, from the largest to the smallest."""
+        return tuple(self.encoder.short_dims)
 
 
 def build_model(
@@ -131,7 +137,12 @@ def _open_folder(
 
 
 def encode(
-    model: InferenceModel, data: Data, batch_size: int = DEFAULT_BATCH_SIZE, *, on_error: str | None = None
+    model: InferenceModel,
+    data: Data,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    *,
+    on_error: str | None = None,
+    dimensions: int | None = None,
 ) -> Data | np.ndarray:
     """Embed documents, texts or images.
 
@@ -145,18 +156,21 @@ def encode(
         on_error: the reaction to items that cannot be encoded: 'raise' the first error, 'warn', or 'return' silently.
             Such a document gets a `finetuner_error` tag and no embedding; such an item of a list gets a row of NaN.
             None raises for a list and warns for a DocumentArray.
+        dimensions: size of the vectors: the model's own, which None means, or one of `model.short_dims`, those that it
+            was trained for with `matryoshka_dims`. A short vector is the first numbers, normalised again.
 
     Returns:
-        The same DocumentArray, or (len(data), dim) float32, L2-normalised.
+        The same DocumentArray, or (len(data), dimensions) float32, L2-normalised.
 
     Raises:
         InvalidDocument: an item cannot be encoded, and `on_error` is 'raise'.
-        InvalidInput: data has another type, or `on_error` or `batch_size` another value.
+        InvalidInput: data has another type, or `on_error`, `batch_size` or `dimensions` another value.
     """
     from docarray import DocumentArray
 
     if on_error is not None:
         choice("on_error", on_error, ON_ERROR)
+    dim = checked_dimensions(dimensions, model.encoder)
     size = (
         model.batch_size if isinstance(batch_size, _DefaultBatchSize) else whole("batch_size", batch_size, 1, MAX_BATCH)
     )
@@ -172,6 +186,7 @@ def encode(
                 towers=(model.select_model,),
                 batch_size=size,
                 on_batch=advance,
+                dimensions=dim,
             )
             store()
     for row, document in enumerate(documents):
@@ -191,7 +206,7 @@ def encode(
                 f"The first is {item}: {error}",
                 stacklevel=2,
             )
-    return _stacked(documents, model.dim) if is_list else documents
+    return _stacked(documents, dim) if is_list else documents
 
 
 def _items(data: object) -> list[object]:

@@ -34,6 +34,9 @@ class Clip:
         towers: the towers that hold weights.
     """
 
+    short_dims: Sequence[int] = ()
+    """Smaller sizes of vectors that the model was trained for, see `contract.dimensions`."""
+
     def __init__(
         self,
         network: Any,

@@ -102,6 +102,9 @@ class ImageModel:
         name: the only tower, for example 'resnet50'.
     """
 
+    short_dims: Sequence[int] = ()
+    """Smaller sizes of vectors that the model was trained for, see `contract.dimensions`."""
+
     def __init__(self, network: ImageNetwork, config: ImageModelConfig, model_id: str, name: str) -> None:
         self.network = network
         self.config = config

@@ -43,6 +43,9 @@ class OnnxModel:
         size: of the file in bytes.
     """
 
+    short_dims: Sequence[int] = ()
+    """Smaller sizes of vectors that the model was trained for, see `contract.dimensions`."""
+
     def __init__(
         self, session: Any, tower: str, model_id: str, prepare: Callable[[Any], torch.Tensor], size: int = 0
     ) -> None:

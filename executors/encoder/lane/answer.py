@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from finetuner.contract.dimensions import checked_dimensions, shortened
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, TOKENS_TAG, mark_error
 from finetuner.executors.room.room import MeasuredExecutor
 
@@ -32,27 +33,38 @@ class Answerer:
         self._metrics = metrics
 
     async def encode(
-        self, endpoint: str, documents: Sequence[Document], find_runner: FindRunner, *, count: bool = False
+        self,
+        endpoint: str,
+        documents: Sequence[Document],
+        find_runner: FindRunner,
+        *,
+        count: bool = False,
+        dimensions: object = None,
     ) -> None:
-        """Set `embedding`, (dim,) float32, and the `finetuner_artifact` tag, or the `finetuner_error` tag.
+        """Set `embedding`, (dim,) or (dimensions,) float32, and the `finetuner_artifact` tag, or `finetuner_error`.
 
         Args:
             endpoint: name for the metrics and the log.
             documents: documents for the runner's tower. The error tag of an earlier attempt is removed.
             find_runner: returns the model, once it is loaded. Its exception is the error of each document.
             count: whether each text gets the `finetuner_tokens` tag.
+            dimensions: size of the vectors, unchecked; None is the model's own. The lane's cache holds whole vectors.
         """
         tokens: dict[int, int] = {}
         found: list[Runner] = []
 
         async def remembered() -> Runner:
             found.append(await find_runner())
+            if dimensions is not None:
+                checked_dimensions(dimensions, found[0])
             return found[0]
 
         results: list[np.ndarray | Exception]
         try:
             with self._executor.measured(endpoint):
                 results = await self._lane.encode(documents, remembered, tokens if count else None)
+            if dimensions is not None and found:
+                results = _cut(results, checked_dimensions(dimensions, found[0]))
         except Exception as error:
             results = [error] * len(documents)
         self._write(endpoint, documents, results, found)
@@ -84,3 +96,7 @@ class Answerer:
         if answered:
             self._metrics.answered(found[0].model_id, answered)
         self._executor.count_documents(endpoint, answered, len(documents) - answered)
+
+
+def _cut(results: Sequence[np.ndarray | Exception], dim: int) -> list[np.ndarray | Exception]:
+    return [result if isinstance(result, Exception) else shortened(result, dim) for result in results]

@@ -47,6 +47,7 @@ class Runner:
     ) -> None:
         self.model_id = model.model_id
         self.dim = model.dim
+        self.short_dims = model.short_dims
         self.tower = tower
         self.reads_texts = tower == TEXT
         self.prepares_beside = not self.reads_texts

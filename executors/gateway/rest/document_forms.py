@@ -19,6 +19,10 @@ CONTENTS = ("text", "blob", "uri")
 RESERVED = (ARTIFACT_TAG, ERROR_TAG)
 
 REFERENCE = "An artifact id (24 hex characters), an alias such as 'live', or a backbone."
+DIMENSIONS = (
+    "Size of the embeddings: the model's own, which is the default, or one of its run's `matryoshka_dims`. A short one "
+    "is the first numbers of the whole one, normalised again."
+)
 ARTIFACT = "The artifact or backbone that made the embedding."
 
 

@@ -12,11 +12,13 @@ from pydantic import Field
 
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract import wire
+from finetuner.contract.dimensions import MAX_DIMENSIONS
 
 from . import documents
 from .answers import answer
 from .document_forms import (
     ARTIFACT,
+    DIMENSIONS,
     MAX_DOCUMENTS,
     MAX_REFERENCE,
     REFERENCE,
@@ -48,6 +50,7 @@ class EncodeForm(Form):
         ..., min_items=1, max_items=MAX_DOCUMENTS, description="The answer has the same order."
     )
     artifact: str = Field(LIVE, min_length=1, max_length=MAX_REFERENCE, description=REFERENCE)
+    dimensions: int | None = Field(None, ge=1, le=MAX_DIMENSIONS, description=DIMENSIONS)
 
 
 class EncodeAnswer(Answer):
@@ -182,7 +185,7 @@ async def encode(form: EncodeForm, rooms: RoomsOf) -> Response:
     """Encode texts and images. Documents with several parts are only for index and search."""
     await rooms.require(wire.ENCODE)
     asked = await documents.to_messages(form.documents)
-    answered = await rooms.post(wire.ENCODE, asked, artifact=form.artifact)
+    answered = await rooms.post(wire.ENCODE, asked, **_given(form, "documents"))
     documents.require_all(answered, asked)
     return await documents.described(answered, partial(_listed, "documents", answered, documents.encoded))
 

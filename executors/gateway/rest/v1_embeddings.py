@@ -13,13 +13,14 @@ from pydantic import BaseModel, Field, StrictStr, validator
 
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract import wire
+from finetuner.contract.dimensions import MAX_DIMENSIONS
 from finetuner.exceptions import FinetunerServerError, InvalidInput, NoSuchModel, NotFound, by_name
 from finetuner.models.backbones import list_models as backbones
 
 from ..flow.rooms import Rooms
 from . import documents
 from .answers import answer
-from .document_forms import MAX_REFERENCE, REFERENCE, Document
+from .document_forms import DIMENSIONS, MAX_REFERENCE, REFERENCE, Document
 from .form import Answer, Form
 from .route import RoomsOf, router
 from .token_ids import text_of
@@ -60,7 +61,7 @@ class EmbeddingsForm(Form):
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="'float': numbers; 'base64': little-endian float32 in base64."
     )
-    dimensions: int | None = Field(None, ge=1, description="Size of the model's embeddings, which cannot be changed.")
+    dimensions: int | None = Field(None, ge=1, le=MAX_DIMENSIONS, description=DIMENSIONS)
     user: str | None = Field(None, description="Id of an end user, which OpenAI's clients may send. It is not stored.")
 
     class Config:
@@ -133,7 +134,8 @@ async def embeddings(form: EmbeddingsForm, rooms: RoomsOf) -> Response:
     """Encode texts and images; one that cannot be encoded fails the request, whose `detail` says which."""
     await rooms.require(wire.ENCODE)
     asked = await _messages(form)
-    answered = await rooms.post(wire.ENCODE, asked, artifact=form.model, count_tokens=True)
+    size = {} if form.dimensions is None else {"dimensions": form.dimensions}
+    answered = await rooms.post(wire.ENCODE, asked, artifact=form.model, count_tokens=True, **size)
     documents.require_all(answered, asked)
     return await documents.described(answered, partial(_listed, answered, form))
 
@@ -195,7 +197,7 @@ def _listed(messages: Sequence[Any], form: EmbeddingsForm) -> Response:
     if len(made_by) > 1:
         raise FinetunerServerError("Another model was promoted during the request", "send it again", 503)
     (model,), vectors = made_by, [documents.vector_of(message) for message in messages]
-    if form.dimensions not in (None, len(vectors[0])):
+    if form.dimensions not in (None, len(vectors[0])):  # of a room that does not read them
         raise InvalidInput(
             f"dimensions must be {len(vectors[0])}, the size of the embeddings of {model}. Got {form.dimensions}. "
             "Leave it out."

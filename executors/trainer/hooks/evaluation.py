@@ -79,11 +79,13 @@ class ScoreEvaluationData(Hook):
     Args:
         pairs: at least one.
         scores: receives the metrics.
+        dims: sizes of short vectors that the run trains, which are scored too.
     """
 
-    def __init__(self, pairs: Sequence[Pair], scores: Scores) -> None:
+    def __init__(self, pairs: Sequence[Pair], scores: Scores, dims: Sequence[int] = ()) -> None:
         self._pairs = pairs
         self._scores = scores
+        self._dims = dims
 
     def before_training(self, progress: Progress) -> None:
         """Score the pretrained model, once."""
@@ -99,7 +101,7 @@ class ScoreEvaluationData(Hook):
         self._scores.add(stage, self._metrics(progress.model))
 
     def _metrics(self, model: Clip) -> dict[str, float]:
-        return evaluate_pairs(model, self._pairs)
+        return evaluate_pairs(model, self._pairs, dims=self._dims)
 
 
 class EvaluateSearch(Hook):

@@ -54,7 +54,7 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     callbacks = read_callbacks(config.callbacks)
     check_loggers(callbacks)
     prefixes = iter(metric_prefixes(callbacks, towers, has_eval_data=config.scores_eval_data))
-    options = config.options
+    options, short = config.options, config.matryoshka
     adapters = TrainAdapters(options.lora_rank, options.lora_alpha, config.seed) if options.lora_rank else None
     guard = context.documents("guard")
     guard_pairs = [] if guard is None else read_pairs(guard)
@@ -82,7 +82,7 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     # Scores come first, since trackers log them. Then hooks that choose weights: an epoch or the average, merged,
     # mixed. Last those that change the trained parameters, since the mix keeps the weights from before.
     return [
-        *([ScoreEvaluationData(eval_pairs, scores)] if eval_pairs else []),
+        *([ScoreEvaluationData(eval_pairs, scores, short.dims if short else ())] if eval_pairs else []),
         *([ScoreGuard(guard_pairs, scores)] if guard is not None else []),
         *(hook for _, hook in made),
         *([AverageWeights(options.ema_decay)] if options.ema_decay is not None else []),

@@ -23,6 +23,7 @@ from ..data.training_data import Plan, TrainingData
 from ..hooks.freezing import require_parts
 from .contrastive import CLIPLoss, Negatives, PairBatch, PairLoss, SigLIPLoss
 from .distillation import Teacher, distillation_loss
+from .matryoshka import with_short_vectors
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
@@ -96,7 +97,7 @@ class ClipTask(Task):
             )
         self.model = model
         options = {name: value for name, value in config.loss_options.items() if name != SCORE_WEIGHTS}
-        self._loss = _LOSSES[config.loss](**options).to(model.device)
+        self._loss = with_short_vectors(_LOSSES[config.loss], options).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
         weight = config.options.distillation
         self._teacher = Teacher(self.network, model.network.logit_scale) if weight else None

@@ -65,6 +65,12 @@ class PairBatch:
             weights=None if weights is None else weights.to(image),
         )
 
+    def first_numbers(self, dim: int) -> PairBatch:
+        """Return the batch with embeddings of (batch, dim): the first numbers of each, normalised again."""
+        assert dim < self.image.shape[1]
+        image, text = (F.normalize(side[:, :dim], dim=-1) for side in (self.image, self.text))
+        return replace(self, image=image, text=text)
+
     def of_everyone(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows of all processes, (all, ...), for this process's (batch, ...). Gradients flow back."""
         return of_all_processes(rows) if self.gather else rows

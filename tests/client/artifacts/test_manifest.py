@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from finetuner.artifacts.manifest import FORMAT, MANIFEST, parse_manifest, read_manifest, verify_artifact
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
+from tests.client.conftest import manifest
 
 FILES = [
     "config.yml",
@@ -26,6 +28,25 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads((folder / MANIFEST).read_text())
     change(content)
     (folder / MANIFEST).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ({}, ()),
+        ({"loss_options": {}}, ()),
+        ({"loss_options": {"matryoshka_dims": [32, 64]}}, (64, 32)),
+        ({"loss_options": {"matryoshka_dims": [128]}}, ()),
+        ({"loss_options": {"matryoshka_dims": [64.5, "x"]}}, ()),
+        ({"loss_options": {"matryoshka_dims": 64}}, ()),
+        ({"loss_options": [64]}, ()),
+        ({"imported": "from elsewhere"}, ()),
+        ([], ()),
+    ],
+    ids=str,
+)
+def test_short_vectors_are_those_of_the_runs_loss(training: Any, expected: tuple[int, ...]) -> None:
+    assert replace(manifest(), training=training).short_dims == expected
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from PIL.Image import Image
 
 from finetuner.documents.images import decode
 from finetuner.documents.pairs import Pair
-from finetuner.evaluation.pairs import PREFIX, evaluate_pairs, image_to_text, text_to_image
+from finetuner.evaluation.pairs import PREFIX, RECALLS, evaluate_pairs, image_to_text, text_to_image
 from finetuner.exceptions import InvalidInput
 from finetuner.metrics import NINE, TEXTBOOK
 from finetuner.models.clip import Clip
@@ -48,7 +49,7 @@ def random_pairs(
     return pairs
 
 
-def naive(model: Clip, pairs: list[Pair], limit: int) -> dict[str, float]:
+def naive(model: Clip | Cut, pairs: list[Pair], limit: int) -> dict[str, float]:
     """Score by comparing every text with every image, one after the other."""
     images: list[Pair] = []
     for pair in pairs:
@@ -85,6 +86,22 @@ def naive(model: Clip, pairs: list[Pair], limit: int) -> dict[str, float]:
     return scores
 
 
+class Cut:
+    """A model whose embeddings are the first numbers of another one's."""
+
+    def __init__(self, model: Clip, dim: int) -> None:
+        self.model, self.dim = model, dim
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        return self._cut(self.model.encode_texts(texts))
+
+    def encode_images(self, images: list[Image]) -> np.ndarray:
+        return self._cut(self.model.encode_images(images))
+
+    def _cut(self, vectors: np.ndarray) -> np.ndarray:
+        return np.array([row[: self.dim] / np.sqrt((row[: self.dim] ** 2).sum()) for row in vectors])
+
+
 @pytest.mark.parametrize("limit", [3, 20])
 @pytest.mark.parametrize(
     ("labels", "languages"),
@@ -95,6 +112,20 @@ def test_equals_a_plain_loop(mini: Clip, jpeg: Jpeg, labels: int, languages: tup
     pairs = random_pairs(jpeg, 26, 12, labels=labels, languages=languages)
     found, expected = evaluate_pairs(mini, pairs, limit=limit, batch_size=7), naive(mini, pairs, limit)
     assert found == {name: pytest.approx(value) for name, value in expected.items()}
+
+
+def test_short_vectors_are_scored_as_a_model_of_that_size_would_be(mini: Clip, jpeg: Jpeg) -> None:
+    pairs = random_pairs(jpeg, 26, 12, labels=7, languages=("en", "de"))
+    found = evaluate_pairs(mini, pairs, dims=(64, 8))
+    whole = evaluate_pairs(mini, pairs)
+    short = {name: value for name, value in found.items() if name.endswith(("/64d", "/8d"))}
+    assert {name: value for name, value in found.items() if name not in short} == whole
+    for dim in (64, 8):
+        expected = naive(Cut(mini, dim), pairs, 20)
+        for way in (text_to_image, image_to_text):
+            for k in RECALLS:
+                assert short.pop(f"{way(k)}/{dim}d") == pytest.approx(expected[way(k)])
+    assert not short, "languages have no short vectors of their own"
 
 
 def test_an_image_counts_only_for_the_languages_of_its_captions(mini: Clip, jpeg: Jpeg) -> None:

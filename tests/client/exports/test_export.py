@@ -27,7 +27,7 @@ from finetuner.artifacts.publish import publish_artifact
 from finetuner.catalogue import fashion
 from finetuner.cli.main import app
 from finetuner.exceptions import AlreadyExists, CorruptedArtifact, FinetunerError, InvalidInput
-from finetuner.exports.card import NOTES
+from finetuner.exports.card import NOTES, model_card
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
@@ -268,3 +268,11 @@ def test_the_command_exports_a_folder(published: Any, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.output.strip() == str(tmp_path / "out")
     assert (tmp_path / "out/model.safetensors").is_file()
+
+
+def test_the_card_names_the_short_vectors(mini: Clip) -> None:
+    manifest = Manifest("0" * 24, "my-run", "clip-mini", mini.dim, [*mini.towers], {}, {}, "2026-01-01", "0")
+    assert "normalised again" not in model_card(manifest, mini, "open_clip")
+    short = replace(manifest, training={"loss_options": {"matryoshka_dims": [64, 32]}})
+    card = model_card(short, mini, "open_clip")
+    assert "The first 64 or 32 numbers of an embedding, normalised again, are an embedding too." in card

@@ -43,6 +43,31 @@ def test_texts_become_rows(text: InferenceModel, mini: Clip) -> None:
     assert np.allclose(encode(text, texts, batch_size=1), found, atol=1e-6)
 
 
+def test_short_vectors_are_the_first_numbers_normalised_again(mini: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mini, "short_dims", (64, 32))
+    model, texts = InferenceModel(mini, "clip-text"), ["a red dress", "ein blaues Hemd"]
+    whole = encode(model, texts)
+    assert model.short_dims == (64, 32)
+    for size in (64, 32):
+        found = encode(model, texts, dimensions=size)
+        assert (found.shape, found.dtype) == ((2, size), np.float32)
+        for row, cut in zip(whole.astype(np.float64), found, strict=True):
+            np.testing.assert_allclose(cut, row[:size] / np.sqrt((row[:size] ** 2).sum()), atol=1e-6)
+    documents = DocumentArray([Document(text=text) for text in texts])
+    assert encode(model, documents, dimensions=32).embeddings.shape == (2, 32)
+    np.testing.assert_array_equal(encode(model, texts, dimensions=128), whole)
+    broken = encode(model, ["a", 5], dimensions=32, on_error="return")
+    assert broken.shape == (2, 32)
+    assert np.isnan(broken[1]).all()
+
+
+def test_other_sizes_are_refused_before_anything_is_encoded(text: InferenceModel) -> None:
+    documents = DocumentArray([Document(text="a")])
+    with pytest.raises(InvalidInput, match="dimensions must be 128, .* Got 64. Leave it out. .*matryoshka_dims"):
+        encode(text, documents, dimensions=64)
+    assert documents[0].embedding is None
+
+
 @pytest.mark.parametrize(
     ("given", "passes"),
     [({}, [2] * 17), ({"batch_size": 32}, [32, 2]), ({"batch_size": 20}, [20, 14])],

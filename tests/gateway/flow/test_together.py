@@ -86,7 +86,7 @@ def test_requests_of_other_models_and_endpoints_never_share() -> None:
     async def check() -> None:
         room = Room()
         lines = Together(lambda _: Line(room.send, 1, 1000, Turns()))
-        requests = [asked("a"), asked("b", artifact="1"), asked("c", artifact="2"), asked("d", endpoint="/search")]
+        requests = [asked("a"), asked("b", artifact="1"), asked("c", dimensions=64), asked("d", endpoint="/search")]
         tasks = await started(*(lines.ask(each, "") for each in [*requests, asked("e", artifact="1"), asked("f")]))
         assert room.messages == [["a"], ["b"], ["c"], ["d"]]
         room.open.set()

@@ -47,6 +47,18 @@ def test_each_form_of_input_is_taken(open_flow: ToyFlow, content: Any, count: in
     assert [each["embedding"] for each in found["data"]] == [[0.5] * 4] * count
 
 
+def test_dimensions_reach_the_rooms(open_flow: ToyFlow) -> None:
+    asked = {"input": ["a", "b"], "dimensions": 3}
+    found = plain_http.post(f"{open_flow.http}/v1/embeddings", json=asked).json()
+    assert [each["embedding"] for each in found["data"]] == [[0.5] * 3] * 2
+    asked = {"documents": [{"text": "a"}, {"blob": "AAAA"}], "dimensions": 2}
+    found = plain_http.post(f"{open_flow.http}/v1/encode", json=asked).json()
+    assert [each["embedding"] for each in found["documents"]] == [[0.5] * 2] * 2
+    asked = {"data": [{"text": "a"}], "execEndpoint": "/encode", "parameters": {"dimensions": 2}}
+    found = plain_http.post(f"{open_flow.http}/encode", json=asked).json()
+    assert found["data"][0]["embedding"] == [0.5] * 2
+
+
 def test_models_without_artifacts(open_flow: ToyFlow) -> None:
     """The toy trainer lists none."""
     models = plain_http.get(f"{open_flow.http}/v1/models").json()["data"]

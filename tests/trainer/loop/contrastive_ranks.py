@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from finetuner.executors.trainer.loop.contrastive import CLIPLoss, Negatives, PairBatch, SigLIPLoss
 from finetuner.executors.trainer.loop.distillation import distillation_loss
 from finetuner.executors.trainer.loop.grad_cache import cached_backward
+from finetuner.executors.trainer.loop.matryoshka import MatryoshkaLoss
 
 PAIRS = 16
 # Duplicates of rows 0 to 3 are in the second half, the other process's. 8 and 9 are duplicates within it.
@@ -43,7 +44,7 @@ class Distilled(torch.nn.Module):
 
 LOSSES = {
     "clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0),
-    "distilled": Distilled,
+    "matryoshka": lambda: MatryoshkaLoss(CLIPLoss(0.1), (4, 2), (1.0, 0.5, 2.0)), "distilled": Distilled,
 }  # fmt: skip
 
 
