@@ -27,6 +27,7 @@ REFERENCES = {
     "`RunConfig`": "[the configuration of a run](training.md#the-configuration-of-a-run)",
     "`RunConfig.scheduler_options`": "[the configuration of a run](training.md#the-configuration-of-a-run)",
     "`TrainingOptions`": "[`training_options`](training.md#training_options)",
+    "`HardNegatives`": "[hard negatives](training.md#hard-negatives)",
     "`MetricConfig`": "[losses for labelled images](training.md#losses-for-labelled-images)",
     "`losses.default_loss`": "`loss` of [`fit`](training.md#arguments-of-fit)",
     "`LOSSES`": "[losses](training.md#losses-for-labelled-images)",

@@ -117,8 +117,8 @@ def fit(
         sampler: 'auto' or 'random'; for image models also 'class', see `MetricConfig`.
         loss_optimizer: for image models: optimizer of a loss's own weights, see `MetricConfig`.
         loss_optimizer_options: options of that optimizer.
-        loss_options: options of the loss: label_smoothing of CLIPLoss, logit_bias of SigLIPLoss, or those of
-            pytorch-metric-learning.
+        loss_options: options of the loss: label_smoothing and hardness of CLIPLoss, logit_bias of SigLIPLoss, or those
+            of pytorch-metric-learning.
         guard_data: pairs, given like `train_data`, for abilities that a CLIP must keep. The log warns if their recall
             falls.
         seed: seed of weights, order and crops.
@@ -126,7 +126,8 @@ def fit(
         resume_from: name of a failed or canceled run of the experiment. The new run starts from its last checkpoint and
             must have the same data and settings, except for more epochs without a schedule. `Run.resume` resumes a run
             under its own name.
-        training_options: options for memory, speed, LoRA, averaging, freezing and crops; see `TrainingOptions`.
+        training_options: options for memory, speed, LoRA, averaging, freezing, hard negatives and crops; see
+            `TrainingOptions`.
         wait: return after the run's end, with a progress bar in a terminal.
         on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
         columns: names of the columns of CSV files with a header, jsonl and parquet files, such as

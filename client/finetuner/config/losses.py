@@ -8,7 +8,7 @@ from ..models.backbone import IMAGE_TASK
 
 CLIP_LOSS, IMAGE_LOSS = "CLIPLoss", "TripletMarginLoss"
 CLIP_LOSSES: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    CLIP_LOSS: {"label_smoothing": (0.0, 0.99)},
+    CLIP_LOSS: {"label_smoothing": (0.0, 0.99), "hardness": (0.0, 100.0)},
     "SigLIPLoss": {"logit_bias": (-100.0, 100.0)},
 }
 """Loss -> option -> (lowest, highest) value."""

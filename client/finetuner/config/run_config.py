@@ -64,7 +64,7 @@ class RunConfig:
     """'CLIPLoss' (symmetric InfoNCE) or 'SigLIPLoss' for a CLIP; see `MetricConfig` for image models. The default is
     replaced by the loss of the model's task, see `losses.default_loss`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    """CLIPLoss: label_smoothing. SigLIPLoss: logit_bias. Image models: see `MetricConfig`."""
+    """CLIPLoss: label_smoothing, hardness. SigLIPLoss: logit_bias. Image models: see `MetricConfig`."""
     miner: str | None = None
     """This and the next four fields are for image models only, see `MetricConfig`."""
     miner_options: Mapping[str, Any] = field(default_factory=dict)

@@ -135,19 +135,32 @@ class CLIPLoss(PairLoss):
 
     Args:
         label_smoothing: share of the target, in [0, 1), spread evenly over the pair and its negatives.
+        hardness: the logit of each negative grows by hardness times its cosine, without a gradient of its own: harder
+            negatives weigh more (LLaVE, arXiv:2503.04812). Not scaled by the logit scale. 0 is plain InfoNCE.
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float = 0.0, hardness: float = 0.0) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
+        self.hardness = hardness
 
     def _score(self, pairs: PairBatch, logit_scale: torch.Tensor) -> torch.Tensor:
         own, masked = pairs.own(), pairs.false_negatives()
         all_images, all_texts = pairs.of_everyone(torch.stack([pairs.image, pairs.text], dim=1)).unbind(1)  # (all, dim)
         columns, hidden = pairs.with_negatives(all_texts, masked)
-        by_image = self._cross_entropy(logit_scale * pairs.image @ columns.T, own, hidden)
-        by_text = self._cross_entropy(logit_scale * pairs.text @ all_images.T, own, masked)
+        by_image = self._cross_entropy(self._logits(pairs.image, columns, logit_scale, own), own, hidden)
+        by_text = self._cross_entropy(self._logits(pairs.text, all_images, logit_scale, own), own, masked)
         return (by_image + by_text) / 2
+
+    def _logits(
+        self, rows: torch.Tensor, columns: torch.Tensor, logit_scale: torch.Tensor, own: torch.Tensor
+    ) -> torch.Tensor:
+        logits = logit_scale * rows @ columns.T
+        if not self.hardness:
+            return logits
+        with torch.no_grad():
+            harder = (self.hardness * rows @ columns.T).scatter(1, own[:, None], 0)
+        return logits + harder
 
     def _cross_entropy(self, logits: torch.Tensor, own: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
         if masked is None:

@@ -17,6 +17,7 @@ GIVEN: dict[str, Any] = {
     "micro_batch_size": 8, "num_processes": 2, "compile": True, "gradient_checkpointing": True, "lora_rank": 8,
     "lora_alpha": 4.0, "lora_plus_ratio": 2.0, "ema_decay": 0.99, "frozen": ["text"],
     "crop_scale": [0.5, 1.0], "flips": True, "hard_batches": 4, "hard_batches_from": 1,
+    "hard_negatives": {"per_image": 2, "range": [3, 50], "relative_margin": 0.9, "every": 4},
 }  # fmt: skip
 
 

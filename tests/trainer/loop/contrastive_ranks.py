@@ -27,7 +27,12 @@ NEGATIVE_IDS = [[20 + row, 11 if row == 3 else 30 if row == 9 else -1] for row i
 NEGATIVE_LABELS = [[5 if row == 14 else -1, -1] for row in range(PAIRS)]
 KNOWN = [[number, 30 if row == 1 else -1] for row, number in enumerate(TEXT_IDS)]
 KINDS = ("", " masked", " negatives")
-LOSSES = {"clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0)}
+LOSSES = {
+    "clip": lambda: CLIPLoss(),
+    "smooth": lambda: CLIPLoss(0.1),
+    "hard": lambda: CLIPLoss(hardness=4.0),
+    "siglip": lambda: SigLIPLoss(-2.0),
+}
 
 
 class Towers(torch.nn.Module):

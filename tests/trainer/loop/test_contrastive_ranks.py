@@ -13,7 +13,7 @@ import torch
 pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).parent / "contrastive_ranks.py"
-LOSSES = ("clip", "smooth", "siglip")
+LOSSES = ("clip", "smooth", "hard", "siglip")
 KINDS = ("", " masked", " negatives")
 CASES = [f"{name}{kind}{cached}" for name in LOSSES for kind in KINDS for cached in ("", " cached")]
 
