@@ -29,6 +29,7 @@ REFERENCES = {
     "`TrainingOptions`": "[`training_options`](training.md#training_options)",
     "`list_recipes`": "[recipes](training.md#recipes)",
     "`recipes`": "[recipes](training.md#recipes)",
+    "`HardNegatives`": "[hard negatives](training.md#hard-negatives)",
     "`MetricConfig`": "[losses for labelled images](training.md#losses-for-labelled-images)",
     "`losses.default_loss`": "`loss` of [`fit`](training.md#arguments-of-fit)",
     "`LOSSES`": "[losses](training.md#losses-for-labelled-images)",

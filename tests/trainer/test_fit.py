@@ -184,7 +184,7 @@ def test_the_log_has_the_lines_of_the_tutorials(done: Done, ask: Ask) -> None:
         r"INFO     before fine-tuning:",
         r"DEBUG    Metric: 'clip-text-to-clip-vision_precision_at_k' Value: \d\.\d{5}$",
         r"DEBUG    Metric: 'clip-text-to-clip-vision_reciprocal_rank' Value: \d\.\d{5}$",
-        r"INFO     Finetuning: 18 images, CLIPLoss, 3 epochs of 3 steps of 8 pairs",
+        r"INFO     Finetuning: 18 images, 12 labels, CLIPLoss, 3 epochs of 3 steps of 8 pairs",
         r"INFO     Epoch 1/3 - step 1/9 - loss \d+\.\d{4} - \d+ pairs/s - waited for data \d+% - .* GB - ETA \d+ s",
         r"INFO     Epoch 3/3 - step 9/9 - loss \d+\.\d{4} - val_loss \d+\.\d{4} - \d+ pairs/s - .* - ETA 0 s",
         r"INFO     after fine-tuning:",

@@ -98,7 +98,11 @@ LOSSES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {"pairs": {}, "hard batches": {"hard_batches": 2}}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "pairs": {},
+    "hard batches": {"hard_batches": 2},
+    "hard negatives": {"hard_negatives": {"per_image": 2, "relative_margin": 1, "every": 2}},
+}
 
 
 @pytest.fixture(params=[*OPTIONS, "scored pairs", *LOSSES])

@@ -102,7 +102,7 @@ def test_an_image_is_loaded_with_all_its_captions(
     push(trainer, "captions", [*pairs[1:5], make_pair("one", image), make_pair("two", image)])
     assert work(train_data="captions", batch_size=5)[0] == 0
     assert "Decoded 5 images in" in caplog.text
-    assert "Finetuning: 5 images, CLIPLoss, 1 epochs of 1 steps of 5 pairs" in caplog.text
+    assert "Finetuning: 5 images, 3 labels, CLIPLoss, 1 epochs of 1 steps of 5 pairs" in caplog.text
 
 
 def test_the_folder_of_a_run_is_where_the_trainer_looks(trainer: Trainer, tmp_path: Path) -> None:

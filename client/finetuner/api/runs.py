@@ -119,9 +119,9 @@ def fit(
         sampler: 'auto' or 'random'; for image models also 'class', see `MetricConfig`.
         loss_optimizer: for image models: optimizer of a loss's own weights, see `MetricConfig`.
         loss_optimizer_options: options of that optimizer.
-        loss_options: options of the loss: label_smoothing of CLIPLoss, and for short vectors its matryoshka_dims and
-            matryoshka_weights; logit_bias of SigLIPLoss; score_weights of both for pairs with scores ('linear', 'log'
-            or 'constant'); or those of pytorch-metric-learning.
+        loss_options: options of the loss: label_smoothing and hardness of CLIPLoss, and for short vectors its
+            matryoshka_dims and matryoshka_weights; logit_bias of SigLIPLoss; score_weights of both for pairs with
+            scores ('linear', 'log' or 'constant'); or those of pytorch-metric-learning.
         guard_data: pairs, given like `train_data`, for abilities that a CLIP must keep. The log warns if their recall
             falls.
         seed: seed of weights, order and crops.
@@ -129,7 +129,8 @@ def fit(
         resume_from: name of a failed or canceled run of the experiment. The new run starts from its last checkpoint and
             must have the same data and settings, except for more epochs without a schedule. `Run.resume` resumes a run
             under its own name.
-        training_options: options for memory, speed, LoRA, averaging, freezing and crops; see `TrainingOptions`.
+        training_options: options for memory, speed, LoRA, averaging, freezing, hard negatives and crops; see
+            `TrainingOptions`.
         recipe: for a CLIP: 'default', 'keep', 'small-data', 'large-data', 'locked-image' or 'cold-start', see
             `list_recipes`. It fills in optimizer, schedule, learning rate, training options and callbacks that the call
             leaves out; `Run.config` has the result. None fills in nothing.

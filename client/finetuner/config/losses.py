@@ -18,6 +18,7 @@ SCORE_CHOICES = (CONSTANT, LINEAR, LOG)
 CLIP_LOSSES: Mapping[str, Mapping[str, tuple[float, float] | tuple[str, ...]]] = {
     CLIP_LOSS: {
         "label_smoothing": (0.0, 0.99),
+        "hardness": (0.0, 100.0),
         SCORE_WEIGHTS: SCORE_CHOICES,
         MATRYOSHKA_DIMS: SIZES,
         MATRYOSHKA_WEIGHTS: WEIGHTS,

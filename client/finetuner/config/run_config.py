@@ -66,9 +66,9 @@ class RunConfig:
     """'CLIPLoss' (symmetric InfoNCE) or 'SigLIPLoss' for a CLIP; see `MetricConfig` for image models. The default is
     replaced by the loss of the model's task, see `losses.default_loss`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    """CLIPLoss: label_smoothing; matryoshka_dims and matryoshka_weights, see `Matryoshka`. SigLIPLoss: logit_bias.
-    Both: score_weights, how the scores of pairs become weights: 'linear' (the default of pairs with scores), 'log' or
-    'constant'. Image models: see `MetricConfig`."""
+    """CLIPLoss: label_smoothing, hardness; matryoshka_dims and matryoshka_weights, see `Matryoshka`. SigLIPLoss:
+    logit_bias. Both: score_weights, how the scores of pairs become weights: 'linear' (the default of pairs with
+    scores), 'log' or 'constant'. Image models: see `MetricConfig`."""
     miner: str | None = None
     """This and the next four fields are for image models only, see `MetricConfig`."""
     miner_options: Mapping[str, Any] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any
 from ..contract.checks import flag, number, options, text, whole
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
+from .hard_negatives import HardNegatives
 
 TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART = "text", "vision", "logit_scale", "projection"
 PARTS = (TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART)
@@ -17,6 +18,7 @@ LEAVE_OUT = "Leave it out."
 CLIP_ONLY = {
     "frozen": "Use freeze=True.",
     "hard_batches": "Use a miner.",
+    "hard_negatives": "Use a miner.",
     "distillation": LEAVE_OUT,
     "l2_sp": LEAVE_OUT,
     "learning_rates": LEAVE_OUT,
@@ -72,6 +74,10 @@ class TrainingOptions:
     arXiv:2505.11293). None draws random batches."""
     hard_batches_from: int = HARD_FROM
     """First epoch with `hard_batches`, 1 to 10,000."""
+    hard_negatives: Mapping[str, Any] | None = None
+    """Options of mining, for example {'per_image': 1, 'range': [0, 100], 'relative_margin': 0.95, 'every': 1}: before
+    training and after each `every` epochs, the captions of other images that the model finds most similar to an image
+    become further negatives of it, unless they are likely to be true. See `HardNegatives`. None mines none."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Share of the image's area that a random crop keeps, (low, high) in [0.01, 1]; (1, 1) never crops."""
     flips: bool = False
@@ -105,6 +111,8 @@ class TrainingOptions:
             raise InvalidInput(
                 f"hard_batches_from needs hard_batches. Got {self.hard_batches_from} alone. Set both, or leave it out."
             )
+        if self.hard_negatives is not None:
+            self._set("hard_negatives", HardNegatives.read(self.hard_negatives).to_dict())
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
         if "" in self.frozen:
             raise InvalidInput("frozen must hold prefixes of names. Got '', the prefix of every name. Leave it out.")
@@ -138,6 +146,11 @@ class TrainingOptions:
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+    @property
+    def mining(self) -> HardNegatives | None:
+        """The options of `hard_negatives`."""
+        return None if self.hard_negatives is None else HardNegatives.read(self.hard_negatives)
 
     @classmethod
     def read(cls, values: object, row: Backbone) -> TrainingOptions:

@@ -142,8 +142,8 @@ class HardBatches:
             plan = Plan(whole.rows[part], whole.choices[part])
             image, text = embedded(self._model, self._data, plan)
             ids = np.stack([self._data.caption_ids(plan), self._data.label_ids(plan)])
-            on_device = (torch.from_numpy(side).to(self._model.device) for side in (image, text))
-            found = hard_groups(*on_device, ids, self._size)
+            images, texts = (torch.from_numpy(side).to(self._model.device) for side in (image, text))
+            found = hard_groups(images, texts, ids, self._size)
             groups += [part[group] for group in found]
             near += [mean_similarity(image[group], text[group]) for group in found if len(group) > 1]
             far += [mean_similarity(image, text)] if len(part) > 1 else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -26,15 +27,24 @@ class BatchNegatives:
     """(batch, captions) int64 ids of all captions of each image; -1 for images with fewer."""
 
 
+class Mining(Protocol):
+    """Captions that were mined."""
+
+    def of_row(self, row: int) -> list[int]:
+        """Return the ids of the captions mined for an image."""
+
+
 class NegativeTexts:
     """The negatives of each image.
 
     Args:
         data: with its negatives.
+        miner: finds further ones.
     """
 
-    def __init__(self, data: TrainingData) -> None:
+    def __init__(self, data: TrainingData, miner: Mining | None = None) -> None:
         self._data = data
+        self._miner = miner
 
     def of(self, own: Plan, whole: Plan) -> BatchNegatives | None:
         """Return the negatives of one process's share of a batch; None if the whole batch has none.
@@ -53,7 +63,11 @@ class NegativeTexts:
         return BatchNegatives(texts, ids, np.array(labels, dtype=np.int64), filled(known, max(map(len, known))))
 
     def _ids(self, plan: Plan) -> list[list[int]]:
-        return self._data.negative_ids(plan)
+        found = self._data.negative_ids(plan)
+        if self._miner is None:
+            return found
+        mined = map(self._miner.of_row, plan.rows.tolist())
+        return [list(dict.fromkeys([*one, *other])) for one, other in zip(found, mined, strict=True)]
 
 
 def filled(lists: Sequence[Sequence[int]], most: int) -> np.ndarray:

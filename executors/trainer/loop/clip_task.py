@@ -17,6 +17,7 @@ from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip, text_features, without_padding
 
 from ..data.hard_batches import HardBatches
+from ..data.mining import Miner
 from ..data.negatives import BatchNegatives, NegativeTexts
 from ..data.score_weights import ScoreWeights
 from ..data.training_data import Plan, TrainingData
@@ -62,7 +63,7 @@ class PairNetwork(nn.Module):
         if negatives is None:
             return image, text
         further = text_features(self.clip, negatives.flatten(0, 1)).float()
-        return image, text, nn.functional.normalize(further, dim=-1).unflatten(0, negatives.shape[:2])
+        return image, text, nn.functional.normalize(further, dim=-1).view(*negatives.shape[:2], -1)
 
 
 class ClipTask(Task):
@@ -110,7 +111,10 @@ class ClipTask(Task):
             self._validation, self._held_out = validation, np.arange(len(validation))
         self.batch_size = min(batch_size, len(self._rows))
         options = config.options
-        self._negatives = NegativeTexts(data)
+        self._miner: Miner | None = None
+        if options.mining is not None:
+            self._miner = Miner(model, data, self._rows, options.mining, config.seed)
+        self._negatives = NegativeTexts(data, self._miner)
         self._hard_batches: HardBatches | None = None
         if options.hard_batches is not None:
             self._hard_batches = HardBatches(model, data, options.hard_batches, options.hard_batches_from, config.seed)
@@ -139,17 +143,22 @@ class ClipTask(Task):
         return self._data.plan(self._rows, self.batch_size, generator)
 
     def arrange(self, plan: Sequence[Plan], epoch: int) -> Sequence[Plan]:
-        """Return the batches, of similar pairs with the option hard_batches."""
+        """Return the batches, of similar pairs with the option hard_batches. Mine if hard_negatives asks for it."""
+        if self._miner is not None:
+            self._miner.prepare(epoch)
         return plan if self._hard_batches is None else self._hard_batches.arrange(plan, epoch)
 
     def state(self) -> dict[str, Any]:
-        """Return the order of the current epoch, if the weights decided it."""
-        return {} if self._hard_batches is None else {"hard_batches": self._hard_batches.state()}
+        """Return the order of the current epoch and the mined captions, if the weights decided them."""
+        found = {"hard_batches": self._hard_batches, "hard_negatives": self._miner}
+        return {name: decided.state() for name, decided in found.items() if decided is not None}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned."""
         if self._hard_batches is not None:
             self._hard_batches.restore(state["hard_batches"])
+        if self._miner is not None:
+            self._miner.restore(state["hard_negatives"])
 
     def held_out(self) -> Sequence[Plan]:
         """Return the images of the validation data with the first caption of each."""
@@ -174,7 +183,7 @@ class ClipTask(Task):
             keys.append(self._weights(data.scores_of(plan)).astype(np.float32))
         inputs: tuple[torch.Tensor, ...] = (self._tokens(captions),)
         if negatives is not None:
-            inputs = (*inputs, self._tokens(negatives.texts).unflatten(0, negatives.ids.shape))
+            inputs = (*inputs, self._tokens(negatives.texts).view(*negatives.ids.shape, -1))  # (batch, most, context)
             keys += [negatives.ids, negatives.label_ids, negatives.known]
         return Batch(
             torch.from_numpy(pixels), inputs, tuple(map(torch.from_numpy, keys)), f"the captions {captions[:3]}"

@@ -170,19 +170,32 @@ class CLIPLoss(PairLoss):
 
     Args:
         label_smoothing: share of the target, in [0, 1), spread evenly over the pair and its negatives.
+        hardness: the logit of each negative grows by hardness times its cosine, without a gradient of its own: harder
+            negatives weigh more (LLaVE, arXiv:2503.04812). Not scaled by the logit scale. 0 is plain InfoNCE.
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float = 0.0, hardness: float = 0.0) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
+        self.hardness = hardness
 
     def _score(self, pairs: PairBatch, logit_scale: torch.Tensor) -> torch.Tensor:
         own, masked = pairs.own(), pairs.false_negatives()
         all_images, all_texts = pairs.of_everyone(torch.stack([pairs.image, pairs.text], dim=1)).unbind(1)  # (all, dim)
         columns, hidden = pairs.with_negatives(all_texts, masked)
-        by_image = self._cross_entropy(logit_scale * pairs.image @ columns.T, own, hidden)
-        by_text = self._cross_entropy(logit_scale * pairs.text @ all_images.T, own, masked)
+        by_image = self._cross_entropy(self._logits(pairs.image, columns, logit_scale, own), own, hidden)
+        by_text = self._cross_entropy(self._logits(pairs.text, all_images, logit_scale, own), own, masked)
         return pairs.mean((by_image + by_text) / 2)
+
+    def _logits(
+        self, rows: torch.Tensor, columns: torch.Tensor, logit_scale: torch.Tensor, own: torch.Tensor
+    ) -> torch.Tensor:
+        logits = logit_scale * rows @ columns.T
+        if not self.hardness:
+            return logits
+        with torch.no_grad():
+            harder = (self.hardness * rows @ columns.T).scatter(1, own[:, None], 0)
+        return logits + harder
 
     def _cross_entropy(self, logits: torch.Tensor, own: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
         """Return (batch,)."""
@@ -216,7 +229,8 @@ class SigLIPLoss(PairLoss):
 
     def _score(self, pairs: PairBatch, logit_scale: torch.Tensor) -> torch.Tensor:
         own, masked = pairs.own(), pairs.false_negatives()
-        columns, masked = pairs.with_negatives(pairs.of_everyone(pairs.text), masked)
+        everyone = pairs.of_everyone(pairs.text)
+        columns, masked = pairs.with_negatives(everyone, masked)
         logits = logit_scale * pairs.image @ columns.T + self.logit_bias  # (batch, columns)
         signs = -torch.ones_like(logits)
         signs[torch.arange(len(own), device=own.device), own] = 1
@@ -224,7 +238,10 @@ class SigLIPLoss(PairLoss):
         if masked is not None:
             losses = losses.masked_fill(masked, 0)
         if pairs.weights is not None:
-            losses = losses * (pairs.weights[:, None] + pairs.of_everyone(pairs.weights)[None, :]) / 2
+            own_weights = pairs.weights[:, None].expand_as(losses)
+            of_columns = own_weights.clone()  # a hard negative has no pair of its own
+            of_columns[:, : len(everyone)] = pairs.of_everyone(pairs.weights)
+            losses = losses * (own_weights + of_columns) / 2
         return losses.sum() / pairs.weight()
 
 

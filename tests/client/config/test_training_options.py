@@ -18,6 +18,7 @@ GIVEN: dict[str, Any] = {
     "lora_alpha": 4.0, "lora_plus_ratio": 2.0, "ema_decay": 0.99, "frozen": ["text"],
     "crop_scale": [0.5, 1.0], "flips": True, "distillation": 0.5, "l2_sp": 2.0,
     "learning_rates": {"vision": 1e-5, "projection": 1.0}, "hard_batches": 4, "hard_batches_from": 1,
+    "hard_negatives": {"per_image": 2, "range": [3, 50], "relative_margin": 0.9, "every": 4},
 }  # fmt: skip
 
 

@@ -44,7 +44,8 @@ class Distilled(torch.nn.Module):
 
 LOSSES = {
     "clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0),
-    "matryoshka": lambda: MatryoshkaLoss(CLIPLoss(0.1), (4, 2), (1.0, 0.5, 2.0)), "distilled": Distilled,
+    "hard": lambda: CLIPLoss(hardness=4.0), "matryoshka": lambda: MatryoshkaLoss(CLIPLoss(0.1), (4, 2), (1.0, 0.5, 2.0)),
+    "distilled": Distilled,
 }  # fmt: skip
 
 

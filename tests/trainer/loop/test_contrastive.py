@@ -33,7 +33,7 @@ def ids_of(values: tuple[list[int], list[int]]) -> tuple[torch.Tensor, torch.Ten
 
 def naive(
     kind: str, image: Any, text: Any, scale: float, ids: Any, smoothing: float = 0.0, bias: float = 0.0,
-    further: Any = ((),) * 5, weights: Any = None,
+    further: Any = ((),) * 5, weights: Any = None, hardness: float = 0.0,
 ) -> float:  # fmt: skip
     """Both losses by their definitions, one pair of pairs at a time. `further`: for each image, (text, counts)."""
     count = len(image)
@@ -57,12 +57,12 @@ def naive(
         return total / sum(weights)
     for i in range(count):
         for logits in (
-            {j: scale * cosines[i][j] for j in range(count) if counts(i, j)}
+            {j: (scale + hardness * (j != i)) * cosines[i][j] for j in range(count) if counts(i, j)}
             | {
-                count + at: scale * sum(a * b for a, b in zip(image[i], other, strict=True))
+                count + at: (scale + hardness) * sum(a * b for a, b in zip(image[i], other, strict=True))
                 for at, other in enumerate(further[i])
             },
-            {j: scale * cosines[j][i] for j in range(count) if counts(i, j)},
+            {j: (scale + hardness * (j != i)) * cosines[j][i] for j in range(count) if counts(i, j)},
         ):
             logs = {j: value - math.log(sum(map(math.exp, logits.values()))) for j, value in logits.items()}
             total -= weights[i] * ((1 - smoothing) * logs[i] + smoothing * sum(logs.values()) / len(logs))
@@ -206,6 +206,47 @@ def test_either_kind_of_ids_may_come_alone(which: str) -> None:
     others = list(range(5))
     expected = naive("clip", image.tolist(), text.tolist(), 3.0, (ids.tolist(), others))
     assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("hardness", [0.0, 2.0, 100.0])
+@pytest.mark.parametrize("case", IDS)
+def test_hardness_equals_a_loop_over_pairs(case: str, hardness: float) -> None:
+    image, text = pairs(5)
+    found = CLIPLoss(0.1, hardness)(PairBatch(image, text, *ids_of(IDS[case])), torch.tensor(3.0))
+    expected = naive("clip", image.tolist(), text.tolist(), 3.0, IDS[case], 0.1, hardness=hardness)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_hardness_weighs_explicit_negatives_too() -> None:
+    image, text = pairs(5)
+    given = torch.nn.functional.normalize(torch.randn(5, 1, 6, dtype=torch.float64), dim=-1)
+    ids = torch.arange(10, 15)[:, None]
+    negatives = Negatives(given, ids, torch.full((5, 1), -1), torch.arange(5)[:, None])
+    found = CLIPLoss(hardness=2.0)(PairBatch(image, text, negatives=negatives), torch.tensor(3.0))
+    further = [given[:, 0].tolist()] * 5
+    everyone = (range(5), range(5))
+    expected = naive("clip", image.tolist(), text.tolist(), 3.0, everyone, further=further, hardness=2.0)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_hardness_is_a_weight_without_a_gradient_of_its_own() -> None:
+    image, text = pairs(4)
+    scale = torch.tensor(2.0, dtype=torch.float64)
+    CLIPLoss(hardness=3.0)(PairBatch(image, text), scale).backward()
+    fixed = (image @ text.T).detach() * (1 - torch.eye(4))
+    other = image.detach().requires_grad_()
+    logits = 2.0 * other @ text.detach().T + 3.0 * fixed
+    both = torch.nn.functional.cross_entropy(logits, torch.arange(4)) + torch.nn.functional.cross_entropy(
+        logits.T, torch.arange(4)
+    )
+    (both / 2).backward()
+    torch.testing.assert_close(image.grad, other.grad)
+
+
+def test_no_hardness_is_plain_bit_for_bit() -> None:
+    image, text = pairs(5, torch.float32)
+    losses = [loss_of(PairBatch(image, text), torch.tensor(50.0)) for loss_of in (CLIPLoss(), CLIPLoss(0.0, 0.0))]
+    assert torch.equal(*losses)
 
 
 def test_a_false_negative_gets_no_gradient_from_the_pair_it_equals() -> None:

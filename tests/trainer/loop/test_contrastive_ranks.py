@@ -13,8 +13,8 @@ import torch
 pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).parent / "contrastive_ranks.py"
-LOSSES = ("clip", "smooth", "siglip", "matryoshka", "distilled")
-PAIR_LOSSES = LOSSES[:4]
+LOSSES = ("clip", "smooth", "hard", "siglip", "matryoshka", "distilled")
+PAIR_LOSSES = LOSSES[:5]
 KINDS = ("", " masked", " negatives", " weighted", " masked weighted", " negatives weighted")
 CASES = [f"{name}{kind}{cached}" for name in LOSSES for kind in KINDS for cached in ("", " cached")]
 

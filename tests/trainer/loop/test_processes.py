@@ -37,7 +37,10 @@ def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str
         pytest.param({}, id="whole"),
         pytest.param({"micro_batch_size": 2}, id="in parts", marks=pytest.mark.slow),
         pytest.param({"micro_batch_size": 2, "distillation": 2.0, "l2_sp": 5.0}, id="distilled in parts"),
-        pytest.param({"hard_batches": 4, "hard_batches_from": 1}, id="hard batches"),
+        pytest.param(
+            {"hard_batches": 4, "hard_batches_from": 1, "hard_negatives": {"per_image": 2}},
+            id="hard batches and negatives",
+        ),
     ],
 )
 def test_two_processes_give_the_losses_of_one(

@@ -124,8 +124,8 @@ def find_columns(names: Sequence[str], columns: Columns | None, task: str, sourc
                 )
     for content in FOR_PAIRS:
         if content in found and task != "text-to-image":
-            given = found[content][0]
-            raise InvalidInput(f"columns[{content!r}] is for pairs. Got {given!r:.60} for {task}. Leave it out.")
+            name = found[content][0]
+            raise InvalidInput(f"columns[{content!r}] is for pairs. Got {name!r:.60} for {task}. Leave it out.")
     for content in WELL_KNOWN if columns is None else REQUIRED[task]:
         if content in known and not (content in FOR_PAIRS and task != "text-to-image"):
             found.setdefault(content, (known[content],))
