@@ -53,4 +53,5 @@ class ScoreWeights:
         if self.choice == CONSTANT or self.all_equal:
             return np.ones(len(scores))
         rescaled = (np.clip(scores, self.low, self.high) - self.low) / (self.high - self.low) + LEAST
-        return (np.log1p(rescaled) if self.choice == LOG else rescaled) / self.mean
+        weights: np.ndarray = (np.log1p(rescaled) if self.choice == LOG else rescaled) / self.mean
+        return weights
