@@ -1,1 +1,1 @@
-"""The training loop, with its losses, optimizers and checkpoints; may import hooks and data, never execution."""
+"""The training loop, with its optimizers and checkpoints; may import losses, hooks and data, never execution."""

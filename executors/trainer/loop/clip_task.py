@@ -22,9 +22,9 @@ from ..data.negatives import BatchNegatives, NegativeTexts
 from ..data.score_weights import ScoreWeights
 from ..data.training_data import Plan, TrainingData
 from ..hooks.freezing import require_parts
-from .contrastive import CLIPLoss, Negatives, PairBatch, PairLoss, SigLIPLoss
-from .distillation import Teacher, distillation_loss
-from .matryoshka import with_short_vectors
+from ..losses.contrastive import CLIPLoss, Negatives, PairBatch, PairLoss, SigLIPLoss
+from ..losses.distillation import Teacher, distillation_loss
+from ..losses.matryoshka import with_short_vectors
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 
@@ -204,13 +204,13 @@ class ClipTask(Task):
 
     def teach(self, inputs: Sequence[torch.Tensor], at_once: int | None) -> Outputs:
         """Return the initial model's embeddings of the same images and tokens; () without distillation."""
-        return () if self._teacher is None else self._teacher.embed(inputs, at_once)
+        return () if self._teacher is None else self._teacher.embed(inputs[:2], at_once)
 
     def distillation(self, outputs: Outputs, taught: Outputs, keys: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Return the weighted cross entropy with the initial model."""
         assert self._teacher is not None
-        (image, text), (image_ids, text_ids) = outputs[:2], keys[:2]
-        student, teacher = PairBatch(image, text, image_ids, text_ids), PairBatch(taught[0], taught[1])
+        (image, text), ids = outputs[:2], keys[:3]
+        student, teacher = PairBatch(image, text, *ids), PairBatch(taught[0], taught[1])
         scale = self.model.network.logit_scale.exp()
         return self._config.options.distillation * distillation_loss(student, scale, teacher, self._teacher.scale)
 

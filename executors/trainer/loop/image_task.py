@@ -16,8 +16,8 @@ from finetuner.models.image_model import ImageModel
 
 from ..data.class_sampler import class_batch_count, random_batch_count
 from ..data.image_data import ImageData
-from .contrastive import of_all_processes
-from .metric_losses import MetricLoss
+from ..losses.contrastive import of_all_processes
+from ..losses.metric_losses import MetricLoss
 from .optimization import make_optimizer
 from .task import Batch, Outputs, Task, share, split_generator
 

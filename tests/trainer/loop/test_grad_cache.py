@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch
 from finetuner.executors.trainer.loop.grad_cache import cached_backward
+from finetuner.executors.trainer.losses.contrastive import CLIPLoss, PairBatch
 from finetuner.models.clip import Clip, text_features
 
 Chunk = tuple[torch.Tensor, torch.Tensor]

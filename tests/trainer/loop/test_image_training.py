@@ -26,8 +26,8 @@ from finetuner.executors.trainer.data.image_data import ImageData, prepare_image
 from finetuner.executors.trainer.hooks.hook import Hook, Progress
 from finetuner.executors.trainer.loop import image_task, learner
 from finetuner.executors.trainer.loop.image_task import ImageTask
-from finetuner.executors.trainer.loop.metric_losses import MetricLoss
 from finetuner.executors.trainer.loop.training import Training
+from finetuner.executors.trainer.losses.metric_losses import MetricLoss
 from finetuner.models.backbone import Backbone
 from finetuner.models.image_model import ImageModel
 from finetuner.models.image_weights import load_image_backbone, with_head

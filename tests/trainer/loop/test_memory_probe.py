@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from finetuner.exceptions import FinetunerError
-from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch
 from finetuner.executors.trainer.loop.memory_probe import (
     CpuMemory,
     find_batch_size,
@@ -19,6 +18,7 @@ from finetuner.executors.trainer.loop.memory_probe import (
     memory_of,
     sizes_to,
 )
+from finetuner.executors.trainer.losses.contrastive import CLIPLoss, PairBatch
 from finetuner.models.clip import Clip, text_features
 
 

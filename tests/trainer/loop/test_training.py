@@ -20,8 +20,8 @@ from finetuner.executors.trainer.data.training_data import TrainingData
 from finetuner.executors.trainer.hooks.hook import Progress
 from finetuner.executors.trainer.loop import clip_task, learner, memory_probe
 from finetuner.executors.trainer.loop.clip_task import ClipTask
-from finetuner.executors.trainer.loop.contrastive import CLIPLoss
 from finetuner.executors.trainer.loop.training import Training
+from finetuner.executors.trainer.losses.contrastive import CLIPLoss
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone

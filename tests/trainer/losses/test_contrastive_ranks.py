@@ -29,7 +29,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
     environment: dict[str, Any] = {"cwd": SCRIPT.parents[2], "stderr": subprocess.PIPE, "text": True}
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.trainer.loop.contrastive_ranks", folder, *map(str, name)], **environment
+            [sys.executable, "-m", "tests.trainer.losses.contrastive_ranks", folder, *map(str, name)], **environment
         )
         for name in names
     ]

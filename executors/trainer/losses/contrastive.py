@@ -68,8 +68,12 @@ class PairBatch:
     def first_numbers(self, dim: int) -> PairBatch:
         """Return the batch with embeddings of (batch, dim): the first numbers of each, normalised again."""
         assert dim < self.image.shape[1]
-        image, text = (F.normalize(side[:, :dim], dim=-1) for side in (self.image, self.text))
-        return replace(self, image=image, text=text)
+
+        def cut(side: torch.Tensor) -> torch.Tensor:
+            return F.normalize(side[..., :dim], dim=-1)
+
+        negatives = self.negatives and replace(self.negatives, text=cut(self.negatives.text))
+        return replace(self, image=cut(self.image), text=cut(self.text), negatives=negatives)
 
     def of_everyone(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows of all processes, (all, ...), for this process's (batch, ...). Gradients flow back."""

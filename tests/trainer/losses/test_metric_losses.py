@@ -24,7 +24,7 @@ from finetuner.config.metric_config import (
     MetricConfig,
 )
 from finetuner.exceptions import InvalidInput
-from finetuner.executors.trainer.loop.metric_losses import MetricLoss
+from finetuner.executors.trainer.losses.metric_losses import MetricLoss
 
 # These need other losses, take no labels, or are base classes.
 OTHER_LOSSES = {

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from .contrastive import PairBatch
-from .task import Outputs
 
 
 class Teacher:
@@ -32,7 +31,7 @@ class Teacher:
         self.scale = logit_scale.detach().exp().clone()
         """() factor of the cosine."""
 
-    def embed(self, inputs: Sequence[torch.Tensor], at_once: int | None = None) -> Outputs:
+    def embed(self, inputs: Sequence[torch.Tensor], at_once: int | None = None) -> tuple[torch.Tensor, ...]:
         """Return the embeddings of a batch, each (batch, dim) float32, L2-normalised, without a graph.
 
         Args:

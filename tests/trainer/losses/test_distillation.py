@@ -19,8 +19,8 @@ from finetuner.executors.trainer.hooks.lora import MergeAdapters, TrainAdapters
 from finetuner.executors.trainer.hooks.weights import Weights, copied_weights
 from finetuner.executors.trainer.loop.checkpoint import Checkpoint
 from finetuner.executors.trainer.loop.clip_task import ClipTask
-from finetuner.executors.trainer.loop.contrastive import PairBatch
-from finetuner.executors.trainer.loop.distillation import Teacher, distillation_loss
+from finetuner.executors.trainer.losses.contrastive import PairBatch
+from finetuner.executors.trainer.losses.distillation import Teacher, distillation_loss
 from finetuner.models.clip import Clip
 from tests.trainer.short_training import Recorder, equal, trained
 

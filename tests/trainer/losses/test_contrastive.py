@@ -9,7 +9,7 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 
-from finetuner.executors.trainer.loop.contrastive import CLIPLoss, Negatives, PairBatch, SigLIPLoss
+from finetuner.executors.trainer.losses.contrastive import CLIPLoss, Negatives, PairBatch, SigLIPLoss
 
 IDS = {
     "all differ": ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),

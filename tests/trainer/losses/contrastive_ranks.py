@@ -14,10 +14,10 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from finetuner.executors.trainer.loop.contrastive import CLIPLoss, Negatives, PairBatch, SigLIPLoss
-from finetuner.executors.trainer.loop.distillation import distillation_loss
 from finetuner.executors.trainer.loop.grad_cache import cached_backward
-from finetuner.executors.trainer.loop.matryoshka import MatryoshkaLoss
+from finetuner.executors.trainer.losses.contrastive import CLIPLoss, Negatives, PairBatch, SigLIPLoss
+from finetuner.executors.trainer.losses.distillation import distillation_loss
+from finetuner.executors.trainer.losses.matryoshka import MatryoshkaLoss
 
 PAIRS = 16
 # Duplicates of rows 0 to 3 are in the second half, the other process's. 8 and 9 are duplicates within it.
@@ -44,7 +44,8 @@ class Distilled(torch.nn.Module):
 
 LOSSES = {
     "clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0),
-    "hard": lambda: CLIPLoss(hardness=4.0), "matryoshka": lambda: MatryoshkaLoss(CLIPLoss(0.1), (4, 2), (1.0, 0.5, 2.0)),
+    "hard": lambda: CLIPLoss(hardness=4.0),
+    "matryoshka": lambda: MatryoshkaLoss(CLIPLoss(0.1), (4, 2), (1.0, 0.5, 2.0)),
     "distilled": Distilled,
 }  # fmt: skip
 

@@ -11,8 +11,8 @@ import torch
 
 from finetuner.config.losses import checked_loss_options
 from finetuner.executors.trainer.data.training_data import TrainingData
-from finetuner.executors.trainer.loop.contrastive import CLIPLoss, PairBatch
-from finetuner.executors.trainer.loop.matryoshka import MatryoshkaLoss, with_short_vectors
+from finetuner.executors.trainer.losses.contrastive import CLIPLoss, PairBatch
+from finetuner.executors.trainer.losses.matryoshka import MatryoshkaLoss, with_short_vectors
 
 from ..short_training import equal, trained
 from .test_contrastive import IDS, ids_of, naive, pairs
