@@ -31,13 +31,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from quality.methods import CONSTANT, COSINE, LOOPS, OURS, Job, Result, measured, trained
+from quality.methods import AS_THEY_ARE, CONSTANT, COSINE, LOOPS, OURS, Job, Result, measured, trained
 from quality.sets import SETS
+
+from finetuner.config.recipes import find_recipe
+from finetuner.models.backbones import find_backbone
 
 PROCESSES = 2
 RATES = {"catalogue": (5e-4, 1e-3, 2e-3, 4e-3), "stamps": (1e-4, 3e-4, 1e-3, 3e-3)}
 DECAYS, SCHEDULES = (0.01, 0.2), (COSINE, CONSTANT)
-PRETRAINED, DEFAULT = "pretrained", "run"
+PRETRAINED, DEFAULT = "pretrained", "default"
 FACTOR = 2.0  # between the edge of a grid and the rate beyond it
 BOOTSTRAPS = 2000
 
@@ -56,6 +59,10 @@ def tune(of: str, method: str, run: Run) -> Job:
     """Return the job with the best result on the validation split, of the grid with seed 0."""
     if method == PRETRAINED:
         return Job(of, method, 0.0, 0.0, CONSTANT, 0)
+    if method in AS_THEY_ARE:
+        recipe = find_recipe(method)
+        rate = recipe.learning_rate(find_backbone(SETS[of].backbone))
+        return Job(of, method, rate, recipe.optimizer_options["weight_decay"], recipe.scheduler, 0)
     rates = list(RATES[of])
     while True:
         jobs = [Job(of, method, rate, decay, form, 0) for form in SCHEDULES for decay in DECAYS for rate in rates]
@@ -122,7 +129,7 @@ def runner(file: Path, folder: Path, pool: ProcessPoolExecutor) -> Run:
 def main() -> None:
     """Train, score and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    every = [PRETRAINED, *LOOPS, *OURS]
+    every = [PRETRAINED, *LOOPS, *AS_THEY_ARE, *OURS]
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--methods", nargs="+", choices=every, default=every)
     parser.add_argument("--seeds", type=int, default=3)

@@ -122,7 +122,7 @@ def test_private_addresses_are_read_if_the_operator_allows_it(
         ({"artifact": "nobody"}, ArtifactNotFound, "Got 'nobody'"),
         ({"artifact": f"../artifacts/{TUNED}"}, ArtifactNotFound, "Got '../artifacts"),
         ({"artifact": 5.0}, InvalidInput, "parameter 'artifact' must be a string. Got 5.0"),
-        ({"artefact": TUNED}, InvalidInput, "drop_image_content, count_tokens. Got artefact"),
+        ({"artefact": TUNED}, InvalidInput, "drop_image_content, count_tokens, dimensions. Got artefact"),
     ],
     ids=str,
 )

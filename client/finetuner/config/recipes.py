@@ -46,7 +46,7 @@ class Recipe:
     """To 10% of the peak, after 5% of warm-up."""
     rate_factor: float = 1.0
     """The peak learning rate, as a multiple of the backbone's own."""
-    small_rate_factor: float = 2.0
+    small_rate_factor: float = 4.0
     """The same for backbones with a rate from `SMALL_MODEL_RATE`."""
     least_rate: float = 0.0
     """The peak learning rate is at least this."""
@@ -60,7 +60,8 @@ class Recipe:
 
     def learning_rate(self, row: Backbone) -> float:
         """Return the peak learning rate for a backbone."""
-        factor = self.small_rate_factor if row.learning_rate >= SMALL_MODEL_RATE else self.rate_factor
+        small = row.learning_rate >= SMALL_MODEL_RATE and row.name != PARTS.name  # whose towers are pretrained
+        factor = self.small_rate_factor if small else self.rate_factor
         return max(float(f"{factor * row.learning_rate:.6g}"), self.least_rate)  # 1e-06 * 10 is 9.99e-06
 
     def described(self) -> dict[str, str]:
@@ -98,6 +99,7 @@ RECIPES = (
         "up to some 2,000 pairs",
         "LoRA keeps more at equal rates: arXiv:2604.16410; WiSE-FT: arXiv:2109.01903",
         rate_factor=2.0,
+        small_rate_factor=2.0,
         least_rate=1e-4,
         training_options={"lora_rank": 8, "distillation": 1.0},
         essential="lora_rank",
@@ -120,7 +122,7 @@ RECIPES = (
         "cold-start",
         "a CLIP from two towers, whose projections are new",
         "rates of freeze-align: arXiv:2409.19425",
-        small_rate_factor=0.1,
+        rate_factor=0.1,
         training_options={RATES: {PROJECTION_PART: 1e-3}},
         essential=RATES,
         backbone=PARTS.name,

@@ -225,7 +225,7 @@ def score_short(encoded: EncodedPairs, dims: Sequence[int]) -> dict[str, float]:
         dims: sizes, each below that of the embeddings.
     """
     names = [name(k) for name in (text_to_image, image_to_text) for k in RECALLS]
-    scores = {}
+    scores: dict[str, float] = {}
     for dim in dims:
         cut = score(replace(encoded, text=shortened(encoded.text, dim), vision=shortened(encoded.vision, dim)))
         scores |= {of_size(name, dim): cut[name] for name in names}

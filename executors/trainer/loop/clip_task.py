@@ -97,8 +97,8 @@ class ClipTask(Task):
                 "Got one label for all. Correct finetuner_label, or leave it out."
             )
         self.model = model
-        options = {name: value for name, value in config.loss_options.items() if name != SCORE_WEIGHTS}
-        self._loss = with_short_vectors(_LOSSES[config.loss], options).to(model.device)
+        of_loss = {name: value for name, value in config.loss_options.items() if name != SCORE_WEIGHTS}
+        self._loss = with_short_vectors(_LOSSES[config.loss], of_loss).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
         weight = config.options.distillation
         self._teacher = Teacher(self.network, model.network.logit_scale) if weight else None
@@ -209,8 +209,8 @@ class ClipTask(Task):
     def distillation(self, outputs: Outputs, taught: Outputs, keys: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Return the weighted cross entropy with the initial model."""
         assert self._teacher is not None
-        (image, text), ids = outputs[:2], keys[:3]
-        student, teacher = PairBatch(image, text, *ids), PairBatch(taught[0], taught[1])
+        (image, text), (image_ids, text_ids, label_ids) = outputs[:2], keys[:3]
+        student, teacher = PairBatch(image, text, image_ids, text_ids, label_ids), PairBatch(taught[0], taught[1])
         scale = self.model.network.logit_scale.exp()
         return self._config.options.distillation * distillation_loss(student, scale, teacher, self._teacher.scale)
 

@@ -13,14 +13,18 @@ import torch
 from open_clip import ClipLoss
 from torch.nn.functional import cross_entropy, normalize
 
+from finetuner.config.recipes import with_recipe
+from finetuner.config.run_callbacks import read_callbacks
 from finetuner.config.run_config import RunConfig
 from finetuner.evaluation.pairs import EncodedPairs, encode_pairs
 from finetuner.executors.trainer.data.crops import augment
 from finetuner.executors.trainer.execution import default_learning_rate
 from finetuner.executors.trainer.hooks.hook import Hook, Progress
 from finetuner.executors.trainer.hooks.lora import MergeAdapters, TrainAdapters
+from finetuner.executors.trainer.hooks.wise_ft import MixWeights
 from finetuner.executors.trainer.loop.clip_task import ClipTask
 from finetuner.executors.trainer.loop.training import Training
+from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, text_features, without_padding
 
 from .sets import GUARD, SETS, QualitySet
@@ -113,8 +117,13 @@ LOOPS: Mapping[str, Callable[..., torch.Tensor]] = {"open_clip": open_clip_loss,
 OURS: Mapping[str, Mapping[str, Any]] = {
     "run": {},
     "lora": {"lora_rank": 8},
+    "hard batches": {"hard_batches": 4},
+    "hard negatives": {"hard_negatives": {"per_image": 1}},
 }
-"""Name of a run of ours -> its training options."""
+"""Name of a run of ours, whose rate is looked for -> its training options."""
+
+AS_THEY_ARE = ("default", "keep")
+"""Recipes: nothing about them is looked for."""
 
 
 def _loop(job: Job, of: QualitySet, model: Clip, folder: Path) -> None:
@@ -163,24 +172,29 @@ def _factor(schedule: str, step: int, steps: int) -> float:
 
 def _run(job: Job, of: QualitySet, model: Clip, folder: Path) -> None:
     """Train as the trainer does."""
-    options = dict(OURS[job.method])
+    given: dict[str, Any] = {}
+    if job.method in OURS:
+        given = {"optimizer": "AdamW", "optimizer_options": {"weight_decay": job.decay}, "scheduler": job.schedule}
+        given |= {"learning_rate": job.rate, "training_options": dict(OURS[job.method])}
+    recipe = job.method if job.method in AS_THEY_ARE else None
     config = RunConfig(
         of.backbone,
         "train",
-        model_artifact="start" if of.backbone != "clip-mini" else "",
-        optimizer="AdamW",
-        optimizer_options={"weight_decay": job.decay},
-        scheduler=job.schedule,
-        learning_rate=job.rate or None,
+        model_artifact="start" if find_backbone(of.backbone).in_artifacts else "",
         epochs=of.epochs,
         batch_size=of.batch_size,
         device="cpu",
         seed=job.seed,
-        training_options=options,
+        **with_recipe(recipe, given, find_backbone(of.backbone)),
     )
     progress = Progress(model)
     adapters = TrainAdapters(config.options.lora_rank, None, job.seed) if config.options.lora_rank else None
-    hooks: Sequence[Hook] = [MergeAdapters(adapters), adapters] if adapters else []
+    mixes = [MixWeights(callback.alpha) for callback in read_callbacks(config.callbacks)]  # WiSE-FT, of a recipe
+    hooks: Sequence[Hook] = [
+        *([MergeAdapters(adapters)] if adapters else []),
+        *mixes,
+        *([adapters] if adapters else []),
+    ]
     for hook in hooks:
         hook.before_training(progress)
     task = ClipTask(model, of.training_data(folder, model), config, of.batch_size)

@@ -18,6 +18,7 @@ from finetuner.executors.trainer.loop.clip_task import ClipTask
 from finetuner.models.clip import Clip
 from tests.trainer.short_training import equal, trained
 
+WEIGHTS = 3  # position among the keys of a batch
 SCORES = [[0.0, 1.0], [3.0, 0.5], [2.0, 2.0], [0.5, 3.0], [1.0, 0.0], [0.0, 0.0], [3.0, 3.0], [1.0, 2.0]]
 
 
@@ -44,10 +45,10 @@ def test_a_batch_carries_the_weights_of_the_captions_it_draws(clip_mini: Clip, s
         (plan,) = task.plan(np.random.default_rng(seed))
         batch = task.fetch(plan)
         drawn = [SCORES[row][choice] for row, choice in zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)]
-        assert batch.keys[2].tolist() == pytest.approx([(score / 3 + 0.1) / mean for score in drawn])
-        assert batch.keys[2].dtype == torch.float32
-    shares = [task.fetch(plan, process, 2).keys[2] for process in range(2)]
-    assert sorted(torch.cat(shares).tolist()) == sorted(batch.keys[2].tolist())
+        assert batch.keys[WEIGHTS].tolist() == pytest.approx([(score / 3 + 0.1) / mean for score in drawn])
+        assert batch.keys[WEIGHTS].dtype == torch.float32
+    shares = [task.fetch(plan, process, 2).keys[WEIGHTS] for process in range(2)]
+    assert sorted(torch.cat(shares).tolist()) == sorted(batch.keys[WEIGHTS].tolist())
 
 
 def test_the_loss_is_the_weighted_mean(clip_mini: Clip, scored: TrainingData) -> None:
@@ -59,7 +60,7 @@ def test_the_loss_is_the_weighted_mean(clip_mini: Clip, scored: TrainingData) ->
     for row in range(8):
         both = [scale * image[row] @ text.T, scale * text[row] @ image.T]
         losses.append(sum(float(torch.logsumexp(logits, 0) - logits[row]) for logits in both) / 2)
-    weights = keys[2].tolist()
+    weights = keys[WEIGHTS].tolist()
     expected = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / sum(weights)
     assert task.loss((image, text), keys).item() == pytest.approx(expected, rel=1e-5)
 
@@ -68,7 +69,7 @@ def test_a_caption_of_several_images_has_no_negatives_among_them(
     clip_mini: Clip, blobs_of_colour: TrainingData
 ) -> None:
     captions = [["a shirt"], ["a shirt "], ["a coat"], ["a shirt"]] * 2
-    data = TrainingData(blobs_of_colour.pixels, captions, [[3.0], [1.0], [2.0], [0.0]] * 2)
+    data = TrainingData(blobs_of_colour.pixels, captions, scores=[[3.0], [1.0], [2.0], [0.0]] * 2)
     task = task_of(clip_mini, data)
     (plan,) = task.plan(np.random.default_rng(0))
     batch = task.fetch(plan)
@@ -152,9 +153,9 @@ def test_validation_data_have_the_training_datas_weights_or_none(
 ) -> None:
     other = replace(blobs_of_colour, scores=[[3.0, 0.0]] * 4 + [[99.0, 0.0]] * 4)
     task = task_of(clip_mini, scored, other)
-    most = task.fetch_held_out(task.held_out()[0]).keys[2]
-    highest = task.fetch(task.plan(np.random.default_rng(0))[0]).keys[2].max()
+    most = task.fetch_held_out(task.held_out()[0]).keys[WEIGHTS]
+    highest = task.fetch(task.plan(np.random.default_rng(0))[0]).keys[WEIGHTS].max()
     assert torch.unique(most).tolist() == pytest.approx([highest.item()])
     for training, validation in ((scored, blobs_of_colour), (blobs_of_colour, scored)):
         task = task_of(clip_mini, training, validation)
-        assert len(task.fetch_held_out(task.held_out()[0]).keys) == 2
+        assert len(task.fetch_held_out(task.held_out()[0]).keys) == WEIGHTS
