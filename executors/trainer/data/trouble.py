@@ -1,7 +1,8 @@
-"""Finds what predicts trouble in prepared pairs: cut captions, near duplicates, training data in evaluation data."""
+"""Finds what predicts trouble in prepared pairs: cut captions, near duplicates, few labels, leaked evaluation data."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 MOST_CAPTIONS, MOST_IMAGES, MOST_SCORED = 20_000, 4000, 2000
 """Of more, an even sample is taken: 3 s at most."""
 SHOWN = 40  # characters of a caption
+SAME_LABEL, LEAST_IMAGES = 0.1, 100
+"""Share of all couples of pairs with the same label, from which on labels leave out too many negatives; of fewer images
+it says nothing."""
 
 
 def troubles(model: Clip, data: TrainingData, evaluation: TrainingData | None, batch_size: int) -> Iterator[str]:
@@ -37,6 +41,7 @@ def troubles(model: Clip, data: TrainingData, evaluation: TrainingData | None, b
         batch_size: of the training.
     """
     yield from _cuts(model, data)
+    yield from _few_labels(data)
     rows, looks = _looks(data, MOST_IMAGES)
     groups = near_groups(looks)
     pairs = sum(len(group) * (len(group) - 1) // 2 for group in groups)
@@ -57,6 +62,17 @@ def _cuts(model: Clip, data: TrainingData) -> Iterator[str]:
     cut = sum(length > limit for length in lengths)
     tokens = Tokens(model.model_id, limit, Spread.of(lengths), cut, longest)
     yield from of_tokens(tokens, len(captions), repr(f"{captions[longest][:SHOWN]} ..."))
+
+
+def _few_labels(data: TrainingData) -> Iterator[str]:
+    labels = Counter(label for each in data.labels for label in each if label)
+    share = sum(count**2 for count in labels.values()) / max(sum(map(len, data.labels)), 1) ** 2
+    if share >= SAME_LABEL and len(data) >= LEAST_IMAGES:
+        yield (
+            f"labels of many pairs: {share:.0%} of all couples of pairs have the same finetuner_label, so they are no "
+            f"negatives of one another; there are {len(labels)} labels. Leave the labels out if they are classes, and "
+            f"not the same thing"
+        )
 
 
 def _shared(data: TrainingData, evaluation: TrainingData, rows: np.ndarray, looks: list[Look]) -> Iterator[str]:

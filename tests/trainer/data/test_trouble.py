@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from docarray import Document
 
 from finetuner.catalogue import fashion
@@ -44,6 +46,17 @@ def test_cuts_doubles_and_leaks_are_named(clip_mini: Clip, tmp_path: Path) -> No
     assert re.match(r"captions that are cut: 1 of 14. clip-mini reads 48 tokens, the longest has \d+ \('word word", cut)
     assert re.match(r"near duplicates: 2 of 13 images, such as .* and the image of 'the same again'.*of 8\.", near)
     assert re.match(r"images of the evaluation data in the training data: 1, and 0 near .*, such as the image of", leak)
+
+
+def test_labels_that_are_classes_are_named(clip_mini: Clip) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 3, 80, 80), dtype=np.uint8)
+    captions = [[f"shirt {row}"] for row in range(100)]
+    classes = TrainingData(pixels, captions, labels=[["ab"[row % 2]] for row in range(100)])
+    (trouble,) = troubles(clip_mini, classes, None, 8)
+    assert trouble.startswith("labels of many pairs: 50% of all couples of pairs have the same finetuner_label")
+    assert "there are 2 labels. Leave the labels out if they are classes" in trouble
+    for labels in ((), [[str(row // 2)] for row in range(100)]):
+        assert list(troubles(clip_mini, replace(classes, labels=labels), None, 8)) == []
 
 
 def test_a_sample_is_even() -> None:
