@@ -197,7 +197,7 @@ def test_early_stopping_checkpoints_and_wise_ft_together(
 def test_eval_data_is_the_data_of_val_loss(work: Work, trainer: Trainer, push: Push, pairs: list[Document]) -> None:
     push(trainer, "test", pairs[12:])
     code, folder = work(
-        eval_data="test", epochs=20, learning_rate=0.1, callbacks=entries(BestModelCheckpoint(), EarlyStopping())
+        eval_data="test", epochs=20, learning_rate=0.05, callbacks=entries(BestModelCheckpoint(), EarlyStopping())
     )
     assert code == 0
     losses = [

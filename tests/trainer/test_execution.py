@@ -41,8 +41,8 @@ def test_a_run_by_a_recipe_reports_its_name_and_options(
     told = verify_artifact(artifact).training
     assert (told["recipe"], told["optimizer"], told["scheduler"]) == (name, "AdamW", "cosine")
     assert told["optimizer_options"]["weight_decay"] == 0.2
-    assert told["learning_rate"] == fields["learning_rate"] == 1e-3
     recipe = list_recipes()[name]
+    assert told["learning_rate"] == fields["learning_rate"] == recipe.learning_rate(find_backbone("clip-mini"))
     assert ("1 * distillation" in log) is ("distillation" in recipe.training_options)
     assert ("WiSE-FT: area under the curve" in log) is recipe.wise_ft
     tuned, before = load_model(artifact / "models", "tuned").network.state_dict(), clip_mini.network.state_dict()

@@ -68,7 +68,8 @@ def done(
         seen: list[tuple[str, str]] = []
 
         def ended() -> bool:
-            now = tuple(ask(trainer.status_of_run, name=name)["status"] for name in ("first", "second"))
+            second, first = (ask(trainer.status_of_run, name=name)["status"] for name in ("second", "first"))
+            now = (first, second)  # asked for in this order, a second that has started comes after the first's end
             if now not in seen[-1:]:
                 seen.append(now)
             return now == ("FINISHED", "FINISHED") or "FAILED" in now

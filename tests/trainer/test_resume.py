@@ -100,6 +100,7 @@ LOSSES: Mapping[str, Mapping[str, Any]] = {
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "pairs": {},
+    "two captions": {"captions_per_image": 2},
     "hard batches": {"hard_batches": 2},
     "hard negatives": {"hard_negatives": {"per_image": 2, "relative_margin": 1, "every": 2}},
 }

@@ -17,6 +17,7 @@ PARTS = (TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART)
 LEAVE_OUT = "Leave it out."
 CLIP_ONLY = {
     "frozen": "Use freeze=True.",
+    "captions_per_image": LEAVE_OUT,
     "hard_batches": "Use a miner.",
     "hard_negatives": "Use a miner.",
     "distillation": LEAVE_OUT,
@@ -25,6 +26,7 @@ CLIP_ONLY = {
 }
 """Option -> the next step for an image model."""
 HARD_FROM = 2
+MOST_CAPTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class TrainingOptions:
     l2_sp: float = 0.0
     """Pull of the weights towards those that the run starts from, 0 to 10,000, for a CLIP (L2-SP, arXiv:1802.01483):
     before each step w -= rate * l2_sp * (w - start), a weight decay that has the start in the place of 0."""
+    captions_per_image: int = 1
+    """Captions of each image in a step, 1 to 8, for a CLIP: the loss is the mean over as many batches of the same
+    images, which each have one caption of them. It costs the text tower's time for each; no more are taken than the
+    data has of an image, and images with fewer repeat theirs."""
     hard_batches: int | None = None
     """Pairs in a group of similar ones, 2 to 64, at most batch_size. From the epoch `hard_batches_from` on, all pairs
     are embedded at the start of an epoch, and its batches consist of groups of pairs that the model confuses (B3,
@@ -104,6 +110,7 @@ class TrainingOptions:
                 f"l2_sp must be left out beside lora_rank. Got {self.l2_sp:g}: adapters start at no change, so "
                 f"weight_decay in optimizer_options pulls them there. Leave one out."
             )
+        self._set("captions_per_image", whole("captions_per_image", self.captions_per_image, 1, MOST_CAPTIONS))
         if self.hard_batches is not None:
             self._set("hard_batches", whole("hard_batches", self.hard_batches, 2, 64))
         self._set("hard_batches_from", whole("hard_batches_from", self.hard_batches_from, 1, 10_000))
@@ -170,7 +177,7 @@ class TrainingOptions:
             raise InvalidInput(f"training_options: {error}") from error
         if row.task == IMAGE_TASK:
             for name in CLIP_ONLY:
-                if given.get(name):
+                if given.get(name) and given[name] != cls.__dataclass_fields__[name].default:
                     raise InvalidInput(
                         f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. {CLIP_ONLY[name]}"
                     )

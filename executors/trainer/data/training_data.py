@@ -70,11 +70,16 @@ class TrainingData:
 
     def fetch(self, plan: Plan) -> tuple[np.ndarray, list[str]]:
         """Return a batch's images, (batch, 3, size, size) uint8, and their captions."""
-        return self.pixels[plan.rows], self._captions(plan)
+        return self.pixels[plan.rows], self.captions_of(plan)
+
+    def with_next_captions(self, plan: Plan, by: int) -> Plan:
+        """Return the same images, each with the caption that is `by` places further; after the last comes the first."""
+        counts = np.array([len(self.captions[row]) for row in plan.rows.tolist()])
+        return Plan(plan.rows, (plan.choices + by) % counts)
 
     def caption_ids(self, plan: Plan) -> np.ndarray:
         """Return (batch,) int64, equal for captions that differ at most in white space around them."""
-        return np.array([self._numbers[caption.strip()] for caption in self._captions(plan)], dtype=np.int64)
+        return np.array([self._numbers[caption.strip()] for caption in self.captions_of(plan)], dtype=np.int64)
 
     def scores_of(self, plan: Plan) -> np.ndarray:
         """Return the scores of a batch's pairs, (batch,) float64. The data must have scores."""
@@ -98,7 +103,8 @@ class TrainingData:
         """Return whether all captions have the same label, so that no pair is a negative of another."""
         return self.label_count == 1 and all(map(all, self.labels))
 
-    def _captions(self, plan: Plan) -> list[str]:
+    def captions_of(self, plan: Plan) -> list[str]:
+        """Return the captions of a batch."""
         chosen = zip(plan.rows.tolist(), plan.choices.tolist(), strict=True)
         return [self.captions[row][choice] for row, choice in chosen]
 

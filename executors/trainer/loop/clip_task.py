@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,15 +55,16 @@ class PairNetwork(nn.Module):
 
         Args:
             images: (batch, 3, size, size) float32.
-            tokens: (batch, context) int64.
+            tokens: (batch, context) int64, or (batch, captions, context) for several captions of each image.
             negatives: (batch, most, context) int64, of further captions.
         """
         image = nn.functional.normalize(self.clip.encode_image(images).float(), dim=-1)  # type: ignore[operator]
-        text = nn.functional.normalize(text_features(self.clip, tokens).float(), dim=-1)
-        if negatives is None:
-            return image, text
-        further = text_features(self.clip, negatives.flatten(0, 1)).float()
-        return image, text, nn.functional.normalize(further, dim=-1).view(*negatives.shape[:2], -1)
+        return image, *(self._texts(each) for each in (tokens, negatives) if each is not None)
+
+    def _texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return (batch, dim) for (batch, context), and (batch, captions, dim) for (batch, captions, context)."""
+        found = text_features(self.clip, tokens.flatten(0, -2)).float()
+        return nn.functional.normalize(found, dim=-1).view(*tokens.shape[:-1], -1)
 
 
 class ClipTask(Task):
@@ -111,6 +112,7 @@ class ClipTask(Task):
             self._validation, self._held_out = validation, np.arange(len(validation))
         self.batch_size = min(batch_size, len(self._rows))
         options = config.options
+        self._captions = min(options.captions_per_image, max(map(len, data.captions)))
         self._miner: Miner | None = None
         if options.mining is not None:
             self._miner = Miner(model, data, self._rows, options.mining, config.seed)
@@ -167,21 +169,31 @@ class ClipTask(Task):
     def fetch(self, planned: Plan, process: int = 0, processes: int = 1) -> Batch:
         """Return images and tokens, and as keys ids that are equal for equal images, captions and labels.
 
-        With scores, the weights of the pairs, (batch,) float32, are the next key.
+        With scores, the weights of the pairs, (batch,) float32, are the next key. With several captions of each image,
+        tokens and keys of captions have them as their second dimension.
         """
         own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
-        return self._batch(self._data, own, self._negatives.of(own, planned))
+        others = [self._data.with_next_captions(own, by) for by in range(1, self._captions)]
+        return self._batch(self._data, [own, *others], self._negatives.of(own, planned))
 
     def fetch_held_out(self, planned: Plan) -> Batch:
         """Return a batch of the validation data, as `fetch` does."""
-        return self._batch(self._validation, planned)
+        return self._batch(self._validation, [planned])
 
-    def _batch(self, data: TrainingData, plan: Plan, negatives: BatchNegatives | None = None) -> Batch:
-        pixels, captions = data.fetch(plan)
-        keys: list[np.ndarray] = [plan.image_ids, data.caption_ids(plan), data.label_ids(plan)]
-        if self._weights is not None and data.scores is not None:
-            keys.append(self._weights(data.scores_of(plan)).astype(np.float32))
-        inputs: tuple[torch.Tensor, ...] = (self._tokens(captions),)
+    def _batch(self, data: TrainingData, plans: Sequence[Plan], negatives: BatchNegatives | None = None) -> Batch:
+        """Return a batch of the same images with each plan's captions."""
+
+        def of_captions(found: Callable[[Plan], np.ndarray]) -> np.ndarray:
+            each = [found(plan) for plan in plans]
+            return each[0] if len(each) == 1 else np.stack(each, axis=1)
+
+        pixels, captions = data.fetch(plans[0])
+        keys: list[np.ndarray] = [plans[0].image_ids, of_captions(data.caption_ids), of_captions(data.label_ids)]
+        weights = self._weights
+        if weights is not None and data.scores is not None:
+            keys.append(of_captions(lambda plan: weights(data.scores_of(plan)).astype(np.float32)))
+        every = [caption for both in zip(*(data.captions_of(plan) for plan in plans), strict=True) for caption in both]
+        inputs: tuple[torch.Tensor, ...] = (self._tokens(every).view(*keys[1].shape, -1),)
         if negatives is not None:
             inputs = (*inputs, self._tokens(negatives.texts).view(*negatives.ids.shape, -1))  # (batch, most, context)
             keys += [negatives.ids, negatives.label_ids, negatives.known]
@@ -194,13 +206,18 @@ class ClipTask(Task):
         return without_padding(self.model.network, self.model.tokenizer(captions), multiple)
 
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
-        """Return the loss. Equal images, captions or labels are no negatives of one another."""
+        """Return the loss. Equal images, captions or labels are no negatives of one another.
+
+        With several captions of each image, it is the mean over batches that each have one of them.
+        """
         (image, text, *further), (image_ids, text_ids, label_ids, *others) = outputs, keys
         weights = others.pop(0) if len(others) % NEGATIVE_KEYS else None
         negatives = Negatives(*further, *others) if further else None
-        pairs = PairBatch(image, text, image_ids, text_ids, label_ids, negatives, weights, gather=not validation)
-        loss: torch.Tensor = self._loss(pairs, self.model.network.logit_scale.exp())
-        return loss
+        scale, losses = self.model.network.logit_scale.exp(), []
+        for one, ids, labels, counts in _by_caption(text, text_ids, label_ids, weights):
+            pairs = PairBatch(image, one, image_ids, ids, labels, negatives, counts, gather=not validation)
+            losses.append(self._loss(pairs, scale))
+        return torch.stack(losses).mean()
 
     def teach(self, inputs: Sequence[torch.Tensor], at_once: int | None) -> Outputs:
         """Return the initial model's embeddings of the same images and tokens; () without distillation."""
@@ -210,9 +227,11 @@ class ClipTask(Task):
         """Return the weighted cross entropy with the initial model."""
         assert self._teacher is not None
         (image, text), (image_ids, text_ids, label_ids) = outputs[:2], keys[:3]
-        student, teacher = PairBatch(image, text, image_ids, text_ids, label_ids), PairBatch(taught[0], taught[1])
-        scale = self.model.network.logit_scale.exp()
-        return self._config.options.distillation * distillation_loss(student, scale, teacher, self._teacher.scale)
+        scale, losses = self.model.network.logit_scale.exp(), []
+        for one, of_teacher, ids, labels in _by_caption(text, taught[1], text_ids, label_ids):
+            student, teacher = PairBatch(image, one, image_ids, ids, labels), PairBatch(taught[0], of_teacher)
+            losses.append(distillation_loss(student, scale, teacher, self._teacher.scale))
+        return self._config.options.distillation * torch.stack(losses).mean()
 
     def loss_parameters(self) -> Sequence[nn.Parameter]:
         """Return the logit scale and the loss's weights."""
@@ -222,6 +241,20 @@ class ClipTask(Task):
         """Clamp the scale of the logits to [1, 100]."""
         with torch.no_grad():
             self.model.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+def _by_caption(text: torch.Tensor, *keys: torch.Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Yield the embeddings, (batch, dim), and the keys, (batch,), of the first caption of each image, the second, ...
+
+    Args:
+        text: (batch, dim) or (batch, captions, dim).
+        keys: likewise, without dim or with it; None stays None.
+    """
+    if text.ndim == 2:
+        yield text, *keys
+        return
+    for at in range(text.shape[1]):
+        yield text[:, at], *(None if key is None else key[:, at] for key in keys)
 
 
 def _weights(data: TrainingData, config: RunConfig) -> ScoreWeights | None:

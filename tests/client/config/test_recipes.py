@@ -83,7 +83,8 @@ def test_the_others_stand_for_their_option() -> None:
     assert resolved("small-data").options.lora_rank == 8
     assert resolved("locked-image").options.frozen == ("vision",)
     assert resolved("cold-start", PARTS.name).options.learning_rates == {"projection": 1e-3}
-    assert resolved("default").training_options == resolved("large-data").training_options == {}
+    assert resolved("default").training_options == {"captions_per_image": 2}
+    assert resolved("large-data").training_options == {}
 
 
 def test_what_the_caller_gives_is_kept() -> None:

@@ -18,6 +18,7 @@ GIVEN: dict[str, Any] = {
     "lora_alpha": 4.0, "lora_plus_ratio": 2.0, "ema_decay": 0.99, "frozen": ["text"],
     "crop_scale": [0.5, 1.0], "flips": True, "distillation": 0.5, "l2_sp": 2.0,
     "learning_rates": {"vision": 1e-5, "projection": 1.0}, "hard_batches": 4, "hard_batches_from": 1,
+    "captions_per_image": 2,
     "hard_negatives": {"per_image": 2, "range": [3, 50], "relative_margin": 0.9, "every": 4},
 }  # fmt: skip
 
@@ -72,6 +73,7 @@ def test_a_run_takes_every_option(name: str) -> None:
         ({"crop_scale": [1.0, 0.5]}, "Swap them"),
         ({"crop_scale": [0.5]}, "must be two numbers"),
         ({"crop_scale": [0, 1]}, "crop_scale must be a number in"),
+        ({"captions_per_image": 9}, "captions_per_image must be a whole number in \\[1, 8\\]. Got 9"),
         ({"hard_batches": 1}, "hard_batches must be a whole number in \\[2, 64\\]. Got 1"),
         ({"hard_batches": 4, "hard_batches_from": 0}, "hard_batches_from must be a whole number in"),
         ({"hard_batches_from": 1}, "hard_batches_from needs hard_batches. Got 1 alone"),

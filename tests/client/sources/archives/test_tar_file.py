@@ -34,7 +34,7 @@ def test_webdataset_samples(tmp_path: Path, jpeg: Callable[[int], bytes], mode: 
         documents = from_tar(tar(tmp_path / "0.tar", members, mode), second)
     assert [read_pair(document) for document in documents] == [
         Pair("a", jpeg(0)),
-        Pair("b", jpeg(1), "3", "de"),
+        Pair("b", jpeg(1), "3", "de", 0.5),
         Pair("c", jpeg(2)),
     ]
     assert documents[1].tags["finetuner_score"] == 0.5

@@ -54,7 +54,7 @@ def test_named_columns_are_read(shop: Path, jpeg: Callable[[int], bytes]) -> Non
     named = {"image": "Foto", "text": "Titel", "label": "Art", "score": "Note"}
     documents = read(path, named)
     assert [read_pair(document) for document in documents] == [
-        Pair("Kleid, rot", jpeg(0), "Kleid"),
+        Pair("Kleid, rot", jpeg(0), "Kleid", score=0.5),
         Pair("Hut, grün", jpeg(1)),
     ]
     assert [dict(document.tags) for document in documents] == [{"finetuner_label": "Kleid", "finetuner_score": 0.5}, {}]

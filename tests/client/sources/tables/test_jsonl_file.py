@@ -39,8 +39,8 @@ def test_pairs_with_every_content(shop: Path, jpeg: Callable[[int], bytes]) -> N
     ]
     documents = read(write(shop, lines))
     assert [read_pair(document) for document in documents] == [
-        Pair("Kleid", jpeg(0), "7", "de"),
-        *[Pair(text, jpeg(number)) for number, text in enumerate(("hat", "c", "d"), 1)],
+        Pair("Kleid", jpeg(0), "7", "de", 0.5),
+        *[Pair(text, jpeg(at), score=score) for at, text, score in ((1, "hat", None), (2, "c", 0.25), (3, "d", None))],
     ]
     assert [document.tags.get("finetuner_score") for document in documents] == [0.5, None, 0.25, None]
 

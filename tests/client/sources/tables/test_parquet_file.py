@@ -22,9 +22,9 @@ def test_parquet_with_binary_images(tmp_path: Path, jpeg: Callable[[int], bytes]
     columns = {text: [" a", "b", "c"], "image": [jpeg(0), jpeg(1), jpeg(2)], "label": [7, None, 9], "other": [1, 2, 3]}
     documents = from_parquet(parquet(tmp_path / "a.parquet", {**columns, "score": [0.5, None, 1]}))
     assert [read_pair(document) for document in documents] == [
-        Pair("a", jpeg(0), "7"),
+        Pair("a", jpeg(0), "7", score=0.5),
         Pair("b", jpeg(1)),
-        Pair("c", jpeg(2), "9"),
+        Pair("c", jpeg(2), "9", score=1.0),
     ]
     assert [document.tags.get("finetuner_score") for document in documents] == [0.5, None, 1.0]
 
@@ -76,7 +76,7 @@ def test_named_columns_alone_are_read(tmp_path: Path, jpeg: Callable[[int], byte
     path = parquet(tmp_path / "a.parquet", columns)
     named = {"image": "foto", "text": "titel", "score": "note"}
     (document,) = parquet_documents([path], task="text-to-image", on_error="raise", columns=named)
-    assert (read_pair(document), dict(document.tags)) == (Pair("a", jpeg(0)), {"finetuner_score": 0.5})
+    assert (read_pair(document), dict(document.tags)) == (Pair("a", jpeg(0), score=0.5), {"finetuner_score": 0.5})
     named = {"image": "image", "text": "titel", "label": "titel"}  # one column may be read twice
     (document,) = parquet_documents([path], task="text-to-image", on_error="raise", columns=named)
     assert read_pair(document) == Pair("a", jpeg(1), "a")
