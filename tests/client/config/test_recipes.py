@@ -104,7 +104,7 @@ def test_what_the_caller_gives_is_kept() -> None:
         "linear",
         {"num_warmup_steps": 3},
     )
-    assert config.training_options == {"distillation": 2.0, "flips": True}
+    assert config.training_options == {"captions_per_image": 2, "distillation": 2.0, "flips": True}
     assert [entry["options"].get("alpha") for entry in config.callbacks] == [None, 0.5]
     added = resolved("keep", callbacks=[callback_config(patience, {})]).callbacks
     assert [entry["name"] for entry in added] == ["EarlyStopping", "WiSEFTCallback"]
