@@ -12,8 +12,11 @@ one thread. Prints one JSON object last:
     SET_METHOD             mean over the seeds
     SET_METHOD_spread      highest less lowest
     SET_METHOD_at          [learning rate, weight decay, schedule]
-    SET_margin             of the default recipe over the best loop, with its bootstrap interval over the captions
+    SET_margin             of the default recipe over the best loop; SET_interval is its bootstrap interval over captions
+    SET_spread             SET_default_spread
     SET_METHOD_guard       R@5 on pairs of the pretrained model's own domain, where the set has any
+    keep_guard_loss        of the guard's R@5 by the recipe `keep`, on the catalogue
+    keep_gain_share        of the default recipe's gain that `keep` has
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from finetuner.models.backbones import find_backbone
 PROCESSES = 2
 RATES = {"catalogue": (5e-4, 1e-3, 2e-3, 4e-3), "stamps": (1e-4, 3e-4, 1e-3, 3e-3)}
 DECAYS, SCHEDULES = (0.01, 0.2), (COSINE, CONSTANT)
-PRETRAINED, DEFAULT = "pretrained", "default"
+PRETRAINED, DEFAULT, KEEP = "pretrained", "default", "keep"
 FACTOR = 2.0  # between the edge of a grid and the rate beyond it
 BOOTSTRAPS = 2000
 
@@ -103,6 +106,11 @@ def summary(of: str, methods: Iterable[str], seeds: int, run: Run) -> dict[str, 
         strongest = max(loops, key=lambda name: found[f"{of}_{name}"])
         against = margin(results[DEFAULT], results[strongest])
         found |= {f"{of}_{name}": value for name, value in against.items()} | {f"{of}_best_loop": strongest}
+        found[f"{of}_spread"] = found[f"{of}_{DEFAULT}_spread"]
+    if {PRETRAINED, DEFAULT, KEEP} <= results.keys() and SETS[of].has_guard:
+        before, default, keep = (found[f"{of}_{name}"] for name in (PRETRAINED, DEFAULT, KEEP))
+        found["keep_guard_loss"] = found[f"{of}_{PRETRAINED}_guard"] - found[f"{of}_{KEEP}_guard"]
+        found["keep_gain_share"] = (keep - before) / (default - before)
     return found
 
 
