@@ -12,7 +12,7 @@ one thread. Prints one JSON object last:
     SET_METHOD             mean over the seeds
     SET_METHOD_spread      highest less lowest
     SET_METHOD_at          [learning rate, weight decay, schedule]
-    SET_margin             of the default recipe over the best loop; SET_interval is its bootstrap interval over captions
+    SET_margin             of the default recipe over the best loop; SET_interval: its bootstrap interval over captions
     SET_spread             SET_default_spread
     SET_METHOD_guard       R@5 on pairs of the pretrained model's own domain, where the set has any
     keep_guard_loss        of the guard's R@5 by the recipe `keep`, on the catalogue
