@@ -87,7 +87,7 @@ class RepeatedRows(TrainingData):
 
     def fetch(self, plan: Any) -> tuple[np.ndarray, list[str]]:
         """Return the rows of a batch."""
-        return self.pixels[plan.rows % len(self.pixels)], self._captions(plan)
+        return self.pixels[plan.rows % len(self.pixels)], self.captions_of(plan)
 
 
 def _train(

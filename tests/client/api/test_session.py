@@ -241,7 +241,7 @@ def test_fit_sends_the_options_of_its_recipe() -> None:
     assert (plain["recipe"], plain["optimizer"], plain["scheduler"], plain["callbacks"]) == ("", "Adam", None, [])
     kept = finetuner.fit("clip-mini", "data", eval_data="test", recipe="keep", scheduler="linear").config
     assert (kept["recipe"], kept["optimizer"], kept["scheduler"]) == ("keep", "AdamW", "linear")
-    assert kept["training_options"] == {"distillation": 1.0}
+    assert kept["training_options"] == {"captions_per_image": 2, "distillation": 1.0}
     assert kept["callbacks"][0]["options"]["alphas"] == [0.2, 0.4, 0.6, 0.8]
     assert finetuner.fit("clip-mini", "data", recipe="keep", optimizer="Adam").config["optimizer"] == "Adam"
     with pytest.raises(InvalidInput, match="recipe 'keep' needs .*'distillation'.*Got 0"):

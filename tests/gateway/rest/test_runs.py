@@ -71,7 +71,7 @@ def test_a_recipe_fills_in_what_the_body_leaves_out() -> None:
     least = {"model": {"name": "clip-mini"}, "data": {"train_data": "shoes"}, "recipe": "keep"}
     config = asked({"name": "shoes", "config": least})
     assert (config.recipe, config.optimizer, config.scheduler) == ("keep", "AdamW", "cosine")
-    assert config.training_options == {"distillation": 1.0}
+    assert config.training_options == {"captions_per_image": 2, "distillation": 1.0}
     for model, message in (("clip-mini", "'distillation'.*Got 0"), ("resnet50", "recipe must be left out")):
         options = {"model": {"name": model}, "training_options": {"distillation": 0}}
         with pytest.raises(InvalidInput, match=message):
