@@ -119,7 +119,8 @@ def runner(file: Path, folder: Path, pool: ProcessPoolExecutor) -> Run:
     known: dict[str, Result] = {}
     if file.exists():
         for line in map(json.loads, file.read_text().splitlines()):
-            known[line.pop("job")] = Result(**line)
+            name = line.pop("job")
+            known[name] = Result(**line)
 
     def run(jobs: Sequence[Job]) -> list[Result]:
         waiting = {pool.submit(result_of, job, folder): str(job) for job in jobs if str(job) not in known}
