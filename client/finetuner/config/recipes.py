@@ -74,7 +74,8 @@ class Recipe:
                 [self.optimizer, self.scheduler, *(f"`{name}={value!r}`" for name, value in options.items())]
                 + ([f"`{WISE_FT}`"] if self.wise_ft else [])
             ),
-            "learning rate": f"{self.rate_factor:g} x the model's own; {self.small_rate_factor:g} x for small models"
+            "learning rate": f"{self.rate_factor:g} x the model's own"
+            + ("" if self.backbone else f"; {self.small_rate_factor:g} x for small models")  # its towers are pretrained
             + (f"; at least {self.least_rate:g}" if self.least_rate else ""),
             "source": self.source,
         }

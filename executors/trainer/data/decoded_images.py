@@ -168,8 +168,7 @@ def _size(model: Model) -> tuple[int, int]:
 
 
 def _digest(model: Model) -> str:
-    """Return the SHA-256, hex, of everything besides the files that decides the pixels and their metadata."""
+    """Return the SHA-256, hex, of everything besides the files that decides the pixels."""
     config = model.preprocess_config
     used = {name: value for name, value in asdict(config).items() if name not in NOT_IN_PIXELS}
-    rules = [type(config).__name__, used, PIL.__version__, RULES]
-    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([type(config).__name__, used, PIL.__version__, RULES]).encode()).hexdigest()
