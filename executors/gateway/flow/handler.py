@@ -41,7 +41,7 @@ from .encoders import through_encoders
 from .fields import check_fields
 from .outages import outage
 from .rooms_secret import add_secret
-from .shortcut import check_rooms_parameters, choose_room, cut_texts, name_owner, pass_encoders
+from .shortcut import bound_texts, check_rooms_parameters, choose_room, name_owner, pass_encoders
 from .together import ON_THEIR_WAY, Line, Together, may_share
 
 RETRY_SECONDS = 5.0
@@ -279,6 +279,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         try:
             choose_room(request, self.executor)
             check_rooms_parameters(request, self.executor)
+            bound_texts(request)
             if entry is not None:
                 await self.require(endpoint)
         except FinetunerError as error:
@@ -286,7 +287,6 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                 entry.close(partial(status_of, error))
             raise
         name_owner(request, CALLER.get())
-        cut_texts(request)
         pass_encoders(request, self._endpoints())
         return entry
 

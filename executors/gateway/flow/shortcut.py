@@ -8,7 +8,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.parameters import JINA_KEY
-from finetuner.contract.wire import ANY, ARTIFACTS_PUSH, DATASETS_PUSH, ENCODE, INDEX, OWNER, RANK, SEARCH
+from finetuner.contract.wire import (
+    ANY,
+    ARTIFACTS_PUSH,
+    DATASETS_PUSH,
+    ENCODE,
+    INDEX,
+    MAX_REQUEST_BYTES,
+    OWNER,
+    RANK,
+    SEARCH,
+)
 from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import InvalidInput
 from finetuner.inference.encoding import MAX_TEXT
@@ -62,17 +72,29 @@ def name_owner(request: DataRequest, owner: str) -> None:
     parameters[OWNER] = owner
 
 
-def cut_texts(request: DataRequest) -> None:
-    """Cut the texts that an encoder would refuse for their length to a length that it refuses.
+def bound_texts(request: DataRequest) -> None:
+    """Bound the texts that are to be encoded, of which the rooms would read and return every character.
 
-    The rooms would read, refuse and return all of a text of 60 MB.
+    Args:
+        request: texts that an encoder would refuse for their length are cut to a length that it refuses.
+
+    Raises:
+        InvalidInput: more than MAX_REQUEST_BYTES characters in all, where our client splits.
     """
     if request.header.exec_endpoint not in ENCODED:
         return
+    total = 0
     for document in request.proto_with_data.data.docs.docs:
         for part in with_parts(document):
-            if not part.HasField("embedding") and len(text := part.text) > MAX_TEXT:
-                part.text = text[: MAX_TEXT + 1]
+            if part.HasField("embedding"):
+                continue
+            if len(text := part.text) > MAX_TEXT:
+                part.text = text = text[: MAX_TEXT + 1]
+            total += len(text)
+    if total > MAX_REQUEST_BYTES:
+        raise InvalidInput(
+            f"The texts of a message may have {MAX_REQUEST_BYTES} characters in all. Got {total}. Send fewer at once."
+        )
 
 
 def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> None:

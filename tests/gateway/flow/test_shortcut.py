@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 from jina import Client
+from jina.excepts import BadServerFlow
 
+from finetuner.contract.wire import MAX_REQUEST_BYTES
 from finetuner.inference.encoding import MAX_TEXT
 from tests.gateway.conftest import ToyFlow
 
@@ -30,3 +32,20 @@ def test_the_text_of_an_embedded_document_is_whole(open_flow: ToyFlow) -> None:
     document = Document(text=LONG, embedding=np.ones(4, np.float32))
     (answer,) = Client(host=open_flow.grpc).post("/encode", DocumentArray([document]))
     assert answer.text == LONG
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_texts_of_more_characters_than_a_message_may_have_are_refused_before_the_rooms(
+    open_flow: ToyFlow, protocol: str
+) -> None:
+    documents = [{"text": "x" * MAX_TEXT}] * (MAX_REQUEST_BYTES // MAX_TEXT + 1)
+    said = f"may have {MAX_REQUEST_BYTES} characters in all. Got {len(documents) * MAX_TEXT}. Send fewer at once."
+    if protocol == "http":
+        answer = httpx.post(f"{open_flow.http}/encode", json={"data": documents})
+        assert answer.status_code == 422
+        assert said in answer.text
+        return
+    with pytest.raises(BadServerFlow, match=said):
+        Client(host=open_flow.grpc).post(
+            "/encode", DocumentArray([Document(**each) for each in documents]), request_size=len(documents)
+        )
