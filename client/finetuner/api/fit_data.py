@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..sources.tables.csv_file import CSVOptions
     from ..transport.connection import Connection
 
-TRAINABLE = ("train_data", "eval_data", "guard_data")
+TRAINABLE = ("train_data", "eval_data", "guard_data", "replay_data")
 """Arguments of `fit` whose documents must be of the model's kind; callbacks search other documents, too."""
 SCORE_HINT = (
     f" Scores are for pairs of a text and an image, which train a CLIP. Else remove the tag {SCORE_TAG!r}, or pass the "

@@ -62,6 +62,7 @@ def fit(
     *,
     loss_options: Mapping[str, Any] | None = None,
     guard_data: Any = None,
+    replay_data: Any = None,
     seed: int = 0,
     precision: str = "auto",
     resume_from: str | None = None,
@@ -124,6 +125,8 @@ def fit(
             scores ('linear', 'log' or 'constant'); or those of pytorch-metric-learning.
         guard_data: pairs, given like `train_data`, for abilities that a CLIP must keep. The log warns if their recall
             falls.
+        replay_data: pairs, given like `train_data`, of what a CLIP can do already: each step trains on some of them
+            too, so that it stays. Take other pairs than those of `guard_data`.
         seed: seed of weights, order and crops.
         precision: 'fp32', 'bf16', 'fp16', or 'auto': bf16 on a GPU that supports it, otherwise fp32.
         resume_from: name of a failed or canceled run of the experiment. The new run starts from its last checkpoint and
@@ -166,6 +169,7 @@ def fit(
             "train_data": fit_data.name("train_data", train_data, "train"),
             "eval_data": "" if eval_data is None else fit_data.name("eval_data", eval_data, "eval"),
             "guard_data": "" if guard_data is None else fit_data.name("guard_data", guard_data, "guard"),
+            "replay_data": "" if replay_data is None else fit_data.name("replay_data", replay_data, "replay"),
         }
         tuning = {
             **data,
