@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..exceptions import InvalidInput
+from ..exceptions import FinetunerError, InvalidInput
 from ..models.backbone import CLIP_TASK, Backbone
 from ..models.backbones import find_backbone
 
@@ -43,6 +43,16 @@ def token_counter(model: str) -> TokenCounter:
             f"tokens are counted by open_clip. Got no {error.name}. Install it: pip install 'open-finetuner[full]'."
         ) from error
     return counter_of(row.name, tokenizer, limit)
+
+
+def counter_or_reason(row: Backbone) -> tuple[TokenCounter | None, str]:
+    """Return the counter of a backbone's tokenizer, or None and the reason; other statistics need no tokenizer."""
+    if row.task != CLIP_TASK:
+        return None, f"{row.name} reads no captions"
+    try:
+        return token_counter(row.name), ""
+    except FinetunerError as error:
+        return None, str(error)
 
 
 def counter_of(model: str, tokenizer: Tokenizer, limit: int) -> TokenCounter:

@@ -8,7 +8,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.parameters import JINA_KEY
-from finetuner.contract.wire import ANY, ARTIFACTS_PUSH, DATASETS_PUSH, ENCODE, INDEX, OWNER, RANK, SEARCH
+from finetuner.contract.wire import (
+    ANY,
+    ARTIFACTS_PUSH,
+    DATASETS_PUSH,
+    DATASETS_UPLOAD,
+    ENCODE,
+    INDEX,
+    OWNER,
+    RANK,
+    SEARCH,
+)
 from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import InvalidInput
 from finetuner.inference.encoding import MAX_TEXT
@@ -53,7 +63,7 @@ def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
 
 def name_owner(request: DataRequest, owner: str) -> None:
     """Set the owner of an upload. A caller's own is dropped, also among the parameters for one room."""
-    if request.header.exec_endpoint not in (DATASETS_PUSH, ARTIFACTS_PUSH):
+    if request.header.exec_endpoint not in (DATASETS_PUSH, DATASETS_UPLOAD, ARTIFACTS_PUSH):
         return
     parameters = request.proto_with_data.parameters
     for value in parameters.fields.values():
