@@ -168,7 +168,7 @@ async def describe_dataset(
     rooms: RoomsOf,
     evaluation: Annotated[
         str,
-        Query(alias="eval", regex=f"^$|{NAME}", description="Name of evaluation data, to count what both have."),
+        Query(alias="eval", pattern=f"^$|{NAME}", description="Name of evaluation data, to count what both have."),
     ] = "",
     model: Annotated[
         str, Query(min_length=1, max_length=MAX_REFERENCE, description="Backbone whose tokenizer counts tokens.")

@@ -90,6 +90,9 @@ class Unpacked:
         self._count = 0
         try:
             self._unpack()
+        except InvalidInput:  # a ValueError, too, but no damage
+            self.remove()
+            raise
         except DAMAGE as error:
             self.remove()
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -46,6 +46,9 @@ def open_store(address: Address) -> Store:
         options = {} if _endpoint() == constants.ENDPOINT else {"endpoint": _endpoint()}
         return HfFileSystem(**options, skip_instance_cache=True, use_listings_cache=False)
     options = {} if kind.listed else {"client_kwargs": {"timeout": _timeout()}}
+    if address.scheme == "s3":
+        limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": {"max_attempts": 1}}
+        options = {"config_kwargs": limits}  # s3fs tries again by itself
     return fsspec.filesystem(address.scheme, skip_instance_cache=True, use_listings_cache=False, **options)
 
 
