@@ -43,9 +43,9 @@ def open_store(address: Address) -> Store:
         from huggingface_hub import HfFileSystem, constants
 
         # huggingface_hub reads HF_ENDPOINT once, when it is imported
-        options = {} if _endpoint() == constants.ENDPOINT else {"endpoint": _endpoint()}
-        return HfFileSystem(**options, skip_instance_cache=True, use_listings_cache=False)
-    options = {} if kind.listed else {"client_kwargs": {"timeout": _timeout()}}
+        endpoint = None if _endpoint() == constants.ENDPOINT else _endpoint()
+        return HfFileSystem(endpoint=endpoint, skip_instance_cache=True, use_listings_cache=False)
+    options: dict[str, Any] = {} if kind.listed else {"client_kwargs": {"timeout": _timeout()}}
     if address.scheme == "s3":
         limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": {"max_attempts": 1}}
         options = {"config_kwargs": limits}  # s3fs tries again by itself
