@@ -21,8 +21,9 @@ MOST_IMAGES = 1000
 """Image files that are decoded."""
 MOST_LONG = 2000
 """Captions whose tokens are counted."""
-SHORT = 62
-"""Bytes of a caption that no tokenizer cuts: a byte gives one token at most, and models read 64 or more."""
+SHORT = 120
+"""Bytes of a caption that is rarely cut. For longer ones the tokenizer is loaded, which imports torch; the log of a run
+counts them all."""
 SHOWN = 40  # characters of a caption
 
 log = logging.getLogger("finetuner")

@@ -35,16 +35,7 @@ MAX_DOCUMENTS = 1_000_000
 KEPT_FREE = 2**30
 """Bytes of the disk that stay free."""
 LENGTH = 8  # bytes before each document
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".zip", ".tar", ".tar.gz", ".tgz")
-"""Of files that may be uploaded."""
 FEW = 20
-
-
-def read_documents(path: Path) -> Iterator[bytes]:
-    """Yield the documents, as protobuf, of a file that `main` has written."""
-    with open(path, "rb") as file:
-        while head := file.read(LENGTH):
-            yield file.read(int.from_bytes(head, "big"))
 
 
 def main(request: Path) -> int:
