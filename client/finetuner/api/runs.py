@@ -217,6 +217,8 @@ def fit(
             require_scores(config.loss_options)
         flow = connection()
         _require_new(flow, name, experiment)
+        row = find_backbone(start.backbone)
+        fit_data.foresight.warn(row, config.batch_size or row.batch_size)
         start.push(flow)
         fit_data.push(flow)
     run = Run(flow, flow.call(wire.FIT, config=config.to_dict()))

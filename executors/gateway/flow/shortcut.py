@@ -12,6 +12,7 @@ from finetuner.contract.wire import (
     ANY,
     ARTIFACTS_PUSH,
     DATASETS_PUSH,
+    DATASETS_UPLOAD,
     ENCODE,
     INDEX,
     MAX_REQUEST_BYTES,
@@ -63,7 +64,7 @@ def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
 
 def name_owner(request: DataRequest, owner: str) -> None:
     """Set the owner of an upload. A caller's own is dropped, also among the parameters for one room."""
-    if request.header.exec_endpoint not in (DATASETS_PUSH, ARTIFACTS_PUSH):
+    if request.header.exec_endpoint not in (DATASETS_PUSH, DATASETS_UPLOAD, ARTIFACTS_PUSH):
         return
     parameters = request.proto_with_data.parameters
     for value in parameters.fields.values():
