@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from jina.types.request.data import DataRequest
 
@@ -67,7 +68,7 @@ def cut_texts(request: DataRequest) -> None:
 
     The rooms would read, refuse and return all of a text of 60 MB.
     """
-    if request.header.exec_endpoint not in ENCODED:
+    if request.header.exec_endpoint not in ENCODED or request.proto_with_data.ByteSize() <= MAX_TEXT:
         return
     for document in request.proto_with_data.data.docs.docs:
         for part in with_parts(document):
@@ -97,4 +98,9 @@ def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> N
 
 def pattern_of(names: Iterable[str]) -> str:
     """Return Jina's pattern of the rooms to visit."""
+    return _pattern_of(tuple(names))
+
+
+@lru_cache(256)
+def _pattern_of(names: tuple[str, ...]) -> str:
     return rf"(?:{'|'.join(map(re.escape, names))})\Z"
