@@ -31,7 +31,6 @@ MOST_DOCUMENTS = 32  # of a message: a forward pass of the encoders' default
 ON_THEIR_WAY = 2  # messages to each replica: it answers one while the other one is written and read
 MOST_ON_THEIR_WAY = 32  # full ones: behind an address there may be more replicas than the gateway knows of
 RETRY_SECONDS = 1.0
-TRICKLE = 2  # times that a message may be smaller than the one before it
 PATIENCE = 0.25  # seconds after which a message on its way delays no other
 
 Send = Callable[[DataRequest], Awaitable[DataRequest]]
@@ -63,7 +62,6 @@ class Line:
         self._most_waiting = most_waiting
         self._turns = turns
         self._ways = self._texts = 0  # messages on their way, texts that wait
-        self._largest = 0  # texts of the largest message since nothing was on its way
         self._waiting: OrderedDict[Hashable, deque[Waiting]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: Counter[Hashable] = Counter()  # texts by caller, waiting or on their way
@@ -108,22 +106,10 @@ class Line:
     def _start(self) -> None:
         """Send messages as long as there are requests, and room for their messages."""
         while self._ways < self._most or (self._ways < MOST_ON_THEIR_WAY and self._is_full()):
-            if self._would_trickle():
-                return
             together = self._take()
             if not together:
                 return
             self._begin(together)
-
-    def _would_trickle(self) -> bool:
-        """Return whether the next message of equal callers would be much smaller than the one that each replica has.
-
-        Callers that were answered together ask again together, but not at the same moment: the first few would go in a
-        message of their own, which costs as much as one with all of them.
-        """
-        if self._turns.mixed or self._ways < -(-self._most // ON_THEIR_WAY):
-            return False
-        return self._texts * TRICKLE < self._largest
 
     def _is_full(self) -> bool:
         """Return whether enough texts wait for a full message."""
@@ -137,8 +123,6 @@ class Line:
         return False
 
     def _begin(self, together: Sequence[Waiting]) -> None:
-        texts = sum(waiting.documents for waiting in together)
-        self._largest = max(texts, self._largest) if self._ways else texts
         task = asyncio.ensure_future(self._answer(together))
         self._tasks.add(task)
         for waiting in together:

@@ -162,22 +162,6 @@ def test_many_callers_of_one_text_share_a_full_message() -> None:
     asyncio.run(check())
 
 
-def test_a_message_waits_until_it_is_half_as_large_as_the_one_on_its_way() -> None:
-    async def check() -> None:
-        room = Room()
-        line = Line(room.send, 2, 1000, Turns())
-        tasks = await started(line.ask(asked(*"abcdefgh"), 0), *(line.ask(asked(str(row)), row) for row in (1, 2, 3)))
-        assert [*map(len, room.messages)] == [8]
-        tasks += await started(line.ask(asked("4"), 4))
-        assert [*map(len, room.messages)] == [8, 4]
-        tasks += await started(line.ask(asked("5"), 5))
-        room.open.set()
-        await asyncio.gather(*tasks)
-        assert [*map(len, room.messages)] == [8, 4, 1]
-
-    asyncio.run(check())
-
-
 def test_a_full_message_waits_for_none() -> None:
     async def check() -> None:
         room = Room()

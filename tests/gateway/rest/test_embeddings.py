@@ -74,7 +74,7 @@ def test_vectors_as_one_array(open_flow: ToyFlow, path: str, body: dict[str, Any
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-npy")
     vectors = np.load(io.BytesIO(answer.content), allow_pickle=False)
     assert (vectors.dtype, vectors.tolist()) == (np.dtype("<f4"), [[0.5] * 3] * 2)
-    assert answer.headers["finetuner-artifact"] == ""  # the toy rooms name none
+    assert answer.headers["finetuner-artifact"] == "toy"
 
 
 def test_an_array_has_no_other_encoding(open_flow: ToyFlow) -> None:
