@@ -111,8 +111,8 @@ async def beside_flood(server: Server, way: str, many: Connect, lone: Sequence[o
     """
 
     async def lone_p95(beside: Callable[[], Awaitable[object]]) -> float:
-        command = [sys.executable, SCRIPTS / "lone_caller.py", *lone]
-        caller = await asyncio.create_subprocess_exec(*map(str, command), stdin=PIPE, stdout=PIPE)
+        command = [sys.executable, "-m", "peers.lone_caller", *map(str, lone)]
+        caller = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, cwd=SCRIPTS.parent)
         assert caller.stdin is not None
         assert caller.stdout is not None
         await caller.stdout.readline()  # it is ready

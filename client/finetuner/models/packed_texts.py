@@ -60,7 +60,7 @@ def packed_text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
     dtype = network.transformer.get_cast_dtype()
     positional = network.positional_embedding[:length].to(dtype)
     if places is None:
-        x = (network.token_embedding(tokens).to(dtype) + positional).flatten(0, 1)  # (tokens, width)
+        x: torch.Tensor = (network.token_embedding(tokens).to(dtype) + positional).flatten(0, 1)  # (tokens, width)
         last = torch.arange(batch) * length + ends
     else:
         x = network.token_embedding(tokens.flatten()[places]).to(dtype) + positional[places % length]
@@ -68,8 +68,8 @@ def packed_text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
     *blocks, final = network.transformer.resblocks
     for block in blocks:
         normal = block.ln_1(x)
-        heads = _rows(_projected(block.attn, normal, 0, 3), places, batch, length, block.attn)
-        mixed = torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
+        asked, keys, values = _rows(_projected(block.attn, normal, 0, 3), places, batch, length, block.attn)
+        mixed = torch.nn.functional.scaled_dot_product_attention(asked, keys, values, is_causal=True)
         x = _finished(block, x, _tokens(mixed, places))
     normal = final.ln_1(x)
     keys, values = _rows(_projected(final.attn, normal, 1, 3), places, batch, length, final.attn)

@@ -1,4 +1,4 @@
-"""A caller of one text at a time, with a pause after each answer, in a process of its own: PROTOCOL PORT [TOKEN].
+"""A caller of one text at a time, with a pause after each answer, in a process of its own: `-m`, PROTOCOL PORT [TOKEN].
 
 Beside the client of a flood it would wait for that client, too. It prints a line once it is ready, and begins with the
 first line of its standard input. It stops once that is closed, FEWEST answers at least, and prints the p95 of their
@@ -16,7 +16,7 @@ from docarray import Document
 
 from finetuner.contract.wire import ENCODE
 
-from lean_clients import by_grpc, by_http  # isort: skip  # this file is a script
+from .lean_clients import by_grpc, by_http
 
 PAUSE, FEWEST = 0.2, 20
 WORDS = [f"a {colour} {item}" for colour in ("red", "blue", "green", "black") for item in ("dress", "hat", "shirt")]
