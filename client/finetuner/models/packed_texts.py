@@ -113,4 +113,5 @@ def _tokens(mixed: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
 def _finished(block: Any, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
     """Return a block's output of tokens, (tokens, width), from its input and its attention's output."""
     x = x + block.ls_1(block.attn.out_proj(mixed))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    finished: torch.Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
+    return finished
