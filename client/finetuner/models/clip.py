@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidInput
+from .packed_texts import packed_text_features, packs
 from .pixels import batched
 from .text_towers import padding_token
 
@@ -104,7 +105,10 @@ class Clip:
         return partial(text_features, self.network) if tower == TEXT else self.network.encode_image
 
     def _text_features(self, tokens: torch.Tensor) -> torch.Tensor:
-        return text_features(self.network, without_padding(self.network, tokens).to(self.device))
+        tokens = without_padding(self.network, tokens)
+        if self.device.type == "cpu" and reads_end_token(self.network) and packs(self.network):
+            return packed_text_features(self.network, tokens)
+        return text_features(self.network, tokens.to(self.device))
 
     def _require(self, tower: str) -> None:
         if tower not in self.towers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from jina.types.request.data import DataRequest
 
@@ -82,7 +83,7 @@ def bound_texts(request: DataRequest) -> None:
     Raises:
         InvalidInput: more than MAX_REQUEST_BYTES characters in all, where our client splits.
     """
-    if request.header.exec_endpoint not in ENCODED:
+    if request.header.exec_endpoint not in ENCODED or request.proto_with_data.ByteSize() <= MAX_TEXT:
         return
     total = 0
     for document in request.proto_with_data.data.docs.docs:
@@ -120,4 +121,9 @@ def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> N
 
 def pattern_of(names: Iterable[str]) -> str:
     """Return Jina's pattern of the rooms to visit."""
+    return _pattern_of(tuple(names))
+
+
+@lru_cache(256)
+def _pattern_of(names: tuple[str, ...]) -> str:
     return rf"(?:{'|'.join(map(re.escape, names))})\Z"
