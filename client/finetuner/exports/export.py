@@ -76,8 +76,9 @@ def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
         return write_open_clip
     if to == "transformers":
         from .clip_model import write_clip_model
+        from .siglip_model import is_siglip, write_siglip_model
 
-        return write_clip_model
+        return write_siglip_model if is_siglip(model) else write_clip_model
     if to == "sentence-transformers":
         from .sentence_transformers_folder import write_sentence_transformers
 

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..exceptions import InvalidInput
 from ..models.byte_pair_tokenizer import BytePairTokenizer
-from ..models.clip import Clip
+from ..models.clip import Clip, approximation
 from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE
-from ..models.text_towers import TEXT_CONFIG_FILE, FileTokenizer
+from ..models.text_towers import IMPORTED_TEXT, TEXT_CONFIG_FILE, FileTokenizer
 from ..models.weights import write_weights
 from .tokenizer_files import write_file_config, write_tokenizer
 
@@ -22,7 +23,20 @@ def write_open_clip(model: Clip, folder: Path) -> None:
     Args:
         model: any CLIP. open_clip looks a text tower of transformers up by its name, on the hub.
         folder: exists.
+
+    Raises:
+        InvalidInput: open_clip would compute other vectors, or not find the text tower.
     """
+    if approximation(model.config):
+        raise InvalidInput(
+            "to='open_clip' cannot hold a tower of timm with the tanh approximation of GELU. Got one, imported from "
+            "transformers. Take to='transformers'."
+        )
+    if model.config["text_cfg"].get("hf_model_name") == IMPORTED_TEXT:
+        raise InvalidInput(
+            "to='open_clip' looks a text model up by its name on the hub. Got one that was imported from a folder. "
+            "Take to='onnx' or to='sentence-transformers'."
+        )
     config: dict[str, Any] = deepcopy(dict(model.config))
     for name, file in model.files.items():
         (folder / name).write_text(file, encoding="utf-8", newline="")
