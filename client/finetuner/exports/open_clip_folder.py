@@ -12,7 +12,7 @@ from ..exceptions import InvalidInput
 from ..models.byte_pair_tokenizer import BytePairTokenizer
 from ..models.clip import Clip, approximation
 from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE
-from ..models.text_towers import IMPORTED_TEXT, TEXT_CONFIG_FILE, FileTokenizer
+from ..models.text_towers import TEXT_CONFIG_FILE, FileTokenizer
 from ..models.weights import write_weights
 from .tokenizer_files import write_file_config, write_tokenizer
 
@@ -25,17 +25,12 @@ def write_open_clip(model: Clip, folder: Path) -> None:
         folder: exists.
 
     Raises:
-        InvalidInput: open_clip would compute other vectors, or not find the text tower.
+        InvalidInput: open_clip would compute other vectors.
     """
     if approximation(model.config):
         raise InvalidInput(
             "to='open_clip' cannot hold a tower of timm with the tanh approximation of GELU. Got one, imported from "
             "transformers. Take to='transformers'."
-        )
-    if model.config["text_cfg"].get("hf_model_name") == IMPORTED_TEXT:
-        raise InvalidInput(
-            "to='open_clip' looks a text model up by its name on the hub. Got one that was imported from a folder. "
-            "Take to='onnx' or to='sentence-transformers'."
         )
     config: dict[str, Any] = deepcopy(dict(model.config))
     for name, file in model.files.items():
