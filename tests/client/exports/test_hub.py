@@ -33,7 +33,9 @@ def test_the_folder_is_sent_with_a_card_for_the_hub(hub: Hub, published: Any, tm
     command = ["artifact", "export", str(artifact), str(folder), "--to", "timm", "--push-to-hub", NAME]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.stdout.strip() == str(folder)
-    assert [(one["name"], one["organization"], one["private"]) for one in hub.created] == [("model", "owner", True)]
+    assert [(one["name"], one["organization"], one["visibility"]) for one in hub.created] == [
+        ("model", "owner", "private")
+    ]
     card = hub.sent.pop("README.md").decode()
     assert hub.sent == {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "README.md"}
     assert card.startswith("---\nlibrary_name: timm\n")
