@@ -93,7 +93,7 @@ SIGNATURES = {
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
     "export_artifact": (
         "(artifact: 'str | os.PathLike[str]', to: 'str', directory: 'str | os.PathLike[str]', "
-        "token: 'str | None' = None) -> 'str'"
+        "token: 'str | None' = None, push_to_hub: 'str | None' = None) -> 'str'"
     ),
     "filter_documents": (
         "(filter: 'Mapping[str, Any] | str | None' = None, limit: 'int' = 20, artifact: 'str' = 'live', *, offset:"

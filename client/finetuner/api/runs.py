@@ -80,8 +80,8 @@ def fit(
 
     Args:
         model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model. Or
-            the id of an artifact, or a local folder of transformers' CLIPModel or open_clip, or VISION+TEXT, see
-            `import_artifact`.
+            the id of an artifact, or a local folder of transformers (CLIPModel, SiglipModel), open_clip or timm,
+            'hf-hub:OWNER/NAME' or VISION+TEXT, see `import_artifact`.
         train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, a
             data set of Hugging Face, or files (CSV, jsonl, parquet, COCO, folder, glob, tar, zip).
         eval_data: given like `train_data`; the data of `val_loss`, a loss after each epoch. Its pairs also score a CLIP
@@ -93,7 +93,8 @@ def fit(
         experiment_name: None is 'default'.
         model_options: for image models: 'pooler' and 'pooler_options'; see `image_model.pooling_of`.
         loss: 'CLIPLoss' or 'SigLIPLoss' for a CLIP; for an image model a loss of pytorch-metric-learning, see
-            `MetricConfig`. By default the model's task decides: CLIPLoss for a CLIP, TripletMarginLoss for images.
+            `MetricConfig`. By default the model decides: CLIPLoss for a CLIP, SigLIPLoss for a SigLIP, else
+            TripletMarginLoss.
             `Run.config` has the choice.
         miner: for image models: a miner of pytorch-metric-learning, see `MetricConfig`.
         miner_options: options of the miner.

@@ -145,7 +145,7 @@ class RunConfig:
             raise InvalidInput(f"description must be at most 2000 characters. Got {len(self.description)}. Cut it.")
         choice("optimizer", self.optimizer, OPTIMIZERS)
         if isinstance(self.loss, DefaultLoss):
-            self._set("loss", default_loss(row.task))
+            self._set("loss", row.loss or default_loss(row.task))
         self._check_task(row)
         choice("device", self.device, DEVICES)
         choice("precision", self.precision, PRECISIONS)
@@ -217,7 +217,7 @@ class RunConfig:
         if self.loss in METRIC_LOSSES:
             raise InvalidInput(
                 f"loss must be one of {', '.join(CLIP_LOSSES)}. Got {self.loss!r}. That loss is for labelled images: "
-                f"leave it out to train {row.name} with {default_loss(row.task)}."
+                f"leave it out to train {row.name} with {row.loss or default_loss(row.task)}."
             )
         choice("loss", self.loss, tuple(CLIP_LOSSES))
         self._set("loss_options", checked_loss_options(self.loss, self.loss_options, row.output_dim))

@@ -128,6 +128,34 @@ class Clip:
             return torch.cat(batches).cpu().numpy()
 
 
+def with_activation(network: Any, config: Mapping[str, Any]) -> Any:
+    """Return a network whose tower of timm has the GELU that `act_kwargs` of its `vision_cfg` names.
+
+    open_clip takes `act_kwargs` for its own towers alone. SigLIP was trained with GELU's tanh approximation, which
+    transformers has and most of timm's networks do not.
+
+    Args:
+        network: open_clip's, changed in place.
+        config: open_clip's `model_cfg`.
+    """
+    approximate = approximation(config)
+    for module in network.visual.trunk.modules() if approximate else ():
+        if type(module).__name__ == "GELU":
+            module.approximate = approximate
+    return network
+
+
+def approximation(config: Mapping[str, Any]) -> str:
+    """Return the approximation of GELU in a tower of timm, 'tanh' or '' for the network's own; see `with_activation`.
+
+    Args:
+        config: open_clip's `model_cfg`.
+    """
+    vision = config["vision_cfg"]
+    named = bool(vision.get("timm_model_name")) and (vision.get("act_kwargs") or {}).get("approximate") == "tanh"
+    return "tanh" if named else ""
+
+
 def text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Return the text tower's output, (batch, dim), not normalised.
 

@@ -32,6 +32,7 @@ MAX_LOGIT_SCALE = math.log(100)
 COMPILED_LENGTHS = 8  # a compiled network gets texts of lengths in multiples of this, so that it compiles for few
 
 NEGATIVE_KEYS = 3  # ids, labels, and known captions of the negatives
+SIGLIP, BIAS = "SigLIPLoss", "logit_bias"
 _LOSSES: dict[str, Callable[..., PairLoss]] = {"CLIPLoss": CLIPLoss, "SigLIPLoss": SigLIPLoss}
 
 
@@ -99,6 +100,9 @@ class ClipTask(Task):
             )
         self.model = model
         of_loss = {name: value for name, value in config.loss_options.items() if name != SCORE_WEIGHTS}
+        bias = getattr(model.network, BIAS, None)
+        if config.loss == SIGLIP and bias is not None and BIAS not in of_loss:
+            of_loss[BIAS] = bias  # of a model that was trained with this loss
         self._loss = with_short_vectors(_LOSSES[config.loss], of_loss).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
         weight = config.options.distillation
