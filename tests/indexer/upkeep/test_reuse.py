@@ -165,6 +165,7 @@ def test_vectors_of_a_re_index_are_taken_over_as_well(going: Callable[..., Going
     assert sorted(flow.encoder.asked) == sorted(TEXTS)
 
 
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
 def test_a_server_keeps_them_too(going: Callable[..., Going]) -> None:
     flow = going(ServerEngine("http://qdrant", client=QdrantClient(":memory:")))
     flow.promote("second")
