@@ -13,7 +13,7 @@ from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
 from finetuner.contract.dimensions import DIMENSIONS, refuse_dimensions
 from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import ARTIFACT_TAG
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, TOWER_TAG
 from finetuner.documents.images import is_text
 from finetuner.documents.parts import parts_of
 from finetuner.documents.uris import read_any_host, read_public
@@ -175,6 +175,10 @@ class EncoderRoom(Room):
             count = self.tower == TEXT and parameters.get(COUNT) is True
             dimensions = parameters.get(DIMENSIONS)
             await self._answerer.encode(endpoint, mine, find_runner, count=count, dimensions=dimensions)
+        if endpoint == wire.INDEX:
+            for document in mine:
+                if ERROR_TAG not in document.tags:
+                    document.tags[TOWER_TAG] = self.tower
         if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer stores images and returns none
             for document in mine:
                 document.pop("blob", "tensor")

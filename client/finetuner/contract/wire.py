@@ -37,6 +37,8 @@ TITLE = "Open Finetuner"  # likewise
 
 # Tags. Every embedding has the id of its model beside it, in ARTIFACT_TAG.
 ARTIFACT_TAG = "finetuner_artifact"
+# Tower that has made the embedding: the encoders tell it to the indexer alone, which takes it off.
+TOWER_TAG = "finetuner_tower"
 ERROR_TAG = "finetuner_error"
 TOKENS_TAG = "finetuner_tokens"  # number of a text's tokens, where `/encode` was asked for it
 LABEL_TAG = "finetuner_label"
@@ -134,8 +136,9 @@ def mark_error(document: Document, error: Exception) -> Document:
     The tag is {'type': class name, 'message': one line, 'status': HTTP status such as 422}.
     """
     document.embedding = None
-    if ARTIFACT_TAG in document.tags:
-        del document.tags[ARTIFACT_TAG]
+    for tag in (ARTIFACT_TAG, TOWER_TAG):
+        if tag in document.tags:
+            del document.tags[tag]
     status = getattr(error, "status", FinetunerError.status)
     document.tags[ERROR_TAG] = {"type": type(error).__name__, "message": str(error), "status": status}
     return document

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, root_validator
 
-from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, TOWER_TAG
 
 from .form import Answer, Form
 
@@ -16,7 +16,7 @@ MAX_ID = 512
 MAX_WEIGHT = 1e6
 MAX_REFERENCE = 256
 CONTENTS = ("text", "blob", "uri")
-RESERVED = (ARTIFACT_TAG, ERROR_TAG)
+RESERVED = (ARTIFACT_TAG, ERROR_TAG, TOWER_TAG)
 
 REFERENCE = "An artifact id (24 hex characters), an alias such as 'live', or a backbone."
 DIMENSIONS = (

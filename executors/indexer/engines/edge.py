@@ -57,6 +57,7 @@ class EdgeEngine:
     """
 
     name = "edge"
+    files_here = True
 
     def __init__(self, quantise: bool = False) -> None:
         self._quantise = quantise

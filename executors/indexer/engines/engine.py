@@ -154,6 +154,8 @@ class Engine(Protocol):
 
     name: str
     """'edge', or the server's URL."""
+    files_here: bool
+    """Whether the vectors are files on this machine, see `Collection.copy_to`."""
 
     def create(self, folder: Path, name: str, dim: int) -> None:
         """Create an empty collection.

@@ -45,6 +45,8 @@ class ServerEngine:
         client: an existing client to use.
     """
 
+    files_here = False
+
     def __init__(self, url: str, quantise: bool = False, client: QdrantClient | None = None) -> None:
         self.name = url
         self._quantise = quantise
