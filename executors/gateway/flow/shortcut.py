@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.parameters import JINA_KEY
+from finetuner.contract.search_parameters import FEATURES, SearchParameters
 from finetuner.contract.wire import ANY, ARTIFACTS_PUSH, DATASETS_PUSH, ENCODE, INDEX, OWNER, RANK, SEARCH
 from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import InvalidInput
@@ -49,6 +51,17 @@ def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
     for name in (*rooms, JINA_KEY):
         if name in given and given[name].WhichOneof("kind") not in ("struct_value", "null_value"):
             raise InvalidInput(f"parameters.{name} must be an object of parameters. Got another value. Leave it out.")
+
+
+def check_search(request: DataRequest) -> None:
+    """Check the parameters of a search beyond the plain ones, before a room encodes its queries.
+
+    Raises:
+        InvalidInput: see `SearchParameters`.
+    """
+    fields = request.proto_wo_data.parameters.fields
+    if request.header.exec_endpoint == SEARCH and any(name in fields for name in FEATURES):
+        SearchParameters.read(MessageToDict(request.proto_wo_data.parameters))
 
 
 def name_owner(request: DataRequest, owner: str) -> None:
