@@ -248,16 +248,16 @@ async def encode(form: EncodeForm, rooms: RoomsOf) -> Response:
 @routes.post("/search", summary="Search documents", response_model=SearchAnswer)
 async def search(form: SearchForm, rooms: RoomsOf) -> Response:
     """Find the indexed documents nearest to each query."""
-    await rooms.require(wire.FILTER)  # only an index binds it; encoders bind /search too
     given = _given(form, "queries", "positives", "negatives")
     if form.queries is None and not form.positives:
         raise InvalidInput("queries is required. Got none. Add it, or positives.")
+    if asks_more(given):
+        SearchParameters.read(given, form.limit, form.offset)
+    await rooms.require(wire.FILTER)  # only an index binds it; encoders bind /search too
     asked = await documents.to_messages(form.queries or (), "queries")
     if form.positives or form.negatives:
         asked, ids = await documents.with_examples(asked, form.positives or (), form.negatives or ())
         given |= ids
-    if asks_more(given):
-        SearchParameters.read(given, form.limit, form.offset)
     answered = await rooms.post(wire.SEARCH, asked, **given)
     documents.require_all(answered, asked)
     return await documents.described(answered, partial(_listed, "queries", answered, _searched))
