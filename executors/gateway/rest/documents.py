@@ -60,8 +60,8 @@ def _messages(documents: Sequence[Document], where: str) -> list[Message]:
 
 async def with_examples(
     queries: Sequence[Any], positives: Sequence[Example], negatives: Sequence[Example]
-) -> tuple[list[Any], dict[str, list[str]]]:
-    """Return the queries with the examples' contents as chunks, and the examples' ids by parameter.
+) -> list[Any]:
+    """Return the queries with the examples' contents as chunks. Examples by id travel as parameters.
 
     Args:
         queries: DocumentProtos; none for a search by examples alone.
@@ -71,11 +71,8 @@ async def with_examples(
     Raises:
         InvalidInput: a blob that is not base64.
     """
-    ids: dict[str, list[str]] = {}
     chunks = []
     for name, side, examples in (("positives", POSITIVE, positives), ("negatives", NEGATIVE, negatives)):
-        if named := [example.id for example in examples if example.id is not None]:
-            ids[name] = named
         contents = [Document(**example.dict(exclude={"id"})) for example in examples if example.id is None]
         for chunk in await to_messages(contents, name):
             chunk.tags[EXAMPLE_TAG], chunk.granularity = side, 1
@@ -90,7 +87,7 @@ async def with_examples(
             own.id, own.granularity = uuid.uuid4().hex, 1
             query = DocumentProto(id=query.id, chunks=[own, *chunks])
         made.append(query)
-    return made, ids
+    return made
 
 
 async def described(messages: Sequence[Message], describe: Callable[[], Result]) -> Result:

@@ -251,13 +251,15 @@ async def search(form: SearchForm, rooms: RoomsOf) -> Response:
     given = _given(form, "queries", "positives", "negatives")
     if form.queries is None and not form.positives:
         raise InvalidInput("queries is required. Got none. Add it, or positives.")
+    for side, side_examples in (("positives", form.positives), ("negatives", form.negatives)):
+        if ids := [example.id for example in side_examples or () if example.id is not None]:
+            given[side] = ids
     if asks_more(given):
         SearchParameters.read(given, form.limit, form.offset)
     await rooms.require(wire.FILTER)  # only an index binds it; encoders bind /search too
     asked = await documents.to_messages(form.queries or (), "queries")
     if form.positives or form.negatives:
-        asked, ids = await documents.with_examples(asked, form.positives or (), form.negatives or ())
-        given |= ids
+        asked = await documents.with_examples(asked, form.positives or (), form.negatives or ())
     answered = await rooms.post(wire.SEARCH, asked, **given)
     documents.require_all(answered, asked)
     return await documents.described(answered, partial(_listed, "queries", answered, _searched))
