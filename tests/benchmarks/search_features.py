@@ -4,7 +4,7 @@ Price: `p50_ratio` is the median time of a search over that of a plain one, in t
 Effect, on the catalogue's test split with clip-mini:
 `marked`: R@10 of "colour garment" queries, before and after the first three matches are marked as fitting or not, both
 without the marked ones. `codes`: success@5 of queries with a product's code, and R@5 of captions without and with
-hybrid; the words of a document are the caption of the item's other image. `copies`: distinct products among ten matches,
+hybrid; the words of a document are the caption of the item's other image. `copies`: distinct products among ten,
 with four copies of each, and R@10 of the products.
 
     python tests/benchmarks/search_features.py --documents 20000
@@ -100,7 +100,7 @@ def prices(count: int) -> dict[str, Any]:
 
 def effects() -> dict[str, Any]:
     images = list(fashion("test"))
-    text, vision = finetuner.get_model("clip-mini"), finetuner.get_model("clip-mini", select_model="clip-vision")
+    text, vision = (finetuner.get_model("clip-mini", select_model=name) for name in ("clip-text", "clip-vision"))
     pictures = np.asarray(
         finetuner.encode(vision, DocumentArray(Document(blob=each.jpeg) for each in images)).embeddings, np.float32
     )
