@@ -61,7 +61,10 @@ def check_search(request: DataRequest) -> None:
     """
     fields = request.proto_wo_data.parameters.fields
     if request.header.exec_endpoint == SEARCH and any(name in fields for name in FEATURES):
-        SearchParameters.read(MessageToDict(request.proto_wo_data.parameters))
+        given = MessageToDict(request.proto_wo_data.parameters)
+        # the indexer checks these two; what is no number in their ranges counts as the default here
+        plain = {name: int(given[name]) for name in ("limit", "offset") if given.get(name) in range(100_001)}
+        SearchParameters.read(given, **plain)
 
 
 def name_owner(request: DataRequest, owner: str) -> None:
