@@ -18,7 +18,7 @@ from finetuner.exceptions import InvalidInput, NotFound
 from finetuner.flow.running_flow import RunningFlow
 from tests.sessions import own_session
 
-IMAGES = list(fashion("test", items=24))
+IMAGES = list(fashion("test", items=12))
 HERE: dict[str, Any] = {"filter": {"test": "features"}, "artifact": "clip-mini"}
 
 
