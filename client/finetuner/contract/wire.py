@@ -45,6 +45,9 @@ LABEL_TAG = "finetuner_label"
 SCORE_TAG = "finetuner_score"
 NEGATIVES_TAG = "finetuner_negatives"  # captions that do not fit the image of a pair
 LANGUAGE_TAG = "language"
+EXAMPLE_TAG = "finetuner_example"  # of a query's chunk: POSITIVE or NEGATIVE
+POSITIVE, NEGATIVE = "positive", "negative"
+SEARCH_TAG = "finetuner_search"  # of an answered query: what its search reports beside the matches
 
 # Key of gRPC's trailing metadata; its value is the exception's class, as `type` in the JSON body of an HTTP error.
 ERROR_METADATA = "finetuner-error"

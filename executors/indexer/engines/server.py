@@ -159,6 +159,13 @@ class ServerCollection:
         with translated(self._url):
             return self._client.count(self._name, count_filter=passing, exact=True).count
 
+    def facet(self, path: str, limit: int, condition: Filter | None = None) -> list[tuple[str, int]]:
+        """As `Collection.facet`."""
+        passing = None if condition is None else _filter(condition)
+        with translated(self._url):
+            found = self._client.facet(self._name, path, facet_filter=passing, limit=limit, exact=True)
+        return [(str(hit.value), hit.count) for hit in found.hits]
+
     def index_field(self, path: str, kind: str) -> None:
         """As `Collection.index_field`."""
         schema = models.PayloadSchemaType.FLOAT if kind == NUMBER else models.PayloadSchemaType.KEYWORD

@@ -175,6 +175,10 @@ class Collections:
         described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_bytes())
         return described
 
+    def generation(self, artifact: str) -> str:
+        """Return the name of an artifact's collection: another one after a drop."""
+        return str(self.describe(self.folder_of(artifact))["name"])
+
     def close(self) -> None:
         """Close every collection."""
         for collection in self._opened.values():
