@@ -13,8 +13,8 @@ one thread. Prints one JSON object last:
     SET_METHOD_spread      highest less lowest
     SET_METHOD_at          [learning rate, weight decay, schedule]
     SET_margin             of the default recipe over the best loop; SET_interval: its bootstrap interval over captions
-    SET_replay_margin      of our run with pairs of the pretrained model's own domain beside each batch (replay_data) over
-                           a loop with the same pairs in its batches; SET_replay_interval likewise
+    SET_replay_margin      of our run with pairs of the pretrained model's own domain beside each batch over a loop with
+                           the same pairs in its batches; SET_replay_interval likewise
     SET_spread             SET_default_spread
     SET_METHOD_guard       R@5 on pairs of the pretrained model's own domain, where the set has any
     keep_guard_loss        of the guard's R@5 by the recipe `keep`, on the catalogue
