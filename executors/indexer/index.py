@@ -33,7 +33,8 @@ from finetuner.executors.indexer.storage.packing import PackedDocument, pack
 from finetuner.workspace.folder import ASIDE
 
 Steps = Sequence[Callable[[Path], None]]
-Versions, Towers = Mapping[str, int], Mapping[str, str]  # by id of a document
+Versions = Mapping[str, int]  # by id of a document
+Towers = Mapping[str, str]  # likewise
 # Ids that one scroll reads.
 PAGE = 1000
 # Free bytes that a delete needs. Deleting is often the way to make room.

@@ -68,7 +68,8 @@ def write_siglip_model(model: Clip, folder: Path) -> None:
         raise _no_siglip_model(f"images resized by {preprocess.resize_mode!r}")
     state = to_siglip({name: value.detach().cpu().float() for name, value in model.network.state_dict().items()})
     with torch.random.fork_rng(devices=[]):  # its weights are random at first
-        other = SiglipModel(SiglipConfig(**_config(model))).eval()
+        other: Any = SiglipModel(SiglipConfig(**_config(model)))
+    other.eval()
     loaded = other.load_state_dict(state, strict=False)
     if wrong := [name for name in (*loaded.missing_keys, *loaded.unexpected_keys) if "position_ids" not in name]:
         raise _no_siglip_model(f"weights of other names ({wrong[0]})")
@@ -183,7 +184,8 @@ def _inverse(names: Mapping[str, str]) -> dict[str, str]:
 
 def _config(model: Clip) -> dict[str, Any]:
     network, config = model.network, model.config
-    text, trunk = getattr(network, "text", None), network.visual.trunk
+    text: Any = getattr(network, "text", None)
+    trunk = network.visual.trunk
     blocks = getattr(getattr(text, "transformer", None), "resblocks", None)
     plain = (
         blocks is not None

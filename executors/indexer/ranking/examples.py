@@ -66,7 +66,7 @@ def aimed(query: Document, positives: Sequence[Vector], negatives: Sequence[Vect
         InvalidDocument: examples of another artifact or size, or a wrong tag.
     """
     sides: dict[str, list[Document]] = {POSITIVE: [], NEGATIVE: []}
-    parts = []
+    parts: list[Document] = []
     for chunk in query.chunks if query.embedding is None and not has_own_content(query) else ():
         side = chunk.tags.get(EXAMPLE_TAG)
         if side is not None and side not in sides:

@@ -182,7 +182,7 @@ class Pipeline:
         bm25 = self._best_words(collection, query, options, asked.hybrid.fields)
         fused = fusion.fuse([(1 - weight, list(cosine)), (weight, list(bm25))])
         missing = [key for key in fused if key not in cosine]
-        known = {}
+        known: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(missing), SORTED_CANDIDATES):
             known |= collection.get(missing[start : start + SORTED_CANDIDATES])
         near = cosine | {key: float(np.clip(found @ vector, -1, 1)) for key, found in known.items()}
@@ -204,7 +204,8 @@ class Pipeline:
     ) -> dict[str, float]:
         """Return the best BM25 scores among the collection's documents that pass the filter, best first."""
         ranked = fusion.ordered(self._texts.scores(fields, query))
-        ids, found = list(ranked), {}
+        ids = list(ranked)
+        found: dict[str, float] = {}
         for start in range(0, len(ids), SORTED_CANDIDATES):
             some = ids[start : start + SORTED_CANDIDATES]
             having: dict[str, Any] = {"has_id": [point_id(each) for each in some]}

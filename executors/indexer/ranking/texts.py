@@ -71,7 +71,7 @@ class Texts:
 
     def _current(self, field: str) -> FieldWords:
         """Return the words of a field as the file has them now."""
-        held, versions = self._fields.pop(field, None) or (FieldWords(), {})
+        held, versions = self._fields.pop(field) if field in self._fields else (FieldWords(), {})
         read_to = self._read_to.pop(field, 0)
         connection = sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", uri=True)
         try:
