@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         get_experiment,
         list_experiments,
     )
+    from .api.feedback import delete_feedback, export_feedback, feedback, list_feedback
     from .api.legacy import (
         connect,
         create_run,
@@ -86,6 +87,7 @@ __all__ = [
     "delete_documents",
     "delete_experiment",
     "delete_experiments",
+    "delete_feedback",
     "delete_run",
     "delete_runs",
     "describe_models",
@@ -93,6 +95,8 @@ __all__ = [
     "encode",
     "evaluate",
     "export_artifact",
+    "export_feedback",
+    "feedback",
     "filter_documents",
     "fit",
     "get_experiment",
@@ -106,6 +110,7 @@ __all__ = [
     "list_callbacks",
     "list_data",
     "list_experiments",
+    "list_feedback",
     "list_model_options",
     "list_models",
     "list_recipes",
@@ -128,6 +133,7 @@ __all__ = [
 # module -> names that are imported from it when they are first used
 _MODULES = {
     "api.experiments": ("create_experiment delete_experiment delete_experiments get_experiment list_experiments"),
+    "api.feedback": "delete_feedback export_feedback feedback list_feedback",
     "api.legacy": "connect create_run create_synthesis_run create_training_run notebook_login synthesize",
     "api.library": (
         "delete_data evaluate export_artifact get_model list_artifacts list_data promote pull_artifact pull_data "

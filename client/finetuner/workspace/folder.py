@@ -7,6 +7,7 @@
     aliases/                      `live` and others: small files that name artifacts
     index/                        documents and vectors
     backups/<name>/               copies of the index
+    feedback/marks.sqlite         marks of searches; a restore of the index keeps them
     cache/pixels/                 cache of decoded images; may be removed at any time
     layout.json                   version of this layout, and the package's that has written it
     tokens.json, audit.jsonl      hashes of access tokens; log of changes

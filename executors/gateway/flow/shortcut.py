@@ -13,6 +13,7 @@ from finetuner.contract.wire import (
     ARTIFACTS_PUSH,
     DATASETS_PUSH,
     ENCODE,
+    FEEDBACK,
     INDEX,
     MAX_REQUEST_BYTES,
     OWNER,
@@ -62,8 +63,8 @@ def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
 
 
 def name_owner(request: DataRequest, owner: str) -> None:
-    """Set the owner of an upload. A caller's own is dropped, also among the parameters for one room."""
-    if request.header.exec_endpoint not in (DATASETS_PUSH, ARTIFACTS_PUSH):
+    """Set the owner of an upload or of marks. A caller's own is dropped, also among the parameters for one room."""
+    if request.header.exec_endpoint not in (DATASETS_PUSH, ARTIFACTS_PUSH, FEEDBACK):
         return
     parameters = request.proto_with_data.parameters
     for value in parameters.fields.values():

@@ -6,13 +6,14 @@ from fastapi import FastAPI
 
 from ..flow.handler import Handler
 from ..flow.rooms import Rooms
-from . import api_v1, v1_artifact_zip, v1_documents, v1_embeddings, v1_library, v1_runs
+from . import api_v1, v1_artifact_zip, v1_documents, v1_embeddings, v1_feedback, v1_library, v1_runs
 from .logstream import OpenStreams
 
 
 def mount(app: FastAPI, handler: Handler, rooms: Rooms) -> None:
     """Add the REST API's routes to the app."""
     app.state.handler, app.state.rooms, app.state.streams = handler, rooms, OpenStreams()
-    for module in (api_v1, v1_documents, v1_embeddings, v1_library, v1_runs, v1_artifact_zip):
+    for module in (api_v1, v1_documents, v1_embeddings, v1_feedback, v1_library, v1_runs, v1_artifact_zip):
         app.include_router(module.routes)
     app.include_router(v1_documents.without_documents)
+    app.include_router(v1_feedback.without_documents)
