@@ -69,15 +69,15 @@ class Chosen:
     def where(self) -> tuple[str, list[Any]]:
         """Return the condition in SQL, and its values."""
         parts, values = ["1"], list[Any]()
-        for sql, value in (
-            ("at >= ?", self.since),
-            ("user = ?", self.user),
-            ("EXISTS (SELECT 1 FROM json_each(shown) WHERE value = ?)", self.document),
-            ("id IN (SELECT value FROM json_each(?))", None if self.ids is None else json.dumps(self.ids)),
-        ):
-            if value is not None:
-                parts.append(sql)
-                values.append(value)
+        if self.since is not None:
+            parts, values = [*parts, "at >= ?"], [*values, self.since]
+        if self.user is not None:
+            parts, values = [*parts, "user = ?"], [*values, self.user]
+        if self.document is not None:
+            # each id begins its line, see `_lines`; json_each would end an id at a NUL
+            parts, values = [*parts, "instr(shown, ?) > 0"], [*values, "\n" + json.dumps(self.document)]
+        if self.ids is not None:
+            parts, values = [*parts, f"id IN ({', '.join('?' * len(self.ids))})"], [*values, *self.ids]
         return " AND ".join(parts), values
 
 
@@ -173,9 +173,7 @@ class Marks:
             return AlreadyExists(
                 f"id of a mark must be new. Got {marked.mark.id!r:.80}, another mark's. Choose another."
             )
-        shown, chosen, refused = (
-            json.dumps(ids) for ids in (marked.mark.shown, marked.mark.chosen, marked.mark.refused)
-        )
+        shown, chosen, refused = map(_lines, (marked.mark.shown, marked.mark.chosen, marked.mark.refused))
         size = len(marked.text.encode()) + len(marked.image) + len(shown) + len(chosen) + len(refused)
         of_one = self._most if not user else min(self._most, self._most_of_one)
         if self._marks >= self._most or self._of_user.get(user, 0) >= of_one or self._bytes + size > self._most_bytes:
@@ -266,3 +264,8 @@ class Marks:
             raise InsufficientStorage(
                 f"the disk of the marks must have {self._min_free >> 20} MiB free. Got {free >> 20}. Make room."
             )
+
+
+def _lines(ids: Sequence[str]) -> str:
+    """Return ids as JSON, each on its own line."""
+    return json.dumps(ids, indent=0)

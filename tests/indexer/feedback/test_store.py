@@ -27,7 +27,7 @@ def ids(store: Marks, chosen: Chosen | None = None) -> list[str]:
 
 def test_a_mark_comes_back_as_it_was(tmp_path: Path) -> None:
     store, before = Marks(tmp_path / "marks.sqlite"), time.time()
-    shown = ("ä", "b'\"", "c\0d")
+    shown = ("ä", "b'\"", "c\0d", ", ", "e\\", "f\n")
     one = Marked(Mark("1", shown, (shown[2],), (shown[0],), 40, "model-a"), "", b"image")
     assert store.add([one], "anna") == [None]
     store.close()
@@ -43,7 +43,8 @@ def test_a_mark_comes_back_as_it_was(tmp_path: Path) -> None:
     assert store.page(Chosen())["marks"][0]["image"] is None
     for document in shown:
         assert ids(store, Chosen(document=document)) == ["1"]
-    assert ids(store, Chosen(document="c")) == []
+    for other in ("c", "b'", "e", 'e\\"', "f", "[", "\n", ","):
+        assert ids(store, Chosen(document=other)) == []
     store.close()
 
 
