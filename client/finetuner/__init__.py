@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         list_experiments,
     )
     from .api.feedback import delete_feedback, export_feedback, feedback, list_feedback
+    from .api.feedback_pairs import feedback_data
     from .api.legacy import (
         connect,
         create_run,
@@ -97,6 +98,7 @@ __all__ = [
     "export_artifact",
     "export_feedback",
     "feedback",
+    "feedback_data",
     "filter_documents",
     "fit",
     "get_experiment",
@@ -134,6 +136,7 @@ __all__ = [
 _MODULES = {
     "api.experiments": ("create_experiment delete_experiment delete_experiments get_experiment list_experiments"),
     "api.feedback": "delete_feedback export_feedback feedback list_feedback",
+    "api.feedback_pairs": "feedback_data",
     "api.legacy": "connect create_run create_synthesis_run create_training_run notebook_login synthesize",
     "api.library": (
         "delete_data evaluate export_artifact get_model list_artifacts list_data promote pull_artifact pull_data "

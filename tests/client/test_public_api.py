@@ -103,6 +103,10 @@ SIGNATURES = {
         "refused: 'str | Iterable[str]' = (), offset: 'int' = 0, artifact: 'str' = '', mark_id: 'str | None' = None) "
         "-> 'str'"
     ),
+    "feedback_data": (
+        "(*, since: 'float | None' = None, users: 'str | Iterable[str] | None' = None, held_out: 'float' = 0.2, "
+        "position_bias: 'float' = 0.0, skipped: 'bool' = False) -> 'FeedbackData'"
+    ),
     "filter_documents": (
         "(filter: 'Mapping[str, Any] | str | None' = None, limit: 'int' = 20, artifact: 'str' = 'live', *, offset:"
         " 'int' = 0, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import finetuner
 from finetuner.cli.main import app
 from finetuner.contract import wire
+from finetuner.documents.pairs import read_pairs
 from finetuner.exceptions import AlreadyExists, InvalidInput
 from finetuner.flow.running_flow import RunningFlow
 from tests.flows.conftest import empty_index
@@ -78,24 +79,45 @@ def test_what_never_was_shown_or_indexed_is_refused(marked: RunningFlow) -> None
     assert finetuner.list_feedback()["marks"] == []
 
 
+def test_marks_become_training_pairs(marked: RunningFlow) -> None:
+    shown = ["red", "green", "blue"]
+    marks = [finetuner.feedback(f"{name} square", shown, chosen=name, refused="blue") for name in shown[:2]]
+    marks.append(finetuner.feedback("blue square", shown, chosen="blue", refused="red"))
+    data = finetuner.feedback_data(held_out=0.0)
+    pairs = {pair.text: (pair.image, pair.negatives, pair.score) for pair in read_pairs(data.train)}
+    assert {text: pair[:2] for text, pair in pairs.items()} == {
+        "red square": (image("red"), ("blue square",)),
+        "green square": (image("green"), ()),
+        "blue square": (image("blue"), ("red square", "green square")),
+    }
+    assert all(pair[2] == pytest.approx((1 + 2 / 3) / 3) for pair in pairs.values())
+    assert data.report["pairs"] == 3
+    with pytest.raises(InvalidInput, match="at least one training pair"):
+        finetuner.feedback_data(users=["nobody"])
+    for wrong in ({"held_out": 1}, {"position_bias": -1}, {"skipped": 1}, {"since": -5}):
+        with pytest.raises(InvalidInput):
+            finetuner.feedback_data(**wrong)  # type: ignore[arg-type]
+    assert finetuner.delete_feedback(ids=marks) == 3
+
+
 def test_rest_marks_lists_and_deletes(marked: RunningFlow) -> None:
     one, two = uuid.uuid4().hex, uuid.uuid4().hex
     mark = {"text": "a red square", "shown": ["red", "blue"], "chosen": ["red"]}
-    with httpx.Client(base_url=f"{marked.http}/v1/feedback", timeout=60) as api:
+    with httpx.Client(base_url=marked.http, timeout=60) as api:
         body = {"marks": [{**mark, "id": one}, {**mark, "id": two, "shown": ["red", "gone"]}]}
-        answer = api.post("", json=body).json()
+        answer = api.post("/v1/feedback", json=body).json()
         assert answer["stored"] == 1
         assert answer["marks"][0] == {"id": one}
         assert "'gone'" in answer["marks"][1]["error"]["message"]
-        single = api.post("", json={"marks": [{**mark, "id": two, "shown": ["red", "gone"]}]})
+        single = api.post("/v1/feedback", json={"marks": [{**mark, "id": two, "shown": ["red", "gone"]}]})
         assert (single.status_code, "'gone'" in single.json()["detail"]) == (422, True)
         for wrong in ({"chosen": ["red"] * 2}, {"blob": "AAAA"}, {"shown": []}, {wire.OWNER: "admin"}, {"offset": 1.5}):
-            assert api.post("", json={"marks": [mark | wrong]}).status_code == 422, wrong
-        listed = api.post("/list", json={"document": "blue"}).json()
+            assert api.post("/v1/feedback", json={"marks": [mark | wrong]}).status_code == 422, wrong
+        listed = api.post("/v1/feedback/list", json={"document": "blue"}).json()
         assert [(each["id"], each["user"], each["image"]) for each in listed["marks"]] == [(one, "", "")]
         assert listed["next"] is None
-        assert api.post("/delete", json={}).status_code == 422
-        assert api.post("/delete", json={"ids": [one]}).json() == {"deleted": 1}
+        assert api.post("/v1/feedback/delete", json={}).status_code == 422
+        assert api.post("/v1/feedback/delete", json={"ids": [one]}).json() == {"deleted": 1}
 
 
 def test_commands_mark_list_and_delete(marked: RunningFlow, tmp_path: Path) -> None:
