@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         get_experiment,
         list_experiments,
     )
-    from .api.feedback import delete_feedback, export_feedback, feedback, list_feedback
-    from .api.feedback_pairs import feedback_data
+    from .api.feedback.marks import delete_feedback, export_feedback, feedback, list_feedback
+    from .api.feedback.pairs import feedback_data
     from .api.legacy import (
         connect,
         create_run,
@@ -135,8 +135,8 @@ __all__ = [
 # module -> names that are imported from it when they are first used
 _MODULES = {
     "api.experiments": ("create_experiment delete_experiment delete_experiments get_experiment list_experiments"),
-    "api.feedback": "delete_feedback export_feedback feedback list_feedback",
-    "api.feedback_pairs": "feedback_data",
+    "api.feedback.marks": "delete_feedback export_feedback feedback list_feedback",
+    "api.feedback.pairs": "feedback_data",
     "api.legacy": "connect create_run create_synthesis_run create_training_run notebook_login synthesize",
     "api.library": (
         "delete_data evaluate export_artifact get_model list_artifacts list_data promote pull_artifact pull_data "

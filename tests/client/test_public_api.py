@@ -44,7 +44,8 @@ SIGNATURES = {
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
-        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
+        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, replay_data: 'Any' = None, "
+        "seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
         "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
@@ -63,7 +64,8 @@ SIGNATURES = {
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
-        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
+        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, replay_data: 'Any' = None, "
+        "seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
         "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
@@ -95,7 +97,7 @@ SIGNATURES = {
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
     "export_artifact": (
         "(artifact: 'str | os.PathLike[str]', to: 'str', directory: 'str | os.PathLike[str]', "
-        "token: 'str | None' = None) -> 'str'"
+        "token: 'str | None' = None, push_to_hub: 'str | None' = None) -> 'str'"
     ),
     "export_feedback": ("(path: 'str | os.PathLike[str]', since: 'float | None' = None) -> 'int'"),
     "feedback": (
@@ -123,7 +125,8 @@ SIGNATURES = {
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
-        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
+        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, replay_data: 'Any' = None, "
+        "seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
         "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
@@ -170,9 +173,16 @@ SIGNATURES = {
     ),
     "restore_index": ("(name: 'str') -> 'dict[str, Any]'"),
     "search": (
-        "(query: 'str | Document | Iterable[str | Document]', limit: 'int' = 20, artifact: 'str' = 'live', *, "
+        "(query: 'str | Document | Iterable[str | Document] | None' = None, limit: 'int' = 20, "
+        "artifact: 'str' = 'live', *, "
         "offset: 'int' = 0, filter: 'Mapping[str, Any] | str | None' = None, score_threshold: 'float | None' = None, "
-        "exact: 'bool' = False, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
+        "exact: 'bool' = False, return_content: 'bool' = True, thumbnails: 'bool' = False, "
+        "positives: 'str | Document | Iterable[str | Document]' = (), "
+        "negatives: 'str | Document | Iterable[str | Document]' = (), diversity: 'float | None' = None, "
+        "hide_duplicates: 'float | None' = None, group_by: 'str | None' = None, group_size: 'int | None' = None, "
+        "facets: 'Mapping[str, int | Sequence[float]] | None' = None, order_by: 'str | None' = None, "
+        "cursor: 'str | None' = None, hybrid: 'Mapping[str, Any] | None' = None, explain: 'bool | None' = None, "
+        "candidates: 'int | None' = None) -> 'DocumentArray'"
     ),
     "synthesize": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "verify_index": ("(name: 'str' = '') -> 'dict[str, Any]'"),

@@ -46,7 +46,8 @@ VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 READING = {
     *("/", "/encode", "/rank", "/search", "/filter", "/status", "/problems", "/feedback"),
     *("/runs/get", "/runs/list", "/runs/status", "/runs/logs", "/runs/metrics", "/runs/examples"),
-    *("/experiments/list", "/datasets/list", "/datasets/pull", "/datasets/show", "/artifacts/list", "/artifacts/pull"),
+    *("/experiments/list", "/datasets/list", "/datasets/pull", "/datasets/show", "/datasets/stats", "/artifacts/list"),
+    "/artifacts/pull",
 }
 ADMINS = {"/index/backup", "/index/restore", "/index/verify", "/index/move", "/collections/drop"}
 READING_POSTS = {

@@ -37,12 +37,17 @@ TITLE = "Open Finetuner"  # likewise
 
 # Tags. Every embedding has the id of its model beside it, in ARTIFACT_TAG.
 ARTIFACT_TAG = "finetuner_artifact"
+# Tower that has made the embedding: the encoders tell it to the indexer alone, which takes it off.
+TOWER_TAG = "finetuner_tower"
 ERROR_TAG = "finetuner_error"
 TOKENS_TAG = "finetuner_tokens"  # number of a text's tokens, where `/encode` was asked for it
 LABEL_TAG = "finetuner_label"
 SCORE_TAG = "finetuner_score"
 NEGATIVES_TAG = "finetuner_negatives"  # captions that do not fit the image of a pair
 LANGUAGE_TAG = "language"
+EXAMPLE_TAG = "finetuner_example"  # of a query's chunk: POSITIVE or NEGATIVE
+POSITIVE, NEGATIVE = "positive", "negative"
+SEARCH_TAG = "finetuner_search"  # of an answered query: what its search reports beside the matches
 
 # Key of gRPC's trailing metadata; its value is the exception's class, as `type` in the JSON body of an HTTP error.
 ERROR_METADATA = "finetuner-error"
@@ -68,6 +73,8 @@ DATASETS_PULL = "/datasets/pull"
 DATASETS_LIST = "/datasets/list"
 DATASETS_SHOW = "/datasets/show"
 DATASETS_DELETE = "/datasets/delete"
+DATASETS_UPLOAD = "/datasets/upload"
+DATASETS_STATS = "/datasets/stats"
 ARTIFACTS_LIST = "/artifacts/list"
 ARTIFACTS_PULL = "/artifacts/pull"
 ARTIFACTS_PUSH = "/artifacts/push"
@@ -96,8 +103,8 @@ FEEDBACK_DOCUMENTS = "/feedback/documents"
 # Endpoints that change nothing: a request may be sent twice.
 READS = frozenset({
     RUNS_GET, RUNS_LIST, RUNS_STATUS, RUNS_LOGS, RUNS_METRICS, RUNS_EXAMPLES, EXPERIMENTS_LIST, DATASETS_PULL,
-    DATASETS_LIST, DATASETS_SHOW, ARTIFACTS_LIST, ARTIFACTS_PULL, ENCODE, RANK, SEARCH, FILTER, STATUS, PROBLEMS,
-    FEEDBACK_LIST, FEEDBACK_DOCUMENTS,
+    DATASETS_LIST, DATASETS_SHOW, DATASETS_STATS, ARTIFACTS_LIST, ARTIFACTS_PULL, ENCODE, RANK, SEARCH, FILTER, STATUS,
+    PROBLEMS, FEEDBACK_LIST, FEEDBACK_DOCUMENTS,
 })  # fmt: skip
 ANSWER_SECONDS = 1_860.0  # a client waits for an answer; longer than a Flow's `timeout_send`, which names the room
 
@@ -116,6 +123,7 @@ MAX_CONTROL_BYTES = 2**20  # of an HTTP body without documents
 MAX_REQUEST_DOCUMENTS = 1024  # with all chunks and matches, as in the next line
 MAX_MESSAGE_DOCUMENTS = 4096
 MAX_MESSAGE_PARTS = 2**18  # protobuf's fields in the documents of a request, and the values in their tags
+MAX_FILE_BYTES = 4 * 2**30  # of a file that is uploaded as a dataset
 MAX_PARAMETER_PARTS = 2**15  # the same in its parameters, which each room reads several times
 PIECE_BYTES = 2**20  # of an artifact; small, because each room keeps copies until its garbage collection
 
@@ -135,8 +143,9 @@ def mark_error(document: Document, error: Exception) -> Document:
     The tag is {'type': class name, 'message': one line, 'status': HTTP status such as 422}.
     """
     document.embedding = None
-    if ARTIFACT_TAG in document.tags:
-        del document.tags[ARTIFACT_TAG]
+    for tag in (ARTIFACT_TAG, TOWER_TAG):
+        if tag in document.tags:
+            del document.tags[tag]
     status = getattr(error, "status", FinetunerError.status)
     document.tags[ERROR_TAG] = {"type": type(error).__name__, "message": str(error), "status": status}
     return document

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.parameters import JINA_KEY
+from finetuner.contract.search_parameters import FEATURES, SearchParameters
 from finetuner.contract.wire import (
     ANY,
     ARTIFACTS_PUSH,
     DATASETS_PUSH,
+    DATASETS_UPLOAD,
     ENCODE,
     FEEDBACK,
     INDEX,
@@ -62,9 +66,23 @@ def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
             raise InvalidInput(f"parameters.{name} must be an object of parameters. Got another value. Leave it out.")
 
 
+def check_search(request: DataRequest) -> None:
+    """Check the parameters of a search beyond the plain ones, before a room encodes its queries.
+
+    Raises:
+        InvalidInput: see `SearchParameters`.
+    """
+    fields = request.proto_wo_data.parameters.fields
+    if request.header.exec_endpoint == SEARCH and any(name in fields for name in FEATURES):
+        given = MessageToDict(request.proto_wo_data.parameters)
+        # the indexer checks these two; what is no number in their ranges counts as the default here
+        plain = {name: int(given[name]) for name in ("limit", "offset") if given.get(name) in range(100_001)}
+        SearchParameters.read(given, **plain)
+
+
 def name_owner(request: DataRequest, owner: str) -> None:
     """Set the owner of an upload or of marks. A caller's own is dropped, also among the parameters for one room."""
-    if request.header.exec_endpoint not in (DATASETS_PUSH, ARTIFACTS_PUSH, FEEDBACK):
+    if request.header.exec_endpoint not in (DATASETS_PUSH, DATASETS_UPLOAD, ARTIFACTS_PUSH, FEEDBACK):
         return
     parameters = request.proto_with_data.parameters
     for value in parameters.fields.values():
@@ -82,7 +100,7 @@ def bound_texts(request: DataRequest) -> None:
     Raises:
         InvalidInput: more than MAX_REQUEST_BYTES characters in all, where our client splits.
     """
-    if request.header.exec_endpoint not in ENCODED:
+    if request.header.exec_endpoint not in ENCODED or request.proto_with_data.ByteSize() <= MAX_TEXT:
         return
     total = 0
     for document in request.proto_with_data.data.docs.docs:
@@ -120,4 +138,9 @@ def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> N
 
 def pattern_of(names: Iterable[str]) -> str:
     """Return Jina's pattern of the rooms to visit."""
+    return _pattern_of(tuple(names))
+
+
+@lru_cache(256)
+def _pattern_of(names: tuple[str, ...]) -> str:
     return rf"(?:{'|'.join(map(re.escape, names))})\Z"

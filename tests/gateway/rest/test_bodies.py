@@ -39,6 +39,12 @@ TEXT = {"text": "dress"}
             {"queries": [{"chunks": [{"text": "a", "weight": 1e9}]}]},
             "queries[0].chunks[0].weight must be less",
         ),
+        ("search", {"negatives": [{"id": "a"}]}, "queries is required. Got none. Add it, or positives."),
+        ("search", {"positives": [{"id": "a", "text": "b"}]}, "positives[0] must have one of id, text, blob, uri"),
+        ("search", {"queries": [TEXT], "diversity": 2}, "diversity must be less than or equal to 1. Got 2."),
+        ("search", {"queries": [TEXT], "group_size": 2}, "group_size must come with group_by."),
+        ("search", {"queries": [TEXT], "hybrid": {"fields": []}}, "hybrid must list 1 to 16 `fields`"),
+        ("search", {"queries": [TEXT], "cursor": "*", "offset": 3}, "cursor must come without"),
         ("embeddings", {"input": [[1, 100300]]}, "0 to 100255, and holds 100300. LangChain sends texts with"),
         ("embeddings", {"input": [-1]}, "0 to 100255, and holds -1."),
         ("embeddings", {"input": [[]]}, "must be a text, its token ids"),
@@ -220,4 +226,4 @@ def test_the_depth_of_json_is_bounded() -> None:
 
 def test_numbers_that_are_not_finite_become_null() -> None:
     response = answer({"loss": [1.5, float("nan")], "best": float("-inf")}, 201)
-    assert (response.status_code, bytes(response.body)) == (201, b'{"loss": [1.5, null], "best": null}')
+    assert (response.status_code, bytes(response.body)) == (201, b'{"loss":[1.5,null],"best":null}')

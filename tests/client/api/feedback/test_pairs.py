@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from docarray import Document
 
-from finetuner.api.feedback_pairs import FeedbackData, is_held_out, pairs_of, scores_of, tallied
+from finetuner.api.feedback.pairs import FeedbackData, is_held_out, pairs_of, scores_of, tallied
 from finetuner.documents.pairs import read_pairs
 from finetuner.exceptions import InvalidInput
 

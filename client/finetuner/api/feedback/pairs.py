@@ -27,20 +27,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..contract import wire
-from ..contract.checks import flag, number
-from ..contract.several import several
-from ..documents.pairs import make_pair, png
-from ..documents.tags import MAX_NEGATIVES
-from ..exceptions import InvalidInput
-from ..progress import waiting
-from .feedback import all_feedback
-from .session import connection
+from ...contract import wire
+from ...contract.checks import flag, number
+from ...contract.several import several
+from ...documents.pairs import make_pair, png
+from ...documents.tags import MAX_NEGATIVES
+from ...exceptions import InvalidInput
+from ...progress import waiting
+from ..session import connection
+from .marks import all_feedback
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
-    from ..transport.connection import Connection
+    from ...transport.connection import Connection
 
 MOST_WEIGHT = 10.0
 PSEUDO_MARKS = 2.0

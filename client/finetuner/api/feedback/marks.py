@@ -8,19 +8,19 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..contract import wire
-from ..contract.checks import local_path, number
-from ..contract.marks import MAX_PAGE, Mark, check_query
-from ..contract.several import several
-from ..documents.carried import carried
-from ..exceptions import InvalidInput
-from .session import connection
-from .upload import with_images
+from ...contract import wire
+from ...contract.checks import local_path, number
+from ...contract.marks import MAX_PAGE, Mark, check_query
+from ...contract.several import several
+from ...documents.carried import carried
+from ...exceptions import InvalidInput
+from ..session import connection
+from ..upload import with_images
 
 if TYPE_CHECKING:
     from docarray import Document
 
-    from ..transport.connection import Connection
+    from ...transport.connection import Connection
 
 MAX_SECONDS = 2.0**40
 
