@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         get_experiment,
         list_experiments,
     )
+    from .api.feedback.improve import improve
     from .api.feedback.marks import delete_feedback, export_feedback, feedback, list_feedback
     from .api.feedback.pairs import feedback_data
     from .api.legacy import (
@@ -106,6 +107,7 @@ __all__ = [
     "get_run",
     "get_token",
     "import_artifact",
+    "improve",
     "index",
     "index_status",
     "list_artifacts",
@@ -135,6 +137,7 @@ __all__ = [
 # module -> names that are imported from it when they are first used
 _MODULES = {
     "api.experiments": ("create_experiment delete_experiment delete_experiments get_experiment list_experiments"),
+    "api.feedback.improve": "improve",
     "api.feedback.marks": "delete_feedback export_feedback feedback list_feedback",
     "api.feedback.pairs": "feedback_data",
     "api.legacy": "connect create_run create_synthesis_run create_training_run notebook_login synthesize",

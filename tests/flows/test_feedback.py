@@ -15,9 +15,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import finetuner
+from finetuner.api.feedback.pairs import FeedbackData
+from finetuner.catalogue import fashion
 from finetuner.cli.main import app
 from finetuner.contract import wire
-from finetuner.documents.pairs import read_pairs
+from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.exceptions import AlreadyExists, InvalidInput
 from finetuner.flow.running_flow import RunningFlow
 from tests.flows.conftest import empty_index
@@ -130,3 +132,21 @@ def test_commands_mark_list_and_delete(marked: RunningFlow, tmp_path: Path) -> N
     assert [mark["id"] for mark in json.loads(run("list", "--document", "blue"))["marks"]] == [made]
     assert run("export", str(tmp_path / "all.jsonl")).startswith("1 marks")
     assert run("delete", "--id", made) == "1"
+
+
+def test_a_round_promotes_only_what_is_better_by_the_margin(marked: RunningFlow) -> None:
+    images = list(fashion("train", items=12))
+    pairs = DocumentArray([make_pair(each.captions["en"], each.jpeg) for each in images])
+    data = FeedbackData(pairs, pairs[:10], {})
+    with pytest.raises(InvalidInput, match="at least 10 pairs"):
+        finetuner.improve(pairs, FeedbackData(pairs, pairs[:9], {}), model="clip-mini")
+    with pytest.raises(InvalidInput, match="margin"):
+        finetuner.improve(pairs, data, model="clip-mini", margin=-1)
+    before = finetuner.index_status()["promoted"]
+    done = finetuner.improve(pairs, data, model="clip-mini", margin=1.0, epochs=1, device="cpu")
+    assert not done.promoted
+    assert "must rise by at least 1" in done.reason
+    assert done.run_name.startswith("round-")
+    assert 0 <= done.before <= 1
+    assert finetuner.index_status()["promoted"] == before
+    assert finetuner.get_run(done.run_name, "feedback").artifact_id == done.artifact_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 import finetuner
 
+from ..exceptions import InvalidInput
 from .options import Host, Token, example, with_example
 
 feedback_app = typer.Typer(
@@ -76,3 +78,39 @@ def delete(
     """Delete marks for good: those of which every given condition holds. Print their number."""
     finetuner.login(host=host, token=token)
     print(finetuner.delete_feedback(user=user, document=document, ids=mark_id or None))
+
+
+@example("finetuner improve --on feedback --guard general-pairs")
+def improve(
+    guard: Annotated[str, typer.Option(help="Dataset or file of pairs that the model must keep.")],
+    on: Annotated[str, typer.Option(help="What to learn from: feedback, the marks of searches.")] = "feedback",
+    model: Annotated[
+        str | None, typer.Option(help="Backbone or artifact to start from. Default: the one promoted last.")
+    ] = None,
+    margin: Annotated[float, typer.Option(help="By which the mean R@5 on held-out queries must rise.")] = 0.01,
+    guard_tolerance: Annotated[float, typer.Option(help="By which the mean R@5 on the guard may fall.")] = 0.01,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 5,
+    recipe: Annotated[str | None, typer.Option(help="Recipe of the run, such as keep.")] = None,
+    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
+    position_bias: Annotated[float, typer.Option(help="How fast people stop looking; 0 corrects nothing.")] = 0.0,
+    skipped: Annotated[bool, typer.Option(help="Whether what was skipped above a choice counts as refused.")] = False,
+    host: Host = None,
+    token: Token = None,
+) -> None:
+    """Tune the live model on marks. Promote the result if held-out queries find more; exits with 1 if not."""
+    if on != "feedback":
+        raise InvalidInput(f"--on must be feedback. Got {on!r}. Other sources go to finetuner.fit.")
+    finetuner.login(host=host, token=token)
+    done = finetuner.improve(
+        guard,
+        finetuner.feedback_data(position_bias=position_bias, skipped=skipped),
+        model=model,
+        margin=margin,
+        guard_tolerance=guard_tolerance,
+        epochs=epochs,
+        recipe=recipe,
+        device=device,
+    )
+    print(json.dumps(asdict(done), indent=2))
+    if not done.promoted:
+        raise typer.Exit(1)
