@@ -142,9 +142,9 @@ SIGNATURES = {
     "get_token": ("() -> 'str'"),
     "import_artifact": ("(model: 'str | os.PathLike[str]', name: 'str | None' = None) -> 'dict[str, Any]'"),
     "improve": (
-        "(guard_data: 'Any', data: 'FeedbackData | None' = None, *, model: 'str | None' = None, margin: 'float' = 0.01, "
-        "guard_tolerance: 'float' = 0.01, epochs: 'int' = 5, recipe: 'str | None' = None, device: 'str' = 'cuda') -> "
-        "'Improvement'"
+        "(guard_data: 'Any', data: 'FeedbackData | None' = None, *, model: 'str | None' = None, margin: 'float' = "
+        "0.01, guard_tolerance: 'float' = 0.01, epochs: 'int' = 5, recipe: 'str | None' = None, device: 'str' = 'cuda')"
+        " -> 'Improvement'"
     ),
     "index": ("(documents: 'Document | Iterable[Document]', artifact: 'str' = 'live') -> 'None'"),
     "index_status": ("() -> 'dict[str, Any]'"),
