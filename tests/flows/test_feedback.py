@@ -75,7 +75,7 @@ def test_what_never_was_shown_or_indexed_is_refused(marked: RunningFlow) -> None
             finetuner.feedback("red", shown, chosen=chosen)
     for query in (Document(), Document(chunks=[Document(text="a")]), 3):
         with pytest.raises(InvalidInput):
-            finetuner.feedback(query, ["red"], chosen="red")  # type: ignore[arg-type]
+            finetuner.feedback(query, ["red"], chosen="red")
     with pytest.raises(InvalidInput):
         finetuner.delete_feedback()
     assert finetuner.list_feedback()["marks"] == []
@@ -113,7 +113,8 @@ def test_rest_marks_lists_and_deletes(marked: RunningFlow) -> None:
         assert "'gone'" in answer["marks"][1]["error"]["message"]
         single = api.post("/v1/feedback", json={"marks": [{**mark, "id": two, "shown": ["red", "gone"]}]})
         assert (single.status_code, "'gone'" in single.json()["detail"]) == (422, True)
-        for wrong in ({"chosen": ["red"] * 2}, {"blob": "AAAA"}, {"shown": []}, {wire.OWNER: "admin"}, {"offset": 1.5}):
+        faults: list[dict[str, object]] = [{"chosen": ["red"] * 2}, {"blob": "AAAA"}, {"shown": []}, {"offset": 1.5}]
+        for wrong in (*faults, {wire.OWNER: "admin"}):
             assert api.post("/v1/feedback", json={"marks": [mark | wrong]}).status_code == 422, wrong
         listed = api.post("/v1/feedback/list", json={"document": "blue"}).json()
         assert [(each["id"], each["user"], each["image"]) for each in listed["marks"]] == [(one, "", "")]

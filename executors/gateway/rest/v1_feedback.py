@@ -154,7 +154,7 @@ async def delete_marks(form: DeleteMarksForm, rooms: RoomsOf) -> Response:
 
 def _document(mark: MarkForm) -> Document:
     tags = {name: getattr(mark, name) for name in FIELDS}
-    return Document(id=mark.id, text=mark.text, blob=mark.blob, tags=tags)
+    return Document(id=mark.id, text=mark.text, blob=mark.blob, uri=None, chunks=None, tags=tags)
 
 
 def _stored(message: Any) -> dict[str, Any]:

@@ -80,9 +80,9 @@ class FeedbackRoom(Room):
             except FinetunerError as error:
                 mark_error(answer[position], error)
         stored = self.marks().add([marked for _, marked in read], parameters.text(OWNER, ""))
-        for (position, _), error in zip(read, stored, strict=True):
-            if error is not None:
-                mark_error(answer[position], error)
+        for (position, _), fault in zip(read, stored, strict=True):
+            if fault is not None:
+                mark_error(answer[position], fault)
         refused = sum(ERROR_TAG in each.tags for each in answer)
         self.count_documents(FEEDBACK, len(docs) - refused, refused)
         return answer

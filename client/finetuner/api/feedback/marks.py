@@ -68,9 +68,11 @@ def feedback(
         raise InvalidInput("query must be one text or one image. Got several parts. Mark with one of them.")
     mark = Mark(
         uuid.uuid4().hex if mark_id is None else mark_id,
-        *(tuple(several(name, ids, str, "ids")) for name, ids in zip(WORDS, (shown, chosen, refused), strict=True)),
-        offset,
-        artifact or str(asked.tags.get(wire.ARTIFACT_TAG, "")),
+        shown=tuple(several("shown", shown, str, "ids")),
+        chosen=tuple(several("chosen", chosen, str, "ids")),
+        refused=tuple(several("refused", refused, str, "ids")),
+        offset=offset,
+        artifact=artifact or str(asked.tags.get(wire.ARTIFACT_TAG, "")),
     )
     content = with_images(carried(Document(text=asked.text) if asked.text else _image(asked)))
     check_query(content.text, content.blob)
@@ -83,9 +85,6 @@ def feedback(
         if (error := wire.error_of(document)) is not None:
             raise error
     return mark.id
-
-
-WORDS = ("shown", "chosen", "refused")
 
 
 def _image(query: Document) -> Document:
