@@ -19,6 +19,9 @@ if TYPE_CHECKING:
         get_experiment,
         list_experiments,
     )
+    from .api.feedback.improve import improve
+    from .api.feedback.marks import delete_feedback, export_feedback, feedback, list_feedback
+    from .api.feedback.pairs import feedback_data
     from .api.legacy import (
         connect,
         create_run,
@@ -86,6 +89,7 @@ __all__ = [
     "delete_documents",
     "delete_experiment",
     "delete_experiments",
+    "delete_feedback",
     "delete_run",
     "delete_runs",
     "describe_models",
@@ -93,6 +97,9 @@ __all__ = [
     "encode",
     "evaluate",
     "export_artifact",
+    "export_feedback",
+    "feedback",
+    "feedback_data",
     "filter_documents",
     "fit",
     "get_experiment",
@@ -100,12 +107,14 @@ __all__ = [
     "get_run",
     "get_token",
     "import_artifact",
+    "improve",
     "index",
     "index_status",
     "list_artifacts",
     "list_callbacks",
     "list_data",
     "list_experiments",
+    "list_feedback",
     "list_model_options",
     "list_models",
     "list_recipes",
@@ -128,6 +137,9 @@ __all__ = [
 # module -> names that are imported from it when they are first used
 _MODULES = {
     "api.experiments": ("create_experiment delete_experiment delete_experiments get_experiment list_experiments"),
+    "api.feedback.improve": "improve",
+    "api.feedback.marks": "delete_feedback export_feedback feedback list_feedback",
+    "api.feedback.pairs": "feedback_data",
     "api.legacy": "connect create_run create_synthesis_run create_training_run notebook_login synthesize",
     "api.library": (
         "delete_data evaluate export_artifact get_model list_artifacts list_data promote pull_artifact pull_data "

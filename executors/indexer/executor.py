@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ from finetuner.contract.wire import (
 )  # fmt: skip
 from finetuner.exceptions import FinetunerError, InvalidInput, NotFound
 from finetuner.executors.indexer.engines.engine import SearchOptions
+from finetuner.executors.indexer.feedback.endpoints import FeedbackRoom
 from finetuner.executors.indexer.index import Index
 from finetuner.executors.indexer.ranking.cursor import Cursors
 from finetuner.executors.indexer.ranking.examples import has_examples
@@ -46,7 +48,7 @@ from finetuner.executors.indexer.upkeep.move import copy_to_engine, finish_move
 from finetuner.executors.indexer.upkeep.reindex import Reindex
 from finetuner.executors.indexer.upkeep.repair import Repair
 from finetuner.executors.indexer.upkeep.verify import verify_index
-from finetuner.executors.room.room import Room, control
+from finetuner.executors.room.room import control
 from finetuner.workspace.tokens import rooms_secret
 
 DEFAULT_LIMIT = 20
@@ -59,7 +61,7 @@ BACKUPS = "backups"
 PAYLOAD = ("blob", "tensor", "chunks", "embedding")
 
 
-class Indexer(Room):
+class Indexer(FeedbackRoom):
     """Stores documents with embeddings and searches them. The index is in `index/` of the workspace.
 
     Args:
@@ -280,6 +282,14 @@ class Indexer(Room):
         self._close_index()
         self._open()
         return {"index": settings.index, "vectors": copied}
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Return those ids that the index has documents of."""
+        return set(self._index.documents.versions(ids))
+
+    def contents(self, ids: list[str]) -> DocumentArray:
+        """Return the known documents of these ids, with their contents."""
+        return Matches(self._index.documents, True, False, REPLY_BYTES).documents(ids)
 
     def close(self) -> None:
         """Close the index. Another process may open it afterwards."""

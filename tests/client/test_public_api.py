@@ -90,10 +90,24 @@ SIGNATURES = {
         "(model: 'InferenceModel', data: 'Data', batch_size: 'int' = 32, *, on_error: 'str | None' = None, "
         "dimensions: 'int | None' = None) -> 'Data | np.ndarray'"
     ),
+    "delete_feedback": (
+        "(*, user: 'str | None' = None, document: 'str | None' = None, ids: 'str | Iterable[str] | None' = None) -> "
+        "'int'"
+    ),
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
     "export_artifact": (
         "(artifact: 'str | os.PathLike[str]', to: 'str', directory: 'str | os.PathLike[str]', "
         "token: 'str | None' = None, push_to_hub: 'str | None' = None) -> 'str'"
+    ),
+    "export_feedback": ("(path: 'str | os.PathLike[str]', since: 'float | None' = None) -> 'int'"),
+    "feedback": (
+        "(query: 'str | Document', shown: 'str | Iterable[str] | None' = None, *, chosen: 'str | Iterable[str]' = (), "
+        "refused: 'str | Iterable[str]' = (), offset: 'int' = 0, artifact: 'str' = '', mark_id: 'str | None' = None) "
+        "-> 'str'"
+    ),
+    "feedback_data": (
+        "(*, since: 'float | None' = None, users: 'str | Iterable[str] | None' = None, held_out: 'float' = 0.2, "
+        "position_bias: 'float' = 0.0, skipped: 'bool' = False) -> 'FeedbackData'"
     ),
     "filter_documents": (
         "(filter: 'Mapping[str, Any] | str | None' = None, limit: 'int' = 20, artifact: 'str' = 'live', *, offset:"
@@ -127,11 +141,20 @@ SIGNATURES = {
     "get_run": ("(run_name: 'str', experiment_name: 'str | None' = None) -> 'Run'"),
     "get_token": ("() -> 'str'"),
     "import_artifact": ("(model: 'str | os.PathLike[str]', name: 'str | None' = None) -> 'dict[str, Any]'"),
+    "improve": (
+        "(guard_data: 'Any', data: 'FeedbackData | None' = None, *, model: 'str | None' = None, margin: 'float' = "
+        "0.01, guard_tolerance: 'float' = 0.01, epochs: 'int' = 5, recipe: 'str | None' = None, device: 'str' = 'cuda')"
+        " -> 'Improvement'"
+    ),
     "index": ("(documents: 'Document | Iterable[Document]', artifact: 'str' = 'live') -> 'None'"),
     "index_status": ("() -> 'dict[str, Any]'"),
     "list_artifacts": ("() -> 'list[dict[str, Any]]'"),
     "list_callbacks": ("() -> 'dict[str, type[Callback]]'"),
     "list_data": ("() -> 'list[dict[str, Any]]'"),
+    "list_feedback": (
+        "(*, since: 'float | None' = None, user: 'str | None' = None, document: 'str | None' = None, "
+        "after: 'int' = 0, limit: 'int' = 100, images: 'bool' = False) -> 'dict[str, Any]'"
+    ),
     "list_experiments": ("(page: 'int' = 1, size: 'int' = 50) -> 'list[Experiment]'"),
     "list_model_options": ("() -> 'dict[str, list[dict[str, str]]]'"),
     "list_models": ("() -> 'list[str]'"),

@@ -44,14 +44,14 @@ from .open_rooms import ENDPOINTS
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 READING = {
-    *("/", "/encode", "/rank", "/search", "/filter", "/status", "/problems"),
+    *("/", "/encode", "/rank", "/search", "/filter", "/status", "/problems", "/feedback"),
     *("/runs/get", "/runs/list", "/runs/status", "/runs/logs", "/runs/metrics", "/runs/examples"),
     *("/experiments/list", "/datasets/list", "/datasets/pull", "/datasets/show", "/datasets/stats", "/artifacts/list"),
     "/artifacts/pull",
 }
 ADMINS = {"/index/backup", "/index/restore", "/index/verify", "/index/move", "/collections/drop"}
 READING_POSTS = {
-    *("/v1/encode", "/v1/search", "/v1/embeddings", "/v1/index/filter"),
+    *("/v1/encode", "/v1/search", "/v1/embeddings", "/v1/index/filter", "/v1/feedback"),
     *(f"/v2/rpc/{name}" for name in ("user.identity.whoami", "artifact.list", "artifact.getDetail")),
     *("/v2/rpc/artifact.getDownloadUrl", "/v2/rpc/executor.getPackage", "/post"),
 }

@@ -14,6 +14,7 @@ from ..exceptions import FinetunerError, InvalidInput
 from ..progress import show_lines
 from .artifact import artifact_app
 from .data import data_app
+from .feedback import feedback_app, improve
 from .flow import flow_app
 from .index import index_app
 from .options import Host, Token, example, with_example
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(artifact_app, name="artifact")
 app.add_typer(data_app, name="data")
+app.add_typer(feedback_app, name="feedback")
 app.add_typer(flow_app, name="flow")
 app.add_typer(index_app, name="index")
 app.add_typer(token_app, name="token")
@@ -168,6 +170,7 @@ def demo(
 app.command()(runs)
 app.command()(logs)
 app.command()(search)
+app.command()(improve)
 
 
 @app.command()

@@ -52,7 +52,7 @@ SEARCH_TAG = "finetuner_search"  # of an answered query: what its search reports
 # Key of gRPC's trailing metadata; its value is the exception's class, as `type` in the JSON body of an HTTP error.
 ERROR_METADATA = "finetuner-error"
 
-# Parameter of the uploads' endpoints: name of the caller's token. The gateway sets it, and drops a caller's own.
+# Parameter of uploads and marks: name of the caller's token. The gateway sets it, and drops a caller's own.
 OWNER = "finetuner_owner"
 
 FIT = "/fit"
@@ -95,12 +95,16 @@ INDEX_BACKUP = "/index/backup"
 INDEX_RESTORE = "/index/restore"
 INDEX_VERIFY = "/index/verify"
 INDEX_MOVE = "/index/move"
+FEEDBACK = "/feedback"
+FEEDBACK_LIST = "/feedback/list"
+FEEDBACK_DELETE = "/feedback/delete"
+FEEDBACK_DOCUMENTS = "/feedback/documents"
 
 # Endpoints that change nothing: a request may be sent twice.
 READS = frozenset({
     RUNS_GET, RUNS_LIST, RUNS_STATUS, RUNS_LOGS, RUNS_METRICS, RUNS_EXAMPLES, EXPERIMENTS_LIST, DATASETS_PULL,
     DATASETS_LIST, DATASETS_SHOW, DATASETS_STATS, ARTIFACTS_LIST, ARTIFACTS_PULL, ENCODE, RANK, SEARCH, FILTER, STATUS,
-    PROBLEMS,
+    PROBLEMS, FEEDBACK_LIST, FEEDBACK_DOCUMENTS,
 })  # fmt: skip
 ANSWER_SECONDS = 1_860.0  # a client waits for an answer; longer than a Flow's `timeout_send`, which names the room
 

@@ -8,6 +8,7 @@
     fingerprints/                 of the towers of backbones that runs have started from
     index/                        documents and vectors
     backups/<name>/               copies of the index
+    feedback/marks.sqlite         marks of searches; a restore of the index keeps them
     cache/pixels/                 cache of decoded images; may be removed at any time
     layout.json                   version of this layout, and the package's that has written it
     tokens.json, audit.jsonl      hashes of access tokens; log of changes

@@ -25,6 +25,9 @@ ENDPOINTS: dict[str, Role] = {
     **dict.fromkeys((wire.EXPERIMENTS_CREATE, wire.EXPERIMENTS_DELETE), WRITE),
     **dict.fromkeys((wire.DATASETS_PUSH, wire.DATASETS_DELETE, wire.ARTIFACTS_PUSH, wire.ARTIFACTS_PROMOTE), WRITE),
     **dict.fromkeys((wire.INDEX, wire.DELETE, wire.REINDEX_CANCEL, wire.DATASETS_UPLOAD), WRITE),
+    # Who may search may mark: marks come from searches, and nobody reads or trains on them without `write`.
+    wire.FEEDBACK: READ,
+    **dict.fromkeys((wire.FEEDBACK_LIST, wire.FEEDBACK_DELETE, wire.FEEDBACK_DOCUMENTS), WRITE),
     **dict.fromkeys((wire.INDEX_BACKUP, wire.INDEX_RESTORE, wire.INDEX_VERIFY, wire.INDEX_MOVE), ADMIN),
     wire.COLLECTIONS_DROP: ADMIN,
 }
@@ -32,6 +35,7 @@ ENDPOINTS: dict[str, Role] = {
 WITH_DOCUMENTS = {
     *(wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.INDEX, wire.DELETE, wire.DATASETS_PUSH, wire.ARTIFACTS_PUSH),
     wire.DATASETS_UPLOAD,
+    wire.FEEDBACK,
 }
 WITHOUT_DOCUMENTS = ENDPOINTS.keys() - WITH_DOCUMENTS
 
@@ -39,8 +43,8 @@ WITHOUT_DOCUMENTS = ENDPOINTS.keys() - WITH_DOCUMENTS
 # goes to an endpoint of the Flow.
 PATHS: tuple[tuple[str, Role], ...] = (
     (r"/post", READ),  # the body names the endpoint, whose role is checked once the body has been read
-    (r"/v1/(encode|search|embeddings|index/filter)", READ),
-    (r"/v1/(index|index/delete|evaluate|artifacts)", WRITE),
+    (r"/v1/(encode|search|embeddings|index/filter|feedback)", READ),
+    (r"/v1/(index|index/delete|evaluate|artifacts|feedback/list|feedback/delete)", WRITE),
     (r"/v1/uploads(/[^/]+(/complete)?)?", WRITE),
     (r"/v1/(datasets/[^/]+|artifacts/[^/]+/promote)", WRITE),
     (r"/v1/experiments/[^/]+/runs/[^/]+/(cancel|resume)", WRITE),

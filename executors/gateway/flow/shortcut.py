@@ -17,6 +17,7 @@ from finetuner.contract.wire import (
     DATASETS_PUSH,
     DATASETS_UPLOAD,
     ENCODE,
+    FEEDBACK,
     INDEX,
     MAX_REQUEST_BYTES,
     OWNER,
@@ -80,8 +81,8 @@ def check_search(request: DataRequest) -> None:
 
 
 def name_owner(request: DataRequest, owner: str) -> None:
-    """Set the owner of an upload. A caller's own is dropped, also among the parameters for one room."""
-    if request.header.exec_endpoint not in (DATASETS_PUSH, DATASETS_UPLOAD, ARTIFACTS_PUSH):
+    """Set the owner of an upload or of marks. A caller's own is dropped, also among the parameters for one room."""
+    if request.header.exec_endpoint not in (DATASETS_PUSH, DATASETS_UPLOAD, ARTIFACTS_PUSH, FEEDBACK):
         return
     parameters = request.proto_with_data.parameters
     for value in parameters.fields.values():

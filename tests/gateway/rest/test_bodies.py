@@ -140,6 +140,8 @@ def test_a_body_without_documents_has_a_smaller_limit(open_flow: ToyFlow) -> Non
         ("v1/evaluate", CONTROL),
         ("v1/index/filter", CONTROL),
         ("v1/index/delete", CONTROL),
+        ("v1/feedback", CONTENTS),
+        ("v1/feedback/list", CONTROL),
         ("api/v1/experiments", CONTROL),
         ("v2/rpc/artifact.list", CONTROL),
     ],

@@ -1,0 +1,1 @@
+"""Marks of search results, and the training data made of them."""

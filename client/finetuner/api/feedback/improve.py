@@ -1,0 +1,143 @@
+"""One round of learning from marks: tune the live model, compare on held-out queries, promote or say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...contract import wire
+from ...contract.checks import number
+from ...exceptions import InvalidInput
+from ..library import promote
+from ..retrieval import index_status
+from ..runs import fit, list_runs
+from .pairs import FeedbackData, feedback_data
+
+EXPERIMENT = "feedback"
+LEAST = 10
+"""Held-out pairs: on fewer, a margin says nothing."""
+GUARD = "guard_"
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """The result of a round."""
+
+    promoted: bool
+    reason: str
+    """One sentence: why the new model is live, or why not."""
+    run_name: str
+    """Of the run, in the experiment `feedback`."""
+    artifact_id: str
+    """Of the new model, which stays published either way."""
+    before: float
+    """Mean R@5 of both directions on the held-out queries, in [0, 1], of the model that the round started from."""
+    after: float
+    """The same of the new model."""
+    guard_before: float
+    """Mean R@5 on the guard's pairs, before."""
+    guard_after: float
+    """The same of the new model."""
+
+
+def improve(
+    guard_data: Any,
+    data: FeedbackData | None = None,
+    *,
+    model: str | None = None,
+    margin: float = 0.01,
+    guard_tolerance: float = 0.01,
+    epochs: int = 5,
+    recipe: str | None = None,
+    device: str = "cuda",
+) -> Improvement:
+    """Tune the live model on marks, and promote the result if it is better on held-out queries and forgets nothing.
+
+    Rounds take turns: a round has the next free name of the experiment `feedback`, and none starts beside another.
+
+    Args:
+        guard_data: pairs of what the model must keep, given like `guard_data` of `fit`.
+        data: of `feedback_data`; None takes all marks.
+        model: backbone or artifact to start from; None takes the one that was promoted last.
+        margin: by which the mean R@5 on the held-out queries must rise, in [0, 1].
+        guard_tolerance: by which the mean R@5 on the guard may fall, in [0, 1].
+        epochs: as of `fit`.
+        recipe: as of `fit`.
+        device: as of `fit`.
+
+    Raises:
+        InvalidInput: another round runs, or there are fewer than 10 held-out pairs, or no model was promoted and none
+            is named, or a value is not allowed.
+        AlreadyExists: another round began at the same moment.
+        RunFailedError: the run failed or was canceled.
+    """
+    number("margin", margin, 0, 1)
+    number("guard_tolerance", guard_tolerance, 0, 1)
+    start = model or str(index_status()["promoted"])
+    if not start:
+        raise InvalidInput("model must be named until one is promoted. Got none. Pass a backbone or an artifact.")
+    data = feedback_data() if data is None else data
+    if len(data.held_out) < LEAST:
+        raise InvalidInput(
+            f"held-out queries must have at least {LEAST} pairs to compare on. Got {len(data.held_out)} "
+            f"({data.report}). Mark more results, or raise held_out of feedback_data."
+        )
+    run = fit(
+        start,
+        data.train,
+        eval_data=data.held_out,
+        guard_data=guard_data,
+        run_name=_next_round(),
+        experiment_name=EXPERIMENT,
+        epochs=epochs,
+        recipe=recipe,
+        device=device,
+        wait=True,
+    )
+    metrics = run.metrics()
+    before, after = (_recall(metrics[stage]) for stage in ("before", "after"))
+    guard_before, guard_after = (_recall(metrics[stage], GUARD) for stage in ("before", "after"))
+    reason = reason_against(before, after, guard_before, guard_after, margin, guard_tolerance)
+    if not reason:
+        promote(run.artifact_id)
+    why = reason or f"The mean R@5 on held-out queries rose from {before:.3f} to {after:.3f}."
+    return Improvement(not reason, why, run.name, run.artifact_id, before, after, guard_before, guard_after)
+
+
+def reason_against(
+    before: float, after: float, guard_before: float, guard_after: float, margin: float, guard_tolerance: float
+) -> str:
+    """Return why a model must not go live, '' if it may. NaN is never better."""
+    if not after >= before + margin - 1e-9:
+        return (
+            f"The mean R@5 on held-out queries must rise by at least {margin:g}. Got {before:.3f} before and "
+            f"{after:.3f} after. The live model stays."
+        )
+    if not guard_after >= guard_before - guard_tolerance - 1e-9:
+        return (
+            f"The guard's mean R@5 may fall by at most {guard_tolerance:g}. Got {guard_before:.3f} before and "
+            f"{guard_after:.3f} after. The live model stays; a gentler recipe such as 'keep' may help."
+        )
+    return ""
+
+
+def _recall(metrics: Mapping[str, float], prefix: str = "") -> float:
+    from ...evaluation.pairs import mean_recall
+
+    return mean_recall(metrics, prefix)
+
+
+def _next_round() -> str:
+    """Return the name of the next round. Two callers get the same one, and the Flow gives it to the first."""
+    page, last = 1, 0
+    while runs := list_runs(EXPERIMENT, page, 1000):
+        for run in runs:
+            if run.last_status not in wire.ENDED:
+                raise InvalidInput(
+                    f"one round runs at a time. Got {run.name!r}, which is {run.last_status}. Wait, or cancel it."
+                )
+            number_of = run.name.removeprefix("round-")
+            last = max(last, int(number_of) if number_of.isdecimal() and len(number_of) < 10 else 0)
+        page += 1
+    return f"round-{last + 1}"

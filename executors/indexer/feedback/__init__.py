@@ -1,0 +1,1 @@
+"""Marks of searches: their store and their endpoints."""
