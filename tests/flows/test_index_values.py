@@ -80,7 +80,8 @@ def test_what_is_no_document_is_refused_by_name(client: Any, wrong: Any) -> None
     with pytest.raises(DatasetNotFound if is_file else InvalidInput, match="neither a file" if is_file else several):
         client.push_data("wrong", wrong)
     if not isinstance(wrong, str) and wrong != ["x"]:
-        with pytest.raises(InvalidInput, match="query must be a text, a Document, or several of them. Got"):
+        of_search = "query must be a text, a Document, or several of them. Got"
+        with pytest.raises(InvalidInput, match=of_search if wrong is not None else "must have a query or positives"):
             client.search(wrong)
     assert "wrong" not in [dataset["name"] for dataset in client.list_data()]
 
