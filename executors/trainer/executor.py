@@ -27,9 +27,12 @@ from .artifacts.promotion import refuse_regression
 from .artifacts.uploads import ArtifactUploads
 from .curve import read_curve
 from .devices import Devices, find_gpus
+from .listing.edits import Edit
+from .listing.run_list import RunList
+from .listing.wanted import FILTERS, Wanted
 from .quota import UploadQuota, mark_owner
 from .run_checks import RunChecks, require_ended
-from .run_folder import RESOLVED, RunFolder
+from .run_folder import RunFolder
 from .run_store import RunRecord, RunStore
 from .settings import TrainerSettings
 from .supervisor import Supervisor
@@ -51,6 +54,7 @@ class Trainer(Room):
         super().__init__(**kwargs)
         workspace, devices = self.shared_workspace, Devices(find_gpus(self.settings.gpus))
         self._store = RunStore(workspace.runs_database)
+        self._list = RunList(self._store, workspace.run)
         self._datasets = Datasets(workspace)
         self._models = Models(workspace)
         self._checks = RunChecks(workspace, self._store, self._datasets, self._models, devices)
@@ -80,7 +84,27 @@ class Trainer(Room):
     @control(wire.RUNS_LIST, "experiment")
     def list_runs(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
         """Describe the runs of an experiment, or of all, oldest first."""
-        return [self._described(run) for run in self._store.all(parameters.text("experiment", "") or None)]
+        return self._list.described(self._store.all(parameters.text("experiment", "") or None))
+
+    @control(wire.RUNS_PAGE, "page", "size", *FILTERS, beside=True)
+    def page_of_runs(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return {'items', 'total'}: one page of the runs that the filters leave, each with its `metrics`."""
+        size = parameters.whole("size", 100, 1, wire.MAX_PAGE_SIZE)
+        page = parameters.whole("page", 1, 1, 10**9)
+        runs, total = self._list.page(Wanted.read(parameters), (page - 1) * size, size)
+        return {"items": self._list.described(runs, metrics=True), "total": total}
+
+    @control(wire.RUNS_CHANGES)
+    def changes_of_runs(self, _: Parameters, __: DocumentArray) -> dict[str, Any]:
+        """Return {'version', 'counts'}; the version differs after each change of the list of runs."""
+        return self._list.changes()
+
+    @control(wire.RUNS_EDIT, "name", "experiment", "new_name", "note", "tags")
+    def edit_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Change what people call a run: its name, once it has ended, its note and its tags."""
+        run, edit = self._run(parameters), Edit.read(parameters)
+        self._list.edit(run, edit)
+        return self._described(self._store.get(edit.new_name or run.name, run.experiment))
 
     @control(wire.RUNS_STATUS, "name", "experiment")
     def status_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -310,6 +334,7 @@ class Trainer(Room):
 
     def _delete(self, run: RunRecord) -> None:
         self._store.delete(run.artifact_id)
+        self._list.forget(run.artifact_id)
         if self._folder(run).path.is_dir():
             remove(self._folder(run).path)
 
@@ -320,15 +345,4 @@ class Trainer(Room):
         return self._supervisor.folder(run)
 
     def _described(self, run: RunRecord) -> dict[str, Any]:
-        return {
-            "name": run.name,
-            "experiment": run.experiment,
-            "artifact_id": run.artifact_id,
-            "config": run.config,
-            "resolved": self._folder(run).read(RESOLVED) or {},
-            "status": run.status,
-            "details": run.details,
-            "created_at": run.created_at,
-            "started_at": run.started_at,
-            "ended_at": run.ended_at,
-        }
+        return self._list.described([run])[0]

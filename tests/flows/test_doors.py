@@ -45,7 +45,7 @@ from .open_rooms import ENDPOINTS
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 READING = {
     *("/", "/encode", "/rank", "/search", "/filter", "/status", "/problems"),
-    *("/runs/get", "/runs/list", "/runs/status", "/runs/logs", "/runs/metrics", "/runs/examples"),
+    *("/runs/get", "/runs/list", "/runs/page", "/runs/changes", "/runs/status", "/runs/logs", "/runs/metrics", "/runs/examples"),
     *("/experiments/list", "/datasets/list", "/datasets/pull", "/datasets/show", "/artifacts/list", "/artifacts/pull"),
 }
 ADMINS = {"/index/backup", "/index/restore", "/index/verify", "/index/move", "/collections/drop"}

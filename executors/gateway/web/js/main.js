@@ -2,6 +2,7 @@
 
 import artifact from "../pages/artifact.js";
 import artifacts from "../pages/artifacts.js";
+import compare from "../pages/compare.js";
 import dataset from "../pages/dataset.js";
 import datasets from "../pages/datasets.js";
 import login from "../pages/login.js";
@@ -27,6 +28,7 @@ start(
   [
     ["", runs],
     ["runs", runs],
+    ["compare", compare],
     ["runs/:experiment/:name", run],
     ["datasets", datasets],
     ["datasets/:name", dataset],
