@@ -45,12 +45,13 @@ from .open_rooms import ENDPOINTS
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 READING = {
     *("/", "/encode", "/rank", "/search", "/filter", "/status", "/problems"),
-    *("/runs/get", "/runs/list", "/runs/page", "/runs/changes", "/runs/status", "/runs/logs", "/runs/metrics", "/runs/examples"),
+    *("/runs/get", "/runs/list", "/runs/status", "/runs/logs", "/runs/metrics", "/runs/examples"),
+    *("/runs/page", "/runs/changes"),
     *("/experiments/list", "/datasets/list", "/datasets/pull", "/datasets/show", "/artifacts/list", "/artifacts/pull"),
 }
 ADMINS = {"/index/backup", "/index/restore", "/index/verify", "/index/move", "/collections/drop"}
 READING_POSTS = {
-    *("/v1/encode", "/v1/search", "/v1/embeddings", "/v1/index/filter"),
+    *("/v1/encode", "/v1/search", "/v1/embeddings", "/v1/index/filter", "/v1/runs/check"),
     *(f"/v2/rpc/{name}" for name in ("user.identity.whoami", "artifact.list", "artifact.getDetail")),
     *("/v2/rpc/artifact.getDownloadUrl", "/v2/rpc/executor.getPackage", "/post"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,38 @@ def test_the_list_follows_changes_without_asking_for_all_runs(visit: Visit, shel
     assert 1 <= len(asked) <= 4, "one question for each change, and none between"
     site.post("/v1/experiments/shelf/runs/late/delete", {})
     expect(page.get_by_role("row").filter(has_text="late")).to_have_count(0)
+
+
+def test_a_run_starts_from_data_and_model_and_again_with_changes(visit: Visit, shelf: None, site: Site) -> None:
+    visit.go("#/datasets/web-train")
+    page = visit.page
+    page.get_by_role("link", name="Start a run with it").click()
+    expect(page.get_by_text("Without evaluation data nobody sees")).to_be_visible()
+    page.get_by_label("Name of the run").fill("by-page")
+    page.get_by_label("Experiment").fill("shelf")
+    page.get_by_label("Evaluation data").select_option("web-test")
+    page.locator("summary").filter(has_text="options").click()
+    page.get_by_label("epochs", exact=True).fill("many")
+    expect(page.get_by_role("alert").get_by_text("epochs must be a number")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+    page.get_by_label("epochs", exact=True).fill("800")
+    page.get_by_label("description", exact=True).fill(SCRIPT + "'; rm -rf /; '")
+    python, command = (page.get_by_role("region", name=name) for name in ("As Python", "As a command"))
+    expect(python).to_contain_text("epochs=800")
+    expect(command).to_contain_text("curl -X POST")
+    assert "epochs=800" in python.inner_text()
+    compile(python.inner_text(), "page", "exec")
+    assert shlex.split(command.inner_text())[-1].endswith("}"), "a hostile text stays within its word"
+    assert "owned" not in page.title()
+    assert page.locator("main script, main [onerror]").count() == 0
+    visit.shoot("start")
+    page.reload()
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("800")
+    page.get_by_role("button", name="Start", exact=True).press("Enter")
+    expect(page.get_by_role("heading", name="by-page")).to_be_visible()
+    site.post("/v1/experiments/shelf/runs/by-page/cancel", {})
+    page.get_by_role("link", name="Start again with changes").click()
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("800")
+    expect(page.get_by_label("Evaluation data")).to_have_value("web-test")
+    expect(page.get_by_label("Recipe")).to_have_value("default")
+    assert page.get_by_label("Name of the run").input_value().startswith("by-page-")

@@ -149,6 +149,7 @@ def addresses(watched: Watched) -> dict[str, tuple[str, str]]:
         "runs": ("#/runs", "table"),
         "run": ("#/runs/default/watched", "article.query img"),
         "compare": ("#/compare?runs=default%2Fwatched,default%2Fwatched", "table"),
+        "start": ("#/start?epochs=3", "pre.log"),
         "datasets": ("#/datasets", "table"),
         "dataset": ("#/datasets/web-test", ".card img"),
         "artifacts": ("#/artifacts", "table"),

@@ -40,7 +40,7 @@ WITHOUT_DOCUMENTS = ENDPOINTS.keys() - WITH_DOCUMENTS
 # goes to an endpoint of the Flow.
 PATHS: tuple[tuple[str, Role], ...] = (
     (r"/post", READ),  # the body names the endpoint, whose role is checked once the body has been read
-    (r"/v1/(encode|search|embeddings|index/filter)", READ),
+    (r"/v1/(encode|search|embeddings|index/filter|runs/check)", READ),
     (r"/v1/(index|index/delete|evaluate|artifacts)", WRITE),
     (r"/v1/(datasets/[^/]+|artifacts/[^/]+/promote)", WRITE),
     (r"/v1/experiments/[^/]+/runs/[^/]+/(cancel|resume|edit|delete)", WRITE),

@@ -105,7 +105,7 @@ class Examples(Answer):
 routes = router("Runs", "/v1")
 
 
-Text = Annotated[str, Query(max_length=MAX_FILTER, description="Part of name, experiment, artifact id or note.")]
+Text = Annotated[str, Query(max_length=MAX_FILTER, description="Part of name, experiment or note, or an artifact id.")]
 Statuses = Annotated[str, Query(max_length=MAX_FILTER, description="One status, or several with commas.")]
 Model = Annotated[str, Query(max_length=MAX_FILTER, description="Backbone, or id of the artifact to start from.")]
 Data = Annotated[str, Query(max_length=MAX_FILTER, description="Name of the training or evaluation data.")]

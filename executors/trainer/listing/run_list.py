@@ -169,8 +169,9 @@ def _contains(column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool
 def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     if wanted.text:
-        columns = (RUNS.c.name, RUNS.c.experiment, RUNS.c.artifact_id, _notes.c.note)
-        found.append(sa.or_(*(_contains(column, wanted.text) for column in columns)))
+        columns = (RUNS.c.name, RUNS.c.experiment, _notes.c.note)
+        parts = (_contains(column, wanted.text) for column in columns)
+        found.append(sa.or_(RUNS.c.artifact_id == wanted.text, *parts))
     if wanted.status:
         found.append(RUNS.c.status.in_(wanted.status))
     if wanted.model:

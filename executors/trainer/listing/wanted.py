@@ -21,7 +21,7 @@ class Wanted:
     """The filters of a page. '' and None filter nothing."""
 
     text: str = ""
-    """Part of the name, the experiment, the artifact id, or the note."""
+    """Part of the name, the experiment or the note, or a whole artifact id."""
     status: tuple[str, ...] = ()
     model: str = ""
     """The backbone, or the artifact that the run started from."""

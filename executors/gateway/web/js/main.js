@@ -9,6 +9,7 @@ import login from "../pages/login.js";
 import run from "../pages/run.js";
 import runs from "../pages/runs.js";
 import search from "../pages/search.js";
+import startPage from "../pages/start.js";
 import { demandLogin, token } from "./session.js";
 import { start } from "./router.js";
 
@@ -35,6 +36,7 @@ start(
     ["artifacts", artifacts],
     ["artifacts/:id", artifact],
     ["search", search],
+    ["start", startPage],
     ["login", login],
   ],
   main,

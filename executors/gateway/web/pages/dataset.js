@@ -26,6 +26,7 @@ export default {
         ["Created", ago(dataset.created_at)],
         ["Version", h("code", { title: dataset.version }, String(dataset.version).slice(0, 12))],
       ]),
+      h("div.actions", {}, h("a.button", { href: `#/start?train_data=${encodeURIComponent(name)}` }, "Start a run with it")),
       grid,
       pages,
     );

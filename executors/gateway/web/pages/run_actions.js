@@ -35,6 +35,7 @@ export function buttons(run, at, reload) {
       button("delete", "Delete", `Delete ${name}?`, "Its log, curves and note go with it. Its artifact stays.", () => {
         location.hash = path("runs");
       }),
+    h("a.button", { href: `#/start?from=${encodeURIComponent(`${run.experiment}/${name}`)}` }, "Start again with changes"),
     said,
   ];
 }

@@ -26,7 +26,7 @@ export default {
       up: query.get("up") === "1",
     };
     const chosen = chosenRuns(query, () => (keep(), draw()), () => load(), () => address());
-    root.append(h("div.head", {}, h("h1", {}, "Runs"), counts, chosen.exporter), asked.element, chosen.element, list, pages);
+    root.append(h("div.head", {}, h("h1", {}, "Runs"), counts, h("a.button.primary", { id: "new", href: "#/start" }, "Start a run"), chosen.exporter), asked.element, chosen.element, list, pages);
 
     let found = { items: [], total: 0 };
     const known = new Map();
@@ -77,11 +77,11 @@ export default {
           list,
           empty(
             "No runs yet.",
-            "A run tunes a model on your pairs of image and caption. First ",
-            h("a", { href: path("datasets") }, "look at your datasets"),
-            ", then start a run with one of them: ",
-            h("code", {}, 'finetuner.fit("clip-mini", "my-pairs")'),
-            ".",
+            "A run tunes a model on your pairs of image and caption. ",
+            h("a", { href: path("datasets") }, "Look at your datasets"),
+            ", then ",
+            h("a", { href: "#/start" }, "start a run"),
+            " with one of them.",
           ),
         );
       const last = Math.max(1, Math.ceil(found.total / PAGE));
