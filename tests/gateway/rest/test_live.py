@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import Any, cast
 
 import pytest
@@ -50,7 +51,8 @@ def test_all_streams_share_one_question_and_see_each_change_once(monkeypatch: py
         assert told == ['data: {"counts": {"STARTED": 1}}\n\n', 'data: {"counts": {"STARTED": 2}}\n\n']
         assert ": waiting\n\n" in events, "a proxy sees that the stream lives"
     assert asked.calls <= 17, "once an interval, not once for each stream"
-    for _ in range(MAX_STREAMS):
-        streams.one().__enter__()
-    with pytest.raises(ResourceExhausted, match="At most 64"):
-        streams.check()
+    with ExitStack() as opened:
+        for _ in range(MAX_STREAMS):
+            opened.enter_context(streams.one())
+        with pytest.raises(ResourceExhausted, match="At most 64"):
+            streams.check()
