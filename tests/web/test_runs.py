@@ -73,7 +73,7 @@ def test_runs_are_compared_and_exported(visit: Visit, shelf: None, tmp_path: Pat
     settings = page.get_by_role("region", name="Settings that differ").get_by_role("row")
     expect(settings.filter(has_text="epochs")).to_contain_text("900")
     expect(settings.filter(has_text="train_data")).to_have_count(0)
-    expect(page.locator("figure:has-text('Loss') polyline")).to_have_count(1)
+    expect(page.get_by_role("slider", name="Loss by step").locator("polyline")).to_have_count(1)
     visit.shoot("compare")
 
 

@@ -155,6 +155,7 @@ def addresses(watched: Watched) -> dict[str, tuple[str, str]]:
         "artifacts": ("#/artifacts", "table"),
         "artifact": (f"#/artifacts/{watched.artifact_id}", ".lineage"),
         "search": ("#/search?q=a+red+dress&compare=1", "h2.model >> nth=1"),
+        "admin": ("#/admin", "table >> nth=2"),
         "login": ("#/login", "form"),
         "docs": ("docs", ".operation"),
     }

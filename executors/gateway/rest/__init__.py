@@ -8,7 +8,7 @@ from ..flow.handler import Handler
 from ..flow.rooms import Rooms
 from . import api_v1, v1_artifact_zip, v1_documents, v1_embeddings, v1_library, v1_runs
 from .logstream import OpenStreams
-from .manage import start
+from .manage import admin, start
 from .manage.live import RunChanges
 
 
@@ -16,6 +16,6 @@ def mount(app: FastAPI, handler: Handler, rooms: Rooms) -> None:
     """Add the REST API's routes to the app."""
     app.state.handler, app.state.rooms, app.state.streams = handler, rooms, OpenStreams()
     app.state.run_changes = RunChanges(rooms, app.state.streams)
-    for module in (api_v1, v1_documents, v1_embeddings, v1_library, v1_runs, v1_artifact_zip, start):
+    for module in (api_v1, v1_documents, v1_embeddings, v1_library, v1_runs, v1_artifact_zip, start, admin):
         app.include_router(module.routes)
     app.include_router(v1_documents.without_documents)

@@ -1,5 +1,6 @@
 // Entry point: the pages and their addresses.
 
+import admin from "../pages/admin.js";
 import artifact from "../pages/artifact.js";
 import artifacts from "../pages/artifacts.js";
 import compare from "../pages/compare.js";
@@ -36,6 +37,7 @@ start(
     ["artifacts", artifacts],
     ["artifacts/:id", artifact],
     ["search", search],
+    ["admin", admin],
     ["start", startPage],
     ["login", login],
   ],

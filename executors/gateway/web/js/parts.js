@@ -9,7 +9,7 @@ const OWN_TAGS = ["finetuner_artifact", "finetuner_error"];
 export const ENDED = ["FINISHED", "FAILED", "CANCELED"];
 
 /** Return the status of a run as a badge. */
-export function badge(status) {
+export function badge(status, text = WORDS[status] ?? status) {
   return h(
     `span.badge.${
       String(status)
@@ -17,7 +17,7 @@ export function badge(status) {
         .replace(/[^a-z]/g, "") || "unknown"
     }`,
     { "data-status": status },
-    WORDS[status] ?? status,
+    text,
   );
 }
 
