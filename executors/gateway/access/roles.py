@@ -36,8 +36,8 @@ WITH_DOCUMENTS = {
 }
 WITHOUT_DOCUMENTS = ENDPOINTS.keys() - WITH_DOCUMENTS
 
-# For POST. GET and HEAD need `read`, or `admin` for ADMIN_PAGES; every other method needs at least `write`. A POST to a path
-# outside this table # goes to an endpoint of the Flow.
+# For POST. GET and HEAD need `read`, or `admin` for ADMIN_PAGES; every other method needs at least `write`. A POST to a
+# path outside this table goes to an endpoint of the Flow.
 PATHS: tuple[tuple[str, Role], ...] = (
     (r"/post", READ),  # the body names the endpoint, whose role is checked once the body has been read
     (r"/v1/(encode|search|embeddings|index/filter|runs/check)", READ),
