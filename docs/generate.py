@@ -106,14 +106,18 @@ def models_table(_: None) -> str:
     from finetuner.models.backbones import ROWS
 
     return table(
-        ("name", "also called", "task", "dim", "licence", ""),
+        ("name", "also called", "task", "dim", "GB", "licence", "languages", "zero-shot", "source", ""),
         [
             (
                 f"`{row.name}`",
                 ", ".join(f"`{alias}`" for alias in row.aliases),
                 row.task,
                 str(row.output_dim),
+                f"{row.size_gb:g}",
                 row.licence,
+                row.languages,
+                f"{row.zero_shot:.1%}" if row.zero_shot else "",
+                row.source,
                 row.description,
             )
             for row in ROWS

@@ -23,10 +23,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, iscoroutinefunction, signature
 from logging import Logger, LogRecord
+from types import SimpleNamespace
 from typing import Any
 
 from grpc.aio import ServerInterceptor
 from jina import Executor
+from jina.proto import serializer
 from jina.serve.runtimes.servers import BaseServer
 from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.worker.request_handling import WorkerRequestHandler
@@ -168,6 +170,15 @@ def replace_nbytes(count: Callable[[ProtoTypeMixin], int]) -> None:
     Jina serializes the whole message to count its bytes.
     """
     ProtoTypeMixin.nbytes = property(wraps(ProtoTypeMixin.nbytes.fget)(count))
+
+
+def keep_environment() -> None:
+    """Let Jina count the bytes of its messages without a change of this process's environment.
+
+    It writes both sums into environment variables for each message. The C library looks through all variables each
+    time, and never frees the old value.
+    """
+    serializer.os = SimpleNamespace(environ={})
 
 
 def filter_log(admit: Callable[[LogRecord], bool]) -> None:

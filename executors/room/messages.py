@@ -18,7 +18,13 @@ from jina.types.request.data import DataRequest
 
 from finetuner.contract.wire import ERROR_METADATA
 from finetuner.exceptions import InvalidInput
-from finetuner.executors.room.jina_internals import ProcessData, answers_beside, replace_nbytes, wrap_process_data
+from finetuner.executors.room.jina_internals import (
+    ProcessData,
+    answers_beside,
+    keep_environment,
+    replace_nbytes,
+    wrap_process_data,
+)
 
 Result = TypeVar("Result")
 VERSION = "Send them with docarray 0.21, or as JSON over HTTP."
@@ -101,5 +107,6 @@ async def _finished(work: Awaitable[Result]) -> Result:
 
 @cache
 def count_without_serializing() -> None:
-    """Let Jina's metrics read the size of a message without serializing the message again."""
+    """Let Jina's metrics read the size of a message without serializing the message again, and keep none elsewhere."""
     replace_nbytes(lambda message: int(message.proto.ByteSize()))
+    keep_environment()

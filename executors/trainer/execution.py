@@ -154,13 +154,17 @@ def _task(context: RunContext, model: Model, *, warn: bool) -> Task:
     cache = ImageCache(context.workspace.pixels, round(context.request.settings.image_cache_gb * 1e9))
     batch_size = config.batch_size or find_backbone(config.model).batch_size
     uses = ["train", *(["eval"] if "eval" in versions and not config.val_split else [])]
+    replays = isinstance(model, Clip) and "replay" in versions
+    uses += ["replay"] if replays else []
     data = [(context.datasets.documents(versions[use]), versions[use], f"{use}_data") for use in uses]
     threads = config.num_workers
     if isinstance(model, Clip):
         pairs = [prepare(iterate_pairs(found), model, cache, version, threads, name) for found, version, name in data]
-        for trouble in troubles(model, pairs[0], pairs[1] if pairs[1:] else None, batch_size) if warn else ():
+        replay = pairs.pop() if replays else None
+        validation = pairs[1] if pairs[1:] else None
+        for trouble in troubles(model, pairs[0], validation, batch_size) if warn else ():
             log.warning("Data: %s", trouble)
-        return ClipTask(model, pairs[0], config, batch_size, *pairs[1:])
+        return ClipTask(model, pairs[0], config, batch_size, validation, replay)
     images = [
         prepare_images(iterate_labelled(found), model, cache, version, threads, name) for found, version, name in data
     ]
@@ -171,7 +175,8 @@ def _task(context: RunContext, model: Model, *, warn: bool) -> Task:
 
 def _train(context: RunContext, task: Task, progress: Progress, hooks: Sequence[Hook], resumption: Resumption) -> None:
     config = context.config
-    comparable = config.loss == "CLIPLoss" and not config.options.distillation  # with guessing, ln(batch size)
+    added = config.options.distillation or config.replay_data
+    comparable = config.loss == "CLIPLoss" and not added  # with guessing, ln(batch size)
     training = Training(
         task,
         progress,

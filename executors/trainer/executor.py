@@ -36,6 +36,8 @@ from .run_folder import RunFolder
 from .run_store import RunRecord, RunStore
 from .settings import TrainerSettings
 from .supervisor import Supervisor
+from .uploads.files import UPLOAD_PARAMETERS, FileUploads
+from .uploads.reports import Reports
 
 LOG_BYTES = 256 * 1024
 MAX_SHOWN = 100  # documents, each with one or two thumbnails
@@ -61,6 +63,8 @@ class Trainer(Room):
         self._supervisor = Supervisor(workspace, self._store, devices, self.settings.of_workers())
         self._quota = UploadQuota(workspace, self.settings.upload_quota_gb * 1e9, self.settings.min_free_mb * 2**20)
         self._uploads = ArtifactUploads(workspace, self._store, self._quota)
+        self._files = FileUploads(workspace, self._datasets, self._quota)
+        self._reports = Reports(workspace, self._datasets)
         runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
         for status in RUN_STATES:
             runs.labels(status).set_function(partial(self._store.count, status))
@@ -219,6 +223,17 @@ class Trainer(Room):
             self._datasets.forget(upload)
             raise
         return {"upload": upload, "part": part, "documents": len(docs)}
+
+    @control(wire.DATASETS_UPLOAD, *UPLOAD_PARAMETERS, beside=True)
+    def upload_file(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
+        """Take a file in pieces, and make a dataset of it; see `FileUploads.answer`."""
+        return self._files.answer(parameters, docs)
+
+    @control(wire.DATASETS_STATS, "name", "eval", "model", beside=True)
+    def describe_dataset(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return the report on a dataset: its statistics, and what predicts trouble."""
+        model = parameters.text("model", "clip-base-en")
+        return self._reports.report(parameters.text("name"), parameters.text("eval", ""), model)
 
     @control(wire.DATASETS_PULL, "name", "version", "part")
     def pull(self, parameters: Parameters, _: DocumentArray) -> DocumentArray:

@@ -29,9 +29,10 @@ from .run_store import RunRecord, RunStore
 KINDS = {
     PAIRS: "text-image pairs", LABELLED: "labelled images", SCORED: "scored pairs", DOCUMENTS: "other documents",
 }  # fmt: skip
+USES = ("train", "eval", "guard", "replay")
 FREE = ("run_name", "experiment_name", "description", "device", "num_workers", "to_onnx", "resume_from", "recipe")
 """Fields of the configuration that do not decide the weights."""
-DATA = ("train_data", "eval_data", "guard_data")
+DATA = tuple(f"{use}_data" for use in USES)
 """Names of datasets; the content hashes are compared in their place."""
 
 
@@ -70,10 +71,13 @@ class RunChecks:
         if not (row.in_artifacts and config.model_artifact):
             check_row_weights(row, weights_folder(self._workspace))
         data = {
-            use: self._version(f"{use}_data", name, config)
-            for use, name in (("train", config.train_data), ("eval", config.eval_data), ("guard", config.guard_data))
-            if name
+            use: self._version(f"{use}_data", name, config) for use in USES if (name := getattr(config, f"{use}_data"))
         }
+        if "replay" in data and data["replay"] == data.get("guard"):
+            raise InvalidInput(
+                f"replay_data must not be the guard_data, which would measure pairs that it trains on. Got "
+                f"{config.replay_data!r} and {config.guard_data!r}, which hold the same. Split them."
+            )
         if self._datasets.find(config.train_data).kind == PAIRS:
             require_scores(config.loss_options)
         callbacks = read_callbacks(config.callbacks)

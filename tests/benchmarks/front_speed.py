@@ -26,8 +26,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ SCRIPTS = Path(__file__).parent / "peers"
 ROOMS = ("text_encoder", "vision_encoder", "indexer")
 INDEXED = 1000
 EMBEDDINGS = "/v1/embeddings"
-FLOOD, AT_ONCE, PAUSE, FEWEST = 2000, 100, 0.2, 20
+FLOOD, AT_ONCE = 2000, 100
 REST_FLOOD, GRPC_FLOOD = "rest embeddings beside a flood", "grpc encode beside a flood"
 
 
@@ -97,49 +99,52 @@ async def measured(server: Server, way: str, callers: int, seconds: float) -> di
     }
 
 
-async def beside_flood(server: Server, way: str, many: Connect, one: Connect, connections: int) -> dict[str, Any]:
-    """Return a row: p95 in ms of a request every PAUSE seconds, alone and beside FLOOD of them, AT_ONCE in flight.
+async def beside_flood(server: Server, way: str, many: Connect, lone: Sequence[object], at_once: int) -> dict[str, Any]:
+    """Return a row: p95 in ms of a request every 0.2 s, alone and beside FLOOD of them, AT_ONCE in flight.
 
     Args:
         server: the server.
         way: name of the row.
         many: makes a connection of the flood's caller.
-        one: makes the connection of the other caller.
-        connections: of the flood.
+        lone: arguments of lone_caller.py, the other caller.
+        at_once: connections of the flood.
     """
 
-    async def paced(ends: Callable[[], bool]) -> float:
-        taken = []
-        async with one() as send:
-            while not ends() or len(taken) < FEWEST:
-                started = time.perf_counter()
-                await send(len(taken))
-                taken.append(time.perf_counter() - started)
-                await asyncio.sleep(PAUSE)
-        return float(np.percentile(taken, 95)) * 1000
+    async def lone_p95(beside: Callable[[], Awaitable[object]]) -> float:
+        command = [sys.executable, "-m", "peers.lone_caller", *map(str, lone)]
+        caller = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, cwd=SCRIPTS.parent)
+        assert caller.stdin is not None
+        assert caller.stdout is not None
+        await caller.stdout.readline()  # it is ready
+        caller.stdin.write(b"begin\n")
+        await beside()
+        printed, _ = await caller.communicate()
+        return float(printed)
 
     async with AsyncExitStack() as stack:
-        sends = [await stack.enter_async_context(many()) for _ in range(connections)]
-        alone = await paced(lambda: True)
+        sends = [await stack.enter_async_context(many()) for _ in range(at_once)]
 
         async def part(send: Send) -> None:
             for number in range(FLOOD // AT_ONCE):
                 await send(number)
 
-        flood = asyncio.gather(*(part(sends[number % connections]) for number in range(AT_ONCE)))
-        beside = await paced(flood.done)
-        await flood
+        async def flood() -> None:
+            await asyncio.gather(*(part(sends[number % at_once]) for number in range(AT_ONCE)))
+
+        alone = await lone_p95(partial(asyncio.sleep, 0))
+        beside = await lone_p95(flood)
     return {"server": server.name, "way": way, "p95_alone": alone, "p95": beside, "failed": 0}
 
 
 async def floods(server: Server, workspace: Path) -> AsyncIterator[dict[str, Any]]:
     """Yield the rows of a flood over one gRPC connection, and over many HTTP connections with one token."""
-    connect, grpc_way = server.of_token, server.ways["grpc encode"]
+    connect = server.of_token
     assert connect is not None
-    yield await beside_flood(server, GRPC_FLOOD, grpc_way, grpc_way, 1)
+    grpc_port, http_port = server.ports
+    yield await beside_flood(server, GRPC_FLOOD, server.ways["grpc encode"], ("grpc", grpc_port), 1)
     tokens = TokenFile(workspace)  # from here on, the Flow needs them
-    many, one = (connect(tokens.create(name, "admin")) for name in ("many", "one"))
-    yield await beside_flood(server, REST_FLOOD, many, one, AT_ONCE)
+    many, one = (tokens.create(name, "admin") for name in ("many", "one"))
+    yield await beside_flood(server, REST_FLOOD, connect(many), ("rest", http_port, one), AT_ONCE)
 
 
 @asynccontextmanager
@@ -183,7 +188,8 @@ async def flow(name: str, root: Path, folder: Path) -> AsyncIterator[Server]:
         for child in psutil.Process(process.pid).children(recursive=True):
             listens = {each.laddr.port for each in child.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
             found |= {room: child for room, port in zip(("gateway", *ROOMS), metrics, strict=True) if port in listens}
-        yield Server(name, found, ways, lambda token: lambda: by_http(http_port, EMBEDDINGS, inputs, token))
+        of_token = lambda token: lambda: by_http(http_port, EMBEDDINGS, inputs, token)  # noqa: E731
+        yield Server(name, found, ways, of_token, (grpc_port, http_port))
 
 
 @asynccontextmanager

@@ -7,7 +7,8 @@ Recall compares with brute force in numpy, filters let 1%, 10% and 50% of the do
 again by a process of its own. Prints a line of JSON last: `vs_raw_engine` is the Flow's time over the engine's,
 `recall_at_10`, `p50_ms` and `p95_ms` are the Flow's, a request; `indexer_peak_mb` is the indexer's resident memory with
 that of the process that builds its graph, `indexer_peak_own_mb` the same without pages of files, which the system may
-drop at any time.
+drop at any time. Of requests with one query: `single_p50_ms`, `single_p95_ms` and `single_vs_raw_engine` by one caller,
+in turns with the engine; `callers_16_per_s`, `callers_16_p50_ms` and `callers_16_p95_ms` by 16 callers at once.
 
     python tests/benchmarks/search_speed.py --vectors 100000
 
@@ -18,6 +19,7 @@ files included: the kernel drops those, or ends a process. `ended_for_memory` sa
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -41,6 +43,7 @@ import yaml
 from docarray import Document, DocumentArray
 from jina import Client
 from numpy.typing import NDArray
+from peers.single_queries import single_queries
 
 from finetuner.contract.wire import ARTIFACT_TAG, INDEX, SEARCH, STATUS, error_of, read_reply
 from finetuner.executors.indexer.engines.edge import EdgeEngine
@@ -256,6 +259,9 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         shutil.copytree(collection.parent, shard)
         raw = EdgeEngine(options.quantise).open(shard, "", options.dim)
         figures = compare(Connection(running.host), raw, options)
+        asked = clustered(QUERIES * options.requests, options.dim, -2 % 2**32)
+        engine = lambda vectors: raw.search(vectors, SearchOptions(LIMIT))  # noqa: E731
+        figures |= asyncio.run(single_queries(running.host, engine, asked, ARTIFACT))
         raw.close()
     shutil.rmtree(shard)
     with limit:

@@ -44,7 +44,8 @@ SIGNATURES = {
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
-        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
+        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, replay_data: 'Any' = None, "
+        "seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
         "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
@@ -63,7 +64,8 @@ SIGNATURES = {
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
-        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
+        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, replay_data: 'Any' = None, "
+        "seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
         "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
@@ -91,7 +93,7 @@ SIGNATURES = {
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
     "export_artifact": (
         "(artifact: 'str | os.PathLike[str]', to: 'str', directory: 'str | os.PathLike[str]', "
-        "token: 'str | None' = None) -> 'str'"
+        "token: 'str | None' = None, push_to_hub: 'str | None' = None) -> 'str'"
     ),
     "filter_documents": (
         "(filter: 'Mapping[str, Any] | str | None' = None, limit: 'int' = 20, artifact: 'str' = 'live', *, offset:"
@@ -109,7 +111,8 @@ SIGNATURES = {
         "'cuda', num_workers: 'int' = 4, to_onnx: 'bool | str' = False, csv_options: 'CSVOptions | None' = None, "
         "public: 'bool' = False, num_items_per_class: 'int' = 4, sampler: 'str' = 'auto', loss_optimizer: "
         "'str | None' = None, loss_optimizer_options: 'Mapping[str, Any] | None' = None, *, loss_options: "
-        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, seed: 'int' = 0, precision: 'str' = 'auto', "
+        "'Mapping[str, Any] | None' = None, guard_data: 'Any' = None, replay_data: 'Any' = None, "
+        "seed: 'int' = 0, precision: 'str' = 'auto', "
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
         "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "

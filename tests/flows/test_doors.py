@@ -47,7 +47,8 @@ READING = {
     *("/", "/encode", "/rank", "/search", "/filter", "/status", "/problems"),
     *("/runs/get", "/runs/list", "/runs/status", "/runs/logs", "/runs/metrics", "/runs/examples"),
     *("/runs/page", "/runs/changes"),
-    *("/experiments/list", "/datasets/list", "/datasets/pull", "/datasets/show", "/artifacts/list", "/artifacts/pull"),
+    *("/experiments/list", "/datasets/list", "/datasets/pull", "/datasets/show", "/datasets/stats", "/artifacts/list"),
+    "/artifacts/pull",
 }
 ADMINS = {"/index/backup", "/index/restore", "/index/verify", "/index/move", "/collections/drop"}
 READING_POSTS = {

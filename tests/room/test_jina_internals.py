@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from docarray import Document, DocumentArray
 from jina import Executor
 from jina.jaml.parsers.executor.legacy import ExecutorLegacyParser
+from jina.proto import serializer
 from jina.serve.executors import _FunctionWithSchema
 from jina.serve.runtimes.servers.grpc import GRPCServer
 from jina.serve.runtimes.worker.request_handling import WorkerRequestHandler
@@ -37,6 +39,7 @@ def jinas_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WorkerRequestHandler, "process_data", inspect.unwrap(WorkerRequestHandler.process_data))
     monkeypatch.setattr(WorkerRequestHandler, "handle", inspect.unwrap(WorkerRequestHandler.handle))
     monkeypatch.setattr(logging.Logger, "handle", inspect.unwrap(logging.Logger.handle))
+    monkeypatch.setattr(serializer, "os", os)
     monkeypatch.setattr(ProtoTypeMixin, "nbytes", property(inspect.unwrap(ProtoTypeMixin.nbytes.fget)))
 
 
@@ -218,6 +221,18 @@ def test_jina_serializes_a_message_to_count_its_bytes(monkeypatch: pytest.Monkey
     jina_internals.replace_nbytes(lambda message: int(message.proto.ByteSize()))
     assert request.nbytes == size > 0
     assert len(serialized) == 1
+
+
+def test_jina_counts_bytes_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("JINA_GRPC_RECV_BYTES", "JINA_GRPC_SEND_BYTES")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    proto = serializer.DataRequestProto
+    assert proto.FromString(proto.SerializeToString(DataRequest())).request_id
+    assert all(int(os.environ.pop(name)) > 0 for name in names)
+    jina_internals.keep_environment()
+    assert proto.FromString(proto.SerializeToString(DataRequest())).request_id
+    assert not os.environ.keys() & {*names}
 
 
 def test_jina_turns_each_message_into_a_document_and_back() -> None:

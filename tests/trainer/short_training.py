@@ -62,6 +62,7 @@ def trained(
     checkpoint: Path | None = None,
     curve: CurveFile | None = None,
     batch_size: int = 4,
+    replay: TrainingData | None = None,
     **fields: Any,
 ) -> tuple[Progress, list[dict[str, Any]]]:
     """Tune clip-mini, or `model`, on batches of four. Resume from a checkpoint if it exists.
@@ -83,7 +84,7 @@ def trained(
     config = RunConfig(model="clip-mini", train_data="data", epochs=epochs, device="cpu", **fields)
     for hook in hooks:
         hook.before_training(progress)
-    task = ClipTask(progress.model, data, config, batch_size)
+    task = ClipTask(progress.model, data, config, batch_size, replay=replay)
     Training(task, progress, config, learning_rate=5e-4, report=report, hooks=hooks, checkpoint=kept, state=state).run()
     for hook in hooks:
         hook.choose_weights(progress)

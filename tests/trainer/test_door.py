@@ -232,6 +232,8 @@ def test_scored_pairs_are_accepted_and_bad_scores_are_refused_before_the_run_exi
             {"train_data": "texts"},
             "scored pairs. The first one that cannot .* document 0 .*Got 2 text and 0 image",
         ),
+        ({"replay_data": "some"}, "replay_data must have a score for each pair, or for none"),
+        ({"replay_data": "pairs", "guard_data": "pairs"}, "replay_data must not be the guard_data.* Split them"),
         ({"loss_options": {"score_weights": "log"}}, "is for train_data whose pairs have a score. Got 'log' for pairs"),
     ):
         with pytest.raises(InvalidInput, match=message):

@@ -14,6 +14,7 @@ from ..documents.scores import document_has_score, scored_alike
 from ..exceptions import InvalidDocument, InvalidInput
 from ..sources.kinds import documents_from, is_source
 from ..sources.spool import Spool
+from .foresight import Foresight
 from .upload import push_documents, several_documents
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from ..sources.tables.csv_file import CSVOptions
     from ..transport.connection import Connection
 
-TRAINABLE = ("train_data", "eval_data", "guard_data")
+TRAINABLE = ("train_data", "eval_data", "guard_data", "replay_data")
 """Arguments of `fit` whose documents must be of the model's kind; callbacks search other documents, too."""
+FORESEEN = ("train_data", "eval_data")
 SCORE_HINT = (
     f" Scores are for pairs of a text and an image, which train a CLIP. Else remove the tag {SCORE_TAG!r}, or pass the "
     f"columns of the file without its score."
@@ -59,6 +61,8 @@ class FitData:
         self._pending: dict[str, tuple[str, Any]] = {}
         self._scored: dict[str, bool] = {}
         self._open_spools = ExitStack()
+        self.foresight = Foresight()
+        """What `read` has seen of training and evaluation data."""
 
     def __enter__(self) -> Self:
         return self
@@ -135,6 +139,8 @@ class FitData:
                 hint = SCORE_HINT if wrong_use else ""
                 raise InvalidDocument(f"{argument}: document {position} ({document.id}): {error}{hint}") from error
             self._scored[argument] = scored
+            if argument in FORESEEN:
+                self.foresight.add(argument, document)
             yield document
 
     def has_scores(self, argument: str) -> bool | None:

@@ -253,6 +253,7 @@ def export_artifact(
     to: str,
     directory: str | os.PathLike[str],
     token: str | None = None,
+    push_to_hub: str | None = None,
 ) -> str:
     """Write an artifact as a folder that another library loads, with a model card that says how.
 
@@ -262,21 +263,31 @@ def export_artifact(
             both.
         directory: the new folder; it must not exist.
         token: token for the Flow; None takes the token of `login`.
+        push_to_hub: 'OWNER/NAME' also sends the folder to the Hugging Face hub, as one commit. A new repository is
+            private. The token is HF_TOKEN's.
 
     Returns:
         Path of the folder.
 
     Raises:
-        InvalidInput: another `to`, or one whose library cannot hold the model.
+        InvalidInput: another `to`, or one whose library cannot hold the model; or no token for the hub.
+        FinetunerError: the hub refuses. The folder stays.
         AlreadyExists: `directory` exists.
         ArtifactNotFound, CorruptedArtifact
     """
     from ..exports.export import check_target, export_folder
+    from ..exports.hub import check_hub
+    from ..exports.hub import push_to_hub as push_folder_to_hub
 
     target = local_path("directory", directory)
     check_target(to, target)  # before anything is fetched
+    if push_to_hub is not None:
+        check_hub(push_to_hub)
     with _local_artifact(artifact, token) as folder:
-        return str(export_folder(folder, to, target))
+        export_folder(folder, to, target)
+    if push_to_hub is not None:
+        push_folder_to_hub(target, push_to_hub, to)
+    return str(target)
 
 
 @contextmanager

@@ -62,6 +62,7 @@ def fit(
     *,
     loss_options: Mapping[str, Any] | None = None,
     guard_data: Any = None,
+    replay_data: Any = None,
     seed: int = 0,
     precision: str = "auto",
     resume_from: str | None = None,
@@ -79,8 +80,8 @@ def fit(
 
     Args:
         model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model. Or
-            the id of an artifact, or a local folder of transformers' CLIPModel or open_clip, or VISION+TEXT, see
-            `import_artifact`.
+            the id of an artifact, or a local folder of transformers (CLIPModel, SiglipModel), open_clip or timm,
+            'hf-hub:OWNER/NAME' or VISION+TEXT, see `import_artifact`.
         train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, a
             data set of Hugging Face, or files (CSV, jsonl, parquet, COCO, folder, glob, tar, zip).
         eval_data: given like `train_data`; the data of `val_loss`, a loss after each epoch. Its pairs also score a CLIP
@@ -92,7 +93,8 @@ def fit(
         experiment_name: None is 'default'.
         model_options: for image models: 'pooler' and 'pooler_options'; see `image_model.pooling_of`.
         loss: 'CLIPLoss' or 'SigLIPLoss' for a CLIP; for an image model a loss of pytorch-metric-learning, see
-            `MetricConfig`. By default the model's task decides: CLIPLoss for a CLIP, TripletMarginLoss for images.
+            `MetricConfig`. By default the model decides: CLIPLoss for a CLIP, SigLIPLoss for a SigLIP, else
+            TripletMarginLoss.
             `Run.config` has the choice.
         miner: for image models: a miner of pytorch-metric-learning, see `MetricConfig`.
         miner_options: options of the miner.
@@ -124,6 +126,8 @@ def fit(
             scores ('linear', 'log' or 'constant'); or those of pytorch-metric-learning.
         guard_data: pairs, given like `train_data`, for abilities that a CLIP must keep. The log warns if their recall
             falls.
+        replay_data: pairs, given like `train_data`, of what a CLIP can do already: each step trains on some of them
+            too, so that it stays. Take other pairs than those of `guard_data`.
         seed: seed of weights, order and crops.
         precision: 'fp32', 'bf16', 'fp16', or 'auto': bf16 on a GPU that supports it, otherwise fp32.
         resume_from: name of a failed or canceled run of the experiment. The new run starts from its last checkpoint and
@@ -166,6 +170,7 @@ def fit(
             "train_data": fit_data.name("train_data", train_data, "train"),
             "eval_data": "" if eval_data is None else fit_data.name("eval_data", eval_data, "eval"),
             "guard_data": "" if guard_data is None else fit_data.name("guard_data", guard_data, "guard"),
+            "replay_data": "" if replay_data is None else fit_data.name("replay_data", replay_data, "replay"),
         }
         tuning = {
             **data,
@@ -213,6 +218,8 @@ def fit(
             require_scores(config.loss_options)
         flow = connection()
         _require_new(flow, name, experiment)
+        row = find_backbone(start.backbone)
+        fit_data.foresight.warn(row, config.batch_size or row.batch_size)
         start.push(flow)
         fit_data.push(flow)
     run = Run(flow, flow.call(wire.FIT, config=config.to_dict()))

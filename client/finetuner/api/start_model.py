@@ -1,4 +1,4 @@
-"""The model that a run starts from: a backbone, an artifact by its id, a folder of another library, or two towers."""
+"""The model that a run starts from: a backbone, an artifact by its id, a model of another library, or two towers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from .session import connection
 
 CONFIGS = ("config.json", "open_clip_config.json")
 BEGINS = (".", "/", "~")  # of a path that is never a model's name
+HUB = "hf-hub:"
 
 
 class StartModel:
@@ -81,14 +82,15 @@ class StartModel:
 
 
 def import_artifact(model: str | os.PathLike[str], name: str | None = None) -> dict[str, Any]:
-    """Make an artifact of a CLIP of another library, and send it to the Flow. `fit(model=ID)` tunes it.
+    """Make an artifact of a model of another library, and send it to the Flow. `fit(model=ID)` tunes it.
 
     Folders are read on this machine. Their weights are safetensors: no pickle is opened, and no code of theirs runs.
 
     Args:
-        model: a folder of transformers' CLIPModel (config.json, model.safetensors, tokenizer.json), or of open_clip
-            (open_clip_config.json, open_clip_model.safetensors). Or VISION+TEXT: an image model's name and the folder
-            of a text model of transformers, such as 'efficientnet_b0+./my-bert', joined by new projections.
+        model: a folder of transformers' CLIPModel or SiglipModel (config.json, model.safetensors, tokenizer.json), of
+            open_clip (open_clip_config.json, open_clip_model.safetensors) or of timm (config.json, model.safetensors).
+            'hf-hub:OWNER/NAME' for such a folder on the Hugging Face hub. Or VISION+TEXT: an image model's name and
+            the folder of a text model of transformers, such as 'efficientnet_b0+./my-bert', joined by new projections.
         name: the artifact's, 1 to 128 letters, digits, '.', '_' or '-'; None takes the model's.
 
     Returns:
@@ -97,7 +99,7 @@ def import_artifact(model: str | os.PathLike[str], name: str | None = None) -> d
     Raises:
         InvalidInput: no such model, no weights, a pickle alone, or a tokenizer that does not fit.
         KeysMismatchError: the weights do not fit the config.
-        NoSuchModel: an unknown vision tower.
+        NoSuchModel: an unknown vision tower, or a model that the hub does not give.
     """
     flow = connection()
     with tempfile.TemporaryDirectory(prefix="finetuner-") as workspace:
@@ -147,11 +149,11 @@ def _has(flow: Connection, artifact: str) -> bool:
 
 
 def _is_imported(model: str | os.PathLike[str]) -> bool:
-    """Return whether `model` means a folder, or VISION+TEXT. The name of a backbone never does."""
+    """Return whether `model` means a folder, a model of the hub, or VISION+TEXT. The name of a backbone never does."""
     if isinstance(model, os.PathLike):
         return True
     if not isinstance(model, str) or any(model in (row.name, *row.aliases) for row in ROWS):
         return False
-    if model.startswith(BEGINS) or "+" in model:
+    if model.startswith((*BEGINS, HUB)) or "+" in model:
         return True
     return any(os.path.isfile(os.path.join(model, config)) for config in CONFIGS)  # noqa: PTH113, PTH118 (never raises)

@@ -7,15 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..contract.checks import whole
-from ..exceptions import FinetunerError, InvalidDocument
-from ..models.backbone import CLIP_TASK
+from ..exceptions import InvalidDocument
 from ..models.backbones import find_backbone
 from ..progress import bar
 from ..sources.kinds import documents_from, is_source
-from ..statistics.describe import Collector, overlap
-from ..statistics.report import Report
-from ..statistics.tokens import TokenCounter, token_counter
-from ..statistics.trouble import troubles
+from ..statistics.describe import Collector
+from ..statistics.report import Report, report_of
+from ..statistics.tokens import TokenCounter, counter_or_reason
 from .session import connection
 from .upload import iterate_documents, several_documents, with_images
 
@@ -57,7 +55,7 @@ def data_stats(
     """
     row = find_backbone(model)
     batch = whole("batch_size", row.batch_size if batch_size is None else batch_size, 2, 2**20)
-    counter, reason = _counter(model) if row.task == CLIP_TASK else (None, f"{row.name} reads no captions")
+    counter, reason = counter_or_reason(row)
     options: dict[str, Any] = {
         "csv_options": csv_options, "columns": columns, "on_error": on_error, "task": row.task,
     }  # fmt: skip
@@ -66,15 +64,7 @@ def data_stats(
         for argument, given in (("data", data), ("eval_data", eval_data))
     )
     assert train is not None
-    found, shared = train.statistics(), None if evaluation is None else overlap(train, evaluation)
-    return Report(found, shared, troubles(found, shared, batch), reason)
-
-
-def _counter(model: str) -> tuple[TokenCounter | None, str]:
-    try:
-        return token_counter(model), ""
-    except FinetunerError as error:  # the other statistics need no tokenizer
-        return None, str(error)
+    return report_of(train, evaluation, batch, reason)
 
 
 def _collected(argument: str, data: Any, options: Mapping[str, Any], counter: TokenCounter | None) -> Collector:

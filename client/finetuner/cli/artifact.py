@@ -30,17 +30,24 @@ def push(
 
 
 @artifact_app.command("import")
-@example("finetuner artifact import ./my-clip-model", "finetuner artifact import efficientnet_b0+./my-bert")
+@example(
+    "finetuner artifact import ./my-clip-model",
+    "finetuner artifact import hf-hub:google/siglip-base-patch16-224",
+    "finetuner artifact import efficientnet_b0+./my-bert",
+)
 def import_(
     model: Annotated[
         str,
-        typer.Argument(help="Folder of transformers' CLIPModel or open_clip, with safetensors; or VISION+TEXT."),
+        typer.Argument(
+            help="Folder of transformers (CLIPModel, SiglipModel), open_clip or timm, with safetensors; "
+            "hf-hub:OWNER/NAME; or VISION+TEXT."
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="Name of the artifact. Default: the model's.")] = None,
     host: Host = None,
     token: Token = None,
 ) -> None:
-    """Make an artifact of a CLIP of another library, publish it on the Flow and print its id.
+    """Make an artifact of a model of another library, publish it on the Flow and print its id.
 
     VISION+TEXT joins an image model, by its name, and a text model of transformers, by its folder. `fit(model=ID)`
     tunes the artifact.
@@ -50,7 +57,10 @@ def import_(
 
 
 @artifact_app.command()
-@example("finetuner artifact export live --to open_clip my-model")
+@example(
+    "finetuner artifact export live --to open_clip my-model",
+    "finetuner artifact export live --to transformers my-model --push-to-hub me/my-model",
+)
 def export(
     artifact: Annotated[str, typer.Argument(help="Artifact id or alias, or an artifact's zip or folder.")],
     directory: Annotated[Path, typer.Argument(help="The new folder.")],
@@ -60,13 +70,17 @@ def export(
             help="open_clip, transformers or sentence-transformers for a CLIP, timm for an image model, onnx for both."
         ),
     ] = "open_clip",
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(help="OWNER/NAME: also send the folder to the Hugging Face hub, with the token of HF_TOKEN."),
+    ] = None,
     host: Host = None,
     token: Token = None,
 ) -> None:
-    """Write an artifact as a folder that another library loads."""
+    """Write an artifact as a folder that another library loads, and print its path."""
     if not Path(artifact).exists():
         finetuner.login(host=host, token=token)
-    typer.echo(finetuner.export_artifact(artifact, to, directory))
+    typer.echo(finetuner.export_artifact(artifact, to, directory, push_to_hub=push_to_hub))
 
 
 @artifact_app.command()

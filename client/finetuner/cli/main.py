@@ -39,6 +39,17 @@ app.add_typer(token_app, name="token")
 
 
 @app.command()
+@example("finetuner models", "finetuner models --task image-to-image")
+def models(
+    task: Annotated[str | None, typer.Option(help="text-to-image or image-to-image; default: both.")] = None,
+) -> None:
+    """Print the models that have a name: size, licence, languages, and published zero-shot figures."""
+    from ..models.backbones import describe_models
+
+    describe_models(task)
+
+
+@app.command()
 @example("finetuner up --workspace ~/flow")
 def up(
     flow: Annotated[

@@ -22,7 +22,16 @@ from .training_options import TrainingOptions
 
 DEVICES = ("cuda", "gpu", "cpu")
 SAMPLERS = ("auto", "random")
-NAME_FIELDS = ("run_name", "experiment_name", "train_data", "eval_data", "guard_data", "model_artifact", "resume_from")
+NAME_FIELDS = (
+    "run_name",
+    "experiment_name",
+    "train_data",
+    "eval_data",
+    "guard_data",
+    "replay_data",
+    "model_artifact",
+    "resume_from",
+)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 IMAGE_FIELDS = (
     "model_options", "miner", "miner_options", "num_items_per_class", "loss_optimizer",
@@ -50,6 +59,9 @@ class RunConfig:
     guard_data: str = ""
     """Name of a dataset of pairs that a CLIP handles already and must not forget; '' for none. Its metrics are named
     `guard_...`, and the log warns if they fall."""
+    replay_data: str = ""
+    """Name of a dataset of pairs that a CLIP handles already: each step trains on some of them too, one for two pairs
+    of `train_data`, and `distillation` then compares these alone. '' for none."""
     val_split: float = 0.0
     """Share of the training images, in [0, 0.99], that is held out for the validation loss."""
     model_artifact: str = ""
@@ -133,7 +145,7 @@ class RunConfig:
             raise InvalidInput(f"description must be at most 2000 characters. Got {len(self.description)}. Cut it.")
         choice("optimizer", self.optimizer, OPTIMIZERS)
         if isinstance(self.loss, DefaultLoss):
-            self._set("loss", default_loss(row.task))
+            self._set("loss", row.loss or default_loss(row.task))
         self._check_task(row)
         choice("device", self.device, DEVICES)
         choice("precision", self.precision, PRECISIONS)
@@ -192,6 +204,10 @@ class RunConfig:
                 )
             if self.output_dim is not None:
                 self._set("output_dim", whole("output_dim", self.output_dim, 1, 65_536))
+            if self.replay_data:
+                raise InvalidInput(
+                    f"replay_data must be empty for {row.name}. Got {self.replay_data!r}. It is for a CLIP."
+                )
             if self.guard_data:
                 raise InvalidInput(
                     f"guard_data must be empty for {row.name}. Got {self.guard_data!r}. "
@@ -201,7 +217,7 @@ class RunConfig:
         if self.loss in METRIC_LOSSES:
             raise InvalidInput(
                 f"loss must be one of {', '.join(CLIP_LOSSES)}. Got {self.loss!r}. That loss is for labelled images: "
-                f"leave it out to train {row.name} with {default_loss(row.task)}."
+                f"leave it out to train {row.name} with {row.loss or default_loss(row.task)}."
             )
         choice("loss", self.loss, tuple(CLIP_LOSSES))
         self._set("loss_options", checked_loss_options(self.loss, self.loss_options, row.output_dim))

@@ -71,6 +71,8 @@ DATASETS_PULL = "/datasets/pull"
 DATASETS_LIST = "/datasets/list"
 DATASETS_SHOW = "/datasets/show"
 DATASETS_DELETE = "/datasets/delete"
+DATASETS_UPLOAD = "/datasets/upload"
+DATASETS_STATS = "/datasets/stats"
 ARTIFACTS_LIST = "/artifacts/list"
 ARTIFACTS_PULL = "/artifacts/pull"
 ARTIFACTS_PUSH = "/artifacts/push"
@@ -95,8 +97,8 @@ INDEX_MOVE = "/index/move"
 # Endpoints that change nothing: a request may be sent twice.
 READS = frozenset({
     RUNS_GET, RUNS_LIST, RUNS_PAGE, RUNS_CHANGES, RUNS_STATUS, RUNS_LOGS, RUNS_METRICS, RUNS_EXAMPLES,
-    EXPERIMENTS_LIST, DATASETS_PULL, DATASETS_LIST, DATASETS_SHOW, ARTIFACTS_LIST, ARTIFACTS_PULL, ENCODE, RANK, SEARCH,
-    FILTER, STATUS, PROBLEMS,
+    EXPERIMENTS_LIST, DATASETS_PULL, DATASETS_LIST, DATASETS_SHOW, DATASETS_STATS, ARTIFACTS_LIST, ARTIFACTS_PULL,
+    ENCODE, RANK, SEARCH, FILTER, STATUS, PROBLEMS,
 })  # fmt: skip
 ANSWER_SECONDS = 1_860.0  # a client waits for an answer; longer than a Flow's `timeout_send`, which names the room
 
@@ -117,6 +119,7 @@ MAX_CONTROL_BYTES = 2**20  # of an HTTP body without documents
 MAX_REQUEST_DOCUMENTS = 1024  # with all chunks and matches, as in the next line
 MAX_MESSAGE_DOCUMENTS = 4096
 MAX_MESSAGE_PARTS = 2**18  # protobuf's fields in the documents of a request, and the values in their tags
+MAX_FILE_BYTES = 4 * 2**30  # of a file that is uploaded as a dataset
 MAX_PARAMETER_PARTS = 2**15  # the same in its parameters, which each room reads several times
 PIECE_BYTES = 2**20  # of an artifact; small, because each room keeps copies until its garbage collection
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from .siglip_model import is_siglip
+
 if TYPE_CHECKING:
     from ..artifacts.manifest import Manifest
 
@@ -29,6 +31,19 @@ model = CLIPModel.from_pretrained(".").eval()
 tokenizer, processor = AutoTokenizer.from_pretrained("."), CLIPImageProcessor.from_pretrained(".")
 with torch.inference_mode():
     tokens = tokenizer(["a red dress"], padding=True, truncation=True, return_tensors="pt")
+    pixels = processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")
+    output = model(**tokens, **pixels)
+texts, images = output.text_embeds, output.image_embeds
+"""
+SIGLIP = """\
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
+
+model = SiglipModel.from_pretrained(".").eval()
+tokenizer, processor = AutoTokenizer.from_pretrained("."), SiglipImageProcessor.from_pretrained(".")
+with torch.inference_mode():
+    tokens = tokenizer(["a red dress"], padding="max_length", truncation=True, return_tensors="pt")  # reads the padding
     pixels = processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")
     output = model(**tokens, **pixels)
 texts, images = output.text_embeds, output.image_embeds
@@ -90,7 +105,7 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
         to: format of the folder.
     """
     size = model.preprocess_config.size
-    snippet = SNIPPETS[to]
+    snippet = SIGLIP if to == "transformers" and is_siglip(model) else SNIPPETS[to]
     if to == "onnx":
         snippet = snippet.format(
             tower=model.towers[-1],

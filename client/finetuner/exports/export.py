@@ -62,6 +62,7 @@ def check_target(to: str, target: Path) -> None:
 
 def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
     from ..models.clip import Clip
+    from ..models.text_towers import IMPORTED_TEXT
 
     if to == "onnx":
         from ..onnx.export import export_onnx
@@ -70,14 +71,21 @@ def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
     if isinstance(model, Clip) == (to == "timm"):
         kind, others = ("a CLIP", "open_clip") if isinstance(model, Clip) else ("an image model", "timm")
         raise InvalidInput(f"to={to!r} cannot hold {kind}. Got {model.model_id}. Take to={others!r}.")
+    if isinstance(model, Clip) and model.config["text_cfg"].get("hf_model_name") == IMPORTED_TEXT:
+        raise InvalidInput(
+            f"to={to!r} cannot hold a CLIP from two towers. Got {model.model_id}. Of transformers, "
+            f"VisionTextDualEncoderModel reads the text model's pooler, not the mean of its last layer; open_clip "
+            f"looks the text model up by its name on the hub. Take to='onnx'."
+        )
     if to == "open_clip":
         from .open_clip_folder import write_open_clip
 
         return write_open_clip
     if to == "transformers":
         from .clip_model import write_clip_model
+        from .siglip_model import is_siglip, write_siglip_model
 
-        return write_clip_model
+        return write_siglip_model if is_siglip(model) else write_clip_model
     if to == "sentence-transformers":
         from .sentence_transformers_folder import write_sentence_transformers
 

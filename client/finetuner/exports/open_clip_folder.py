@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..exceptions import InvalidInput
 from ..models.byte_pair_tokenizer import BytePairTokenizer
-from ..models.clip import Clip
+from ..models.clip import Clip, approximation
 from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE
 from ..models.text_towers import TEXT_CONFIG_FILE, FileTokenizer
 from ..models.weights import write_weights
@@ -22,7 +23,15 @@ def write_open_clip(model: Clip, folder: Path) -> None:
     Args:
         model: any CLIP. open_clip looks a text tower of transformers up by its name, on the hub.
         folder: exists.
+
+    Raises:
+        InvalidInput: open_clip would compute other vectors.
     """
+    if approximation(model.config):
+        raise InvalidInput(
+            "to='open_clip' cannot hold a tower of timm with the tanh approximation of GELU. Got one, imported from "
+            "transformers. Take to='transformers'."
+        )
     config: dict[str, Any] = deepcopy(dict(model.config))
     for name, file in model.files.items():
         (folder / name).write_text(file, encoding="utf-8", newline="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..models.text_towers import CONTEXT_LENGTH, TOKENIZER_FILE, FileTokenizer
 CONFIG_FILE = "tokenizer_config.json"
 CLASS = "PreTrainedTokenizerFast"  # transformers 5 writes another name, which transformers 4 does not know
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+PUNCTUATION = "[" + "".join(f"\\{sign}" for sign in string.punctuation) + "]"
 RESERVED = 2  # ids of clip-mini before those of its file: padding and start
 
 
@@ -67,6 +69,46 @@ def write_file_config(model: Clip, folder: Path) -> None:
     length = model.config["text_cfg"].get("context_length", CONTEXT_LENGTH)
     config = {"tokenizer_class": CLASS, "pad_token": padding, "model_max_length": length}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1))
+
+
+def write_padded_tokenizer(model: Clip, folder: Path) -> None:
+    """Write the tokenizer of a model that reads its padding, as SigLIP does: `padding="max_length"`, without a mask.
+
+    The cleaning of texts becomes a part of the file, without the mending of HTML entities.
+
+    Args:
+        model: its tokenizer is a file that pads.
+        folder: exists.
+
+    Raises:
+        InvalidInput: another tokenizer.
+    """
+    from tokenizers import Tokenizer, normalizers
+
+    if not isinstance(model.tokenizer, FileTokenizer):
+        raise InvalidInput(
+            f"tokenizer must be a file, as SigLIP's. Got {type(model.tokenizer).__name__}. Export to open_clip."
+        )
+    text_cfg = model.config["text_cfg"]
+    tokenizer: Any = Tokenizer.from_str(model.files[TOKENIZER_FILE])
+    cleaning = _cleaning((text_cfg.get("tokenizer_kwargs") or {}).get("clean", "whitespace"))
+    own = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+    tokenizer.normalizer = normalizers.Sequence([*cleaning, *own])
+    tokenizer.save(str(folder / TOKENIZER_FILE))
+    write_file_config(model, folder)
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps(config | {"model_input_names": ["input_ids"]}, indent=1))
+
+
+def _cleaning(kind: str) -> list[Any]:
+    """Return what does as open_clip's cleaning of texts of this name."""
+    from tokenizers import Regex, normalizers
+
+    spaces = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    if kind == "canonicalize":
+        removed = [normalizers.Replace("_", " "), normalizers.Replace(Regex(PUNCTUATION), "")]
+        return [*removed, normalizers.Lowercase(), *spaces]
+    return [*spaces, normalizers.Lowercase()] if kind == "lower" else spaces
 
 
 def _of_file(content: str) -> tuple[Any, tuple[str, str, str]] | None:

@@ -10,16 +10,20 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ..artifacts.manifest import Manifest
 from ..artifacts.publish import publish_artifact
 from ..contract.checks import checked_name, local_path
-from ..models.backbones import IMPORTED, PARTS
+from ..models.backbones import IMPORTED, IMPORTED_SIGLIP, PARTS
 from ..models.clip import Clip
+from ..models.model_kinds import Model
 from ..version import __version__
 from ..workspace.folder import Workspace
 from .clip_model import read_clip
+from .hub import PREFIX, fetch_model
 from .parts import PLUS, read_parts
+from .timm_folder import is_timm_folder, read_timm
 
 FORBIDDEN = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -33,7 +37,8 @@ def import_model(
     """Read a model and publish it as an artifact in a workspace.
 
     Args:
-        source: a folder, see `clip_model.read_clip`; or VISION+TEXT, see `parts.read_parts`.
+        source: a folder, see `clip_model.read_clip` and `timm_folder.read_timm`; 'hf-hub:OWNER/NAME' for such a folder
+            on the hub, see `hub.fetch_model`; or VISION+TEXT, see `parts.read_parts`.
         workspace: receives the artifact, as `artifacts/<id>`.
         name: the artifact's, in place of a run's; None takes the source's.
         exists: whether an artifact is known where it is to go, by its id; it is then not written.
@@ -45,12 +50,16 @@ def import_model(
         InvalidInput, KeysMismatchError, NoSuchModel: see `clip_model.read_clip` and `parts.read_parts`; or a malformed
             name.
     """
-    parts = isinstance(source, str) and PLUS in source
-    default = FORBIDDEN.sub("-", str(source) if parts else local_path("model", source).resolve().name)
-    default = default.lstrip("._-")[:128] or "imported"
+    given = str(source)
+    hub, parts = given.startswith(PREFIX), isinstance(source, str) and PLUS in source
+    default = given if parts else given.rpartition("/")[2] if hub else local_path("model", source).resolve().name
+    default = FORBIDDEN.sub("-", default).lstrip("._-")[:128] or "imported"
     name = checked_name(default if name is None else name, "name of the artifact")
-    row = PARTS if parts else IMPORTED
-    model = read_parts(str(source), row.name) if parts else read_clip(local_path("model", source), row.name)
+    if parts and not hub:
+        backbone = PARTS.name
+        model: Model = read_parts(given, backbone)
+    else:
+        backbone, model = _read_folder(fetch_model(given) if hub else local_path("model", source))
     artifact_id = _id_of(model)
     if exists(artifact_id):
         return artifact_id
@@ -58,7 +67,7 @@ def import_model(
     manifest = Manifest(
         artifact_id=artifact_id,
         run_name=name,
-        backbone=row.name,
+        backbone=backbone,
         output_dim=model.dim,
         towers=list(model.towers),
         metrics={},
@@ -67,12 +76,25 @@ def import_model(
         code_version=__version__,
         training={"imported": default},
     )
-    return publish_artifact(Workspace(workspace), model, manifest, {"model": row.name, "run_name": name})
+    return publish_artifact(Workspace(workspace), model, manifest, {"model": backbone, "run_name": name})
 
 
-def _id_of(model: Clip) -> str:
+def _read_folder(folder: Path) -> tuple[str, Model]:
+    """Return the name of the backbone and the model in a folder."""
+    if is_timm_folder(folder):
+        model = read_timm(folder)
+        return model.model_id, model
+    clip = read_clip(folder, IMPORTED.name)
+    sigmoid = getattr(clip.network, "logit_bias", None) is not None
+    return (IMPORTED_SIGLIP if sigmoid else IMPORTED).name, clip
+
+
+def _id_of(model: Model) -> str:
     """Return 24 hex characters that follow from the content of a model."""
-    described = [model.config, asdict(model.preprocess_config), model.files]
+    if isinstance(model, Clip):
+        described: list[Any] = [model.config, asdict(model.preprocess_config), model.files]
+    else:
+        described = [asdict(model.config)]
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for key, value in sorted(model.network.state_dict().items()):
         digest.update(key.encode())

@@ -31,6 +31,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 PROJECTION = 512
+HALVES = (0.5, 0.5, 0.5)  # mean and deviation of SigLIP's images
 
 
 def read_clip_model_config(folder: Path) -> tuple[dict[str, Any], int]:
@@ -42,11 +43,12 @@ def read_clip_model_config(folder: Path) -> tuple[dict[str, Any], int]:
     Raises:
         InvalidInput: no CLIPModel, a size out of range, or one that open_clip's CLIP does not have.
     """
-    values = _read(folder / CONFIG_FILE)
+    values = read_object(folder / CONFIG_FILE)
     if values.get("model_type") != MODEL_TYPE:
         raise InvalidInput(
             f"{folder / CONFIG_FILE} must have the model_type 'clip', transformers' CLIPModel. Got "
-            f"{values.get('model_type')!r:.60}. Import a CLIPModel, or a folder with open_clip_config.json."
+            f"{values.get('model_type')!r:.60}. Import a CLIPModel or SiglipModel, or a folder with "
+            f"open_clip_config.json."
         )
     try:
         text, vision = (dict(DEFAULTS[name]) | dict(values.get(name) or {}) for name in DEFAULTS)
@@ -80,12 +82,13 @@ def read_clip_model_config(folder: Path) -> tuple[dict[str, Any], int]:
     return config, end
 
 
-def read_preprocessing(folder: Path, size: int) -> dict[str, Any]:
+def read_preprocessing(folder: Path, size: int, *, siglip: bool = False) -> dict[str, Any]:
     """Return open_clip's `preprocess_cfg` of the folder's image processor; without one, that of OpenAI's CLIP.
 
     Args:
         folder: may hold one of PREPROCESSING_FILES.
         size: side of the model's images in pixels.
+        siglip: takes the defaults of SigLIP's processor: a square, without a crop, mean and deviation 0.5.
 
     Raises:
         InvalidInput: the images of the processor have another size, or are made in a way that open_clip does not have.
@@ -93,16 +96,19 @@ def read_preprocessing(folder: Path, size: int) -> dict[str, Any]:
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
     file = next((folder / name for name in PREPROCESSING_FILES if (folder / name).is_file()), None)
-    values = {} if file is None else _read(file)
+    values = {} if file is None else read_object(file)
     values = values.get("image_processor") or values
-    mean, std = values.get("image_mean", OPENAI_DATASET_MEAN), values.get("image_std", OPENAI_DATASET_STD)
-    crops = values.get("do_center_crop", True)
-    resized, cropped = _sides(values.get("size", size)), _sides(values.get("crop_size", size))
+    means, deviations = (HALVES, HALVES) if siglip else (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    mean, std = values.get("image_mean", means), values.get("image_std", deviations)
+    crops = (values.get("do_center_crop") is not False and not siglip) or values.get("do_center_crop") is True
+    square = {"height": size, "width": size} if siglip else size
+    given = values.get("size", square)
+    resized, cropped = _sides(given), _sides(values.get("crop_size", size))
     interpolation = INTERPOLATIONS.get(values.get("resample", 3))
     fine = (
         resized == (size, size)
         and (cropped == (size, size) or not crops)
-        and (not crops) == _is_squashed(values.get("size"), crops=crops)
+        and (not crops) == _is_squashed(given, crops=crops)
         and interpolation is not None
         and all(values.get(step, True) is True for step in ("do_resize", "do_rescale", "do_normalize"))
         and all(_are_three_numbers(numbers) for numbers in (mean, std))
@@ -125,7 +131,12 @@ def read_preprocessing(folder: Path, size: int) -> dict[str, Any]:
     }
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of at most MAX_CONFIG_BYTES.
+
+    Raises:
+        InvalidInput: none, too large, or a number that is too high.
+    """
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
             raise InvalidInput(f"{file} must have at most {MAX_CONFIG_BYTES} bytes. Got {file.stat().st_size}.")

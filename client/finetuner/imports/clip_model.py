@@ -1,4 +1,4 @@
-"""Reads transformers' CLIPModel, or an open_clip folder, as a CLIP of ours: the inverse of `exports`."""
+"""Reads transformers' CLIPModel or SiglipModel, or an open_clip folder, as a CLIP of ours: the inverse of `exports`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError
 from ..exports.clip_model import BLOCK, NAMES, PROJECTIONS
+from ..exports.siglip_model import from_siglip
 from ..models.clip import Clip
 from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE, check_stored, load_folder, read_clip_config
-from ..models.text_towers import TOKENIZER_FILE, find_text_files
+from ..models.text_towers import IMPORTED_TEXT, TOKENIZER_FILE, find_text_files
 from ..models.weights import stored_tensors
 from .clip_config import CONFIG_FILE as TRANSFORMERS_CONFIG
 from .clip_config import read_clip_model_config, read_preprocessing
-from .clip_tokenizer_files import tokenizer_content
+from .clip_tokenizer_files import padded_tokenizer_content, tokenizer_content
+from .siglip_config import is_siglip_folder, read_siglip_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +37,8 @@ def read_clip(folder: Path, model_id: str) -> Clip:
     Sizes in the config are compared with the headers of the weights before anything is built.
 
     Args:
-        folder: of transformers' CLIPModel (config.json, model.safetensors or its shards, tokenizer.json) or of
-            open_clip (open_clip_config.json, open_clip_model.safetensors).
+        folder: of transformers' CLIPModel or SiglipModel (config.json, model.safetensors or its shards, tokenizer.json)
+            or of open_clip (open_clip_config.json, open_clip_model.safetensors).
         model_id: of the model.
 
     Raises:
@@ -60,12 +62,17 @@ def read_clip(folder: Path, model_id: str) -> Clip:
 
 
 def _read_transformers(folder: Path, model_id: str) -> Clip:
+    if is_siglip_folder(folder):
+        values, weights = read_siglip_config(folder), weights_of(folder)
+        preprocess = read_preprocessing(folder, values["vision_cfg"]["image_size"], siglip=True)
+        files = {TOKENIZER_FILE: padded_tokenizer_content(folder, values["text_cfg"])}
+        return _clip(values, preprocess, files, weights, from_siglip, model_id)
     config, end = read_clip_model_config(folder)
     weights = weights_of(folder)
     preprocess = read_preprocessing(folder, config["vision_cfg"]["image_size"])
     content = tokenizer_content(folder, config["text_cfg"], end)
     if content:
-        config["text_cfg"]["hf_tokenizer_name"] = "imported"  # any name: the file is in the artifact
+        config["text_cfg"]["hf_tokenizer_name"] = IMPORTED_TEXT
     files = {TOKENIZER_FILE: content} if content else {}
     return _clip(config, preprocess, files, weights, from_transformers, model_id)
 
@@ -99,7 +106,7 @@ def _weights(folder: Path, name: str) -> list[Path]:
     found = f"{pickles[0]}, which may hold a program and is not opened" if pickles else "no weights"
     raise InvalidInput(
         f"{folder} must hold its weights as {name}. Got {found}. Write them once, where you trust the file: "
-        f"CLIPModel.from_pretrained(FOLDER).save_pretrained(FOLDER)."
+        f"AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)."
     )
 
 

@@ -27,20 +27,8 @@ def tokenizer_content(folder: Path, text_cfg: Mapping[str, Any], end: int) -> st
     Raises:
         InvalidInput: no tokenizer, a damaged one, or one that does not fit the text tower.
     """
-    from tokenizers import Tokenizer
-
     file = folder / TOKENIZER_FILE
-    if not file.is_file():
-        raise InvalidInput(
-            f"{folder} must hold {TOKENIZER_FILE}. Got none. Write it: "
-            f"transformers.AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)."
-        )
-    try:
-        tokenizer: Any = Tokenizer.from_str(read_tokenizer(file))
-    except CorruptedArtifact as error:
-        raise InvalidInput(str(error)) from error
-    except Exception as error:  # tokenizers has no narrower one
-        raise InvalidInput(f"{file} must be a tokenizer. Got: {one_line(error)}. Save it again.") from error
+    tokenizer = _tokenizer(file)
     padding = _padding(folder, tokenizer)
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -55,6 +43,51 @@ def tokenizer_content(folder: Path, text_cfg: Mapping[str, Any], end: int) -> st
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length, pad_id=number, pad_token=tokenizer.id_to_token(number))
     return str(tokenizer.to_str())
+
+
+def padded_tokenizer_content(folder: Path, text_cfg: Mapping[str, Any]) -> str:
+    """Return the content of a tokenizer.json for `FileTokenizer`, of a model that reads its padding, as SigLIP does.
+
+    Args:
+        folder: holds tokenizer.json, and may hold tokenizer_config.json.
+        text_cfg: open_clip's, with `context_length` and `vocab_size`.
+
+    Raises:
+        InvalidInput: no tokenizer, a damaged one, one that names no padding, or one that does not fit the text tower.
+    """
+    file = folder / TOKENIZER_FILE
+    tokenizer = _tokenizer(file)
+    padding, rows, length = _padding(folder, tokenizer), text_cfg["vocab_size"], text_cfg["context_length"]
+    highest = max([*tokenizer.get_vocab(with_added_tokens=True).values(), padding or 0], default=-1)
+    if highest >= rows:
+        raise InvalidInput(
+            f"{file} must make at most {rows} different tokens, as the text tower has. Got {highest + 1}. Take the "
+            f"tokenizer of this model."
+        )
+    if padding is None:
+        raise InvalidInput(
+            f"{file} must name the token that pads, which the tower reads. Got none. Put pad_token into "
+            f"{TOKENIZER_CONFIG_FILE}."
+        )
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length, pad_id=padding, pad_token=tokenizer.id_to_token(padding))
+    return str(tokenizer.to_str())
+
+
+def _tokenizer(file: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    if not file.is_file():
+        raise InvalidInput(
+            f"{file.parent} must hold {TOKENIZER_FILE}. Got none. Write it: "
+            f"transformers.AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)."
+        )
+    try:
+        return Tokenizer.from_str(read_tokenizer(file))
+    except CorruptedArtifact as error:
+        raise InvalidInput(str(error)) from error
+    except Exception as error:  # tokenizers has no narrower one
+        raise InvalidInput(f"{file} must be a tokenizer. Got: {one_line(error)}. Save it again.") from error
 
 
 def _check(file: Path, tokenizer: Any, rows: int, end: int) -> None:

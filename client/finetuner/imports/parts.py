@@ -14,7 +14,7 @@ from ..models.backbone import IMAGE_TASK
 from ..models.backbones import find_backbone
 from ..models.clip import Clip
 from ..models.clip_files import CONFIG_FILE, MAX_CONTEXT, create_network, load_folder
-from ..models.text_towers import TEXT_CONFIG_FILE, TOKENIZER_FILE, find_text_files
+from ..models.text_towers import IMPORTED_TEXT, TEXT_CONFIG_FILE, TOKENIZER_FILE, find_text_files
 from ..models.weights import planned_network, read_config, require_same, stored_tensors
 from .clip_model import weights_of
 
@@ -93,8 +93,8 @@ def _text_cfg(folder: Path) -> dict[str, Any]:
     reserved = 2 if "roberta" in str(config.get("model_type")) else 0  # its positions begin after the padding's
     length = min(positions - reserved, CONTEXT, MAX_CONTEXT)
     return {
-        "hf_model_name": "imported",
-        "hf_tokenizer_name": "imported",
+        "hf_model_name": IMPORTED_TEXT,
+        "hf_tokenizer_name": IMPORTED_TEXT,
         "hf_proj_type": "linear",
         "hf_pooler_type": "mean_pooler",
         "context_length": max(length, 2),

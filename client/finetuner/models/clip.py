@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidInput
+from .packed_texts import packed_text_features, packs
 from .pixels import batched
 from .text_towers import padding_token
 
@@ -104,7 +105,10 @@ class Clip:
         return partial(text_features, self.network) if tower == TEXT else self.network.encode_image
 
     def _text_features(self, tokens: torch.Tensor) -> torch.Tensor:
-        return text_features(self.network, without_padding(self.network, tokens).to(self.device))
+        tokens = without_padding(self.network, tokens)
+        if self.device.type == "cpu" and reads_end_token(self.network) and packs(self.network):
+            return packed_text_features(self.network, tokens)
+        return text_features(self.network, tokens.to(self.device))
 
     def _require(self, tower: str) -> None:
         if tower not in self.towers:
@@ -122,6 +126,34 @@ class Clip:
                 for start in range(0, len(items), batch_size)
             ]
             return torch.cat(batches).cpu().numpy()
+
+
+def with_activation(network: Any, config: Mapping[str, Any]) -> Any:
+    """Return a network whose tower of timm has the GELU that `act_kwargs` of its `vision_cfg` names.
+
+    open_clip takes `act_kwargs` for its own towers alone. SigLIP was trained with GELU's tanh approximation, which
+    transformers has and most of timm's networks do not.
+
+    Args:
+        network: open_clip's, changed in place.
+        config: open_clip's `model_cfg`.
+    """
+    approximate = approximation(config)
+    for module in network.visual.trunk.modules() if approximate else ():
+        if type(module).__name__ == "GELU":
+            module.approximate = approximate
+    return network
+
+
+def approximation(config: Mapping[str, Any]) -> str:
+    """Return the approximation of GELU in a tower of timm, 'tanh' or '' for the network's own; see `with_activation`.
+
+    Args:
+        config: open_clip's `model_cfg`.
+    """
+    vision = config["vision_cfg"]
+    named = bool(vision.get("timm_model_name")) and (vision.get("act_kwargs") or {}).get("approximate") == "tanh"
+    return "tanh" if named else ""
 
 
 def text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:

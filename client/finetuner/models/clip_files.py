@@ -23,7 +23,7 @@ from ..contract.checks import whole
 from ..exceptions import CorruptedArtifact, InvalidInput, NoSuchModel
 from .acceleration import without_initial_weights
 from .backbone import Backbone
-from .clip import TOWERS, VISION, Clip, Tokenizer
+from .clip import TOWERS, VISION, Clip, Tokenizer, with_activation
 from .lean_open_clip import complete
 from .text_towers import (
     CONTEXT_LENGTH,
@@ -185,9 +185,8 @@ def create_network(
 
     complete(config)
     with quiet(), text_tower_options(config, files) as options:
-        return open_clip.create_model(
-            f"local-dir:{folder}", device=device, load_weights=load_weights, pretrained_text=False, **options
-        )
+        create = partial(open_clip.create_model, device=device, load_weights=load_weights, pretrained_text=False)
+        return with_activation(create(f"local-dir:{folder}", **options), config)
 
 
 def read_clip_config(folder: Path) -> dict[str, Any]:

@@ -65,6 +65,8 @@ def load_image_backbone(
     """
     import torch
 
+    if row.in_artifacts:
+        check_image_weights(row)
     pooling = pooling_of(dict(model_options or {}))
     config = replace(ImageModelConfig(row.architecture, _preprocess(row)), **pooling)
     if row.pretrained == RANDOM:  # in tests alone
@@ -92,8 +94,13 @@ def check_image_weights(row: Backbone, weights_folder: Path | None = None) -> No
     """Check that a row's weights are a tag of timm or a file.
 
     Raises:
-        NoSuchModel: neither. The message has the tags and the paths searched.
+        NoSuchModel: neither, or only artifacts have them. The message has the tags and the paths searched.
     """
+    if row.in_artifacts:
+        raise NoSuchModel(
+            f"{row.name} has weights in artifacts alone. Got no artifact. Import its folder: fit(model=FOLDER), or "
+            f"finetuner artifact import FOLDER, and pass the artifact's id."
+        )
     if row.pretrained != RANDOM and not _is_tag(row):
         _checkpoint(row, weights_folder)
 

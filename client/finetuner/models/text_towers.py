@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TEXT_CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
 CONTEXT_LENGTH = 77  # open_clip's default
+IMPORTED_TEXT = "imported"  # in place of a name on the hub: the files are in the artifact
 SEPARATOR = "[SEP]"
 # Keys of a transformers config that fetch or run code from outside the library.
 FOREIGN = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "quantization_config")

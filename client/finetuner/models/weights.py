@@ -72,11 +72,11 @@ def checkpoint_file(row: Backbone, folder: Path | None, tags: Sequence[str]) -> 
         NoSuchModel: no such file. The message has the paths searched.
     """
     bases = [folder] if folder is not None else [Path(), *filter(None, [shared_folder()])]
-    paths = [(base / Path(row.pretrained).expanduser()).resolve() for base in bases]
-    for path in paths:
+    given = [base / Path(row.pretrained).expanduser() for base in bases]
+    for link, path in zip(given, paths := [path.resolve() for path in given], strict=True):
         inside = folder is None or path.is_relative_to(folder.resolve())
-        if inside and path.suffix in SUFFIXES and path.is_file():
-            return path
+        if inside and link.suffix in SUFFIXES and path.is_file():
+            return path if path.suffix in SUFFIXES else link.absolute()  # a link into the hub's cache
     where = "" if folder is None else f" in {folder}"
     searched = ", ".join(dict.fromkeys(map(str, paths)))
     raise NoSuchModel(

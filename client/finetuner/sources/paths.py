@@ -11,6 +11,7 @@ from pathlib import Path
 from ..exceptions import DatasetNotFound, InvalidInput
 
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|pipe:")
+"""An address; those of known places are fetched before, see `places.address`."""
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 MAX_SHARDS = 100_000
 
@@ -35,7 +36,7 @@ def expanded(source: PathName | Sequence[PathName]) -> list[str]:
         if os.path.exists(name):  # noqa: PTH110 (never raises)
             paths.append(name)
             continue
-        for pattern in _without_braces(name):
+        for pattern in without_braces(name):
             found = sorted(glob.iglob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
             if not found or not os.path.exists(found[0]):  # noqa: PTH110
                 raise data_not_found(pattern)
@@ -43,7 +44,7 @@ def expanded(source: PathName | Sequence[PathName]) -> list[str]:
     return paths
 
 
-def _without_braces(pattern: str) -> list[str]:
+def without_braces(pattern: str) -> list[str]:
     """Return every expansion of `{000..012}` and `{a,b}`, in order."""
     done, waiting = [], [pattern]
     while waiting:

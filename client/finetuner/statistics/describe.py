@@ -35,6 +35,8 @@ class LabelStatistics:
     """Labels of one document."""
     without: int
     """Documents without a label."""
+    same: float
+    """Share of all couples of documents that have the same label."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,22 @@ class Collector:
                 documents=Spread.of(list(labels.values())),
                 single=sum(count == 1 for count in labels.values()),
                 without=self._labels[""],
+                same=same_labels(labels.values(), self._documents),
             )
             if labels
             else None,
             elsewhere=self._elsewhere,
         )
+
+
+def same_labels(counts: Iterable[int], documents: int) -> float:
+    """Return the share of all couples of documents that have the same label.
+
+    Args:
+        counts: documents of each label.
+        documents: number of all, those without a label included.
+    """
+    return sum(count**2 for count in counts) / max(documents, 1) ** 2
 
 
 def overlap(train: Collector, evaluation: Collector) -> Overlap:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .captions import CaptionStatistics
-from .describe import Overlap, Statistics
+from .describe import Collector, Overlap, Statistics, overlap
 from .images import ImageStatistics
 from .spread import Oddity, Spread
+from .trouble import troubles
 
 GROUPS = 3  # of near duplicates in the lines
 
@@ -58,6 +59,19 @@ class Report:
         if self.statistics.captions is not None:
             found.append(("caption", self.statistics.captions.oddest))
         return [(kind, str(odd.document), odd.reason, odd.caption) for kind, odds in found for odd in odds]
+
+
+def report_of(train: Collector, evaluation: Collector | None, batch_size: int, without_tokens: str = "") -> Report:
+    """Return the report on collected data.
+
+    Args:
+        train: training data.
+        evaluation: evaluation data, None without.
+        batch_size: of the training.
+        without_tokens: the reason why no tokens are counted, '' if they are.
+    """
+    found, shared = train.statistics(), None if evaluation is None else overlap(train, evaluation)
+    return Report(found, shared, troubles(found, shared, batch_size), without_tokens)
 
 
 def _caption_lines(captions: CaptionStatistics, without_tokens: str) -> Iterator[tuple[str, str]]:

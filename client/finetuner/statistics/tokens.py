@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..exceptions import InvalidInput
+from ..exceptions import FinetunerError, InvalidInput
 from ..models.backbone import CLIP_TASK, Backbone
 from ..models.backbones import find_backbone
 
@@ -26,8 +26,8 @@ class TokenCounter:
     """Returns the number of tokens of each text, start and end included, without any cut."""
 
 
-def token_counter(model: str) -> TokenCounter:
-    """Return the counter of a backbone's tokenizer. Its weights are not loaded.
+def token_counter(model: str, *, here: bool = False) -> TokenCounter:
+    """Return the counter of a backbone's tokenizer. Its weights are not loaded. `here`: see `counter_or_reason`.
 
     Raises:
         NoSuchModel: unknown backbone, or a tokenizer of transformers that is neither here nor on the hub.
@@ -37,12 +37,27 @@ def token_counter(model: str) -> TokenCounter:
     if row.task != CLIP_TASK:
         raise InvalidInput(f"model must be a CLIP to count tokens. Got {model!r}, an image model. Name a CLIP.")
     try:
-        tokenizer, limit = _tokenizer(row)
+        tokenizer, limit = _tokenizer(row, here)
     except ImportError as error:
         raise InvalidInput(
             f"tokens are counted by open_clip. Got no {error.name}. Install it: pip install 'open-finetuner[full]'."
         ) from error
     return counter_of(row.name, tokenizer, limit)
+
+
+def counter_or_reason(row: Backbone, *, here: bool = False) -> tuple[TokenCounter | None, str]:
+    """Return the counter of a backbone's tokenizer, or None and the reason; other statistics need no tokenizer.
+
+    Args:
+        row: the backbone.
+        here: whether only open_clip's own tokenizers and those of packaged backbones count: nothing is fetched.
+    """
+    if row.task != CLIP_TASK:
+        return None, f"{row.name} reads no captions"
+    try:
+        return token_counter(row.name, here=here), ""
+    except FinetunerError as error:
+        return None, str(error)
 
 
 def counter_of(model: str, tokenizer: Tokenizer, limit: int) -> TokenCounter:
@@ -63,7 +78,7 @@ def counter_of(model: str, tokenizer: Tokenizer, limit: int) -> TokenCounter:
     return TokenCounter(model, limit, lambda texts: [len(encode(text)) + 2 for text in texts])
 
 
-def _tokenizer(row: Backbone) -> tuple[Tokenizer, int]:
+def _tokenizer(row: Backbone, here: bool = False) -> tuple[Tokenizer, int]:
     from ..models import clip_files, text_towers
 
     if row.folder is not None:
@@ -78,6 +93,8 @@ def _tokenizer(row: Backbone) -> tuple[Tokenizer, int]:
     limit = text_cfg.get("context_length", text_towers.CONTEXT_LENGTH)
     if not text_cfg.get("hf_tokenizer_name"):
         return open_clip_tokenizer(row.architecture), limit
+    if here:
+        raise InvalidInput(f"tokenizer of {row.name} must be on this machine. It may have to be fetched.")
     folder = architecture_folder(row, None)
     only = {"text_cfg": {**text_cfg, "hf_model_name": ""}}  # the tower's own config is not needed
     files = text_towers.find_text_files(only, [] if folder is None else [folder])

@@ -9,6 +9,9 @@ from .describe import LabelStatistics, Overlap, Statistics
 from .images import LONG, SMALL, ImageStatistics
 from .spread import Found
 
+SAME_LABEL, LEAST_DOCUMENTS = 0.1, 100
+"""Share of all couples of pairs with the same label, from which on labels leave out too many negatives; of fewer pairs
+it says nothing."""
 MANY = 0.2  # share of captions that stand at several images
 
 
@@ -26,7 +29,7 @@ def troubles(found: Statistics, shared: Overlap | None = None, batch_size: int =
     if found.images is not None:
         lines += _of_images(found.images, batch_size, labelled="labelled" in found.kinds)
     if found.labels is not None:
-        lines += _of_labels(found.labels, found.kinds)
+        lines += _of_labels(found.labels, found.kinds, found.documents)
     if shared is not None:
         first, other = shared.first or (0, 0)
         lines += of_overlap(shared, f"document {first} (there {other})")
@@ -76,6 +79,22 @@ def of_overlap(shared: Overlap, example: str) -> Iterator[str]:
         )
 
 
+def of_same_labels(share: float, labels: int, documents: int) -> Iterator[str]:
+    """Yield a sentence if the labels of pairs are classes.
+
+    Args:
+        share: of all couples of pairs, those with the same label; see `describe.same_labels`.
+        labels: different ones.
+        documents: pairs.
+    """
+    if share >= SAME_LABEL and documents >= LEAST_DOCUMENTS:
+        yield (
+            f"labels of many pairs: {share:.0%} of all couples of pairs have the same finetuner_label, so they are no "
+            f"negatives of one another; there are {labels} labels. Leave the labels out if they are classes, and "
+            f"not the same thing"
+        )
+
+
 def _of_captions(captions: CaptionStatistics) -> Iterator[str]:
     if captions.tokens is not None:
         yield from of_tokens(captions.tokens, captions.count, f"document {captions.tokens.longest}")
@@ -106,8 +125,10 @@ def _of_images(images: ImageStatistics, batch_size: int, *, labelled: bool) -> I
     )
 
 
-def _of_labels(labels: LabelStatistics, kinds: dict[str, int]) -> Iterator[str]:
-    if labels.single and "labelled" in kinds:
+def _of_labels(labels: LabelStatistics, kinds: dict[str, int], documents: int) -> Iterator[str]:
+    if "labelled" not in kinds:
+        yield from of_same_labels(labels.same, labels.count, documents)
+    elif labels.single:
         yield f"labels of one image: {labels.single} of {labels.count}. Add images, or join labels."
 
 

@@ -182,9 +182,14 @@ class Lane:
             self._wake_preparing()
 
     def _wake_preparing(self) -> None:
-        """Let the preparing threads look whether there is room for more ready entries. The caller holds the lock."""
-        self._gatherable.notify_all()
-        self._preparable.notify_all()
+        """Let the preparing threads look whether there is room for more ready entries. The caller holds the lock.
+
+        Threads without an entry stay asleep: to wake them for each batch of texts took as long as a short text's pass.
+        """
+        if len(self._to_gather):
+            self._gatherable.notify_all()
+        if len(self._to_prepare):
+            self._preparable.notify_all()
 
     def _finish(self, entries: Sequence[Entry], results: Iterable[np.ndarray | Exception]) -> None:
         """Store the results of documents. The last one of a request completes it."""

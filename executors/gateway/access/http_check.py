@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from .metrics import GatewayMetrics
 HUB_STATUS = {401: 40103, 403: 40301, 429: 50001}  # hub clients read this number from the body
 # These routes read their body in pieces, and bound it themselves.
 STREAMED = frozenset({f"{roles.HUB}artifact.upload", "/v1/artifacts"})
+STREAMED_PATHS = re.compile(r"/v1/(datasets|uploads)/[^/]+")
 BODY_SECONDS = 60.0
 SLOWEST = 2**14  # bytes per second
 AT_LEAST = f"within {BODY_SECONDS:g} s and a second for each {SLOWEST} bytes"
@@ -213,7 +215,7 @@ class Bounded:
 
 
 def _most_bytes(path: str) -> float:
-    if path in STREAMED:
+    if path in STREAMED or STREAMED_PATHS.fullmatch(path):
         return math.inf
     return MAX_CONTROL_BYTES if path in roles.WITHOUT_DOCUMENTS else MAX_MESSAGE_BYTES
 

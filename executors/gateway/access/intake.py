@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import grpc
@@ -212,6 +213,7 @@ async def read_one(requests: AsyncIterator[Any], context: grpc.aio.ServicerConte
     return request
 
 
+@lru_cache(64)  # gRPC asks anew for each call
 def counted(handler: grpc.RpcMethodHandler, intake: Intake) -> grpc.RpcMethodHandler:
     """Return a handler whose calls and messages an intake hears of.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from finetuner.contract import wire
@@ -25,6 +27,7 @@ class GatewayMetrics:
             ["protocol", "endpoint", "outcome"],
             registry=registry,
         )
+        self._counter = cache(self._requests.labels)  # which checks and joins its values at every call
         self._refused = Counter(
             "finetuner_gateway_refused", "Calls without a valid token", ["protocol"], registry=registry
         )
@@ -47,7 +50,7 @@ class GatewayMetrics:
             known: whether the path is one of a fixed set, although the contract does not name it.
         """
         label = endpoint if known or endpoint in ENDPOINTS else "other"
-        self._requests.labels(protocol, label, outcome).inc()
+        self._counter(protocol, label, outcome).inc()
 
     def refused(self, protocol: str) -> None:
         """Count one call without a valid token."""

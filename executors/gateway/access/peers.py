@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ class Peer(NamedTuple):
     port: int
 
 
+@lru_cache(4096)  # each call of a connection asks
 def peer_of(name: str) -> Peer:
     """Return a peer.
 
@@ -28,6 +30,7 @@ def peer_of(name: str) -> Peer:
     return Peer(plain(host.strip("[]")), int(port) if port.isdecimal() else 0)
 
 
+@lru_cache(4096)
 def plain(address: str) -> str:
     """Return an address in one form, an IPv4 address that arrives over IPv6 as IPv4. Another text stays as it is."""
     with suppress(ValueError):

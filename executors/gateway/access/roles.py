@@ -20,19 +20,20 @@ ENDPOINTS: dict[str, Role] = {
     **dict.fromkeys((wire.RUNS_GET, wire.RUNS_LIST, wire.RUNS_STATUS, wire.RUNS_LOGS), READ),
     **dict.fromkeys((wire.RUNS_METRICS, wire.RUNS_EXAMPLES, wire.EXPERIMENTS_LIST), READ),
     **dict.fromkeys((wire.RUNS_PAGE, wire.RUNS_CHANGES), READ),
-    **dict.fromkeys((wire.DATASETS_LIST, wire.DATASETS_PULL, wire.DATASETS_SHOW), READ),
+    **dict.fromkeys((wire.DATASETS_LIST, wire.DATASETS_PULL, wire.DATASETS_SHOW, wire.DATASETS_STATS), READ),
     **dict.fromkeys((wire.ARTIFACTS_LIST, wire.ARTIFACTS_PULL), READ),
     **dict.fromkeys((wire.FIT, wire.RUNS_CANCEL, wire.RUNS_RESUME, wire.RUNS_DELETE, wire.EVALUATE), WRITE),
     wire.RUNS_EDIT: WRITE,
     **dict.fromkeys((wire.EXPERIMENTS_CREATE, wire.EXPERIMENTS_DELETE), WRITE),
     **dict.fromkeys((wire.DATASETS_PUSH, wire.DATASETS_DELETE, wire.ARTIFACTS_PUSH, wire.ARTIFACTS_PROMOTE), WRITE),
-    **dict.fromkeys((wire.INDEX, wire.DELETE, wire.REINDEX_CANCEL), WRITE),
+    **dict.fromkeys((wire.INDEX, wire.DELETE, wire.REINDEX_CANCEL, wire.DATASETS_UPLOAD), WRITE),
     **dict.fromkeys((wire.INDEX_BACKUP, wire.INDEX_RESTORE, wire.INDEX_VERIFY, wire.INDEX_MOVE), ADMIN),
     wire.COLLECTIONS_DROP: ADMIN,
 }
 
 WITH_DOCUMENTS = {
-    *(wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.INDEX, wire.DELETE, wire.DATASETS_PUSH, wire.ARTIFACTS_PUSH)
+    *(wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.INDEX, wire.DELETE, wire.DATASETS_PUSH, wire.ARTIFACTS_PUSH),
+    wire.DATASETS_UPLOAD,
 }
 WITHOUT_DOCUMENTS = ENDPOINTS.keys() - WITH_DOCUMENTS
 
@@ -42,6 +43,7 @@ PATHS: tuple[tuple[str, Role], ...] = (
     (r"/post", READ),  # the body names the endpoint, whose role is checked once the body has been read
     (r"/v1/(encode|search|embeddings|index/filter|runs/check)", READ),
     (r"/v1/(index|index/delete|evaluate|artifacts)", WRITE),
+    (r"/v1/uploads(/[^/]+(/complete)?)?", WRITE),
     (r"/v1/(datasets/[^/]+|artifacts/[^/]+/promote)", WRITE),
     (r"/v1/tokens(/.*)?", ADMIN),
     (r"/v1/experiments/[^/]+/runs/[^/]+/(cancel|resume|edit|delete)", WRITE),

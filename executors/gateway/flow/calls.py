@@ -48,6 +48,14 @@ async def answer_each(
     ended = False
     try:
         while not ended or running:
+            if not running and reading is None:  # as at the start of each call: nothing else is to be waited for
+                found = await _next(requests)
+                ended = not found
+                running += [asyncio.create_task(_answered(answer, request)) for request in found]
+                continue
+            if ended and len(running) == 1:  # as at the end of each call of one request
+                yield await running.pop()
+                return
             if reading is None and not ended and len(running) < most:
                 reading = asyncio.create_task(_next(requests))
             waited = running[:1] if in_order else running
@@ -63,7 +71,8 @@ async def answer_each(
         left = [*running, *([reading] if reading else [])]
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _next(requests: AsyncIterator[Asked]) -> list[Asked]:

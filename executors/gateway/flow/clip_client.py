@@ -37,7 +37,9 @@ class EncodeCall:
 
     def asked(self, request: DataRequest) -> None:
         """Note a request."""
-        self._open = self._open and request.header.exec_endpoint == ENCODE and DROP in request.parameters
+        self._open = (
+            self._open and request.header.exec_endpoint == ENCODE and DROP in request.proto_wo_data.parameters.fields
+        )
 
     def answered(self, response: DataRequest) -> None:
         """Note an answer. Once a document has a vector, nothing more is read."""

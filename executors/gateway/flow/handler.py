@@ -68,6 +68,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         self._asked_at = -math.inf
         self._budget = Budget(BYTES_IN_FLIGHT)
         self._direct: Direct | None = None
+        self._known: dict[str, Sequence[str]] = {}
         self._together = Together(self._line)
 
     async def stream(
@@ -237,6 +238,10 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                 node.endpoints, node._endpoints_proto = node.endpoints and tuple(node.endpoints), ()
             self._asked_at = math.inf
             self._direct = Direct(self.streamer)
+            nodes = self.streamer.topology_graph.all_nodes
+            self._known = {
+                node.name: node.endpoints for node in nodes if node.endpoints is not None
+            }  # its end has none
 
     async def require(self, endpoint: str) -> None:
         """Refuse an endpoint that no room binds. Jina would skip every room and return the documents unchanged.
@@ -292,8 +297,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
 
     def _endpoints(self) -> dict[str, Sequence[str]]:
         """Return the endpoints of each room; of none until those of all rooms are known."""
-        nodes = self.streamer.topology_graph.all_nodes if self._asked_at == math.inf else ()
-        return {node.name: node.endpoints for node in nodes if node.endpoints is not None}  # the graph's end has none
+        return self._known
 
     def _count(self, response: DataRequest, endpoint: str) -> Callable[[], int]:
         """Count an answer. The returned function reads the answer's HTTP status from its documents."""

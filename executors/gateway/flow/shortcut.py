@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from jina.types.request.data import DataRequest
 
@@ -12,6 +13,7 @@ from finetuner.contract.wire import (
     ANY,
     ARTIFACTS_PUSH,
     DATASETS_PUSH,
+    DATASETS_UPLOAD,
     ENCODE,
     INDEX,
     MAX_REQUEST_BYTES,
@@ -63,7 +65,7 @@ def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
 
 def name_owner(request: DataRequest, owner: str) -> None:
     """Set the owner of an upload. A caller's own is dropped, also among the parameters for one room."""
-    if request.header.exec_endpoint not in (DATASETS_PUSH, ARTIFACTS_PUSH):
+    if request.header.exec_endpoint not in (DATASETS_PUSH, DATASETS_UPLOAD, ARTIFACTS_PUSH):
         return
     parameters = request.proto_with_data.parameters
     for value in parameters.fields.values():
@@ -81,7 +83,7 @@ def bound_texts(request: DataRequest) -> None:
     Raises:
         InvalidInput: more than MAX_REQUEST_BYTES characters in all, where our client splits.
     """
-    if request.header.exec_endpoint not in ENCODED:
+    if request.header.exec_endpoint not in ENCODED or request.proto_with_data.ByteSize() <= MAX_TEXT:
         return
     total = 0
     for document in request.proto_with_data.data.docs.docs:
@@ -119,4 +121,9 @@ def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> N
 
 def pattern_of(names: Iterable[str]) -> str:
     """Return Jina's pattern of the rooms to visit."""
+    return _pattern_of(tuple(names))
+
+
+@lru_cache(256)
+def _pattern_of(names: tuple[str, ...]) -> str:
     return rf"(?:{'|'.join(map(re.escape, names))})\Z"

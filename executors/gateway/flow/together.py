@@ -256,22 +256,21 @@ def _stop(task: asyncio.Task[None], together: Sequence[Waiting]) -> None:
 
 def _joined(together: Sequence[Waiting]) -> DataRequest:
     first = together[0].request.proto_with_data
-    joined = DataRequest()
-    message = joined.proto_with_data
+    message = jina_pb2.DataRequestProto()
     message.header.CopyFrom(first.header)
     message.parameters.CopyFrom(first.parameters)
     for waiting in together:
         message.data.docs.docs.extend(waiting.request.proto_with_data.data.docs.docs)
-    return joined
+    return DataRequest(message)
 
 
 def _part(whole: DataRequest, request: DataRequest, documents: Sequence[Any]) -> DataRequest:
     """Return the answer to a request: the header and the routes of the message, and its own documents."""
-    part = DataRequest()
-    message, source = part.proto_with_data, whole.proto_with_data
+    # DataRequest() would draw a random id first
+    message, source = jina_pb2.DataRequestProto(), whole.proto_with_data
     message.header.CopyFrom(source.header)
     message.header.request_id = request.header.request_id
     message.parameters.CopyFrom(source.parameters)
     message.routes.extend(source.routes)
     message.data.docs.docs.extend(documents)
-    return part
+    return DataRequest(message)

@@ -17,10 +17,10 @@ from finetuner.documents.iterate import with_parts
 from finetuner.exceptions import FinetunerError, FinetunerServerError, InvalidDocument, InvalidInput
 from finetuner.executors.room.bounds import Kind, OutOfBounds, check_bounds
 
+from ..artifacts.multipart import Multipart
 from ..flow.body import drain
 from ..flow.fields import check_fields
 from ..flow.rooms import Rooms
-from .form import Multipart
 
 
 async def store_parts(rooms: Rooms, content_type: str, body: AsyncIterator[bytes]) -> tuple[dict[str, str], str, int]:
@@ -39,7 +39,7 @@ async def store_parts(rooms: Rooms, content_type: str, body: AsyncIterator[bytes
     """
     upload = uuid.uuid4().hex
     try:
-        form, reader = Multipart(content_type), stream.StreamReader()
+        form, reader = Multipart(content_type, "Use DocumentArray.push."), stream.StreamReader()
         batch: list[Any] = []
         size = parts = part = first = 0
         async for piece in form.file_of(body):

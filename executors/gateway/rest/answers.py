@@ -6,14 +6,16 @@ import json
 import math
 from typing import Any
 
+import orjson
 from fastapi import Response
 
 
 def answer(value: Any, status: int = 200) -> Response:
     """Return a JSON response. NaN and infinities become null."""
+    text: bytes | str
     try:
-        text = json.dumps(value, allow_nan=False)
-    except ValueError:
+        text = orjson.dumps(value)  # takes a tenth of json's time for a vector
+    except TypeError:  # a whole number past 64 bits, half of a surrogate pair, a key that is no string
         text = json.dumps(_finite(value), allow_nan=False)
     return Response(text, status, media_type="application/json")
 

@@ -113,7 +113,8 @@ class RestRoute(APIRoute):
         """
         hints = get_type_hints(self.endpoint)
         form: Any = hints.get("form")
-        if hints != {"form": form, "rooms": Rooms, "return": Response}:
+        more = {"request": Request} if "request" in hints else {}
+        if hints != {"form": form, "rooms": Rooms, "return": Response} | more:
             return inner
 
         async def answer(request: Request) -> Response:
@@ -124,7 +125,8 @@ class RestRoute(APIRoute):
                 read = form.parse_obj(await request.json())
             except ValidationError:
                 return await inner(request)
-            response: Response = await self.endpoint(form=read, rooms=request.app.state.rooms)
+            given = {"form": read, "rooms": request.app.state.rooms} | ({"request": request} if more else {})
+            response: Response = await self.endpoint(**given)
             return response
 
         return answer

@@ -47,6 +47,9 @@ class DataForm(Form):
     guard_data: str | None = Field(
         None, max_length=128, description="Name of a dataset that measures forgetting, for a CLIP model."
     )
+    replay_data: str | None = Field(
+        None, max_length=128, description="Name of a dataset of which each step trains on some pairs, for a CLIP model."
+    )
     val_split: float | None = Field(
         None, ge=0, le=0.99, description="Share of the training images held out for the validation loss. Default 0."
     )

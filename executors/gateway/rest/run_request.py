@@ -19,7 +19,8 @@ MODEL = {
     "options": "model_options", "to_onnx": "to_onnx",
 }  # fmt: skip
 DATA = (
-    "train_data", "eval_data", "guard_data", "val_split", "num_workers", "sampler", "num_items_per_class",
+    "train_data", "eval_data", "guard_data", "replay_data", "val_split", "num_workers", "sampler",
+    "num_items_per_class",
 )  # fmt: skip
 HYPER_PARAMETERS = (
     "optimizer", "optimizer_options", "loss", "loss_options", "loss_optimizer", "loss_optimizer_options", "miner",

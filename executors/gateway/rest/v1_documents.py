@@ -29,6 +29,7 @@ from .document_forms import (
     Match,
 )
 from .form import Answer, Form
+from .npy import DESCRIBED, as_npy, wants_npy
 from .route import RoomsOf, router
 
 MAX_QUERIES = 128
@@ -180,13 +181,15 @@ class FilterAnswer(Answer):
 routes, without_documents = router("Documents", "/v1", documents=True), router("Documents", "/v1")
 
 
-@routes.post("/encode", summary="Encode documents", response_model=EncodeAnswer)
-async def encode(form: EncodeForm, rooms: RoomsOf) -> Response:
+@routes.post("/encode", summary="Encode documents", response_model=EncodeAnswer, responses=DESCRIBED)
+async def encode(form: EncodeForm, rooms: RoomsOf, request: Request) -> Response:
     """Encode texts and images. Documents with several parts are only for index and search."""
     await rooms.require(wire.ENCODE)
     asked = await documents.to_messages(form.documents)
     answered = await rooms.post(wire.ENCODE, asked, **_given(form, "documents"))
     documents.require_all(answered, asked)
+    if wants_npy(request):
+        return await documents.described(answered, partial(as_npy, answered, "documents"))
     return await documents.described(answered, partial(_listed, "documents", answered, documents.encoded))
 
 

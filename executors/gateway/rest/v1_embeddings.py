@@ -8,13 +8,13 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import Path, Response
+from fastapi import Path, Request, Response
 from pydantic import BaseModel, Field, StrictStr, validator
 
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract import wire
 from finetuner.contract.dimensions import MAX_DIMENSIONS
-from finetuner.exceptions import FinetunerServerError, InvalidInput, NoSuchModel, NotFound, by_name
+from finetuner.exceptions import InvalidInput, NoSuchModel, NotFound
 from finetuner.models.backbones import list_models as backbones
 
 from ..flow.rooms import Rooms
@@ -22,6 +22,7 @@ from . import documents
 from .answers import answer
 from .document_forms import DIMENSIONS, MAX_REFERENCE, REFERENCE, Document
 from .form import Answer, Form
+from .npy import DESCRIBED, NPY, as_npy, model_of, require_embeddings, wants_npy
 from .route import RoomsOf, router
 from .token_ids import text_of
 
@@ -129,15 +130,24 @@ ModelName = Annotated[str, Path(min_length=1, max_length=MAX_REFERENCE, descript
 routes = router("Embeddings", "/v1", documents=True)
 
 
-@routes.post("/embeddings", summary="Texts and images to vectors, in OpenAI's form", response_model=EmbeddingList)
-async def embeddings(form: EmbeddingsForm, rooms: RoomsOf) -> Response:
+@routes.post(
+    "/embeddings",
+    summary="Texts and images to vectors, in OpenAI's form",
+    response_model=EmbeddingList,
+    responses=DESCRIBED,
+)
+async def embeddings(form: EmbeddingsForm, rooms: RoomsOf, request: Request) -> Response:
     """Encode texts and images; one that cannot be encoded fails the request, whose `detail` says which."""
+    if (npy := wants_npy(request)) and form.encoding_format != "float":
+        raise InvalidInput(
+            f"encoding_format must be 'float' with Accept: {NPY}. Got {form.encoding_format!r}. Drop one of them."
+        )
     await rooms.require(wire.ENCODE)
     asked = await _messages(form)
     size = {} if form.dimensions is None else {"dimensions": form.dimensions}
     answered = await rooms.post(wire.ENCODE, asked, artifact=form.model, count_tokens=True, **size)
     documents.require_all(answered, asked)
-    return await documents.described(answered, partial(_listed, answered, form))
+    return await documents.described(answered, partial(_listed, answered, form, npy=npy))
 
 
 @routes.get("/models", summary="List models, in OpenAI's form", response_model=ServedModels)
@@ -189,19 +199,16 @@ def _document(item: str | Image) -> Document:
     return Document.parse_obj({"uri" if item.image.startswith(ADDRESSES) else "blob": item.image})
 
 
-def _listed(messages: Sequence[Any], form: EmbeddingsForm) -> Response:
-    for number, message in enumerate(messages):
-        if (error := documents.error_of(message)) is not None:
-            raise by_name(error["type"])(f"input[{number}]: {error['message']}")
-    made_by = {documents.artifact_of(message) for message in messages}
-    if len(made_by) > 1:
-        raise FinetunerServerError("Another model was promoted during the request", "send it again", 503)
-    (model,), vectors = made_by, [documents.vector_of(message) for message in messages]
+def _listed(messages: Sequence[Any], form: EmbeddingsForm, *, npy: bool) -> Response:
+    require_embeddings(messages, "input")
+    model, vectors = model_of(messages), [documents.vector_of(message) for message in messages]
     if form.dimensions not in (None, len(vectors[0])):  # of a room that does not read them
         raise InvalidInput(
             f"dimensions must be {len(vectors[0])}, the size of the embeddings of {model}. Got {form.dimensions}. "
             "Leave it out."
         )
+    if npy:
+        return as_npy(messages, "input")
     data = [
         {"object": "embedding", "index": number, "embedding": _written(vector, form.encoding_format)}
         for number, vector in enumerate(vectors)

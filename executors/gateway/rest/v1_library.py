@@ -48,6 +48,15 @@ class Shown(Answer):
     total: int = Field(..., description="Number of documents in the dataset.")
 
 
+class DatasetReport(Answer):
+    """The statistics of a dataset, as `finetuner data stats --json` prints them."""
+
+    statistics: dict[str, Any] = Field(..., description="Fields of finetuner.statistics.describe.Statistics.")
+    overlap: dict[str, Any] | None = Field(..., description="What the evaluation data has of this, null without any.")
+    troubles: list[str] = Field(..., description="A sentence for each trouble.")
+    without_tokens: str = Field(..., description="The reason why no tokens are counted, '' if they are.")
+
+
 class Manifest(Answer):
     """A published model."""
 
@@ -151,6 +160,25 @@ async def show_dataset(
     shown = documents.or_raise(await rooms.post(wire.DATASETS_SHOW, **asked))
     total = dataset["documents"]
     return await asyncio.to_thread(lambda: answer({"documents": [*map(documents.found, shown)], "total": total}))
+
+
+@routes.get("/datasets/{name}/stats", summary="Get the statistics of a dataset", response_model=DatasetReport)
+async def describe_dataset(
+    name: DatasetName,
+    rooms: RoomsOf,
+    evaluation: Annotated[
+        str,
+        Query(alias="eval", pattern=f"^$|{NAME}", description="Name of evaluation data, to count what both have."),
+    ] = "",
+    model: Annotated[
+        str, Query(min_length=1, max_length=MAX_REFERENCE, description="Backbone whose tokenizer counts tokens.")
+    ] = "clip-base-en",
+) -> Response:
+    """Return counts, lengths, sizes, duplicates, the oddest images and captions, and what predicts trouble.
+
+    The report is made once for each content. Up to 4,000 images are looked at.
+    """
+    return answer(await rooms.call(wire.DATASETS_STATS, name=name, eval=evaluation, model=model))
 
 
 @routes.delete("/datasets/{name}", summary="Delete a dataset", response_model=Dataset)

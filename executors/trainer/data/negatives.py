@@ -26,6 +26,13 @@ class BatchNegatives:
     known: np.ndarray
     """(batch, captions) int64 ids of all captions of each image; -1 for images with fewer."""
 
+    def with_rows_of_none(self, rows: int) -> BatchNegatives:
+        """Return the same with as many images more, which have no negatives."""
+        none = [
+            np.pad(each, ((0, rows), (0, 0)), constant_values=-1) for each in (self.ids, self.label_ids, self.known)
+        ]
+        return BatchNegatives([*self.texts, *[FILLING] * (rows * self.ids.shape[1])], *none)
+
 
 class Mining(Protocol):
     """Captions that were mined."""

@@ -12,15 +12,19 @@ Each is divided by its mean over the training data, so that the mean weight is 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from finetuner.config.losses import CONSTANT, LOG
+from finetuner.config.losses import CONSTANT, LINEAR, LOG, SCORE_WEIGHTS, require_scores
 
 LEAST = 0.1
 """Weight of the lowest score under 'linear', before the division: no pair is without weight."""
+
+log = logging.getLogger("finetuner")
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,27 @@ class ScoreWeights:
         rescaled = (np.clip(scores, self.low, self.high) - self.low) / (self.high - self.low) + LEAST
         weights: np.ndarray = (np.log1p(rescaled) if self.choice == LOG else rescaled) / self.mean
         return weights
+
+
+def weights_for(scores: Sequence[Sequence[float]] | None, loss_options: Mapping[str, Any]) -> ScoreWeights | None:
+    """Return the weights of a run's pairs by the scores of its training data, None for pairs without scores.
+
+    The data of the validation loss gets weights by the same function if it has scores, and equal ones otherwise.
+
+    Args:
+        scores: of each image's captions.
+        loss_options: of the run.
+
+    Raises:
+        InvalidInput: `score_weights` without scores.
+    """
+    if scores is None:
+        require_scores(loss_options)
+        return None
+    weights = ScoreWeights.fitted(loss_options.get(SCORE_WEIGHTS, LINEAR), scores)
+    if weights.all_equal and weights.choice != CONSTANT:
+        log.warning(
+            "All scores of train_data are %g: every pair has the same weight. Check the scores, or remove them",
+            weights.low,
+        )
+    return weights

@@ -12,11 +12,11 @@ from PIL import Image
 from finetuner.exceptions import InvalidInput
 from finetuner.models.text_towers import CONTEXT_LENGTH
 from finetuner.statistics.captions import Tokens
-from finetuner.statistics.describe import Overlap
+from finetuner.statistics.describe import Overlap, same_labels
 from finetuner.statistics.looks import Look, look_at, near_groups
 from finetuner.statistics.spread import Spread
 from finetuner.statistics.tokens import counter_of
-from finetuner.statistics.trouble import of_near_images, of_overlap, of_tokens
+from finetuner.statistics.trouble import of_near_images, of_overlap, of_same_labels, of_tokens
 
 from .training_data import TrainingData
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 MOST_CAPTIONS, MOST_IMAGES, MOST_SCORED = 20_000, 4000, 2000
 """Of more, an even sample is taken: 3 s at most."""
 SHOWN = 40  # characters of a caption
-SAME_LABEL, LEAST_IMAGES = 0.1, 100
-"""Share of all couples of pairs with the same label, from which on labels leave out too many negatives; of fewer images
-it says nothing."""
 
 
 def troubles(model: Clip, data: TrainingData, evaluation: TrainingData | None, batch_size: int) -> Iterator[str]:
@@ -66,13 +63,8 @@ def _cuts(model: Clip, data: TrainingData) -> Iterator[str]:
 
 def _few_labels(data: TrainingData) -> Iterator[str]:
     labels = Counter(label for each in data.labels for label in each if label)
-    share = sum(count**2 for count in labels.values()) / max(sum(map(len, data.labels)), 1) ** 2
-    if share >= SAME_LABEL and len(data) >= LEAST_IMAGES:
-        yield (
-            f"labels of many pairs: {share:.0%} of all couples of pairs have the same finetuner_label, so they are no "
-            f"negatives of one another; there are {len(labels)} labels. Leave the labels out if they are classes, and "
-            f"not the same thing"
-        )
+    share = same_labels(labels.values(), sum(map(len, data.labels)))
+    yield from of_same_labels(share, len(labels), len(data))
 
 
 def _shared(data: TrainingData, evaluation: TrainingData, rows: np.ndarray, looks: list[Look]) -> Iterator[str]:

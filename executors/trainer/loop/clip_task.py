@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from finetuner.config.losses import CONSTANT, LINEAR, SCORE_WEIGHTS, require_scores
+from finetuner.config.losses import SCORE_WEIGHTS
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.models.clip import Clip, text_features, without_padding
@@ -19,7 +18,8 @@ from finetuner.models.clip import Clip, text_features, without_padding
 from ..data.hard_batches import HardBatches
 from ..data.mining import Miner
 from ..data.negatives import BatchNegatives, NegativeTexts
-from ..data.score_weights import ScoreWeights
+from ..data.replay import Replay, ReplayPlan, replayed_among, replayed_beside
+from ..data.score_weights import weights_for
 from ..data.training_data import Plan, TrainingData
 from ..hooks.freezing import require_parts
 from ..losses.contrastive import CLIPLoss, Negatives, PairBatch, PairLoss, SigLIPLoss
@@ -31,9 +31,8 @@ from .task import Batch, Outputs, Task, share, split_generator
 MAX_LOGIT_SCALE = math.log(100)
 COMPILED_LENGTHS = 8  # a compiled network gets texts of lengths in multiples of this, so that it compiles for few
 
-log = logging.getLogger("finetuner")
-
 NEGATIVE_KEYS = 3  # ids, labels, and known captions of the negatives
+SIGLIP, BIAS = "SigLIPLoss", "logit_bias"
 _LOSSES: dict[str, Callable[..., PairLoss]] = {"CLIPLoss": CLIPLoss, "SigLIPLoss": SigLIPLoss}
 
 
@@ -76,6 +75,7 @@ class ClipTask(Task):
         config: loss, val_split, optimizer, seed, training options.
         batch_size: most pairs in a step.
         validation: data of the validation loss; None holds out a share of `data`, `config.val_split`.
+        replay: pairs beside those of each batch, scored among themselves: the last rows of a batch. None for none.
 
     Raises:
         InvalidInput: val_split leaves fewer than two images on a side, or all pairs have one label.
@@ -91,6 +91,7 @@ class ClipTask(Task):
         config: RunConfig,
         batch_size: int,
         validation: TrainingData | None = None,
+        replay: TrainingData | None = None,
     ) -> None:
         if data.of_one_label():
             raise InvalidInput(
@@ -99,12 +100,15 @@ class ClipTask(Task):
             )
         self.model = model
         of_loss = {name: value for name, value in config.loss_options.items() if name != SCORE_WEIGHTS}
+        bias = getattr(model.network, BIAS, None)
+        if config.loss == SIGLIP and bias is not None and BIAS not in of_loss:
+            of_loss[BIAS] = bias  # of a model that was trained with this loss
         self._loss = with_short_vectors(_LOSSES[config.loss], of_loss).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
         weight = config.options.distillation
         self._teacher = Teacher(self.network, model.network.logit_scale) if weight else None
         self._data = data
-        self._weights = _weights(data, config)
+        self._weights = weights_for(data.scores, config.loss_options)
         self._config = config
         self._rows, self._held_out = _split(len(data), config)
         self._validation = data
@@ -117,6 +121,7 @@ class ClipTask(Task):
         if options.mining is not None:
             self._miner = Miner(model, data, self._rows, options.mining, config.seed)
         self._negatives = NegativeTexts(data, self._miner)
+        self._replay = None if replay is None else Replay(replay, config.seed)
         self._hard_batches: HardBatches | None = None
         if options.hard_batches is not None:
             self._hard_batches = HardBatches(model, data, options.hard_batches, options.hard_batches_from, config.seed)
@@ -128,7 +133,13 @@ class ClipTask(Task):
         labels = f", {self._data.label_count} labels" if self._data.label_count else ""
         taught = f" and {weight:g} * distillation" if weight else ""
         scores = f", scores {used.low:g} to {used.high:g}, {used.choice} weights" if used else ""
-        return f"{len(self._rows)} images{labels}, {self._config.loss}{taught}{scores}"
+        replayed = f", {len(self._replay.data)} images replayed" if self._replay else ""
+        return f"{len(self._rows)} images{labels}{replayed}, {self._config.loss}{taught}{scores}"
+
+    @property
+    def rows_per_step(self) -> int:
+        """Number of pairs in a full batch, with those that are replayed."""
+        return self.batch_size + (replayed_beside(self.batch_size) if self._replay else 0)
 
     def loss_options(self) -> dict[str, Any]:
         """Return the options of the loss, with the choice of weights for pairs with scores."""
@@ -148,7 +159,8 @@ class ClipTask(Task):
         """Return the batches, of similar pairs with the option hard_batches. Mine if hard_negatives asks for it."""
         if self._miner is not None:
             self._miner.prepare(epoch)
-        return plan if self._hard_batches is None else self._hard_batches.arrange(plan, epoch)
+        arranged = plan if self._hard_batches is None else self._hard_batches.arrange(plan, epoch)
+        return arranged if self._replay is None else self._replay.beside(arranged, epoch)
 
     def state(self) -> dict[str, Any]:
         """Return the order of the current epoch and the mined captions, if the weights decided them."""
@@ -172,34 +184,65 @@ class ClipTask(Task):
         With scores, the weights of the pairs, (batch,) float32, are the next key. With several captions of each image,
         tokens and keys of captions have them as their second dimension.
         """
-        own = Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
-        others = [self._data.with_next_captions(own, by) for by in range(1, self._captions)]
-        return self._batch(self._data, [own, *others], self._negatives.of(own, planned))
+        own = _own(planned, process, processes)
+        parts = [(self._data, self._each_caption(self._data, own))]
+        negatives = self._negatives.of(own, planned)
+        if self._replay is not None and isinstance(planned, ReplayPlan):
+            size = replayed_beside(len(own.rows))
+            replayed = _own(planned.replayed, process, processes)
+            replayed = Plan(np.resize(replayed.rows, size), np.resize(replayed.choices, size))
+            parts.append((self._replay.data, self._each_caption(self._replay.data, replayed)))
+            negatives = negatives and negatives.with_rows_of_none(size)
+        return self._batch(parts, negatives)
 
     def fetch_held_out(self, planned: Plan) -> Batch:
         """Return a batch of the validation data, as `fetch` does."""
-        return self._batch(self._validation, [planned])
+        return self._batch([(self._validation, [planned])])
 
-    def _batch(self, data: TrainingData, plans: Sequence[Plan], negatives: BatchNegatives | None = None) -> Batch:
-        """Return a batch of the same images with each plan's captions."""
+    def _each_caption(self, data: TrainingData, own: Plan) -> list[Plan]:
+        """Return the same images with each of the captions of a step."""
+        return [own, *(data.with_next_captions(own, by) for by in range(1, self._captions))]
 
-        def of_captions(found: Callable[[Plan], np.ndarray]) -> np.ndarray:
-            each = [found(plan) for plan in plans]
-            return each[0] if len(each) == 1 else np.stack(each, axis=1)
+    def _batch(
+        self, parts: Sequence[tuple[TrainingData, Sequence[Plan]]], negatives: BatchNegatives | None = None
+    ) -> Batch:
+        """Return one batch of all parts, each with the same images in every plan, and each plan's captions."""
 
-        pixels, captions = data.fetch(plans[0])
-        keys: list[np.ndarray] = [plans[0].image_ids, of_captions(data.caption_ids), of_captions(data.label_ids)]
-        weights = self._weights
-        if weights is not None and data.scores is not None:
-            keys.append(of_captions(lambda plan: weights(data.scores_of(plan)).astype(np.float32)))
-        every = [caption for both in zip(*(data.captions_of(plan) for plan in plans), strict=True) for caption in both]
+        def of_captions(found: Callable[[TrainingData, Plan], np.ndarray]) -> np.ndarray:
+            each = [[found(data, plan) for plan in plans] for data, plans in parts]
+            return np.concatenate([one[0] if len(one) == 1 else np.stack(one, axis=1) for one in each])
+
+        keys: list[np.ndarray] = [
+            np.concatenate([plans[0].image_ids for _, plans in parts]),
+            of_captions(TrainingData.caption_ids),
+            of_captions(TrainingData.label_ids),
+        ]
+        if self._weights is not None and parts[0][0].scores is not None:
+            keys.append(of_captions(self._weights_of))
+        every = [
+            caption
+            for data, plans in parts
+            for of_image in zip(*map(data.captions_of, plans), strict=True)
+            for caption in of_image
+        ]
         inputs: tuple[torch.Tensor, ...] = (self._tokens(every).view(*keys[1].shape, -1),)
         if negatives is not None:
             inputs = (*inputs, self._tokens(negatives.texts).view(*negatives.ids.shape, -1))  # (batch, most, context)
             keys += [negatives.ids, negatives.label_ids, negatives.known]
+        pixels = [data.fetch(plans[0])[0] for data, plans in parts]
         return Batch(
-            torch.from_numpy(pixels), inputs, tuple(map(torch.from_numpy, keys)), f"the captions {captions[:3]}"
+            torch.from_numpy(pixels[0] if len(pixels) == 1 else np.concatenate(pixels)),
+            inputs,
+            tuple(map(torch.from_numpy, keys)),
+            f"the captions {every[:3]}",
         )
+
+    def _weights_of(self, data: TrainingData, plan: Plan) -> np.ndarray:
+        """Return (batch,) float32 weights of pairs; 1 for those without scores beside others that have some."""
+        assert self._weights is not None
+        if data.scores is None or (self._replay is not None and data is self._replay.data):
+            return np.ones(len(plan.rows), np.float32)
+        return self._weights(data.scores_of(plan)).astype(np.float32)
 
     def _tokens(self, captions: list[str]) -> torch.Tensor:
         multiple = COMPILED_LENGTHS if self._config.options.compile else 1
@@ -208,24 +251,36 @@ class ClipTask(Task):
     def loss(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, validation: bool = False) -> torch.Tensor:
         """Return the loss. Equal images, captions or labels are no negatives of one another.
 
-        With several captions of each image, it is the mean over batches that each have one of them.
+        With several captions of each image, it is the mean over batches that each have one of them. The pairs that are
+        replayed have a loss of their own, which is added.
         """
+        if self._replay is None or validation:
+            return self._loss_of(outputs, keys, gather=not validation)
+        own, replayed = _parts(outputs, keys)
+        return self._loss_of(*own) + self._loss_of(*replayed)
+
+    def _loss_of(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, gather: bool = True) -> torch.Tensor:
         (image, text, *further), (image_ids, text_ids, label_ids, *others) = outputs, keys
         weights = others.pop(0) if len(others) % NEGATIVE_KEYS else None
         negatives = Negatives(*further, *others) if further else None
         scale, losses = self.model.network.logit_scale.exp(), []
         for one, ids, labels, counts in _by_caption(text, text_ids, label_ids, weights):
-            pairs = PairBatch(image, one, image_ids, ids, labels, negatives, counts, gather=not validation)
+            pairs = PairBatch(image, one, image_ids, ids, labels, negatives, counts, gather=gather)
             losses.append(self._loss(pairs, scale))
         return torch.stack(losses).mean()
 
     def teach(self, inputs: Sequence[torch.Tensor], at_once: int | None) -> Outputs:
-        """Return the initial model's embeddings of the same images and tokens; () without distillation."""
-        return () if self._teacher is None else self._teacher.embed(inputs[:2], at_once)
+        """Return the initial model's embeddings of the pairs that it teaches; () without distillation."""
+        if self._teacher is None:
+            return ()
+        taught = inputs[:2] if self._replay is None else _last(inputs[:2], replayed_among(len(inputs[0])))
+        return self._teacher.embed(taught, at_once)
 
     def distillation(self, outputs: Outputs, taught: Outputs, keys: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Return the weighted cross entropy with the initial model."""
+        """Return the weighted cross entropy with the initial model, over the replayed pairs if there are any."""
         assert self._teacher is not None
+        if self._replay is not None:
+            outputs, keys = _parts(outputs, keys)[1]
         (image, text), (image_ids, text_ids, label_ids) = outputs[:2], keys[:3]
         scale, losses = self.model.network.logit_scale.exp(), []
         for one, of_teacher, ids, labels in _by_caption(text, taught[1], text_ids, label_ids):
@@ -243,6 +298,23 @@ class ClipTask(Task):
             self.model.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
 
+def _own(planned: Plan, process: int, processes: int) -> Plan:
+    """Return one process's share of a batch."""
+    return Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
+
+
+def _parts(outputs: Outputs, keys: tuple[torch.Tensor, ...]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Return outputs and keys of the training data's pairs, and those of the pairs that are replayed."""
+    replayed = replayed_among(len(outputs[0]))
+    trained = len(outputs[0]) - replayed
+    own = tuple(tuple(each[:trained] for each in side) for side in (outputs, keys))
+    return own, (_last(outputs[:2], replayed), _last(keys[:3], replayed))  # type: ignore[return-value]
+
+
+def _last(tensors: Sequence[torch.Tensor], rows: int) -> tuple[torch.Tensor, ...]:
+    return tuple(each[len(each) - rows :] for each in tensors)
+
+
 def _by_caption(text: torch.Tensor, *keys: torch.Tensor | None) -> Iterator[tuple[Any, ...]]:
     """Yield the embeddings, (batch, dim), and the keys, (batch,), of the first caption of each image, the second, ...
 
@@ -255,23 +327,6 @@ def _by_caption(text: torch.Tensor, *keys: torch.Tensor | None) -> Iterator[tupl
         return
     for at in range(text.shape[1]):
         yield text[:, at], *(None if key is None else key[:, at] for key in keys)
-
-
-def _weights(data: TrainingData, config: RunConfig) -> ScoreWeights | None:
-    """Return the weights of the training pairs by their scores, None for pairs without.
-
-    The data of the validation loss gets weights by the same function if it has scores, and equal ones otherwise.
-    """
-    if data.scores is None:
-        require_scores(config.loss_options)
-        return None
-    weights = ScoreWeights.fitted(config.loss_options.get(SCORE_WEIGHTS, LINEAR), data.scores)
-    if weights.all_equal and weights.choice != CONSTANT:
-        log.warning(
-            "All scores of train_data are %g: every pair has the same weight. Check the scores, or remove them",
-            weights.low,
-        )
-    return weights
 
 
 def _split(count: int, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -142,7 +142,7 @@ class Learner:
     def find_micro_batch(self) -> int:
         """Return the number of pairs in memory at once: the configuration's, or as many as fit."""
         if self.micro_batch is None:
-            whole: int = -(-self._task.batch_size // self.processes)
+            whole: int = -(-self._task.rows_per_step // self.processes)
             self.micro_batch = whole if whole <= SURELY_FITS else self._probe(whole)
         return self.micro_batch
 

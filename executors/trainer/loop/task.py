@@ -76,6 +76,11 @@ class Task(ABC):
     steps_per_epoch: int
     """Batches in an epoch, the same in each."""
 
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of a whole batch, over all processes: its items, and what is scored beside them."""
+        return self.batch_size
+
     @abstractmethod
     def summary(self) -> str:
         """Describe the data and the loss, for the log."""

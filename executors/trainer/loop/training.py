@@ -95,7 +95,7 @@ class Training:
             self._task.steps_per_epoch,
             self._task.batch_size,
             self._task.unit,
-            f", {at_once} at once" if at_once < self._task.batch_size else "",
+            f", {at_once} at once" if at_once < self._task.rows_per_step else "",
             self._config.optimizer,
             self._learner.peak_rate,
             self._learner.precision,

@@ -30,6 +30,7 @@ class Server:
         processes: the server processes, by name.
         ways: 'rest embeddings' and so on -> a new connection.
         of_token: token -> a new connection for embeddings.
+        ports: of gRPC and HTTP, of a Flow.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class Server:
         processes: dict[str, psutil.Process],
         ways: dict[str, Connect],
         of_token: Callable[[str], Connect] | None = None,
+        ports: tuple[int, int] = (0, 0),
     ) -> None:
-        self.name, self.processes, self.ways, self.of_token = name, processes, ways, of_token
+        self.name, self.processes, self.ways, self.of_token, self.ports = name, processes, ways, of_token, ports
 
     def cpu(self) -> dict[str, float]:
         """Return the CPU seconds that each process has used."""

@@ -53,7 +53,7 @@ def test_local_images_are_read_and_missing_ones_counted(shop: Path) -> None:
 
 
 def test_a_client_without_open_clip_counts_no_tokens(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_: object) -> None:
+    def missing(*_: object) -> None:
         raise ModuleNotFoundError("no", name="open_clip")
 
     monkeypatch.setattr(tokens, "_tokenizer", missing)

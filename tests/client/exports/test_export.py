@@ -276,3 +276,13 @@ def test_the_card_names_the_short_vectors(mini: Clip) -> None:
     short = replace(manifest, training={"loss_options": {"matryoshka_dims": [64, 32]}})
     card = model_card(short, mini, "open_clip")
     assert "The first 64 or 32 numbers of an embedding, normalised again, are an embedding too." in card
+
+
+@pytest.mark.parametrize("to", ["open_clip", "transformers", "onnx"])
+def test_a_folder_of_int8_onnx_files_is_no_artifact(to: str, tmp_path: Path) -> None:
+    """An export of ONNX files has no weights that another library could load."""
+    (tmp_path / "onnx/clip-text").mkdir(parents=True)
+    (tmp_path / "onnx/clip-text/model-int8.onnx").write_bytes(b"\x08\x08")
+    with pytest.raises(FinetunerError, match=r"artifact|manifest"):
+        finetuner.export_artifact(tmp_path / "onnx", to, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()

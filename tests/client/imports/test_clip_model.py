@@ -236,7 +236,7 @@ def empty(folder: Path) -> None:
         (wider, "must fit its config.*Of another shape: "),
         (fewer_layers, "must fit its config. Unexpected: transformer.resblocks.1"),
         (number_beyond, "must be a model's config. Got: a number of 40 bits, of 21 allowed"),
-        (siglip, "must have the model_type 'clip', transformers' CLIPModel. Got 'siglip'"),
+        (siglip, "config.json must describe a SiglipModel. layer_norm_eps must be 1e-06. Got 1e-05"),
         (activation, "must describe a CLIPModel. hidden_act must be one of gelu, quick_gelu, the same"),
         (epsilon, "layer_norm_eps must be 1e-05, as in open_clip. Got 1e-06"),
         (no_object, "config.json must describe a CLIPModel"),

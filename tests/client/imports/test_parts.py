@@ -19,6 +19,7 @@ from finetuner.artifacts.manifest import read_manifest
 from finetuner.artifacts.sizes import check_sizes
 from finetuner.contract.environment import STAND_INS
 from finetuner.exceptions import InvalidInput, KeysMismatchError, NoSuchModel
+from finetuner.exports.export import export_folder
 from finetuner.imports.artifact import import_model
 from finetuner.imports.parts import DIM, read_parts
 from finetuner.models.backbones import find_backbone
@@ -160,3 +161,11 @@ def test_parts_of_another_form_are_refused(text: Path, tmp_path: Path) -> None:
         read_parts(f"{VISION}+", "parts")
     with pytest.raises(NoSuchModel, match="Got 'nonsense'"):
         read_parts(f"nonsense+{text}", "parts")
+
+
+def test_what_no_library_can_express_is_exported_as_onnx_alone(text: Path, tmp_path: Path) -> None:
+    made = import_model(f"{VISION}+{text}", tmp_path / "workspace")
+    for to in ("open_clip", "transformers", "sentence-transformers"):
+        with pytest.raises(InvalidInput, match=f"to='{to}' cannot hold .*VisionTextDualEncoderModel.* Take to='onnx'"):
+            export_folder(Path(made), to, tmp_path / "out")
+    assert (export_folder(Path(made), "onnx", tmp_path / "out") / "clip-text/model.onnx").is_file()

@@ -131,7 +131,7 @@ def test_an_existing_folder_takes_precedence_over_a_dataset(data: Path) -> None:
         ("0.csv", {"columns": ["image"]}, "columns must be a dict such as"),
         (["0.csv", "0.parquet"], {}, r"one kind. Got CSV \('0.csv'\), parquet \('0.parquet'\)"),
         (["0.csv", "1.csv"], {"csv_options": CSVOptions(size=1)}, "CSVOptions.size is for one CSV file. Got 2"),
-        ("https://example.com/x.csv", {}, "data must be local. Got 'https://example.com/x.csv'"),
+        ("ftp://example.com/x.csv", {}, "data must be local, or at hf://.* Got 'ftp://example.com/x.csv'"),
         (["pipe:curl x/0.tar"], {}, "data must be local"),
         ("x-{0..999999999999}.tar", {}, "at most 100000 files"),
         ("{1,2}{0..99999}.tar", {}, "at most 100000 files"),

@@ -13,7 +13,7 @@ from docarray import Document, DocumentArray
 
 from finetuner.contract import wire
 from finetuner.documents import stream
-from finetuner.executors.gateway.hub import form as hub_form
+from finetuner.executors.gateway.artifacts import multipart
 from tests import plain_http
 from tests.gateway.conftest import TOKEN
 from tests.gateway.hub.conftest import HEADERS, RPC, Rooms, form, streamed, texts
@@ -103,7 +103,7 @@ def test_an_interrupted_upload_leaves_nothing(rooms: Rooms, monkeypatch: pytest.
     [
         ({}, "upload must have a field 'name'"),
         ({"name": "../x"}, "dataset name must be 1 to 128 letters"),
-        ({"name": "x", "metaData": "x" * (hub_form.MAX_FIELD_BYTES + 1)}, "field 'metaData' must have at most"),
+        ({"name": "x", "metaData": "x" * (multipart.MAX_FIELD_BYTES + 1)}, "field 'metaData' must have at most"),
         ({f"f{number}": "" for number in range(40)}, "at most 32 fields"),
         ({"id": "0" * 24}, "must be of a dataset of this Flow"),
     ],

@@ -22,7 +22,7 @@ from finetuner.executors.gateway.access.access import Access
 from finetuner.executors.gateway.access.metrics import GatewayMetrics
 from finetuner.executors.gateway.flow.rooms import Rooms
 from finetuner.executors.gateway.hub.hub import hub_routes
-from finetuner.executors.gateway.rest import v1_artifact_zip
+from finetuner.executors.gateway.rest import v1_artifact_zip, v1_library, v1_uploads
 from finetuner.executors.trainer import supervisor
 from finetuner.executors.trainer.artifacts import upload_checks
 from finetuner.executors.trainer.artifacts.model_check import check_here
@@ -47,8 +47,13 @@ class Handler:
             self.parts.append(len(docs[0].blob))
         answer = DataRequest()
         answer.header.exec_endpoint = endpoint
-        if endpoint == wire.ARTIFACTS_PUSH:
-            answer.data.docs = await self.trainer.push_artifact(docs=docs, parameters=parameters)
+        beside = {
+            wire.ARTIFACTS_PUSH: self.trainer.push_artifact,
+            wire.DATASETS_UPLOAD: self.trainer.upload_file,
+            wire.DATASETS_STATS: self.trainer.describe_dataset,
+        }
+        if endpoint in beside:
+            answer.data.docs = await beside[endpoint](docs=docs, parameters=parameters)
         else:
             room: Callable[..., DocumentArray] = {
                 wire.ARTIFACTS_PULL: self.trainer.pull_artifact,
@@ -92,7 +97,8 @@ def served() -> Iterator[Handler]:
     with httpx.Client(timeout=60) as client:
         handler, app = Handler(f"http://127.0.0.1:{listening.getsockname()[1]}", client), FastAPI()
         app.state.handler, app.state.rooms = handler, Rooms(handler)  # type: ignore[arg-type]
-        app.include_router(v1_artifact_zip.routes)
+        for module in (v1_artifact_zip, v1_library, v1_uploads):
+            app.include_router(module.routes)
         app.include_router(hub_routes(handler, app.state.rooms, Access(None)))  # type: ignore[arg-type]
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -218,4 +218,4 @@ def test_the_depth_of_json_is_bounded() -> None:
 
 def test_numbers_that_are_not_finite_become_null() -> None:
     response = answer({"loss": [1.5, float("nan")], "best": float("-inf")}, 201)
-    assert (response.status_code, bytes(response.body)) == (201, b'{"loss": [1.5, null], "best": null}')
+    assert (response.status_code, bytes(response.body)) == (201, b'{"loss":[1.5,null],"best":null}')

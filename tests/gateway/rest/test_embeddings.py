@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 from typing import Any
 
+import numpy as np
 import pytest
 
 from finetuner.executors.gateway.rest.token_ids import TABLE, text_of
@@ -57,6 +59,28 @@ def test_dimensions_reach_the_rooms(open_flow: ToyFlow) -> None:
     asked = {"data": [{"text": "a"}], "execEndpoint": "/encode", "parameters": {"dimensions": 2}}
     found = plain_http.post(f"{open_flow.http}/encode", json=asked).json()
     assert found["data"][0]["embedding"] == [0.5] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": ["a", "b"], "dimensions": 3}),
+        ("/v1/encode", {"documents": [{"text": "a"}, {"text": "b"}], "dimensions": 3}),
+    ],
+)
+def test_vectors_as_one_array(open_flow: ToyFlow, path: str, body: dict[str, Any]) -> None:
+    accept = {"Accept": "text/html, application/x-npy;q=0.9"}
+    answer = plain_http.post(open_flow.http + path, json=body, headers=accept)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-npy")
+    vectors = np.load(io.BytesIO(answer.content), allow_pickle=False)
+    assert (vectors.dtype, vectors.tolist()) == (np.dtype("<f4"), [[0.5] * 3] * 2)
+    assert answer.headers["finetuner-artifact"] == "toy"
+
+
+def test_an_array_has_no_other_encoding(open_flow: ToyFlow) -> None:
+    body = {"input": "a", "encoding_format": "base64"}
+    answer = plain_http.post(f"{open_flow.http}/v1/embeddings", json=body, headers={"Accept": "application/x-npy"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "InvalidInput")
 
 
 def test_models_without_artifacts(open_flow: ToyFlow) -> None:

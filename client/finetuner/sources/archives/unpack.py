@@ -40,17 +40,20 @@ DAMAGE = (
 )
 
 
-def archive_documents(path: str, read: Callable[[Path], Iterator[Document]]) -> Iterator[Document]:
+def archive_documents(
+    path: str, read: Callable[[Path], Iterator[Document]], most: int | None = None
+) -> Iterator[Document]:
     """Return the documents of an archive's content. Its files are removed after the last one, or with the iterator.
 
     Args:
         path: of the archive.
         read: returns the documents of a folder; called at once.
+        most: bytes of its content; None for no limit but those of `Unpacked`.
 
     Raises:
         InvalidInput: see `Unpacked`. Errors of `read` pass through.
     """
-    unpacked = Unpacked(path)
+    unpacked = Unpacked(path, most)
     try:
         return _until_read(unpacked, read(unpacked.folder))
     except BaseException:
@@ -68,6 +71,7 @@ class Unpacked:
 
     Args:
         path: of a zip or a tar file, which may be compressed.
+        most: bytes of its content; None for no further limit.
 
     Raises:
         InvalidInput: a damaged or encrypted archive; a member that is no file or folder, has the name of another, or a
@@ -75,16 +79,20 @@ class Unpacked:
             the archive; a full disk.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, most: int | None = None) -> None:
         self._path = path
         above = tempfile.mkdtemp(prefix="finetuner-")
         self.remove = weakref.finalize(self, shutil.rmtree, above, ignore_errors=True)
         self.folder = Path(above) / Path(path).name  # errors about its files then say where they come from
         self.folder.mkdir()
-        self._left = max(FREE_BYTES, MAX_RATIO * os.stat(path).st_size)  # noqa: PTH116
+        by_ratio = max(FREE_BYTES, MAX_RATIO * os.stat(path).st_size)  # noqa: PTH116
+        self._most = self._left = by_ratio if most is None else min(by_ratio, most)
         self._count = 0
         try:
             self._unpack()
+        except InvalidInput:  # a ValueError, too, but no damage
+            self.remove()
+            raise
         except DAMAGE as error:
             self.remove()
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -174,6 +182,6 @@ class Unpacked:
 
     def _too_much(self) -> InvalidInput:
         return InvalidInput(
-            f"archive must have at most {MAX_RATIO} times its size, or {FREE_BYTES} bytes. Got more in {self._path!r}. "
-            f"Unpack it, and pass the folder."
+            f"archive must have at most {self._most} bytes: {MAX_RATIO} times its size or {FREE_BYTES}, and what the "
+            f"disk holds. Got more in {self._path!r}. Unpack it, and pass the folder."
         )

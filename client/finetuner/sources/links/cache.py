@@ -1,4 +1,4 @@
-"""Keeps downloaded images on disk by their address, so that an interrupted reading resumes."""
+"""Keeps downloaded images on disk by their address, so that an interrupted reading resumes; equal ones only once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from pathlib import Path
 AUTO = "auto"
 KEPT_DAYS = 30
 FOLDER = "links"
+CONTENTS = "contents"
 
 
 class LinkCache:
     """A folder of images, `<2 hex digits>/<SHA-256 of the address>`, which processes may share.
 
-    A file is complete or absent. Files that were written more than KEPT_DAYS ago are removed at the start.
+    A file is complete or absent. Addresses of equal images are hard links to one file, which also has the name
+    `contents/<2 hex digits>/<SHA-256 of the image>`; where the disk has no hard links, each has its own file. Files
+    that were written more than KEPT_DAYS ago are removed at the start.
 
     Args:
         folder: created if missing; 'auto' is in the user's cache folder; None is a temporary one that is removed with
@@ -56,11 +59,15 @@ class LinkCache:
         Raises:
             OSError: a full disk.
         """
-        path = self._path(address)
+        path, same = self._path(address), self._path_of(content)
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
         try:
-            temporary.write_bytes(content)
+            if not _linked(same, temporary, len(content)):
+                temporary.write_bytes(content)
+                same.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(OSError):  # a disk without hard links, or another process was faster
+                    os.link(temporary, same)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -69,10 +76,28 @@ class LinkCache:
         name = hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
         return self.folder / name[:2] / name
 
+    def _path_of(self, content: bytes) -> Path:
+        name = hashlib.sha256(content).hexdigest()
+        return self.folder / CONTENTS / name[:2] / name
+
     def _remove_old(self) -> None:
         """Remove old images, and what killed processes have left."""
         oldest = time.time() - KEPT_DAYS * 24 * 3600
-        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
-            with suppress(OSError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
+        for pattern in ("[0-9a-f][0-9a-f]/*", f"{CONTENTS}/[0-9a-f][0-9a-f]/*"):
+            for path in self.folder.glob(pattern):
+                with suppress(OSError):
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
+
+
+def _linked(same: Path, path: Path, size: int) -> bool:
+    """Give a kept image a further name, and return whether it is there, whole, and takes one."""
+    try:
+        if same.stat().st_size != size:  # a crash of the machine has cut it
+            same.unlink()
+            return False
+        os.utime(same)  # the names of one file have one age
+        os.link(same, path)
+    except OSError:
+        return False
+    return True

@@ -52,7 +52,9 @@ class Downloads:
         return 4 * self._options.concurrency
 
     def start(self, address: str) -> None:
-        """Begin to download an image in the background, unless it is kept, begun, or has failed."""
+        """Begin to download an image in the background, unless it is kept, begun, not allowed, or has failed."""
+        if not self._options.allowed:
+            return
         worker = self._ready()
         if address in self._begun or address in self._failed or worker.cache.holds(address):
             return
@@ -72,6 +74,11 @@ class Downloads:
             UndecodableImage: an answer that does not begin like an image, such as a page.
             ImageTooLarge: an answer above `images.MAX_BYTES`.
         """
+        if not self._options.allowed:
+            raise ForbiddenUri(
+                f"image must lie in the file itself. Got the address {address[:80]!r}, which nobody fetches here. Pack "
+                f"the images into a zip with the table, or push the data from your own machine."
+            )
         if address in self._failed:
             raise copy(self._failed[address])
         worker, begun = self._ready(), self._begun.pop(address, None)

@@ -39,6 +39,8 @@ class LinkOptions:
     """Headers of each request, such as {'User-Agent': 'shop-crawler'}; another host after a redirect gets none."""
     private: bool = True
     """Whether addresses of this machine and its network are fetched; False for links from strangers."""
+    allowed: bool = True
+    """Whether addresses are fetched at all. False refuses each row that has one: only what lies here is read."""
     opt_out: bool = True
     """Whether an image is left to its owner whose X-Robots-Tag has noai, noimageai, noindex or noimageindex."""
     cache: str | None = "auto"
@@ -51,7 +53,7 @@ class LinkOptions:
             if not good or not least <= value <= most:
                 word = "a whole number" if kind is int else "a number"
                 raise InvalidInput(f"LinkOptions.{name} must be {word} from {least} to {most}. Got {value!r:.40}.")
-        for name in ("private", "opt_out"):
+        for name in ("private", "allowed", "opt_out"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidInput(f"LinkOptions.{name} must be True or False. Got {getattr(self, name)!r:.40}.")
         if self.cache is not None and (not isinstance(self.cache, str) or not self.cache.strip()):

@@ -96,7 +96,7 @@ def test_bombs_are_refused(tmp_path: Path, temporary: Path, monkeypatch: pytest.
     with Unpacked(str(made(tmp_path / f"x.{ending}", {"a": b"\0" * 10_000}))):
         pass
     path = made(tmp_path / f"y.{ending}", {str(number): b"\0" * 2**22 for number in range(3)})
-    with pytest.raises(InvalidInput, match="archive must have at most 100 times its size, or 10000 bytes. Got more in"):
+    with pytest.raises(InvalidInput, match="archive must have at most [0-9]+ bytes: 100 times .* 10000, .* Got more"):
         Unpacked(str(path))
     assert not any(temporary.iterdir())
 

@@ -198,6 +198,29 @@ def test_old_images_are_downloaded_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert LinkCache("auto").folder == tmp_path / "home/open-finetuner/links"
 
 
+def test_equal_images_of_several_addresses_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = LinkCache(str(tmp_path / "cache"))
+    for address, content in (("http://x/1", b"same"), ("http://y/2", b"same"), ("http://x/3", b"other")):
+        cache.write(address, content)
+    files = [path for path in cache.folder.rglob("*") if path.is_file()]
+    assert (len(files), len({path.stat().st_ino for path in files})) == (5, 2)
+    assert [cache.read(address) for address in ("http://x/1", "http://y/2", "http://x/3")] == [
+        b"same",
+        b"same",
+        b"other",
+    ]
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no hard links")))
+    cache.write("http://z/4", b"same")
+    assert cache.read("http://z/4") == b"same"
+
+
+def test_addresses_are_refused_where_they_are_not_allowed(server: LinkServer, tmp_path: Path) -> None:
+    path = table(tmp_path, "jsonl", [f"{server.url}/good/{number}" for number in range(3)])
+    with pytest.raises(InvalidDocument, match="line 1: image must lie in the file itself. Got the address 'http"):
+        pairs(path, LinkOptions(cache=None, allowed=False))
+    assert not server.asked
+
+
 def test_a_cache_that_cannot_be_written_is_refused(server: LinkServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InvalidInput, match="LinkOptions.cache must be a folder that can be written. Got '.*file"):

@@ -1,0 +1,1 @@
+"""Files that callers upload as datasets, and the statistics of datasets."""
