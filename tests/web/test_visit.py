@@ -112,7 +112,7 @@ def test_the_page_says_after_four_seconds_that_the_server_hangs(visit: Visit) ->
     visit.allowed = "ERR_FAILED|ERR_ABORTED"
     held: list[Route] = []
     for address in ("**/v1/datasets*", "**/ui/logo.svg"):
-        visit.page.route(address, held.append)
+        visit.page.route(address, lambda route: held.append(route))
     visit.go("#/datasets")
     visit.page.reload()
     banner = visit.page.locator("#connection")

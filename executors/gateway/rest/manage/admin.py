@@ -16,7 +16,7 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from finetuner.contract import wire
-from finetuner.exceptions import InvalidInput
+from finetuner.exceptions import Forbidden, InvalidInput
 from finetuner.version import __version__
 from finetuner.workspace.tokens import MAX_DAYS, TokenFile
 
@@ -115,8 +115,14 @@ async def list_tokens(request: Request) -> Response:
     "/tokens", summary="Create a token", response_model=NewToken, responses=failures(_409="A token has that name.")
 )
 async def create_token(form: TokenForm, request: Request) -> Response:
-    """Create a token and return its secret, once. From the first token on, every request to the Flow needs one."""
-    secret = await asyncio.to_thread(_tokens(_access(request)).create, form.name, form.role, form.days)
+    """Create a token and return its secret, once. The first token of a Flow is made on its machine."""
+    access = _access(request)
+    if not access.locked:  # whoever reaches an open Flow must not lock out its owner
+        raise Forbidden(
+            "The first token must be made on the Flow's machine, by `finetuner token create NAME --role admin`. Got a "
+            "request to a Flow without any. Make it there, and log in with it."
+        )
+    secret = await asyncio.to_thread(_tokens(access).create, form.name, form.role, form.days)
     return answer({"name": form.name, "secret": secret})
 
 

@@ -37,6 +37,13 @@ export function nameOf(text) {
   return h(text.length <= 24 ? "span.whole" : "span", {}, text);
 }
 
+/** Return a field with its label, and help that screen readers read after it. */
+export function labelled(label, element, help) {
+  const { id } = element;
+  if (help) element.setAttribute("aria-describedby", `${id}-help`);
+  return h("div.field", {}, h("label", { for: id }, label), element, help && h("small", { id: `${id}-help` }, help));
+}
+
 /** Return whether a reference is an artifact id and not a backbone. */
 export function isArtifact(reference) {
   return /^[0-9a-f]{24}$/.test(reference);

@@ -1,16 +1,18 @@
 // Errors in the page's words. The server's errors speak to programs; some name calls of Python.
 
 const KNOWN = {
-  Forbidden: "Your token may not do this. Ask the owner of this Flow for a token with a higher role: ",
   RunNotFound: "There is no such run. It may have been deleted or renamed.",
   DatasetNotFound: "There is no such dataset. It may have been deleted.",
   ArtifactNotFound: "There is no such artifact. It may have been deleted.",
   ExperimentNotFound: "There is no such experiment. It may have been deleted.",
 };
+const ROLE = /^role must be (\w+) .* Got (\w+), of the token/;
 
 /** Return the sentence that the page shows for an error of the server. */
 export function inWords(type, detail) {
-  if (type === "Forbidden") return KNOWN.Forbidden + (/role must be (\w+)/.exec(detail)?.[1] ?? "admin") + " is needed, yours is " + (/Got (\w+), of/.exec(detail)?.[1] ?? "lower") + ".";
+  const [, needed, own] = ROLE.exec(detail) ?? [];
+  if (needed)
+    return `Your token may not do this: the role ${needed} is needed, yours is ${own}. Ask the owner of this Flow for another token.`;
   return KNOWN[type] ?? withoutCalls(detail);
 }
 

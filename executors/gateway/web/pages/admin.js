@@ -45,7 +45,7 @@ export default {
               locked ? "The only token is the one of the environment." : "This Flow has no tokens.",
               locked
                 ? "Create one for each person or program, so that the audit log can tell them apart."
-                : "Everybody on this machine may use it. Create one with the role admin for yourself: from then on, every request needs a token.",
+                : "Everybody on this machine may use it. Make the first one on the machine itself: finetuner token create NAME --role admin. From then on, every request needs a token, this page's too.",
             ),
       );
     }

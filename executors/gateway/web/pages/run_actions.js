@@ -2,7 +2,7 @@
 
 import { send } from "../js/api.js";
 import { h, path, swap } from "../js/dom.js";
-import { ENDED } from "../js/parts.js";
+import { ENDED, labelled } from "../js/parts.js";
 import { confirm } from "./confirm.js";
 
 /** Return the buttons for a run in this status; `at` is its address in the API, `reload` shows it anew. */
@@ -59,8 +59,6 @@ export function naming(run, at, renamed) {
       swap(said, h("span.wrong", {}, error.message));
     }
   }
-  const field = (label, element, help) =>
-    h("label.field", { for: element.id }, h("span", {}, label), element, help && h("small", {}, help));
   return h(
     "details",
     {},
@@ -68,9 +66,9 @@ export function naming(run, at, renamed) {
     h(
       "form.search",
       { onsubmit: store },
-      field("Name", name, ended ? "Letters, digits, '.', '_' and '-'. The artifact keeps the name that it was published with." : "A run can be renamed once it has ended."),
-      field("Tags", tags, "With commas between them. The list of runs can be filtered by a tag."),
-      field("Note", note),
+      labelled("Name", name, ended ? "Letters, digits, '.', '_' and '-'. The artifact keeps the name that it was published with." : "A run can be renamed once it has ended."),
+      labelled("Tags", tags, "With commas between them. The list of runs can be filtered by a tag."),
+      labelled("Note", note),
       h("div.actions", {}, h("button.primary", { type: "submit" }, "Store"), said),
     ),
   );

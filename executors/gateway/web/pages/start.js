@@ -3,7 +3,7 @@
 import { ask, get, send } from "../js/api.js";
 import { h, path, swap } from "../js/dom.js";
 import { datasetName, number } from "../js/format.js";
-import { crumbs, empty, facts } from "../js/parts.js";
+import { crumbs, empty, facts, labelled } from "../js/parts.js";
 import { remember } from "../js/router.js";
 import { optionFields } from "./start_options.js";
 import { bodyOf, valuesOf } from "./start_body.js";
@@ -63,20 +63,18 @@ export default {
     const codes = h("div.codes");
     const said = h("p.wrong", { role: "alert" });
     const button = h("button.primary", { type: "submit", id: "start" }, "Start");
-    const field = (label, element, help) =>
-      h("label.field", { for: element.id }, h("span", {}, label), element, help && h("small", {}, help));
     const form = h(
       "form.search.start",
       { onsubmit: (event) => (event.preventDefault(), start()), oninput: changed },
       h(
         "div.options",
         {},
-        field("Training data", fields.train_data, "Pairs of image and caption; labelled images for an image model."),
-        field("Evaluation data", fields.eval_data, "Other pairs, which score the model before and after."),
-        field("Model", fields.model, "The model to tune."),
-        field("Recipe", fields.recipe, "Fills in what you leave out below."),
-        field("Name of the run", name, "Letters, digits, '.', '_' and '-'."),
-        field("Experiment", fields.experiment, "Runs that belong together."),
+        labelled("Training data", fields.train_data, "Pairs of image and caption; labelled images for an image model."),
+        labelled("Evaluation data", fields.eval_data, "Other pairs, which score the model before and after."),
+        labelled("Model", fields.model, "The model to tune."),
+        labelled("Recipe", fields.recipe, "Fills in what you leave out below."),
+        labelled("Name of the run", name, "Letters, digits, '.', '_' and '-'."),
+        labelled("Experiment", fields.experiment, "Runs that belong together."),
       ),
       more.element,
       problem,

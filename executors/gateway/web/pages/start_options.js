@@ -1,6 +1,7 @@
 // Every further option of a run, with its help, behind one fold.
 
 import { h } from "../js/dom.js";
+import { labelled } from "../js/parts.js";
 
 const TITLES = { run: "The run", data: "Data", model: "Model", hyper_parameters: "Training", "": "Reproducibility", training_options: "Memory, speed and care" };
 
@@ -19,9 +20,9 @@ export function optionFields(options, given) {
     const input =
       option.type === "bool"
         ? h("select", { id }, [["", hint], ["true", "yes"], ["false", "no"]].map(([each, text]) => h("option", { value: each, selected: each === value }, text)))
-        : h("input", { id, value, placeholder: hint, spellcheck: "false", maxlength: 10_000, "aria-describedby": `${id}-help` });
+        : h("input", { id, value, placeholder: hint, spellcheck: "false", maxlength: 10_000 });
     inputs.set(option.name, input);
-    return h("label.field", { for: id }, h("span", {}, option.name), input, h("small", { id: `${id}-help` }, option.help.replaceAll("`", "")));
+    return labelled(option.name, input, option.help.replaceAll("`", ""));
   }
 
   const open = options.some((each) => given[each.name]);
