@@ -140,7 +140,7 @@ async def list_runs(
         "text": text, "status": status, "model": model, "data": data, "experiment": experiment, "tag": tag,
         "since": since, "until": until, "metric": metric, "least": least, "sort": sort, "descending": descending,
     }  # fmt: skip
-    given = {name: value for name, value in asked.items() if value not in ("", None)}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value not in ("", None)}
     return answer(await rooms.call(wire.RUNS_PAGE, page=page, size=size, **given) | {"page": page, "size": size})
 
 

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from finetuner.contract.wire import ENDED, FINISHED, MAX_PAGE_SIZE, RUN_STATES
 from finetuner.exceptions import AlreadyExists, InvalidInput
-from finetuner.executors.trainer.run_folder import RESOLVED, RunFolder
-from finetuner.executors.trainer.run_store import RUNS, RunRecord, RunStore
 from finetuner.workspace.folder import DAMAGE
 
+from ..run_folder import RESOLVED, RunFolder
+from ..run_store import RUNS, RunRecord, RunStore
 from .edits import Edit
 from .wanted import METRIC, Wanted
 
@@ -77,7 +77,8 @@ class RunList:
     def changes(self) -> dict[str, Any]:
         """Return {'version', 'counts'}: a text that differs after each change of the list, and the runs by status."""
         with self._engine.connect() as connection:
-            counts = dict(connection.execute(sa.select(RUNS.c.status, sa.func.count()).group_by(RUNS.c.status)).all())
+            grouped = sa.select(RUNS.c.status, sa.func.count()).group_by(RUNS.c.status)
+            counts = {str(status): int(count) for status, count in connection.execute(grouped)}
             latest = (sa.func.max(column) for column in (RUNS.c.created_at, RUNS.c.started_at, RUNS.c.ended_at))
             times = connection.execute(sa.select(*latest)).one()
             noted = connection.execute(sa.select(sa.func.count(), sa.func.max(_notes.c.changed_at))).one()

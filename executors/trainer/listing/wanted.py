@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from finetuner.contract.checks import choice
 from finetuner.contract.parameters import Parameters
@@ -47,7 +48,9 @@ class Wanted:
         Raises:
             InvalidInput: an unknown status or sort, a text that is too long, a metric that is missing.
         """
-        given = {name: _text(parameters, name) for name in ("text", "model", "data", "experiment", "tag", "metric")}
+        given: dict[str, Any] = {
+            name: _text(parameters, name) for name in ("text", "model", "data", "experiment", "tag", "metric")
+        }
         statuses = tuple(filter(None, _text(parameters, "status").split(",")))
         for status in statuses:
             choice("status", status, RUN_STATES)
@@ -55,9 +58,9 @@ class Wanted:
         least = parameters.number("least", -1e12, 1e12)
         if (sort == METRIC or least is not None) and not given["metric"]:
             raise InvalidInput(f"metric must be named for sort={METRIC!r} and for least. Got none. Name one.")
-        times = {name: parameters.number(name, 0, 1e11) for name in ("since", "until")}
+        given |= {name: parameters.number(name, 0, 1e11) for name in ("since", "until")}
         descending = parameters.flag("descending", True)
-        return cls(**given, **times, status=statuses, least=least, sort=sort, descending=descending)
+        return cls(**given, status=statuses, least=least, sort=sort, descending=descending)
 
     @property
     def needs_scores(self) -> bool:

@@ -44,7 +44,7 @@ def test_all_streams_share_one_question_and_see_each_change_once(monkeypatch: py
         async def read() -> list[str]:
             return [event async for event in changes.stream(seconds=0.3)]
 
-        return await asyncio.gather(read(), read())
+        return [*await asyncio.gather(read(), read())]
 
     for events in asyncio.run(read_two()):
         told = [event for event in events if event.startswith("data")]

@@ -128,7 +128,7 @@ def as_python(given: Mapping[str, Any]) -> str:
         names = sorted({each["name"] for each in callbacks if str(each["name"]).isidentifier()})
         lines.append(f"from finetuner.callback import {', '.join(names)}")
     lines += ["", "finetuner.login()", "run = finetuner.fit("]
-    usual = ({}, [], ("experiment_name", "default"), ("device", "gpu"))  # what `fit` takes by itself
+    usual: tuple[Any, ...] = ({}, [], ("experiment_name", "default"), ("device", "gpu"))  # what `fit` takes by itself
     shown = {name: value for name, value in given.items() if value not in usual and (name, value) not in usual}
     lines += [f"    {name}={value!r}," for name, value in shown.items() if name != "callbacks"]
     if callbacks:
