@@ -13,9 +13,10 @@ from finetuner.artifacts.registry import LIVE, SEARCHED, Models
 from finetuner.contract import wire
 from finetuner.contract.dimensions import DIMENSIONS, refuse_dimensions
 from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import ARTIFACT_TAG
+from finetuner.contract.search_parameters import FEATURES
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, TOWER_TAG
 from finetuner.documents.images import is_text
-from finetuner.documents.parts import parts_of
+from finetuner.documents.parts import has_own_content, parts_of
 from finetuner.documents.uris import read_any_host, read_public
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.encoder.lane.answer import Answerer
@@ -31,7 +32,9 @@ from finetuner.models.clip import TEXT
 from finetuner.onnx.session import SessionOptions, providers
 
 # Every room of a chain gets the same parameters, so encoders accept those of the indexer.
-INDEXER_PARAMETERS = ("limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails")
+INDEXER_PARAMETERS = (
+    "limit", "offset", "filter", "score_threshold", "exact", "return_content", "thumbnails", *FEATURES,
+)  # fmt: skip
 DROP = "drop_image_content"  # leaves the images out of the answer
 COUNT = "count_tokens"  # writes the number of tokens that the model reads of a text
 
@@ -131,6 +134,8 @@ class EncoderRoom(Room):
         If the previous room has encoded parts, their model is used, even after a promotion in between.
         """
         missing = [document for document in docs if document.embedding is None]
+        if endpoint == wire.SEARCH and parameters.get("positives"):  # the examples' ids are the whole query
+            missing = [document for document in missing if document.chunks or has_own_content(document)]
         whole = [document for document in missing if parts_of(document)[0] is document]
         parts = [part for document in missing for part in parts_of(document) if part is not document]
         models = {part.tags.get(ARTIFACT_TAG) for part in parts if part.embedding is not None}
@@ -175,6 +180,10 @@ class EncoderRoom(Room):
             count = self.tower == TEXT and parameters.get(COUNT) is True
             dimensions = parameters.get(DIMENSIONS)
             await self._answerer.encode(endpoint, mine, find_runner, count=count, dimensions=dimensions)
+        if endpoint == wire.INDEX:
+            for document in mine:
+                if ERROR_TAG not in document.tags:
+                    document.tags[TOWER_TAG] = self.tower
         if parameters.get(DROP) is True and endpoint != wire.INDEX:  # the indexer stores images and returns none
             for document in mine:
                 document.pop("blob", "tensor")

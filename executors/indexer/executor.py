@@ -6,12 +6,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from docarray import DocumentArray
+from docarray import Document, DocumentArray
 from prometheus_client import Counter, Gauge
 
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract.parameters import Parameters
+from finetuner.contract.search_parameters import FEATURES, SearchParameters
 from finetuner.contract.wire import (
+    ARTIFACT_TAG,
     COLLECTIONS_DROP,
     DELETE,
     ERROR_TAG,
@@ -23,12 +25,17 @@ from finetuner.contract.wire import (
     INDEX_VERIFY,
     REINDEX_CANCEL,
     SEARCH,
+    SEARCH_TAG,
     STATUS,
     mark_error,
 )  # fmt: skip
 from finetuner.exceptions import FinetunerError, InvalidInput, NotFound
 from finetuner.executors.indexer.engines.engine import SearchOptions
 from finetuner.executors.indexer.index import Index
+from finetuner.executors.indexer.ranking.cursor import Cursors
+from finetuner.executors.indexer.ranking.examples import has_examples
+from finetuner.executors.indexer.ranking.pipeline import Pipeline
+from finetuner.executors.indexer.ranking.texts import Texts
 from finetuner.executors.indexer.retrieval.matches import REPLY_BYTES, Answer, Matches
 from finetuner.executors.indexer.retrieval.vectors import artifact_of
 from finetuner.executors.indexer.settings import EDGE, IndexSettings, checked_url
@@ -40,6 +47,7 @@ from finetuner.executors.indexer.upkeep.reindex import Reindex
 from finetuner.executors.indexer.upkeep.repair import Repair
 from finetuner.executors.indexer.upkeep.verify import verify_index
 from finetuner.executors.room.room import Room, control
+from finetuner.workspace.tokens import rooms_secret
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
@@ -93,6 +101,8 @@ class Indexer(Room):
             self._index, self._live, encoders, settings.reindex_share, settings.reindex_tolerance, log
         )
         self._repair = Repair(self._index, self._reindex.look_again, log)
+        texts = Texts(self.shared_workspace.index / "documents.sqlite")
+        self._pipeline = Pipeline(self._index, texts, Cursors(rooms_secret(self.shared_workspace.root)))
 
     @control(INDEX, "artifact")
     def index(self, parameters: Parameters, docs: DocumentArray) -> DocumentArray:
@@ -113,7 +123,7 @@ class Indexer(Room):
         return docs
 
     # The encoders read `artifact`: the same request passes through them first.
-    @control(SEARCH, "artifact", "limit", "offset", "filter", "score_threshold", "exact", *SHOWN)
+    @control(SEARCH, "artifact", "limit", "offset", "filter", "score_threshold", "exact", *SHOWN, *FEATURES)
     def search(self, parameters: Parameters, docs: DocumentArray) -> DocumentArray:
         """Fill each query's matches, best first, from the documents of the query's artifact."""
         options = SearchOptions(
@@ -126,6 +136,10 @@ class Indexer(Room):
         matches = self._matches(parameters)
         answer = Answer(docs)
         arrived = [position for position, query in enumerate(docs) if ERROR_TAG not in query.tags]
+        more = {name: value for name in FEATURES if (value := parameters.get(name)) is not None}
+        if more or any(has_examples(docs[position]) for position in arrived):
+            self._search_more(parameters, options, SearchParameters.read(more, options.limit, options.offset), answer)
+            return answer
         hits = self._index.search([docs[position] for position in arrived], options)
         for position, found in zip(arrived, hits, strict=True):
             query = docs[position]
@@ -137,6 +151,35 @@ class Indexer(Room):
         self.count_documents(SEARCH, answered, len(docs) - answered)
         self._searches.inc(answered)
         return answer
+
+    def _search_more(
+        self, parameters: Parameters, options: SearchOptions, given: SearchParameters, answer: Answer
+    ) -> None:
+        """Answer queries whose search has examples or one of FEATURES. A report goes into the query's SEARCH_TAG."""
+        matches, asked = self._matches(parameters), self._pipeline.check(given)
+        counted: dict[str, Any] = {}
+        answered = 0
+        for position, query in enumerate(answer):
+            if ERROR_TAG in query.tags:
+                continue
+            try:
+                found = self._pipeline.search(query, self._made_by(query, parameters), options, asked)
+                artifact = artifact_of(query)
+                if asked.facets and artifact not in counted:
+                    counted[artifact] = self._pipeline.facets(artifact, asked, options.filter)
+            except FinetunerError as error:
+                mark_error(query, error)
+                continue
+            answer.found[position] = matches.of(query, artifact, found.hits)
+            for match in answer.found[position]:
+                for name, score in found.scores.get(match.id, {}).items():
+                    match.scores[name].value = score
+            report = dict(found.report) | ({"facets": counted[artifact]} if asked.facets else {})
+            if report and ERROR_TAG not in query.tags:
+                query.tags[SEARCH_TAG] = report
+            answered += ERROR_TAG not in query.tags
+        self.count_documents(SEARCH, answered, len(answer) - answered)
+        self._searches.inc(answered)
 
     @control(FILTER, "artifact", "filter", "limit", "offset", *SHOWN)
     def filter(self, parameters: Parameters, _docs: DocumentArray) -> DocumentArray:
@@ -262,6 +305,12 @@ class Indexer(Room):
             return True
         meant = self.shared_workspace.artifact_of(str(reference)) or reference
         return meant == (self._live.searched or self._live.promoted or self.settings.backbone)
+
+    def _made_by(self, query: Document, parameters: Parameters) -> str:
+        """Return the artifact of a query's vectors; without any, the one that the request names."""
+        tagged = (part.tags.get(ARTIFACT_TAG) for part in (query, *query.chunks))
+        made_by = next((artifact for artifact in tagged if artifact), None)
+        return made_by or self._artifact(parameters.get("artifact") or parameters.text("model_name", LIVE))
 
     def _artifact(self, reference: str) -> str:
         """Return the artifact of a reference's collection; for `live`, the searched one."""

@@ -24,7 +24,7 @@ from finetuner.exceptions import FinetunerError, FinetunerServerError, Insuffici
 from finetuner.executors.indexer.engines.edge import EdgeEngine
 from finetuner.executors.indexer.engines.engine import Collection, Engine, Filter, Hit, Point, SearchOptions
 from finetuner.executors.indexer.retrieval.filters import parse_filter
-from finetuner.executors.indexer.retrieval.vectors import artifact_of, join_parts, vector_of
+from finetuner.executors.indexer.retrieval.vectors import artifact_of, join_parts, take_tower, vector_of
 from finetuner.executors.indexer.storage.documents import Documents
 from finetuner.executors.indexer.storage.folders import Collections, bytes_on_disk
 from finetuner.executors.indexer.storage.known_fields import KnownFields
@@ -33,6 +33,7 @@ from finetuner.executors.indexer.storage.packing import PackedDocument, pack
 from finetuner.workspace.folder import ASIDE
 
 Steps = Sequence[Callable[[Path], None]]
+Versions, Towers = Mapping[str, int], Mapping[str, str]  # by id of a document
 # Ids that one scroll reads.
 PAGE = 1000
 # Free bytes that a delete needs. Deleting is often the way to make room.
@@ -66,7 +67,7 @@ class Index:
 
     def __init__(self, folder: Path, engine: Engine | None = None, min_free_mb: int = 256, steps: Steps = ()) -> None:
         self._folder = folder
-        self._min_free = min_free_mb * 2**20
+        self.min_free = min_free_mb * 2**20  # bytes
         self.writing = threading.RLock()
         with ExitStack() as opened:
             opened.callback(FolderLock(folder).release)
@@ -105,40 +106,43 @@ class Index:
         """
         answers: list[FinetunerError | None] = []
         rows: dict[str, PackedDocument] = {}
+        towers: dict[str, str] = {}
         vectors: dict[str, dict[str, NDArray[np.float32]]] = defaultdict(dict)
         with self.writing:
             for document in documents:
                 try:
                     join_parts(document)
-                    vector, artifact, row = vector_of(document), artifact_of(document), pack(document)
+                    tower, artifact = take_tower(document), artifact_of(document)
+                    vector, row = vector_of(document), pack(document)
                     self._check_dim(artifact, vector, vectors[artifact])
                 except FinetunerError as error:
                     answers.append(error)
                     continue
                 vectors[artifact][row.id] = vector
-                rows[row.id] = row
+                rows[row.id], towers[row.id] = row, tower
                 answers.append(None)
             if rows:
-                with self._written(self._min_free):
+                with self.written(self.min_free):
                     self._know(rows.values())
                     versions = self.documents.put(rows.values(), live)
                     for artifact, new in vectors.items():
                         points = [Point(key, vector, rows[key].filterable) for key, vector in new.items()]
-                        self._store(artifact, points, versions)
+                        self._store(artifact, points, versions, towers)
         return answers
 
-    def store(self, artifact: str, points: Sequence[Point], versions: Mapping[str, int]) -> None:
+    def store(self, artifact: str, points: Sequence[Point], versions: Versions, towers: Towers) -> None:
         """Store vectors of known documents, with the version that they were made from.
 
         Args:
             artifact: the one that made the vectors.
             points: one per id; may be empty.
             versions: by id; other ids are ignored.
+            towers: '' or no entry where the tower is not known.
         """
         if not points:
             return
-        with self.writing, self._written(self._min_free):
-            self._store(artifact, points, versions)
+        with self.writing, self.written(self.min_free):
+            self._store(artifact, points, versions, towers)
 
     def search(self, queries: Sequence[Document], options: SearchOptions) -> list[list[Hit] | FinetunerError]:
         """Find the documents nearest to each query among those of the query's artifact.
@@ -205,7 +209,7 @@ class Index:
             InsufficientStorage: the disk is full; nothing is deleted.
         """
         deleted = 0
-        with self.writing, self._written(min(self._min_free, DELETE_FREE)):
+        with self.writing, self.written(min(self.min_free, DELETE_FREE)):
             while condition is not None:
                 found = {key for artifact in self.collections.all() for key in self.find(artifact, condition, PAGE)}
                 if not found:
@@ -219,7 +223,7 @@ class Index:
         Raises:
             InsufficientStorage: the disk is full.
         """
-        with self.writing, self._written(min(self._min_free, DELETE_FREE)):
+        with self.writing, self.written(min(self.min_free, DELETE_FREE)):
             self.collection(artifact).delete(ids)
             self.documents.unmark(artifact, ids)
 
@@ -279,11 +283,13 @@ class Index:
             collection.delete(ids)
         return self.documents.delete(ids)
 
-    def _store(self, artifact: str, points: Sequence[Point], versions: Mapping[str, int]) -> None:
+    def _store(self, artifact: str, points: Sequence[Point], versions: Versions, towers: Towers) -> None:
         if artifact not in self.collections:
             self.collections.create(artifact, len(points[0].vector), self.fields.indexed())
         self.collections[artifact].upsert(points)
-        self.documents.mark(artifact, {point.id: versions[point.id] for point in points})
+        stored = {point.id: versions[point.id] for point in points}
+        self.documents.mark(artifact, stored)
+        self.documents.towers.mark(artifact, stored, towers)
 
     def _know(self, rows: Iterable[PackedDocument]) -> None:
         """Index new fields in every collection, then record them: a field that an engine refuses is not recorded."""
@@ -304,7 +310,7 @@ class Index:
                 self.problems.append(f"filters on {path!r} have no index in the collection of {artifact!r}: {error}")
 
     @contextmanager
-    def _written(self, least: int) -> Iterator[None]:
+    def written(self, least: int) -> Iterator[None]:
         """Check that at least `least` bytes are free, and translate errors of the disk during the block."""
         free = shutil.disk_usage(self._folder).free
         if free < least:

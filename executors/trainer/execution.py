@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 
-from finetuner.artifacts.manifest import Manifest
+from finetuner.artifacts.fingerprints import model_fingerprints, same_towers
+from finetuner.artifacts.manifest import Manifest, read_manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.artifacts.registry import Models, weights_folder
 from finetuner.config.run_config import RunConfig
@@ -103,6 +104,7 @@ def execute(request: RunRequest, folder: RunFolder, interrupt: Interrupt) -> str
         prefer_onednn(model.network)
         if processes.num_processes > 1:
             share_encoding(model)
+        fingerprints = _start(context, model) if first else {}
         hooks = make_hooks(context, model.towers)
         stack.enter_context(closing(hooks))
         progress = Progress(model, step=0 if state is None else state["step"])
@@ -116,7 +118,7 @@ def execute(request: RunRequest, folder: RunFolder, interrupt: Interrupt) -> str
         for hook in hooks:
             hook.after_training(progress)
         if first:
-            _publish(context, model)
+            _publish(context, model, fingerprints)
     if first:
         checkpoint.delete()
     log.info("Finished 🚀")
@@ -147,6 +149,19 @@ def _model(context: RunContext, device: str) -> Model:
     elif config.matryoshka is not None:  # before the first score, which is of each size
         config.matryoshka.check_below(model.dim)
     return model
+
+
+def _start(context: RunContext, model: Model) -> dict[str, str]:
+    """Return the fingerprints of the model's towers, if the run freezes a part; {} otherwise.
+
+    Those of a backbone are recorded: an index may have its vectors.
+    """
+    if not isinstance(model, Clip) or not context.config.options.frozen:
+        return {}
+    found = model_fingerprints(model)
+    if not context.config.model_artifact and not context.config.model_options:
+        context.workspace.fingerprints.set(model.model_id, found)
+    return found
 
 
 def _task(context: RunContext, model: Model, *, warn: bool) -> Task:
@@ -203,7 +218,7 @@ def default_learning_rate(config: RunConfig) -> float:
     return own if config.options.lora_rank is None else max(ADAPTER_RATE_FACTOR * own, ADAPTER_RATE)
 
 
-def _publish(context: RunContext, model: Model) -> None:
+def _publish(context: RunContext, model: Model, started_with: Mapping[str, str]) -> None:
     log.info("Building the artifact ...")
     config, artifact_id = context.config, context.request.artifact_id
     parent, model.model_id = model.model_id, artifact_id
@@ -230,6 +245,8 @@ def _publish(context: RunContext, model: Model) -> None:
         pairs=context.eval_pairs,
         kept=kept_files(context.folder),
     )
+    for tower in same_towers(started_with, read_manifest(path).fingerprints):
+        log.info("%s is the same as in %s: an index keeps its vectors", tower, parent)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     log.info("Artifact pushed under ID '%s'", artifact_id)
     log.debug("Artifact size is %.3f MB", size / 1e6)

@@ -155,9 +155,16 @@ SIGNATURES = {
     ),
     "restore_index": ("(name: 'str') -> 'dict[str, Any]'"),
     "search": (
-        "(query: 'str | Document | Iterable[str | Document]', limit: 'int' = 20, artifact: 'str' = 'live', *, "
+        "(query: 'str | Document | Iterable[str | Document] | None' = None, limit: 'int' = 20, "
+        "artifact: 'str' = 'live', *, "
         "offset: 'int' = 0, filter: 'Mapping[str, Any] | str | None' = None, score_threshold: 'float | None' = None, "
-        "exact: 'bool' = False, return_content: 'bool' = True, thumbnails: 'bool' = False) -> 'DocumentArray'"
+        "exact: 'bool' = False, return_content: 'bool' = True, thumbnails: 'bool' = False, "
+        "positives: 'str | Document | Iterable[str | Document]' = (), "
+        "negatives: 'str | Document | Iterable[str | Document]' = (), diversity: 'float | None' = None, "
+        "hide_duplicates: 'float | None' = None, group_by: 'str | None' = None, group_size: 'int | None' = None, "
+        "facets: 'Mapping[str, int | Sequence[float]] | None' = None, order_by: 'str | None' = None, "
+        "cursor: 'str | None' = None, hybrid: 'Mapping[str, Any] | None' = None, explain: 'bool | None' = None, "
+        "candidates: 'int | None' = None) -> 'DocumentArray'"
     ),
     "synthesize": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "verify_index": ("(name: 'str' = '') -> 'dict[str, Any]'"),

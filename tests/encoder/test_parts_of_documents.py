@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.contract.wire import ARTIFACT_TAG, error_of
+from finetuner.contract.wire import ARTIFACT_TAG, TOWER_TAG, error_of
 from finetuner.documents.images import decode
 from finetuner.exceptions import EmptyDocument, UndecodableImage
 from finetuner.executors.encoder.encoder_room import EncoderRoom
 from finetuner.executors.text_encoder.executor import TextEncoder
 from finetuner.executors.vision_encoder.executor import VisionEncoder
-from finetuner.models.clip import Clip
+from finetuner.models.clip import TEXT, VISION, Clip
 from finetuner.workspace.folder import Workspace
 
 from .conftest import Start
@@ -52,6 +52,9 @@ def test_the_second_room_takes_the_model_of_the_first(
     asked(text_room, "/index", DocumentArray([pair]), artifact=TUNED)
     asked(vision_room, "/index", DocumentArray([pair]))  # as if `live` had moved in between
     assert [part.tags[ARTIFACT_TAG] for part in pair.chunks] == [TUNED, TUNED]
+    assert [part.tags[TOWER_TAG] for part in pair.chunks] == [VISION, TEXT], "the indexer learns the tower"
+    asked(text_room, "/search", DocumentArray([query := Document(text="a red dress")]))
+    assert TOWER_TAG not in query.tags, "and nobody else"
 
 
 def test_a_broken_part_is_its_own_error(start: Start, own_workspace: Workspace, images: list[bytes]) -> None:

@@ -151,7 +151,9 @@ def test_the_options_in_force_stand_in_the_run_and_the_manifest(done: Done, ask:
         "num_processes": 1,
     }  # fmt: skip
     assert f"3 epochs of {steps // 3} steps of 8 pairs" in log_of(done, ask)
-    assert verify_artifact(folder_of(done, done.first)).training == resolved
+    training = verify_artifact(folder_of(done, done.first)).training
+    assert sorted(training.pop("fingerprints")) == ["clip-text", "clip-vision"]
+    assert training == resolved
     listed = ask(done.trainer.list_runs)
     assert [run["resolved"] for run in listed] == [resolved, resolved]
 

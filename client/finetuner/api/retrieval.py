@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from ..contract import wire
+from ..contract.search_parameters import SearchParameters, asks_more
 from ..contract.several import several
 from ..documents.carried import carried
-from ..documents.iterate import named, read_each
+from ..documents.iterate import named
 from ..exceptions import FinetunerError, InvalidDocument, InvalidInput
 from ..progress import bar, waiting
+from .search_queries import with_examples
 from .session import connection
 from .upload import batches, several_documents, with_images
 
@@ -63,7 +65,7 @@ def _sendable(documents: Iterable[Document], refuse: Callable[[FinetunerError], 
 
 
 def search(
-    query: str | Document | Iterable[str | Document],
+    query: str | Document | Iterable[str | Document] | None = None,
     limit: int = 20,
     artifact: str = "live",
     *,
@@ -73,11 +75,23 @@ def search(
     exact: bool = False,
     return_content: bool = True,
     thumbnails: bool = False,
+    positives: str | Document | Iterable[str | Document] = (),
+    negatives: str | Document | Iterable[str | Document] = (),
+    diversity: float | None = None,
+    hide_duplicates: float | None = None,
+    group_by: str | None = None,
+    group_size: int | None = None,
+    facets: Mapping[str, int | Sequence[float]] | None = None,
+    order_by: str | None = None,
+    cursor: str | None = None,
+    hybrid: Mapping[str, Any] | None = None,
+    explain: bool | None = None,
+    candidates: int | None = None,
 ) -> DocumentArray:
     """Find the indexed documents that are nearest to each query.
 
     Args:
-        query: a text, a document (text, image, or weighted chunks of both), or several of these.
+        query: a text, a document (text, image, or weighted chunks of both), or several of these; None with positives.
         limit: matches per query, 1 to 1000.
         artifact: artifact id, alias or backbone that the documents were indexed with.
         offset: number of best matches to skip, 0 to 100,000.
@@ -86,22 +100,44 @@ def search(
         exact: compare the query with every vector instead of searching the graph.
         return_content: False returns only id, tags and score of each match.
         thumbnails: return JPEGs of at most 256 pixels a side instead of the full images.
+        positives: examples to look like: ids of indexed documents, as strings, or Documents with a text, an image, or
+            an embedding with its artifact's tag. The direction is query + mean(positives) - mean(negatives) / 2, of
+            unit vectors. Indexed examples are no matches.
+        negatives: examples to look unlike; likewise.
+        diversity: share of variety against similarity, 0 to 1 (maximal marginal relevance).
+        hide_duplicates: hide a match whose similarity with a better match is at least this, 0 to 1.
+        group_by: name of a tag; `limit` then counts its values.
+        group_size: matches for each value of `group_by`, 1 by default; limit * group_size is at most 1000.
+        facets: counts of the documents that pass the filter: {'colour': 10} for the ten most frequent values,
+            {'price': [10, 50]} for the ranges below 10, from 10 and from 50.
+        order_by: name of a tag that sorts the best 1000 matches, or `candidates`; '-price' from the highest.
+        cursor: '*' for the first page, then the `cursor` of the previous answer.
+        hybrid: {'fields': ['text', 'sku'], 'weight': 0.3} fuses the ranks of BM25 over these texts and of the
+            vectors. Without a weight, it is 0.7 for a query with a code that a document has, else 0.1.
+        explain: whether matches carry rank and score of each part of `hybrid`.
+        candidates: number of best matches from which hybrid, diversity, duplicates, groups and order choose.
 
     Returns:
-        The queries with `matches`, best first; `scores['cosine'].value` is the cosine similarity in [-1, 1].
+        The queries with `matches`, best first; `scores['cosine'].value` is the cosine similarity in [-1, 1]. Their tag
+        'finetuner_search' has `cursor` (missing on the last page), `hidden`, `facets`, `complete` (False if more
+        matches may be beyond the candidates) and `weight` of hybrid, as far as asked for.
 
     Raises:
-        InvalidInput: `query` holds something else.
+        InvalidInput: `query` holds something else, or an option is not allowed.
+        NotFound: an example is not indexed with this artifact.
         FinetunerError: the error of the first refused query.
     """
-    from docarray import Document, DocumentArray
-
-    given = several("query", query, (str, Document), "a text, a Document, or several of them")
-    asked = (Document(text=each) if isinstance(each, str) else each for each in given)
-    queries = DocumentArray(read_each(asked, lambda document: with_images(carried(document))))
+    queries, ids = with_examples(query, positives, negatives)
+    features = {
+        "positives": ids["positives"] or None, "negatives": ids["negatives"] or None, "diversity": diversity,
+        "hide_duplicates": hide_duplicates, "group_by": group_by, "group_size": group_size, "facets": facets,
+        "order_by": order_by, "cursor": cursor, "hybrid": hybrid, "explain": explain, "candidates": candidates,
+    }  # fmt: skip
+    if asks_more(features):
+        SearchParameters.read(features, limit, offset)
     parameters = {
         "limit": limit, "artifact": artifact, "offset": offset, "filter": filter, "score_threshold": score_threshold,
-        "exact": exact, "return_content": return_content, "thumbnails": thumbnails,
+        "exact": exact, "return_content": return_content, "thumbnails": thumbnails, **features,
     }  # fmt: skip
     return _checked(connection().post(wire.SEARCH, queries, _without_none(parameters)))
 

@@ -34,6 +34,7 @@ from ..exceptions import ArtifactNotFound, CorruptedArtifact, CorruptedMetadata
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+FINGERPRINTS = "fingerprints"  # in `training`
 UNSEALED = "0" * 64  # placeholder of the manifest's own SHA-256 while that is computed
 MAX_FILES = 1000
 MAX_TOTAL_BYTES = 64 * 2**30
@@ -83,6 +84,18 @@ class Manifest:
         if not isinstance(sizes, list) or not all(type(size) is int and 0 < size < self.output_dim for size in sizes):
             return ()
         return tuple(sorted(set(sizes), reverse=True))
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprint of each tower of a CLIP, see `artifacts.fingerprints`.
+
+        They are in `training`, which older clients read too. {} of an image model, or of an artifact of an earlier
+        version.
+        """
+        found = self.training.get(FINGERPRINTS) if isinstance(self.training, dict) else None
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            return {}
+        return dict(found)
 
 
 def sha256_of(path: Path) -> str:

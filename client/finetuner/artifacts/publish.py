@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..workspace.folder import Workspace, publish_folder, temporary_folder
-from .manifest import MANIFEST, Manifest, sealed, sha256_of
+from .fingerprints import stored_fingerprints
+from .manifest import FINGERPRINTS, MANIFEST, Manifest, sealed, sha256_of
 
 if TYPE_CHECKING:
     from ..documents.pairs import Pair
@@ -35,7 +36,7 @@ def publish_artifact(
     Args:
         workspace: the artifact becomes its folder `artifacts/<artifact_id>`.
         model: the tuned model.
-        manifest: the manifest without `files`, which this function fills in.
+        manifest: the manifest without `files` and fingerprints, which this function fills in.
         config: the run's configuration.
         examples: matches of example queries, {stage: {query: [match, ...]}}.
         to_onnx: True also writes each tower as ONNX and logs its difference from torch. 'int8' (CLIP only) adds
@@ -66,7 +67,11 @@ def publish_artifact(
             path.relative_to(temporary).as_posix(): {"size": path.stat().st_size, "sha256": sha256_of(path)}
             for path in sorted(path for path in temporary.rglob("*") if path.is_file())
         }
-        (temporary / MANIFEST).write_text(sealed(asdict(manifest) | {"files": files}))
+        training = dict(manifest.training)
+        if fingerprints := stored_fingerprints(temporary / "models"):
+            training[FINGERPRINTS] = fingerprints
+        described = asdict(manifest) | {"training": training, "files": files}
+        (temporary / MANIFEST).write_text(sealed(described))
         final = workspace.artifacts / manifest.artifact_id
         publish_folder(temporary, final)
         return final

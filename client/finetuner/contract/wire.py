@@ -37,12 +37,17 @@ TITLE = "Open Finetuner"  # likewise
 
 # Tags. Every embedding has the id of its model beside it, in ARTIFACT_TAG.
 ARTIFACT_TAG = "finetuner_artifact"
+# Tower that has made the embedding: the encoders tell it to the indexer alone, which takes it off.
+TOWER_TAG = "finetuner_tower"
 ERROR_TAG = "finetuner_error"
 TOKENS_TAG = "finetuner_tokens"  # number of a text's tokens, where `/encode` was asked for it
 LABEL_TAG = "finetuner_label"
 SCORE_TAG = "finetuner_score"
 NEGATIVES_TAG = "finetuner_negatives"  # captions that do not fit the image of a pair
 LANGUAGE_TAG = "language"
+EXAMPLE_TAG = "finetuner_example"  # of a query's chunk: POSITIVE or NEGATIVE
+POSITIVE, NEGATIVE = "positive", "negative"
+SEARCH_TAG = "finetuner_search"  # of an answered query: what its search reports beside the matches
 
 # Key of gRPC's trailing metadata; its value is the exception's class, as `type` in the JSON body of an HTTP error.
 ERROR_METADATA = "finetuner-error"
@@ -139,8 +144,9 @@ def mark_error(document: Document, error: Exception) -> Document:
     The tag is {'type': class name, 'message': one line, 'status': HTTP status such as 422}.
     """
     document.embedding = None
-    if ARTIFACT_TAG in document.tags:
-        del document.tags[ARTIFACT_TAG]
+    for tag in (ARTIFACT_TAG, TOWER_TAG):
+        if tag in document.tags:
+            del document.tags[tag]
     status = getattr(error, "status", FinetunerError.status)
     document.tags[ERROR_TAG] = {"type": type(error).__name__, "message": str(error), "status": status}
     return document

@@ -5,6 +5,7 @@
     datasets/<content hash>/      parquet parts; datasets/names/ maps names to them
     artifacts/<artifact id>/      published models
     aliases/                      `live` and others: small files that name artifacts
+    fingerprints/                 of the towers of backbones that runs have started from
     index/                        documents and vectors
     backups/<name>/               copies of the index
     cache/pixels/                 cache of decoded images; may be removed at any time
@@ -203,6 +204,13 @@ def _alias_target(target: dict[str, Any]) -> dict[str, Any]:
     return target
 
 
+def _fingerprints(target: dict[str, Any]) -> dict[str, str]:
+    """Return the fingerprints of a backbone's towers."""
+    if not all(isinstance(value, str) for value in target.values()):
+        raise ValueError(f"fingerprints {target!r:.80}")
+    return target
+
+
 def check_layout(root: Path) -> bool:
     """Check that no newer version has written to a workspace. Return whether its file names the layout of this one.
 
@@ -240,6 +248,7 @@ class Workspace:
         self.root = Path(path).expanduser().resolve()
         self.root.mkdir(parents=True, exist_ok=True)
         self.aliases = Pointers(self.root / "aliases", "alias", _alias_target)
+        self.fingerprints = Pointers(self.root / "fingerprints", "backbone", _fingerprints)
 
     def claim(self) -> None:
         """Record that this version writes here, unless the workspace is a newer version's.

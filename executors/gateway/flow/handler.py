@@ -41,7 +41,7 @@ from .encoders import through_encoders
 from .fields import check_fields
 from .outages import outage
 from .rooms_secret import add_secret
-from .shortcut import bound_texts, check_rooms_parameters, choose_room, name_owner, pass_encoders
+from .shortcut import bound_texts, check_rooms_parameters, check_search, choose_room, name_owner, pass_encoders
 from .together import ON_THEIR_WAY, Line, Together, may_share
 
 RETRY_SECONDS = 5.0
@@ -285,6 +285,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             choose_room(request, self.executor)
             check_rooms_parameters(request, self.executor)
             bound_texts(request)
+            check_search(request)
             if entry is not None:
                 await self.require(endpoint)
         except FinetunerError as error:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from jina.types.request.data import DataRequest
 
 from finetuner.contract.parameters import JINA_KEY
+from finetuner.contract.search_parameters import FEATURES, SearchParameters
 from finetuner.contract.wire import (
     ANY,
     ARTIFACTS_PUSH,
@@ -61,6 +63,20 @@ def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
     for name in (*rooms, JINA_KEY):
         if name in given and given[name].WhichOneof("kind") not in ("struct_value", "null_value"):
             raise InvalidInput(f"parameters.{name} must be an object of parameters. Got another value. Leave it out.")
+
+
+def check_search(request: DataRequest) -> None:
+    """Check the parameters of a search beyond the plain ones, before a room encodes its queries.
+
+    Raises:
+        InvalidInput: see `SearchParameters`.
+    """
+    fields = request.proto_wo_data.parameters.fields
+    if request.header.exec_endpoint == SEARCH and any(name in fields for name in FEATURES):
+        given = MessageToDict(request.proto_wo_data.parameters)
+        # the indexer checks these two; what is no number in their ranges counts as the default here
+        plain = {name: int(given[name]) for name in ("limit", "offset") if given.get(name) in range(100_001)}
+        SearchParameters.read(given, **plain)
 
 
 def name_owner(request: DataRequest, owner: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, root_validator
 
-from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, EXAMPLE_TAG, SEARCH_TAG, TOWER_TAG
 
 from .form import Answer, Form
 
@@ -16,7 +16,7 @@ MAX_ID = 512
 MAX_WEIGHT = 1e6
 MAX_REFERENCE = 256
 CONTENTS = ("text", "blob", "uri")
-RESERVED = (ARTIFACT_TAG, ERROR_TAG)
+RESERVED = (ARTIFACT_TAG, ERROR_TAG, EXAMPLE_TAG, SEARCH_TAG, TOWER_TAG)
 
 REFERENCE = "An artifact id (24 hex characters), an alias such as 'live', or a backbone."
 DIMENSIONS = (
@@ -75,9 +75,24 @@ class Document(Form):
 
 
 def _require_one(values: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Raise ValueError unless exactly one of the names has a value."""
     given = [name for name in names if values.get(name) is not None]
     if len(given) != 1:
         raise ValueError(f"must have one of {', '.join(names)}, and has {' and '.join(given) or 'none'}. Set one")
+
+
+class Example(Form):
+    """A document to look like or unlike: an indexed one, a text or an image."""
+
+    id: str | None = Field(None, min_length=1, max_length=MAX_ID, description="Id of an indexed document.")
+    text: str | None = Field(None, description="A text.")
+    blob: str | None = Field(None, description="An image file in base64.")
+    uri: str | None = Field(None, description="URI of an image: a public http(s) URL, or a data: URI.")
+
+    @root_validator(skip_on_failure=True)
+    def _one(cls, values: dict[str, Any]) -> dict[str, Any]:  # noqa: N805  # a class method to pydantic
+        _require_one(values, ("id", *CONTENTS))
+        return values
 
 
 class DocumentError(Answer):
@@ -120,6 +135,9 @@ class Match(Found):
     """A document found by a query."""
 
     score: float = Field(..., description="Cosine similarity, in [-1, 1].")
+    scores: dict[str, float] | None = Field(
+        None, description="`hidden` duplicates, and with `explain` rank and score of each part of `hybrid`."
+    )
 
 
 class Failed(Answer):

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from docarray.proto.docarray_pb2 import DocumentProto
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 
-from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG
+from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, EXAMPLE_TAG, NEGATIVE, POSITIVE, SEARCH_TAG
 from finetuner.exceptions import FinetunerServerError, InvalidInput, by_name
 
 from ..flow.calls import SMALL, aside
 from ..flow.fields import numbers_of
-from .document_forms import Document, Part
+from .document_forms import Document, Example, Part
 
 Message = Any
 """A DocumentProto, which is not typed."""
@@ -56,6 +56,38 @@ def _messages(documents: Sequence[Document], where: str) -> list[Message]:
             _fill(chunk, part, f"{where}[{number}].chunks[{index}]")
         messages.append(message)
     return messages
+
+
+async def with_examples(
+    queries: Sequence[Any], positives: Sequence[Example], negatives: Sequence[Example]
+) -> list[Any]:
+    """Return the queries with the examples' contents as chunks. Examples by id travel as parameters.
+
+    Args:
+        queries: DocumentProtos; none for a search by examples alone.
+        positives: examples to look like.
+        negatives: examples to look unlike.
+
+    Raises:
+        InvalidInput: a blob that is not base64.
+    """
+    chunks = []
+    for name, side, examples in (("positives", POSITIVE, positives), ("negatives", NEGATIVE, negatives)):
+        contents = [Document(**example.dict(exclude={"id"})) for example in examples if example.id is None]
+        for chunk in await to_messages(contents, name):
+            chunk.tags[EXAMPLE_TAG], chunk.granularity = side, 1
+            chunks.append(chunk)
+    made = []
+    for query in queries or [DocumentProto(id=uuid.uuid4().hex)]:
+        if chunks and query.WhichOneof("content") is None and not query.uri:
+            query.chunks.extend(chunks)
+        elif chunks:
+            own = DocumentProto()
+            own.CopyFrom(query)
+            own.id, own.granularity = uuid.uuid4().hex, 1
+            query = DocumentProto(id=query.id, chunks=[own, *chunks])
+        made.append(query)
+    return made
 
 
 async def described(messages: Sequence[Message], describe: Callable[[], Result]) -> Result:
@@ -150,7 +182,10 @@ def found(message: Message) -> dict[str, Any]:
 
 def match(message: Message) -> dict[str, Any]:
     """Return a `Match`."""
-    return {"score": message.scores["cosine"].value, **found(message)}
+    shown = {"score": message.scores["cosine"].value, **found(message)}
+    if len(message.scores) > 1:
+        shown["scores"] = {name: score.value for name, score in message.scores.items()}
+    return shown
 
 
 def _plain(value: Any) -> Any:
@@ -177,6 +212,17 @@ def _content(message: Message) -> dict[str, Any]:
         if value := getattr(message, name):
             shown[name] = value
     return shown
+
+
+def report_of(query: Any) -> dict[str, Any]:
+    """Return what the answer to a query says beside its matches, with whole numbers of protobuf's floats."""
+    report: dict[str, Any] = MessageToDict(query.tags.fields[SEARCH_TAG].struct_value)
+    if "hidden" in report:
+        report["hidden"] = int(report["hidden"])
+    for counted in report.get("facets", {}).values():
+        for entry in (*counted.get("values", ()), *counted.get("ranges", ())):
+            entry["count"] = int(entry["count"])
+    return report
 
 
 def status_of(errors: Sequence[dict[str, Any] | None]) -> int:

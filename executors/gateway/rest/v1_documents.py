@@ -13,6 +13,16 @@ from pydantic import Field
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract import wire
 from finetuner.contract.dimensions import MAX_DIMENSIONS
+from finetuner.contract.search_parameters import (
+    MAX_CANDIDATES,
+    MAX_CURSOR,
+    MAX_EXAMPLES,
+    MAX_GROUP,
+    MAX_NAME,
+    SearchParameters,
+    asks_more,
+)  # fmt: skip
+from finetuner.exceptions import InvalidInput
 
 from . import documents
 from .answers import answer
@@ -25,6 +35,7 @@ from .document_forms import (
     Document,
     DocumentError,
     Encoded,
+    Example,
     Found,
     Match,
 )
@@ -64,8 +75,11 @@ class EncodeAnswer(Answer):
 class SearchForm(Form):
     """Queries."""
 
-    queries: list[Document] = Field(
-        ..., min_items=1, max_items=MAX_QUERIES, description="The answer has the same order."
+    queries: list[Document] | None = Field(
+        None,
+        min_items=1,
+        max_items=MAX_QUERIES,
+        description="The answer has the same order. Required without positives.",
     )
     artifact: str = Field(
         LIVE, min_length=1, max_length=MAX_REFERENCE, description=f"Embeddings to search. {REFERENCE}"
@@ -77,6 +91,42 @@ class SearchForm(Form):
     exact: bool = Field(False, description="Compare with every embedding, even if there is a graph.")
     return_content: bool = Field(True, description=CONTENT)
     thumbnails: bool = Field(False, description=THUMBNAILS)
+    positives: list[Example] | None = Field(
+        None, min_items=1, max_items=MAX_EXAMPLES, description="Documents that matches look like."
+    )
+    negatives: list[Example] | None = Field(
+        None, min_items=1, max_items=MAX_EXAMPLES, description="Documents that matches look unlike."
+    )
+    diversity: float | None = Field(
+        None, ge=0, le=1, description="Share of variety against similarity (maximal marginal relevance)."
+    )
+    hide_duplicates: float | None = Field(
+        None, ge=0, le=1, description="Hide a match whose similarity with a better match is at least this."
+    )
+    group_by: str | None = Field(
+        None, min_length=1, max_length=MAX_NAME, description="Tag whose values `limit` counts."
+    )
+    group_size: int | None = Field(None, ge=1, le=MAX_GROUP, description="Matches for each value of `group_by`.")
+    facets: dict[str, Any] | None = Field(
+        None,
+        description='Counts of the documents that pass the filter: `{"colour": 10}` for the ten most frequent values, '
+        '`{"price": [10, 50]}` for ranges with these borders.',
+    )
+    order_by: str | None = Field(
+        None, min_length=1, max_length=MAX_NAME, description="Tag that sorts the best matches; `-price` downwards."
+    )
+    cursor: str | None = Field(
+        None, min_length=1, max_length=MAX_CURSOR, description="`*` for the first page, then that of the last answer."
+    )
+    hybrid: dict[str, Any] | None = Field(
+        None,
+        description='BM25 beside the embeddings: `{"fields": ["text", "sku"], "weight": 0.3}`. Without a weight, '
+        "it is 0.7 for a query with a code that a document has, else 0.1.",
+    )
+    explain: bool | None = Field(None, description="Whether matches have the ranks and scores of `hybrid`'s parts.")
+    candidates: int | None = Field(
+        None, ge=1, le=MAX_CANDIDATES, description="Number of best matches from which the other options choose."
+    )
 
 
 class QueryAnswer(Answer):
@@ -85,7 +135,12 @@ class QueryAnswer(Answer):
     id: str = Field(..., description="Id of the query.")
     artifact: str | None = Field(None, description=ARTIFACT)
     matches: list[Match] | None = Field(None, description="Best first.")
-    error: DocumentError | None = Field(None, description="Instead of the other two.")
+    cursor: str | None = Field(None, description="Cursor of the next page; missing on the last one.")
+    hidden: int | None = Field(None, description="Number of near-duplicates that the matches hide.")
+    complete: bool | None = Field(None, description="False if more matches may be beyond the candidates.")
+    weight: float | None = Field(None, description="Weight of the words of `hybrid`.")
+    facets: dict[str, Any] | None = Field(None, description="By tag: `values`, or `ranges`, each with its `count`.")
+    error: DocumentError | None = Field(None, description="Instead of all others.")
 
 
 class SearchAnswer(Answer):
@@ -196,9 +251,19 @@ async def encode(form: EncodeForm, rooms: RoomsOf, request: Request) -> Response
 @routes.post("/search", summary="Search documents", response_model=SearchAnswer)
 async def search(form: SearchForm, rooms: RoomsOf) -> Response:
     """Find the indexed documents nearest to each query."""
+    given = _given(form, "queries", "positives", "negatives")
+    if form.queries is None and not form.positives:
+        raise InvalidInput("queries is required. Got none. Add it, or positives.")
+    for side, side_examples in (("positives", form.positives), ("negatives", form.negatives)):
+        if ids := [example.id for example in side_examples or () if example.id is not None]:
+            given[side] = ids
+    if asks_more(given):
+        SearchParameters.read(given, form.limit, form.offset)
     await rooms.require(wire.FILTER)  # only an index binds it; encoders bind /search too
-    asked = await documents.to_messages(form.queries, "queries")
-    answered = await rooms.post(wire.SEARCH, asked, **_given(form, "queries"))
+    asked = await documents.to_messages(form.queries or (), "queries")
+    if form.positives or form.negatives:
+        asked = await documents.with_examples(asked, form.positives or (), form.negatives or ())
+    answered = await rooms.post(wire.SEARCH, asked, **given)
     documents.require_all(answered, asked)
     return await documents.described(answered, partial(_listed, "queries", answered, _searched))
 
@@ -257,7 +322,8 @@ def _searched(query: Any) -> dict[str, Any]:
     if (error := documents.error_of(query)) is not None:
         return {"id": query.id, "error": error}
     matches = [documents.match(message) for message in query.matches]
-    return {"id": query.id, "artifact": documents.artifact_of(query), "matches": matches}
+    found = {"id": query.id, "artifact": documents.artifact_of(query), "matches": matches}
+    return found | documents.report_of(query) if wire.SEARCH_TAG in query.tags.fields else found
 
 
 def _indexed(document: Any) -> dict[str, Any]:

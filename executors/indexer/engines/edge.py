@@ -57,6 +57,7 @@ class EdgeEngine:
     """
 
     name = "edge"
+    files_here = True
 
     def __init__(self, quantise: bool = False) -> None:
         self._quantise = quantise
@@ -167,6 +168,13 @@ class EdgeCollection:
         passing = None if condition is None else edge_filter(condition)
         with self._translated():
             return self._shard.count(qdrant.CountRequest(filter=passing))
+
+    def facet(self, path: str, limit: int, condition: Filter | None = None) -> list[tuple[str, int]]:
+        """As `Collection.facet`."""
+        passing = None if condition is None else edge_filter(condition)
+        with self._translated():
+            found = self._shard.facet(qdrant.FacetRequest(path, limit=limit, exact=True, filter=passing))
+        return [(str(hit.value), hit.count) for hit in found.hits]
 
     def index_field(self, path: str, kind: str) -> None:
         """As `Collection.index_field`."""

@@ -126,6 +126,15 @@ class Collection(Protocol):
     def count(self, condition: Filter | None = None) -> int:
         """Return the number of points that pass the filter; of all points without one."""
 
+    def facet(self, path: str, limit: int, condition: Filter | None = None) -> list[tuple[str, int]]:
+        """Return the most frequent texts of an indexed TEXT field and their exact counts, the most frequent first.
+
+        Args:
+            path: a field with an index, see `index_field`.
+            limit: maximum number of values, at least 1.
+            condition: count only points that pass; None for all points.
+        """
+
     def index_field(self, path: str, kind: str) -> None:
         """Index a payload field for filters; `kind` is TEXT or NUMBER. A second call does nothing."""
 
@@ -154,6 +163,8 @@ class Engine(Protocol):
 
     name: str
     """'edge', or the server's URL."""
+    files_here: bool
+    """Whether the vectors are files on this machine, see `Collection.copy_to`."""
 
     def create(self, folder: Path, name: str, dim: int) -> None:
         """Create an empty collection.

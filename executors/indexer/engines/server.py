@@ -45,6 +45,8 @@ class ServerEngine:
         client: an existing client to use.
     """
 
+    files_here = False
+
     def __init__(self, url: str, quantise: bool = False, client: QdrantClient | None = None) -> None:
         self.name = url
         self._quantise = quantise
@@ -156,6 +158,13 @@ class ServerCollection:
         passing = None if condition is None else _filter(condition)
         with translated(self._url):
             return self._client.count(self._name, count_filter=passing, exact=True).count
+
+    def facet(self, path: str, limit: int, condition: Filter | None = None) -> list[tuple[str, int]]:
+        """As `Collection.facet`."""
+        passing = None if condition is None else _filter(condition)
+        with translated(self._url):
+            found = self._client.facet(self._name, path, facet_filter=passing, limit=limit, exact=True)
+        return [(str(hit.value), hit.count) for hit in found.hits]
 
     def index_field(self, path: str, kind: str) -> None:
         """As `Collection.index_field`."""

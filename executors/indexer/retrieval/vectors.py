@@ -8,8 +8,8 @@ import numpy as np
 from docarray import Document
 from numpy.typing import NDArray
 
-from finetuner.contract.wire import ARTIFACT_TAG, error_of
-from finetuner.documents.parts import has_own_content
+from finetuner.contract.wire import ARTIFACT_TAG, TOWER_TAG, error_of
+from finetuner.documents.parts import has_own_content, parts_of
 from finetuner.exceptions import InvalidDocument
 
 # Limit of a Qdrant server; the embedded engine has no limit.
@@ -32,6 +32,17 @@ def artifact_of(document: Document) -> str:
         f"an embedding must have the tag {ARTIFACT_TAG!r} with the id of its artifact. "
         f"Got {got}. Let the Flow's encoders make the embedding, or set the tag yourself."
     )
+
+
+def take_tower(document: Document) -> str:
+    """Return the tower that made a document's embedding, and take the encoders' tags with it off.
+
+    Returns:
+        'clip-text' or 'clip-vision'. '' where it is not known, or parts are of both.
+    """
+    towers = {part.tags.pop(TOWER_TAG, "") for part in parts_of(document)}
+    document.tags.pop(TOWER_TAG, None)
+    return str(towers.pop()) if len(towers) == 1 else ""
 
 
 def vector_of(document: Document) -> NDArray[np.float32]:

@@ -19,13 +19,13 @@ from typing import Any
 from finetuner.executors.indexer.storage.database import open_database
 from finetuner.executors.indexer.storage.fields import Field
 from finetuner.executors.indexer.storage.packing import PackedDocument
+from finetuner.executors.indexer.storage.towers import Towers
 
 # Documents of `live` whose current version has neither a vector of the artifact nor an error.
 PENDING = """
 FROM documents AS d LEFT JOIN encoded AS e ON e.artifact = ? AND e.id = d.id
 WHERE d.live AND d.version > ? AND (e.version IS NULL OR e.version != d.version)
 """
-
 
 # Stores a content once; a damaged one is replaced.
 CONTENT = """
@@ -66,6 +66,7 @@ class Documents:
     def __init__(self, file: Path) -> None:
         self._lock = threading.Lock()
         self._connection = open_database(file)
+        self.towers = Towers(self._connection, self._lock)
         self._damaged: dict[str, None] = {}
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Collection as Ids
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,7 @@ from finetuner.workspace.folder import (
 DESCRIPTION = "collection.json"
 HASH = re.compile("[0-9a-f]{64}")  # of an artifact
 DISTANCE = "cosine"
+PAGE = 1000  # ids that one scroll reads
 MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EROFS}
 ASIDE, REASON = ".aside-", "aside.txt"
 
@@ -109,6 +111,52 @@ class Collections:
             collection.index_field(path, kind)
         return collection
 
+    def copy(self, source: str, target: str, ids: Ids[str], fields: Mapping[str, str]) -> list[str]:
+        """Create a collection with some of another one's vectors.
+
+        They stay the same bit by bit where the engine keeps its files here. A server normalises them once more.
+
+        Args:
+            source: artifact of the other one.
+            target: artifact of the new one, which has none yet.
+            ids: documents whose vectors are wanted.
+            fields: path -> kind, for an engine on a server.
+
+        Returns:
+            The ids of the new collection. [] and no collection where a vector has lost its id.
+        """
+        found, lost = _ids(self._opened[source])
+        kept, dropped = [key for key in found if key in ids], [key for key in found if key not in ids]
+        if lost or not kept:
+            return []
+        temporary = temporary_folder(self._folder)
+        name = f"finetuner-{uuid.uuid4().hex}"
+        described = self.describe(self.folder_of(source)) | {"artifact": target, "name": name}
+        write_atomically(temporary / "making.json", json.dumps(described).encode())
+        made = temporary / "made"
+        try:
+            if self.engine.files_here:
+                made.mkdir()
+                self._opened[source].copy_to(made)
+            else:
+                self.engine.create(made, name, described["dim"])
+            write_atomically(made / DESCRIPTION, json.dumps(described).encode())
+            collection = self.engine.open(made, name, described["dim"])
+            try:
+                if self.engine.files_here:
+                    collection.delete(dropped)
+                else:
+                    _copy_points(self._opened[source], collection, set(kept), fields)
+            finally:
+                collection.close()
+            publish_folder(made, self.folder_of(target))
+        except BaseException:
+            self._sweep(temporary)
+            raise
+        shutil.rmtree(temporary)
+        self._open(self.folder_of(target))
+        return kept
+
     def drop(self, artifact: str) -> None:
         """Delete a collection and its files."""
         folder = self.folder_of(artifact)
@@ -126,6 +174,10 @@ class Collections:
         """Return a collection's description."""
         described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_bytes())
         return described
+
+    def generation(self, artifact: str) -> str:
+        """Return the name of an artifact's collection: another one after a drop."""
+        return str(self.describe(self.folder_of(artifact))["name"])
 
     def close(self) -> None:
         """Close every collection."""
@@ -176,6 +228,29 @@ class Collections:
                     if described["engine"] == self.engine.name:
                         self.engine.drop(str(described["name"]))
         shutil.rmtree(half) if half.is_dir() else half.unlink()
+
+
+def _ids(collection: Collection) -> tuple[list[str], bool]:
+    """Return the ids of all vectors, and whether one has lost its id."""
+    ids: list[str] = []
+    after: str | None = None
+    while True:
+        points, after = collection.scroll(after, PAGE, vectors=False)
+        ids += [point.id for point in points]
+        if after is None:
+            return ids, "" in ids
+
+
+def _copy_points(source: Collection, target: Collection, ids: set[str], fields: Mapping[str, str]) -> None:
+    for path, kind in fields.items():
+        target.index_field(path, kind)
+    after: str | None = None
+    while True:
+        points, after = source.scroll(after, PAGE)
+        if wanted := [point for point in points if point.id in ids]:
+            target.upsert(wanted)
+        if after is None:
+            return
 
 
 def _of_machine(error: BaseException) -> bool:

@@ -49,6 +49,22 @@ class KnownFields:
         """
         return list(dict.fromkeys(field.path for field in self._of(name)))
 
+    def name(self, name: str) -> str:
+        """Return the plain name of a field: 'size.eu' for 'tags__size__eu'.
+
+        Raises:
+            InvalidInput: no document has the field.
+        """
+        return self._of(name)[0].name
+
+    def kinds(self, name: str) -> set[str]:
+        """Return the kinds of a field's values, an empty text for a kind that was not recorded.
+
+        Raises:
+            InvalidInput: no document has the field.
+        """
+        return {field.kind for field in self._of(name)}
+
     def require(self, name: str, kind: str, value: object) -> list[str]:
         """Return the engine's paths of a field with values of a kind.
 

@@ -10,7 +10,7 @@ from docarray import Document
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from finetuner.contract.values import plain
-from finetuner.contract.wire import ARTIFACT_TAG
+from finetuner.contract.wire import ARTIFACT_TAG, TOWER_TAG
 from finetuner.exceptions import InvalidDocument
 from finetuner.executors.indexer.storage.fields import Field, fields_of, filterable
 from finetuner.workspace.folder import DAMAGE
@@ -51,6 +51,7 @@ def pack(document: Document) -> PackedDocument:
                 part.ClearField(field)
             # The collection records the artifact of a vector; one document may be in several collections.
             part.tags.fields.pop(ARTIFACT_TAG, None)
+            part.tags.fields.pop(TOWER_TAG, None)
         light = type(message)(id=message.id, tags=message.tags)
         message.ClearField("id")
         message.ClearField("tags")

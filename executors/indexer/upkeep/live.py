@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
+from finetuner.artifacts.fingerprints import known_fingerprints, same_towers
 from finetuner.artifacts.registry import LIVE, SEARCHED
 from finetuner.exceptions import FinetunerServerError
 from finetuner.workspace.folder import DAMAGE, Workspace, set_aside, write_atomically
@@ -83,6 +84,11 @@ class Live:
     def search_with(self, artifact: str) -> None:
         """Make `live` search another artifact, in one step."""
         self._workspace.aliases.set(SEARCHED, {"artifact": artifact, "since": time.time()})
+
+    def shared_towers(self, job: Job) -> list[str]:
+        """Return the towers that a job's artifact has in common with the one it follows, by their fingerprints."""
+        known = [known_fingerprints(self._workspace, name) for name in (job.source, job.artifact)]
+        return same_towers(*known)
 
     def job(self) -> Job | None:
         """Return the last job, or None. A damaged file is set aside."""

@@ -1,5 +1,6 @@
 """Re-index: encodes every document with the promoted artifact, then lets `live` search that artifact.
 
+Vectors of a tower that the artifact shares with the searched one are taken over first, see `reuse`.
 Progress is on disk: the document versions with a vector in the new collection. A kill at any moment costs one batch.
 A document written meanwhile has a newer version and is encoded later. The last few documents are encoded while writes
 wait, and the pointer moves before writes continue.
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from docarray import Document
 
-from finetuner.contract.wire import MAX_REQUEST_BYTES, error_of
+from finetuner.contract.wire import MAX_REQUEST_BYTES, TOWER_TAG, error_of
+from finetuner.documents.images import is_text
 from finetuner.documents.parts import has_own_content, parts_of
 from finetuner.exceptions import (
     CorruptedArtifact,
@@ -25,11 +27,13 @@ from finetuner.exceptions import (
 )  # fmt: skip
 from finetuner.executors.indexer.engines.engine import Point
 from finetuner.executors.indexer.index import Index
-from finetuner.executors.indexer.retrieval.vectors import join_parts, vector_of
+from finetuner.executors.indexer.retrieval.vectors import join_parts, take_tower, vector_of
 from finetuner.executors.indexer.storage.documents import StoredDocument
 from finetuner.executors.indexer.storage.fields import filterable
 from finetuner.executors.indexer.storage.packing import unpack
 from finetuner.executors.indexer.upkeep.live import CANCELED, FAILED, FINISHED, RUNNING, Job, Live
+from finetuner.executors.indexer.upkeep.reuse import reuse_vectors
+from finetuner.models.clip import TEXT, VISION
 
 Encode = Callable[[str, Sequence[Document]], list[Document]]
 
@@ -163,6 +167,7 @@ class Reindex:
             if known is None or (known.artifact, known.promoted_at) != (job.artifact, job.promoted_at):
                 self._index.documents.forget(job.artifact, only_errors=True)
                 self._live.note(job, RUNNING)
+        reuse_vectors(self._index, job.source, job.artifact, self._live.shared_towers(job))
         try:
             self._follow(job.artifact, lambda: self._is_wanted(job), job)
         except FINAL as error:
@@ -211,7 +216,9 @@ class Reindex:
                 raise error
             part.embedding = answer.embedding
             part.tags.update(answer.tags)
+            part.tags[TOWER_TAG] = TEXT if is_text(part) else VISION
         vectors: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
+        towers: dict[str, str] = {}
         for document in documents:
             try:
                 if (error := error_of(document)) is not None:
@@ -219,6 +226,7 @@ class Reindex:
                 if not has_own_content(document) and not document.chunks:
                     raise InvalidInput("it has no content to encode again")
                 join_parts(document)
+                towers[document.id] = take_tower(document)
                 vectors[document.id] = vector_of(document)
             except InvalidInput as unusable:
                 errors[document.id] = str(unusable)
@@ -231,7 +239,7 @@ class Reindex:
                 for document in documents
                 if document.id in vectors and document.id in same
             ]
-            self._index.store(artifact, points, read)
+            self._index.store(artifact, points, read, towers)
             left_out = {key: read[key] for key in errors if key in same}
             if left_out:
                 if artifact in self._index.collections:  # the vector of an older version must not stand for this one

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from finetuner.artifacts.archive import UNZIP_ERRORS, unzip_artifact
+from finetuner.artifacts.fingerprints import stored_fingerprints
 from finetuner.artifacts.manifest import MANIFEST, MAX_FILES, MAX_TOTAL_BYTES, Manifest, verify_artifact
 from finetuner.artifacts.registry import ARTIFACT_ID
 from finetuner.contract.checks import NAME
@@ -67,6 +68,11 @@ def unpack(file: Path, folder: Path) -> Manifest:
         check_models(folder)
     except FinetunerError as error:
         raise InvalidInput(str(error).replace(str(folder), "the zip")) from None
+    if manifest.fingerprints and manifest.fingerprints != stored_fingerprints(folder / "models"):
+        raise InvalidInput(
+            f"{MANIFEST} must have the fingerprints of the artifact's towers: an index shares vectors by them. Got "
+            f"others. {AGAIN}"
+        )
     return manifest
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation.pairs import evaluate_pairs, mean_recall
 from finetuner.models.clip import Clip
@@ -38,10 +41,13 @@ def interpolated(pretrained: Weights, tuned: Weights, alpha: float) -> Weights:
         return {name: value if value.is_floating_point() else tuned[name] for name, value in pretrained.items()}
     if alpha == 1:
         return tuned
-    return {
-        name: (1 - alpha) * pretrained[name] + alpha * value if value.is_floating_point() else value
-        for name, value in tuned.items()
-    }
+    return {name: _mixed(pretrained[name], value, alpha) for name, value in tuned.items()}
+
+
+def _mixed(pretrained: Tensor, tuned: Tensor, alpha: float) -> Tensor:
+    if not tuned.is_floating_point() or torch.equal(pretrained, tuned):  # a frozen tower stays the same bit by bit
+        return tuned
+    return (1 - alpha) * pretrained + alpha * tuned
 
 
 class MixWeights(Hook):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from finetuner.config.run_callbacks import read_callbacks
 from finetuner.config.run_config import RunConfig
 from finetuner.evaluation.pairs import EncodedPairs, encode_pairs
 from finetuner.executors.trainer.data.crops import augment
+from finetuner.executors.trainer.data.replay import replayed_beside
+from finetuner.executors.trainer.data.training_data import TrainingData
 from finetuner.executors.trainer.execution import default_learning_rate
 from finetuner.executors.trainer.hooks.hook import Hook, Progress
 from finetuner.executors.trainer.hooks.lora import MergeAdapters, TrainAdapters
@@ -27,7 +29,7 @@ from finetuner.executors.trainer.loop.training import Training
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, text_features, without_padding
 
-from .sets import GUARD, SETS, QualitySet
+from .sets import GUARD, REPLAY, SETS, QualitySet
 
 WARM_UP = 0.05
 CROPS = (0.9, 1.0)  # of the default recipe; every loop gets the same
@@ -111,17 +113,24 @@ def ranking_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -
     return cross_entropy(20 * text @ image.T, torch.arange(len(text), device=text.device))
 
 
-LOOPS: Mapping[str, Callable[..., torch.Tensor]] = {"open_clip": open_clip_loss, "ranking": ranking_loss}
-"""Name of a plain loop -> its loss."""
+REPLAYING_LOOP = "open_clip and replay"
+LOOPS: Mapping[str, Callable[..., torch.Tensor]] = {
+    "open_clip": open_clip_loss,
+    "ranking": ranking_loss,
+    REPLAYING_LOOP: open_clip_loss,
+}
+"""Name of a plain loop -> its loss. The last one has pairs of REPLAY in its batches, as many as a run with replay."""
 
 OURS: Mapping[str, Mapping[str, Any]] = {
     "run": {},
+    "replay": {"captions_per_image": 2, "distillation": 1.0},  # with pairs of REPLAY
     "lora": {"lora_rank": 8},
     "hard batches": {"hard_batches": 4},
     "hard negatives": {"hard_negatives": {"per_image": 1}},
 }
 """Name of a run of ours, whose rate is looked for -> its training options."""
 
+REPLAYING = "replay"
 AS_THEY_ARE = ("default", "keep")
 """Recipes: nothing about them is looked for."""
 
@@ -141,11 +150,16 @@ def _loop(job: Job, of: QualitySet, model: Clip, folder: Path) -> None:
     optimizer = torch.optim.AdamW(groups, lr=job.rate, betas=(0.9, 0.98), eps=1e-6)
     steps = steps_of(of, data)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(job.schedule, step, steps))
+    beside = _shuffled_pairs(of.training_data(folder, model, REPLAY), model) if job.method == REPLAYING_LOOP else None
     order = torch.cat([torch.randperm(len(rows)) for _ in range(of.epochs)])
     for taken in order.split(of.batch_size)[:steps]:
-        pixels = torch.from_numpy(data.pixels[rows[taken].numpy()])
+        pixels, words = torch.from_numpy(data.pixels[rows[taken].numpy()]), tokens[taken]
+        if beside is not None:
+            drawn = [next(beside) for _ in range(replayed_beside(len(taken)))]
+            pixels = torch.cat([pixels, torch.stack([pair[0] for pair in drawn])])
+            words = torch.cat([words, torch.stack([pair[1] for pair in drawn])])
         images = augment((pixels.float() / 255 - mean) / std, crops, crop_scale=CROPS, flips=False)
-        texts = text_features(network, without_padding(network, tokens[taken]))
+        texts = text_features(network, without_padding(network, words))
         image, text = (normalize(side.float(), dim=-1) for side in (network.encode_image(images), texts))
         optimizer.zero_grad()
         LOOPS[job.method](image, text, network.logit_scale.exp()).backward()
@@ -154,6 +168,15 @@ def _loop(job: Job, of: QualitySet, model: Clip, folder: Path) -> None:
         with torch.no_grad():
             network.logit_scale.clamp_(0, math.log(100))
     network.eval()
+
+
+def _shuffled_pairs(data: TrainingData, model: Clip) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (3, size, size) uint8 images with (context,) int64 tokens of each caption, over and over."""
+    rows = [(row, caption) for row, captions in enumerate(data.captions) for caption in captions]
+    tokens = model.tokenizer([caption for _, caption in rows])
+    while True:
+        for position in torch.randperm(len(rows)).tolist():
+            yield torch.from_numpy(data.pixels[rows[position][0]]), tokens[position]
 
 
 def steps_of(of: QualitySet, data: Any) -> int:
@@ -197,7 +220,9 @@ def _run(job: Job, of: QualitySet, model: Clip, folder: Path) -> None:
     ]
     for hook in hooks:
         hook.before_training(progress)
-    task = ClipTask(model, of.training_data(folder, model), config, of.batch_size)
+    replays = of.has_guard and job.method in ("keep", REPLAYING)
+    replay = of.training_data(folder, model, REPLAY) if replays else None
+    task = ClipTask(model, of.training_data(folder, model), config, of.batch_size, replay=replay)
     rate = config.learning_rate or default_learning_rate(config)
     Training(task, progress, config, learning_rate=rate, report=lambda step: None, hooks=hooks).run()
     for hook in hooks:

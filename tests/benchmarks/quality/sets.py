@@ -24,6 +24,8 @@ from .stamps import read_stamps, text_model, vision_checkpoint
 VALIDATION_ITEMS = 300  # of the catalogue; its 100 by default choose a learning rate by chance
 GUARD = "guard"
 GUARD_IMAGES, GUARD_SEED = 400, 11  # shapes that clip-mini was not pretrained on, of the domain that it was
+REPLAY = "replay"
+REPLAY_IMAGES, REPLAY_SEED = 2000, 12  # others of that domain
 STAMP_SIDE = 128  # pixels; EfficientNet-Lite0 reads 224, at three times the work
 
 
@@ -41,19 +43,20 @@ class QualitySet:
     load: Callable[[Path], Clip]
     """Folder of the data -> the model before training."""
     has_guard: bool
-    """Whether there are pairs of the domain that the model was pretrained on."""
+    """Whether there are pairs of the domain that the model was pretrained on: a GUARD, and others to REPLAY."""
 
-    def training_data(self, folder: Path, model: Clip) -> TrainingData:
-        """Return the train split, decoded once for all runs."""
+    def training_data(self, folder: Path, model: Clip, split: str = "train") -> TrainingData:
+        """Return the train split, or REPLAY, decoded once for all runs."""
         decoded = ImageCache(folder / "decoded", 10**10)
-        return prepare(self.read(folder, "train"), model, decoded, f"{self.name}-train", 1)
+        return prepare(self.read(folder, split), model, decoded, f"{self.name}-{split}", 1)
 
 
 @cache
 def _catalogue(folder: Path, split: str) -> list[Pair]:
     """Return each image with each of its captions; relevant to a caption are all images of its garment."""
-    if split == GUARD:
-        return [pair for image in shapes(GUARD_IMAGES, seed=GUARD_SEED) for pair in _pairs(image)]
+    if split in (GUARD, REPLAY):
+        count, seed = (GUARD_IMAGES, GUARD_SEED) if split == GUARD else (REPLAY_IMAGES, REPLAY_SEED)
+        return [pair for image in shapes(count, seed=seed) for pair in _pairs(image)]
     items = VALIDATION_ITEMS if split == "validation" else None
     return [pair for image in fashion(split, items=items) for pair in _pairs(image)]
 

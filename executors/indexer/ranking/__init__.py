@@ -1,0 +1,1 @@
+"""Searches beyond the nearest vectors: examples, hybrid, diversity, groups, facets and cursors."""
