@@ -39,7 +39,6 @@ from .supervisor import Supervisor
 from .uploads.files import UPLOAD_PARAMETERS, FileUploads
 from .uploads.reports import Reports
 
-LOG_BYTES = 256 * 1024
 MAX_SHOWN = 100  # documents, each with one or two thumbnails
 
 
@@ -90,13 +89,10 @@ class Trainer(Room):
         """Describe the runs of an experiment, or of all, oldest first."""
         return self._list.described(self._store.all(parameters.text("experiment", "") or None))
 
-    @control(wire.RUNS_PAGE, "page", "size", *FILTERS, beside=True)
+    @control(wire.RUNS_PAGE, *FILTERS, beside=True)
     def page_of_runs(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Return {'items', 'total'}: one page of the runs that the filters leave, each with its `metrics`."""
-        size = parameters.whole("size", 100, 1, wire.MAX_PAGE_SIZE)
-        page = parameters.whole("page", 1, 1, 10**9)
-        runs, total = self._list.page(Wanted.read(parameters), (page - 1) * size, size)
-        return {"items": self._list.described(runs, metrics=True), "total": total}
+        return self._list.page_described(Wanted.read(parameters))
 
     @control(wire.RUNS_CHANGES)
     def changes_of_runs(self, _: Parameters, __: DocumentArray) -> dict[str, Any]:
@@ -106,8 +102,7 @@ class Trainer(Room):
     @control(wire.RUNS_EDIT, "name", "experiment", "new_name", "note", "tags")
     def edit_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Change what people call a run: its name, once it has ended, its note and its tags."""
-        run, edit = self._run(parameters), Edit.read(parameters)
-        self._list.edit(run, edit)
+        self._list.edit(run := self._run(parameters), edit := Edit.read(parameters))
         return self._described(self._store.get(edit.new_name or run.name, run.experiment))
 
     @control(wire.RUNS_STATUS, "name", "experiment")
@@ -121,15 +116,7 @@ class Trainer(Room):
         """Return {'text', 'offset', 'status'}: whole lines from a byte offset on, and the next offset."""
         run = self._run(parameters)
         offset = parameters.whole("offset", 0, 0, 2**53)
-        try:
-            with open(self._folder(run).log, "rb") as log:
-                log.seek(offset)
-                content = log.read(LOG_BYTES)
-        except FileNotFoundError:
-            content = b""
-        full, whole_lines = len(content) == LOG_BYTES, content[: content.rfind(b"\n") + 1]
-        if (full and whole_lines) or (not full and run.status not in wire.ENDED):  # a line longer than LOG_BYTES is cut
-            content = whole_lines
+        content = self._folder(run).read_log(offset, ended=run.status in wire.ENDED)
         return {"text": content.decode(errors="replace"), "offset": offset + len(content), "status": run.status}
 
     @control(wire.RUNS_METRICS, "name", "experiment", "after")

@@ -46,12 +46,13 @@ class RunList:
         self._store, self._engine, self._folder_of = store, store.engine, folder_of
         _metadata.create_all(self._engine)
 
-    def page(self, wanted: Wanted, start: int, size: int) -> tuple[list[RunRecord], int]:
-        """Return the runs from position `start` on, at most `size`, and the number of all that are wanted.
+    def page(self, wanted: Wanted) -> tuple[list[RunRecord], int]:
+        """Return the runs of the wanted page, and the number of those on all pages.
 
         Sorting or filtering by a metric reads the scores of every run that the other filters leave, once each.
         """
-        conditions = _conditions(wanted)
+        conditions, size = _conditions(wanted), wanted.size
+        start = (wanted.page - 1) * size
         if not wanted.needs_scores:
             with self._engine.connect() as connection:
                 count = sa.select(sa.func.count()).select_from(_both()).where(*conditions)
@@ -73,6 +74,11 @@ class RunList:
             rows = connection.execute(sa.select(RUNS).where(RUNS.c.artifact_id.in_(ids_of_page)))
             runs = {run.artifact_id: run for run in _read(rows)}
         return [runs[id_] for id_ in ids_of_page if id_ in runs], len(scored)
+
+    def page_described(self, wanted: Wanted) -> dict[str, Any]:
+        """Return {'items', 'total'}: the runs of the wanted page with their metrics, and the number on all pages."""
+        runs, total = self.page(wanted)
+        return {"items": self.described(runs, metrics=True), "total": total}
 
     def changes(self) -> dict[str, Any]:
         """Return {'version', 'counts'}: a text that differs after each change of the list, and the runs by status."""

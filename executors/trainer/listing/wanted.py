@@ -7,13 +7,14 @@ from typing import Any
 
 from finetuner.contract.checks import choice
 from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import RUN_SORTS, RUN_STATES
+from finetuner.contract.wire import MAX_PAGE_SIZE, RUN_SORTS, RUN_STATES
 from finetuner.exceptions import InvalidInput
 
 METRIC, CREATED_AT = "metric", "created"
 MOST_TEXT = 256  # characters of a filter
 FILTERS = (
-    "text", "status", "model", "data", "experiment", "tag", "since", "until", "metric", "least", "sort", "descending",
+    "page", "size", "text", "status", "model", "data", "experiment", "tag", "since", "until", "metric", "least",
+    "sort", "descending",
 )  # fmt: skip
 
 
@@ -40,6 +41,10 @@ class Wanted:
     sort: str = CREATED_AT
     """One of RUN_SORTS."""
     descending: bool = True
+    page: int = 1
+    """From 1."""
+    size: int = 100
+    """Runs on a page, 1 to MAX_PAGE_SIZE."""
 
     @classmethod
     def read(cls, parameters: Parameters) -> Wanted:
@@ -60,6 +65,8 @@ class Wanted:
             raise InvalidInput(f"metric must be named for sort={METRIC!r} and for least. Got none. Name one.")
         given |= {name: parameters.number(name, 0, 1e11) for name in ("since", "until")}
         descending = parameters.flag("descending", True)
+        given["page"] = parameters.whole("page", 1, 1, 10**9)
+        given["size"] = parameters.whole("size", 100, 1, MAX_PAGE_SIZE)
         return cls(**given, status=statuses, least=least, sort=sort, descending=descending)
 
     @property
