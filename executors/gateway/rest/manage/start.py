@@ -65,10 +65,9 @@ async def list_options() -> Response:
 @routes.post("/runs/check", summary="Check a run before it starts", response_model=Checked)
 async def check_run(form: CheckForm, request: Request, rooms: RoomsOf) -> Response:
     """Check the configuration of a run as its start does, and return it with warnings. Nothing is stored."""
-    config = run_config(form.run, form.experiment)
-    if "model" not in config:
+    if form.run.config.model.name is None:
         raise InvalidInput("config.model.name must be the backbone, also of an artifact. Got none. Name it.")
-    checked = RunConfig.from_dict(config)
+    checked = RunConfig.from_dict(run_config(form.run, form.experiment))
     plain = RunForm.parse_obj(form.run.dict())
     plain.config.recipe = None
     given = run_config(plain, form.experiment)
