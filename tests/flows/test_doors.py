@@ -56,7 +56,7 @@ READING_POSTS = {
     *(f"/v2/rpc/{name}" for name in ("user.identity.whoami", "artifact.list", "artifact.getDetail")),
     *("/v2/rpc/artifact.getDownloadUrl", "/v2/rpc/executor.getPackage", "/post"),
 }
-ADMIN_PAGES = {"/v1/tokens", "/v1/audit", "/v1/system"}
+ADMIN_PAGES = {"/v1/tokens", "/v1/audit"}
 OPEN_PAGES = {"/", "/docs", "/healthz", "/dry_run", "/v2/rpc/user.identity.proxiedAuthorize"}
 OPEN_FOLDERS = ("/ui/", "/v2/download/")
 OPEN_METHODS = {

@@ -53,7 +53,7 @@ PATHS: tuple[tuple[str, Role], ...] = (
 )
 
 # Pages of administration, which `read` does not open.
-ADMIN_PAGES = frozenset({"/v1/tokens", "/v1/audit", "/v1/system"})
+ADMIN_PAGES = frozenset({"/v1/tokens", "/v1/audit"})
 
 # Open without a token: health checks, pages that hold no data, the hub's word on how to log in, and signed downloads.
 OPEN_PAGES = frozenset({"/", "/docs", "/healthz", "/dry_run", AUTHORIZE})

@@ -1,4 +1,4 @@
-"""Administration: tokens, the audit log, and the state of the machine. Everything here needs the role `admin`."""
+"""Administration: tokens, the audit log, and the state of the machine. Tokens and log need the role `admin`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,6 @@ class System(Answer):
     version: str = Field(..., description="Version of open-finetuner.")
     python: str = Field(..., description="Version of Python.")
     system: str = Field(..., description="Operating system and architecture.")
-    workspace: str = Field(..., description="Folder of the workspace; '' without one.")
     disk_free: int | None = Field(None, description="Free bytes on the workspace's disk.")
     disk_total: int | None = Field(None, description="Bytes of that disk.")
     runs: dict[str, int] = Field(..., description="Runs by status. CREATED is the queue.")
@@ -149,17 +148,16 @@ async def read_audit(
 async def describe_system(request: Request, rooms: RoomsOf) -> Response:
     """Return versions, free disk space and the number of runs by status. `/healthz` has the rooms."""
     counts = (await rooms.call(wire.RUNS_CHANGES))["counts"]
-    found = {
+    found: dict[str, Any] = {
         "version": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "workspace": "",
         "runs": counts,
     }
     root = _access(request).root
     if root is not None:
         disk = shutil.disk_usage(root)
-        found |= {"workspace": str(root), "disk_free": disk.free, "disk_total": disk.total}
+        found |= {"disk_free": disk.free, "disk_total": disk.total}
     return answer(found)
 
 

@@ -83,7 +83,6 @@ function machine(system, health) {
       ["Version", system.version],
       ["Python", system.python],
       ["System", system.system],
-      ["Workspace", h("code", {}, system.workspace)],
     ]),
   ];
 }
