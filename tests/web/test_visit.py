@@ -155,7 +155,7 @@ def addresses(watched: Watched) -> dict[str, tuple[str, str]]:
         "artifacts": ("#/artifacts", "table"),
         "artifact": (f"#/artifacts/{watched.artifact_id}", ".lineage"),
         "search": ("#/search?q=a+red+dress&compare=1", "h2.model >> nth=1"),
-        "admin": ("#/admin", "table >> nth=2"),
+        "admin": ("#/admin", "table >> nth=1"),
         "login": ("#/login", "form"),
         "docs": ("docs", ".operation"),
     }
