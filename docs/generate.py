@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from importlib import import_module
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import typer
+
+from finetuner.config.described import docstrings, of_body
 
 MARKER = re.compile(r"^<!-- table: (\w+)(?: (\S+))? -->$", re.MULTILINE)
 ARGUMENT = re.compile(r"^(\w+): (.*?)(?=^\w+: |\Z)", re.MULTILINE | re.DOTALL)
@@ -60,7 +61,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def fields_table(path: str) -> str:
     """Return the fields of a dataclass: name, type, default and its docstring. Groups of fields are left out."""
     kind = _imported(path)
-    described = {name: text for each in reversed(kind.__mro__[:-1]) for name, text in _docstrings(each).items()}
+    described = {name: text for each in reversed(kind.__mro__[:-1]) for name, text in docstrings(each).items()}
     hints = get_type_hints(kind)
     rows = [
         (f"`{entry.name}`", _type(entry.type), _default(entry), _linked(described.get(entry.name, "")))
@@ -160,7 +161,7 @@ def environment_table(_: None) -> str:
     from finetuner.contract import environment
 
     source = inspect.getsource(environment).partition("# Set by our own processes.")[0]
-    described = _described(ast.parse(source).body)
+    described = of_body(ast.parse(source).body)
     return table(
         ("variable", "meaning"), [(f"`{getattr(environment, name)}`", text) for name, text in described.items()]
     )
@@ -196,25 +197,6 @@ TABLES: Mapping[str, Callable[..., str]] = {
 def _imported(path: str) -> Any:
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)
-
-
-def _docstrings(kind: type) -> dict[str, str]:
-    (found,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(found, ast.ClassDef)
-    return _described(found.body)
-
-
-def _described(body: Sequence[ast.stmt]) -> dict[str, str]:
-    """Return the name of each assignment that a docstring follows, and the docstring."""
-    texts = {}
-    for statement, following in pairwise(body):
-        match statement, following:
-            case (
-                (ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)])),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                texts[name] = text
-    return texts
 
 
 def _type(annotation: object) -> str:

@@ -27,16 +27,18 @@ from .artifacts.promotion import refuse_regression
 from .artifacts.uploads import ArtifactUploads
 from .curve import read_curve
 from .devices import Devices, find_gpus
+from .listing.edits import Edit
+from .listing.run_list import RunList
+from .listing.wanted import FILTERS, Wanted
 from .quota import UploadQuota, mark_owner
 from .run_checks import RunChecks, require_ended
-from .run_folder import RESOLVED, RunFolder
+from .run_folder import RunFolder
 from .run_store import RunRecord, RunStore
 from .settings import TrainerSettings
 from .supervisor import Supervisor
 from .uploads.files import UPLOAD_PARAMETERS, FileUploads
 from .uploads.reports import Reports
 
-LOG_BYTES = 256 * 1024
 MAX_SHOWN = 100  # documents, each with one or two thumbnails
 
 
@@ -53,6 +55,7 @@ class Trainer(Room):
         super().__init__(**kwargs)
         workspace, devices = self.shared_workspace, Devices(find_gpus(self.settings.gpus))
         self._store = RunStore(workspace.runs_database)
+        self._list = RunList(self._store, workspace.run)
         self._datasets = Datasets(workspace)
         self._models = Models(workspace)
         self._checks = RunChecks(workspace, self._store, self._datasets, self._models, devices)
@@ -84,7 +87,23 @@ class Trainer(Room):
     @control(wire.RUNS_LIST, "experiment")
     def list_runs(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
         """Describe the runs of an experiment, or of all, oldest first."""
-        return [self._described(run) for run in self._store.all(parameters.text("experiment", "") or None)]
+        return self._list.described(self._store.all(parameters.text("experiment", "") or None))
+
+    @control(wire.RUNS_PAGE, *FILTERS, beside=True)
+    def page_of_runs(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Return {'items', 'total'}: one page of the runs that the filters leave, each with its `metrics`."""
+        return self._list.page_described(Wanted.read(parameters))
+
+    @control(wire.RUNS_CHANGES)
+    def changes_of_runs(self, _: Parameters, __: DocumentArray) -> dict[str, Any]:
+        """Return {'version', 'counts'}; the version differs after each change of the list of runs."""
+        return self._list.changes()
+
+    @control(wire.RUNS_EDIT, "name", "experiment", "new_name", "note", "tags")
+    def edit_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Change what people call a run: its name, once it has ended, its note and its tags."""
+        self._list.edit(run := self._run(parameters), edit := Edit.read(parameters))
+        return self._described(self._store.get(edit.new_name or run.name, run.experiment))
 
     @control(wire.RUNS_STATUS, "name", "experiment")
     def status_of_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
@@ -97,15 +116,7 @@ class Trainer(Room):
         """Return {'text', 'offset', 'status'}: whole lines from a byte offset on, and the next offset."""
         run = self._run(parameters)
         offset = parameters.whole("offset", 0, 0, 2**53)
-        try:
-            with open(self._folder(run).log, "rb") as log:
-                log.seek(offset)
-                content = log.read(LOG_BYTES)
-        except FileNotFoundError:
-            content = b""
-        full, whole_lines = len(content) == LOG_BYTES, content[: content.rfind(b"\n") + 1]
-        if (full and whole_lines) or (not full and run.status not in wire.ENDED):  # a line longer than LOG_BYTES is cut
-            content = whole_lines
+        content = self._folder(run).read_log(offset, ended=run.status in wire.ENDED)
         return {"text": content.decode(errors="replace"), "offset": offset + len(content), "status": run.status}
 
     @control(wire.RUNS_METRICS, "name", "experiment", "after")
@@ -325,6 +336,7 @@ class Trainer(Room):
 
     def _delete(self, run: RunRecord) -> None:
         self._store.delete(run.artifact_id)
+        self._list.forget(run.artifact_id)
         if self._folder(run).path.is_dir():
             remove(self._folder(run).path)
 
@@ -335,15 +347,4 @@ class Trainer(Room):
         return self._supervisor.folder(run)
 
     def _described(self, run: RunRecord) -> dict[str, Any]:
-        return {
-            "name": run.name,
-            "experiment": run.experiment,
-            "artifact_id": run.artifact_id,
-            "config": run.config,
-            "resolved": self._folder(run).read(RESOLVED) or {},
-            "status": run.status,
-            "details": run.details,
-            "created_at": run.created_at,
-            "started_at": run.started_at,
-            "ended_at": run.ended_at,
-        }
+        return self._list.described([run])[0]

@@ -30,6 +30,7 @@ from typing import Any
 from finetuner.workspace.folder import set_aside, write_atomically
 
 RESOLVED = "resolved"
+LOG_BYTES = 256 * 1024  # of a log in one answer
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,19 @@ class RunFolder:
             return dict(json.loads((self.path / f"{name}.json").read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def read_log(self, offset: int, *, ended: bool) -> bytes:
+        """Return the log from a byte offset on: at most LOG_BYTES, and whole lines unless the run has ended."""
+        try:
+            with open(self.log, "rb") as log:
+                log.seek(offset)
+                content = log.read(LOG_BYTES)
+        except FileNotFoundError:
+            return b""
+        full, whole_lines = len(content) == LOG_BYTES, content[: content.rfind(b"\n") + 1]
+        if (full and whole_lines) or (not full and not ended):  # a line longer than LOG_BYTES is cut
+            return whole_lines
+        return content
 
     def set_aside(self, name: str) -> None:
         """Rename a damaged file, so it counts as missing."""

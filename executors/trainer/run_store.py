@@ -25,7 +25,7 @@ _experiments = sa.Table(
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("created_at", sa.Float, nullable=False),
 )
-_runs = sa.Table(
+RUNS = sa.Table(
     "runs",
     _metadata,
     sa.Column("artifact_id", sa.String(24), primary_key=True),
@@ -101,6 +101,11 @@ class RunStore:
         sa.event.listen(self._engine, "connect", _use_write_ahead_log)
         _metadata.create_all(self._engine)
 
+    @property
+    def engine(self) -> sa.Engine:
+        """The database, for `listing`."""
+        return self._engine
+
     def close(self) -> None:
         """Close the database."""
         self._engine.dispose()
@@ -126,7 +131,7 @@ class RunStore:
         }
         try:
             with self._engine.begin() as connection:
-                connection.execute(sa.insert(_runs).values(row))
+                connection.execute(sa.insert(RUNS).values(row))
                 _get_or_create(connection, config.experiment_name)
         except sa.exc.IntegrityError as error:
             raise AlreadyExists(
@@ -142,7 +147,7 @@ class RunStore:
             RunNotFound: no run of this name.
             FinetunerServerError: its row is damaged.
         """
-        found, problems = self._read(_runs.c.name == name, _runs.c.experiment == experiment)
+        found, problems = self._read(RUNS.c.name == name, RUNS.c.experiment == experiment)
         if problems:
             raise FinetunerServerError(problems[0])
         if not found:
@@ -151,11 +156,11 @@ class RunStore:
 
     def all(self, experiment: str | None = None) -> list[RunRecord]:
         """Return the runs of an experiment, or of all, oldest first."""
-        return self._select(*([] if experiment is None else [_runs.c.experiment == experiment]))
+        return self._select(*([] if experiment is None else [RUNS.c.experiment == experiment]))
 
     def with_status(self, *statuses: str) -> list[RunRecord]:
         """Return the runs in one of these states, oldest first."""
-        return self._select(_runs.c.status.in_(statuses))
+        return self._select(RUNS.c.status.in_(statuses))
 
     def problems(self) -> list[str]:
         """Return one sentence for each damaged row. Such a run is left out of all lists and queues."""
@@ -163,17 +168,17 @@ class RunStore:
 
     def delete_damaged(self, name: str, experiment: str) -> bool:
         """Delete a run's row if it is damaged, and return whether it was. Its files stay."""
-        named = (_runs.c.name == name, _runs.c.experiment == experiment)
+        named = (RUNS.c.name == name, RUNS.c.experiment == experiment)
         if not self._read(*named)[1]:
             return False
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(_runs).where(*named))
+            connection.execute(sa.delete(RUNS).where(*named))
         return True
 
     def count(self, status: str) -> int:
         """Return the number of runs in a state."""
         with self._engine.connect() as connection:
-            found = connection.execute(sa.select(sa.func.count()).where(_runs.c.status == status))
+            found = connection.execute(sa.select(sa.func.count()).where(RUNS.c.status == status))
             return int(found.scalar_one())
 
     def move(self, artifact_id: str, status: str, details: str, *, only_from: tuple[str, ...]) -> bool:
@@ -185,14 +190,14 @@ class RunStore:
             values["ended_at"] = time.time()
         with self._engine.begin() as connection:
             changed = connection.execute(
-                sa.update(_runs).where(_runs.c.artifact_id == artifact_id, _runs.c.status.in_(only_from)).values(values)
+                sa.update(RUNS).where(RUNS.c.artifact_id == artifact_id, RUNS.c.status.in_(only_from)).values(values)
             )
             return changed.rowcount == 1
 
     def delete(self, artifact_id: str) -> None:
         """Delete a run."""
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(_runs).where(_runs.c.artifact_id == artifact_id))
+            connection.execute(sa.delete(RUNS).where(RUNS.c.artifact_id == artifact_id))
 
     def create_experiment(self, name: str) -> dict[str, Any]:
         """Return the experiment of this name; create it if it does not exist."""
@@ -218,7 +223,7 @@ class RunStore:
         """Return the runs, and one sentence for each damaged row."""
         runs, problems = [], []
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_runs).where(*conditions).order_by(_runs.c.created_at))
+            rows = connection.execute(sa.select(RUNS).where(*conditions).order_by(RUNS.c.created_at))
             for row in rows:
                 try:
                     runs.append(RunRecord.read(dict(row._mapping)))

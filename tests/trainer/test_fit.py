@@ -19,7 +19,7 @@ from finetuner.artifacts.manifest import verify_artifact
 from finetuner.documents.pairs import make_pair, read_pairs
 from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
-from finetuner.executors.trainer import executor
+from finetuner.executors.trainer import executor, run_folder
 from finetuner.executors.trainer.executor import Trainer
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip_files import load_backbone
@@ -219,7 +219,7 @@ def test_the_loss_curve_has_a_line_for_each_report(done: Done, ask: Ask) -> None
 def test_logs_by_offset_give_the_whole_text_in_pieces(done: Done, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = log_of(done, ask)
     for size in (1, 50, 300):  # shorter than every line, than some lines, than no line
-        monkeypatch.setattr(executor, "LOG_BYTES", size)
+        monkeypatch.setattr(run_folder, "LOG_BYTES", size)
         text, offset = "", 0
         while (page := ask(done.trainer.logs_of_run, name="first", offset=float(offset)))["offset"] > offset:
             text, offset = text + page["text"], page["offset"]

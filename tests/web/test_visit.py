@@ -6,7 +6,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from .conftest import SCRIPT, TOKEN, Site, Visit, Watched, visit_with
 
@@ -29,6 +29,21 @@ def test_a_token_opens_the_page_that_was_asked_for(visitor: Visit) -> None:
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_token_is_remembered_on_this_machine_where_the_user_asks_for_it(visitor: Visit) -> None:
+    visitor.allowed = "401"
+    visitor.go("#/login")
+    page = visitor.page
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("switch", name="Remember on this machine").press("Space")
+    page.get_by_role("button", name="Log in").press("Enter")
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    other = visit_with(page.context, visitor.site, visitor.shots)
+    other.go("#/datasets")
+    expect(other.page.get_by_role("link", name="web-test")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    assert other.page.evaluate("localStorage.length + sessionStorage.length") == 0
 
 
 def test_a_dataset_shows_images_with_captions_page_by_page(visit: Visit) -> None:
@@ -92,6 +107,22 @@ def test_the_page_reports_a_room_that_does_not_answer(visit: Visit) -> None:
     expect(banner).to_be_empty()
 
 
+@pytest.mark.seconds
+def test_the_page_says_after_four_seconds_that_the_server_hangs(visit: Visit) -> None:
+    visit.allowed = "ERR_FAILED|ERR_ABORTED"
+    held: list[Route] = []
+    for address in ("**/v1/datasets*", "**/ui/logo.svg"):
+        visit.page.route(address, lambda route: held.append(route))
+    visit.go("#/datasets")
+    visit.page.reload()
+    banner = visit.page.locator("#connection")
+    expect(banner).to_contain_text("has not answered for 4 seconds", timeout=15_000)
+    visit.page.unroute_all(behavior="ignoreErrors")
+    visit.page.get_by_role("button", name="Retry now").click()
+    expect(banner).to_be_empty()
+    expect(visit.page.get_by_role("link", name="web-train")).to_be_visible()
+
+
 def test_the_keyboard_reaches_everything(visit: Visit) -> None:
     visit.go("#/datasets")
     page = visit.page
@@ -117,11 +148,14 @@ def addresses(watched: Watched) -> dict[str, tuple[str, str]]:
     return {
         "runs": ("#/runs", "table"),
         "run": ("#/runs/default/watched", "article.query img"),
+        "compare": ("#/compare?runs=default%2Fwatched,default%2Fwatched", "table"),
+        "start": ("#/start?epochs=3", "pre.log"),
         "datasets": ("#/datasets", "table"),
         "dataset": ("#/datasets/web-test", ".card img"),
         "artifacts": ("#/artifacts", "table"),
         "artifact": (f"#/artifacts/{watched.artifact_id}", ".lineage"),
         "search": ("#/search?q=a+red+dress&compare=1", "h2.model >> nth=1"),
+        "admin": ("#/admin", "table >> nth=1"),
         "login": ("#/login", "form"),
         "docs": ("docs", ".operation"),
     }

@@ -58,6 +58,8 @@ OWNER = "finetuner_owner"
 FIT = "/fit"
 RUNS_GET = "/runs/get"
 RUNS_LIST = "/runs/list"
+RUNS_PAGE = "/runs/page"
+RUNS_CHANGES = "/runs/changes"
 RUNS_STATUS = "/runs/status"
 RUNS_LOGS = "/runs/logs"
 RUNS_METRICS = "/runs/metrics"
@@ -65,6 +67,7 @@ RUNS_EXAMPLES = "/runs/examples"
 RUNS_CANCEL = "/runs/cancel"
 RUNS_RESUME = "/runs/resume"
 RUNS_DELETE = "/runs/delete"
+RUNS_EDIT = "/runs/edit"
 EXPERIMENTS_CREATE = "/experiments/create"
 EXPERIMENTS_LIST = "/experiments/list"
 EXPERIMENTS_DELETE = "/experiments/delete"
@@ -102,9 +105,9 @@ FEEDBACK_DOCUMENTS = "/feedback/documents"
 
 # Endpoints that change nothing: a request may be sent twice.
 READS = frozenset({
-    RUNS_GET, RUNS_LIST, RUNS_STATUS, RUNS_LOGS, RUNS_METRICS, RUNS_EXAMPLES, EXPERIMENTS_LIST, DATASETS_PULL,
-    DATASETS_LIST, DATASETS_SHOW, DATASETS_STATS, ARTIFACTS_LIST, ARTIFACTS_PULL, ENCODE, RANK, SEARCH, FILTER, STATUS,
-    PROBLEMS, FEEDBACK_LIST, FEEDBACK_DOCUMENTS,
+    RUNS_GET, RUNS_LIST, RUNS_PAGE, RUNS_CHANGES, RUNS_STATUS, RUNS_LOGS, RUNS_METRICS, RUNS_EXAMPLES,
+    EXPERIMENTS_LIST, DATASETS_PULL, DATASETS_LIST, DATASETS_SHOW, DATASETS_STATS, ARTIFACTS_LIST, ARTIFACTS_PULL,
+    ENCODE, RANK, SEARCH, FILTER, STATUS, PROBLEMS, FEEDBACK_LIST, FEEDBACK_DOCUMENTS,
 })  # fmt: skip
 ANSWER_SECONDS = 1_860.0  # a client waits for an answer; longer than a Flow's `timeout_send`, which names the room
 
@@ -113,6 +116,8 @@ RunState = Literal["CREATED", "STARTED", "FINISHED", "FAILED", "CANCELED"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 CREATED, STARTED, FINISHED, FAILED, CANCELED = RUN_STATES
 ENDED = (FINISHED, FAILED, CANCELED)
+RUN_SORTS = ("created", "name", "status", "model", "data", "duration", "metric")
+MAX_PAGE_SIZE = 1000  # runs
 AWAITS = "Run submitted and awaits execution"
 """`details` of a run that is CREATED."""
 

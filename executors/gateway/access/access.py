@@ -81,6 +81,8 @@ class Access:
         host: address on which the gateway listens.
         wrong_tokens: wrong tokens per minute of each address; 0 for no limit.
 
+    `root` is kept as it is. `last_used` has the last request of each token since the start, in seconds since the epoch.
+
     Raises:
         InvalidInput: a secret that no header can hold, a secret that YAML has turned into a number, or a host that
             other machines reach although there is no token.
@@ -96,6 +98,8 @@ class Access:
     ) -> None:
         self.audit = Audit(root)
         self.turns = Turns()
+        self.root = root
+        self.last_used: dict[str, float] = {}
         self._guesses = Guesses(wrong_tokens, lambda address, count: self._write(address=address, wrong_tokens=count))
         self._refused = TokenBuckets(MAX_REFUSED / MINUTE, burst=MINUTE)
         self._more_refused = Tally(lambda name, count: self._write(token=name, refused=count))
@@ -142,6 +146,7 @@ class Access:
                 wait,
             )
         CALLER.set(caller.name)
+        self.last_used[caller.name] = time.time()  # as many names as tokens
         return Entry(self, caller, transport, request)
 
     def caller(self, header: str | bytes | None) -> Caller:

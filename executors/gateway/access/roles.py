@@ -19,9 +19,11 @@ ENDPOINTS: dict[str, Role] = {
     **dict.fromkeys((wire.ANY, wire.ENCODE, wire.RANK, wire.SEARCH, wire.FILTER, wire.STATUS, wire.PROBLEMS), READ),
     **dict.fromkeys((wire.RUNS_GET, wire.RUNS_LIST, wire.RUNS_STATUS, wire.RUNS_LOGS), READ),
     **dict.fromkeys((wire.RUNS_METRICS, wire.RUNS_EXAMPLES, wire.EXPERIMENTS_LIST), READ),
+    **dict.fromkeys((wire.RUNS_PAGE, wire.RUNS_CHANGES), READ),
     **dict.fromkeys((wire.DATASETS_LIST, wire.DATASETS_PULL, wire.DATASETS_SHOW, wire.DATASETS_STATS), READ),
     **dict.fromkeys((wire.ARTIFACTS_LIST, wire.ARTIFACTS_PULL), READ),
     **dict.fromkeys((wire.FIT, wire.RUNS_CANCEL, wire.RUNS_RESUME, wire.RUNS_DELETE, wire.EVALUATE), WRITE),
+    wire.RUNS_EDIT: WRITE,
     **dict.fromkeys((wire.EXPERIMENTS_CREATE, wire.EXPERIMENTS_DELETE), WRITE),
     **dict.fromkeys((wire.DATASETS_PUSH, wire.DATASETS_DELETE, wire.ARTIFACTS_PUSH, wire.ARTIFACTS_PROMOTE), WRITE),
     **dict.fromkeys((wire.INDEX, wire.DELETE, wire.REINDEX_CANCEL, wire.DATASETS_UPLOAD), WRITE),
@@ -39,19 +41,23 @@ WITH_DOCUMENTS = {
 }
 WITHOUT_DOCUMENTS = ENDPOINTS.keys() - WITH_DOCUMENTS
 
-# For POST. GET and HEAD need `read`; every other method needs at least `write`. A POST to a path outside this table
-# goes to an endpoint of the Flow.
+# For POST. GET and HEAD need `read`, or `admin` for ADMIN_PAGES; every other method needs at least `write`. A POST to a
+# path outside this table goes to an endpoint of the Flow.
 PATHS: tuple[tuple[str, Role], ...] = (
     (r"/post", READ),  # the body names the endpoint, whose role is checked once the body has been read
-    (r"/v1/(encode|search|embeddings|index/filter|feedback)", READ),
+    (r"/v1/(encode|search|embeddings|index/filter|feedback|runs/check)", READ),
     (r"/v1/(index|index/delete|evaluate|artifacts|feedback/list|feedback/delete)", WRITE),
     (r"/v1/uploads(/[^/]+(/complete)?)?", WRITE),
     (r"/v1/(datasets/[^/]+|artifacts/[^/]+/promote)", WRITE),
-    (r"/v1/experiments/[^/]+/runs/[^/]+/(cancel|resume)", WRITE),
+    (r"/v1/tokens(/.*)?", ADMIN),
+    (r"/v1/experiments/[^/]+/runs/[^/]+/(cancel|resume|edit|delete)", WRITE),
     (r"/api/v1/experiments(/.*)?", WRITE),
     (rf"{HUB}(user\.identity\.whoami|artifact\.(list|getDetail|getDownloadUrl)|executor\.getPackage)", READ),
     (rf"{HUB}artifact\.(upload|delete|update)", WRITE),
 )
+
+# Pages of administration, which `read` does not open.
+ADMIN_PAGES = frozenset({"/v1/tokens", "/v1/audit"})
 
 # Open without a token: health checks, pages that hold no data, the hub's word on how to log in, and signed downloads.
 OPEN_PAGES = frozenset({"/", "/docs", "/healthz", "/dry_run", AUTHORIZE})
@@ -74,6 +80,8 @@ def of_endpoint(endpoint: str) -> Role:
 def of_page(method: str, path: str) -> Role | None:
     """Return the role that an HTTP request needs, None for an open one."""
     if method in ("GET", "HEAD"):
+        if path.rstrip("/") in ADMIN_PAGES:
+            return ADMIN
         return None if path in OPEN_PAGES or path.startswith(OPEN_FOLDERS) else READ
     for pattern, role in PATHS:
         if re.fullmatch(pattern, path, re.DOTALL):

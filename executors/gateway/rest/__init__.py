@@ -8,6 +8,8 @@ from ..flow.handler import Handler
 from ..flow.rooms import Rooms
 from . import api_v1, v1_artifact_zip, v1_documents, v1_embeddings, v1_feedback, v1_library, v1_runs, v1_uploads
 from .logstream import OpenStreams
+from .manage import admin, start
+from .manage.live import RunChanges
 
 OFTEN = ("/v1/embeddings", "/v1/encode", "/v1/search")
 
@@ -15,8 +17,9 @@ OFTEN = ("/v1/embeddings", "/v1/encode", "/v1/search")
 def mount(app: FastAPI, handler: Handler, rooms: Rooms) -> None:
     """Add the REST API's routes to the app."""
     app.state.handler, app.state.rooms, app.state.streams = handler, rooms, OpenStreams()
-    parts = (api_v1, v1_documents, v1_embeddings, v1_feedback, v1_library, v1_runs, v1_artifact_zip, v1_uploads)
-    for module in parts:
+    app.state.run_changes = RunChanges(rooms, app.state.streams)
+    of_documents = (v1_documents, v1_embeddings, v1_feedback)
+    for module in (api_v1, *of_documents, v1_library, v1_runs, v1_artifact_zip, v1_uploads, start, admin):
         app.include_router(module.routes)
     app.include_router(v1_documents.without_documents)
     app.include_router(v1_feedback.without_documents)

@@ -1,9 +1,12 @@
 // Requests to the REST API: JSON in and out, the token, and retries while the server does not answer.
 
-import { answered, waitAfterFailure } from "./connection.js";
+import { answered, late, waitAfterFailure } from "./connection.js";
 import { demandLogin, token } from "./session.js";
+import { inWords } from "./words.js";
 
 const AWAY = [429, 502, 503, 504];
+const PATIENCE = 4000; // milliseconds without an answer, half of them to a question whether the server still lives
+const ALIVE = "/ui/logo.svg"; // served by the gateway alone, without a token
 
 /** An error of the server; `message` is its `detail`. */
 export class Refusal extends Error {
@@ -53,15 +56,17 @@ export async function request(
   const id = Symbol(path);
   for (let attempt = 0; ; attempt++) {
     let problem;
+    const watch = watched(id, again, signal);
     try {
       const response = await fetch(path, {
         method,
         headers: sent,
         body,
-        signal,
+        signal: watch.signal,
         cache: "no-store",
         credentials: "omit",
       });
+      watch.end();
       if (!again || !AWAY.includes(response.status)) {
         const result = response.ok ? await read(response) : await refusal(response, credential);
         answered(id);
@@ -72,12 +77,44 @@ export async function request(
     } catch (error) {
       if (error instanceof Refusal) throw error;
       signal?.throwIfAborted();
-      problem = `The server at ${location.host} does not answer.`;
+      problem = watch.signal.aborted
+        ? `The server at ${location.host} has not answered for 4 seconds.`
+        : `The server at ${location.host} does not answer.`;
       if (!again) throw new Refusal(0, `${problem} Your change may be lost. Check, and try again.`);
+    } finally {
+      watch.end();
     }
     await waitAfterFailure(id, problem, attempt, signal);
     signal?.throwIfAborted();
   }
+}
+
+/**
+ * Watch a request that is not answered within PATIENCE. Where the gateway still serves a file, a room is busy, and the
+ * request goes on. Where it does not, the banner says so, and a request that may be sent again is given up.
+ */
+function watched(id, again, signal) {
+  const given = new AbortController();
+  let timer = setTimeout(look, PATIENCE / 2);
+  async function look() {
+    timer = undefined;
+    try {
+      await fetch(ALIVE, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(PATIENCE / 2) });
+      if (!ended) timer = setTimeout(look, PATIENCE);
+    } catch {
+      if (ended) return;
+      if (again) given.abort();
+      else late(id, `The server at ${location.host} has not answered for 4 seconds.`);
+    }
+  }
+  let ended = false;
+  return {
+    signal: signal ? AbortSignal.any([signal, given.signal]) : given.signal,
+    end() {
+      ended = true;
+      clearTimeout(timer);
+    },
+  };
 }
 
 async function refusal(response, credential) {
@@ -88,8 +125,8 @@ async function refusal(response, credential) {
 async function sentence(response) {
   const text = await response.text();
   try {
-    const { detail } = JSON.parse(text);
-    if (typeof detail === "string") return detail;
+    const { detail, type } = JSON.parse(text);
+    if (typeof detail === "string") return inWords(type, detail);
     if (Array.isArray(detail)) return detail.map((each) => `${(each.loc ?? []).join(".")}: ${each.msg}`).join("; ");
   } catch {
     // not JSON: a proxy has answered

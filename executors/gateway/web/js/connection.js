@@ -15,6 +15,12 @@ export async function waitAfterFailure(request, reason, attempt, signal) {
   await sleep(Math.min(2 ** attempt, LONGEST), AbortSignal.any([immediate.signal, ...(signal ? [signal] : [])]));
 }
 
+/** Show that a request which is not repeated waits for a server that does not answer. */
+export function late(request, reason) {
+  waiting.set(request, reason);
+  show();
+}
+
 /** Remove an answered request from the banner. */
 export function answered(request) {
   if (waiting.delete(request)) show();

@@ -71,3 +71,12 @@ export function headline(metrics) {
   }
   return names[0];
 }
+
+/** Return the name that people know a dataset by: `fit` names the data that it sends after its run. */
+export function datasetName(name, experiment, run) {
+  const sent = /^finetuner-dastorage-(.+)-(train|eval|guard|[a-z_]+(?:-\d+)?)$/.exec(name);
+  if (!sent) return name;
+  const use = { train: "training data", eval: "evaluation data", guard: "guard data" }[sent[2]] ?? sent[2];
+  if (run && sent[1] === `${experiment}-${run}`) return sent[2] === "train" ? "sent with this run" : `${use} sent with this run`;
+  return `${use} of ${sent[1].replace(/^default-/, "")}`;
+}

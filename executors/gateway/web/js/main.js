@@ -1,13 +1,16 @@
 // Entry point: the pages and their addresses.
 
+import admin from "../pages/admin.js";
 import artifact from "../pages/artifact.js";
 import artifacts from "../pages/artifacts.js";
+import compare from "../pages/compare.js";
 import dataset from "../pages/dataset.js";
 import datasets from "../pages/datasets.js";
 import login from "../pages/login.js";
 import run from "../pages/run.js";
 import runs from "../pages/runs.js";
 import search from "../pages/search.js";
+import startPage from "../pages/start.js";
 import { demandLogin, token } from "./session.js";
 import { start } from "./router.js";
 
@@ -27,12 +30,15 @@ start(
   [
     ["", runs],
     ["runs", runs],
+    ["compare", compare],
     ["runs/:experiment/:name", run],
     ["datasets", datasets],
     ["datasets/:name", dataset],
     ["artifacts", artifacts],
     ["artifacts/:id", artifact],
     ["search", search],
+    ["admin", admin],
+    ["start", startPage],
     ["login", login],
   ],
   main,

@@ -1,15 +1,15 @@
 // Parts that several pages share.
 
 import { h, path } from "./dom.js";
-import { change, number } from "./format.js";
+import { change, datasetName, number } from "./format.js";
 
-const WORDS = { CREATED: "waiting", STARTED: "training", FINISHED: "finished", FAILED: "failed", CANCELED: "canceled" };
+export const WORDS = { CREATED: "waiting", STARTED: "training", FINISHED: "finished", FAILED: "failed", CANCELED: "canceled" };
 const OWN_TAGS = ["finetuner_artifact", "finetuner_error"];
 
 export const ENDED = ["FINISHED", "FAILED", "CANCELED"];
 
 /** Return the status of a run as a badge. */
-export function badge(status) {
+export function badge(status, text = WORDS[status] ?? status) {
   return h(
     `span.badge.${
       String(status)
@@ -17,14 +17,31 @@ export function badge(status) {
         .replace(/[^a-z]/g, "") || "unknown"
     }`,
     { "data-status": status },
-    WORDS[status] ?? status,
+    text,
   );
 }
 
 /** Return a link with the short id of an artifact, or the name of a backbone. */
 export function artifactLink(id) {
   if (!id) return "–";
-  return isArtifact(id) ? h("a.id", { href: path("artifacts", id), title: id }, id.slice(0, 8)) : h("span", {}, id);
+  return isArtifact(id) ? h("a.id", { href: path("artifacts", id), title: id }, id.slice(0, 8)) : nameOf(id);
+}
+
+/** Return a link to a dataset under the name that people know it by. */
+export function datasetLink(name, experiment, run) {
+  return name ? h("a.name", { href: path("datasets", name), title: name }, datasetName(name, experiment, run)) : "–";
+}
+
+/** Return a name: a short one stays on its line, a long one may break anywhere. */
+export function nameOf(text) {
+  return h(text.length <= 24 ? "span.whole" : "span", {}, text);
+}
+
+/** Return a field with its label, and help that screen readers read after it. */
+export function labelled(label, element, help) {
+  const { id } = element;
+  if (help) element.setAttribute("aria-describedby", `${id}-help`);
+  return h("div.field", {}, h("label", { for: id }, label), element, help && h("small", { id: `${id}-help` }, help));
 }
 
 /** Return whether a reference is an artifact id and not a backbone. */
@@ -32,14 +49,14 @@ export function isArtifact(reference) {
   return /^[0-9a-f]{24}$/.test(reference);
 }
 
-/** Return "before → after" with the change. */
+/** Return the values before and after, an arrow between them, with the change. Its glyph is drawn: fonts may lack it. */
 export function progressOf(before, after) {
   if (!Number.isFinite(before) || !Number.isFinite(after)) return number(after ?? before);
   return h(
     "span.progress",
     {},
     h("span.before", {}, number(before)),
-    h("span", { "aria-label": "to" }, " → "),
+    h("span.arrow", { role: "img", "aria-label": "to" }),
     h("b", {}, number(after)),
     " ",
     delta(after - before),
@@ -85,7 +102,7 @@ export function table(caption, head, rows) {
         h(
           "tr",
           {},
-          head.map((cell) => h("th", { scope: "col" }, cell)),
+          head.map((cell) => h("th", { scope: "col", "aria-sort": cell instanceof Node && cell.dataset.order }, cell)),
         ),
       ),
       h(
@@ -95,13 +112,17 @@ export function table(caption, head, rows) {
           h(
             "tr",
             {},
-            cells.map((cell, at) => (at ? h("td", { "data-label": head[at] }, cell) : h("th", { scope: "row" }, cell))),
+            cells.map((cell, at) => (at ? h(isNumber(cell) ? "td.whole" : "td", { "data-label": labelOf(head[at]) }, cell) : h("th", { scope: "row" }, cell))),
           ),
         ),
       ),
     ),
   );
 }
+
+// "0.5332", "12.3 MB", "1 h 02 min": numbers stay on one line
+const isNumber = (cell) => typeof cell === "number" || (typeof cell === "string" && /^[\d.,+−±–%]+( [^ ]{1,4}){0,3}$/.test(cell));
+const labelOf = (cell) => (cell instanceof Node ? cell.firstChild.textContent : cell);
 
 /** Return a document's tags, without those that the Flow writes. */
 export function tags(document) {

@@ -27,7 +27,7 @@ async function show(routes, main) {
   const [page, parameters] = find(routes, parts);
   const root = h("div.page");
   main.replaceChildren(root);
-  mark(parts[0] ?? "runs");
+  mark({ compare: "runs", start: "runs" }[parts[0]] ?? parts[0] ?? "runs");
   const visit = { root, parameters, query: new URLSearchParams(query), signal };
   try {
     document.title = `${page.title(parameters)} · Open Finetuner`;
@@ -71,7 +71,7 @@ function decode(part) {
 }
 
 function mark(section) {
-  for (const link of document.querySelectorAll("#nav a")) {
+  for (const link of document.querySelectorAll("#nav a, #admin")) {
     if (link.getAttribute("href") === `#/${section}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }

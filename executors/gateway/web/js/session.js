@@ -1,21 +1,23 @@
-// The token of this tab, in sessionStorage, which ends with the tab.
+// The token: of this tab, or remembered on this machine where the user asks for that.
 
 const KEY = "finetuner-token";
 
 /** Return the token, null before the login. */
 export function token() {
-  return sessionStorage.getItem(KEY);
+  return sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY);
 }
 
-/** Store a token. */
-export function logIn(value) {
-  sessionStorage.setItem(KEY, value);
+/** Store a token, for this tab or for this machine. */
+export function logIn(value, remembered = false) {
+  logOut();
+  (remembered ? localStorage : sessionStorage).setItem(KEY, value);
   dispatchEvent(new Event("session"));
 }
 
-/** Remove the token. */
+/** Remove the token, also from this machine: other tabs then ask for one. */
 export function logOut() {
   sessionStorage.removeItem(KEY);
+  localStorage.removeItem(KEY);
   dispatchEvent(new Event("session"));
 }
 
@@ -26,3 +28,5 @@ export function demandLogin() {
   else if (!location.hash.startsWith("#/login"))
     location.hash = `#/login?next=${encodeURIComponent(location.hash || "#/runs")}`;
 }
+
+addEventListener("storage", ({ key }) => key === KEY && dispatchEvent(new Event("session")));

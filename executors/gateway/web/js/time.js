@@ -22,7 +22,8 @@ export async function repeat(seconds, signal, task) {
   }
 }
 
-function visible(signal) {
+/** Resolve as soon as the page is shown, or `signal` aborted. */
+export function visible(signal) {
   if (!document.hidden) return undefined;
   return new Promise((resolve) => {
     const check = () => {

@@ -3,7 +3,7 @@
 import { ask, get, send } from "../js/api.js";
 import { h, path, swap } from "../js/dom.js";
 import { ago, bytes } from "../js/format.js";
-import { artifactLink, crumbs, facts, isArtifact, table } from "../js/parts.js";
+import { artifactLink, crumbs, datasetLink, facts, isArtifact, table } from "../js/parts.js";
 import { repeat } from "../js/time.js";
 import { confirm } from "./confirm.js";
 import { scores } from "./run_results.js";
@@ -15,7 +15,7 @@ export default {
     const [manifest, all, runs, datasets] = await Promise.all([
       get(`/v1/artifacts/${encodeURIComponent(parameters.id)}`, signal),
       get("/v1/artifacts", signal),
-      get("/v1/runs?size=1000", signal),
+      runOf(parameters.id, signal),
       get("/v1/datasets", signal),
     ]);
     const id = manifest.artifact_id; // the address may hold an alias
@@ -71,7 +71,7 @@ export default {
         h("div.head", {}, h("h1", {}, manifest.run_name), state),
       ),
       h("div.actions", {}, button, h("button", { onclick: () => download(id, said) }, "Download zip"), said),
-      lineage(manifest, all.items, runs.items, datasets.items),
+      lineage(manifest, all.items, runs, datasets.items),
       facts([
         ["Artifact", h("code", {}, id)],
         ["Backbone", manifest.backbone],
@@ -86,6 +86,11 @@ export default {
     await repeat(5, signal, showState); // a re-index may end, and others may promote
   },
 };
+
+/** Return the runs that published an artifact: one, or none if it was deleted. */
+async function runOf(id, signal) {
+  return (await get(`/v1/runs?size=2&text=${encodeURIComponent(id)}`, signal)).items;
+}
 
 /** Return badges for the aliases of an artifact. During a re-index, searches use another artifact than `live`. */
 export function marks(id, { items, live, searched }) {
@@ -105,7 +110,7 @@ function lineage(manifest, artifacts, runs, datasets) {
   const data = Object.entries(manifest.data ?? {}).map(([use, version]) => {
     const found = datasets.find((each) => each.version === version);
     const name = found
-      ? h("a", { href: path("datasets", found.name) }, found.name)
+      ? datasetLink(found.name)
       : h("span", { title: version }, `${String(version).slice(0, 8)} (deleted)`);
     return h("li", {}, h("small", {}, `${use.replace(/_data(_\d+)?$/, "").replaceAll("_", " ")} data`), name);
   });

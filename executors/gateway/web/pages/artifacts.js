@@ -22,9 +22,11 @@ export default {
       const rows = [...all.items]
         .sort((a, b) => b.created_at.localeCompare(a.created_at))
         .map((each) => row(each, all));
-      const head = ["Artifact", "Run", "Started from", "Before → after", "Created"];
+      const head = ["Artifact", "Run", "Started from", "Before and after", "Created"];
       const how = [
-        "Each finished run publishes one. Searches now use ",
+        "Each finished run publishes one: the tuned model. ",
+        h("a", { href: "#/runs" }, "Look at the runs"),
+        ". Searches now use ",
         h("code", {}, all.live || "the backbone"),
         ".",
       ];

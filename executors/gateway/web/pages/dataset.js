@@ -2,7 +2,7 @@
 
 import { get } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
-import { ago, bytes, number } from "../js/format.js";
+import { ago, bytes, datasetName, number } from "../js/format.js";
 import { crumbs, facts, tags } from "../js/parts.js";
 import { imageOf } from "../js/images.js";
 import { remember } from "../js/router.js";
@@ -18,7 +18,7 @@ export default {
     const grid = h("ul.grid", { "aria-label": "Documents" });
     const pages = h("nav.pages", { "aria-label": "Pages of the dataset" });
     root.append(
-      h("div.top", {}, crumbs(["Datasets", path("datasets")]), h("h1", {}, name)),
+      h("div.top", {}, crumbs(["Datasets", path("datasets")]), h("h1", {}, datasetName(name))),
       facts([
         ["Documents", number(dataset.documents)],
         ["Kind", dataset.kind || "documents"],
@@ -26,6 +26,7 @@ export default {
         ["Created", ago(dataset.created_at)],
         ["Version", h("code", { title: dataset.version }, String(dataset.version).slice(0, 12))],
       ]),
+      h("div.actions", {}, h("a.button", { href: `#/start?train_data=${encodeURIComponent(name)}` }, "Start a run with it")),
       grid,
       pages,
     );
@@ -41,9 +42,9 @@ export default {
       const step = (id, label, to, open) => h("button", { id, disabled: !open, onclick: () => turn(to) }, label);
       swap(
         pages,
-        step("previous", "← Previous", Math.max(offset - PAGE, 0), offset > 0),
+        step("previous", "Previous", Math.max(offset - PAGE, 0), offset > 0),
         h("span", {}, text),
-        step("next", "Next →", offset + PAGE, last < total),
+        step("next", "Next", offset + PAGE, last < total),
       );
       announce(text);
     }

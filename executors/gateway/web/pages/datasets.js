@@ -1,9 +1,9 @@
 // The page of all datasets.
 
 import { get } from "../js/api.js";
-import { h, path, swap } from "../js/dom.js";
+import { h, swap } from "../js/dom.js";
 import { ago, bytes, number } from "../js/format.js";
-import { empty, table } from "../js/parts.js";
+import { datasetLink, empty, table } from "../js/parts.js";
 import { repeat } from "../js/time.js";
 
 export default {
@@ -20,7 +20,11 @@ export default {
       before = now;
       const rows = [...items].sort((a, b) => b.created_at - a.created_at).map(row);
       const head = ["Dataset", "Documents", "Kind", "Size", "Created"];
-      const how = [h("code", {}, 'finetuner.push_data("name", documents)'), " adds one."];
+      const how = [
+        "Training needs pairs of an image and a caption. Put them in a CSV file, then ",
+        h("code", {}, 'finetuner.push_data("my-pairs", "pairs.csv")'),
+        " sends them here. After that, start a run with them.",
+      ];
       swap(list, rows.length ? table("Datasets", head, rows) : empty("No datasets yet.", ...how));
     });
   },
@@ -28,7 +32,7 @@ export default {
 
 function row(dataset) {
   return [
-    h("a.name", { href: path("datasets", dataset.name) }, dataset.name),
+    datasetLink(dataset.name),
     number(dataset.documents),
     dataset.kind || "documents",
     bytes(dataset.size),

@@ -15,6 +15,7 @@ export default {
       spellcheck: "false",
       required: true,
     });
+    const kept = h("input", { type: "checkbox", id: "remember", role: "switch" });
     const said = h("p.wrong", { role: "alert" });
     const button = h("button.primary", { type: "submit" }, "Log in");
     root.append(
@@ -24,9 +25,15 @@ export default {
         h("h1", {}, "Log in"),
         h("p", {}, "This Flow needs a token. Its owner creates one with ", h("code", {}, "finetuner token create"), "."),
         h("label.field", { for: "token" }, h("span", {}, "Token"), field),
+        h("label.switch", { for: "remember" }, kept, h("span", {}, "Remember on this machine")),
         said,
         button,
-        h("p.faint", {}, "The token stays in this tab until you close it."),
+        h(
+          "p.faint",
+          {},
+          "Without this, the token stays in this tab until you close it. With it, every tab of this browser has it " +
+            "until you log out: do not use it on a machine that you share.",
+        ),
       ),
     );
     field.focus();
@@ -37,8 +44,8 @@ export default {
       button.disabled = true;
       swap(said);
       try {
-        await request("/v1/runs", { credential, again: true });
-        logIn(credential);
+        await request("/v1/runs?size=1", { credential, again: true });
+        logIn(credential, kept.checked);
         const next = query.get("next") ?? "";
         if (next === "/docs") location.assign(next);
         else location.hash = next.startsWith("#/") && !next.startsWith("#/login") ? next : "#/runs";

@@ -1,11 +1,12 @@
 // The page of a run: progress, charts, log, configuration and results.
 
-import { get, send } from "../js/api.js";
+import { get } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
 import { ago, duration } from "../js/format.js";
-import { ENDED, artifactLink, badge, crumbs, facts, table, value } from "../js/parts.js";
+import { ENDED, artifactLink, badge, crumbs, datasetLink, facts, nameOf, table, value } from "../js/parts.js";
 import { repeat } from "../js/time.js";
-import { confirm } from "./confirm.js";
+import { withoutCalls } from "../js/words.js";
+import { buttons, naming } from "./run_actions.js";
 import { curves } from "./run_curves.js";
 import { followLog } from "./run_log.js";
 import { examples, scores } from "./run_results.js";
@@ -20,6 +21,12 @@ export default {
     const first = await get(`/v1/${at}`, signal);
     const state = h("span");
     const actions = h("div.actions");
+    const named = h("div");
+    const again = () => dispatchEvent(new Event("hashchange"));
+    const moved = (now) => {
+      if (now.name === name) swap(details, about({ ...run, ...now, metrics: run.metrics }));
+      else location.hash = path("runs", experiment, now.name);
+    };
     const details = h("div");
     const progress = h("div");
     const results = h("div", { id: "results" });
@@ -30,10 +37,11 @@ export default {
       h(
         "div.top",
         {},
-        crumbs(["Runs", path("runs")], [experiment]),
+        crumbs(["Runs", path("runs")], [experiment, `${path("runs")}?text=${encodeURIComponent(experiment)}`]),
         h("div.head", {}, h("h1", {}, name), state, actions),
       ),
       details,
+      named,
       progress,
       drawn.element,
       results,
@@ -61,7 +69,8 @@ export default {
         status = now.status;
         swap(state, badge(status));
         swap(details, about(run));
-        swap(actions, !ENDED.includes(status) && cancelButton(name, `/v1/${at}/cancel`, actions));
+        swap(actions, buttons(run, `/v1/${at}`, again));
+        if (ENDED.includes(status) || !named.hasChildNodes()) swap(named, naming(run, `/v1/${at}`, moved));
         progress.hidden = status !== "STARTED";
       }
       return ENDED.includes(status);
@@ -75,11 +84,11 @@ export default {
 };
 
 function about({ config, status, details, ...run }) {
-  const dataset = (name) => name && h("a", { href: path("datasets", name) }, name);
+  const dataset = (name) => name && datasetLink(name, run.experiment, run.name);
   return [
-    status === "FAILED" && h("div.problem", {}, h("h2", {}, "This run failed"), h("p", {}, details)),
+    status === "FAILED" && h("div.problem", {}, h("h2", {}, "This run failed"), h("p", {}, withoutCalls(details)), h("p", {}, "The log below says what happened. Resume the run once the cause is gone.")),
     facts([
-      ["Model", config.model],
+      ["Model", nameOf(config.model)],
       ["Started from", config.model_artifact && artifactLink(config.model_artifact)],
       ["Training data", dataset(config.train_data)],
       ["Evaluation data", dataset(config.eval_data)],
@@ -87,28 +96,10 @@ function about({ config, status, details, ...run }) {
       ["Created", ago(run.created_at)],
       ["Duration", run.started_at && run.ended_at && duration(run.ended_at - run.started_at)],
       ["Description", config.description],
+      ["Tags", run.tags.length > 0 && h("span.tags", {}, run.tags.map((tag) => h("span", {}, tag)))],
+      ["Note", run.note],
     ]),
   ];
-}
-
-function cancelButton(name, address, actions) {
-  const cancel = async () => {
-    if (
-      !(await confirm(
-        `Cancel ${name}?`,
-        ["It stops now and publishes no artifact. Its log and checkpoint stay."],
-        "Cancel run",
-        "Keep running",
-      ))
-    )
-      return;
-    try {
-      await send(address);
-    } catch (error) {
-      actions.append(h("p.wrong", { role: "alert" }, error.message));
-    }
-  };
-  return h("button", { onclick: cancel }, "Cancel");
 }
 
 /** Return the configuration with the options in force instead of those that were left out. */

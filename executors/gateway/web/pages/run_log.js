@@ -6,6 +6,8 @@ import { events } from "../js/events.js";
 import { sleep } from "../js/time.js";
 
 const MOST_LINES = 2000;
+// The trainer's log ends with emoji, which fonts without them show as a box.
+const EMOJI = / ?\p{Extended_Pictographic}\uFE0F?/gu;
 const STEP = /step (\d+)\/(\d+) /;
 
 /** Follow the log in `element` until it ends; calls `onStep(step, steps)` with the training progress. */
@@ -42,7 +44,7 @@ export async function followLog(element, path, signal, onStep) {
     const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
     note.hidden = true;
     lines.hidden = false;
-    lines.append(`${line}\n`);
+    lines.append(`${line.replace(EMOJI, "")}\n`);
     while (lines.childNodes.length > MOST_LINES) lines.firstChild.remove();
     if (atEnd) lines.scrollTop = lines.scrollHeight; // a user who has scrolled up stays there
     const step = STEP.exec(line);

@@ -66,7 +66,13 @@ export default {
           "div.empty",
           {},
           h("p", {}, h("strong", {}, "The index is empty.")),
-          h("p", {}, h("code", {}, "finetuner.index(documents)"), " adds documents."),
+          h(
+            "p",
+            {},
+            "Send the images that people shall find: ",
+            h("code", {}, 'finetuner.index("folder-of-images")'),
+            ". Then search them here by text or by an image.",
+          ),
         ),
       );
     }

@@ -54,5 +54,5 @@ function move(before, now) {
   if (before < 0) return h("small.move.up", {}, "new");
   if (before === now) return h("small.move", {}, "same");
   const ranks = Math.abs(before - now);
-  return h(`small.move.${before > now ? "up" : "down"}`, {}, `${before > now ? "▲" : "▼"} ${ranks}`);
+  return h(`small.move.${before > now ? "up" : "down"}`, {}, `${before > now ? "up" : "down"} ${ranks}`);
 }
