@@ -236,7 +236,8 @@ class WiSEFTCallback:
     """1 to 101 values of alpha to compare; 0 and 1 are added. The run scores each on `eval_data` by the mean of R@5 in
     both directions and publishes the best. The log and the artifact's `wise_ft.json` have the whole curve, and its
     `ends/tuned/` the tuned weights. The scores are then optimistic on `eval_data`: test with other pairs. `guard_data`
-    is scored for each mix, too, and the metrics after training have `guard_area`, the area under both scores' curve."""
+    is scored for each mix, too: published is the best of those that keep its score within 0.02 of the initial model's,
+    and the metrics after training have `guard_area`, the area under both scores' curve."""
 
     def __post_init__(self) -> None:
         self.alpha = number("alpha", self.alpha, 0, 1)

@@ -60,8 +60,8 @@ class RunConfig:
     """Name of a dataset of pairs that a CLIP handles already and must not forget; '' for none. Its metrics are named
     `guard_...`, and the log warns if they fall."""
     replay_data: str = ""
-    """Name of a dataset of pairs that a CLIP handles already: each step trains on some of them too, one for two pairs
-    of `train_data`, and `distillation` then compares these alone. '' for none."""
+    """Name of a dataset of pairs that a CLIP handles already: each step trains on some of them too, as many as of
+    `train_data`, and `distillation` then compares these alone. '' for none."""
     val_split: float = 0.0
     """Share of the training images, in [0, 0.99], that is held out for the validation loss."""
     model_artifact: str = ""

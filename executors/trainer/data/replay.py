@@ -12,25 +12,13 @@ import numpy as np
 
 from .training_data import Plan, TrainingData
 
-TRAINED_PER_REPLAYED = 2
-
 
 @dataclass(frozen=True)
 class ReplayPlan(Plan):
     """Images of one batch, and those of the replay data beside them."""
 
     replayed: Plan
-    """One for TRAINED_PER_REPLAYED images of the batch."""
-
-
-def replayed_beside(trained: int) -> int:
-    """Return the number of pairs that are replayed beside as many of the training data."""
-    return trained // TRAINED_PER_REPLAYED
-
-
-def replayed_among(rows: int) -> int:
-    """Return how many of a batch's last rows are replayed: the reverse of `replayed_beside`."""
-    return rows // (TRAINED_PER_REPLAYED + 1)
+    """As many."""
 
 
 class Replay:
@@ -46,9 +34,9 @@ class Replay:
         self._seed = seed
 
     def beside(self, plans: Sequence[Plan], epoch: int) -> list[ReplayPlan]:
-        """Return the batches of an epoch with replayed images. An epoch, counted from 1, always draws the same."""
+        """Return the batches with as many replayed images. An epoch, counted from 1, always draws the same."""
         generator = np.random.default_rng([self._seed, 3, epoch])
-        sizes = [replayed_beside(len(plan.rows)) for plan in plans]
+        sizes = [len(plan.rows) for plan in plans]
         rows = np.resize(generator.permutation(len(self.data)), sum(sizes))
         choices = generator.integers([len(self.data.captions[row]) for row in rows.tolist()]).astype(np.int64)
         ends = np.cumsum(sizes)[:-1]

@@ -19,6 +19,7 @@ from finetuner.workspace.folder import write_atomically
 
 from ..run_folder import RunFolder
 from .evaluation import Scores
+from .guard import TOLERANCE
 from .hook import Hook, Progress
 from .weights import Weights, copied_weights, write_checkpoint
 
@@ -84,9 +85,16 @@ class Point:
     """R@5 on the evaluation data, mean of both directions, in [0, 1]."""
 
 
-def best_point(curve: Sequence[Point]) -> Point:
-    """Return the point with the highest recall; among equals, the one nearest to the pretrained model."""
-    return max(curve, key=lambda point: (point.recall, -point.alpha))
+def best_point(curve: Sequence[Point], guard: Sequence[Point] = ()) -> Point:
+    """Return the point with the highest recall; among equals, the one nearest to the pretrained model.
+
+    Args:
+        curve: of the target, from the initial model on.
+        guard: of the same mixes. A mix may score it lower than the initial model by TOLERANCE; empty for any.
+    """
+    kept = {point.alpha for point in guard if point.recall >= guard[0].recall - TOLERANCE}
+    allowed = [point for point in curve if not guard or point.alpha in kept]
+    return max(allowed, key=lambda point: (point.recall, -point.alpha))
 
 
 def reached_area(points: Sequence[tuple[float, float]]) -> float:
@@ -109,7 +117,7 @@ class SweepMixes(MixWeights):
     """Scores many mixes and publishes the best. Keeps the curve and the tuned weights, see `kept_files`.
 
     With a guard, it scores the guard for each mix too, and adds the area under the curve of both scores to the metrics
-    after training, as `guard_area`. The choice does not depend on the guard.
+    after training, as `guard_area`. Only mixes that keep the guard's score within TOLERANCE are published.
 
     Args:
         alphas: in [0, 1], at least one; 0 and 1 are always scored.
@@ -147,7 +155,7 @@ class SweepMixes(MixWeights):
             if self._guard:
                 guard.append(Point(alpha, mean_recall(evaluate_pairs(progress.model, self._guard))))
                 log.info("WiSE-FT: alpha %g, the guard's %s %.5f", alpha, METRIC, guard[-1].recall)
-        best = best_point(curve)
+        best = best_point(curve, guard)
         self._mix(progress, tuned, best.alpha)
         described: dict[str, Any] = {
             "metric": METRIC,

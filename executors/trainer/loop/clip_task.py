@@ -18,7 +18,7 @@ from finetuner.models.clip import Clip, text_features, without_padding
 from ..data.hard_batches import HardBatches
 from ..data.mining import Miner
 from ..data.negatives import BatchNegatives, NegativeTexts
-from ..data.replay import Replay, ReplayPlan, replayed_among, replayed_beside
+from ..data.replay import Replay, ReplayPlan
 from ..data.score_weights import weights_for
 from ..data.training_data import Plan, TrainingData
 from ..hooks.freezing import require_parts
@@ -75,7 +75,7 @@ class ClipTask(Task):
         config: loss, val_split, optimizer, seed, training options.
         batch_size: most pairs in a step.
         validation: data of the validation loss; None holds out a share of `data`, `config.val_split`.
-        replay: pairs beside those of each batch, scored among themselves: the last rows of a batch. None for none.
+        replay: pairs beside those of each batch, scored among themselves: the second half of a batch. None for none.
 
     Raises:
         InvalidInput: val_split leaves fewer than two images on a side, or all pairs have one label.
@@ -139,7 +139,7 @@ class ClipTask(Task):
     @property
     def rows_per_step(self) -> int:
         """Number of pairs in a full batch, with those that are replayed."""
-        return self.batch_size + (replayed_beside(self.batch_size) if self._replay else 0)
+        return 2 * self.batch_size if self._replay else self.batch_size
 
     def loss_options(self) -> dict[str, Any]:
         """Return the options of the loss, with the choice of weights for pairs with scores."""
@@ -188,11 +188,9 @@ class ClipTask(Task):
         parts = [(self._data, self._each_caption(self._data, own))]
         negatives = self._negatives.of(own, planned)
         if self._replay is not None and isinstance(planned, ReplayPlan):
-            size = replayed_beside(len(own.rows))
             replayed = _own(planned.replayed, process, processes)
-            replayed = Plan(np.resize(replayed.rows, size), np.resize(replayed.choices, size))
             parts.append((self._replay.data, self._each_caption(self._replay.data, replayed)))
-            negatives = negatives and negatives.with_rows_of_none(size)
+            negatives = negatives and negatives.with_rows_of_none(len(replayed.rows))
         return self._batch(parts, negatives)
 
     def fetch_held_out(self, planned: Plan) -> Batch:
@@ -273,7 +271,7 @@ class ClipTask(Task):
         """Return the initial model's embeddings of the pairs that it teaches; () without distillation."""
         if self._teacher is None:
             return ()
-        taught = inputs[:2] if self._replay is None else _last(inputs[:2], replayed_among(len(inputs[0])))
+        taught = inputs[:2] if self._replay is None else _second_half(inputs[:2])
         return self._teacher.embed(taught, at_once)
 
     def distillation(self, outputs: Outputs, taught: Outputs, keys: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -305,14 +303,12 @@ def _own(planned: Plan, process: int, processes: int) -> Plan:
 
 def _parts(outputs: Outputs, keys: tuple[torch.Tensor, ...]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Return outputs and keys of the training data's pairs, and those of the pairs that are replayed."""
-    replayed = replayed_among(len(outputs[0]))
-    trained = len(outputs[0]) - replayed
-    own = tuple(tuple(each[:trained] for each in side) for side in (outputs, keys))
-    return own, (_last(outputs[:2], replayed), _last(keys[:3], replayed))  # type: ignore[return-value]
+    own = tuple(tuple(each[: len(each) - len(each) // 2] for each in side) for side in (outputs, keys))
+    return own, (_second_half(outputs[:2]), _second_half(keys[:3]))  # type: ignore[return-value]
 
 
-def _last(tensors: Sequence[torch.Tensor], rows: int) -> tuple[torch.Tensor, ...]:
-    return tuple(each[len(each) - rows :] for each in tensors)
+def _second_half(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return tuple(each[len(each) - len(each) // 2 :] for each in tensors)
 
 
 def _by_caption(text: torch.Tensor, *keys: torch.Tensor | None) -> Iterator[tuple[Any, ...]]:

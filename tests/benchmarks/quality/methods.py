@@ -18,7 +18,6 @@ from finetuner.config.run_callbacks import read_callbacks
 from finetuner.config.run_config import RunConfig
 from finetuner.evaluation.pairs import EncodedPairs, encode_pairs
 from finetuner.executors.trainer.data.crops import augment
-from finetuner.executors.trainer.data.replay import replayed_beside
 from finetuner.executors.trainer.data.training_data import TrainingData
 from finetuner.executors.trainer.execution import default_learning_rate
 from finetuner.executors.trainer.hooks.hook import Hook, Progress
@@ -155,7 +154,7 @@ def _loop(job: Job, of: QualitySet, model: Clip, folder: Path) -> None:
     for taken in order.split(of.batch_size)[:steps]:
         pixels, words = torch.from_numpy(data.pixels[rows[taken].numpy()]), tokens[taken]
         if beside is not None:
-            drawn = [next(beside) for _ in range(replayed_beside(len(taken)))]
+            drawn = [next(beside) for _ in taken]
             pixels = torch.cat([pixels, torch.stack([pair[0] for pair in drawn])])
             words = torch.cat([words, torch.stack([pair[1] for pair in drawn])])
         images = augment((pixels.float() / 255 - mean) / std, crops, crop_scale=CROPS, flips=False)

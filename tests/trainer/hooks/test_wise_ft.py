@@ -88,6 +88,15 @@ def test_the_best_point_is_the_highest_and_among_equals_the_least_tuned() -> Non
     assert best_point(curve) == Point(0.5, 0.7)
 
 
+@pytest.mark.parametrize(
+    ("guard", "alpha"), [((0.9, 0.95, 0.88, 0.7), 0.5), ((0.9, 0.879, 0.5, 0.1), 0), ((0.5, 0.6, 0.7, 0.8), 1)]
+)
+def test_the_best_point_keeps_the_score_of_the_guard(guard: tuple[float, ...], alpha: float) -> None:
+    alphas = (0, 0.25, 0.5, 1)
+    curve = [Point(alpha, 0.3 + 0.1 * alpha) for alpha in alphas]
+    assert best_point(curve, [Point(*both) for both in zip(alphas, guard, strict=True)]).alpha == alpha
+
+
 @pytest.mark.seconds
 def test_a_sweep_publishes_the_best_mix_and_keeps_the_curve_and_the_tuned_model(
     blobs_of_colour: TrainingData, evaluation: list[Pair], clip_mini: Clip, tmp_path: Path
