@@ -113,8 +113,8 @@ class Index:
             for document in documents:
                 try:
                     join_parts(document)
-                    tower, artifact = take_tower(document), artifact_of(document)
-                    vector, row = vector_of(document), pack(document)
+                    vector, artifact = vector_of(document), artifact_of(document)
+                    tower, row = take_tower(document), pack(document)
                     self._check_dim(artifact, vector, vectors[artifact])
                 except FinetunerError as error:
                     answers.append(error)

@@ -37,6 +37,7 @@ def test_jina_is_absent(python: Path) -> None:
     assert "No module named 'jina'" in found.stderr
 
 
+@pytest.mark.slow
 def test_every_part_comes_to_its_end_on_a_cpu(python: Path, tmp_path: Path) -> None:
     command = [ROOT / "tests/gpu/check.sh", "--device", "cpu", "--tiny", "--out", tmp_path]
     run = subprocess.run(command, env=os.environ | {"PYTHON": str(python)}, capture_output=True, text=True)
@@ -52,6 +53,7 @@ def test_every_part_comes_to_its_end_on_a_cpu(python: Path, tmp_path: Path) -> N
     assert found[TESTS]["failed"] == []
 
 
+@pytest.mark.slow
 def test_a_part_that_takes_too_long_is_ended_and_said(python: Path, tmp_path: Path) -> None:
     command = [ROOT / "tests/gpu/check.sh", "--device", "cpu", "--tiny", "--out", tmp_path, "--seconds", "1"]
     run = subprocess.run(

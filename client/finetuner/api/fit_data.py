@@ -14,7 +14,6 @@ from ..documents.scores import document_has_score, scored_alike
 from ..exceptions import InvalidDocument, InvalidInput
 from ..sources.kinds import documents_from, is_source
 from ..sources.spool import Spool
-from .foresight import Foresight
 from .upload import push_documents, several_documents
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ class FitData:
         self._pending: dict[str, tuple[str, Any]] = {}
         self._scored: dict[str, bool] = {}
         self._open_spools = ExitStack()
+        from .foresight import Foresight  # it imports numpy, which other commands do without
+
         self.foresight = Foresight()
         """What `read` has seen of training and evaluation data."""
 

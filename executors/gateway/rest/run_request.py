@@ -38,7 +38,8 @@ def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
         experiment: name in the path.
 
     Raises:
-        InvalidInput: names that contradict each other, an unsupported setting, or a recipe that an option contradicts.
+        InvalidInput: names that contradict each other, an unsupported setting, a recipe without a backbone, or one that
+            an option contradicts.
         NoSuchModel: an unknown model, with a recipe.
     """
     config = form.config
@@ -62,7 +63,14 @@ def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
     values |= {"run_name": form.name, "experiment_name": experiment, "device": form.device}
     values["description"] = form.description
     given = {name: value for name, value in values.items() if value is not None}
-    return given if config.recipe is None else with_recipe(config.recipe, given, find_backbone(given["model"]))
+    if config.recipe is None:
+        return given
+    if "model" not in given:
+        raise InvalidInput(
+            f"config.recipe needs config.model.name, the backbone of the artifact. Got {config.recipe!r:.80} without it. "
+            "Name it."
+        )
+    return with_recipe(config.recipe, given, find_backbone(given["model"]))
 
 
 def _same(field: str, value: str | None, other: str, expected: str) -> None:

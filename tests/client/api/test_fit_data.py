@@ -83,7 +83,7 @@ def test_scores_are_known_of_documents_and_not_of_a_name() -> None:
         for argument, data in (("train_data", [SCORED]), ("eval_data", [PAIR]), ("guard_data", "a-name")):
             fit_data.name(argument, data, argument[:5])
         fit_data.read()
-        assert [fit_data.has_scores(argument) for argument in TRAINABLE] == [True, False, None]
+        assert [fit_data.has_scores(argument) for argument in TRAINABLE] == [True, False, None, None]
 
 
 @pytest.mark.parametrize("choice", ["constant", "linear", "log"])

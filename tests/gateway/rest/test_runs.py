@@ -76,6 +76,8 @@ def test_a_recipe_fills_in_what_the_body_leaves_out() -> None:
         options = {"model": {"name": model}, "training_options": {"distillation": 0}}
         with pytest.raises(InvalidInput, match=message):
             asked({"name": "shoes", "config": {**least, **options}})
+    with pytest.raises(InvalidInput, match="config.recipe needs config.model.name.* Got 'keep' without it"):
+        asked({"name": "shoes", "config": {**least, "model": {"artifact": "0" * 24}}})
 
 
 def test_missing_fields_take_the_defaults_of_fit() -> None:

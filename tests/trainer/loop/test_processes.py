@@ -34,7 +34,7 @@ def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str
 @pytest.mark.parametrize(
     "given",
     [
-        pytest.param({}, id="whole"),
+        pytest.param({}, id="whole", marks=pytest.mark.slow),
         pytest.param({"micro_batch_size": 2}, id="in parts", marks=pytest.mark.slow),
         pytest.param({"micro_batch_size": 2, "distillation": 2.0, "l2_sp": 5.0}, id="distilled in parts"),
         pytest.param(
