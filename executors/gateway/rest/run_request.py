@@ -67,8 +67,8 @@ def run_config(form: RunForm, experiment: str) -> dict[str, Any]:
         return given
     if "model" not in given:
         raise InvalidInput(
-            f"config.recipe needs config.model.name, the backbone of the artifact. Got {config.recipe!r:.80} without it. "
-            "Name it."
+            f"config.recipe needs config.model.name, the backbone of the artifact. Got {config.recipe!r:.80} without "
+            f"it. Name it."
         )
     return with_recipe(config.recipe, given, find_backbone(given["model"]))
 
