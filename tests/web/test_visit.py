@@ -89,7 +89,7 @@ def test_the_page_reports_a_server_that_is_gone_and_recovers(visit: Visit) -> No
     banner = visit.page.locator("#connection")
     expect(banner).to_contain_text("does not answer")
     visit.shoot("server-gone")
-    visit.page.get_by_role("link", name="Datasets").click()  # asked for while the server is away
+    visit.page.get_by_role("link", name="Datasets", exact=True).click()  # asked for while the server is away
     visit.page.context.set_offline(False)
     expect(banner).to_be_empty()
     expect(visit.page.get_by_role("link", name="web-train")).to_be_visible()
