@@ -142,7 +142,9 @@ def test_documents_are_encoded_one_by_one(api: httpx.Client) -> None:
     failed = api.post("/v1/encode", json={"documents": asked[2:]})
     assert failed.status_code == 422
     first = failed.json()["documents"][0]["error"]
-    assert (failed.json()["detail"], failed.json()["type"]) == (first["message"], first["type"]), "an error as any other"
+    assert (failed.json()["detail"], failed.json()["type"]) == (first["message"], first["type"]), (
+        "an error as any other"
+    )
     assert failed.json()["error"]["message"] == first["message"]
     assert api.post("/v1/encode", json={"documents": asked, "artifact": "nobody"}).status_code == 404
 
