@@ -1,7 +1,7 @@
 """The loop of a search that learns: people search, mark, and the marks make the next live model. Twice.
 
-A real Flow serves clip-mini, as it comes, over the images of the generated catalogue: garments of the train split, which
-people search, and of the test split, which nobody does. In each round simulated people search with captions that no
+A real Flow serves clip-mini, as it comes, over the images of the generated catalogue: garments of the train split, that
+people search, and of the test split, that nobody does. In each round simulated people search with captions that no
 other round has, English and German. They know which garment they mean, look at rank r with probability r ** -BIAS, and
 choose what they mean if they see it; they err with MISSED and WRONG. Who finds nothing refuses the best match in half
 of the cases. Then `finetuner.improve` learns from all marks so far: the recipe `keep`, with replay of 2,000 shapes (as
