@@ -122,6 +122,11 @@ def tidy(library: Library, near: Sequence[str], threshold: float, count: int) ->
     return shown, hidden
 
 
+def rounded(library: Library, query: Floats, near: Sequence[str]) -> list[str]:
+    """Return ids by cosines of six digits; equal ones by their ids, as cursors have them."""
+    return sorted(near, key=lambda name: (-round(float(library.vectors[library.at[name]] @ unit(query)), 6), name))
+
+
 def grouped(library: Library, near: Sequence[str], tag: str, count: int, size: int) -> list[str]:
     """Return ids of the best groups."""
     groups: dict[Any, list[str]] = {}

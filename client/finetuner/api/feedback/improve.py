@@ -81,9 +81,10 @@ def improve(
     if not start:
         raise InvalidInput("model must be named until one is promoted. Got none. Pass a backbone or an artifact.")
     data = feedback_data() if data is None else data
-    if len(data.held_out) < LEAST:
+    pairs = sum(float(pair.tags.get(wire.SCORE_TAG, 1)) > 0 for pair in data.held_out)
+    if pairs < LEAST:
         raise InvalidInput(
-            f"held-out queries must have at least {LEAST} pairs to compare on. Got {len(data.held_out)} "
+            f"held-out queries must have at least {LEAST} pairs to compare on. Got {pairs} "
             f"({data.report}). Mark more results, or raise held_out of feedback_data."
         )
     run = fit(
