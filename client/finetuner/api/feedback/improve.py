@@ -52,6 +52,7 @@ def improve(
     recipe: str | None = None,
     device: str = "cuda",
     replay_data: Any = None,
+    batch_size: int | None = None,
 ) -> Improvement:
     """Tune the live model on marks, and promote the result if it is better on held-out queries and forgets nothing.
 
@@ -68,6 +69,7 @@ def improve(
         device: as of `fit`.
         replay_data: as of `fit`: pairs of what the model can do already, others than those of `guard_data`. They help
             the guard more than any other option.
+        batch_size: as of `fit`.
 
     Raises:
         InvalidInput: another round runs, or there are fewer than 10 held-out pairs, or no model was promoted and none
@@ -96,6 +98,7 @@ def improve(
         run_name=_next_round(),
         experiment_name=EXPERIMENT,
         epochs=epochs,
+        batch_size=batch_size,
         recipe=recipe,
         device=device,
         wait=True,
