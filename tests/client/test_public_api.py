@@ -144,7 +144,8 @@ SIGNATURES = {
     "improve": (
         "(guard_data: 'Any', data: 'FeedbackData | None' = None, *, model: 'str | None' = None, margin: 'float' = "
         "0.01, guard_tolerance: 'float' = 0.01, epochs: 'int' = 5, recipe: 'str | None' = None, device: 'str' = "
-        "'cuda', replay_data: 'Any' = None, batch_size: 'int | None' = None) -> 'Improvement'"
+        "'cuda', replay_data: 'Any' = None, batch_size: 'int | None' = None, "
+        "learning_rate: 'float | None' = None) -> 'Improvement'"
     ),
     "index": ("(documents: 'Document | Iterable[Document]', artifact: 'str' = 'live') -> 'None'"),
     "index_status": ("() -> 'dict[str, Any]'"),

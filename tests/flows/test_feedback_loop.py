@@ -17,7 +17,7 @@ from tests.sessions import own_session
 def test_a_round_of_marks_tunes_and_goes_live_only_if_it_finds_more(tmp_path: Path) -> None:
     with own_session(), RunningFlow(tmp_path) as flow:
         finetuner.login(host=flow.host)
-        found = loop(items=60, test_items=20, rounds=1, epochs=4, replay=100)
+        found = loop(items=60, test_items=20, rounds=1, epochs=4, replay=100, kept=100)
         live, marks = finetuner.index_status()["searched"], finetuner.list_feedback(limit=1)["marks"]
     (done,) = found["rounds"]
     assert done["marks"] >= done["pairs"] > 0

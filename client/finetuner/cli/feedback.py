@@ -91,6 +91,7 @@ def improve(
     guard_tolerance: Annotated[float, typer.Option(help="By which the mean R@5 on the guard may fall.")] = 0.01,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 5,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs in a step. Default: the model's own.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of the run, such as keep.")] = None,
     replay: Annotated[
         str | None, typer.Option(help="Dataset or file of other such pairs, which the run also trains on.")
@@ -116,6 +117,7 @@ def improve(
         device=device,
         replay_data=replay,
         batch_size=batch_size,
+        learning_rate=learning_rate,
     )
     print(json.dumps(asdict(done), indent=2))
     if not done.promoted:

@@ -53,6 +53,7 @@ def improve(
     device: str = "cuda",
     replay_data: Any = None,
     batch_size: int | None = None,
+    learning_rate: float | None = None,
 ) -> Improvement:
     """Tune the live model on marks, and promote the result if it is better on held-out queries and forgets nothing.
 
@@ -69,7 +70,8 @@ def improve(
         device: as of `fit`.
         replay_data: as of `fit`: pairs of what the model can do already, others than those of `guard_data`. They help
             the guard more than any other option.
-        batch_size: as of `fit`.
+        batch_size: as of `fit`. A small one makes more steps of few marks.
+        learning_rate: as of `fit`. A low one suits few steps.
 
     Raises:
         InvalidInput: another round runs, or there are fewer than 10 held-out pairs, or no model was promoted and none
@@ -99,6 +101,7 @@ def improve(
         experiment_name=EXPERIMENT,
         epochs=epochs,
         batch_size=batch_size,
+        learning_rate=learning_rate,
         recipe=recipe,
         device=device,
         wait=True,
