@@ -49,7 +49,7 @@ SIGNATURES = {
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
         "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
-        "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
+        "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None, since: 'float | None' = None) -> 'Run'"
     ),
     "create_synthesis_run": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "create_training_run": (
@@ -69,7 +69,7 @@ SIGNATURES = {
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
         "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
-        "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
+        "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None, since: 'float | None' = None) -> 'Run'"
     ),
     "data_stats": (
         "(data: 'Any', eval_data: 'Any' = None, *, model: 'str' = 'clip-base-en', batch_size: 'int | None' = None, "
@@ -130,7 +130,7 @@ SIGNATURES = {
         "resume_from: 'str | None' = None, training_options: 'Mapping[str, Any] | None' = None, "
         "recipe: 'str | None' = None, wait: 'bool' = False, on_error: 'str' = 'raise', "
         "columns: 'Mapping[str, str | Sequence[str]] | None' = None, "
-        "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None) -> 'Run'"
+        "cpu: 'bool | None' = None, scheduler_step: 'str | None' = None, since: 'float | None' = None) -> 'Run'"
     ),
     "get_experiment": ("(name: 'str') -> 'Experiment'"),
     "get_model": (
@@ -143,8 +143,9 @@ SIGNATURES = {
     "import_artifact": ("(model: 'str | os.PathLike[str]', name: 'str | None' = None) -> 'dict[str, Any]'"),
     "improve": (
         "(guard_data: 'Any', data: 'FeedbackData | None' = None, *, model: 'str | None' = None, margin: 'float' = "
-        "0.01, guard_tolerance: 'float' = 0.01, epochs: 'int' = 5, recipe: 'str | None' = None, device: 'str' = 'cuda')"
-        " -> 'Improvement'"
+        "0.01, guard_tolerance: 'float' = 0.01, epochs: 'int' = 5, recipe: 'str | None' = None, device: 'str' = "
+        "'cuda', replay_data: 'Any' = None, batch_size: 'int | None' = None, "
+        "learning_rate: 'float | None' = None) -> 'Improvement'"
     ),
     "index": ("(documents: 'Document | Iterable[Document]', artifact: 'str' = 'live') -> 'None'"),
     "index_status": ("() -> 'dict[str, Any]'"),

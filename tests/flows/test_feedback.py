@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import finetuner
-from finetuner.api.feedback.pairs import FeedbackData
+from finetuner.api.feedback.pairs import FeedbackData, is_held_out
 from finetuner.catalogue import fashion
 from finetuner.cli.main import app
 from finetuner.contract import wire
@@ -100,6 +100,47 @@ def test_marks_become_training_pairs(marked: RunningFlow) -> None:
         with pytest.raises(InvalidInput):
             finetuner.feedback_data(**wrong)  # type: ignore[arg-type]
     assert finetuner.delete_feedback(ids=marks) == 3
+
+
+def test_fit_takes_the_marks_and_scores_their_held_out_queries(
+    marked: RunningFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = ["red", "green", "blue"]
+
+    def mark(query: str) -> str:
+        chosen = "green" if "green" in query else "red"
+        return finetuner.feedback(f"{query} square", shown, chosen=chosen, refused="blue")
+
+    with pytest.raises(InvalidInput, match="at least one training pair"):
+        finetuner.fit("clip-mini", "feedback")
+    marks = [mark("red"), mark("leaf green"), mark("dark red")]
+    with pytest.raises(InvalidInput, match="held-out queries"):
+        finetuner.fit("clip-mini", "feedback", since=0)
+    held_out = [word for word in map("red {}".format, range(12)) if is_held_out(f"text {word} square", 0.2)]
+    marks += [mark(word) for word in held_out]
+    assert held_out
+    run = finetuner.fit("clip-mini", "feedback", since=0, epochs=1, device="cpu", wait=True)
+    assert {"before", "after"} <= run.metrics().keys()
+    trained, scored = (finetuner.pull_data(run.config[name]) for name in ("train_data", "eval_data"))
+    assert {pair.text for pair in read_pairs(trained)} == {"red square", "leaf green square", "dark red square"}
+    assert {pair.text for pair in read_pairs(scored)} == {f"{word} square" for word in held_out}
+    with pytest.raises(InvalidInput, match="at least one training pair"):
+        finetuner.fit("clip-mini", "feedback", since=2.0**33)
+    for wrong in ({"since": -1}, {"since": "today"}, {"train_data": trained, "since": 0}):
+        with pytest.raises(InvalidInput, match="since"):
+            finetuner.fit("clip-mini", **{"train_data": "feedback", **wrong})  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="must train a CLIP"):
+        finetuner.fit("resnet50", "feedback")
+    (tmp_path / "feedback").mkdir()
+    with pytest.raises(InvalidInput, match="file or folder of that name"):
+        finetuner.fit("clip-mini", "feedback")
+    (tmp_path / "feedback").rmdir()
+    finetuner.push_data("feedback", trained)
+    with pytest.raises(InvalidInput, match="dataset of that name"):
+        finetuner.fit("clip-mini", "feedback")
+    finetuner.delete_data("feedback")
+    assert finetuner.delete_feedback(ids=marks) == len(marks)
 
 
 def test_rest_marks_lists_and_deletes(marked: RunningFlow) -> None:

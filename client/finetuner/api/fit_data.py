@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,6 +31,13 @@ SCORE_HINT = (
     f" Scores are for pairs of a text and an image, which train a CLIP. Else remove the tag {SCORE_TAG!r}, or pass the "
     f"columns of the file without its score."
 )
+
+
+@dataclass(frozen=True)
+class Later:
+    """Pairs that `FitData.read` asks for, once all options of the run are checked."""
+
+    documents: Callable[[], DocumentArray]
 
 
 class FitData:
@@ -78,13 +86,19 @@ class FitData:
 
         Args:
             argument: the argument's name, for error messages.
-            data: documents, a dataset's name, or local data that `sources.kinds.documents_from` reads.
+            data: documents, a dataset's name, local data that `sources.kinds.documents_from` reads, or Later.
             suffix: end of the new dataset's name, such as 'train'.
 
         Raises:
             InvalidInput: `data` is empty or of another type, or the new name is too long.
         """
-        if not is_source(data):
+        if isinstance(data, Later):
+            if self._kind != PAIRS:
+                raise InvalidInput(
+                    f"{argument}='feedback' must train a CLIP: marks make pairs. Got a model of the task "
+                    f"{self._task!r}. Choose a CLIP, or pass labelled images."
+                )
+        elif not is_source(data):
             if isinstance(data, str):
                 return data
             data = _documents(argument, data)
@@ -110,6 +124,8 @@ class FitData:
                 f"columns are for files with named columns. Got {self._columns!r:.80} without a file. Leave them out."
             )
         for name, (argument, data) in self._pending.items():
+            if isinstance(data, Later):
+                data = data.documents()
             if is_source(data):
                 documents = documents_from(
                     data,

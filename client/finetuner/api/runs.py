@@ -18,6 +18,7 @@ from ..contract.several import several
 from ..exceptions import AlreadyExists, InvalidInput, RunNotFound
 from ..models.backbones import find_backbone
 from ..transport.connection import Connection
+from .feedback.fit_marks import with_marks
 from .fit_data import FitData
 from .run import Run
 from .session import connection
@@ -73,6 +74,7 @@ def fit(
     columns: Mapping[str, str | Sequence[str]] | None = None,
     cpu: bool | None = None,
     scheduler_step: str | None = None,
+    since: float | None = None,
 ) -> Run:
     """Start a run on the Flow and return it at once, or after its end with `wait=True`.
 
@@ -83,9 +85,11 @@ def fit(
             the id of an artifact, or a local folder of transformers (CLIPModel, SiglipModel), open_clip or timm,
             'hf-hub:OWNER/NAME' or VISION+TEXT, see `import_artifact`.
         train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, a
-            data set of Hugging Face, or files (CSV, jsonl, parquet, COCO, folder, glob, tar, zip).
+            data set of Hugging Face, or files (CSV, jsonl, parquet, COCO, folder, glob, tar, zip). 'feedback' takes the
+            marks of searches, as `feedback_data` makes pairs of them; it is refused if a dataset has that name.
         eval_data: given like `train_data`; the data of `val_loss`, a loss after each epoch. Its pairs also score a CLIP
-            before and after fine-tuning. Score an image model with an EvaluationCallback.
+            before and after fine-tuning. Score an image model with an EvaluationCallback. With train_data='feedback',
+            None takes the held-out queries of the marks.
         val_split: share of the training images, in [0, 1), held out and used for `val_loss`; with 0, `eval_data` is.
         model_artifact: artifact id or alias to start from, instead of the backbone's pretrained weights.
         run_name: 1 to 128 letters, digits, '.', '_' or '-', new in the experiment; None generates a name.
@@ -145,6 +149,7 @@ def fit(
             The values of 'text' and 'negative' may be lists of columns. None takes well-known names, and logs them.
         cpu: for older scripts: True is device='cpu', False is device='cuda'.
         scheduler_step: for older scripts: the same as in scheduler_options.
+        since: with train_data='feedback': only marks of that time or later, in seconds since the epoch.
 
     Raises:
         InvalidInput: a value is not allowed, or a dataset is empty, or a model's folder holds no model.
@@ -160,6 +165,7 @@ def fit(
     name, experiment = run_name if run_name is not None else f"run-{secrets.token_hex(4)}", experiment_name or "default"
     checked_name(name, "run_name")
     checked_name(experiment, "experiment_name")
+    train_data, eval_data = with_marks(train_data, eval_data, since)
     given, kinds = () if callbacks is None else callbacks, tuple(list_callbacks().values())
     prefix = f"finetuner-dastorage-{experiment}-{name}"
     with (

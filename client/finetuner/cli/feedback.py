@@ -94,7 +94,12 @@ def improve(
     margin: Annotated[float, typer.Option(help="By which the mean R@5 on held-out queries must rise.")] = 0.01,
     guard_tolerance: Annotated[float, typer.Option(help="By which the mean R@5 on the guard may fall.")] = 0.01,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 5,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs in a step. Default: the model's own.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of the run, such as keep.")] = None,
+    replay: Annotated[
+        str | None, typer.Option(help="Dataset or file of other such pairs, which the run also trains on.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     position_bias: Annotated[float, typer.Option(help="How fast people stop looking; 0 corrects nothing.")] = 0.0,
     skipped: Annotated[bool, typer.Option(help="Whether what was skipped above a choice counts as refused.")] = False,
@@ -119,6 +124,9 @@ def improve(
             epochs=epochs,
             recipe=recipe,
             device=device,
+            replay_data=replay,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
         )
         print(json.dumps(asdict(done), indent=2), flush=True)
         return done.promoted

@@ -52,6 +52,9 @@ def improve(
     epochs: int = 5,
     recipe: str | None = None,
     device: str = "cuda",
+    replay_data: Any = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
 ) -> Improvement:
     """Tune the live model on marks, and promote the result if it is better on held-out queries and forgets nothing.
 
@@ -66,6 +69,10 @@ def improve(
         epochs: as of `fit`.
         recipe: as of `fit`.
         device: as of `fit`.
+        replay_data: as of `fit`: pairs of what the model can do already, others than those of `guard_data`. They help
+            the guard more than any other option.
+        batch_size: as of `fit`. A small one makes more steps of few marks.
+        learning_rate: as of `fit`. A low one suits few steps.
 
     Raises:
         InvalidInput: another round runs, or there are fewer than 10 held-out pairs, or no model was promoted and none
@@ -79,9 +86,10 @@ def improve(
     if not start:
         raise InvalidInput("model must be named until one is promoted. Got none. Pass a backbone or an artifact.")
     data = feedback_data() if data is None else data
-    if len(data.held_out) < LEAST:
+    pairs = sum(float(pair.tags.get(wire.SCORE_TAG, 1)) > 0 for pair in data.held_out)
+    if pairs < LEAST:
         raise InvalidInput(
-            f"held-out queries must have at least {LEAST} pairs to compare on. Got {len(data.held_out)} "
+            f"held-out queries must have at least {LEAST} pairs to compare on. Got {pairs} "
             f"({data.report}). Mark more results, or raise held_out of feedback_data."
         )
     run = fit(
@@ -89,9 +97,12 @@ def improve(
         data.train,
         eval_data=data.held_out,
         guard_data=guard_data,
+        replay_data=replay_data,
         run_name=_next_round(),
         experiment_name=EXPERIMENT,
         epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
         recipe=recipe,
         device=device,
         wait=True,
@@ -120,7 +131,7 @@ def reason_against(
     if not guard_after >= guard_before - guard_tolerance - 1e-9:
         return (
             f"The guard's mean R@5 may fall by at most {guard_tolerance:g}. Got {guard_before:.3f} before and "
-            f"{guard_after:.3f} after. The live model stays; a gentler recipe such as 'keep' may help."
+            f"{guard_after:.3f} after. The live model stays; the recipe 'keep' with replay_data may help."
         )
     return ""
 

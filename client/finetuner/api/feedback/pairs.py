@@ -15,7 +15,8 @@ chosen for q and were above a choice once, never those below it. A positive pair
 those of documents that are refused for q, and the queries that d is refused for.
 
 **Held-out queries.** A hash of the query decides, so a query stays on its side from round to round. Its text is on that
-side alone, also as a negative. Its images may be on both.
+side alone, also as a negative. Its images may be on both. Beside the chosen images, the held-out pairs have others that
+were shown for these queries, with the score 0: among its chosen images alone, every query would find its own.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 MOST_WEIGHT = 10.0
 PSEUDO_MARKS = 2.0
 DOCUMENTS = 64  # of a request for contents
+MOST_BESIDE = 1000
+"""Images beside the chosen ones of held-out queries."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ class FeedbackData:
     train: DocumentArray
     """Pairs with scores and negative captions."""
     held_out: DocumentArray
-    """Pairs with scores, of the held-out queries."""
+    """Pairs with scores, of the held-out queries; and with the score 0 up to 1,000 other images shown for them."""
     report: dict[str, int]
-    """Counts: marks, queries, pairs, held_out_pairs, negatives, disputed (as often chosen as refused), deleted (chosen
-    documents that left the index), and without_content (positives without an image, or a caption for an image)."""
+    """Counts: marks, queries, pairs, held_out_pairs (without those of score 0), negatives, disputed (as often chosen as
+    refused), deleted (chosen documents that left the index), and without_content (positives without an image, or a
+    caption for an image)."""
 
 
 @dataclass
@@ -121,6 +125,7 @@ def feedback_data(
         marks = [mark for mark in all_feedback(flow, since) if names is None or mark["user"] in names]
         tallies, queries = tallied(marks, position_bias, skipped)
         named = {name for of in tallies.values() for name, tally in of.items() if _matters(tally)}
+        named |= {*_beside(tallies, held_out)}
         documents = _contents(flow, sorted(named))
     return pairs_of(tallies, queries, documents, held_out, len(marks))
 
@@ -231,8 +236,16 @@ def pairs_of(
         negatives += len(wrong)
         tags: dict[str, Any] = {wire.SCORE_TAG: scores[key, name]} | ({wire.NEGATIVES_TAG: wrong} if wrong else {})
         sides[aside].append(make_pair(words, image, tags))
+    held_out_pairs = len(sides[True])
+    with_pairs = {key for key, *_ in positives}
+    compared = {image for key, _, _, image in positives if is_held_out(key, held_out)}
+    for name, key in _beside(tallies, held_out).items():
+        image = images.get(name, b"")
+        if key in with_pairs and not queries[key].image and image and image not in compared:
+            compared.add(image)
+            sides[True].append(make_pair(queries[key].text, image, {wire.SCORE_TAG: 0.0}))
     report = {
-        "marks": marks, "queries": len(queries), "pairs": len(sides[False]), "held_out_pairs": len(sides[True]),
+        "marks": marks, "queries": len(queries), "pairs": len(sides[False]), "held_out_pairs": held_out_pairs,
         "negatives": negatives, "disputed": sum(_disputed(tally) for of in tallies.values() for tally in of.values()),
         "deleted": len(missing), "without_content": without,
     }  # fmt: skip
@@ -242,6 +255,20 @@ def pairs_of(
             f"({report}). Mark more results, or lower held_out."
         )
     return FeedbackData(DocumentArray(sides[False]), DocumentArray(sides[True]), report)
+
+
+def _beside(tallies: Mapping[str, Mapping[str, Tally]], held_out: float) -> dict[str, str]:
+    """Return some of the documents that were shown for held-out queries with a choice: id -> key of such a query.
+
+    The same ids come first from round to round.
+    """
+    shown = {
+        name: key
+        for key, by_document in tallies.items()
+        if is_held_out(key, held_out) and any(tally.chosen > tally.refused for tally in by_document.values())
+        for name in by_document
+    }
+    return dict(sorted(shown.items(), key=lambda entry: hashlib.sha256(entry[0].encode()).digest())[:MOST_BESIDE])
 
 
 def image_of(document: Document) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from docarray import Document
 
+from finetuner.api.feedback import pairs
 from finetuner.api.feedback.pairs import FeedbackData, is_held_out, pairs_of, scores_of, tallied
 from finetuner.documents.pairs import read_pairs
 from finetuner.exceptions import InvalidInput
@@ -76,6 +77,20 @@ def test_a_held_out_query_is_nowhere_in_the_training_data() -> None:
     assert not train & aside
     assert 8 <= len(aside) <= 28
     assert aside == {word for word in words if is_held_out(f"text {word}", 0.3)}
+
+
+def test_held_out_queries_are_compared_on_what_else_was_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [f"word {number}" for number in range(60)]
+    marks = [mark(word, "abct", "c", "b") for word in words] + [mark("never chosen", "b", "", "b")]
+    data = data_of(*marks, held_out=0.3)
+    scored = [(pair.image, pair.score) for pair in read_pairs(data.held_out)]
+    aside = [word for word in words if is_held_out(f"text {word}", 0.3)]
+    assert data.report["held_out_pairs"] == len(aside)
+    assert sorted(image for image, score in scored if not score) == [b"image a", b"image b"], "once each"
+    assert [image for image, score in scored if score] == [b"image c"] * len(aside)
+    assert all(pair.score for pair in read_pairs(data.train))
+    monkeypatch.setattr(pairs, "MOST_BESIDE", 0)
+    assert len(data_of(*marks, held_out=0.3).held_out) == len(aside)
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0])
