@@ -27,7 +27,7 @@ AXES = 32  # of a background
 FEWEST = 20  # queries with a relevant document, and documents
 MAX_QUERIES = 1000
 # Negatives of a query: the nearest ones, and a sample of the others that stands for all of them.
-NEAREST, SAMPLED = 64, 64
+NEAREST, SAMPLED = 32, 32
 SAME = 1 - 1e-6  # cosine of a document with itself, or with its copy
 RIDGE, STEPS = 1e-3, 50
 CUT = 0.5
@@ -91,7 +91,8 @@ def fit_calibration(encoded: EncodedPairs, artifact: str, absent: float = ABSENT
             log.info("Calibration: scores of %s to %s do not tell relevant ones", KINDS[asked], KINDS[tower])
             continue
         # queries of one label are in one part: they have the same documents, or are one another's
-        groups = np.array([_first(relevant(each), each, asked == tower) % FOLDS for each in queries])
+        firsts = [_first(relevant(each), each, asked == tower) for each in queries]
+        groups = np.unique(firsts, return_inverse=True)[1] % FOLDS
         figures = checked(found, groups, absent)
         backgrounds[tower] = background
         directions[asked, tower] = Direction(*numbers, documents=len(sides[tower]), checked=figures)
