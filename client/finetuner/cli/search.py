@@ -48,15 +48,13 @@ def search(
         import_docarray()
         asked = finetuner.search(text, limit=limit, artifact=artifact, thumbnails=True, min_probability=min_probability)
         matches = list(asked[0].matches)
+    calibrated = any(probability(match) for match in matches)
     rows = [
-        (str(rank), f"{score(match):.3f}", probability(match), match.id, one_line(caption(match), CAPTION),
-         one_line(tags(match), TAGS))
+        (str(rank), f"{score(match):.3f}", *([probability(match)] if calibrated else []), match.id,
+         one_line(caption(match), CAPTION), one_line(tags(match), TAGS))
         for rank, match in enumerate(matches, 1)
     ]  # fmt: skip
-    headers = ("RANK", "SCORE", "PROBABILITY", "DOCUMENT", "CAPTION", "TAGS")
-    if not any(row[2] for row in rows):  # the artifact has no calibration
-        headers, rows = (*headers[:2], *headers[3:]), [(*row[:2], *row[3:]) for row in rows]
-    print_table(headers, rows)
+    print_table(("RANK", "SCORE", *(["PROBABILITY"] if calibrated else []), "DOCUMENT", "CAPTION", "TAGS"), rows)
     if min_probability is not None and not matches:
         typer.echo(f"Nothing fits: no document has a probability of {min_probability:g} or more.", err=True)
     if html is None and not open_:

@@ -53,7 +53,7 @@ class Rows:
 
     def of(self, chosen: NDArray[np.bool_]) -> Rows:
         """Return some of the rows."""
-        return Rows(*(values[chosen] for values in (self.cosine, self.z, self.relevant, self.weight, self.query)))
+        return Rows(self.cosine[chosen], self.z[chosen], self.relevant[chosen], self.weight[chosen], self.query[chosen])
 
 
 Numbers = tuple[float, float, float]
@@ -125,12 +125,12 @@ def _relevant(encoded: EncodedPairs, asked: str, tower: str) -> Callable[[int], 
                 texts.setdefault(image, []).append(text)
         return lambda query: texts.get(query, ())
     keys = {TEXT: encoded.text_keys, VISION: encoded.vision_keys}
-    rows: dict[str, list[int]] = {}
-    for row, key in enumerate(keys[tower]):
-        rows.setdefault(key, []).append(row)
+    having: dict[str, list[int]] = {}
+    for place, key in enumerate(keys[tower]):
+        having.setdefault(key, []).append(place)
     if asked != tower:
-        return lambda query: rows.get(keys[asked][query], ())
-    return lambda query: [row for row in rows[keys[asked][query]] if row != query]
+        return lambda query: having.get(keys[asked][query], ())
+    return lambda query: [other for other in having[keys[asked][query]] if other != query]
 
 
 def _rows(
