@@ -31,6 +31,7 @@ NEAREST, SAMPLED = 32, 32
 SAME = 1 - 1e-6  # cosine of a document with itself, or with its copy
 RIDGE, STEPS = 1e-3, 50
 CUT = 0.5
+LEAST_RECALL = 0.05  # at the cut: a calibration that leaves out nearly everything helps nobody
 FOLDS = 2
 BINS, LEAST = 10, 0.05
 
@@ -64,8 +65,8 @@ def fit_calibration(encoded: EncodedPairs, artifact: str, absent: float = ABSENT
     """Return the calibration of a model by the pairs that it has encoded, or None where they do not suffice.
 
     It has each direction, such as texts to images, with at least FEWEST queries that have a relevant document, at least
-    FEWEST documents, and relevant documents that are nearer than others. Texts to texts and images to images need
-    several with one label.
+    FEWEST documents, and scores that tell: a cut at 0.5 finds at least LEAST_RECALL of what fits, for queries that the
+    numbers were not fitted with. Texts to texts and images to images need several with one label.
 
     Args:
         encoded: the evaluation data.
@@ -94,14 +95,18 @@ def fit_calibration(encoded: EncodedPairs, artifact: str, absent: float = ABSENT
         firsts = [_first(relevant(each), each, asked == tower) for each in queries]
         groups = np.unique(firsts, return_inverse=True)[1] % FOLDS
         figures = checked(found, groups, absent)
+        if figures.get("recall", 0.0) < LEAST_RECALL:
+            log.info(
+                "Calibration: scores of %s to %s are too close together. A cut at 0.5 would find %.1f%% of what fits",
+                *(KINDS[asked], KINDS[tower], 100 * figures.get("recall", 0.0)),
+            )
+            continue
         backgrounds[tower] = background
         directions[asked, tower] = Direction(*numbers, documents=len(sides[tower]), checked=figures)
-        if figures:
-            log.info(
-                "Calibration of %s to %s: at 0.5 precision %.3f, recall %.3f; %.1f%% of absent queries find nothing",
-                *(KINDS[asked], KINDS[tower]),
-                *(figures["precision"], figures["recall"], 100 * figures["absent_empty"]),
-            )
+        log.info(
+            "Calibration of %s to %s: at 0.5 precision %.3f, recall %.3f; %.1f%% of absent queries find nothing",
+            *(KINDS[asked], KINDS[tower], figures["precision"], figures["recall"], 100 * figures["absent_empty"]),
+        )
     if not directions:
         return None
     return Calibration(artifact, encoded.text.shape[1], absent, directions, backgrounds)

@@ -133,7 +133,7 @@ class CalibrateScores(ScoreEvaluationData):
     def _keep(self, encoded: EncodedPairs) -> None:
         calibration = fit_calibration(encoded, self._artifact)
         if calibration is None:
-            log.info("No calibration: the evaluation data are too few. A search by it refuses min_probability")
+            log.info("No calibration: too few evaluation data, or scores too close. A search refuses min_probability")
         else:
             write_atomically(self._folder.path / CALIBRATION_FILE, calibration.to_json().encode())
 

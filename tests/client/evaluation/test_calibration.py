@@ -41,7 +41,8 @@ assert CALIBRATION is not None
 def test_every_direction_is_calibrated_where_labels_group_images() -> None:
     assert CALIBRATION is not None
     assert set(CALIBRATION.directions) == {(TEXT, TEXT), (TEXT, VISION), (VISION, TEXT), (VISION, VISION)}
-    alone = replace(PAIRS, text_keys=[str(row) for row in range(300)], vision_keys=[str(row) for row in range(300)])
+    keys = [str(row) for row in range(150)]
+    alone = EncodedPairs(PAIRS.text[::2], keys, [""] * 150, PAIRS.vision[::2], keys)
     found = fit_calibration(alone, ID)
     assert found is not None
     assert set(found.directions) == {(TEXT, VISION), (VISION, TEXT)}, "no image has another of its own"
@@ -115,6 +116,7 @@ def test_the_cut_at_a_half_holds_on_other_data() -> None:
 
 def test_too_few_or_unrelated_pairs_give_no_calibration() -> None:
     assert fit_calibration(made(0, items=9), ID) is None
+    assert fit_calibration(made(0, noise=3.0), ID) is None, "a cut at 0.5 would find nothing"
     turned = replace(PAIRS, vision=-PAIRS.vision)
     found = fit_calibration(turned, ID)
     assert found is None or (TEXT, VISION) not in found.directions, "the more similar are not the more relevant"
@@ -124,7 +126,7 @@ def test_too_few_or_unrelated_pairs_give_no_calibration() -> None:
 
 
 def test_scores_of_pairs_decide_relevance() -> None:
-    scores = [{row: 1.0, (row + 1) % 300: 0.0} for row in range(300)]
+    scores = [{row: 1.0, row ^ 1: 0.5, (row + 2) % 300: 0.0} for row in range(300)]
     found = fit_calibration(replace(PAIRS, scores=scores), ID)
     assert found is not None
     assert set(found.directions) == {(TEXT, VISION), (VISION, TEXT)}
