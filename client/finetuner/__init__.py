@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         push_artifact,
         push_data,
     )
+    from .api.queries.evaluate import evaluate_queries
     from .api.retrieval import (
         backup_index,
         cancel_reindex,
@@ -97,6 +98,7 @@ __all__ = [
     "drop_collection",
     "encode",
     "evaluate",
+    "evaluate_queries",
     "export_artifact",
     "export_feedback",
     "feedback",
@@ -147,6 +149,7 @@ _MODULES = {
         "delete_data evaluate export_artifact get_model list_artifacts list_data promote pull_artifact pull_data "
         "push_artifact push_data"
     ),
+    "api.queries.evaluate": "evaluate_queries",
     "api.retrieval": (
         "backup_index cancel_reindex delete_documents drop_collection filter_documents index index_status move_index "
         "restore_index search verify_index"

@@ -180,7 +180,7 @@ class EncoderRoom(Room):
             count = self.tower == TEXT and parameters.get(COUNT) is True
             dimensions = parameters.get(DIMENSIONS)
             await self._answerer.encode(endpoint, mine, find_runner, count=count, dimensions=dimensions)
-        if endpoint == wire.INDEX:
+        if endpoint in (wire.INDEX, wire.SEARCH):
             for document in mine:
                 if ERROR_TAG not in document.tags:
                     document.tags[TOWER_TAG] = self.tower

@@ -35,6 +35,7 @@ from finetuner.executors.indexer.engines.engine import SearchOptions
 from finetuner.executors.indexer.feedback.endpoints import FeedbackRoom
 from finetuner.executors.indexer.index import Index
 from finetuner.executors.indexer.ranking.cursor import Cursors
+from finetuner.executors.indexer.ranking.cut_off import Probabilities
 from finetuner.executors.indexer.ranking.examples import has_examples
 from finetuner.executors.indexer.ranking.pipeline import Pipeline
 from finetuner.executors.indexer.ranking.texts import Texts
@@ -104,7 +105,9 @@ class Indexer(FeedbackRoom):
         )
         self._repair = Repair(self._index, self._reindex.look_again, log)
         texts = Texts(self.shared_workspace.index / "documents.sqlite")
-        self._pipeline = Pipeline(self._index, texts, Cursors(rooms_secret(self.shared_workspace.root)))
+        self._probabilities = Probabilities(self.shared_workspace, self._index)
+        cursors = Cursors(rooms_secret(self.shared_workspace.root))
+        self._pipeline = Pipeline(self._index, texts, cursors, self._probabilities)
 
     @control(INDEX, "artifact")
     def index(self, parameters: Parameters, docs: DocumentArray) -> DocumentArray:
@@ -149,6 +152,7 @@ class Indexer(FeedbackRoom):
                 mark_error(query, found)
             else:
                 answer.found[position] = matches.of(query, artifact_of(query), found)
+                self._probabilities.show(query, answer.kinds[position], found, answer.found[position])
         answered = sum(ERROR_TAG not in docs[position].tags for position in arrived)
         self.count_documents(SEARCH, answered, len(docs) - answered)
         self._searches.inc(answered)
@@ -165,7 +169,10 @@ class Indexer(FeedbackRoom):
             if ERROR_TAG in query.tags:
                 continue
             try:
-                found = self._pipeline.search(query, self._made_by(query, parameters), options, asked)
+                if asked.positives or asked.negatives:
+                    answer.kinds[position] = ""
+                made_by, kind = self._made_by(query, parameters), answer.kinds[position]
+                found = self._pipeline.search(query, made_by, options, asked, kind)
                 artifact = artifact_of(query)
                 if asked.facets and artifact not in counted:
                     counted[artifact] = self._pipeline.facets(artifact, asked, options.filter)
@@ -173,6 +180,7 @@ class Indexer(FeedbackRoom):
                 mark_error(query, error)
                 continue
             answer.found[position] = matches.of(query, artifact, found.hits)
+            self._probabilities.show(query, answer.kinds[position], found.hits, answer.found[position])
             for match in answer.found[position]:
                 for name, score in found.scores.get(match.id, {}).items():
                     match.scores[name].value = score

@@ -35,6 +35,7 @@ from .data.image_cache import ImageCache
 from .data.image_data import prepare_images
 from .data.training_data import prepare
 from .data.trouble import troubles
+from .hooks.evaluation import calibration_file
 from .hooks.hook import Hook, Progress, closing
 from .hooks.run_hooks import make_hooks
 from .hooks.stuck import WarnIfStuck
@@ -243,7 +244,7 @@ def _publish(context: RunContext, model: Model, started_with: Mapping[str, str])
         context.scores.examples,
         to_onnx=config.to_onnx,
         pairs=context.eval_pairs,
-        kept=kept_files(context.folder),
+        kept=kept_files(context.folder) | calibration_file(context.folder),
     )
     for tower in same_towers(started_with, read_manifest(path).fingerprints):
         log.info("%s is the same as in %s: an index keeps its vectors", tower, parent)

@@ -12,6 +12,7 @@ examples.json      {"before": {query: [match, ...]}, "after": {...}}
 checkpoints/       models of the last epochs, with TrainingCheckpoint; tuned/, after a sweep of WiSE-FT's alphas
 wise_ft.json       {"metric", "alpha", "curve": [[alpha, score], ...]}, after such a sweep; with a guard also
                    "guard_curve" and "guard_area", see `hooks.wise_ft.reached_area`
+calibration.json   similarities to probabilities, for the artifact; with enough evaluation data
 trackers.json      {logger: the tracker's id of the run}, to resume it there
 wandb/, mlruns/, tensorboard/  files of trackers, with their callbacks
 checkpoint.pt      the state to resume from; written from the first epoch's end on, removed after the last one's
@@ -99,7 +100,7 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Remove all files of an earlier attempt at the run, except the log."""
-        self.forget("outcome", "process", RESOLVED, "scores", "examples", "trackers", "wise_ft")
+        self.forget("outcome", "process", RESOLVED, "scores", "examples", "trackers", "wise_ft", "calibration")
         for file in (self.curve, self.evaluations, self.checkpoint):
             file.unlink(missing_ok=True)
         for name in (self.checkpoints.name, "wandb", "mlruns", "tensorboard"):

@@ -95,6 +95,12 @@ SIGNATURES = {
         "'int'"
     ),
     "evaluate": ("(model: 'str', data: 'str', limit: 'int' = 20) -> 'dict[str, float]'"),
+    "evaluate_queries": (
+        "(queries: 'str | PathLike[str] | Mapping[str, Mapping[str, float]]', "
+        "qrels: 'str | PathLike[str] | None' = None, *, limit: 'int' = 10, artifact: 'str' = 'live', "
+        "filter: 'Mapping[str, Any] | str | None' = None, exact: 'bool' = False, "
+        "min_probability: 'float | None' = None) -> 'QueryScores'"
+    ),
     "export_artifact": (
         "(artifact: 'str | os.PathLike[str]', to: 'str', directory: 'str | os.PathLike[str]', "
         "token: 'str | None' = None, push_to_hub: 'str | None' = None) -> 'str'"
@@ -188,7 +194,7 @@ SIGNATURES = {
         "hide_duplicates: 'float | None' = None, group_by: 'str | None' = None, group_size: 'int | None' = None, "
         "facets: 'Mapping[str, int | Sequence[float]] | None' = None, order_by: 'str | None' = None, "
         "cursor: 'str | None' = None, hybrid: 'Mapping[str, Any] | None' = None, explain: 'bool | None' = None, "
-        "candidates: 'int | None' = None) -> 'DocumentArray'"
+        "candidates: 'int | None' = None, min_probability: 'float | None' = None) -> 'DocumentArray'"
     ),
     "sweep": (
         "(model: 'str', train_data: 'str', eval_data: 'str', *, recipes: 'str | Sequence[str]' = ('default', 'keep', "

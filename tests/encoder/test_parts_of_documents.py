@@ -17,6 +17,7 @@ from finetuner.executors.vision_encoder.executor import VisionEncoder
 from finetuner.models.clip import TEXT, VISION, Clip
 from finetuner.workspace.folder import Workspace
 
+from .calls import encoded
 from .conftest import Start
 
 TUNED = "0123456789abcdef01234567"
@@ -54,7 +55,8 @@ def test_the_second_room_takes_the_model_of_the_first(
     assert [part.tags[ARTIFACT_TAG] for part in pair.chunks] == [TUNED, TUNED]
     assert [part.tags[TOWER_TAG] for part in pair.chunks] == [VISION, TEXT], "the indexer learns the tower"
     asked(text_room, "/search", DocumentArray([query := Document(text="a red dress")]))
-    assert TOWER_TAG not in query.tags, "and nobody else"
+    assert query.tags[TOWER_TAG] == TEXT, "that of queries, too: probabilities are calibrated for each"
+    assert TOWER_TAG not in encoded(text_room, [Document(text="a red dress")])[0].tags, "and nobody else"
 
 
 def test_a_broken_part_is_its_own_error(start: Start, own_workspace: Workspace, images: list[bytes]) -> None:

@@ -83,3 +83,18 @@ def test_a_file_that_is_no_image_is_not_sent(visit: Visit, name: str, content: b
     give(visit.page, "drop", content, name, "image/jpeg")
     expect(visit.page.locator(".question .wrong")).to_contain_text(f"Got {name}")
     assert not any("/v1/search" in url for url in sent)
+
+
+@pytest.mark.parametrize(("chances", "line"), [((0.9, 0.6, 0.4), "Less likely to fit"), ((0.3, 0.1), "Nothing fits.")])
+def test_a_line_stands_above_what_probably_does_not_fit(visit: Visit, chances: tuple[float, ...], line: str) -> None:
+    matches = [{"id": f"d{at}", "score": 0.5, "probability": chance, "tags": {}} for at, chance in enumerate(chances)]
+    answer = {"queries": [{"id": "q", "artifact": "a" * 24, "matches": matches}]}
+    visit.page.route("**/v1/search", lambda route: route.fulfill(json=answer))
+    visit.go("#/search?q=dress")
+    expect(visit.page.locator(".below")).to_contain_text(line)
+    likely = sum(chance >= 0.5 for chance in chances)
+    shown = visit.page.locator(".found section > *").all()
+    above = next(at for at, each in enumerate(shown) if "below" in (each.get_attribute("class") or ""))
+    counts = [each.locator(".card").count() for each in shown]
+    assert (sum(counts[:above]), sum(counts[above:])) == (likely, len(chances) - likely)
+    expect(visit.page.locator(".score").first).to_contain_text(f"{chances[0]:.0%}")

@@ -87,6 +87,7 @@ def search(
     hybrid: Mapping[str, Any] | None = None,
     explain: bool | None = None,
     candidates: int | None = None,
+    min_probability: float | None = None,
 ) -> DocumentArray:
     """Find the indexed documents that are nearest to each query.
 
@@ -116,9 +117,12 @@ def search(
             vectors. Without a weight, it is 0.7 for a query with a code that a document has, else 0.1.
         explain: whether matches carry rank and score of each part of `hybrid`.
         candidates: number of best matches from which hybrid, diversity, duplicates, groups and order choose.
+        min_probability: leave out matches that are less likely to be relevant, 0 to 1, by the calibration of the
+            artifact; nothing is left where nothing fits. For a query of one text or image, without hybrid.
 
     Returns:
-        The queries with `matches`, best first; `scores['cosine'].value` is the cosine similarity in [-1, 1]. Their tag
+        The queries with `matches`, best first; `scores['cosine'].value` is the cosine similarity in [-1, 1]. With a
+        calibrated artifact, `scores['probability'].value` is the probability that the match is relevant. Their tag
         'finetuner_search' has `cursor` (missing on the last page), `hidden`, `facets`, `complete` (False if more
         matches may be beyond the candidates) and `weight` of hybrid, as far as asked for.
 
@@ -132,6 +136,7 @@ def search(
         "positives": ids["positives"] or None, "negatives": ids["negatives"] or None, "diversity": diversity,
         "hide_duplicates": hide_duplicates, "group_by": group_by, "group_size": group_size, "facets": facets,
         "order_by": order_by, "cursor": cursor, "hybrid": hybrid, "explain": explain, "candidates": candidates,
+        "min_probability": min_probability,
     }  # fmt: skip
     if asks_more(features):
         SearchParameters.read(features, limit, offset)

@@ -14,6 +14,8 @@ models/<tower>/image_model.json     image model: backbone, head and preprocessin
 models/<tower>/weights.safetensors
 models/<tower>/model.onnx           if the run had `to_onnx`
 models/<tower>/model-int8.onnx      if the run had `to_onnx="int8"`
+calibration.json                    CLIP: similarities to probabilities, see `evaluation.calibration`, if the run had
+                                    enough evaluation data
 wise_ft.json                        {"metric", "alpha", "curve": [[alpha, score], ...]}, if WiSE-FT compared alphas;
                                     with a guard also "guard_curve" and "guard_area"
 ends/tuned/                         the weights at alpha 1, as models/ has them, if WiSE-FT compared alphas; the

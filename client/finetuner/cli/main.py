@@ -14,6 +14,7 @@ from ..exceptions import FinetunerError, InvalidInput
 from ..progress import show_lines
 from .artifact import artifact_app
 from .data import data_app
+from .evaluate import evaluate
 from .feedback import feedback_app, improve
 from .flow import flow_app
 from .index import index_app
@@ -171,6 +172,7 @@ def demo(
 app.command()(runs)
 app.command()(logs)
 app.command()(search)
+app.command()(evaluate)
 app.command()(improve)
 app.command()(sweep)
 

@@ -17,6 +17,11 @@ def score(match: Document) -> float:
     return float(match.scores["cosine"].value)
 
 
+def probability(match: Document) -> str:
+    """Return the probability that a match is relevant, '' without one."""
+    return f"{match.scores['probability'].value:.2f}" if "probability" in match.scores else ""
+
+
 def caption(match: Document) -> str:
     """Return the text of a document or its parts, else its tag `caption`, else the name of its file, else its kind."""
     parts = (match, *match.chunks)

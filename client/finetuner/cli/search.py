@@ -13,7 +13,7 @@ import finetuner
 from ..exceptions import InvalidInput
 from ..progress import waiting
 from .late_hubble import import_docarray
-from .matches import caption, score, tags
+from .matches import caption, probability, score, tags
 from .options import Host, Token, example
 from .table import one_line, print_table
 
@@ -27,6 +27,10 @@ def search(
     artifact: Annotated[
         str, typer.Option(help="Artifact id, alias or backbone that the documents were indexed with.")
     ] = "live",
+    min_probability: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Leave out matches that are less likely to be relevant, such as 0.5."),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with the images, captions, tags and scores.")
     ] = None,
@@ -42,12 +46,17 @@ def search(
     finetuner.login(host=host, token=token)
     with waiting("Searching"):
         import_docarray()
-        matches = list(finetuner.search(text, limit=limit, artifact=artifact, thumbnails=True)[0].matches)
+        asked = finetuner.search(text, limit=limit, artifact=artifact, thumbnails=True, min_probability=min_probability)
+        matches = list(asked[0].matches)
+    calibrated = any(probability(match) for match in matches)
     rows = [
-        (str(rank), f"{score(match):.3f}", match.id, one_line(caption(match), CAPTION), one_line(tags(match), TAGS))
+        (str(rank), f"{score(match):.3f}", *([probability(match)] if calibrated else []), match.id,
+         one_line(caption(match), CAPTION), one_line(tags(match), TAGS))
         for rank, match in enumerate(matches, 1)
-    ]
-    print_table(("RANK", "SCORE", "DOCUMENT", "CAPTION", "TAGS"), rows)
+    ]  # fmt: skip
+    print_table(("RANK", "SCORE", *(["PROBABILITY"] if calibrated else []), "DOCUMENT", "CAPTION", "TAGS"), rows)
+    if min_probability is not None and not matches:
+        typer.echo(f"Nothing fits: no document has a probability of {min_probability:g} or more.", err=True)
     if html is None and not open_:
         return
     from .result_page import write_page

@@ -1,4 +1,4 @@
-"""The parameters of a search beyond the nearest vectors: examples, diversity, groups, facets, order, cursor, hybrid.
+"""The parameters of a search beyond the nearest vectors: examples, diversity, groups, order, cursor, hybrid, cut-off.
 
 The client, the gateway and the indexer read them with this class, so each refuses the same values in the same words.
 """
@@ -32,7 +32,7 @@ TEXT_FIELD = "text"
 
 FEATURES = (
     "positives", "negatives", "diversity", "hide_duplicates", "group_by", "group_size", "facets", "order_by", "cursor",
-    "hybrid", "explain", "candidates",
+    "hybrid", "explain", "candidates", "min_probability",
 )  # fmt: skip
 """Names of the parameters. A search without any of them is a plain one."""
 REORDERED = ("diversity", "hide_duplicates", "group_by", "order_by", "hybrid", "candidates")
@@ -91,6 +91,8 @@ class SearchParameters:
     """Whether matches carry the rank and the score of each part of `hybrid`."""
     candidates: int | None = None
     """Number of best matches from which the others choose; None for a number that follows from `limit`."""
+    min_probability: float | None = None
+    """Lowest probability of a match, 0 to 1, by the calibration of the artifact; 0 leaves nothing out."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any], limit: int = 20, offset: int = 0) -> SearchParameters:
@@ -117,6 +119,7 @@ class SearchParameters:
             candidates=checks.whole("candidates", held["candidates"], 1, MAX_CANDIDATES)
             if "candidates" in held
             else None,
+            min_probability=_number("min_probability", held.get("min_probability")),
         )
         made._check(held, limit, offset)
         return made
@@ -145,6 +148,12 @@ class SearchParameters:
             raise InvalidInput(
                 f"candidates must come with one of {', '.join(REORDERED[:-1])}, which choose among them. Got none. "
                 "Leave it out."
+            )
+        if self.min_probability is not None and (self.positives or self.negatives or self.hybrid):
+            other = "hybrid" if self.hybrid else "positives" if self.positives else "negatives"
+            raise InvalidInput(
+                f"min_probability must come without {other}: the probability is calibrated for the similarity of one "
+                f"text or one image alone. Got both. Use score_threshold, or leave {other} out."
             )
         if self.cursor is not None:
             excluded = [name for name in REORDERED if held.get(name) is not None] + (["offset"] if offset else [])

@@ -135,6 +135,9 @@ class Match(Found):
     """A document found by a query."""
 
     score: float = Field(..., description="Cosine similarity, in [-1, 1].")
+    probability: float | None = Field(
+        None, description="Probability that it is relevant, by the calibration of the artifact, if it has one."
+    )
     scores: dict[str, float] | None = Field(
         None, description="`hidden` duplicates, and with `explain` rank and score of each part of `hybrid`."
     )

@@ -184,8 +184,11 @@ def found(message: Message) -> dict[str, Any]:
 def match(message: Message) -> dict[str, Any]:
     """Return a `Match`."""
     shown = {"score": message.scores["cosine"].value, **found(message)}
-    if len(message.scores) > 1:
-        shown["scores"] = {name: score.value for name, score in message.scores.items()}
+    scores = {name: score.value for name, score in message.scores.items()}
+    if (probability := scores.pop("probability", None)) is not None:
+        shown["probability"] = probability
+    if len(scores) > 1:
+        shown["scores"] = scores
     return shown
 
 

@@ -126,6 +126,13 @@ class SearchForm(Form):
     candidates: int | None = Field(
         None, ge=1, le=MAX_CANDIDATES, description="Number of best matches from which the other options choose."
     )
+    min_probability: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Lowest probability of a match, by the calibration of the artifact. The answer is empty if nothing "
+        "fits. Not with positives, negatives or hybrid.",
+    )
 
 
 class QueryAnswer(Answer):

@@ -1,7 +1,7 @@
 """A search beyond the nearest vectors, one query at a time. It works above the engines, on every engine alike.
 
 1. the query's direction              examples.py
-2. the best candidates                the engine's nearest, or fused with BM25 (fusion.py, texts.py)
+2. the best candidates                the engine's nearest, likely ones (cut_off.py), or fused with BM25 (fusion.py)
 3. duplicates hidden, then the order  diversity.py, tags.py
 4. groups, then the page              tags.py
 """
@@ -23,6 +23,7 @@ from finetuner.executors.indexer.engines.engine import TEXT, Collection, Filter,
 from finetuner.executors.indexer.index import Index
 from finetuner.executors.indexer.ranking import diversity, fusion
 from finetuner.executors.indexer.ranking.cursor import Cursors, Place, page
+from finetuner.executors.indexer.ranking.cut_off import Probabilities
 from finetuner.executors.indexer.ranking.examples import aimed, stored
 from finetuner.executors.indexer.ranking.tags import (
     count_facet,
@@ -79,10 +80,12 @@ class Pipeline:
         index: of the vectors and documents.
         texts: words of the documents.
         cursors: of this index.
+        probabilities: of its matches.
     """
 
-    def __init__(self, index: Index, texts: Texts, cursors: Cursors) -> None:
+    def __init__(self, index: Index, texts: Texts, cursors: Cursors, probabilities: Probabilities) -> None:
         self._index = index
+        self._probabilities = probabilities
         self._texts = texts
         self._cursors = cursors
 
@@ -108,7 +111,9 @@ class Pipeline:
         collection, known = self._index.collection(artifact), self._index.fields
         return {facet.tag: count_facet(collection, known, facet, condition) for facet in asked.facets}
 
-    def search(self, query: Document, artifact: str, options: SearchOptions, asked: SearchParameters) -> Found:
+    def search(
+        self, query: Document, artifact: str, options: SearchOptions, asked: SearchParameters, kind: str = ""
+    ) -> Found:
         """Return the answer to one query.
 
         Args:
@@ -116,6 +121,7 @@ class Pipeline:
             artifact: of a query without a vector.
             options: of the plain search.
             asked: as `check` returns them.
+            kind: tower that encoded the query; '' where it is no single text or image.
 
         Raises:
             FinetunerError: the query's error.
@@ -129,6 +135,8 @@ class Pipeline:
                 f"embedding must have shape ({collection.dim},), as all others of artifact {artifact!r}. "
                 f"Got {vector.shape}. Encode the query with that artifact."
             )
+        if asked.min_probability is not None:
+            collection = self._probabilities.cut(collection, artifact, kind, vector, asked.min_probability)
         options = replace(options, filter=_without((*asked.positives, *asked.negatives), options.filter))
         if asked.cursor is not None:
             return self._page(collection, artifact, vector, options, asked.cursor)

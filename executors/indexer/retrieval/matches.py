@@ -14,6 +14,7 @@ from finetuner.contract.wire import ARTIFACT_TAG, MAX_MESSAGE_BYTES, MAX_REQUEST
 from finetuner.exceptions import InvalidDocument, InvalidInput
 from finetuner.executors.indexer.engines.engine import Hit
 from finetuner.executors.indexer.retrieval.previews import preview
+from finetuner.executors.indexer.retrieval.vectors import take_tower
 from finetuner.executors.indexer.storage.documents import Documents
 from finetuner.executors.indexer.storage.packing import unpack
 
@@ -31,11 +32,13 @@ class Answer(DocumentArrayInMemory):  # type: ignore[misc]  # docarray is not ty
 
     Attributes:
         found: the matches of each query, by position.
+        kinds: tower that encoded each query, by position; '' where it is no single text or image.
     """
 
     def __init__(self, queries: Iterable[Document]) -> None:
         super().__init__(queries)
         self.found: list[list[DocumentProto]] = [[] for _ in self]
+        self.kinds = ["" if query.chunks else tower for query in self for tower in (take_tower(query),)]
 
     def to_protobuf(self, ndarray_type: str | None = None) -> DocumentArrayProto:
         """Return the queries with their matches."""

@@ -18,6 +18,10 @@ CREATE TABLE IF NOT EXISTS tower_of (
 """
 
 
+# SQLite binds at least this many values in one statement, beside the artifact.
+READ_AT_ONCE = 900
+
+
 class Towers:
     """The table. Threads may share it.
 
@@ -45,6 +49,21 @@ class Towers:
         with self._lock, self._connection as database:
             database.executemany("INSERT OR REPLACE INTO tower_of VALUES (?, ?, ?, ?)", rows)
             database.executemany("DELETE FROM tower_of WHERE artifact = ? AND id = ?", lost)
+
+    def of(self, artifact: str, ids: Sequence[str]) -> dict[str, str]:
+        """Return the tower that made each vector, by the document's id, where it is known.
+
+        Args:
+            artifact: with the vectors.
+            ids: of documents that have a vector.
+        """
+        found: dict[str, str] = {}
+        for start in range(0, len(ids), READ_AT_ONCE):
+            some = ids[start : start + READ_AT_ONCE]
+            query = f"SELECT id, tower FROM tower_of WHERE artifact = ? AND id IN ({', '.join('?' * len(some))})"
+            with self._lock:
+                found |= dict(self._connection.execute(query, (artifact, *some)).fetchall())
+        return found
 
     def encoded_by(self, artifact: str, towers: Sequence[str]) -> dict[str, tuple[int, str]]:
         """Return version and tower of each document of `live` whose current version one of the towers has encoded.

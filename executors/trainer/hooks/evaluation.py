@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from finetuner.artifacts.calibrations import CALIBRATION_FILE
 from finetuner.documents.pairs import Pair
-from finetuner.evaluation.pairs import evaluate_pairs
+from finetuner.evaluation.calibration_fit import fit_calibration
+from finetuner.evaluation.pairs import EncodedPairs, encode_pairs, score, score_short
 from finetuner.evaluation.search import SearchData, evaluate_search
 from finetuner.models.clip import Clip
+from finetuner.workspace.folder import write_atomically
 
 from ..run_folder import RunFolder
 from .hook import Hook, Progress
@@ -98,10 +102,46 @@ class ScoreEvaluationData(Hook):
 
     def _score(self, stage: str, progress: Progress) -> None:
         assert isinstance(progress.model, Clip)
-        self._scores.add(stage, self._metrics(progress.model))
+        encoded = encode_pairs(progress.model, self._pairs)
+        self._scores.add(stage, self._metrics(encoded))
+        if stage == "after":
+            self._keep(encoded)
 
-    def _metrics(self, model: Clip) -> dict[str, float]:
-        return evaluate_pairs(model, self._pairs, dims=self._dims)
+    def _metrics(self, encoded: EncodedPairs) -> dict[str, float]:
+        return score(encoded) | score_short(encoded, self._dims)
+
+    def _keep(self, encoded: EncodedPairs) -> None:
+        """Do more with what the published model has encoded."""
+
+
+class CalibrateScores(ScoreEvaluationData):
+    """Scores the evaluation data, and fits the calibration of the published model on it.
+
+    Args:
+        pairs: at least one.
+        scores: receives the metrics.
+        dims: see `ScoreEvaluationData`.
+        artifact: id of the artifact to publish.
+        folder: of the run; receives the calibration, see `calibration_file`.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], scores: Scores, dims: Sequence[int], artifact: str, folder: RunFolder):
+        super().__init__(pairs, scores, dims)
+        self._artifact = artifact
+        self._folder = folder
+
+    def _keep(self, encoded: EncodedPairs) -> None:
+        calibration = fit_calibration(encoded, self._artifact)
+        if calibration is None:
+            log.info("No calibration: too few evaluation data, or scores too close. A search refuses min_probability")
+        else:
+            write_atomically(self._folder.path / CALIBRATION_FILE, calibration.to_json().encode())
+
+
+def calibration_file(folder: RunFolder) -> dict[str, Path]:
+    """Return the calibration of a run for the artifact, by path inside it; {} without one."""
+    file = folder.path / CALIBRATION_FILE
+    return {CALIBRATION_FILE: file} if file.exists() else {}
 
 
 class EvaluateSearch(Hook):

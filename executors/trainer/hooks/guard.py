@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from finetuner.evaluation.pairs import RECALLS, image_to_text, mean_recall, text_to_image
-from finetuner.models.clip import Clip
+from finetuner.evaluation.pairs import RECALLS, EncodedPairs, image_to_text, mean_recall, text_to_image
 
 from .evaluation import ScoreEvaluationData
 from .hook import Progress
@@ -46,7 +45,7 @@ class ScoreGuard(ScoreEvaluationData):
                 TOLERANCE,
             )
 
-    def _metrics(self, model: Clip) -> dict[str, float]:
-        metrics = super()._metrics(model)
+    def _metrics(self, encoded: EncodedPairs) -> dict[str, float]:
+        metrics = super()._metrics(encoded)
         names = [name(k) for name in (text_to_image, image_to_text) for k in RECALLS]
         return {PREFIX + name: metrics[name] for name in names}

@@ -23,7 +23,7 @@ from finetuner.evaluation.search import read_search_data
 from ..run_context import RunContext
 from ..run_folder import RunFolder
 from .ema import AverageWeights
-from .evaluation import EvaluateSearch, ScoreEvaluationData
+from .evaluation import CalibrateScores, EvaluateSearch
 from .freezing import Freeze
 from .guard import ScoreGuard
 from .hook import Hook
@@ -51,6 +51,7 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
         InvalidDocument, InvalidInput: a callback cannot read its data, or a logger cannot work on this machine.
     """
     config, folder, scores, eval_pairs = context.config, context.folder, context.scores, context.eval_pairs
+    artifact = context.request.artifact_id
     callbacks = read_callbacks(config.callbacks)
     check_loggers(callbacks)
     prefixes = iter(metric_prefixes(callbacks, towers, has_eval_data=config.scores_eval_data))
@@ -82,7 +83,7 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     # Scores come first, since trackers log them. Then hooks that choose weights: an epoch or the average, merged,
     # mixed. Last those that change the trained parameters, since the mix keeps the weights from before.
     return [
-        *([ScoreEvaluationData(eval_pairs, scores, short.dims if short else ())] if eval_pairs else []),
+        *([CalibrateScores(eval_pairs, scores, short.dims if short else (), artifact, folder)] if eval_pairs else []),
         *([ScoreGuard(guard_pairs, scores)] if guard is not None else []),
         *(hook for _, hook in made),
         *([AverageWeights(options.ema_decay)] if options.ema_decay is not None else []),

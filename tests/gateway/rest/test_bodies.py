@@ -43,6 +43,7 @@ TEXT = {"text": "dress"}
         ("search", {"positives": [{"id": "a", "text": "b"}]}, "positives[0] must have one of id, text, blob, uri"),
         ("search", {"queries": [TEXT], "diversity": 2}, "diversity must be less than or equal to 1. Got 2."),
         ("search", {"queries": [TEXT], "group_size": 2}, "group_size must come with group_by."),
+        ("search", {"positives": [{"id": "a"}], "min_probability": 0.5}, "min_probability must come without positives"),
         ("search", {"queries": [TEXT], "hybrid": {"fields": []}}, "hybrid must list 1 to 16 `fields`"),
         ("search", {"queries": [TEXT], "cursor": "*", "offset": 3}, "cursor must come without"),
         ("embeddings", {"input": [[1, 100300]]}, "0 to 100255, and holds 100300. LangChain sends texts with"),

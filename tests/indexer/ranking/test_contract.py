@@ -16,12 +16,14 @@ from finetuner.exceptions import FinetunerError, InvalidDocument, InvalidInput, 
 from finetuner.executors.indexer.engines.engine import SearchOptions
 from finetuner.executors.indexer.index import Index
 from finetuner.executors.indexer.ranking.cursor import Cursors
+from finetuner.executors.indexer.ranking.cut_off import Probabilities
 from finetuner.executors.indexer.ranking.diversity import diverse, without_duplicates
 from finetuner.executors.indexer.ranking.examples import direction
 from finetuner.executors.indexer.ranking.fusion import fuse, ordered
 from finetuner.executors.indexer.ranking.pipeline import Found, Pipeline
 from finetuner.executors.indexer.ranking.texts import Texts
 from finetuner.executors.indexer.ranking.words import FieldWords, words
+from finetuner.workspace.folder import Workspace
 from tests.indexer.engines.qdrant_stand_in import embedded, published_interface
 
 COUNT, DIM = 300, 16
@@ -68,7 +70,7 @@ Search = Callable[..., Found]
 @pytest.fixture(scope="module")
 def search(home: tuple[Index, Path]) -> Search:
     index, file = home
-    pipeline = Pipeline(index, Texts(file), Cursors("secret"))
+    pipeline = Pipeline(index, Texts(file), Cursors("secret"), Probabilities(Workspace(file.parent.parent), index))
 
     def run(query: Document | None = None, limit: int = 10, offset: int = 0, filter: Any = None, **asked: Any) -> Found:  # noqa: A002
         given = query or Document(embedding=QUERY, text="a red dress", tags={ARTIFACT_TAG: "a"})

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from finetuner.artifacts.calibrations import CALIBRATION_FILE, load_calibration
 from finetuner.artifacts.manifest import read_manifest, verify_artifact
 from finetuner.catalogue import fashion
 from finetuner.config.callbacks import BestModelCheckpoint, WiSEFTCallback, callback_config
 from finetuner.config.run_config import RunConfig
 from finetuner.documents.pairs import Pair, make_pair, read_pairs
+from finetuner.evaluation import calibration_fit
 from finetuner.evaluation.pairs import evaluate_pairs, mean_recall
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.trainer.data.training_data import TrainingData
@@ -30,9 +32,10 @@ from finetuner.executors.trainer.hooks.wise_ft import (
 )
 from finetuner.executors.trainer.run_folder import RunFolder
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip import Clip
+from finetuner.models.clip import TEXT, VISION, Clip
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.model_kinds import load_model
+from finetuner.workspace.folder import Workspace
 from tests.trainer.short_training import Announce, Recorder, equal, trained
 
 ALPHAS = [0.25, 0.5]
@@ -187,14 +190,20 @@ def test_a_sweep_without_evaluation_data_is_refused() -> None:
 
 @pytest.mark.seconds
 def test_the_artifact_of_a_run_holds_curve_and_tuned_end(
-    work: Callable[..., tuple[int, RunFolder]], caplog: pytest.LogCaptureFixture
+    work: Callable[..., tuple[int, RunFolder]], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(calibration_fit, "LEAST_RECALL", -1)  # so short a run tells nothing apart
     callbacks = [callback_config(WiSEFTCallback(alphas=(0.5,)), {})]
     code, folder = work(eval_data="pairs", guard_data="pairs", callbacks=callbacks, training_options={"lora_rank": 2})
     assert code == 0, folder.log
     artifact = folder.path.parent.parent / "artifacts" / folder.path.name
     manifest = verify_artifact(artifact)
     assert {"wise_ft.json", "ends/tuned/clip-text/weights.safetensors"} <= set(manifest.files)
+    calibration = load_calibration(Workspace(artifact.parent.parent), artifact.name)
+    assert calibration is not None, "24 pairs of 12 garments"
+    assert calibration.to_json() == (artifact / CALIBRATION_FILE).read_text()
+    assert calibration.directions[TEXT, VISION].documents == 24
+    assert "Calibration of text to image: at 0.5 precision" in caplog.text
     assert 0 <= manifest.metrics["after"]["guard_area"] <= 1
     before, after = (
         (mean_recall(manifest.metrics[stage]), mean_recall(manifest.metrics[stage], "guard_"))

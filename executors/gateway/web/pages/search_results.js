@@ -4,6 +4,8 @@ import { h } from "../js/dom.js";
 import { tags } from "../js/parts.js";
 import { imageOf } from "../js/images.js";
 
+const LIKELY = 0.5;
+
 /** Return one grid or two; `left` and `right` are answers of /v1/search, {artifact, matches} or {error}. */
 export function results(left, right, nameOf) {
   if (!right) return column(left, undefined, nameOf);
@@ -14,18 +16,29 @@ function column(answer, other, nameOf) {
   if (answer.error) return h("section", {}, h("p.wrong", { role: "alert" }, answer.error.message));
   const name = nameOf(answer.artifact);
   const matches = answer.matches ?? [];
+  const unlikely = matches.findIndex((match) => match.probability < LIKELY);
+  const likely = unlikely < 0 ? matches.length : unlikely;
+  const grid = (label, from, to) =>
+    from < to &&
+    h(
+      "ol.grid",
+      { "aria-label": `${label} ${name}` },
+      matches.slice(from, to).map((match, at) => card(match, from + at, other?.matches)),
+    );
   return h(
     "section",
     {},
     h("h2.model", { title: answer.artifact }, name),
-    matches.length
-      ? h(
-          "ol.grid",
-          { "aria-label": `Results of ${name}` },
-          matches.map((match, at) => card(match, at, other?.matches)),
-        )
-      : h("p.faint", {}, "No results."),
+    !matches.length && h("p.faint", {}, "No results."),
+    grid("Results of", 0, likely),
+    likely < matches.length && below(likely),
+    grid("Nearest of", likely, matches.length),
   );
+}
+
+/** Return the line above the matches that are more likely wrong than right, by the model's calibration. */
+function below(likely) {
+  return h("p.below", {}, likely ? "Less likely to fit" : h("strong", {}, "Nothing fits."), !likely && " The nearest:");
 }
 
 function card(match, at, others) {
@@ -38,6 +51,7 @@ function card(match, at, others) {
       {},
       h("b", {}, match.score.toFixed(3)),
       h("meter", { min: 0, max: 1, value: Math.max(match.score, 0), "aria-label": "score" }),
+      match.probability !== undefined && h("small", {}, `${Math.round(100 * match.probability)}%`),
       others &&
         move(
           others.findIndex((each) => each.id === match.id),

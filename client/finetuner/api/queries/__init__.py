@@ -1,0 +1,1 @@
+"""Scores of the live index on a user's own queries."""

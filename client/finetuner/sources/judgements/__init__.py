@@ -1,0 +1,1 @@
+"""Queries with judged documents: TREC, BEIR and CSV."""
