@@ -182,5 +182,6 @@ def _renamed(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Ten
 
 def _no_clip_model(found: str) -> InvalidInput:
     return InvalidInput(
-        f"transformers needs an open_clip CLIP with a plain vision transformer. Got {found}. Take to='open_clip'."
+        f"transformers needs an open_clip CLIP with a plain vision transformer. Got {found}. Take to='open_clip' "
+        f"or to='sentence-transformers'."
     )

@@ -32,7 +32,7 @@ def write_timm(model: ImageModel, folder: Path) -> None:
     if config.pooling != "average" or config.output_dim is not None:
         raise InvalidInput(
             f"to='timm' needs average pooling and no head. Got pooling {config.pooling}, output_dim "
-            f"{config.output_dim}. Take to='onnx'."
+            f"{config.output_dim}. Take to='onnx', or, without GeM, to='sentence-transformers'."
         )
     features, preprocess = model.network.features, config.preprocess
     with torch.inference_mode():
@@ -42,7 +42,7 @@ def write_timm(model: ImageModel, folder: Path) -> None:
     if difference > MAX_DIFFERENCE:
         raise InvalidInput(
             f"to='timm' needs a network that timm pools as we do. Got {config.architecture}, whose embeddings differ "
-            f"by {difference:.1e}. Take to='onnx'."
+            f"by {difference:.1e}. Take to='sentence-transformers' or to='onnx'."
         )
     described = {
         "size": preprocess.size,

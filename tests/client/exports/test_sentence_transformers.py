@@ -24,17 +24,17 @@ from finetuner.imports.parts import read_parts
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_folder
 from finetuner.models.clip_tokenizer import open_clip_tokenizer
-from finetuner.models.image_model import ImageModel
+from finetuner.models.image_model import ImageModel, ImageModelConfig, build_image_model
 from finetuner.models.text_towers import FileTokenizer
 from finetuner.workspace.folder import Workspace
 from tests.client.exports.small_siglip import padded_tokenizer, siglip
-from tests.client.exports.test_export import export, image, image_model, published, quiet_transformers, vit
+from tests.client.exports.test_export import PREPROCESS, export, image, image_model, published, quiet_transformers, vit
 from tests.client.imports.made_bert import write_bert
 
 __all__ = ["export", "image", "published", "quiet_transformers"]  # fixtures
 pytestmark = pytest.mark.seconds
 TEXTS = ["a red dress", "Ein  blaues_Hemd!\nmit (langen) Ärmeln ", "", "striped [socks] \\ ^ men's feet " * 9, "x"]
-TIMM = {"image_size": 64, "timm_model_name": "resnet10t", "timm_pool": "avg", "timm_proj": "linear"}
+TIMM = {"image_size": 64, "timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "linear"}
 OWN_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
 VISION = {"image_size": 64, "patch_size": 16, "width": 64, "layers": 2, "head_width": 32}
 
@@ -74,7 +74,8 @@ def of_timm(custom: bool = False, **vision: Any) -> Clip:
     config = {"embed_dim": 48, "vision_cfg": TIMM | vision, "text_cfg": OWN_TEXT}
     torch.manual_seed(0)
     network: Any = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config).eval()  # type: ignore[arg-type]
-    network.visual.preprocess_cfg = {"size": 64, "interpolation": "bicubic", "resize_mode": "shortest"}
+    size = config["vision_cfg"]["image_size"]
+    network.visual.preprocess_cfg = {"size": size, "interpolation": "bicubic", "resize_mode": "shortest"}
     if custom:
         config["custom_text"] = True
     return Clip(network, open_clip_tokenizer("ViT-B-32"), config, "of-timm")
@@ -82,12 +83,18 @@ def of_timm(custom: bool = False, **vision: Any) -> Clip:
 
 def with_head() -> ImageModel:
     """Return an image model whose head has batch norms of random statistics."""
-    model = image_model(output_dim=24)
+    model = image_model("test_resnet", output_dim=24)
     for norm in (part for part in model.network.head.modules() if isinstance(part, torch.nn.BatchNorm1d)):
         norm.running_mean.normal_()  # type: ignore[union-attr]
         norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
         norm.weight.data.normal_()
     return model
+
+
+def tokens() -> ImageModel:
+    """Return an image model whose average leaves out the class token that timm pools."""
+    config = ImageModelConfig("test_vit", replace(PREPROCESS, size=160))
+    return build_image_model(config, "image-model", "test_vit")
 
 
 CLIPS: dict[str, Callable[[Path, pytest.MonkeyPatch], Clip]] = {
@@ -99,16 +106,13 @@ CLIPS: dict[str, Callable[[Path, pytest.MonkeyPatch], Clip]] = {
     ),
     "timm": lambda bert, patch: of_timm(timm_proj="mlp"),
     "timm-classifier": lambda bert, patch: of_timm(custom=True, timm_proj=None),
-    "timm-tokens": lambda bert, patch: of_timm(timm_model_name="vit_tiny_patch16_224", timm_pool="avg", image_size=224),
+    "timm-tokens": lambda bert, patch: of_timm(timm_model_name="test_vit", timm_pool="avg", image_size=160),
 }
 
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_clip_gives_our_vectors(name: str, bert: Path, monkeypatch: pytest.MonkeyPatch, export: Any) -> None:
     model = CLIPS[name](bert, monkeypatch)
-    if name == "timm-tokens":
-        model.network.visual.preprocess_cfg["size"] = 224
-        model = Clip(model.network, model.tokenizer, model.config, model.model_id)
     folder, found, saved = export(model, "sentence-transformers")
     np.testing.assert_allclose(found["texts"], model.encode_texts(["a red dress"]), atol=1e-5)
     np.testing.assert_allclose(found["images"], model.encode_images([saved]), atol=1e-5)
@@ -120,7 +124,7 @@ def test_a_clip_gives_our_vectors(name: str, bert: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     "make",
-    [image_model, with_head, lambda: image_model("vit_tiny_patch16_224")],
+    [lambda: image_model("test_resnet"), with_head, tokens],
     ids=["plain", "head", "tokens"],
 )
 def test_an_image_model_gives_our_vectors(make: Callable[[], ImageModel], export: Any) -> None:
@@ -161,14 +165,14 @@ def padded_around() -> Clip:
 
 REFUSED: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], Any], str]] = {
     "resnet": (lambda bert, patch: resnet(), "the image tower ModifiedResNet"),
-    "gem": (lambda bert, patch: image_model(pooling="GeM"), "an image model with pooling GeM"),
+    "gem": (lambda bert, patch: image_model("test_resnet", pooling="GeM"), "an image model with pooling GeM"),
     "longest": (lambda bert, patch: padded_around(), "images resized by 'longest'"),
     "pooler": (lambda bert, patch: of_bert(bert, patch, hf_pooler_type="cls_pooler"), "a text tower with ClsPooler"),
     "separator": (
         lambda bert, patch: of_bert(bert, patch, tokenizer_kwargs={"strip_sep_token": True}),
         "a tokenizer that replaces tokens",
     ),
-    "another": (lambda bert, patch: another_network(), "resnet10t, which timm alone computes otherwise"),
+    "another": (lambda bert, patch: another_network(), "test_resnet, which timm alone computes otherwise"),
 }
 
 
