@@ -34,6 +34,12 @@ NAMES = {
     "visual.ln_post.bias": "vision_model.post_layernorm.bias",
     "logit_scale": "logit_scale",
 }
+ACTIVATIONS = {
+    ("QuickGELU", "none"): "quick_gelu",
+    ("GELU", "none"): "gelu",
+    ("GELU", "tanh"): "gelu_pytorch_tanh",
+}
+"""Class of an activation and its approximation -> transformers' name."""
 PROJECTIONS = {"text_projection": "text_projection.weight", "visual.proj": "visual_projection.weight"}
 BICUBIC, BILINEAR = 3, 2  # of Pillow
 
@@ -99,7 +105,6 @@ def text_config(model: Clip) -> dict[str, Any]:
     return {
         "vocab_size": tower.vocab_size,
         "max_position_embeddings": tower.context_length,
-        "hidden_act": _activation(model),
         **_tower(tower.transformer, model.config["text_cfg"]),
     }
 
@@ -129,7 +134,6 @@ def vision_config(model: Clip) -> dict[str, Any]:
     return {
         "image_size": visual.image_size[0],
         "patch_size": visual.patch_size[0],
-        "hidden_act": _activation(model),
         **_tower(visual.transformer, model.config["vision_cfg"]),
     }
 
@@ -142,13 +146,15 @@ def tower_state(model: Clip, tower: str) -> dict[str, torch.Tensor]:
     return {name: value for name, value in _renamed(state) if name.startswith(f"{tower}_model.")}
 
 
-def _activation(model: Clip) -> str:
-    return "quick_gelu" if model.config.get("quick_gelu") else "gelu"
-
-
-def _tower(transformer: Any, given: Mapping[str, Any]) -> dict[str, int]:
+def _tower(transformer: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     width, block = transformer.width, transformer.resblocks[0]
+    gelu = block.mlp.gelu
+    activation = ACTIVATIONS.get((type(gelu).__name__, getattr(gelu, "approximate", "none")))
+    if activation is None:
+        raise _no_clip_model(f"a tower with {type(gelu).__name__}")
     return {
+        "hidden_act": activation,
+        "layer_norm_eps": block.ln_1.eps,
         "hidden_size": width,
         "intermediate_size": int(width * given.get("mlp_ratio", 4.0)),
         "num_hidden_layers": transformer.layers,

@@ -71,7 +71,8 @@ def of_bert(bert: Path, monkeypatch: pytest.MonkeyPatch, **text: Any) -> Clip:
 
 def of_timm(custom: bool = False, **vision: Any) -> Clip:
     """Return a CLIP with an image tower of timm and CLIP's own text tower."""
-    config = {"embed_dim": 48, "vision_cfg": TIMM | vision, "text_cfg": OWN_TEXT}
+    other = {"act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 1e-3}} if custom else {}
+    config = {"embed_dim": 48, "vision_cfg": TIMM | vision, "text_cfg": OWN_TEXT | other}
     torch.manual_seed(0)
     network: Any = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config).eval()  # type: ignore[arg-type]
     size = config["vision_cfg"]["image_size"]
