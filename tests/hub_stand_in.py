@@ -14,6 +14,8 @@ from typing import Any
 
 COMMIT = "a" * 40
 NAME = "owner/model"
+LFS_BYTES = 10 * 2**20
+"""Files of more bytes go by Git LFS, as on the hub."""
 
 
 @dataclass
@@ -32,6 +34,42 @@ class Hub:
     created: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     """Files that were fetched."""
+    large: dict[str, bytes] = field(default_factory=dict)
+    """Content that came by Git LFS, by its SHA-256."""
+    verified: list[str] = field(default_factory=list)
+    """The SHA-256s that the client asked to verify."""
+    part_bytes: int = 0
+    """Bytes of a part of a large file, which the hub asks for above 5 GB; 0 takes files whole."""
+    refuses_verify: bool = False
+    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
+
+    def upload_of(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return how to send a large file, as the batch API says it."""
+        oid, size = asked["oid"], asked["size"]
+        if oid in self.large:
+            return asked
+        header: dict[str, str] = {}
+        if self.part_bytes:
+            count = -(-size // self.part_bytes)
+            header = {"chunk_size": str(self.part_bytes)}
+            header |= {str(part): f"{self.endpoint}/lfs/{oid}/{part}" for part in range(1, count + 1)}
+        upload = {"href": f"{self.endpoint}/lfs/{oid}", "header": header}
+        return asked | {"actions": {"upload": upload, "verify": {"href": f"{self.endpoint}/verify"}}}
+
+    def committed(self, lines: list[dict[str, Any]]) -> bool:
+        """Take a commit, unless it names a large file that has not arrived."""
+        sent = {}
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                sent[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                content = self.large.get(value["oid"], b"")
+                if hashlib.sha256(content).hexdigest() != value["oid"] or len(content) != value["size"]:
+                    return False
+                sent[value["path"]] = content
+        self.sent |= sent
+        return True
 
     def described(self) -> dict[str, Any]:
         """Return the hub's description of the model."""
@@ -69,8 +107,13 @@ def started_hub() -> Iterator[Hub]:
                 self._file(with_body=True)
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+            body = self._body()
+            if self.path.startswith("/lfs/"):  # the end of a file in parts, at a signed address
+                oid = self.path.rpartition("/")[2]
+                numbers = [part["partNumber"] for part in json.loads(body)["parts"]]
+                hub.large[oid] = b"".join(hub.parts[oid][number] for number in numbers)
+                self._answer(200, {})
+            elif hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
                 self._answer(401, {"error": "Invalid credentials"})
             elif self.path == "/api/validate-yaml":
                 self._answer(200, {"errors": [], "warnings": []})
@@ -79,17 +122,51 @@ def started_hub() -> Iterator[Hub]:
                 self._answer(200, {"url": f"{hub.endpoint}/{NAME}"})
             elif "/preupload/" in self.path:
                 files = [
-                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    {
+                        "path": file["path"],
+                        "uploadMode": "lfs" if file["size"] > LFS_BYTES else "regular",
+                        "shouldIgnore": False,
+                    }
                     for file in json.loads(body)["files"]
                 ]
                 self._answer(200, {"files": files})
+            elif self.path == f"/{NAME}.git/info/lfs/objects/batch":
+                self._answer(200, {"objects": [hub.upload_of(one) for one in json.loads(body)["objects"]]})
+            elif self.path == "/verify":
+                asked = json.loads(body)
+                hub.verified.append(asked["oid"])
+                good = not hub.refuses_verify and len(hub.large[asked["oid"]]) == asked["size"]
+                self._answer(200 if good else 422, {} if good else {"error": "the object is not the one announced"})
             elif "/commit/" in self.path:
-                for line in map(json.loads, body.splitlines()):
-                    if line["key"] == "file":
-                        hub.sent[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                if not hub.committed([json.loads(line) for line in body.splitlines()]):
+                    self._answer(400, {"error": "a large file has not arrived"})
+                    return
                 self._answer(200, {"commitUrl": f"{hub.endpoint}/{NAME}/commit/{COMMIT}", "commitOid": COMMIT})
             else:
                 self._answer(404, {"error": "no such path"})
+
+        def do_PUT(self) -> None:
+            """Take a large file or a part of it, at a signed address, without a token."""
+            _, _, oid, *part = self.path.split("/")
+            content = self._body()
+            if part:
+                hub.parts.setdefault(oid, {})[int(part[0])] = content
+            else:
+                hub.large[oid] = content
+            self.send_response(200)
+            self.send_header("ETag", '"part"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _body(self) -> bytes:
+            if (length := self.headers.get("Content-Length")) is not None:
+                return self.rfile.read(int(length))
+            content = b""  # in chunks
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return content
 
         def _file(self, *, with_body: bool) -> None:
             name = self.path.partition("?")[0].removeprefix(f"/{NAME}/resolve/{hub.commit}/")

@@ -10,6 +10,8 @@ import pytest
 
 import finetuner
 import finetuner.exceptions
+from finetuner.api.run import Run
+from finetuner.inference.local import InferenceModel
 
 REQUIRED = inspect.Parameter.empty
 FIT = {
@@ -231,6 +233,12 @@ def test_all_is_sorted_and_without_doubles() -> None:
 def test_every_function_says_what_it_does(name: str) -> None:
     docstring = inspect.getdoc(getattr(finetuner, name)) or ""
     assert docstring.splitlines()[0].endswith((".", ";", "`"))
+
+
+def test_a_run_and_a_model_export_alike() -> None:
+    """`export_artifact` without the artifact, which they know."""
+    expected = "(self, to: 'str', directory: 'str | os.PathLike[str]', push_to_hub: 'str | None' = None) -> 'str'"
+    assert {str(inspect.signature(kind.export)) for kind in (Run, InferenceModel)} == {expected}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

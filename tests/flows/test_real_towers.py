@@ -5,12 +5,15 @@ The towers and the stamps are fetched into a folder of the checkout, once, by th
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 from docarray import Document, DocumentArray
+from PIL import Image
+from sentence_transformers import SentenceTransformer
 
 import finetuner
 from finetuner.flow.running_flow import RunningFlow
@@ -48,3 +51,9 @@ def test_a_clip_of_real_towers_goes_the_whole_way(flow: RunningFlow, own_session
     session = onnxruntime.InferenceSession(folder / "clip-text/model.onnx")
     (vectors,) = session.run(["embeddings"], {"tokens": tokens.numpy()})
     np.testing.assert_allclose(vectors, expected, atol=1e-4)
+
+    sentences = SentenceTransformer(run.export("sentence-transformers", tmp_path / "sentences"))
+    images = [Image.open(io.BytesIO(pair.image)).convert("RGB") for pair in stamps[:3]]
+    own = finetuner.get_model(run.artifact_id, select_model="clip-vision").encoder.encode_images(images)
+    np.testing.assert_allclose(sentences.encode(texts), expected, atol=1e-5)
+    np.testing.assert_allclose(sentences.encode(images), own, atol=1e-5)

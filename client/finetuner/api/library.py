@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -259,7 +261,7 @@ def export_artifact(
 
     Args:
         artifact: a folder, a zip that `save_artifact` wrote, or an artifact id or alias of the Flow.
-        to: 'open_clip', 'transformers' or 'sentence-transformers' for a CLIP, 'timm' for an image model, 'onnx' for
+        to: 'open_clip' or 'transformers' for a CLIP, 'timm' for an image model, 'sentence-transformers' or 'onnx' for
             both.
         directory: the new folder; it must not exist.
         token: token for the Flow; None takes the token of `login`.
@@ -275,32 +277,36 @@ def export_artifact(
         AlreadyExists: `directory` exists.
         ArtifactNotFound, CorruptedArtifact
     """
-    from ..exports.export import check_target, export_folder
-    from ..exports.hub import check_hub
-    from ..exports.hub import push_to_hub as push_folder_to_hub
+    from ..exports.export import export_artifact_to
 
-    target = local_path("directory", directory)
-    check_target(to, target)  # before anything is fetched
-    if push_to_hub is not None:
-        check_hub(push_to_hub)
-    with _local_artifact(artifact, token) as folder:
-        export_folder(folder, to, target)
-    if push_to_hub is not None:
-        push_folder_to_hub(target, push_to_hub, to)
-    return str(target)
+    return export_artifact_to(partial(_local_artifact, artifact, token), to, directory, push_to_hub)
 
 
 @contextmanager
 def _local_artifact(artifact: str | os.PathLike[str], token: str | None) -> Iterator[Path]:
     """Yield the folder of an artifact: a user's folder or zip, or one that is fetched from the Flow."""
-    path = local_path("artifact", artifact)
-    if isinstance(artifact, os.PathLike) or path.exists() or path.suffix == ".zip" or not NAME.fullmatch(artifact):
+    if (path := _path_of(artifact)) is not None:
         with artifact_folder(path) as folder:
             yield folder
         return
     flow = connection() if token is None else Connection(connection().host, token)
+    with fetched_artifact(flow, str(artifact)) as folder:
+        yield folder
+
+
+def _path_of(artifact: str | os.PathLike[str]) -> Path | None:
+    """Return the absolute path that an artifact is, None for an id or alias of the Flow."""
+    path = local_path("artifact", artifact)
+    if isinstance(artifact, os.PathLike) or path.exists() or path.suffix == ".zip" or not NAME.fullmatch(artifact):
+        return path.absolute()
+    return None
+
+
+@contextmanager
+def fetched_artifact(connection: Connection, reference: str) -> Iterator[Path]:
+    """Yield a temporary folder with an artifact of the Flow, see `fetch_artifact`."""
     with tempfile.TemporaryDirectory(prefix="finetuner-") as name:
-        fetch_artifact(flow, artifact, Path(name))
+        fetch_artifact(connection, reference, Path(name))
         yield Path(name)
 
 
@@ -334,4 +340,6 @@ def get_model(
 
     logging.getLogger("open_clip").setLevel(logging_level)
     with _local_artifact(artifact, token) as folder:
-        return open_artifact(folder, batch_size, select_model, device, is_onnx=is_onnx)
+        model = open_artifact(folder, batch_size, select_model, device, is_onnx=is_onnx)
+    origin = _path_of(artifact) or model.encoder.model_id  # an alias may point to another artifact later
+    return replace(model, origin=partial(_local_artifact, origin, token))

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from ..contract import wire
@@ -14,7 +15,7 @@ from ..exceptions import RunFailedError, RunInProgressError, RunPreparingError
 from ..progress import bar
 from ..transport.connection import Connection
 from . import examples
-from .library import save_zip
+from .library import fetched_artifact, save_zip
 
 STEP = re.compile(r"step (\d+)/(\d+) ")
 
@@ -245,6 +246,27 @@ class Run:
         """
         self._require_finished(self.status())
         return save_zip(self._connection, self.artifact_id, directory, self.name)
+
+    def export(self, to: str, directory: str | os.PathLike[str], push_to_hub: str | None = None) -> str:
+        """Fetch the artifact and write it as a folder that another library loads, see `finetuner.export_artifact`.
+
+        Args:
+            to: 'open_clip' or 'transformers' for a CLIP, 'timm' for an image model, 'sentence-transformers' or 'onnx'
+                for both.
+            directory: the new folder; it must not exist.
+            push_to_hub: 'OWNER/NAME' also sends the folder to the Hugging Face hub.
+
+        Returns:
+            Path of the folder.
+
+        Raises:
+            RunInProgressError, RunFailedError, InvalidInput, AlreadyExists, CorruptedArtifact, FinetunerError
+        """
+        from ..exports.export import export_artifact_to
+
+        self._require_finished(self.status())
+        opened = partial(fetched_artifact, self._connection, self.artifact_id)
+        return export_artifact_to(opened, to, directory, push_to_hub)
 
     def _require_finished(self, status: dict[str, Any]) -> None:
         if status["status"] == wire.CREATED:

@@ -83,7 +83,8 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="open_clip, transformers or sentence-transformers for a CLIP, timm for an image model, onnx for both."
+            help="open_clip or transformers for a CLIP, timm for an image model, sentence-transformers or onnx for "
+            "both."
         ),
     ] = "open_clip",
     push_to_hub: Annotated[

@@ -56,6 +56,13 @@ model = SentenceTransformer(".")
 texts = model.encode(["a red dress"])
 images = model.encode([Image.open("image.jpg").convert("RGB")])
 """
+IMAGE_SENTENCE_TRANSFORMERS = """\
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer(".")
+images = model.encode([Image.open("image.jpg").convert("RGB")])
+"""
 TIMM = """\
 import timm
 import torch
@@ -90,7 +97,7 @@ SNIPPETS = {
 NOTES = {
     "open_clip": "",
     "transformers": _OF_TRANSFORMERS,
-    "sentence-transformers": _OF_TRANSFORMERS,
+    "sentence-transformers": "sentence-transformers 5.4 or later, which leaves HTML entities in texts.",
     "timm": "",
     "onnx": "A CLIP's texts are (batch, length) int64 `tokens`, its images (batch, 3, size, size) float32 `pixels`.",
 }
@@ -105,7 +112,7 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
         to: format of the folder.
     """
     size = model.preprocess_config.size
-    snippet = SIGLIP if to == "transformers" and is_siglip(model) else SNIPPETS[to]
+    snippet = _snippet(model, to)
     if to == "onnx":
         snippet = snippet.format(
             tower=model.towers[-1],
@@ -127,6 +134,13 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
         _object("Data, by content", manifest.data),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _snippet(model: Any, to: str) -> str:
+    if to == "transformers" and is_siglip(model):
+        return SIGLIP
+    images_alone = to == "sentence-transformers" and "clip-text" not in model.towers
+    return IMAGE_SENTENCE_TRANSFORMERS if images_alone else SNIPPETS[to]
 
 
 def _short_vectors(manifest: Manifest) -> str:

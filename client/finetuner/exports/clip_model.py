@@ -34,6 +34,12 @@ NAMES = {
     "visual.ln_post.bias": "vision_model.post_layernorm.bias",
     "logit_scale": "logit_scale",
 }
+ACTIVATIONS = {
+    ("QuickGELU", "none"): "quick_gelu",
+    ("GELU", "none"): "gelu",
+    ("GELU", "tanh"): "gelu_pytorch_tanh",
+}
+"""Class of an activation and its approximation -> transformers' name."""
 PROJECTIONS = {"text_projection": "text_projection.weight", "visual.proj": "visual_projection.weight"}
 BICUBIC, BILINEAR = 3, 2  # of Pillow
 
@@ -48,7 +54,7 @@ def write_clip_model(model: Clip, folder: Path) -> None:
     Raises:
         InvalidInput: CLIPModel cannot hold the model.
     """
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+    from transformers import CLIPConfig, CLIPModel
 
     state = dict(_renamed(model.network.state_dict()))
     config = _config(model)
@@ -59,6 +65,13 @@ def write_clip_model(model: Clip, folder: Path) -> None:
     if missing or loaded.unexpected_keys:
         raise _no_clip_model(f"weights of other names ({(missing + loaded.unexpected_keys)[0]})")
     other.save_pretrained(folder)
+    write_clip_processor(model, folder)
+
+
+def write_clip_processor(model: Clip, folder: Path) -> None:
+    """Write the image processor of a CLIP whose images are resized by their shortest side and cropped."""
+    from transformers import CLIPImageProcessorPil
+
     preprocess = model.preprocess_config
     side = preprocess.size if isinstance(preprocess.size, int) else preprocess.size[0]
     CLIPImageProcessorPil(
@@ -71,34 +84,77 @@ def write_clip_model(model: Clip, folder: Path) -> None:
 
 
 def _config(model: Clip) -> dict[str, Any]:
-    network, text, vision = model.network, model.config["text_cfg"], model.config["vision_cfg"]
-    visual = network.visual
-    if not reads_end_token(network) or type(visual).__name__ != "VisionTransformer" or visual.attn_pool is not None:
-        raise _no_clip_model(f"{type(network).__name__} with {type(visual).__name__}")
-    preprocess = model.preprocess_config
-    if preprocess.resize_mode != "shortest" or len({visual.image_size[0], visual.image_size[1]}) != 1:
-        raise _no_clip_model(f"images of {visual.image_size}, resized by {preprocess.resize_mode!r}")
-    activation = "quick_gelu" if model.config.get("quick_gelu") else "gelu"
+    if not reads_end_token(model.network):
+        raise _no_clip_model(f"{type(model.network).__name__} with {type(model.network.visual).__name__}")
     return {
         "projection_dim": model.dim,
-        "text_config": {
-            "vocab_size": network.vocab_size,
-            "max_position_embeddings": network.context_length,
-            "hidden_act": activation,
-            **_tower(network.transformer, text),
-        },
-        "vision_config": {
-            "image_size": visual.image_size[0],
-            "patch_size": visual.patch_size[0],
-            "hidden_act": activation,
-            **_tower(visual.transformer, vision),
-        },
+        "text_config": text_config(model),
+        "vision_config": vision_config(model),
     }
 
 
-def _tower(transformer: Any, given: Mapping[str, Any]) -> dict[str, int]:
-    width, block = transformer.width, transformer.resblocks[0]
+def text_config(model: Clip) -> dict[str, Any]:
+    """Return transformers' configuration of open_clip's own text tower, without the ids of its tokenizer.
+
+    Raises:
+        InvalidInput: another text tower.
+    """
+    tower = end_token_tower(model.network)
+    if tower is None:
+        raise _no_clip_model(f"{type(model.network).__name__} with another text tower")
     return {
+        "vocab_size": tower.vocab_size,
+        "max_position_embeddings": tower.context_length,
+        **_tower(tower.transformer, model.config["text_cfg"]),
+    }
+
+
+def end_token_tower(network: Any) -> Any:
+    """Return the part of a network that has open_clip's own causal text tower, which reads the end token, or None."""
+    text = getattr(network, "text", None)
+    if reads_end_token(network):
+        return network
+    own = type(text).__name__ == "TextTransformer" and text.pool_type == "argmax" and text.attn_mask is not None
+    return text if own and text.cls_emb is None and hasattr(text.text_projection, "T") else None
+
+
+def vision_config(model: Clip) -> dict[str, Any]:
+    """Return transformers' configuration of open_clip's plain vision transformer.
+
+    Raises:
+        InvalidInput: another image tower, or images that are prepared in another way.
+    """
+    visual = model.network.visual
+    plain = type(visual).__name__ == "VisionTransformer" and visual.attn_pool is None and visual.pool_type == "tok"
+    if not plain:
+        raise _no_clip_model(f"{type(model.network).__name__} with {type(visual).__name__}")
+    preprocess = model.preprocess_config
+    if preprocess.resize_mode != "shortest" or len({visual.image_size[0], visual.image_size[1]}) != 1:
+        raise _no_clip_model(f"images of {visual.image_size}, resized by {preprocess.resize_mode!r}")
+    return {
+        "image_size": visual.image_size[0],
+        "patch_size": visual.patch_size[0],
+        **_tower(visual.transformer, model.config["vision_cfg"]),
+    }
+
+
+def tower_state(model: Clip, tower: str) -> dict[str, torch.Tensor]:
+    """Return the weights of one tower, 'text' or 'vision', under the names of a CLIPModel, without its projection."""
+    network = model.network if tower == "vision" else end_token_tower(model.network)
+    own = network.state_dict()
+    state = {name: value for name, value in own.items() if name.startswith("visual.") == (tower == "vision")}
+    return {name: value for name, value in _renamed(state) if name.startswith(f"{tower}_model.")}
+
+
+def _tower(transformer: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    width, block = transformer.width, transformer.resblocks[0]
+    gelu = block.mlp.gelu
+    activation = ACTIVATIONS.get((type(gelu).__name__, getattr(gelu, "approximate", "none")))
+    if activation is None:
+        raise _no_clip_model(f"a tower with {type(gelu).__name__}")
+    return {
+        "hidden_act": activation,
+        "layer_norm_eps": block.ln_1.eps,
         "hidden_size": width,
         "intermediate_size": int(width * given.get("mlp_ratio", 4.0)),
         "num_hidden_layers": transformer.layers,
@@ -132,5 +188,6 @@ def _renamed(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Ten
 
 def _no_clip_model(found: str) -> InvalidInput:
     return InvalidInput(
-        f"transformers needs an open_clip CLIP with a plain vision transformer. Got {found}. Take to='open_clip'."
+        f"transformers needs an open_clip CLIP with a plain vision transformer. Got {found}. Take to='open_clip' "
+        f"or to='sentence-transformers'."
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ..artifacts.load import load_artifact
 from ..artifacts.manifest import read_manifest
-from ..contract.checks import choice
-from ..exceptions import AlreadyExists, InvalidInput
+from ..contract.checks import choice, local_path
+from ..exceptions import AlreadyExists, ArtifactNotFound, InvalidInput
 from .card import model_card
 
 FORMATS = ("open_clip", "transformers", "sentence-transformers", "timm", "onnx")
@@ -48,6 +50,48 @@ def export_folder(folder: Path, to: str, target: Path) -> Path:
     return target
 
 
+def export_artifact_to(
+    opened: Callable[[], AbstractContextManager[Path]],
+    to: str,
+    directory: str | os.PathLike[str],
+    push_to_hub: str | None = None,
+    artifact_id: str | None = None,
+) -> str:
+    """Export an artifact, and send the folder to the hub if that is asked for. What can be is checked first.
+
+    Args:
+        opened: gives the artifact's folder. Called once `to`, `directory` and `push_to_hub` are good.
+        to: one of FORMATS.
+        directory: the new folder.
+        push_to_hub: 'OWNER/NAME', or None.
+        artifact_id: the one that `opened` must give; None takes any.
+
+    Returns:
+        Path of the new folder.
+
+    Raises:
+        InvalidInput, AlreadyExists, ArtifactNotFound, CorruptedArtifact: see `export_folder`, `check_hub`.
+        FinetunerError: the hub refuses. The folder stays.
+    """
+    from .hub import check_hub
+    from .hub import push_to_hub as push_folder_to_hub
+
+    target = local_path("directory", directory)
+    check_target(to, target)  # before anything is fetched
+    if push_to_hub is not None:
+        check_hub(push_to_hub)
+    with opened() as folder:
+        if artifact_id is not None and (found := read_manifest(folder).artifact_id) != artifact_id:
+            raise ArtifactNotFound(
+                f"artifact must be {artifact_id}, from which the model was loaded. Got {found} at its place. Load the "
+                f"model again."
+            )
+        export_folder(folder, to, target)
+    if push_to_hub is not None:
+        push_folder_to_hub(target, push_to_hub, to)
+    return str(target)
+
+
 def check_target(to: str, target: Path) -> None:
     """Check what can be checked without the artifact.
 
@@ -68,6 +112,10 @@ def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
         from ..onnx.export import export_onnx
 
         return export_onnx
+    if to == "sentence-transformers":
+        from .sentence_transformers_folder import write_sentence_transformers
+
+        return write_sentence_transformers
     if isinstance(model, Clip) == (to == "timm"):
         kind, others = ("a CLIP", "open_clip") if isinstance(model, Clip) else ("an image model", "timm")
         raise InvalidInput(f"to={to!r} cannot hold {kind}. Got {model.model_id}. Take to={others!r}.")
@@ -75,7 +123,7 @@ def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
         raise InvalidInput(
             f"to={to!r} cannot hold a CLIP from two towers. Got {model.model_id}. Of transformers, "
             f"VisionTextDualEncoderModel reads the text model's pooler, not the mean of its last layer; open_clip "
-            f"looks the text model up by its name on the hub. Take to='onnx'."
+            f"looks the text model up by its name on the hub. Take to='sentence-transformers' or to='onnx'."
         )
     if to == "open_clip":
         from .open_clip_folder import write_open_clip
@@ -86,10 +134,6 @@ def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
         from .siglip_model import is_siglip, write_siglip_model
 
         return write_siglip_model if is_siglip(model) else write_clip_model
-    if to == "sentence-transformers":
-        from .sentence_transformers_folder import write_sentence_transformers
-
-        return write_sentence_transformers
     from .timm_folder import write_timm
 
     return write_timm

@@ -1,12 +1,16 @@
 """Pushes an exported folder to the Hugging Face hub, with a card that loads the model from there.
 
-`$HF_ENDPOINT` and `$HF_TOKEN`, or the token of `hf auth login`, mean what they mean to huggingface_hub.
+`$HF_ENDPOINT` and `$HF_TOKEN`, or the token of `hf auth login`, mean what they mean to huggingface_hub. Large
+files go by Git LFS, whether or not the package hf_xet is installed.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..exceptions import FinetunerError, InvalidInput
@@ -54,19 +58,35 @@ def push_to_hub(folder: Path, repository: str, to: str) -> str:
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=_token())
     card = hub_card((folder / CARD).read_text(encoding="utf-8"), repository, to).encode()
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    operations = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=card if name == CARD else path)
-        for name, path in files.items()
-    ]
     try:
         url = api.create_repo(repository, private=True, exist_ok=True)
-        api.create_commit(repository, operations, commit_message="Artifact of Open Finetuner")
+        with ExitStack() as opened:
+            opened.enter_context(_without_warnings())
+            operations = [
+                # an open file: huggingface_hub sends files by Xet if it is installed, but these by LFS
+                CommitOperationAdd(name, card if name == CARD else opened.enter_context(open(path, "rb")))
+                for name, path in files.items()
+            ]
+            api.create_commit(repository, operations, commit_message="Artifact of Open Finetuner")
     except Exception as error:  # from the hub's client or its HTTP library
+        reason = one_line(error) + (f" {one_line(error.__cause__)}" if error.__cause__ else "")
         raise FinetunerError(
-            f"the hub must take {repository}. Got: {one_line(error)}. Check that HF_TOKEN may write there. The "
-            f"exported folder is in {folder}."
+            f"the hub must take {repository}. Got: {reason}. Check that HF_TOKEN may write there. The exported folder "
+            f"is in {folder}."
         ) from error
     return str(url)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence the warning of huggingface_hub that open files do not go by Xet."""
+    logger = logging.getLogger("huggingface_hub._commit_api")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def hub_card(card: str, repository: str, to: str) -> str:

@@ -1,33 +1,45 @@
-"""A CLIP as the folder of a SentenceTransformer that encodes texts and images."""
+"""A CLIP or an image model as the folder of a SentenceTransformer."""
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..models.clip import Clip
+from ..models.clip import Clip, reads_end_token
 from .clip_model import write_clip_model
+from .sentence_modules import BY_PILLOW, NORMALIZE, Module, clip_model, router, transformer, write_modules
+from .siglip_model import is_siglip, write_siglip_model
+from .towers import image_modules, text_modules, vision_modules
 
-CLIP_FOLDER, NORMALIZE_FOLDER = "0_CLIPModel", "1_Normalize"  # as sentence-transformers names them
+if TYPE_CHECKING:
+    from ..models.image_model import ImageModel
+
+FEATURES = {kind: (f"get_{kind}_features", "pooler_output") for kind in ("text", "image")}
 
 
-def write_sentence_transformers(model: Clip, folder: Path) -> None:
+def write_sentence_transformers(model: Clip | ImageModel, folder: Path) -> None:
     """Write a model that `sentence_transformers.SentenceTransformer(FOLDER)` loads, with L2-normalised embeddings.
 
+    A CLIP that transformers' CLIPModel or SiglipModel holds is one model there. Another becomes two towers, each with
+    its projection, behind a Router.
+
     Args:
-        model: see `write_clip_model`.
+        model: a CLIP encodes texts and images, an image model images.
         folder: exists.
 
     Raises:
-        InvalidInput: transformers' CLIPModel cannot hold the model.
+        InvalidInput: sentence-transformers has no module for a part of the model.
     """
-    for name in (CLIP_FOLDER, NORMALIZE_FOLDER):
-        (folder / name).mkdir()
-    write_clip_model(model, folder / CLIP_FOLDER)
-    modules = [
-        {"idx": index, "name": str(index), "path": name, "type": f"sentence_transformers.models.{name[2:]}"}
-        for index, name in enumerate((CLIP_FOLDER, NORMALIZE_FOLDER))
-    ]
-    settings: dict[str, object] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
-    (folder / "modules.json").write_text(json.dumps(modules, indent=1))
-    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings, indent=1))
+    write_modules(folder, [*_modules(model), NORMALIZE])
+
+
+def _modules(model: Clip | ImageModel) -> list[Module]:
+    if not isinstance(model, Clip):
+        return image_modules(model)
+    if is_siglip(model):
+        options = {"processor_kwargs": BY_PILLOW, "processing_kwargs": {"text": {"padding": "max_length"}}}
+        return [transformer(partial(write_siglip_model, model), FEATURES, "sentence_embedding", **options)]
+    if reads_end_token(model.network) and type(model.network.visual).__name__ == "VisionTransformer":
+        return [clip_model(partial(write_clip_model, model))]
+    return [router({"text": text_modules(model), "image": vision_modules(model)})]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidInput
 from ..models.weights import write_weights
@@ -31,7 +32,7 @@ def write_timm(model: ImageModel, folder: Path) -> None:
     if config.pooling != "average" or config.output_dim is not None:
         raise InvalidInput(
             f"to='timm' needs average pooling and no head. Got pooling {config.pooling}, output_dim "
-            f"{config.output_dim}. Take to='onnx'."
+            f"{config.output_dim}. Take to='onnx', or, without GeM, to='sentence-transformers'."
         )
     features, preprocess = model.network.features, config.preprocess
     with torch.inference_mode():
@@ -41,21 +42,42 @@ def write_timm(model: ImageModel, folder: Path) -> None:
     if difference > MAX_DIFFERENCE:
         raise InvalidInput(
             f"to='timm' needs a network that timm pools as we do. Got {config.architecture}, whose embeddings differ "
-            f"by {difference:.1e}. Take to='onnx'."
+            f"by {difference:.1e}. Take to='sentence-transformers' or to='onnx'."
         )
+    described = {
+        "size": preprocess.size,
+        "interpolation": preprocess.interpolation,
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "crop_pct": preprocess.crop_pct,
+        "crop_mode": "center",
+    }
+    write_timm_config(folder, config.architecture, model.dim, described)
+    write_weights(features, folder / "model.safetensors")
+
+
+def write_timm_config(
+    folder: Path,
+    architecture: str,
+    features: int,
+    preprocess: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the config.json of a network without classifier, which timm and transformers' TimmWrapperModel read.
+
+    Args:
+        folder: exists.
+        architecture: timm's name without a tag.
+        features: size of its pooled output.
+        preprocess: 'size', 'interpolation', 'mean', 'std', 'crop_pct' and 'crop_mode', as timm means them.
+        arguments: of `timm.create_model`, for transformers alone.
+    """
+    rest = {name: value for name, value in preprocess.items() if name != "size"}
     content = {
-        "architecture": config.architecture,
+        "architecture": architecture,
         "num_classes": 0,
-        "num_features": model.dim,
-        "pretrained_cfg": {
-            "num_classes": 0,
-            "input_size": [3, preprocess.size, preprocess.size],
-            "interpolation": preprocess.interpolation,
-            "crop_pct": preprocess.crop_pct,
-            "crop_mode": "center",
-            "mean": list(preprocess.mean),
-            "std": list(preprocess.std),
-        },
+        "num_features": features,
+        **({"model_args": dict(arguments)} if arguments else {}),
+        "pretrained_cfg": {"num_classes": 0, "input_size": [3, preprocess["size"], preprocess["size"]], **rest},
     }
     (folder / "config.json").write_text(json.dumps(content, indent=1))
-    write_weights(features, folder / "model.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def write_tokenizer(model: Clip, folder: Path) -> dict[str, int]:
     from transformers import PreTrainedTokenizerFast
 
     if isinstance(model.tokenizer, ClipTokenizer):
-        tokenizer, (start, end, padding) = _of_clip(model.tokenizer), ("<start_of_text>", "<end_of_text>", "!")
+        tokenizer, (start, end) = _of_clip(model.tokenizer), ("<start_of_text>", "<end_of_text>")
+        padding = end  # as OpenAI's: transformers would read the token 0, "!", as padding in texts, too
     elif isinstance(model.tokenizer, BytePairTokenizer):
         content = json.loads(model.files[TOKENIZER_FILE])
         tokenizer, (start, end, padding) = _of_clip_mini(content), ("<start>", "<end>", "<padding>")
@@ -71,7 +73,7 @@ def write_file_config(model: Clip, folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1))
 
 
-def write_padded_tokenizer(model: Clip, folder: Path) -> None:
+def write_padded_tokenizer(model: Clip, folder: Path, inputs: Sequence[str] = ("input_ids",)) -> None:
     """Write the tokenizer of a model that reads its padding, as SigLIP does: `padding="max_length"`, without a mask.
 
     The cleaning of texts becomes a part of the file, without the mending of HTML entities.
@@ -79,6 +81,7 @@ def write_padded_tokenizer(model: Clip, folder: Path) -> None:
     Args:
         model: its tokenizer is a file that pads.
         folder: exists.
+        inputs: what the tokenizer gives. Other models, such as BERT, read an 'attention_mask' too.
 
     Raises:
         InvalidInput: another tokenizer.
@@ -97,7 +100,7 @@ def write_padded_tokenizer(model: Clip, folder: Path) -> None:
     tokenizer.save(str(folder / TOKENIZER_FILE))
     write_file_config(model, folder)
     config = json.loads((folder / CONFIG_FILE).read_text())
-    (folder / CONFIG_FILE).write_text(json.dumps(config | {"model_input_names": ["input_ids"]}, indent=1))
+    (folder / CONFIG_FILE).write_text(json.dumps(config | {"model_input_names": list(inputs)}, indent=1))
 
 
 def _cleaning(kind: str) -> list[Any]:

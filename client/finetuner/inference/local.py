@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,6 +56,8 @@ class InferenceModel:
     """'clip-text', 'clip-vision', or the name of an image model, such as 'resnet50'."""
     batch_size: int = 32
     """Documents in a forward pass, 1 to 65,536, unless `encode` is called with another number."""
+    origin: Callable[[], AbstractContextManager[Path]] | None = field(default=None, repr=False, compare=False)
+    """Opens the folder of the artifact that the model was loaded from. None for a pretrained model."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_size", whole("batch_size", self.batch_size, 1, MAX_BATCH))
@@ -67,6 +71,33 @@ class InferenceModel:
     def short_dims(self) -> tuple[int, ...]:
         """Smaller sizes that `encode` may take as `dimensions`, from the largest to the smallest."""
         return tuple(self.encoder.short_dims)
+
+    def export(self, to: str, directory: str | os.PathLike[str], push_to_hub: str | None = None) -> str:
+        """Write the whole artifact, with both towers of a CLIP, as a folder that another library loads.
+
+        Args:
+            to: 'open_clip' or 'transformers' for a CLIP, 'timm' for an image model, 'sentence-transformers' or 'onnx'
+                for both.
+            directory: the new folder; it must not exist.
+            push_to_hub: 'OWNER/NAME' also sends the folder to the Hugging Face hub, see `export_artifact`.
+
+        Returns:
+            Path of the folder.
+
+        Raises:
+            InvalidInput: a pretrained model, another `to`, or one whose library cannot hold the model.
+            ArtifactNotFound: the artifact has gone, or another one is at its place.
+            AlreadyExists, CorruptedArtifact
+            FinetunerError: the hub refuses. The folder stays.
+        """
+        from ..exports.export import export_artifact_to
+
+        if self.origin is None:
+            raise InvalidInput(
+                f"export needs a tuned or imported model, of get_model. Got {self.encoder.model_id}, a pretrained one. "
+                f"Its own library loads it."
+            )
+        return export_artifact_to(self.origin, to, directory, push_to_hub, self.encoder.model_id)
 
 
 def build_model(
@@ -121,7 +152,8 @@ def open_artifact(
         CorruptedONNXModel: the ONNX file does not hold the model.
     """
     with artifact_folder(path) as folder:
-        return _open_folder(folder, str(path), batch_size, select_model, device, is_onnx)
+        model = _open_folder(folder, str(path), batch_size, select_model, device, is_onnx)
+    return replace(model, origin=partial(artifact_folder, path.absolute()))
 
 
 def _open_folder(

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..contract import file_endings
 from ..documents.image_files import SUFFIXES
 from ..exceptions import InvalidInput
 from .hugging_face.saved import is_saved
 from .local_images import is_image_file
 
-CSV_SUFFIXES = (".csv", ".tsv", ".txt")
-JSONL_SUFFIXES = (".jsonl", ".ndjson")
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-KNOWN_SUFFIXES = (*CSV_SUFFIXES, *JSONL_SUFFIXES, ".json", ".parquet", *TAR_SUFFIXES, ".zip", *sorted(SUFFIXES))
+KNOWN_SUFFIXES = (*file_endings.DATA, *sorted(SUFFIXES))
 
 
 def of_one_kind(paths: list[str]) -> tuple[str, list[str]]:
@@ -44,17 +42,17 @@ def kind_of(path: str) -> str:
     if Path(path).is_dir():
         return "saved" if is_saved(path) else "folder"
     lower, suffix = path.lower(), Path(path).suffix.lower()
-    if lower.endswith(TAR_SUFFIXES):
+    if lower.endswith(file_endings.TAR):
         return "tar"
     if suffix == ".parquet":
         return "parquet"
-    if suffix in JSONL_SUFFIXES:
+    if suffix in file_endings.JSONL:
         return "jsonl"
     if suffix == ".json":
         return "COCO"
     if suffix == ".zip":
         return "zip"
-    if suffix in CSV_SUFFIXES:
+    if suffix in file_endings.CSV:
         return "CSV"
     if suffix in SUFFIXES or _begins_like_image(path):
         return "image"

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from finetuner.contract.checks import checked_name
+from finetuner.contract.file_endings import UPLOADED
 from finetuner.contract.values import whole_text
 from finetuner.contract.wire import MAX_FILE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_DOCUMENTS, OWNER, PIECE_BYTES
 from finetuner.exceptions import FinetunerError, InsufficientStorage, InvalidInput, NotFound, ResourceExhausted, by_name
@@ -38,7 +39,6 @@ MAX_UNFINISHED = 16
 FORGOTTEN = 24 * 3600.0  # seconds without a new piece after which an upload is removed
 DESCRIPTION, CONTENT = "upload.json", "content"
 REQUEST, DOCUMENTS = "request.json", "documents"
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".zip", ".tar", ".tar.gz", ".tgz")
 TASKS = {"pairs": "text-to-image", "labelled": "image-to-image"}
 ON_ERROR = ("raise", "skip")
 CONTENTS = ("image", "text", "label", "score", "language", "negative")
@@ -68,8 +68,8 @@ class Upload:
 
     def __post_init__(self) -> None:
         checked_name(self.dataset, "dataset name")
-        if not self.file.lower().endswith(ENDINGS):
-            raise InvalidInput(f"file must end in {', '.join(ENDINGS)}. Got {self.file[-80:]!r}. Rename it.")
+        if not self.file.lower().endswith(UPLOADED):
+            raise InvalidInput(f"file must end in {', '.join(UPLOADED)}. Got {self.file[-80:]!r}. Rename it.")
         if not 1 <= self.length <= MAX_FILE_BYTES:
             raise InvalidInput(f"file must have 1 to {MAX_FILE_BYTES} bytes. Got {self.length}. Split it.")
         if self.kind not in TASKS:
@@ -105,7 +105,7 @@ class Upload:
     @property
     def ending(self) -> str:
         """Ending of its file, the longest known one."""
-        return max((ending for ending in ENDINGS if self.file.lower().endswith(ending)), key=len)
+        return max((ending for ending in UPLOADED if self.file.lower().endswith(ending)), key=len)
 
 
 class FileUploads:

@@ -16,6 +16,7 @@ from finetuner.artifacts.archive import unzip_artifact
 from finetuner.artifacts.manifest import MANIFEST, read_manifest, verify_artifact
 from finetuner.contract import wire
 from finetuner.exceptions import (
+    AlreadyExists,
     CorruptedArtifact,
     FinetunerError,
     InvalidInput,
@@ -52,6 +53,7 @@ class Trainer(Connection):
     def __init__(self, folder: Path, log: str, states: list[str]) -> None:
         super().__init__()
         self.folder, self.log, self.states = folder, log.encode(), states
+        self.asked: list[str] = []
 
     def ask(self, endpoint: str, documents: DocumentArray | None, parameters: dict[str, Any]) -> GrpcAnswer:
         return GrpcAnswer(self.answer(endpoint, documents, parameters).to_protobuf().SerializeToString())
@@ -76,6 +78,7 @@ class Trainer(Connection):
             content = (self.folder / given["file"]).read_bytes()
             answer = Document(blob=content[given["offset"] : given["offset"] + PIECE])
         else:
+            self.asked.append(given["artifact"])
             answer = wire.reply({"manifest": (self.folder / MANIFEST).read_text()})
         return DocumentArray([answer])
 
@@ -139,6 +142,7 @@ def test_results_exist_only_once_the_run_has_finished(
         run.example_results,
         run.display_examples,
         lambda: run.save_artifact(str(tmp_path / "out")),
+        lambda: run.export("open_clip", tmp_path / "out"),
     ):
         with pytest.raises(error, match="run 'first-run'"):
             ask()
@@ -217,6 +221,23 @@ def test_an_artifact_may_be_saved_in_the_home_folder(
     assert get_model("~/out/first-run.zip", select_model="clip-text").dim
     assert get_model(Path("~/out/first-run.zip"), select_model="clip-text").dim
     assert not (tmp_path / "~").exists()
+
+
+def test_a_run_is_exported(published: Path, tmp_path: Path) -> None:
+    folder = Path(made(published, "FINISHED").export("open_clip", tmp_path / "out"))
+    assert (folder / "open_clip_model.safetensors").is_file()
+    with pytest.raises(AlreadyExists, match="directory must not exist yet"):
+        made(published, "FINISHED").export("open_clip", folder)
+
+
+def test_a_model_of_an_alias_exports_the_artifact_that_was_loaded(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(published, LOG, ["FINISHED"])
+    monkeypatch.setattr("finetuner.api.library.connection", lambda: trainer)
+    model = get_model("live", select_model="clip-text", device="cpu")
+    assert Path(model.export("open_clip", tmp_path / "out")) == tmp_path / "out"
+    assert trainer.asked == ["live", published.name]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut"])

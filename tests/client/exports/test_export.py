@@ -38,7 +38,7 @@ from finetuner.workspace.folder import Workspace
 pytestmark = pytest.mark.seconds
 TEXTS = [
     "a red dress",
-    "Ein  blaues Hemd\nmit langen Ärmeln ",
+    "Ein  blaues Hemd!\nmit langen Ärmeln ",
     "x",
     "",
     "striped socks, worn by 12 men's feet in the rain " * 9,
@@ -184,7 +184,7 @@ def test_sentence_transformers_gives_our_vectors(make: Callable[[], Clip], expor
     model = make()
     _, found, saved = export(model, "sentence-transformers")
     np.testing.assert_allclose(found["texts"], model.encode_texts([LINE]), atol=1e-5)
-    np.testing.assert_allclose(found["images"], model.encode_images([saved]), atol=1e-3)  # by torchvision
+    np.testing.assert_allclose(found["images"], model.encode_images([saved]), atol=1e-5)
     np.testing.assert_allclose(found["model"].encode(TEXTS), model.encode_texts(TEXTS), atol=1e-5)
     assert float(found["model"].similarity(found["texts"], found["texts"])) == pytest.approx(1, abs=1e-5)
 
@@ -227,13 +227,12 @@ def test_the_card_says_what_it_is(published: Any, tmp_path: Path) -> None:
     [
         (vit, "timm", "to='timm' cannot hold a CLIP. Got .* Take to='open_clip'"),
         (image_model, "open_clip", "to='open_clip' cannot hold an image model"),
-        (image_model, "sentence-transformers", "to='sentence-transformers' cannot hold an image model"),
         (lambda: image_model(output_dim=16), "timm", "needs average pooling and no head. Got pooling average"),
         (lambda: image_model(pooling="GeM"), "timm", "needs average pooling and no head. Got pooling GeM"),
         (lambda: image_model("vit_tiny_patch16_224"), "timm", "needs a network that timm pools as we do. Got vit_tiny"),
         (vit, "clip", "to must be one of open_clip, transformers, sentence-transformers, timm, onnx"),
     ],
-    ids=["clip-timm", "image-open_clip", "image-sentences", "head", "gem", "class token", "unknown"],
+    ids=["clip-timm", "image-open_clip", "head", "gem", "class token", "unknown"],
 )
 def test_what_a_library_cannot_hold_is_refused_and_leaves_nothing(
     make: Callable[[], Any], to: str, message: str, published: Any, tmp_path: Path

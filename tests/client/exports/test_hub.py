@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import finetuner
 from finetuner.cli.main import app
 from finetuner.exceptions import FinetunerError, InvalidInput
 from tests.client.exports.test_export import image_model, published
-from tests.hub_stand_in import NAME, Hub, started_hub
+from tests.hub_stand_in import LFS_BYTES, NAME, Hub, started_hub
 
 __all__ = ["published"]  # a fixture
 pytestmark = pytest.mark.seconds
@@ -41,6 +42,33 @@ def test_the_folder_is_sent_with_a_card_for_the_hub(hub: Hub, published: Any, tm
     assert card.startswith("---\nlibrary_name: timm\n")
     assert f'timm.create_model("hf-hub:{NAME}", pretrained=True)' in card
     assert 'timm.create_model("local-dir:.", pretrained=True)' in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("part_bytes", [0, 6 * 2**20], ids=["whole", "parts"])
+def test_large_files_go_by_lfs(
+    part_bytes: int, hub: Hub, published: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.part_bytes = part_bytes
+    folder = tmp_path / "out"
+    finetuner.export_artifact(published(image_model()), "timm", folder, push_to_hub=NAME)
+    weights = (folder / "model.safetensors").read_bytes()
+    oid = hashlib.sha256(weights).hexdigest()
+    assert len(weights) > LFS_BYTES
+    assert hub.large == {oid: weights}
+    assert hub.verified == [oid]
+    assert hub.sent["model.safetensors"] == weights
+    assert sorted(hub.sent) == sorted(path.name for path in folder.iterdir())
+    assert len(hub.parts.get(oid, {})) == (-(-len(weights) // part_bytes) if part_bytes else 0)
+    assert "Xet" not in caplog.text
+
+
+def test_a_large_file_that_the_hub_does_not_verify_is_an_error(hub: Hub, published: Any, tmp_path: Path) -> None:
+    hub.refuses_verify = True
+    message = f"the hub must take {NAME}. Got: .*model.safetensors.*the object is not the one announced.*folder is in"
+    with pytest.raises(FinetunerError, match=message):
+        finetuner.export_artifact(published(image_model()), "timm", tmp_path / "out", push_to_hub=NAME)
+    assert not hub.sent
+    assert (tmp_path / "out/model.safetensors").is_file()
 
 
 def test_a_hub_that_refuses_leaves_the_folder(

@@ -18,9 +18,11 @@ from timm.models import save_for_hf
 from finetuner.artifacts.load import load_artifact
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput, KeysMismatchError, NoSuchModel
+from finetuner.exports.timm_folder import write_timm
 from finetuner.imports.artifact import import_model
 from finetuner.imports.timm_folder import read_timm
 from finetuner.inference.local import build_model
+from tests.client.exports.test_export import image_model
 
 pytestmark = pytest.mark.seconds
 
@@ -53,6 +55,14 @@ def test_vectors_are_timms(given: Any, folder: Path, tmp_path: Path) -> None:
         RunConfig(model=row, train_data="images", experiment_name="e", run_name="r")
     with pytest.raises(NoSuchModel, match="imported-image::resnet10t has weights in artifacts alone. Got no artifact"):
         build_model(row)
+
+
+def test_an_export_comes_back_as_it_was(tmp_path: Path) -> None:
+    model, image = image_model(), Image.linear_gradient("L").convert("RGB")
+    write_timm(model, tmp_path)
+    again = read_timm(tmp_path)
+    np.testing.assert_allclose(again.encode_images([image]), model.encode_images([image]), atol=1e-6)
+    assert again.config.preprocess == model.config.preprocess
 
 
 def change(**values: Any) -> Callable[[Path], None]:

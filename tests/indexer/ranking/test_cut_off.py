@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from docarray import Document
-from qdrant_client import QdrantClient
 
 from finetuner.artifacts.calibrations import CALIBRATION_FILE
 from finetuner.artifacts.manifest import MANIFEST, Manifest, sealed, sha256_of
@@ -20,9 +18,7 @@ from finetuner.contract.search_parameters import SearchParameters
 from finetuner.contract.wire import ARTIFACT_TAG, TOWER_TAG
 from finetuner.evaluation.calibration import Background, Calibration, Direction
 from finetuner.exceptions import CorruptedArtifact, FinetunerError, InvalidInput
-from finetuner.executors.indexer.engines.edge import EdgeEngine
 from finetuner.executors.indexer.engines.engine import Hit, SearchOptions
-from finetuner.executors.indexer.engines.server import ServerEngine
 from finetuner.executors.indexer.index import Index
 from finetuner.executors.indexer.ranking.cursor import Cursors
 from finetuner.executors.indexer.ranking.cut_off import Probabilities
@@ -30,6 +26,7 @@ from finetuner.executors.indexer.ranking.pipeline import Found, Pipeline
 from finetuner.executors.indexer.ranking.texts import Texts
 from finetuner.models.clip import TEXT, VISION
 from finetuner.workspace.folder import Workspace
+from tests.indexer.engines.qdrant_stand_in import embedded, published_interface
 
 COUNT, DIM = 120, 8
 A, TEXTS_TOO, ELSE, PLAIN = "a" * 24, "b" * 24, "c" * 24, "d" * 24
@@ -60,10 +57,6 @@ def publish(workspace: Workspace, artifact: str, content: str | None) -> None:
     (folder / MANIFEST).write_text(sealed(asdict(manifest)))
 
 
-def local_mode() -> ServerEngine:
-    return ServerEngine("http://memory:6333", client=QdrantClient(":memory:"))
-
-
 def document(i: int, artifact: str, tower: str) -> Document:
     tags = {"n": float(i), "product": f"p{i // 3}", ARTIFACT_TAG: artifact, **({TOWER_TAG: tower} if tower else {})}
     return Document(id=IDS[i], embedding=VECTORS[i], tags=tags)
@@ -76,16 +69,15 @@ def kind_of(i: int) -> str:
 Search = Callable[..., Found]
 
 
-@pytest.fixture(scope="module", params=[EdgeEngine, local_mode], ids=["edge", "local mode"])
+@pytest.fixture(scope="module", params=[embedded, published_interface], ids=["edge", "interface"])
 def search(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
     workspace = Workspace(tmp_path_factory.mktemp("cut off"))
     publish(workspace, A, calibration(A, VISION).to_json())
     publish(workspace, TEXTS_TOO, calibration(TEXTS_TOO, VISION, TEXT).to_json())
     publish(workspace, ELSE, calibration(A, VISION).to_json())
     publish(workspace, PLAIN, None)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Payload indexes have no effect in the local Qdrant", UserWarning)
-        index = Index(workspace.index, request.param())
+    with request.param() as engine:
+        index = Index(workspace.index, engine)
         for artifact in (A, ELSE, PLAIN):
             assert not any(index.upsert([document(i, artifact, VISION) for i in range(COUNT)]))
         assert not any(index.upsert([document(i, TEXTS_TOO, kind_of(i)) for i in range(COUNT)]))

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from ...contract import file_endings
 from ...exceptions import InvalidInput
-from ..endings import CSV_SUFFIXES, JSONL_SUFFIXES, TAR_SUFFIXES
 from ..folders.metadata import METADATA
 from ..hugging_face.saved import SPLITS, STATE, is_saved
 from .tar_file import BoundedHeader
 from .unpack import MAX_MEMBERS
 
-TABLES = (*(suffix for suffix in CSV_SUFFIXES if suffix != ".txt"), *JSONL_SUFFIXES, ".parquet")
+TABLES = (*(suffix for suffix in file_endings.CSV if suffix != ".txt"), *file_endings.JSONL, ".parquet")
 COCO_KEYS = {"text-to-image": (b'"annotations"', b'"caption"'), "image-to-image": (b'"annotations"', b'"category_id"')}
 BESIDE = ("annotations", "data")
 """Folders of tables in COCO's archives and in data sets of Hugging Face."""
@@ -43,7 +43,7 @@ def content_of(folder: Path, task: str) -> list[str]:
     for place in (top, *(top / name for name in BESIDE)):
         if found := _data_in(place, task):
             kinds = {path.suffix.lower() for path in found}
-            if len(kinds) > 1 or (len(found) > 1 and kinds & {*CSV_SUFFIXES, ".json"}):
+            if len(kinds) > 1 or (len(found) > 1 and kinds & {*file_endings.CSV, ".json"}):
                 shown = ", ".join(repr(str(path.relative_to(folder))) for path in found[:20])
                 raise InvalidInput(
                     f"archive must have one table, or several parquet, jsonl or tar files. Got {shown} in "
@@ -114,7 +114,7 @@ def _data_in(folder: Path, task: str) -> list[Path]:
     files = [path for path in _visible(folder) if path.is_file()]
     tables = [path for path in files if path.suffix.lower() in TABLES]
     json = [path for path in files if path.suffix.lower() == ".json" and _mentions(path, COCO_KEYS[task])]
-    return [*tables, *json] or [path for path in files if path.name.lower().endswith(TAR_SUFFIXES)]
+    return [*tables, *json] or [path for path in files if path.name.lower().endswith(file_endings.TAR)]
 
 
 def _mentions(path: Path, keys: tuple[bytes, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,12 +100,18 @@ def test_nothing_stays_on_the_disk(server: S3Server, tmp_path: Path, monkeypatch
         ("s3://shop/splits", InvalidInput, "data must be one split. Got test, train in 's3://shop/splits'"),
         ("s3://shop/outside.csv", InvalidDocument, "image must be a file or a URI. Got '/etc/hostname'"),
         (["s3://shop/parts/a.parquet", "b.parquet"], InvalidInput, "must be all on this machine or all elsewhere"),
-        ("gs://shop/a.parquet", InvalidInput, "gs:// needs the packages fsspec and gcsfs. Got no gcsfs. Install them"),
     ],
 )
 def test_bad_addresses_are_refused(source: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         texts(source)
+
+
+def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    message = r"gs:// needs the packages fsspec and gcsfs. Got no gcsfs. .*pip install 'open-finetuner\[places\]'"
+    with pytest.raises(InvalidInput, match=message):
+        texts("gs://shop/a.parquet")
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:
