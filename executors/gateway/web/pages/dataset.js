@@ -3,9 +3,10 @@
 import { get } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
 import { ago, bytes, datasetName, number } from "../js/format.js";
-import { crumbs, facts, tags } from "../js/parts.js";
-import { imageOf } from "../js/images.js";
+import { crumbs, facts } from "../js/parts.js";
 import { remember } from "../js/router.js";
+import { statistics } from "./dataset_report.js";
+import { card } from "./documents.js";
 
 const PAGE = 24;
 
@@ -27,6 +28,7 @@ export default {
         ["Version", h("code", { title: dataset.version }, String(dataset.version).slice(0, 12))],
       ]),
       h("div.actions", {}, h("a.button", { href: `#/start?train_data=${encodeURIComponent(name)}` }, "Start a run with it")),
+      statistics(name, query, signal),
       grid,
       pages,
     );
@@ -35,7 +37,8 @@ export default {
       grid.setAttribute("aria-busy", "true");
       const { documents, total } = await get(`${at}/documents?offset=${offset}&limit=${PAGE}`, signal);
       grid.removeAttribute("aria-busy");
-      remember(`${path("datasets", name)}?offset=${offset}`);
+      const { offset: _, ...rest } = Object.fromEntries(new URLSearchParams(location.hash.split("?")[1]));
+      remember(`${path("datasets", name)}?${new URLSearchParams({ ...rest, offset })}`);
       swap(grid, documents.map(card));
       const last = offset + documents.length;
       const text = total ? `${number(offset + 1)} to ${number(last)} of ${number(total)}` : "No documents";
@@ -52,18 +55,3 @@ export default {
     await turn(Math.max(0, parseInt(query.get("offset"), 10) || 0));
   },
 };
-
-/** Return a card for a document, or for a pair of image and caption. */
-function card(document) {
-  const parts = document.chunks?.length ? document.chunks : [document];
-  const texts = parts.map((part) => part.text).filter(Boolean);
-  const images = parts.filter((part) => part.blob);
-  return h(
-    "li.card",
-    {},
-    images.map((part) => imageOf(part.blob, texts[0] ?? "")),
-    texts.map((text) => h("p", {}, text)),
-    !images.length && !texts.length && h("p.faint", {}, document.uri ?? document.id),
-    tags(document),
-  );
-}
