@@ -55,6 +55,7 @@ def convert(
         "target": str(folder / DOCUMENTS),
         "first": first,
     }
+    (folder / PREVIEW).unlink(missing_ok=True)  # of other documents
     (folder / REQUEST).write_text(json.dumps(asked))
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(file.parent)}
     try:
