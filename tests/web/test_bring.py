@@ -16,7 +16,7 @@ from .conftest import SCRIPT, Site, Visit
 from .test_search import GIVE
 
 
-def test_a_folder_is_sent_looked_at_and_stored(visit: Visit, site: Site, tmp_path: Path) -> None:
+def test_a_folder_is_sent_looked_at_stored_and_edited(visit: Visit, site: Site, tmp_path: Path) -> None:
     visit.allowed = "ERR_FAILED"
     folder = tmp_path / "Shop & more"
     folder.mkdir()
@@ -61,6 +61,20 @@ def test_a_folder_is_sent_looked_at_and_stored(visit: Visit, site: Site, tmp_pat
     assert "report=1" in page.url
     visit.shoot("dataset-report")
 
+    page.get_by_role("button", name="Edit", exact=True).press("Enter")
+    page.get_by_label("Caption of document 2").fill(f"a red {SCRIPT}")
+    page.get_by_role("checkbox", name="Remove document 5").press("Space")
+    expect(page.get_by_text("1 caption changed, 1 removed")).to_be_visible()
+    visit.shoot("dataset-edit")
+    page.get_by_role("button", name="Save as a new version").press("Enter")
+    back = page.get_by_role("button", name="Go back to it")
+    expect(page.locator(".card")).to_have_count(4)
+    expect(page.locator(".card").nth(1)).to_contain_text("a red <script>")
+    assert "owned" not in page.title()
+    back.press("Enter")
+    expect(page.locator(".card")).to_have_count(5)
+    expect(page.locator(".card").nth(1)).to_contain_text("a dress")
+
 
 def test_a_table_that_is_not_understood_is_read_again_or_thrown_away(visit: Visit, site: Site) -> None:
     visit.allowed = "422"
@@ -95,11 +109,11 @@ def test_a_reader_may_search_and_mark_and_no_more(site: Site) -> None:
     with httpx.Client(base_url=site.http, headers=header, timeout=60) as client:
         asked: list[tuple[str, str, Any]] = [
             ("POST", "/v1/uploads", None),
-            ("HEAD", upload, None),
             ("PATCH", upload, None),
             ("DELETE", upload, None),
             ("POST", f"{upload}/preview", {}),
             ("POST", f"{upload}/complete", {}),
+            ("POST", "/v1/datasets/web-test/edit", {"version": "0" * 64, "removed": [0]}),
             ("POST", "/v1/feedback/list", {}),
             ("POST", "/v1/feedback/delete", {"ids": ["x"]}),
         ]

@@ -163,7 +163,7 @@ def test_options_of_a_search_stand_in_the_address_and_in_code(
     page.get_by_label("Hide near duplicates").fill("0.999")
     page.get_by_label("Words in").fill("product, note")
     page.get_by_label("Weight of words").fill("0.3")
-    page.get_by_label("Results", exact=True).select_option("24")
+    page.locator("#limit").select_option("24")
     expect(page.locator(".answer")).to_contain_text("weight of words 0.3")
     groups = page.locator(".card .group").all_inner_texts()
     assert len(groups) > 12

@@ -23,13 +23,14 @@ from finetuner.workspace.folder import DAMAGE, Workspace, write_atomically
 
 from ..quota import UploadQuota, mark_owner, owner_of
 from .conversion import DOCUMENTS, FIRST, TASKS, batches, convert, keep_preview, kept_preview
+from .edits import Edit, Edits
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
     from finetuner.contract.parameters import Parameters
 
-UPLOAD_PARAMETERS = ("upload", "begin", "offset", "preview", "complete", "length", "abort", OWNER)
+UPLOAD_PARAMETERS = ("upload", "begin", "offset", "preview", "complete", "length", "abort", "edit", OWNER)
 MAX_UNFINISHED = 16
 """Uploads of one owner that are not complete."""
 FORGOTTEN = 24 * 3600.0  # seconds without a new piece after which an upload is removed
@@ -117,16 +118,21 @@ class FileUploads:
         self._folder = workspace.datasets / "uploads"
         self._datasets = datasets
         self._quota = quota
+        self._edits = Edits(datasets, quota)
         self._adding, self._completing = Lock(), Lock()
 
     def answer(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
         """Answer one request.
 
         `begin`: the fields of `Upload`. A document: its blob is the piece at byte `offset`. `preview`: {'kind',
-        'columns'}, see there. `complete`: make the dataset and describe it; `length` replaces that of the beginning,
-        which a form does not know. `abort`: remove the upload. None of these: return {'offset', 'length'}.
+        'columns'}, see there. `edit`: change a dataset, see `edits.Edit`. `complete`: make the dataset and describe it;
+        `length` replaces that of the beginning, which a form does not know. `abort`: remove the upload. None of these:
+        return {'offset', 'length'}.
         """
-        upload, owner = parameters.text("upload"), parameters.text(OWNER, "")
+        owner = parameters.text(OWNER, "")
+        if (changes := parameters.get("edit")) is not None:
+            return self._edits.edit(Edit.from_dict(changes), owner)
+        upload = parameters.text("upload")
         if parameters.flag("abort", False):
             self.forget(upload, owner)
             return {"upload": upload}

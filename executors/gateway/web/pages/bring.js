@@ -52,6 +52,7 @@ export default {
     function draw() {
       form.hidden = !chosen && !upload;
       swap(button, upload ? "Read again" : "Send and look");
+      button.classList.toggle("primary", !upload);
     }
 
     async function choose(files) {
@@ -155,18 +156,20 @@ export default {
           store.disabled = false;
         }
       }
-      const faults = found.left_out.flatMap((text) => text.split("\n"));
+      const lines = found.left_out.flatMap((text) => text.split("\n")); // the rows of a warning are indented
+      const faults = lines.filter((line) => /^\s/.test(line));
       return h(
         "section.stack",
         { "aria-label": "What was understood" },
         h("h2", {}, "What was understood"),
         facts(Object.entries(found.kinds).map(([each, count]) => [each, number(count)])),
         found.notes.map((note) => h("p.faint", {}, note)),
+        lines.filter((line) => !faults.includes(line)).map((line) => h("p.warning", {}, line)),
         faults.length > 0 && table("Left out", ["Where", "Fault"], faults.map(fault)),
         known.has(name.value.trim()) && h("p.warning", {}, `There is a dataset ${name.value.trim()} already. This one replaces it.`),
         h("div.actions", {}, store, h("button", { type: "button", onclick: () => act(drop) }, "Throw away"), failed),
         h("h3", {}, found.first.length < found.documents ? `The first ${found.first.length}` : "All of it"),
-        h("ul.grid", { "aria-label": "First documents" }, found.first.map(card)),
+        h("ul.grid", { "aria-label": "First documents" }, found.first.map((each) => card(each))),
       );
     }
 
@@ -186,7 +189,7 @@ export default {
   },
 };
 
-/** Return a row of "  line 7: no such file", or of a sentence. */
+/** Return a row of "  line 7: no such file". */
 function fault(text) {
   const [, where, what] = /^\s+(.{1,200}?): (.*)$/s.exec(text) ?? [null, "–", text.trim()];
   return [where, h("span", {}, what)];

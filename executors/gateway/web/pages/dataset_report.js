@@ -13,8 +13,8 @@ export function statistics(name, query, signal) {
   let asked = false;
 
   async function load() {
-    const { offset } = Object.fromEntries(new URLSearchParams(location.hash.split("?")[1]));
-    remember(`${path("datasets", name)}?${new URLSearchParams({ ...(offset ? { offset } : {}), ...(fold.open ? { report: 1 } : {}) })}`);
+    const { report: _, ...rest } = Object.fromEntries(new URLSearchParams(location.hash.split("?")[1]));
+    remember(`${path("datasets", name)}?${new URLSearchParams({ ...rest, ...(fold.open ? { report: 1 } : {}) })}`);
     if (asked || !fold.open) return;
     asked = true;
     swap(shown, h("p.faint", {}, "Reading the dataset …"));
@@ -75,5 +75,5 @@ const spread = (given) => given && `${number(given.least)} to ${number(given.mos
 
 function odd(caption, found) {
   const rows = found.map(({ document, reason, caption: text }) => [number(document + 1), reason, h("span", { dir: "auto" }, text)]);
-  return rows.length > 0 && h("details", {}, h("summary", {}, `${rows.length} ${caption.toLowerCase()}`), table(caption, ["Document", "Reason", "Caption"], rows));
+  return rows.length > 0 && h("details", {}, h("summary", {}, `${caption}: ${rows.length}`), table(caption, ["Document", "Reason", "Caption"], rows));
 }

@@ -62,7 +62,8 @@ export default {
     const tell = (error) => !signal.aborted && swap(list, h("p.wrong", { role: "alert" }, error.message));
     const [many, { items }] = await Promise.all([load(after), get("/v1/datasets", signal)]);
     if (!many && !after) return;
-    const guard = h("select", { id: "guard", onchange: draw }, items.map(({ name }) => h("option", { value: name, selected: name === query.get("guard") }, datasetName(name))));
+    const pairs = items.filter((each) => !["labelled", "documents"].includes(each.kind));
+    const guard = h("select", { id: "guard", onchange: draw }, pairs.map(({ name }) => h("option", { value: name, selected: name === query.get("guard") }, datasetName(name))));
     const command = h("div.codes");
     function draw() {
       swap(command, code("Command", `finetuner improve --on feedback --guard ${quoted(guard.value)}`));
@@ -70,9 +71,9 @@ export default {
     train.append(
       h("h2", {}, "Train on the marks"),
       h("p", {}, "The command tunes the model that was promoted last, and promotes the result if held-out queries find more and the guard keeps its score. Its run stands among the runs."),
-      items.length ? h("div.options", {}, labelled("Guard", guard, "Pairs that the model must not get worse at.")) : h("p.warning", {}, "It needs a dataset of pairs that the model must not get worse at. Bring one first."),
+      pairs.length ? h("div.options", {}, labelled("Guard", guard, "Pairs that the model must not get worse at.")) : h("p.warning", {}, "It needs a dataset of pairs that the model must not get worse at. Bring one first."),
       command,
     );
-    if (items.length) draw();
+    if (pairs.length) draw();
   },
 };
