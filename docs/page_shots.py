@@ -120,7 +120,7 @@ def views(artifact: str) -> dict[str, tuple[str, str]]:
         "start": ("#/start?train_data=shop-train&eval_data=shop-test&model=clip-mini&name=autumn", "pre.log"),
         "datasets": ("#/datasets", "table"),
         "bring": ("#/bring", ".drop"),
-        "dataset": ("#/datasets/shop-train?report=1", "#report table"),
+        "dataset": ("#/datasets/shop-train?report=1", "#report .facts"),
         "artifacts": ("#/artifacts", "table"),
         "artifact": (f"#/artifacts/{artifact}", ".lineage"),
         "before-after": (
@@ -155,6 +155,13 @@ def shoot(browser: Browser, http: str, size: str, artifact: str, archive: Path) 
         if name == "search":
             page.get_by_role("button", name="Fits: ").first.click()
             page.get_by_role("button", name="Does not fit: ").nth(3).click()
+            page.mouse.move(0, 0)
+            page.evaluate(
+                "width => width > 600 ? scrollTo(0, 0) : document.querySelector('.facets').scrollIntoView()", width
+            )
+            page.evaluate("width => width > 600 || scrollBy(0, -70)", width)
+        if name == "before-after" and size == "phone":
+            page.evaluate("scrollTo(0, document.querySelector('.facts').offsetTop - 120)")
         page.wait_for_timeout(400)  # images
         keep(page, FOLDER / f"{name}-{size}.png")
     page.close()

@@ -57,7 +57,7 @@ def test_a_folder_is_sent_looked_at_stored_and_edited(visit: Visit, site: Site, 
     expect(page.get_by_role("heading", name="brought")).to_be_visible()
     expect(page.locator(".card")).to_have_count(5)
     page.get_by_text("Statistics and warnings").press("Enter")
-    expect(page.get_by_role("region", name="Statistics")).to_contain_text("5, 5 different")
+    expect(page.locator("#report .facts")).to_contain_text("5, 5 different")
     assert "report=1" in page.url
     visit.shoot("dataset-report")
 

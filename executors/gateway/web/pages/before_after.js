@@ -45,7 +45,7 @@ export default {
     const shown = h("div.stack");
     root.append(
       h(
-        "form.search",
+        "form.search.start",
         { onsubmit: (event) => (event.preventDefault(), compare()) },
         h(
           "div.options",
@@ -96,14 +96,16 @@ export default {
 function summary([before, after], count) {
   const within = ({ ranks: all }, most) => all.filter((rank) => rank <= most).length;
   const change = after.ranks.map((rank, at) => before.ranks[at] - rank);
+  const from = (most) =>
+    h("span.progress", {}, h("span.before", {}, number(within(before, most))), h("span.arrow", { role: "img", "aria-label": "to" }), h("b", {}, number(within(after, most))), ` of ${number(count)}`);
   const many = (test) => number(change.filter(test).length);
   return h(
     "section",
     {},
     h("h2", {}, "In short"),
     facts([
-      ["Image found first", `${within(before, 1)} to ${within(after, 1)} of ${count}`],
-      ["Among the first five", `${within(before, 5)} to ${within(after, 5)} of ${count}`],
+      ["Image found first", from(1)],
+      ["Among the first five", from(5)],
       ["Captions with a better rank", many((each) => each > 0)],
       ["With a worse one", many((each) => each < 0)],
       ["The same", many((each) => each === 0)],

@@ -33,7 +33,7 @@ export default {
     const understood = h("div.stack");
     let sending;
     const form = h(
-      "form.search",
+      "form.search.start",
       { onsubmit: (event) => (event.preventDefault(), go()) },
       file,
       h(

@@ -3,7 +3,7 @@
 import { get } from "../js/api.js";
 import { h, path, swap } from "../js/dom.js";
 import { number } from "../js/format.js";
-import { table } from "../js/parts.js";
+import { facts, table } from "../js/parts.js";
 import { remember } from "../js/router.js";
 
 /** Return a fold with the report; it is asked for when it opens. The address keeps it open. */
@@ -32,7 +32,7 @@ export function statistics(name, query, signal) {
 function report({ statistics: found, troubles, without_tokens: reason }) {
   return [
     troubles.length ? troubles.map((each) => h("p.warning", {}, each)) : h("p.faint", {}, "Nothing here predicts trouble."),
-    table("Statistics", ["What", "Value"], rows(found, reason).filter(([, value]) => value !== undefined && value !== "")),
+    facts(rows(found, reason)),
     odd("Odd images and captions", [...(found.images?.oddest ?? []), ...(found.captions?.oddest ?? [])]),
   ];
 }

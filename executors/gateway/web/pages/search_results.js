@@ -67,7 +67,7 @@ function card(match, at, others, { marks, onExample, group, at: side }) {
     match.blob && h("p.name", {}, match.id),
     tags(match),
     match.scores?.hidden > 0 && h("small", {}, `${number(match.scores.hidden)} alike hidden`),
-    h("div.acts", {}, marks.buttons(match), example("like", "More like this"), example("unlike", "Not this")),
+    h("div.acts", {}, h("span.thumbs", {}, marks.buttons(match)), example("like", "More like this"), example("unlike", "Not this")),
   );
 }
 
