@@ -29,6 +29,7 @@ from .answers import answer
 from .document_forms import Found
 from .form import Answer, Form
 from .route import RoomsOf, failures, router
+from .run_forms import NAME
 from .v1_library import Dataset, DatasetName
 
 TUS = "1.0.0"
@@ -64,6 +65,7 @@ class PreviewForm(Form):
         "pairs", alias="as", description="'pairs' of text and image, or 'labelled' images."
     )
     columns: dict[str, str] | None = Field(None, description="Content -> name of its column; null finds known names.")
+    dataset: str | None = Field(None, regex=NAME, description="Another name for the dataset.")
 
 
 class Preview(Answer):
@@ -238,7 +240,7 @@ async def preview_upload(upload: UploadId, rooms: RoomsOf, form: PreviewForm | N
     the names of its columns.
     """
     asked = form or PreviewForm()
-    preview = {"kind": asked.kind, "columns": asked.columns}
+    preview = {"kind": asked.kind, "columns": asked.columns, "dataset": asked.dataset or ""}
     return answer(await rooms.call(wire.DATASETS_UPLOAD, upload=upload, preview=preview))
 
 

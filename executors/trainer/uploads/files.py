@@ -226,7 +226,8 @@ class FileUploads:
         Args:
             upload: its id.
             owner: name of the token that uploads.
-            asked: {'kind', 'columns'}, which replace those of the beginning. Bad rows are left out from now on.
+            asked: {'kind', 'columns', 'dataset'}, which replace those of the beginning; '' leaves the dataset's name.
+                Bad rows are left out from now on.
 
         Returns:
             {'left_out', 'notes', 'documents', 'kinds', 'first'}; see `sources.uploaded`.
@@ -235,11 +236,15 @@ class FileUploads:
             InvalidInput: as of `complete`. The file stays, so that other columns can be named.
             NotFound, ResourceExhausted, InsufficientStorage: as of `complete`.
         """
-        if not isinstance(asked, dict) or set(asked) != {"kind", "columns"} or not isinstance(asked["kind"], str):
-            raise InvalidInput(f"preview must have the fields kind and columns. Got {asked!r:.120}. Correct it.")
+        given = asked if isinstance(asked, dict) else {}
+        kind, columns, dataset = (given.get(name) for name in ("kind", "columns", "dataset"))
+        if len(given) != 3 or not isinstance(kind, str) or not isinstance(dataset, str):
+            raise InvalidInput(f"preview must have kind, columns and dataset. Got {asked!r:.120}. Correct it.")
         folder, described = self._find(upload, owner)
-        changed = replace(described, **asked, on_error="skip")
-        if (known := kept_preview(folder, asked)) is not None:
+        changed = replace(described, kind=kind, columns=columns, dataset=dataset or described.dataset, on_error="skip")
+        read = {"kind": kind, "columns": columns}
+        if (known := kept_preview(folder, read)) is not None:
+            write_atomically(folder / DESCRIPTION, json.dumps(asdict(changed)).encode())
             return known
         whole = self._require_whole(folder, described, described.length)
         with _turn(self._completing):
@@ -248,7 +253,7 @@ class FileUploads:
             try:
                 answer = convert(file, folder, changed.kind, changed.columns, changed.on_error, FIRST)
                 write_atomically(folder / DESCRIPTION, json.dumps(asdict(changed)).encode())
-                keep_preview(folder, asked, answer)
+                keep_preview(folder, read, answer)
             except BaseException:
                 (folder / DOCUMENTS).unlink(missing_ok=True)
                 raise

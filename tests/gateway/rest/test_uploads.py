@@ -212,9 +212,11 @@ def test_an_upload_is_looked_at_before_it_is_stored(handler: Handler, jpeg: Call
     handler.restart()
     (folder,) = left(handler)
     (folder / "request.json").unlink()
-    assert look().json() == found
+    assert look(dataset="../shop").status_code == 422
+    assert look(dataset="spring").json() == found
     assert not (folder / "request.json").exists(), "the file is read once"
     stored = handler.client.post(f"{handler.http}{where}/complete")
+    assert stored.json()["name"] == "spring"
     assert (stored.json()["documents"], stored.json()["left_out"]) == (3, found["left_out"])
     assert not left(handler)
 

@@ -1,6 +1,6 @@
 // Bring data: choose files, send them, look at what was understood, and store it as a dataset.
 
-import { get, request, send } from "../js/api.js";
+import { get, send } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
 import { bytes, number } from "../js/format.js";
 import { crumbs, facts, labelled, table } from "../js/parts.js";
@@ -49,7 +49,10 @@ export default {
     root.append(h("div.top", {}, crumbs(["Datasets", path("datasets")]), h("h1", {}, "Bring data")), dropZone(choose), form, understood);
     signal.addEventListener("abort", () => sending?.abort());
 
+    const replaces = h("p.warning");
     function draw() {
+      replaces.hidden = !known.has(name.value.trim());
+      swap(replaces, `There is a dataset ${name.value.trim()} already. This one replaces it.`);
       form.hidden = !chosen && !upload;
       swap(button, upload ? "Read again" : "Send and look");
       button.classList.toggle("primary", !upload);
@@ -115,11 +118,13 @@ export default {
       swap(file, h("strong", {}, chosen.name), `, ${bytes(offset)} of ${bytes(chosen.blob.size)} sent`);
     }
 
+    /** Ask what the server understands, and give the dataset its present name. */
+    const understand = () => send(`/v1/uploads/${encodeURIComponent(upload)}/preview`, { ...asked(), dataset: name.value.trim() });
+
     async function look() {
       swap(file, "The server reads the file …");
       try {
-        const body = JSON.stringify(asked());
-        const found = await request(`/v1/uploads/${encodeURIComponent(upload)}/preview`, { method: "POST", body, signal, read: (response) => response.json() });
+        const found = await understand();
         swap(file, `${number(found.documents)} documents can be stored.`);
         announce(file.textContent);
         swap(understood, preview(found));
@@ -134,6 +139,8 @@ export default {
       const failed = h("p.wrong", { role: "alert" });
       const store = h("button.primary", { type: "button", id: "store", onclick: () => act(keepIt) }, `Store ${number(found.documents)} documents`);
       async function keepIt() {
+        if (!form.reportValidity()) throw new Error("The dataset needs a name.");
+        await understand(); // the name may have changed; nothing is read twice
         const made = await send(`/v1/uploads/${encodeURIComponent(upload)}/complete`);
         location.hash = path("datasets", made.name);
       }
@@ -166,7 +173,7 @@ export default {
         found.notes.map((note) => h("p.faint", {}, note)),
         lines.filter((line) => !faults.includes(line)).map((line) => h("p.warning", {}, line)),
         faults.length > 0 && table("Left out", ["Where", "Fault"], faults.map(fault)),
-        known.has(name.value.trim()) && h("p.warning", {}, `There is a dataset ${name.value.trim()} already. This one replaces it.`),
+        replaces,
         h("div.actions", {}, store, h("button", { type: "button", onclick: () => act(drop) }, "Throw away"), failed),
         h("h3", {}, found.first.length < found.documents ? `The first ${found.first.length}` : "All of it"),
         h("ul.grid", { "aria-label": "First documents" }, found.first.map((each) => card(each))),
