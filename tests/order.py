@@ -12,15 +12,18 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).parents[1]
 SHARED_FLOW = "tests/flows/conftest.py"
-FIRST = (SHARED_FLOW, "tests/web", "tests/gpu", "tests/flows", "tests/client/flow", "tests/trainer", "tests/tutorials")
+TOGETHER = ("tests/web", "tests/gateway")
+"""Folders whose files share a browser, or two Flows."""
+FIRST = (SHARED_FLOW, *TOGETHER, "tests/gpu", "tests/flows", "tests/client/flow", "tests/trainer", "tests/tutorials")
 """In order: the longest first, so that no process is alone with one of them at the end."""
 
 
 @cache
 def group_of(file: str) -> str:
-    """Return the file, or what it shares with others: the Flow of a conftest.py, or a browser."""
-    if file.startswith("tests/web/"):
-        return "tests/web"
+    """Return the file, or what it shares with others: the Flows of a conftest.py, or a browser."""
+    for folder in TOGETHER:
+        if file.startswith(f"{folder}/"):
+            return folder
     if file.startswith("tests/flows/") and re.search(r"\bflow: RunningFlow", (ROOT / file).read_text()):
         return SHARED_FLOW
     return file

@@ -14,8 +14,9 @@ from tests.order import SHARED_FLOW, group_of
     ("file", "group"),
     [
         ("tests/flows/test_rest.py", SHARED_FLOW),
-        ("tests/flows/test_openapi.py", "tests/flows/test_openapi.py"),  # a Flow of its own
+        ("tests/flows/test_going_live.py", "tests/flows/test_going_live.py"),  # a Flow of its own
         ("tests/web/test_run.py", "tests/web"),
+        ("tests/gateway/rest/test_bodies.py", "tests/gateway"),
         ("tests/client/test_metrics.py", "tests/client/test_metrics.py"),
     ],
 )

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .api.session import get_token, login
     from .api.start_model import import_artifact
     from .api.statistics import data_stats
+    from .api.sweep import sweep
     from .config.callbacks import list_callbacks
     from .config.recipes import list_recipes
     from .documents.pairs import make_pair
@@ -130,6 +131,7 @@ __all__ = [
     "push_data",
     "restore_index",
     "search",
+    "sweep",
     "synthesize",
     "verify_index",
 ]
@@ -153,6 +155,7 @@ _MODULES = {
     "api.session": "get_token login",
     "api.start_model": "import_artifact",
     "api.statistics": "data_stats",
+    "api.sweep": "sweep",
     "config.callbacks": "list_callbacks",
     "config.recipes": "list_recipes",
     "documents.pairs": "make_pair",

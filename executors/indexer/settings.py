@@ -11,7 +11,7 @@ from finetuner.contract.checks import flag, number, text, whole
 from finetuner.contract.environment import TOKEN
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.indexer.engines.edge import EdgeEngine
-from finetuner.executors.indexer.engines.engine import Engine
+from finetuner.executors.indexer.engines.engine import Engine, Spread
 from finetuner.executors.indexer.retrieval.encoders import Encoders, NoEncoders
 from finetuner.executors.room.settings import RoomSettings
 from finetuner.models.backbones import find_backbone
@@ -32,6 +32,12 @@ class IndexSettings(RoomSettings):
     """'edge' for Qdrant's engine in this process, or a server's URL such as 'https://host:6333'."""
     quantise: bool = False
     """Also keep int8 vectors and search the graph with them: faster to build, four times less memory."""
+    shard_number: int = 0
+    """Shards of a new collection on a Qdrant cluster, 0 to 1,000. 0 leaves it to the cluster: one for each node."""
+    replication_factor: int = 1
+    """Copies of each shard on a Qdrant cluster, each on another node, 1 to 100."""
+    write_consistency_factor: int = 1
+    """Copies that must have a write before it counts, 1 to `replication_factor`."""
     encoder: str = ""
     """The gateway's address, such as 'grpc://127.0.0.1:51000'. A re-index encodes documents through it."""
     backbone: str = "clip-mini"
@@ -46,6 +52,9 @@ class IndexSettings(RoomSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         flag("quantise", self.quantise)
+        whole("shard_number", self.shard_number, 0, 1000)
+        whole("replication_factor", self.replication_factor, 1, 100)
+        whole("write_consistency_factor", self.write_consistency_factor, 1, self.replication_factor)
         text("encoder", self.encoder)
         find_backbone(self.backbone)
         number("reindex_share", self.reindex_share, 0.01, 1)
@@ -56,7 +65,10 @@ class IndexSettings(RoomSettings):
 
     def engine(self) -> Engine:
         """Return the engine that stores the vectors."""
-        return EdgeEngine(self.quantise) if self.index == EDGE else server(self.index, self.quantise)
+        if self.index == EDGE:
+            return EdgeEngine(self.quantise)
+        spread = Spread(self.shard_number, self.replication_factor, self.write_consistency_factor)
+        return server(self.index, self.quantise, spread)
 
     def encoders(self, root: Path) -> Encoders | NoEncoders:
         """Return the client of the encoders. The workspace folder `root` holds the rooms' token."""
@@ -81,8 +93,8 @@ def checked_url(name: str, value: object) -> str:
     )
 
 
-def server(url: str, quantise: bool) -> Engine:
+def server(url: str, quantise: bool, spread: Spread) -> Engine:
     """Return the engine of a server. The import is here because most indexes need no client."""
     from finetuner.executors.indexer.engines.server import ServerEngine
 
-    return ServerEngine(checked_url("index", url), quantise)
+    return ServerEngine(checked_url("index", url), quantise, spread)

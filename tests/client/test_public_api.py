@@ -189,6 +189,11 @@ SIGNATURES = {
         "cursor: 'str | None' = None, hybrid: 'Mapping[str, Any] | None' = None, explain: 'bool | None' = None, "
         "candidates: 'int | None' = None) -> 'DocumentArray'"
     ),
+    "sweep": (
+        "(model: 'str', train_data: 'str', eval_data: 'str', *, recipes: 'str | Sequence[str]' = ('default', 'keep', "
+        "'small-data'), learning_rates: 'Sequence[float] | None' = None, epochs: 'int' = 8, seeds: 'int' = 3, budget: "
+        "'int | None' = None, experiment_name: 'str' = 'sweep', **fit_options: 'Any') -> 'Sweep'"
+    ),
     "synthesize": ("(*_: 'Any', **__: 'Any') -> 'NoReturn'"),
     "verify_index": ("(name: 'str' = '') -> 'dict[str, Any]'"),
 }

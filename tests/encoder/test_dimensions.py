@@ -84,7 +84,7 @@ def test_requests_of_several_sizes_at_the_same_time_stay_apart(text_room: TextEn
     assert all(isinstance(error_of(document), InvalidInput) for document in refused)
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_onnx_runtime_cuts_too(
     start: Start, own_workspace: Workspace, publish_tuned: Callable[..., None], tuned: Clip
 ) -> None:

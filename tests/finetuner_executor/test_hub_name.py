@@ -87,6 +87,7 @@ def test_host_and_token_come_from_uses_with_or_login(monkeypatch: pytest.MonkeyP
     assert found() == ("grpc://other:1", "users")
 
 
+@pytest.mark.slow
 def test_a_flow_of_yaml_runs_the_name(clip_folder: Path, jpeg: bytes, tmp_path: Path) -> None:
     file = tmp_path / "flow.yml"
     file.write_text(

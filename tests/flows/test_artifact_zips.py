@@ -60,6 +60,7 @@ def there_and_back(flow: RunningFlow, artifact_id: str, size: int, scratch: Path
     return up
 
 
+@pytest.mark.slow
 def test_an_artifact_is_never_held_as_a_whole(flow: RunningFlow, tmp_path: Path) -> None:
     assert there_and_back(flow, "c" * 24, 200 * MB, tmp_path) < 150 * MB
 

@@ -61,6 +61,7 @@ def test_a_resnet_is_tuned_published_and_encodes(tmp_path: Path) -> None:
     assert found[0].matches[0].id == images[0].id
 
 
+@pytest.mark.slow
 def test_a_head_of_another_size_a_frozen_backbone_and_onnx() -> None:
     run = finetuner.fit(
         "resnet50", labelled(), loss="ArcFaceLoss", loss_options={"margin": 20}, epochs=1, batch_size=8, freeze=True,

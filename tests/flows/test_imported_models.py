@@ -45,6 +45,7 @@ def pairs() -> DocumentArray:
     return DocumentArray(finetuner.make_pair(image.captions["en"], image.jpeg) for image in fashion("train", items=6))
 
 
+@pytest.mark.slow
 def test_an_imported_model_is_tuned_and_served(flow: RunningFlow, folder: Path, model: Clip, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["artifact", "import", str(folder), "--host", flow.host], catch_exceptions=False)
     artifact = done.stdout.strip()

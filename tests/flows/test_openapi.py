@@ -60,6 +60,7 @@ def call_all(http: str, examples: int) -> Counter[int]:
     return statuses
 
 
+@pytest.mark.slow
 def test_a_few_calls_of_everything_fail_nothing(http: str) -> None:
     statuses = call_all(http, examples=2)
     assert statuses.total() >= 100
@@ -75,8 +76,8 @@ def test_two_thousand_calls_fail_nothing(http: str) -> None:
     assert max(statuses) < 500
 
 
-def test_every_rest_operation_and_field_is_described(http: str) -> None:
-    document = httpx.get(f"{http}/openapi.json").json()
+def test_every_rest_operation_and_field_is_described(flow: RunningFlow) -> None:
+    document = httpx.get(f"{flow.http}/openapi.json").json()
     identifiers = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
     assert len(identifiers) == len(set(identifiers))
     for path, item in document["paths"].items():

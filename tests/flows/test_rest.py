@@ -141,7 +141,11 @@ def test_documents_are_encoded_one_by_one(api: httpx.Client) -> None:
     assert (broken["error"]["type"], private["error"]["type"]) == ("UndecodableImage", "ForbiddenUri")
     failed = api.post("/v1/encode", json={"documents": asked[2:]})
     assert failed.status_code == 422
-    assert failed.json()["detail"] == failed.json()["documents"][0]["error"]["message"]
+    first = failed.json()["documents"][0]["error"]
+    assert (failed.json()["detail"], failed.json()["type"]) == (first["message"], first["type"]), (
+        "an error as any other"
+    )
+    assert failed.json()["error"]["message"] == first["message"]
     assert api.post("/v1/encode", json={"documents": asked, "artifact": "nobody"}).status_code == 404
 
 

@@ -129,6 +129,7 @@ def test_a_room_has_its_settings_and_the_others_addresses(tmp_path: Path) -> Non
     assert indexer["uses_with"]["encoder"] == "grpc://gateway:51000"
 
 
+@pytest.mark.slow
 def test_requests_under_way_are_answered_when_the_gateway_stops(rooms: RoomsApart) -> None:
     flow, vectors, image = client_of(rooms), [], slow_image()
     body = {"data": [{"blob": base64.b64encode(image).decode()}] * REQUEST}

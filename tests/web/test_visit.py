@@ -184,7 +184,12 @@ def addresses(watched: Watched) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("width", "scheme"), [(1280, "light"), pytest.param(1280, "dark", marks=pytest.mark.slow), (320, "light")]
+    ("width", "scheme"),
+    [
+        (320, "light"),
+        pytest.param(1280, "light", marks=pytest.mark.slow),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+    ],
 )
 def test_every_page_is_accessible_and_fits(
     browser: Browser, site: Site, watched: Watched, visit: Visit, width: int, scheme: str

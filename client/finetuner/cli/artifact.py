@@ -29,6 +29,22 @@ def push(
     typer.echo(finetuner.push_artifact(str(path))["artifact_id"])
 
 
+@artifact_app.command()
+@example("finetuner artifact promote 0123456789abcdef01234567")
+def promote(
+    artifact: Annotated[str, typer.Argument(help="Id or alias of an artifact, or a backbone.")],
+    alias: Annotated[str, typer.Option(help="Name that it gets; encoders and searches take live.")] = "live",
+    force: Annotated[bool, typer.Option(help="Also if it became worse by tuning.")] = False,
+    tolerance: Annotated[float, typer.Option(help="By which its score may be lower than before tuning.")] = 0.01,
+    host: Host = None,
+    token: Token = None,
+) -> None:
+    """Let searches use an artifact from now on."""
+    finetuner.login(host=host, token=token)
+    finetuner.promote(artifact, alias, force, tolerance)
+    typer.echo(f"{alias}: {artifact}")
+
+
 @artifact_app.command("import")
 @example(
     "finetuner artifact import ./my-clip-model",

@@ -20,6 +20,7 @@ from .index import index_app
 from .options import Host, Token, example, with_example
 from .runs import logs, runs
 from .search import search
+from .sweep import sweep
 from .token import token_app
 
 app = typer.Typer(
@@ -171,6 +172,7 @@ app.command()(runs)
 app.command()(logs)
 app.command()(search)
 app.command()(improve)
+app.command()(sweep)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from google.protobuf.json_format import MessageToDict  # type: ignore[import-unt
 from finetuner.contract.wire import ARTIFACT_TAG, ERROR_TAG, EXAMPLE_TAG, NEGATIVE, POSITIVE, SEARCH_TAG
 from finetuner.exceptions import FinetunerServerError, InvalidInput, by_name
 
+from ..access.errors import error_body
 from ..flow.calls import SMALL, aside
 from ..flow.fields import numbers_of
 from .document_forms import Document, Example, Part
@@ -225,7 +226,13 @@ def report_of(query: Any) -> dict[str, Any]:
     return report
 
 
-def status_of(errors: Sequence[dict[str, Any] | None]) -> int:
-    """Return the highest status of the errors if every document has failed, else 200."""
-    failed = [error["status"] for error in errors if error is not None]
-    return max(failed) if failed and len(failed) == len(errors) else 200
+def failed_all(messages: Sequence[Message]) -> tuple[int, dict[str, Any]]:
+    """Return the status of an answer of several documents, and its fields of a `Failure` if every document has failed.
+
+    The first of the errors with the highest status stands for all.
+    """
+    errors = [error for message in messages if (error := error_of(message)) is not None]
+    if not errors or len(errors) < len(messages):
+        return 200, {}
+    worst = max(errors, key=lambda error: int(error["status"]))
+    return worst["status"], error_body(by_name(worst["type"])(worst["message"]))

@@ -69,7 +69,6 @@ class EncodeAnswer(Answer):
     """The embeddings of the documents."""
 
     documents: list[Encoded]
-    detail: str | None = Field(None, description="The first error, if every document has one.")
 
 
 class SearchForm(Form):
@@ -147,7 +146,6 @@ class SearchAnswer(Answer):
     """The matches of all queries."""
 
     queries: list[QueryAnswer]
-    detail: str | None = Field(None, description="The first error, if every query has one.")
 
 
 class IndexForm(Form):
@@ -173,7 +171,6 @@ class IndexAnswer(Answer):
 
     indexed: int = Field(..., description="Number of indexed documents.")
     documents: list[Indexed]
-    detail: str | None = Field(None, description="The first error, if every document has one.")
 
 
 class Collection(Answer):
@@ -309,13 +306,9 @@ def _given(form: Form, *without: str) -> dict[str, Any]:
 
 
 def _listed(name: str, messages: Sequence[Any], described: Callable[[Any], dict[str, Any]], **more: Any) -> Response:
-    """Return the result of each document. If all have failed, the answer has the status of their errors."""
-    errors = [documents.error_of(message) for message in messages]
-    status = documents.status_of(errors)
-    content = {**more, name: [described(message) for message in messages]}
-    if status != 200 and errors[0] is not None:
-        content["detail"] = errors[0]["message"]
-    return answer(content, status)
+    """Return the result of each document. If all have failed, the answer is that of an error as well."""
+    status, failure = documents.failed_all(messages)
+    return answer({**more, name: [described(message) for message in messages], **failure}, status)
 
 
 def _searched(query: Any) -> dict[str, Any]:

@@ -68,7 +68,6 @@ class FeedbackAnswer(Answer):
 
     stored: int = Field(..., description="Number of stored marks.")
     marks: list[Stored]
-    detail: str | None = Field(None, description="The first error, if every mark has one.")
 
 
 class MarksForm(Form):
@@ -130,12 +129,9 @@ async def mark(form: FeedbackForm, rooms: RoomsOf) -> Response:
     if len(answered) != len(asked) or answered[0].id != asked[0].id:
         documents.or_raise(answered)  # the error of the whole request
     documents.require_all(answered, asked)
-    errors = [documents.error_of(message) for message in answered]
-    content: dict[str, Any] = {"stored": errors.count(None), "marks": [*map(_stored, answered)]}
-    status = documents.status_of(errors)
-    if status != 200 and errors[0] is not None:
-        content["detail"] = errors[0]["message"]
-    return answer(content, status)
+    status, failure = documents.failed_all(answered)
+    stored = sum(documents.error_of(message) is None for message in answered)
+    return answer({"stored": stored, "marks": [*map(_stored, answered)], **failure}, status)
 
 
 @without_documents.post("/feedback/list", summary="List marks", response_model=MarksAnswer)

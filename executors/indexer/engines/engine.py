@@ -78,6 +78,18 @@ class SearchOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """How new collections lie on the nodes of a cluster. The names are Qdrant's."""
+
+    shard_number: int = 0
+    """Parts of a collection; 0 leaves it to the cluster."""
+    replication_factor: int = 1
+    """Copies of each shard, each on another node."""
+    write_consistency_factor: int = 1
+    """Copies that must have a write before it counts."""
+
+
+@dataclass(frozen=True, slots=True)
 class GraphState:
     """Progress of the graph."""
 

@@ -26,6 +26,7 @@ from finetuner.executors.indexer.engines.engine import (
     Hit,
     Point,
     SearchOptions,
+    Spread,
     point_id,
 )  # fmt: skip
 
@@ -42,16 +43,17 @@ class ServerEngine:
     Args:
         url: such as 'https://host:6333'; $QDRANT_API_KEY has the key, if the server needs one.
         quantise: also keep int8 vectors in memory and search with them; the full vectors rank the hits.
-        client: an existing client to use.
+        spread: of new collections over the nodes of a cluster.
     """
 
     files_here = False
 
-    def __init__(self, url: str, quantise: bool = False, client: QdrantClient | None = None) -> None:
+    def __init__(self, url: str, quantise: bool = False, spread: Spread | None = None) -> None:
         self.name = url
         self._quantise = quantise
+        self._spread = spread or Spread()
         with translated(url):
-            self._client = client or QdrantClient(
+            self._client = QdrantClient(
                 url=url, api_key=os.environ.get(API_KEY), timeout=SECONDS, check_compatibility=False
             )
 
@@ -66,6 +68,9 @@ class ServerEngine:
                 hnsw_config=models.HnswConfigDiff(m=GRAPH_M, ef_construct=GRAPH_EF_CONSTRUCT),
                 optimizers_config=models.OptimizersConfigDiff(indexing_threshold=EXACT_BELOW // 2 * dim * 4 // 1024),
                 quantization_config=models.ScalarQuantization(scalar=int8) if self._quantise else None,
+                shard_number=self._spread.shard_number or None,
+                replication_factor=self._spread.replication_factor,
+                write_consistency_factor=self._spread.write_consistency_factor,
             )
 
     def open(self, folder: Path, name: str, dim: int) -> ServerCollection:

@@ -103,7 +103,7 @@ def test_a_flow_that_is_not_healthy_in_time_is_stopped(small_flow: Path, tmp_pat
     assert none_left(flow._flow_id)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 4])
+@pytest.mark.parametrize("seconds", [0.3, pytest.param(4, marks=pytest.mark.slow)])
 def test_ctrl_c_during_the_start_leaves_no_process(
     small_flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
@@ -140,7 +140,9 @@ def parent(small_flow: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[
             left.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["SIGKILL", "SIGTERM"]
+)
 def test_the_flow_ends_with_its_parent(parent: tuple[subprocess.Popen[str], str], number: signal.Signals) -> None:
     process, flow_id = parent
     assert processes_of(flow_id)

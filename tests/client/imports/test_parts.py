@@ -163,9 +163,14 @@ def test_parts_of_another_form_are_refused(text: Path, tmp_path: Path) -> None:
         read_parts(f"nonsense+{text}", "parts")
 
 
-def test_what_no_library_can_express_is_exported_as_onnx_alone(text: Path, tmp_path: Path) -> None:
+def test_what_no_library_can_express_is_refused(text: Path, tmp_path: Path) -> None:
     made = import_model(f"{VISION}+{text}", tmp_path / "workspace")
     for to in ("open_clip", "transformers", "sentence-transformers"):
         with pytest.raises(InvalidInput, match=f"to='{to}' cannot hold .*VisionTextDualEncoderModel.* Take to='onnx'"):
             export_folder(Path(made), to, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_parts_are_exported_as_onnx(text: Path, tmp_path: Path) -> None:
+    made = import_model(f"{VISION}+{text}", tmp_path / "workspace")
     assert (export_folder(Path(made), "onnx", tmp_path / "out") / "clip-text/model.onnx").is_file()

@@ -59,7 +59,9 @@ def letters(texts: list[str]) -> torch.Tensor:
     return torch.tensor([row + [PADDING] * (12 - len(row)) for row in rows])
 
 
-@pytest.mark.parametrize(("make", "lengths"), [(xlm_roberta_clip, [7, 12]), (custom_text_clip, [12, 12])])
+@pytest.mark.parametrize(
+    ("make", "lengths"), [(xlm_roberta_clip, [7, 12]), pytest.param(custom_text_clip, [12, 12], marks=pytest.mark.slow)]
+)
 @pytest.mark.seconds
 def test_other_text_towers(make: Callable[[], Clip], lengths: list[int]) -> None:
     model = make()
@@ -72,7 +74,7 @@ def test_other_text_towers(make: Callable[[], Clip], lengths: list[int]) -> None
     ("name", "options"),
     [
         ("test_resnet::random", {}),
-        ("test_efficientnet::random", {"pooler": "GeM"}),
+        pytest.param("test_efficientnet::random", {"pooler": "GeM"}, marks=pytest.mark.slow),
         pytest.param("resnet50::random", {}, marks=pytest.mark.slow),
         pytest.param("efficientnet_b0::random", {"pooler": "GeM"}, marks=pytest.mark.slow),
     ],
@@ -97,7 +99,7 @@ def test_an_artifact_of_an_image_model_is_loaded(
     assert largest_difference(random_mini, onnx, random_mini.towers[0], images) < 1e-4
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_build_model_exports_the_backbone(mini: Clip) -> None:
     model = build_model("clip-mini", select_model=TEXT, is_onnx=True, device="cpu")
     assert np.abs(finetuner.encode(model, TEXTS[:3]) - mini.encode_texts(TEXTS[:3])).max() < 1e-4

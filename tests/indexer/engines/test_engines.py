@@ -1,6 +1,7 @@
 """One contract for every engine; brute force in numpy is the oracle.
 
-The embedded engine, qdrant-client's local mode, and a real server where $QDRANT_URL names one.
+The embedded engine, Qdrant's published REST interface before qdrant-client's local mode, and a real server where
+$QDRANT_URL names one.
 """
 
 from __future__ import annotations
@@ -8,24 +9,25 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from qdrant_client import QdrantClient
 
 from finetuner.exceptions import FinetunerServerError
 from finetuner.executors.indexer.engines import edge, engine
 from finetuner.executors.indexer.engines.edge import EdgeEngine
-from finetuner.executors.indexer.engines.engine import Collection, Engine, Point, SearchOptions, point_id
+from finetuner.executors.indexer.engines.engine import Collection, Engine, Point, SearchOptions, Spread, point_id
 from finetuner.executors.indexer.engines.server import ServerEngine
 from finetuner.executors.indexer.retrieval.filters import parse_filter
 from finetuner.executors.indexer.storage.fields import Field, fields_of, filterable
 from finetuner.executors.indexer.storage.known_fields import KnownFields
+from tests.indexer.engines.qdrant_stand_in import embedded, published_interface, qdrant_stand_in
 
 DIM = 24
 COUNT = 400
@@ -66,21 +68,17 @@ def points(numbers: list[int] | range = range(COUNT)) -> list[Point]:
     return [Point(f"d{i}", VECTORS[i], filterable(TAGS[i])) for i in numbers]
 
 
-def local_mode() -> ServerEngine:
-    return ServerEngine("http://memory:6333", client=QdrantClient(":memory:"))
-
-
-def real_server() -> ServerEngine:
+@contextmanager
+def real_server() -> Iterator[Engine]:
     if "QDRANT_URL" not in os.environ:
         pytest.skip("needs a Qdrant server: set QDRANT_URL")
-    return ServerEngine(os.environ["QDRANT_URL"])
+    yield ServerEngine(os.environ["QDRANT_URL"])
 
 
-@pytest.fixture(params=[EdgeEngine, local_mode, real_server], ids=["edge", "local mode", "server"])
+@pytest.fixture(params=[embedded, published_interface, real_server], ids=["edge", "interface", "server"])
 def kept_by(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Payload indexes have no effect in the local Qdrant", UserWarning)
-        yield request.param()
+    with request.param() as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -237,6 +235,51 @@ def test_point_ids_never_change() -> None:
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FinetunerServerError, match=r"Qdrant server http://127.0.0.1:9 must answer. Got"):
         ServerEngine("http://127.0.0.1:9").create(tmp_path / "one", "x", DIM)
+
+
+def test_a_collection_is_spread_over_a_cluster_as_asked(tmp_path: Path) -> None:
+    with qdrant_stand_in() as server:
+        ServerEngine(server.url).create(tmp_path / "one", "one", DIM)
+        ServerEngine(server.url, spread=Spread(6, 3, 2)).create(tmp_path / "two", "two", DIM)
+        names = ("shard_number", "replication_factor", "write_consistency_factor")
+        made = [[body.get(name) for name in names] for called, body in server.asked if called == "create_collection"]
+        assert made == [[None, 1, 1], [6, 3, 2]]
+        with pytest.raises(FinetunerServerError, match="replication_factor 4 of 3 nodes"):
+            ServerEngine(server.url, spread=Spread(6, 4, 2)).create(tmp_path / "three", "three", DIM)
+        assert server.faults == []
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+def test_a_server_that_refuses_is_named_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with qdrant_stand_in() as server:
+        server.key = "s3cret"
+        monkeypatch.setenv("QDRANT_API_KEY", "wrong")
+        with pytest.raises(FinetunerServerError, match=r"Got UnexpectedResponse: .*401.*and \$QDRANT_API_KEY"):
+            ServerEngine(server.url).create(tmp_path / "one", "one", DIM)
+        monkeypatch.setenv("QDRANT_API_KEY", "s3cret")
+        kept = ServerEngine(server.url)
+        kept.create(tmp_path / "two", "one", DIM)
+        collection = kept.open(tmp_path / "two", "one", DIM)
+        collection.upsert(points(range(5)))
+        server.down = True
+        for call in (lambda: collection.upsert(points(range(5, 9))), collection.count):
+            with pytest.raises(FinetunerServerError, match="503"):
+                call()
+        server.down = False
+        assert collection.count() == 5
+        assert server.faults == []
+
+
+def test_the_stand_in_sees_what_the_interface_does_not_allow() -> None:
+    with qdrant_stand_in() as server:
+        for path, body in (("/collections/one", {"vectors": {"size": 0, "distance": "Cosine"}}), ("/nowhere", {})):
+            httpx.put(server.url + path, json=body)
+        httpx.put(f"{server.url}/collections/two?wat=1", json={"vectors": {"size": 4, "distance": "Dot"}, "shards": 2})
+        assert [fault.partition(",")[0] for fault in server.faults if "nowhere" not in fault] == [
+            "/collections/{collection_name}",
+            "/collections/{collection_name}: parameter wat=1",
+            "/collections/{collection_name}",
+        ]
 
 
 def edge_collection(folder: Path, monkeypatch: pytest.MonkeyPatch, quantise: bool = False) -> Collection:

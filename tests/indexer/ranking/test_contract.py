@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from docarray import Document
-from qdrant_client import QdrantClient
 
 from finetuner.contract.search_parameters import SearchParameters
 from finetuner.contract.wire import ARTIFACT_TAG, EXAMPLE_TAG
 from finetuner.exceptions import FinetunerError, InvalidDocument, InvalidInput, NotFound
-from finetuner.executors.indexer.engines.edge import EdgeEngine
 from finetuner.executors.indexer.engines.engine import SearchOptions
-from finetuner.executors.indexer.engines.server import ServerEngine
 from finetuner.executors.indexer.index import Index
 from finetuner.executors.indexer.ranking.cursor import Cursors
 from finetuner.executors.indexer.ranking.diversity import diverse, without_duplicates
@@ -26,6 +22,7 @@ from finetuner.executors.indexer.ranking.fusion import fuse, ordered
 from finetuner.executors.indexer.ranking.pipeline import Found, Pipeline
 from finetuner.executors.indexer.ranking.texts import Texts
 from finetuner.executors.indexer.ranking.words import FieldWords, words
+from tests.indexer.engines.qdrant_stand_in import embedded, published_interface
 
 COUNT, DIM = 300, 16
 RNG = np.random.default_rng(0)
@@ -49,16 +46,11 @@ def document(i: int, artifact: str = "a") -> Document:
     return Document(id=IDS[i], embedding=VECTORS[i], text=TEXTS[i], tags={**tags(i), ARTIFACT_TAG: artifact})
 
 
-def local_mode() -> ServerEngine:
-    return ServerEngine("http://memory:6333", client=QdrantClient(":memory:"))
-
-
-@pytest.fixture(scope="module", params=[EdgeEngine, local_mode], ids=["edge", "local mode"])
+@pytest.fixture(scope="module", params=[embedded, published_interface], ids=["edge", "interface"])
 def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Index, Path]]:
     folder = tmp_path_factory.mktemp("ranking") / "index"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Payload indexes have no effect in the local Qdrant", UserWarning)
-        opened = Index(folder, request.param())
+    with request.param() as engine:
+        opened = Index(folder, engine)
         assert not any(opened.upsert([document(i) for i in range(COUNT)]))
         assert not any(opened.upsert([Document(id="other", embedding=np.ones(4), tags={ARTIFACT_TAG: "b"})]))
         yield opened, folder / "documents.sqlite"

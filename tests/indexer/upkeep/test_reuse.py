@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from docarray import Document
-from qdrant_client import QdrantClient
 
 from finetuner.artifacts.registry import LIVE
 from finetuner.contract.wire import ARTIFACT_TAG, TOWER_TAG
@@ -23,6 +22,7 @@ from finetuner.executors.indexer.upkeep.live import Live
 from finetuner.executors.indexer.upkeep.reindex import Reindex
 from finetuner.models.clip import TEXT, VISION
 from finetuner.workspace.folder import Workspace
+from tests.indexer.engines.qdrant_stand_in import qdrant_stand_in
 from tests.indexer.hashed_encoder import vector_of_text
 
 COUNT = 40
@@ -165,13 +165,14 @@ def test_vectors_of_a_re_index_are_taken_over_as_well(going: Callable[..., Going
     assert sorted(flow.encoder.asked) == sorted(TEXTS)
 
 
-@pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
 def test_a_server_keeps_them_too(going: Callable[..., Going]) -> None:
-    flow = going(ServerEngine("http://qdrant", client=QdrantClient(":memory:")))
-    flow.promote("second")
-    flow.arrive("second")
-    assert sorted(flow.encoder.asked) == sorted(TEXTS)
-    flow.check("second", [*IMAGES, *TEXTS])
+    with qdrant_stand_in() as server:
+        flow = going(ServerEngine(server.url))
+        flow.promote("second")
+        flow.arrive("second")
+        assert sorted(flow.encoder.asked) == sorted(TEXTS)
+        flow.check("second", [*IMAGES, *TEXTS])
+        assert server.faults == []
 
 
 @pytest.mark.parametrize("unknown", ["first", "second"])

@@ -11,21 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from docarray import Document, DocumentArray
-from qdrant_client import QdrantClient
 
 from finetuner.contract import wire
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InvalidInput, NotFound
-from finetuner.executors.indexer import settings
-from finetuner.executors.indexer.engines.engine import Engine, Point
-from finetuner.executors.indexer.engines.server import ServerEngine
+from finetuner.executors.indexer.engines.engine import Point
 from finetuner.executors.indexer.executor import Indexer
 from finetuner.executors.indexer.index import Index
 from finetuner.executors.indexer.upkeep import backup
 from finetuner.executors.indexer.upkeep.backup import finish_restore, stage_restore
 from finetuner.executors.indexer.upkeep.move import finish_move
+from tests.indexer.engines.qdrant_stand_in import StandIn, qdrant_stand_in
 from tests.indexer.hashed_encoder import encoded_text, vector_of_text
 
-URL = "http://memory:6333"
 TEXTS = [f"text {number}" for number in range(60)]
 
 
@@ -172,51 +169,47 @@ def test_verify_finds_what_is_missing(open_room: Callable[..., Indexer]) -> None
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> QdrantClient:
-    """Every server is this one: qdrant-client's local mode."""
-    client = QdrantClient(":memory:")
-
-    def made(url: str, quantise: bool) -> Engine:
-        return ServerEngine(url, quantise, client)
-
-    monkeypatch.setattr(settings, "server", made)
-    return client
+def server() -> Iterator[StandIn]:
+    with qdrant_stand_in() as running:
+        yield running
+        assert running.faults == []
 
 
-@pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
-def test_moving_to_a_server(open_room: Callable[..., Indexer], tmp_path: Path, server: QdrantClient) -> None:
+def test_moving_to_a_server(open_room: Callable[..., Indexer], tmp_path: Path, server: StandIn) -> None:
     room = open_room()
     write(room)
-    assert reply(room.move(parameters={"url": URL})) == {"index": URL, "vectors": {"old": 60}}
-    assert reply(room.status())["engine"] == URL
+    assert reply(room.move(parameters={"url": server.url})) == {"index": server.url, "vectors": {"old": 60}}
+    assert reply(room.status())["engine"] == server.url
     assert found(room, TEXTS[3]) == [TEXTS[3]]
     assert not list((tmp_path / "index").glob("*/shard-*"))
     write(room, ["after"])
     assert reply(room.verify()) == {"documents": 61, "vectors": {"old": 61}}
     assert [document.id for document in room.filter(parameters={"filter": {"length": 5}})] == ["after"]
-    with pytest.raises(InvalidInput, match="needs the vectors on this machine. Got them on http://memory"):
+    with pytest.raises(InvalidInput, match="needs the vectors on this machine. Got them on http://127"):
         reply(room.backup(parameters={"name": "b"}))
     with pytest.raises(InvalidInput, match="must move to another engine"):
-        reply(room.move(parameters={"url": URL}))
+        reply(room.move(parameters={"url": server.url}))
     room.close()
-    with pytest.raises(InvalidInput, match=f"`index` must be '{URL}', which has the vectors of 'old'. Got 'edge'"):
+    with pytest.raises(
+        InvalidInput, match=f"`index` must be '{server.url}', which has the vectors of 'old'. Got 'edge'"
+    ):
         Indexer(workspace_url=str(tmp_path))
-    room = open_room(index=URL)
+    room = open_room(index=server.url)
     assert found(room, "after") == ["after"]
     room._index.drop("old")
-    assert server.get_collections().collections == []
+    assert server.collections() == []
 
 
 def test_a_move_that_fails_changes_nothing(
-    open_room: Callable[..., Indexer], server: QdrantClient, monkeypatch: pytest.MonkeyPatch
+    open_room: Callable[..., Indexer], server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = open_room()
     write(room)
     monkeypatch.setattr("finetuner.executors.indexer.engines.server.ServerCollection.index_field", lambda *_: None)
     monkeypatch.setattr("finetuner.executors.indexer.engines.server.ServerCollection.count", lambda *_: 59)
     with pytest.raises(FinetunerServerError, match="the copy must have 60 vectors. Got 59"):
-        reply(room.move(parameters={"url": URL}))
-    assert server.get_collections().collections == []
+        reply(room.move(parameters={"url": server.url}))
+    assert server.collections() == []
     assert reply(room.status())["engine"] == "edge"
     assert found(room, TEXTS[3]) == [TEXTS[3]]
     for url in ("edge", "qdrant:6333", "http://user:password@host", "http://host/path", 5):

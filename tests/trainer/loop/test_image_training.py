@@ -96,7 +96,7 @@ def usual(small: ImageData) -> tuple[list[dict[str, Any]], ImageModel]:
     return tuned(small)
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_training_raises_the_retrieval_metrics(tmp_path: Path) -> None:
     found = documents(20)
     options = EvaluationCallback("data", limit=1)

@@ -24,6 +24,7 @@ FIT: dict[str, Any] = {
     "model": "clip-mini", "train_data": "pairs", "eval_data": "pairs", "device": "cpu", "batch_size": 8, "epochs": 2,
     "val_split": 0.25, "callbacks": [{"name": "BestModelCheckpoint", "options": {"monitor": "val_loss"}}],
 }  # fmt: skip
+TAUGHT = {"distillation": 2.0, "l2_sp": 5.0}
 
 
 def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str, Any]]:
@@ -32,19 +33,23 @@ def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("fields", "options"),
     [
-        pytest.param({}, id="whole", marks=pytest.mark.slow),
-        pytest.param({"micro_batch_size": 2}, id="in parts", marks=pytest.mark.slow),
-        pytest.param({"micro_batch_size": 2, "distillation": 2.0, "l2_sp": 5.0}, id="distilled in parts"),
+        pytest.param({}, {}, id="whole", marks=pytest.mark.slow),
+        pytest.param({}, {"micro_batch_size": 2}, id="in parts", marks=pytest.mark.slow),
+        pytest.param({}, {"micro_batch_size": 2, **TAUGHT}, id="distilled in parts", marks=pytest.mark.slow),
+        pytest.param({"replay_data": "others"}, {"micro_batch_size": 2, **TAUGHT}, id="replayed and distilled"),
         pytest.param(
+            {},
             {"hard_batches": 4, "hard_batches_from": 1, "hard_negatives": {"per_image": 2}},
             id="hard batches and negatives",
+            marks=pytest.mark.slow,
         ),
     ],
 )
 def test_two_processes_give_the_losses_of_one(
-    given: dict[str, Any],
+    fields: dict[str, Any],
+    options: dict[str, Any],
     tmp_path: Path,
     push: Callable[..., Any],
     pairs: list[Document],
@@ -54,10 +59,11 @@ def test_two_processes_give_the_losses_of_one(
     trainer = Trainer(workspace_url=str(tmp_path), threads=1)
     try:
         push(trainer, "pairs", pairs)
-        plain = {"crop_scale": [1, 1], **given}  # each process draws its own crops
+        push(trainer, "others", pairs[:10])
+        plain = {"crop_scale": [1, 1], **options}  # each process draws its own crops
         for name, count in (("one", 1), ("two", 2)):
-            options = plain | {"num_processes": count}
-            ask(trainer.fit, config=FIT | {"run_name": name, "training_options": options})
+            more = {"run_name": name, "training_options": plain | {"num_processes": count}}
+            ask(trainer.fit, config=FIT | fields | more)
         one, two = wait_for_end(trainer, "one"), wait_for_end(trainer, "two")
         assert (two["status"], two["details"]) == ("FINISHED", "Training finished")
         expected, found = curve(trainer, ask, "one"), curve(trainer, ask, "two")
