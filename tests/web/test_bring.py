@@ -12,7 +12,7 @@ from playwright.sync_api import Route, expect
 
 from finetuner.workspace.tokens import TokenFile
 
-from .conftest import SCRIPT, Site, Visit
+from .conftest import SCRIPT, TOKEN, Site, Visit
 from .test_search import GIVE
 
 
@@ -75,6 +75,7 @@ def test_a_folder_is_sent_looked_at_stored_and_edited(visit: Visit, site: Site, 
     back.press("Enter")
     expect(page.locator(".card")).to_have_count(5)
     expect(page.locator(".card").nth(1)).to_contain_text("a dress")
+    httpx.delete(f"{site.http}/v1/datasets/brought-here", headers={"Authorization": f"token {TOKEN}"})  # for others
 
 
 def test_a_table_that_is_not_understood_is_read_again_or_thrown_away(visit: Visit, site: Site) -> None:
