@@ -39,6 +39,12 @@ class Site:
     images: list[bytes]
     """The indexed images, by the number in their ids."""
 
+    def get(self, path: str) -> httpx.Response:
+        """Read from the REST API as the owner of the token."""
+        answer = httpx.get(f"{self.http}{path}", headers={"Authorization": f"token {TOKEN}"}, timeout=120)
+        answer.raise_for_status()
+        return answer
+
     def post(self, path: str, body: object) -> httpx.Response:
         """Ask the REST API as the owner of the token."""
         answer = httpx.post(f"{self.http}{path}", json=body, headers={"Authorization": f"token {TOKEN}"}, timeout=120)
@@ -63,7 +69,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         finetuner.push_data("evil", DocumentArray([Document(text=SCRIPT, tags={SCRIPT: SCRIPT})]))
         finetuner.index(
             DocumentArray(
-                Document(id=f"image-{number}", blob=image.jpeg, tags={"price": float(number)})
+                Document(id=f"image-{number}", blob=image.jpeg, tags={"price": float(number), "product": image.item})
                 for number, image in enumerate(images)
             )
         )

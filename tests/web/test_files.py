@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def test_only_files_that_a_page_needs_are_read(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "b.css").write_text("3")
     assert set(read_files(tmp_path)) == {"a.js", "deep/b.css"}
+
+
+def test_the_page_stays_small() -> None:
+    sizes = [len(gzip.compress(file.content)) for file in read_files(FOLDER).values()]
+    assert sum(sizes) < 100_000, "bytes as they would be sent compressed: every view, without an image"
+    assert max(sizes) < 4_000
 
 
 def test_pages_hold_no_script_or_style_of_their_own_and_name_no_other_server() -> None:

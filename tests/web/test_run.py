@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 
+import numpy as np
 from playwright.sync_api import expect
 
 from finetuner.workspace.tokens import TokenFile
 
-from .conftest import BATCH, EPOCHS, TRAIN, Site, Visit, Watched
+from .conftest import BATCH, EPOCHS, SCRIPT, TEST, TRAIN, Site, Visit, Watched
 
 STEPS = EPOCHS * TRAIN * 2 // BATCH
 
@@ -118,3 +119,35 @@ def test_promotion_asks_first_and_reports_a_refusal(watched: Watched, visit: Vis
     visit.go("#/artifacts")
     expect(page.get_by_role("row").filter(has_text=watched.artifact_id[:8]).locator(".badge.live")).to_be_visible()
     site.post("/v1/artifacts/clip-mini/promote", {})  # as the other tests expect it
+
+
+def test_before_and_after_have_the_ranks_of_the_embeddings(watched: Watched, visit: Visit, site: Site) -> None:
+    visit.go(f"#/artifacts/{watched.artifact_id}")
+    page = visit.page
+    page.get_by_role("link", name="Before and after").press("Enter")
+    expect(page.get_by_label("Before", exact=True)).to_have_value("clip-mini")
+    expect(page.get_by_label("Images of")).to_have_value("web-test")
+    page.get_by_label("Your queries, one a line").fill("a red dress\n" + SCRIPT)
+    page.get_by_role("button", name="Compare").press("Enter")
+    table = page.get_by_role("region", name="Ranks of captions")
+    expect(table.get_by_role("row")).to_have_count(1 + 2 * TEST)
+    expect(page.locator("article.query")).to_have_count(2)
+    visit.shoot("before-after")
+
+    shown = site.get("/v1/datasets/web-test/documents?limit=48").json()["documents"]
+    parts = {kind: [part for each in shown for part in each["chunks"] if kind in part] for kind in ("text", "blob")}
+    ranks = []
+    for model in ("clip-mini", watched.artifact_id):
+        vectors = {}
+        for kind, some in parts.items():
+            body = {"documents": [{kind: part[kind]} for part in some], "artifact": model}
+            encoded = site.post("/v1/encode", body).json()["documents"]
+            vectors[kind] = np.array([each["embedding"] for each in encoded])
+        scores = vectors["text"] @ vectors["blob"].T
+        ranks.append([1 + int((row > row[own] + 1e-12).sum()) for own, row in enumerate(scores)])
+    cells = [row.get_by_role("cell").all_inner_texts() for row in table.get_by_role("row").all()[1:]]
+    change = [int(after) - int(before) for before, after, _ in cells]
+    assert change == sorted(change, reverse=True), "the greatest losses first"
+    assert sorted((int(before), int(after)) for before, after, _ in cells) == sorted(zip(*ranks, strict=True))
+    first = f"{ranks[0].count(1)}{ranks[1].count(1)} of {2 * TEST}"
+    expect(page.locator(".facts .progress").first).to_have_text(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -60,13 +61,27 @@ def test_a_dataset_shows_images_with_captions_page_by_page(visit: Visit) -> None
     expect(visit.page.locator(".pages").get_by_text("25 to 48 of 80")).to_be_visible()
 
 
-@pytest.mark.parametrize("address", ["#/datasets/evil", "#/search?q=script", "#/runs/default/watched"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "#/datasets/evil?report=1",
+        f"#/search?q=script&group=note&count=note&like={quote(SCRIPT)}",
+        "#/marks",
+        "#/runs/default/watched",
+    ],
+    ids=["dataset", "search", "marks", "run"],
+)
 def test_stored_values_are_shown_as_text(visit: Visit, watched: Watched, address: str) -> None:
+    if address == "#/marks":
+        mark = {"text": SCRIPT, "shown": [SCRIPT], "chosen": [SCRIPT]}
+        visit.site.post("/v1/feedback", {"marks": [mark]})
     visit.go(address)
     expect(visit.page.get_by_text("<script>").first).to_be_visible()
     assert "owned" not in visit.page.title()
     assert visit.page.locator("main script").count() == 0
     assert visit.page.locator("main [onerror]").count() == 0
+    if address == "#/marks":
+        visit.site.post("/v1/feedback/delete", {"document": SCRIPT})
 
 
 def test_an_address_with_markup_is_only_a_name(visit: Visit) -> None:
@@ -134,7 +149,7 @@ def test_the_keyboard_reaches_everything(visit: Visit) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     reached = []
-    for _ in range(4):
+    for _ in range(7):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", "the focus is seen"
@@ -155,7 +170,13 @@ def addresses(watched: Watched) -> dict[str, tuple[str, str]]:
         "dataset": ("#/datasets/web-test", ".card img"),
         "artifacts": ("#/artifacts", "table"),
         "artifact": (f"#/artifacts/{watched.artifact_id}", ".lineage"),
-        "search": ("#/search?q=a+red+dress&compare=1", "h2.model >> nth=1"),
+        "before-after": (
+            f"#/before-after?before=clip-mini&after={watched.artifact_id}&data=web-test&size=48&q=a+red+dress",
+            ".pictured img",
+        ),
+        "bring": ("#/bring", ".drop"),
+        "search": ("#/search?q=a+red+dress&compare=1&count=product&like=image-3&unlike=image-4", "h2.model >> nth=1"),
+        "marks": ("#/marks", ".empty"),
         "admin": ("#/admin", "table >> nth=1"),
         "login": ("#/login", "form"),
         "docs": ("docs", ".operation"),

@@ -47,8 +47,8 @@ PATHS: tuple[tuple[str, Role], ...] = (
     (r"/post", READ),  # the body names the endpoint, whose role is checked once the body has been read
     (r"/v1/(encode|search|embeddings|index/filter|feedback|runs/check)", READ),
     (r"/v1/(index|index/delete|evaluate|artifacts|feedback/list|feedback/delete)", WRITE),
-    (r"/v1/uploads(/[^/]+(/complete)?)?", WRITE),
-    (r"/v1/(datasets/[^/]+|artifacts/[^/]+/promote)", WRITE),
+    (r"/v1/uploads(/[^/]+(/(preview|complete))?)?", WRITE),
+    (r"/v1/(datasets/[^/]+(/edit)?|artifacts/[^/]+/promote)", WRITE),
     (r"/v1/tokens(/.*)?", ADMIN),
     (r"/v1/experiments/[^/]+/runs/[^/]+/(cancel|resume|edit|delete)", WRITE),
     (r"/api/v1/experiments(/.*)?", WRITE),

@@ -57,6 +57,22 @@ class DatasetReport(Answer):
     without_tokens: str = Field(..., description="The reason why no tokens are counted, '' if they are.")
 
 
+class Caption(Form):
+    """A new caption."""
+
+    position: int = Field(..., ge=0, le=2**53, description="Position of the document, from 0.")
+    text: str = Field(..., min_length=1, description="The caption.")
+
+
+class EditForm(Form):
+    """Changes of a dataset, or an earlier version to go back to."""
+
+    version: str = Field(..., description="Version that the changes are made for; a newer one is not overwritten.")
+    captions: list[Caption] = Field([], max_items=1000, description="New captions.")
+    removed: list[int] = Field([], max_items=10_000, description="Positions of documents to leave out.")
+    restore: str = Field("", max_length=64, description="Instead of changes: an earlier version.")
+
+
 class Manifest(Answer):
     """A published model."""
 
@@ -179,6 +195,15 @@ async def describe_dataset(
     The report is made once for each content. Up to 4,000 images are looked at.
     """
     return answer(await rooms.call(wire.DATASETS_STATS, name=name, eval=evaluation, model=model))
+
+
+@routes.post("/datasets/{name}/edit", summary="Change a dataset", response_model=Dataset)
+async def edit_dataset(name: DatasetName, rooms: RoomsOf, form: EditForm) -> Response:
+    """Make a new version of a dataset with other captions, or without some documents. Runs keep the old one.
+
+    `restore` with the version before takes a change back.
+    """
+    return answer(await rooms.call(wire.DATASETS_UPLOAD, edit=form.dict() | {"name": name}))
 
 
 @routes.delete("/datasets/{name}", summary="Delete a dataset", response_model=Dataset)

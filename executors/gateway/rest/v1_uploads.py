@@ -26,8 +26,10 @@ from ..artifacts.multipart import Multipart
 from ..flow.body import CONTROL, drain, parse_json
 from ..flow.rooms import Rooms
 from .answers import answer
-from .form import Answer
+from .document_forms import Found
+from .form import Answer, Form
 from .route import RoomsOf, failures, router
+from .run_forms import NAME
 from .v1_library import Dataset, DatasetName
 
 TUS = "1.0.0"
@@ -54,6 +56,26 @@ class Upload(Answer):
     upload: str = Field(..., description="Its id, 32 hex characters.")
     offset: int = Field(..., description="Bytes that have arrived.")
     length: int = Field(..., description="Bytes of the whole file.")
+
+
+class PreviewForm(Form):
+    """How to read the file."""
+
+    kind: Literal["pairs", "labelled"] = Field(
+        "pairs", alias="as", description="'pairs' of text and image, or 'labelled' images."
+    )
+    columns: dict[str, str] | None = Field(None, description="Content -> name of its column; null finds known names.")
+    dataset: str | None = Field(None, regex=NAME, description="Another name for the dataset.")
+
+
+class Preview(Answer):
+    """What was understood of a file."""
+
+    documents: int = Field(..., description="Number of documents.")
+    kinds: dict[str, int] = Field(..., description="'pairs', 'scored pairs', 'labelled' or 'documents' -> number.")
+    notes: list[str] = Field(..., description="How the columns of a table were read.")
+    left_out: list[str] = Field(..., description="Warnings, with the rows that are left out, by line.")
+    first: list[Found] = Field(..., description="The first 20 documents; images are JPEGs of at most 256 pixels.")
 
 
 As = Annotated[
@@ -203,6 +225,23 @@ async def delete_upload(upload: UploadId, rooms: RoomsOf) -> Response:
     await rooms.call(wire.DATASETS_UPLOAD, upload=upload)
     await rooms.call(wire.DATASETS_UPLOAD, upload=upload, abort=True)
     return Response(status_code=204, headers=HEADERS)
+
+
+@routes.post(
+    "/uploads/{upload}/preview",
+    summary="Read an upload without storing it",
+    response_model=Preview,
+    responses=FAILURES,
+)
+async def preview_upload(upload: UploadId, rooms: RoomsOf, form: PreviewForm | None = None) -> Response:
+    """Read a whole upload, and show what would be stored: counts, columns, the first documents, bad rows by line.
+
+    `complete` then stores what this has shown, without the bad rows. If the file is not valid, it stays: ask again with
+    the names of its columns.
+    """
+    asked = form or PreviewForm()
+    preview = {"kind": asked.kind, "columns": asked.columns, "dataset": asked.dataset or ""}
+    return answer(await rooms.call(wire.DATASETS_UPLOAD, upload=upload, preview=preview))
 
 
 @routes.post(

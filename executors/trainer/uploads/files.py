@@ -6,11 +6,10 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -18,31 +17,27 @@ from typing import TYPE_CHECKING, Any
 from finetuner.contract.checks import checked_name
 from finetuner.contract.file_endings import UPLOADED
 from finetuner.contract.values import whole_text
-from finetuner.contract.wire import MAX_FILE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_DOCUMENTS, OWNER, PIECE_BYTES
-from finetuner.exceptions import FinetunerError, InsufficientStorage, InvalidInput, NotFound, ResourceExhausted, by_name
-from finetuner.flow import prepared
+from finetuner.contract.wire import MAX_FILE_BYTES, OWNER, PIECE_BYTES
+from finetuner.exceptions import InsufficientStorage, InvalidInput, NotFound, ResourceExhausted
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import DAMAGE, Workspace, write_atomically
 
 from ..quota import UploadQuota, mark_owner, owner_of
+from .conversion import DOCUMENTS, FIRST, TASKS, batches, convert, keep_preview, kept_preview
+from .edits import Edit, Edits
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
     from finetuner.contract.parameters import Parameters
 
-UPLOAD_PARAMETERS = ("upload", "begin", "offset", "complete", "length", "abort", OWNER)
-CONVERTER = "finetuner.sources.uploaded"
-SECONDS = 1500
+UPLOAD_PARAMETERS = ("upload", "begin", "offset", "preview", "complete", "length", "abort", "edit", OWNER)
 MAX_UNFINISHED = 16
 """Uploads of one owner that are not complete."""
 FORGOTTEN = 24 * 3600.0  # seconds without a new piece after which an upload is removed
 DESCRIPTION, CONTENT = "upload.json", "content"
-REQUEST, DOCUMENTS = "request.json", "documents"
-TASKS = {"pairs": "text-to-image", "labelled": "image-to-image"}
 ON_ERROR = ("raise", "skip")
 CONTENTS = ("image", "text", "label", "score", "language", "negative")
-LENGTH = 8  # bytes before each document, see the converter
 
 
 @dataclass(frozen=True)
@@ -123,21 +118,28 @@ class FileUploads:
         self._folder = workspace.datasets / "uploads"
         self._datasets = datasets
         self._quota = quota
+        self._edits = Edits(datasets, quota)
         self._adding, self._completing = Lock(), Lock()
 
     def answer(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
         """Answer one request.
 
-        `begin`: the fields of `Upload`. A document: its blob is the piece at byte `offset`. `complete`: make the
-        dataset and describe it; `length` replaces that of the beginning, which a form does not know. `abort`: remove
-        the upload. None of these: return {'offset', 'length'}.
+        `begin`: the fields of `Upload`. A document: its blob is the piece at byte `offset`. `preview`: {'kind',
+        'columns'}, see there. `edit`: change a dataset, see `edits.Edit`. `complete`: make the dataset and describe it;
+        `length` replaces that of the beginning, which a form does not know. `abort`: remove the upload. None of these:
+        return {'offset', 'length'}.
         """
-        upload, owner = parameters.text("upload"), parameters.text(OWNER, "")
+        owner = parameters.text(OWNER, "")
+        if (changes := parameters.get("edit")) is not None:
+            return self._edits.edit(Edit.from_dict(changes), owner)
+        upload = parameters.text("upload")
         if parameters.flag("abort", False):
             self.forget(upload, owner)
             return {"upload": upload}
         if (begin := parameters.get("begin")) is not None:
             self.begin(upload, Upload.from_dict(begin), owner)
+        elif (asked := parameters.get("preview")) is not None:
+            return self.preview(upload, owner, asked)
         elif parameters.flag("complete", False):
             return self.complete(upload, owner, parameters.whole("length", 0, 0, MAX_FILE_BYTES))
         elif len(docs):
@@ -218,6 +220,49 @@ class FileUploads:
             self._find(upload, owner)
             shutil.rmtree(self._path(upload), ignore_errors=True)
 
+    def preview(self, upload: str, owner: str, asked: object) -> dict[str, Any]:
+        """Read a whole file, and return what was understood of it; `complete` then stores just this.
+
+        Args:
+            upload: its id.
+            owner: name of the token that uploads.
+            asked: {'kind', 'columns', 'dataset'}, which replace those of the beginning; '' leaves the dataset's name.
+                Bad rows are left out from now on.
+
+        Returns:
+            {'left_out', 'notes', 'documents', 'kinds', 'first'}; see `sources.uploaded`.
+
+        Raises:
+            InvalidInput: as of `complete`. The file stays, so that other columns can be named.
+            NotFound, ResourceExhausted, InsufficientStorage: as of `complete`.
+        """
+        given = asked if isinstance(asked, dict) else {}
+        kind, columns, dataset = (given.get(name) for name in ("kind", "columns", "dataset"))
+        if len(given) != 3 or not isinstance(kind, str) or not isinstance(dataset, str):
+            raise InvalidInput(f"preview must have kind, columns and dataset. Got {asked!r:.120}. Correct it.")
+        folder, described = self._find(upload, owner)
+        changed = replace(described, kind=kind, columns=columns, dataset=dataset or described.dataset, on_error="skip")
+        read = {"kind": kind, "columns": columns}
+        if (known := kept_preview(folder, read)) is not None:
+            write_atomically(folder / DESCRIPTION, json.dumps(asdict(changed)).encode())
+            return known
+        whole = self._require_whole(folder, described, described.length)
+        with _turn(self._completing):
+            self._quota.require_free(2 * whole)
+            file = self._file(folder, described)
+            try:
+                answer = convert(file, folder, changed.kind, changed.columns, changed.on_error, FIRST)
+                write_atomically(folder / DESCRIPTION, json.dumps(asdict(changed)).encode())
+                keep_preview(folder, read, answer)
+            except BaseException:
+                (folder / DOCUMENTS).unlink(missing_ok=True)
+                raise
+            finally:
+                for left in file.parent.iterdir():  # of an archive
+                    if left != file:
+                        shutil.rmtree(left, ignore_errors=True)
+        return answer
+
     def complete(self, upload: str, owner: str, length: int = 0) -> dict[str, Any]:
         """Make a dataset of a whole file, and return its description, with the warnings in `left_out`.
 
@@ -230,50 +275,29 @@ class FileUploads:
             InsufficientStorage: see `UploadQuota`.
         """
         folder, described = self._find(upload, owner)
-        here = self._file(folder, described).stat().st_size
-        whole = length or described.length
-        if here != whole:
-            raise InvalidInput(f"file must be whole, {whole} bytes. Got {here}. Send what is missing.")
-        if not self._completing.acquire(blocking=False):
-            raise ResourceExhausted("one file is read at a time. Another is being read. Complete this one later.")
+        whole = self._require_whole(folder, described, length or described.length)
         parts = f"file {upload}"
-        try:
-            self._quota.require_free(2 * here)
-            left_out = self._convert(folder, described)
-            count = self._store(folder / DOCUMENTS, parts, owner)
-            return vars(self._datasets.commit(described.dataset, parts, count)) | {"left_out": left_out}
-        except BaseException:
-            self._datasets.forget(parts)
-            raise
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            self._completing.release()
+        with _turn(self._completing):
+            try:
+                self._quota.require_free(2 * whole)
+                asked = {"kind": described.kind, "columns": described.columns}
+                answer = kept_preview(folder, asked)
+                if answer is None:
+                    answer = convert(self._file(folder, described), folder, **asked, on_error=described.on_error)
+                count = self._store(folder / DOCUMENTS, parts, owner)
+                made = self._datasets.commit(described.dataset, parts, count)
+                return vars(made) | {"left_out": answer["left_out"]}
+            except BaseException:
+                self._datasets.forget(parts)
+                raise
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def _convert(self, folder: Path, described: Upload) -> list[str]:
-        """Write the documents of a file beside it, in a process of its own, and return the warnings."""
-        asked = {
-            "file": str(self._file(folder, described)),
-            "task": TASKS[described.kind],
-            "columns": described.columns,
-            "on_error": described.on_error,
-            "target": str(folder / DOCUMENTS),
-        }
-        (folder / REQUEST).write_text(json.dumps(asked))
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder / CONTENT)}
-        try:
-            done = prepared.run(CONVERTER, [str(folder / REQUEST)], environment, SECONDS)
-            answer = json.loads((folder / f"{DOCUMENTS}.json").read_text())
-        except (subprocess.TimeoutExpired, OSError, ValueError) as error:
-            raise InvalidInput(
-                f"file must be readable within {SECONDS} s and its memory. Got no answer of the process that reads it "
-                f"({type(error).__name__}). Split the file."
-            ) from None
-        if "type" in answer:
-            kind = by_name(answer["type"])
-            raise kind(answer["message"]) if issubclass(kind, FinetunerError) else InvalidInput(answer["message"])
-        if done.returncode:
-            raise InvalidInput(f"file must be readable. Its reader ended with code {done.returncode}. Split the file.")
-        return list(answer["left_out"])
+    def _require_whole(self, folder: Path, described: Upload, length: int) -> int:
+        here = self._file(folder, described).stat().st_size
+        if here != length:
+            raise InvalidInput(f"file must be whole, {length} bytes. Got {here}. Send what is missing.")
+        return here
 
     def _store(self, path: Path, parts: str, owner: str) -> int:
         """Store the documents as parts of a dataset, and return their number."""
@@ -283,7 +307,7 @@ class FileUploads:
             mark_owner(self._datasets.upload_folder(parts), owner)
 
         count = 0
-        for number, documents in enumerate(_batches(path)):
+        for number, documents in enumerate(batches(path)):
             self._datasets.add_part(parts, number, documents, count, admit)
             count += len(documents)
         return count
@@ -312,17 +336,12 @@ class FileUploads:
         return folder / CONTENT / f"upload{described.ending}"
 
 
-def _batches(path: Path) -> Iterator[DocumentArray]:
-    from docarray import Document, DocumentArray
-
-    batch, size = DocumentArray(), 0
-    with open(path, "rb") as file:
-        while head := file.read(LENGTH):
-            content = file.read(int.from_bytes(head, "big"))
-            if len(batch) and (size + len(content) > MAX_REQUEST_BYTES or len(batch) >= MAX_REQUEST_DOCUMENTS):
-                yield batch
-                batch, size = DocumentArray(), 0
-            batch.append(Document.from_bytes(content, protocol="protobuf"))
-            size += len(content)
-    if len(batch):
-        yield batch
+@contextmanager
+def _turn(reading: Lock) -> Iterator[None]:
+    """Hold the lock of those who read a file; refuse to wait for another."""
+    if not reading.acquire(blocking=False):
+        raise ResourceExhausted("one file is read at a time. Another is being read. Complete this one later.")
+    try:
+        yield
+    finally:
+        reading.release()

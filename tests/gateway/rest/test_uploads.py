@@ -181,6 +181,46 @@ def test_an_upload_is_resumed_and_completed(handler: Handler, shop: bytes) -> No
     assert not left(handler)
 
 
+def test_an_upload_is_looked_at_before_it_is_stored(handler: Handler, jpeg: Callable[[int], bytes]) -> None:
+    def look(**asked: Any) -> httpx.Response:
+        return handler.client.post(f"{handler.http}{where}/preview", json=asked)
+
+    photos: dict[str, bytes | str] = {f"{number}.jpg": jpeg(number) for number in range(3)}
+    table = "image,title,foto\n" + "".join(f"{number}.jpg,image {number},x\n" for number in range(4))
+    content = packed({"table.csv": table, **photos})
+    where = begin(handler, len(content)).headers["Location"]
+    early = look()
+    assert (early.status_code, "Send what is missing" in early.text) == (422, True)
+    patch(handler, where, 0, content)
+    refused = look(columns={"image": "foto"})  # as 'x', which is no image
+    assert refused.status_code == 422, refused.text
+    assert look(**{"as": "labelled"}).status_code == 422
+    assert "columns must be of" in look(columns={"picture": "foto"}).json()["detail"]
+    assert look(colour="red").status_code == 422
+    shown = look()
+    assert shown.status_code == 200, shown.text
+    found = shown.json()
+    assert (found["documents"], found["kinds"], len(found["first"])) == (3, {"pairs": 3}, 3)
+    assert "text is column 'title'; not read: foto" in found["notes"][0]
+    assert "line 5: " in found["left_out"][0]
+    assert str(handler.trainer.shared_workspace.root) not in shown.text
+    texts = [part.get("text") for part in found["first"][0]["chunks"]]
+    images = [base64.b64decode(part["blob"]) for part in found["first"][0]["chunks"] if "blob" in part]
+    assert "image 0" in texts
+    assert images[0].startswith(b"\xff\xd8")
+    assert handler.client.get(f"{handler.http}/v1/datasets").json()["items"] == []
+    handler.restart()
+    (folder,) = left(handler)
+    (folder / "request.json").unlink()
+    assert look(dataset="../shop").status_code == 422
+    assert look(dataset="spring").json() == found
+    assert not (folder / "request.json").exists(), "the file is read once"
+    stored = handler.client.post(f"{handler.http}{where}/complete")
+    assert stored.json()["name"] == "spring"
+    assert (stored.json()["documents"], stored.json()["left_out"]) == (3, found["left_out"])
+    assert not left(handler)
+
+
 def test_tus_is_described_and_its_errors_are_named(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
     described = handler.client.options(f"{handler.http}/v1/uploads")
     assert described.headers["Tus-Extension"] == "creation,termination"

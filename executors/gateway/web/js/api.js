@@ -46,12 +46,12 @@ export async function request(
     signal,
     again = false,
     headers = {},
+    keepalive = false,
     read = (response) => response,
     credential = token(),
   } = {},
 ) {
-  const sent = { Accept: "application/json", ...headers };
-  if (body !== undefined) sent["Content-Type"] = "application/json";
+  const sent = { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers };
   if (credential) sent.Authorization = `token ${credential}`;
   const id = Symbol(path);
   for (let attempt = 0; ; attempt++) {
@@ -63,6 +63,7 @@ export async function request(
         headers: sent,
         body,
         signal: watch.signal,
+        keepalive,
         cache: "no-store",
         credentials: "omit",
       });

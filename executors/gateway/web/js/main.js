@@ -3,10 +3,13 @@
 import admin from "../pages/admin.js";
 import artifact from "../pages/artifact.js";
 import artifacts from "../pages/artifacts.js";
+import beforeAfter from "../pages/before_after.js";
+import bring from "../pages/bring.js";
 import compare from "../pages/compare.js";
 import dataset from "../pages/dataset.js";
 import datasets from "../pages/datasets.js";
 import login from "../pages/login.js";
+import marks from "../pages/marks.js";
 import run from "../pages/run.js";
 import runs from "../pages/runs.js";
 import search from "../pages/search.js";
@@ -32,11 +35,14 @@ start(
     ["runs", runs],
     ["compare", compare],
     ["runs/:experiment/:name", run],
+    ["before-after", beforeAfter],
+    ["bring", bring],
     ["datasets", datasets],
     ["datasets/:name", dataset],
     ["artifacts", artifacts],
     ["artifacts/:id", artifact],
     ["search", search],
+    ["marks", marks],
     ["admin", admin],
     ["start", startPage],
     ["login", login],

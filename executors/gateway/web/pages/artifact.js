@@ -70,7 +70,7 @@ export default {
         crumbs(["Artifacts", path("artifacts")]),
         h("div.head", {}, h("h1", {}, manifest.run_name), state),
       ),
-      h("div.actions", {}, button, h("button", { onclick: () => download(id, said) }, "Download zip"), said),
+      h("div.actions", {}, button, h("button", { onclick: () => download(id, said) }, "Download zip"), h("a.button", { href: `#/before-after?after=${id}` }, "Before and after"), said),
       lineage(manifest, all.items, runs, datasets.items),
       facts([
         ["Artifact", h("code", {}, id)],

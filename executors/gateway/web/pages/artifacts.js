@@ -12,7 +12,7 @@ export default {
 
   async show({ root, signal }) {
     const list = h("div", {}, h("p.faint", {}, "Loading …"));
-    root.append(h("div.head", {}, h("h1", {}, "Artifacts")), list);
+    root.append(h("div.head", {}, h("h1", {}, "Artifacts"), h("a.button", { href: "#/before-after", id: "new" }, "Before and after")), list);
     let before = "";
     await repeat(5, signal, async () => {
       const all = await get("/v1/artifacts", signal);

@@ -3,9 +3,11 @@
 import { get } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
 import { ago, bytes, datasetName, number } from "../js/format.js";
-import { crumbs, facts, tags } from "../js/parts.js";
-import { imageOf } from "../js/images.js";
+import { crumbs, facts } from "../js/parts.js";
 import { remember } from "../js/router.js";
+import { editing, undoing } from "./dataset_edit.js";
+import { statistics } from "./dataset_report.js";
+import { card } from "./documents.js";
 
 const PAGE = 24;
 
@@ -17,6 +19,10 @@ export default {
     const dataset = await get(at, signal);
     const grid = h("ul.grid", { "aria-label": "Documents" });
     const pages = h("nav.pages", { "aria-label": "Pages of the dataset" });
+    let from = Math.max(0, parseInt(query.get("offset"), 10) || 0);
+    const before = query.get("before");
+    const changed = (version) => (location.hash = `${path("datasets", name)}?before=${version}&offset=${from}`);
+    const edit = editing(dataset, query, () => turn(from), changed);
     root.append(
       h("div.top", {}, crumbs(["Datasets", path("datasets")]), h("h1", {}, datasetName(name))),
       facts([
@@ -26,7 +32,9 @@ export default {
         ["Created", ago(dataset.created_at)],
         ["Version", h("code", { title: dataset.version }, String(dataset.version).slice(0, 12))],
       ]),
-      h("div.actions", {}, h("a.button", { href: `#/start?train_data=${encodeURIComponent(name)}` }, "Start a run with it")),
+      h("div.actions", {}, h("a.button", { href: `#/start?train_data=${encodeURIComponent(name)}` }, "Start a run with it"), edit.bar),
+      /^[0-9a-f]{64}$/.test(before) && before !== dataset.version ? undoing(dataset, before, changed) : "",
+      statistics(name, query, signal),
       grid,
       pages,
     );
@@ -35,8 +43,10 @@ export default {
       grid.setAttribute("aria-busy", "true");
       const { documents, total } = await get(`${at}/documents?offset=${offset}&limit=${PAGE}`, signal);
       grid.removeAttribute("aria-busy");
-      remember(`${path("datasets", name)}?offset=${offset}`);
-      swap(grid, documents.map(card));
+      from = offset;
+      const { offset: _, edit: __, ...rest } = Object.fromEntries(new URLSearchParams(location.hash.split("?")[1]));
+      remember(`${path("datasets", name)}?${new URLSearchParams({ ...rest, offset, ...(edit.active() ? { edit: 1 } : {}) })}`);
+      swap(grid, documents.map((each, at) => card(each, edit.active() && edit.part(offset + at, each))));
       const last = offset + documents.length;
       const text = total ? `${number(offset + 1)} to ${number(last)} of ${number(total)}` : "No documents";
       const step = (id, label, to, open) => h("button", { id, disabled: !open, onclick: () => turn(to) }, label);
@@ -49,21 +59,6 @@ export default {
       announce(text);
     }
 
-    await turn(Math.max(0, parseInt(query.get("offset"), 10) || 0));
+    await turn(from);
   },
 };
-
-/** Return a card for a document, or for a pair of image and caption. */
-function card(document) {
-  const parts = document.chunks?.length ? document.chunks : [document];
-  const texts = parts.map((part) => part.text).filter(Boolean);
-  const images = parts.filter((part) => part.blob);
-  return h(
-    "li.card",
-    {},
-    images.map((part) => imageOf(part.blob, texts[0] ?? "")),
-    texts.map((text) => h("p", {}, text)),
-    !images.length && !texts.length && h("p.faint", {}, document.uri ?? document.id),
-    tags(document),
-  );
-}

@@ -11,7 +11,7 @@ export default {
 
   async show({ root, signal }) {
     const list = h("div", {}, h("p.faint", {}, "Loading …"));
-    root.append(h("div.head", {}, h("h1", {}, "Datasets")), list);
+    root.append(h("div.head", {}, h("h1", {}, "Datasets"), h("a.button.primary", { href: "#/bring", id: "new" }, "Bring data")), list);
     let before = "";
     await repeat(10, signal, async () => {
       const { items } = await get("/v1/datasets", signal);
@@ -21,9 +21,11 @@ export default {
       const rows = [...items].sort((a, b) => b.created_at - a.created_at).map(row);
       const head = ["Dataset", "Documents", "Kind", "Size", "Created"];
       const how = [
-        "Training needs pairs of an image and a caption. Put them in a CSV file, then ",
+        "Training needs pairs of an image and a caption. ",
+        h("a", { href: "#/bring" }, "Bring a folder, a zip or a table"),
+        ", or send it from Python: ",
         h("code", {}, 'finetuner.push_data("my-pairs", "pairs.csv")'),
-        " sends them here. After that, start a run with them.",
+        ". After that, start a run with it.",
       ];
       swap(list, rows.length ? table("Datasets", head, rows) : empty("No datasets yet.", ...how));
     });

@@ -1,6 +1,7 @@
 // The form of a new run: data and model, and every further option behind one fold. The server checks it as it changes.
 
 import { ask, get, send } from "../js/api.js";
+import { code } from "../js/code.js";
 import { h, path, swap } from "../js/dom.js";
 import { datasetName, number } from "../js/format.js";
 import { crumbs, empty, facts, labelled } from "../js/parts.js";
@@ -31,8 +32,8 @@ export default {
         empty(
           "A run needs data, and there is none yet.",
           "Training takes pairs of an image and a caption: ",
-          h("code", {}, 'finetuner.push_data("my-pairs", "pairs.csv")'),
-          " sends them here.",
+          h("a", { href: "#/bring" }, "bring a folder, a zip or a table"),
+          ".",
         ),
       );
       return;
@@ -146,20 +147,4 @@ function freshName(older) {
 function keep(values, from) {
   const set = Object.entries({ from, ...values }).filter(([, value]) => value !== null && value !== undefined && value !== "");
   remember(`#/start?${new URLSearchParams(set)}`);
-}
-
-/** Return a text with a button that copies it. */
-function code(title, text) {
-  const said = h("span.faint", { role: "status" });
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      swap(said, "Copied.");
-    } catch {
-      getSelection().selectAllChildren(block); // without HTTPS a page may not copy: the user presses Ctrl-C
-      swap(said, "Press Ctrl-C to copy.");
-    }
-  };
-  const block = h("pre.log", { tabindex: 0, role: "region", "aria-label": title }, text);
-  return h("section", {}, h("div.head", {}, h("h2", {}, title), h("button", { onclick: copy }, "Copy"), said), block);
 }
