@@ -104,9 +104,10 @@ def loop(items: int, test_items: int, rounds: int, epochs: int, replay: int, kep
     random = np.random.default_rng(0)
     held_out = {text: image.item for image in aside for text in image.captions.values()}
     asked = set(held_out)
-    recalls, among_test, guard, done = [_recall(held_out)], [_recall(held_out, "test")], [_guard()], []
+    recalls, among_test, guard = [_recall(held_out)], [_recall(held_out, "test")], [_guard()]
+    done: list[Round] = []
     for number in range(rounds):
-        queries = {}
+        queries: dict[str, str] = {}
         for image in shop[number::2]:  # of each garment another image, with captions of its own
             queries |= {text: image.item for text in image.captions.values() if text not in asked}
         asked |= queries.keys()

@@ -48,7 +48,7 @@ COLOURS = ("red", "blue", "green", "white", "black", "beige", "brown", "yellow",
 GARMENTS = ("shirt", "skirt", "hoodie", "dress", "cardigan", "sweater", "pullover", "top", "trousers", "jacket", "coat")
 WORDS = ("linen", "wool", "silk", "cotton", "denim", "striped", "plain", "dotted", "long", "short", "soft", "warm")
 EXAMPLES: dict[str, Any] = {"positives": ["n1", "n2", "n3"], "negatives": ["n40"]}
-HYBRID = {"fields": ["title", "sku"], "weight": 0.3}
+HYBRID: dict[str, Any] = {"fields": ["title", "sku"], "weight": 0.3}
 FEATURES: dict[str, dict[str, Any]] = {
     "examples": EXAMPLES,
     "hybrid": {"hybrid": HYBRID},
@@ -106,7 +106,8 @@ def effects() -> dict[str, Any]:
 
 
 def marked(images: Sequence[Any], about: dict[str, set[str]]) -> dict[str, Any]:
-    before, after = [], []
+    before: list[float] = []
+    after: list[float] = []
     for colour, garment in product(COLOURS, GARMENTS):
         wanted = {f"{i}" for i, image in enumerate(images) if {colour, garment} <= about[image.item]}
         if len(wanted) < 4:
@@ -148,7 +149,8 @@ def copies(images: Sequence[Any]) -> dict[str, Any]:
     finetuner.index(made, artifact="clip-mini")
     found: dict[str, Any] = {}
     for name, asked in (("plain", {}), ("hidden", {"hide_duplicates": 0.95}), ("grouped", {"group_by": "product"})):
-        distinct, right = [], []
+        distinct: list[int] = []
+        right: list[bool] = []
         for number, image in enumerate(images):
             products = [int(each) // 4 for each in ids(search(image.captions["en"], "clip-mini", **asked))]
             distinct.append(len(set(products)))
@@ -228,7 +230,7 @@ def checked(library: Library) -> dict[str, int]:
         towards = brute_force.like(library, vector, EXAMPLES["positives"], EXAMPLES["negatives"])
         without = [*EXAMPLES["positives"], *EXAMPLES["negatives"]]
         check("examples", ids(ask(**EXAMPLES)), library.best(towards, passing, without)[:10])
-        mixed = brute_force.hybrid(library, near, query.text, HYBRID["fields"], HYBRID["weight"], DEPTH)  # type: ignore[arg-type]
+        mixed = brute_force.hybrid(library, near, query.text, HYBRID["fields"], HYBRID["weight"], DEPTH)
         check("hybrid", ids(ask(hybrid=HYBRID, candidates=DEPTH)), mixed[:10])
         varied = brute_force.diverse(library, vector, pool, 0.4, 10)
         check("diversity", ids(ask(diversity=0.4, candidates=DEPTH)), varied)
@@ -244,10 +246,12 @@ def checked(library: Library) -> dict[str, int]:
         check("facets", facets["colour"]["values"], brute_force.counts(library, near, "colour", 12))
         within = [int(each["count"]) for each in facets["price"]["ranges"]]
         check("facets", within, brute_force.ranges(library, near, "price", [100, 500]))
-        seen, cursor = [], "*"
+        seen: list[str] = []
+        cursor = "*"
         for _ in range(5):
             page = ask(cursor=cursor)
-            seen, cursor = seen + ids(page), page.tags[SEARCH_TAG]["cursor"]
+            seen += ids(page)
+            cursor = page.tags[SEARCH_TAG]["cursor"]
         check("cursor", seen, brute_force.rounded(library, vector, near)[:50])
     return equal
 
