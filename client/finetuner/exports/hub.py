@@ -69,7 +69,8 @@ def push_to_hub(folder: Path, repository: str, to: str) -> str:
             ]
             api.create_commit(repository, operations, commit_message="Artifact of Open Finetuner")
     except Exception as error:  # from the hub's client or its HTTP library
-        reason = one_line(error) + (f" {one_line(error.__cause__)}" if error.__cause__ else "")
+        cause = error.__cause__  # of a file that is refused, the answer of the hub
+        reason = one_line(error) + (f" {one_line(cause)}" if isinstance(cause, Exception) else "")
         raise FinetunerError(
             f"the hub must take {repository}. Got: {reason}. Check that HF_TOKEN may write there. The exported folder "
             f"is in {folder}."

@@ -133,7 +133,7 @@ def write_modules(folder: Path, modules: Sequence[Module]) -> None:
         module.write(folder / name)
         listed.append({"idx": index, "name": str(index), "path": name, "type": CLASSES[module.kind]})
     _write_json(folder / "modules.json", listed)
-    settings = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    settings: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     _write_json(folder / "config_sentence_transformers.json", settings)
 
 
