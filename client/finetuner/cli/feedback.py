@@ -13,6 +13,7 @@ import finetuner
 
 from ..exceptions import InvalidInput
 from .options import Host, Token, example, with_example
+from .schedule import repeat
 
 feedback_app = typer.Typer(
     no_args_is_help=True,
@@ -80,7 +81,10 @@ def delete(
     print(finetuner.delete_feedback(user=user, document=document, ids=mark_id or None))
 
 
-@example("finetuner improve --on feedback --guard general-pairs")
+@example(
+    "finetuner improve --on feedback --guard general-pairs",
+    "finetuner improve --guard general-pairs --every '0 3 * * 1'",
+)
 def improve(
     guard: Annotated[str, typer.Option(help="Dataset or file of pairs that the model must keep.")],
     on: Annotated[str, typer.Option(help="What to learn from: feedback, the marks of searches.")] = "feedback",
@@ -94,6 +98,9 @@ def improve(
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     position_bias: Annotated[float, typer.Option(help="How fast people stop looking; 0 corrects nothing.")] = 0.0,
     skipped: Annotated[bool, typer.Option(help="Whether what was skipped above a choice counts as refused.")] = False,
+    every: Annotated[
+        str | None, typer.Option(help="Cron expression of local time: a round at each, until Ctrl-C.")
+    ] = None,
     host: Host = None,
     token: Token = None,
 ) -> None:
@@ -101,16 +108,22 @@ def improve(
     if on != "feedback":
         raise InvalidInput(f"--on must be feedback. Got {on!r}. Other sources go to finetuner.fit.")
     finetuner.login(host=host, token=token)
-    done = finetuner.improve(
-        guard,
-        finetuner.feedback_data(position_bias=position_bias, skipped=skipped),
-        model=model,
-        margin=margin,
-        guard_tolerance=guard_tolerance,
-        epochs=epochs,
-        recipe=recipe,
-        device=device,
-    )
-    print(json.dumps(asdict(done), indent=2))
-    if not done.promoted:
+
+    def one_round() -> bool:
+        done = finetuner.improve(
+            guard,
+            finetuner.feedback_data(position_bias=position_bias, skipped=skipped),
+            model=model,
+            margin=margin,
+            guard_tolerance=guard_tolerance,
+            epochs=epochs,
+            recipe=recipe,
+            device=device,
+        )
+        print(json.dumps(asdict(done), indent=2), flush=True)
+        return done.promoted
+
+    if every is not None:
+        repeat(every, one_round)
+    if not one_round():
         raise typer.Exit(1)

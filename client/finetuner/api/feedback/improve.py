@@ -12,6 +12,7 @@ from ...exceptions import InvalidInput
 from ..library import promote
 from ..retrieval import index_status
 from ..runs import fit, list_runs
+from ..session import connection
 from .pairs import FeedbackData, feedback_data
 
 EXPERIMENT = "feedback"
@@ -102,6 +103,8 @@ def improve(
     if not reason:
         promote(run.artifact_id)
     why = reason or f"The mean R@5 on held-out queries rose from {before:.3f} to {after:.3f}."
+    note = f"{'Not promoted' if reason else 'Promoted'}. {why}"
+    connection().call(wire.RUNS_EDIT, name=run.name, experiment=EXPERIMENT, note=note)
     return Improvement(not reason, why, run.name, run.artifact_id, before, after, guard_before, guard_after)
 
 
