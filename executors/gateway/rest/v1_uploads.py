@@ -239,7 +239,7 @@ async def preview_upload(upload: UploadId, rooms: RoomsOf, form: PreviewForm | N
     `complete` then stores what this has shown, without the bad rows. If the file is not valid, it stays: ask again with
     the names of its columns.
     """
-    asked = form or PreviewForm()
+    asked = form or PreviewForm.parse_obj({})
     preview = {"kind": asked.kind, "columns": asked.columns, "dataset": asked.dataset or ""}
     return answer(await rooms.call(wire.DATASETS_UPLOAD, upload=upload, preview=preview))
 

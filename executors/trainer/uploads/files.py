@@ -283,7 +283,8 @@ class FileUploads:
                 asked = {"kind": described.kind, "columns": described.columns}
                 answer = kept_preview(folder, asked)
                 if answer is None:
-                    answer = convert(self._file(folder, described), folder, **asked, on_error=described.on_error)
+                    file = self._file(folder, described)
+                    answer = convert(file, folder, described.kind, described.columns, described.on_error)
                 count = self._store(folder / DOCUMENTS, parts, owner)
                 made = self._datasets.commit(described.dataset, parts, count)
                 return vars(made) | {"left_out": answer["left_out"]}

@@ -31,8 +31,8 @@ export default {
     const names = Object.fromEntries(artifacts.map((each) => [each.artifact_id, `${each.run_name} · ${each.artifact_id.slice(0, 8)}`]));
     const models = [...new Set(artifacts.map((each) => each.backbone))].map((name) => [name, `${name}, untuned`]).concat(newest.map(({ artifact_id: id }) => [id, names[id]]));
     const select = (id, options, chosen) => h("select", { id }, options.map(([value, text]) => h("option", { value, selected: String(value) === String(chosen) }, text)));
-    const scored = Object.values(manifest?.data ?? {});
-    const own = pairs.findLast((each) => scored.includes(each.version)); // evaluation data comes after training data
+    const scored = Object.entries(manifest?.data ?? {}).filter(([use]) => !use.startsWith("train")).map(([, version]) => version);
+    const own = pairs.find((each) => scored.includes(each.version)); // what the run was evaluated on
     const fields = {
       before: select("before", models, query.get("before") ?? manifest?.backbone),
       after: select("after", models, after),

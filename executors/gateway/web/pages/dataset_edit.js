@@ -32,7 +32,7 @@ export function editing(dataset, query, onMode, onVersion) {
       bar,
       active && h("strong", { role: "status" }, counts || "Change captions, or remove documents."),
       active && h("button.primary", { id: "save", disabled: !count || count > MOST, onclick: save }, "Save as a new version"),
-      h("button", { id: "edit", onclick: toggle }, active ? "Discard" : "Edit"),
+      h("button", { id: "edit", onclick: toggle }, !active ? "Edit" : count ? "Discard" : "Stop editing"),
       said,
     );
   }

@@ -21,7 +21,7 @@ const ROWS = [
   { id: "each", label: "Results of a group", help: "Only with a group.", type: "number", min: 1, max: 100, step: 1, placeholder: "1", put: (body, text) => needs(body.group_by, "Results of a group", "Group by tag") && (body.group_size = +text) },
   { id: "order", label: "Sort by tag", help: "-price: from the highest.", placeholder: "price", tag: true, put: word("order_by") },
   { id: "count", label: "Count by tags", help: "A number needs borders: colour, price: 25 50.", placeholder: "colour", tag: true, put: (body, text) => (body.facets = facetsOf(text)) },
-  { id: "words", label: "Words in", help: "Also finds words and codes in these tags; text is the text itself.", placeholder: "text, sku", tag: true, put: (body, text) => (body.hybrid = { fields: listed(text) }) },
+  { id: "fields", label: "Words in", help: "Also finds words and codes in these tags; text is the text itself.", placeholder: "text, sku", tag: true, put: (body, text) => (body.hybrid = { fields: listed(text) }) },
   { id: "weight", label: "Weight of words", help: "0 to 1. Empty: the query decides.", ...share, placeholder: "decided by the query", put: (body, text) => needs(body.hybrid, "Weight of words", "Words in") && (body.hybrid.weight = +text) },
 ];
 
