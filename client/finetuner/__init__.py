@@ -12,6 +12,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
+    from .api.data.statistics import data_stats
     from .api.experiments import (
         create_experiment,
         delete_experiment,
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from .api.runs import delete_run, delete_runs, fit, get_run, list_runs
     from .api.session import get_token, login
     from .api.start_model import import_artifact
-    from .api.statistics import data_stats
     from .api.sweep import sweep
     from .config.callbacks import list_callbacks
     from .config.recipes import list_recipes
@@ -157,7 +157,7 @@ _MODULES = {
     "api.runs": "delete_run delete_runs fit get_run list_runs",
     "api.session": "get_token login",
     "api.start_model": "import_artifact",
-    "api.statistics": "data_stats",
+    "api.data.statistics": "data_stats",
     "api.sweep": "sweep",
     "config.callbacks": "list_callbacks",
     "config.recipes": "list_recipes",

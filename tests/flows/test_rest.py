@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from docarray import DocumentArray
 
-from finetuner.api.upload import pull_documents, push_documents
+from finetuner.api.data.upload import pull_documents, push_documents
 from finetuner.catalogue import fashion
 from finetuner.documents.pairs import make_pair
 from finetuner.flow.running_flow import RunningFlow

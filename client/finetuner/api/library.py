@@ -20,8 +20,8 @@ from ..exceptions import InvalidInput
 from ..progress import bar, waiting
 from ..sources.kinds import documents_from, is_source
 from ..transport.connection import Connection
+from .data.upload import pull_documents, push_documents
 from .session import connection
-from .upload import pull_documents, push_documents
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray

@@ -12,9 +12,9 @@ from ..documents.carried import carried
 from ..documents.iterate import named
 from ..exceptions import FinetunerError, InvalidDocument, InvalidInput
 from ..progress import bar, waiting
+from .data.upload import batches, several_documents, with_images
 from .search_queries import with_examples
 from .session import connection
-from .upload import batches, several_documents, with_images
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray

@@ -18,8 +18,8 @@ from ..contract.several import several
 from ..exceptions import AlreadyExists, InvalidInput, RunNotFound
 from ..models.backbones import find_backbone
 from ..transport.connection import Connection
+from .data.fit_data import FitData
 from .feedback.fit_marks import with_marks
-from .fit_data import FitData
 from .run import Run
 from .session import connection
 from .start_model import StartModel

@@ -12,7 +12,7 @@ from ..documents.carried import carried
 from ..documents.iterate import read_each
 from ..documents.parts import has_own_content
 from ..exceptions import InvalidInput
-from .upload import with_images
+from .data.upload import with_images
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import finetuner
 
+from ..api.data.upload import push_documents
 from ..api.library import fetch_artifact
 from ..api.session import connection
-from ..api.upload import push_documents
 from ..artifacts.archive import unzip_artifact
 from ..artifacts.load import load_artifact
 from ..artifacts.manifest import read_manifest

@@ -15,9 +15,9 @@ import typer
 import finetuner
 
 from ..exceptions import InvalidInput
-from .matches import caption, tags
 from .options import Host, Token, example, with_example
-from .table import one_line, print_table
+from .output.matches import caption, tags
+from .output.table import one_line, print_table
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -81,8 +81,8 @@ def show(
     from .late_hubble import import_docarray
 
     import_docarray()
+    from ..api.data.upload import iterate_documents
     from ..api.session import connection
-    from ..api.upload import iterate_documents
     from ..contract import wire
 
     (dataset,) = connection().call(wire.DATASETS_LIST, name=name)

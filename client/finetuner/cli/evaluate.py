@@ -13,7 +13,7 @@ import finetuner
 
 from .late_hubble import import_docarray
 from .options import Host, Token, example
-from .table import one_line, print_table
+from .output.table import one_line, print_table
 
 TEXT, IDS = 60, 60  # characters in the table
 

@@ -10,7 +10,7 @@ import typer
 import finetuner
 
 from .options import Host, Token, example
-from .table import print_table
+from .output.table import print_table
 
 Experiment = Annotated[str, typer.Option(help="Experiment that the run belongs to.")]
 

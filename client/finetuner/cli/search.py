@@ -13,9 +13,9 @@ import finetuner
 from ..exceptions import InvalidInput
 from ..progress import waiting
 from .late_hubble import import_docarray
-from .matches import caption, probability, score, tags
 from .options import Host, Token, example
-from .table import one_line, print_table
+from .output.matches import caption, probability, score, tags
+from .output.table import one_line, print_table
 
 CAPTION, TAGS = 80, 80  # characters in the table
 
@@ -59,7 +59,7 @@ def search(
         typer.echo(f"Nothing fits: no document has a probability of {min_probability:g} or more.", err=True)
     if html is None and not open_:
         return
-    from .result_page import write_page
+    from .output.result_page import write_page
 
     if html is None:
         with tempfile.NamedTemporaryFile(prefix="finetuner-", suffix=".html", delete=False) as file:

@@ -9,7 +9,7 @@ import typer
 import finetuner
 
 from .options import Host, Token, example
-from .table import print_table
+from .output.table import print_table
 
 
 @example("finetuner sweep clip-mini my-train my-eval --recipe default --recipe keep --rate 1e-3 --budget 100")

@@ -13,7 +13,7 @@ import typer
 from ..contract.environment import TOKEN
 from ..exceptions import InvalidInput
 from .options import example, with_example
-from .table import print_table
+from .output.table import print_table
 
 token_app = typer.Typer(
     no_args_is_help=True,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from docarray import DocumentArray
 
-from finetuner.api.upload import _plan
+from finetuner.api.data.upload import _plan
 from finetuner.documents.pairs import make_pair
 from finetuner.sources.kinds import documents_from
 from finetuner.sources.spool import Spool

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.api.upload import batches
+from finetuner.api.data.upload import batches
 from finetuner.documents.pairs import make_pair
 from finetuner.sources.spool import Spool
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...contract import wire
 from ...contract.checks import number
 from ...exceptions import DatasetNotFound, InvalidInput
-from ..fit_data import Later
+from ..data.fit_data import Later
 from ..session import connection
 from .marks import MAX_SECONDS
 from .pairs import FeedbackData, feedback_data

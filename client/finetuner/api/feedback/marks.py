@@ -14,8 +14,8 @@ from ...contract.marks import MAX_PAGE, Mark, check_query
 from ...contract.several import several
 from ...documents.carried import carried
 from ...exceptions import InvalidInput
+from ..data.upload import with_images
 from ..session import connection
-from ..upload import with_images
 
 if TYPE_CHECKING:
     from docarray import Document

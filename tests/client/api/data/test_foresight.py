@@ -10,7 +10,7 @@ import pytest
 from docarray import Document
 
 from finetuner.api import foresight
-from finetuner.api.fit_data import FitData
+from finetuner.api.data.fit_data import FitData
 from finetuner.documents.pairs import make_pair
 from finetuner.models.backbones import find_backbone
 

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..demo.report import STYLE
-from ..documents.thumbnails import JPEG
+from ...demo.report import STYLE
+from ...documents.thumbnails import JPEG
 from .matches import caption, score, tags
 
 if TYPE_CHECKING:

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ..contract.checks import NAME
-from ..contract.wire import SCORE_TAG
-from ..documents.content import KIND_OF_TASK, PAIRS, check_kind, looks_like_pair
-from ..documents.scores import document_has_score, scored_alike
-from ..exceptions import InvalidDocument, InvalidInput
-from ..sources.kinds import documents_from, is_source
-from ..sources.spool import Spool
+from ...contract.checks import NAME
+from ...contract.wire import SCORE_TAG
+from ...documents.content import KIND_OF_TASK, PAIRS, check_kind, looks_like_pair
+from ...documents.scores import document_has_score, scored_alike
+from ...exceptions import InvalidDocument, InvalidInput
+from ...sources.kinds import documents_from, is_source
+from ...sources.spool import Spool
 from .upload import push_documents, several_documents
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray
 
-    from ..sources.tables.columns import Columns
-    from ..sources.tables.csv_file import CSVOptions
-    from ..transport.connection import Connection
+    from ...sources.tables.columns import Columns
+    from ...sources.tables.csv_file import CSVOptions
+    from ...transport.connection import Connection
 
 TRAINABLE = ("train_data", "eval_data", "guard_data", "replay_data")
 """Arguments of `fit` whose documents must be of the model's kind; callbacks search other documents, too."""

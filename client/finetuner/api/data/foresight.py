@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from ..models.backbone import Backbone
-from ..statistics.captions import Tokens
-from ..statistics.describe import Collector
-from ..statistics.report import report_of
-from ..statistics.spread import Spread
-from ..statistics.tokens import counter_or_reason
-from ..statistics.trouble import of_tokens
+from ...models.backbone import Backbone
+from ...statistics.captions import Tokens
+from ...statistics.describe import Collector
+from ...statistics.report import report_of
+from ...statistics.spread import Spread
+from ...statistics.tokens import counter_or_reason
+from ...statistics.trouble import of_tokens
 
 if TYPE_CHECKING:
     from docarray import Document

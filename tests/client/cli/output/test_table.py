@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetuner.cli.table import one_line, print_table
+from finetuner.cli.output.table import one_line, print_table
 
 
 def test_values_stay_whole_in_a_narrow_terminal(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from docarray import Document, DocumentArray
 
-from finetuner.api.fit_data import TRAINABLE, FitData
+from finetuner.api.data.fit_data import TRAINABLE, FitData
 from finetuner.api.runs import fit
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import InvalidDocument, InvalidInput

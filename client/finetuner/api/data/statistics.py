@@ -6,21 +6,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..contract.checks import whole
-from ..exceptions import InvalidDocument
-from ..models.backbones import find_backbone
-from ..progress import bar
-from ..sources.kinds import documents_from, is_source
-from ..statistics.describe import Collector
-from ..statistics.report import Report, report_of
-from ..statistics.tokens import TokenCounter, counter_or_reason
-from .session import connection
+from ...contract.checks import whole
+from ...exceptions import InvalidDocument
+from ...models.backbones import find_backbone
+from ...progress import bar
+from ...sources.kinds import documents_from, is_source
+from ...statistics.describe import Collector
+from ...statistics.report import Report, report_of
+from ...statistics.tokens import TokenCounter, counter_or_reason
+from ..session import connection
 from .upload import iterate_documents, several_documents, with_images
 
 if TYPE_CHECKING:
     from docarray import Document
 
-    from ..sources.tables.csv_file import CSVOptions
+    from ...sources.tables.csv_file import CSVOptions
 
 
 def data_stats(

@@ -12,7 +12,7 @@ import pytest
 from docarray import Document, DocumentArray
 from docarray.score import NamedScore
 
-from finetuner.api.upload import batches, pull_documents, push_documents
+from finetuner.api.data.upload import batches, pull_documents, push_documents
 from finetuner.contract import wire
 from finetuner.documents.pairs import make_pair
 from finetuner.exceptions import DatasetNotFound, FinetunerError, InvalidDocument, InvalidInput
@@ -169,7 +169,7 @@ def test_files_that_change_during_the_push_make_no_dataset(
     room: Room, jpeg: Jpeg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = iter([jpeg(0), jpeg(1)])
-    monkeypatch.setattr("finetuner.api.upload.read_local", lambda uri: next(images))
+    monkeypatch.setattr("finetuner.api.data.upload.read_local", lambda uri: next(images))
     with pytest.raises(InvalidInput, match="Got another: files have changed"):
         push_documents(room, "colours", DocumentArray([Document(uri="/a.jpg")]))
     assert room.datasets.all() == []

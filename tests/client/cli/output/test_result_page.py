@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from docarray import Document
 
-from finetuner.cli.matches import caption, score, tags
-from finetuner.cli.result_page import write_page
+from finetuner.cli.output.matches import caption, score, tags
+from finetuner.cli.output.result_page import write_page
 
 
 @pytest.mark.parametrize(

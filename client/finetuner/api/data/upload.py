@@ -8,20 +8,20 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..contract import wire
-from ..contract.checks import checked_name
-from ..contract.several import several
-from ..documents import stream
-from ..documents.carried import carried
-from ..documents.content import check_document, content_digest, looks_like_pair
-from ..documents.images import decode
-from ..documents.iterate import read_each, with_parts
-from ..documents.pairs import with_image_blob
-from ..documents.uris import read_local
-from ..exceptions import DatasetNotFound, InvalidDocument, InvalidInput
-from ..progress import bar
-from ..sources.spool import Spool
-from ..transport.connection import Connection
+from ...contract import wire
+from ...contract.checks import checked_name
+from ...contract.several import several
+from ...documents import stream
+from ...documents.carried import carried
+from ...documents.content import check_document, content_digest, looks_like_pair
+from ...documents.images import decode
+from ...documents.iterate import read_each, with_parts
+from ...documents.pairs import with_image_blob
+from ...documents.uris import read_local
+from ...exceptions import DatasetNotFound, InvalidDocument, InvalidInput
+from ...progress import bar
+from ...sources.spool import Spool
+from ...transport.connection import Connection
 
 if TYPE_CHECKING:
     from docarray import Document, DocumentArray

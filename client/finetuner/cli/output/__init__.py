@@ -1,0 +1,1 @@
+"""What commands print: tables, matches, and a page of results."""
