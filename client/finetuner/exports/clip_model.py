@@ -111,7 +111,7 @@ def text_config(model: Clip) -> dict[str, Any]:
 
 def end_token_tower(network: Any) -> Any:
     """Return the part of a network that has open_clip's own causal text tower, which reads the end token, or None."""
-    text = getattr(network, "text", None)
+    text: Any = getattr(network, "text", None)
     if reads_end_token(network):
         return network
     own = type(text).__name__ == "TextTransformer" and text.pool_type == "argmax" and text.attn_mask is not None

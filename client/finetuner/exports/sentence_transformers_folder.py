@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..models.clip import Clip, reads_end_token
 from .clip_model import write_clip_model
@@ -38,7 +38,8 @@ def _modules(model: Clip | ImageModel) -> list[Module]:
     if not isinstance(model, Clip):
         return image_modules(model)
     if is_siglip(model):
-        options = {"processor_kwargs": BY_PILLOW, "processing_kwargs": {"text": {"padding": "max_length"}}}
+        padded: dict[str, Any] = {"text": {"padding": "max_length"}}
+        options: dict[str, Any] = {"processor_kwargs": BY_PILLOW, "processing_kwargs": padded}
         return [transformer(partial(write_siglip_model, model), FEATURES, "sentence_embedding", **options)]
     if reads_end_token(model.network) and type(model.network.visual).__name__ == "VisionTransformer":
         return [clip_model(partial(write_clip_model, model))]

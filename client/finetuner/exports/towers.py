@@ -38,7 +38,7 @@ def text_modules(model: Clip) -> list[Module]:
         write = partial(_write_end_token_text, model)
         layers = [Layer(own.text_projection.detach().T.float())]
         return [transformer(write, {"text": POOLED}, "sentence_embedding"), *_modules(layers)]
-    text = model.network.text
+    text: Any = getattr(model.network, "text", model.network)
     if type(text).__name__ != "HFTextEncoder" or text.config.model_type not in TEXT_KINDS:
         raise _not_held(f"the text tower {type(text).__name__}")
     kind = type(text.pooler).__name__
@@ -96,7 +96,8 @@ def image_modules(model: ImageModel) -> list[Module]:
     config, network = model.config, model.network
     if config.pooling != "average":
         raise _not_held(f"an image model with pooling {config.pooling}")
-    steps = list(network.head) if config.output_dim is not None else []
+    head: Any = network.head
+    steps = list(head) if config.output_dim is not None else []
     layers = []
     if steps:
         first, first_norm, _, last, last_norm = steps
