@@ -139,6 +139,7 @@ def _round(queries: dict[str, str], random: np.random.Generator, epochs: int) ->
         recipe="keep",
         epochs=epochs,
         batch_size=BATCH,
+        learning_rate=RATE,
         guard_tolerance=TOLERANCE,
         device="cpu",
     )
