@@ -192,3 +192,5 @@ def test_a_round_promotes_only_what_is_better_by_the_margin(marked: RunningFlow)
     assert 0 <= done.before <= 1
     assert finetuner.index_status()["promoted"] == before
     assert finetuner.get_run(done.run_name, "feedback").artifact_id == done.artifact_id
+    listed = httpx.get(f"{marked.http}/v1/experiments/feedback/runs/{done.run_name}").json()
+    assert listed["note"] == f"Not promoted. {done.reason}", "the page shows the history of rounds"
