@@ -159,6 +159,7 @@ def search_flow(tmp_path: Path) -> Iterator[RunningFlow]:
         yield running
 
 
+@pytest.mark.slow
 def test_the_flow_for_search_finds_what_it_indexed(search_flow: RunningFlow) -> None:
     host = search_flow.host
     images = [Document(id=image.name, blob=image.jpeg) for image in IMAGES]

@@ -100,7 +100,9 @@ def test_what_cannot_be_is_refused(
     assert message in str(outcome.exception)
 
 
-@pytest.mark.parametrize(("name", "setting"), [("trainer", "treads=2"), ("gateway", "rate_limits=2")])
+@pytest.mark.parametrize(
+    ("name", "setting"), [("trainer", "treads=2"), pytest.param("gateway", "rate_limits=2", marks=pytest.mark.slow)]
+)
 def test_a_setting_that_the_room_does_not_have_ends_it(name: str, setting: str, tmp_path: Path) -> None:
     with (
         pytest.raises(AssertionError, match=setting.split("=")[0]),

@@ -23,7 +23,7 @@ Work = Callable[..., tuple[int, RunFolder]]
 TEXTS = ["a red dress", "ein blaues Hemd mit langen Ärmeln"]
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_the_artifact_holds_the_tuned_towers_and_int8_with_its_loss(
     work: Work, trainer: Trainer, caplog: pytest.LogCaptureFixture
 ) -> None:

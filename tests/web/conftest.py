@@ -38,6 +38,8 @@ class Site:
     workspace: Path
     images: list[bytes]
     """The indexed images, by the number in their ids."""
+    items: list[str]
+    """The garment of each."""
 
     def get(self, path: str) -> httpx.Response:
         """Read from the REST API as the owner of the token."""
@@ -69,12 +71,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         finetuner.push_data("evil", DocumentArray([Document(text=SCRIPT, tags={SCRIPT: SCRIPT})]))
         finetuner.index(
             DocumentArray(
-                Document(id=f"image-{number}", blob=image.jpeg, tags={"price": float(number), "product": image.item})
+                Document(id=f"image-{number}", blob=image.jpeg, tags=tags_of(number, image.item))
                 for number, image in enumerate(images)
             )
         )
         finetuner.index(DocumentArray([Document(id=SCRIPT, text=SCRIPT, tags={"note": SCRIPT})]))
-        yield Site(flow.http, flow.workspace, [image.jpeg for image in images])
+        yield Site(flow.http, flow.workspace, [image.jpeg for image in images], [image.item for image in images])
+
+
+def tags_of(number: int, item: str) -> dict[str, object]:
+    """Return the tags of an indexed image; searches of many tests count on them."""
+    return {"price": float(number), "product": item}
 
 
 def _pairs(split: str, items: int) -> DocumentArray:

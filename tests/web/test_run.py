@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from finetuner.workspace.tokens import TokenFile
 
-from .conftest import BATCH, EPOCHS, SCRIPT, TEST, TRAIN, Site, Visit, Watched
+from .conftest import BATCH, EPOCHS, SCRIPT, TEST, TRAIN, Site, Visit, Watched, tags_of
 
 STEPS = EPOCHS * TRAIN * 2 // BATCH
 
@@ -59,8 +59,8 @@ def test_a_chart_is_read_by_keyboard(watched: Watched, visit: Visit) -> None:
 
 def test_two_models_are_searched_side_by_side(watched: Watched, visit: Visit) -> None:
     documents = [
-        {"id": f"image-{number}", "blob": base64.b64encode(jpeg).decode(), "tags": {"price": number}}
-        for number, jpeg in enumerate(visit.site.images)
+        {"id": f"image-{number}", "blob": base64.b64encode(jpeg).decode(), "tags": tags_of(number, item)}
+        for number, (jpeg, item) in enumerate(zip(visit.site.images, visit.site.items, strict=True))
     ]
     visit.site.post("/v1/index", {"documents": documents, "artifact": watched.artifact_id})
     visit.go("#/search?q=a+red+dress")

@@ -295,10 +295,10 @@ def _local_artifact(artifact: str | os.PathLike[str], token: str | None) -> Iter
 
 
 def _path_of(artifact: str | os.PathLike[str]) -> Path | None:
-    """Return the absolute path that an artifact is, None for an id or alias of the Flow."""
+    """Return the path that an artifact is, None for an id or alias of the Flow."""
     path = local_path("artifact", artifact)
     if isinstance(artifact, os.PathLike) or path.exists() or path.suffix == ".zip" or not NAME.fullmatch(artifact):
-        return path.absolute()
+        return path
     return None
 
 
@@ -341,5 +341,6 @@ def get_model(
     logging.getLogger("open_clip").setLevel(logging_level)
     with _local_artifact(artifact, token) as folder:
         model = open_artifact(folder, batch_size, select_model, device, is_onnx=is_onnx)
-    origin = _path_of(artifact) or model.encoder.model_id  # an alias may point to another artifact later
+    path = _path_of(artifact)
+    origin = model.encoder.model_id if path is None else path.absolute()  # an alias may point to another one later
     return replace(model, origin=partial(_local_artifact, origin, token))

@@ -64,7 +64,7 @@ class Caption(Form):
     text: str = Field(..., min_length=1, description="The caption.")
 
 
-class EditForm(Form):
+class DatasetEditForm(Form):
     """Changes of a dataset, or an earlier version to go back to."""
 
     version: str = Field(..., description="Version that the changes are made for; a newer one is not overwritten.")
@@ -198,7 +198,7 @@ async def describe_dataset(
 
 
 @routes.post("/datasets/{name}/edit", summary="Change a dataset", response_model=Dataset)
-async def edit_dataset(name: DatasetName, rooms: RoomsOf, form: EditForm) -> Response:
+async def edit_dataset(name: DatasetName, rooms: RoomsOf, form: DatasetEditForm) -> Response:
     """Make a new version of a dataset with other captions, or without some documents. Runs keep the old one.
 
     `restore` with the version before takes a change back.

@@ -131,6 +131,7 @@ def test_two_flows_started_at_the_same_moment(small_flow: Path, tmp_path: Path, 
             assert "cannot be used: Address already in use." in output
 
 
+@pytest.mark.slow
 def test_the_file_of_another_flow_stays(small_flow: Path, tmp_path: Path) -> None:
     """A Flow in the same workspace that ends must not take the address of the first with it."""
     workspace = tmp_path / "workspace"

@@ -150,6 +150,7 @@ def test_the_flow_ends_with_its_parent(parent: tuple[subprocess.Popen[str], str]
     assert none_left(flow_id, seconds=200)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_parent_ends_the_flow(parent: tuple[subprocess.Popen[str], str]) -> None:
     process, flow_id = parent
     process.send_signal(signal.SIGINT)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from docarray import Document
 
-from finetuner.api import foresight
+from finetuner.api.data import foresight
 from finetuner.api.data.fit_data import FitData
 from finetuner.documents.pairs import make_pair
 from finetuner.models.backbones import find_backbone
