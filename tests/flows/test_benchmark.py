@@ -22,6 +22,7 @@ def benchmark(folder: Path, *arguments: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_a_model_is_tuned_on_the_training_split_and_scored_on_the_other(
     flow: RunningFlow, tmp_path: Path, own_session: None
 ) -> None:

@@ -111,6 +111,7 @@ def test_every_setting_is_explained_with_its_default() -> None:
             assert name in ("FINETUNER_IMAGE", "FINETUNER_VARIANT", "FINETUNER_DEVICE", "FINETUNER_GPUS"), name
 
 
+@pytest.mark.slow
 def test_the_images_command_and_health_check_run_here(tmp_path: Path) -> None:
     """Without `tini`, which this machine may not have, with a workspace of the test's, and ports that are free."""
     entry = instruction("ENTRYPOINT")

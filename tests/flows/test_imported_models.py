@@ -104,6 +104,7 @@ def test_what_is_no_model_is_refused_before_anything_is_sent(folder: Path, tmp_p
     assert finetuner.list_data() == datasets
 
 
+@pytest.mark.slow
 def test_a_clip_from_parts_is_tuned_with_its_image_tower_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_chart_is_read_by_keyboard(watched: Watched, visit: Visit) -> None:
     expect(visit.page.locator("figure:has-text('Loss') .readout")).to_contain_text(f"step {STEPS - 1}")
 
 
+@pytest.mark.slow
 def test_two_models_are_searched_side_by_side(watched: Watched, visit: Visit) -> None:
     documents = [
         {"id": f"image-{number}", "blob": base64.b64encode(jpeg).decode(), "tags": tags_of(number, item)}

@@ -59,10 +59,8 @@ def letters(texts: list[str]) -> torch.Tensor:
     return torch.tensor([row + [PADDING] * (12 - len(row)) for row in rows])
 
 
-@pytest.mark.parametrize(
-    ("make", "lengths"), [(xlm_roberta_clip, [7, 12]), pytest.param(custom_text_clip, [12, 12], marks=pytest.mark.slow)]
-)
-@pytest.mark.seconds
+@pytest.mark.parametrize(("make", "lengths"), [(xlm_roberta_clip, [7, 12]), (custom_text_clip, [12, 12])])
+@pytest.mark.slow
 def test_other_text_towers(make: Callable[[], Clip], lengths: list[int]) -> None:
     model = make()
     onnx = as_onnx(model, TEXT)

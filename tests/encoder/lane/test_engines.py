@@ -61,7 +61,7 @@ def test_onnx_runtime_gives_nearly_the_same_vectors_with_threads_and_options(
     assert found.graph_optimization_level.name == "ORT_ENABLE_EXTENDED"
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_int8_gives_nearly_the_same_vectors_and_an_artifact_without_its_files_is_refused(
     start: Start, workspace: Workspace, clip_mini: Clip
 ) -> None:
