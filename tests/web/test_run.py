@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import numpy as np
+import pytest
 from playwright.sync_api import expect
 
 from finetuner.workspace.tokens import TokenFile
