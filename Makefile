@@ -21,7 +21,7 @@ demo: $(READY)  ## fine-tune the packaged CLIP on the generated catalogue, searc
 serve: $(READY)  ## the Flow, until Ctrl-C
 	$(BIN)/finetuner up
 
-test: $(READY)  ## every test of under half a minute
+test: $(READY)  ## every test but the slow ones
 	$(PYTEST) -m "not slow and not gpu"
 
 test-fast: $(READY)  ## the tests of under a second that start no Flow and no other Python process

@@ -122,6 +122,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_forked_rooms(clip_folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(FORKED)

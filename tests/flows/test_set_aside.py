@@ -120,6 +120,7 @@ def plant(workspace: Workspace) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_health_and_status_name_every_bad_entry(damaged: tuple[RunningFlow, list[str]]) -> None:
     flow, expected = damaged
     health = httpx.get(f"{flow.http}/healthz", timeout=60)
@@ -135,6 +136,7 @@ def test_health_and_status_name_every_bad_entry(damaged: tuple[RunningFlow, list
             assert any(found.startswith(problem) for found in status), (problem, status)
 
 
+@pytest.mark.slow
 def test_everything_else_serves(damaged: tuple[RunningFlow, list[str]]) -> None:
     images = list(fashion("train", items=3))
     assert finetuner.search(Document(blob=images[0].jpeg))[0].matches[0].id == images[0].name

@@ -13,6 +13,7 @@ from tests.flows.rooms_apart import RoomsApart
 
 
 @pytest.mark.flow
+@pytest.mark.slow
 def test_the_gateway_serves_while_no_encoder_does(tmp_path: Path) -> None:
     """Somebody must promote another model in the place of one that the encoders cannot load."""
     names = ("gateway", "trainer", "evaluator", "text_encoder", "vision_encoder", "indexer")

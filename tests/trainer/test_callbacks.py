@@ -104,7 +104,7 @@ def test_data_that_a_callback_reads_is_in_use(
         ask(trainer.delete_dataset, name="index")
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_several_callbacks_keep_their_own_data_and_names(
     work: Work, trainer: Trainer, push: Push, pairs: list[Document], searchable: tuple[list[Document], list[Document]]
 ) -> None:
@@ -173,7 +173,7 @@ def test_the_best_epoch_by_a_callbacks_metric_is_published(
     assert (folder.read("scores") or {})["after"] == best
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_early_stopping_checkpoints_and_wise_ft_together(
     work: Work, trainer: Trainer, searchable: tuple[list[Document], list[Document]], caplog: pytest.LogCaptureFixture
 ) -> None:

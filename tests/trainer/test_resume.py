@@ -106,7 +106,16 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-@pytest.fixture(params=[*OPTIONS, "scored pairs", *LOSSES])
+IN_SHORT = ("pairs", "hard negatives", *LOSSES)
+"""The tasks of `make test`: one whose checkpoint holds what it mined, and those with weights of a loss."""
+
+
+@pytest.fixture(
+    params=[
+        each if each in IN_SHORT else pytest.param(each, marks=pytest.mark.slow)
+        for each in (*OPTIONS, "scored pairs", *LOSSES)
+    ]
+)
 def make_task(
     request: pytest.FixtureRequest, blobs_of_colour: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], ClipTask | ImageTask]:

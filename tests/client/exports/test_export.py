@@ -195,7 +195,8 @@ def test_timm_gives_our_vectors(export: Export) -> None:
     np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [pytest.param(vit, marks=pytest.mark.slow), image_model], ids=["clip", "image model"])
+@pytest.mark.parametrize("make", [vit, image_model], ids=["clip", "image model"])
+@pytest.mark.slow
 def test_onnx_files_run(make: Callable[[], Any], export: Export, image: Image.Image) -> None:
     model = make()
     _, found, _ = export(model, "onnx")

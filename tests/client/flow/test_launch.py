@@ -104,7 +104,8 @@ def test_json_is_one_line_on_stdout_and_the_content_of_flow_json(small_flow: Pat
     assert not (tmp_path / "workspace" / FLOW_FILE).exists()
 
 
-@pytest.mark.parametrize("same", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.slow
 def test_two_flows_started_at_the_same_moment(small_flow: Path, tmp_path: Path, same: bool) -> None:
     """With the same ports, one of them is refused in one line. With others, both are up."""
     with held_ports(4) as free:

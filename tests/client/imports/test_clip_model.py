@@ -269,6 +269,7 @@ def test_weights_of_open_clip_are_compared_too(tmp_path: Path) -> None:
         read_clip(tmp_path, "found")
 
 
+@pytest.mark.slow
 def test_a_tokenizer_with_other_words_is_taken_from_its_file(folder: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     content = json.loads(tokenizer.to_str())

@@ -65,7 +65,7 @@ def test_recall_on_unseen_shapes_is_that_of_the_card(unseen_shapes: list[Catalog
         assert FIGURES[f"shapes_{language}_r5"] - 0.02 <= found[language, 5] <= 1.0
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_untuned_recall_on_garments_is_five_times_chance(garments: list[CatalogueImage]) -> None:
     found = text_to_image_recall(FOLDER, garments)
     for language in ("en", "de"):

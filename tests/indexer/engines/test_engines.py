@@ -311,6 +311,7 @@ def test_a_graph_finds_what_brute_force_does(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_what_is_written_while_a_graph_is_built_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = edge_collection(tmp_path / "one", monkeypatch)
     vectors = unit_vectors(3000, seed=5)

@@ -137,6 +137,7 @@ def test_an_epochs_values_and_all_metrics_arrive(work: Work, caplog: pytest.LogC
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_batch_logs_each_step_and_zero_shot_can_be_turned_off(work: Work) -> None:
     trackers = [kind(metrics_logger_step="batch", log_zero_shot=False) for kind in KINDS]
     code, folder = work(epochs=2, callbacks=entries(EvaluationCallback("pairs", steps_per_interval=2), *trackers))

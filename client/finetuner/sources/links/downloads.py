@@ -106,7 +106,7 @@ class Downloads:
                 self._worker = _Worker(self._options, LinkCache(self._options.cache))
             except OSError as error:
                 raise InvalidInput(
-                    f"LinkOptions.cache must be a folder that can be written. Got {self._options.cache!r:.80} "
+                    f"LinkOptions.cache must be a folder that can be written. Got {self._options.cache!r} "
                     f"({error.strerror}). Choose another."
                 ) from error
             weakref.finalize(self, _end, self._queue, self._worker, self._options.concurrency)
