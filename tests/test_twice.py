@@ -63,6 +63,7 @@ def test_what_fails_twice_ends_the_run_with_1(tmp_path: Path) -> None:
     assert "FLAKY test_some.py::test_fails\n" not in done.stdout
 
 
+@pytest.mark.slow
 def test_without_a_failure_nothing_runs_again(tmp_path: Path) -> None:
     (tmp_path / "test_some.py").write_text(TESTS)
     done = run(tmp_path, "-k", "passes")
@@ -70,6 +71,7 @@ def test_without_a_failure_nothing_runs_again(tmp_path: Path) -> None:
     assert "flaky" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "test_some.py").write_text(TESTS)
     (tmp_path / "test_other.py").write_text("import missing\n")

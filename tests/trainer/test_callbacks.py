@@ -148,7 +148,7 @@ def test_a_run_without_examples_has_none(work: Work, trainer: Trainer, ask: Ask)
     assert ask(trainer.metrics_of_run, name="plain")["evaluations"] == []
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_an_interval_of_steps_evaluates_besides_and_changes_no_weights(
     work: Work, trainer: Trainer, searchable: tuple[list[Document], list[Document]]
 ) -> None:

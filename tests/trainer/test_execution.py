@@ -28,7 +28,17 @@ def test_adapters_learn_faster_than_weights(model: str, whole: float, adapters: 
         assert default_learning_rate(config) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", [row.name for row in list_recipes().values() if not row.backbone])
+IN_SHORT = ("keep", "small-data")  # with distillation, WiSE-FT and adapters
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in IN_SHORT else pytest.param(name, marks=pytest.mark.slow)
+        for name, row in list_recipes().items()
+        if not row.backbone
+    ],
+)
 @pytest.mark.seconds
 def test_a_run_by_a_recipe_reports_its_name_and_options(
     name: str, work: Callable[..., tuple[int, RunFolder]], clip_mini: Clip, caplog: pytest.LogCaptureFixture

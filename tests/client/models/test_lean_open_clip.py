@@ -63,7 +63,7 @@ def found() -> dict[str, Any]:
     return loaded
 
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def test_clip_mini_needs_none_of_them(found: dict[str, Any]) -> None:
