@@ -17,7 +17,6 @@ from ..contract import wire
 from ..contract.checks import checked_name, number, whole
 from ..contract.several import several
 from ..exceptions import FinetunerError, InvalidInput, RunFailedError, RunNotFound
-from .feedback.improve import GUARD
 from .run import Run
 from .runs import fit, get_run
 
@@ -250,6 +249,6 @@ def _ended(candidate: Candidate, epochs: int, seed: int, run: Run) -> tuple[Tria
     except RunFailedError as error:
         return Trial(candidate, epochs, seed, run.name, run.artifact_id, None, None, str(error)), None
     metrics = run.metrics()
-    guard = mean_recall(metrics["after"], GUARD) if run.config["guard_data"] else None
+    guard = mean_recall(metrics["after"], wire.GUARD_PREFIX) if run.config["guard_data"] else None
     score = mean_recall(metrics["after"])
     return Trial(candidate, epochs, seed, run.name, run.artifact_id, score, guard), mean_recall(metrics["before"])

@@ -132,6 +132,7 @@ MAX_FILE_BYTES = 4 * 2**30  # of a file that is uploaded as a dataset
 MAX_PARAMETER_PARTS = 2**15  # the same in its parameters, which each room reads several times
 PIECE_BYTES = 2**20  # of an artifact; small, because each room keeps copies until its garbage collection
 
+GUARD_PREFIX = "guard_"  # of the metrics of guard data
 PROMOTE_TOLERANCE = 0.01  # allowed drop of an artifact's headline score below the score before tuning
 
 

@@ -20,13 +20,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from finetuner.artifacts.manifest import Manifest
+from finetuner.contract.wire import GUARD_PREFIX
 from finetuner.evaluation.pairs import image_to_text, mean_recall, text_to_image
 from finetuner.exceptions import InvalidInput
 
 MEAN_RECALL = "mean_recall_at_5"
 FALLBACK = "mean of recalls and NDCGs"
 SUFFIXES = ("recall_at_k", "ndcg_at_k")
-GUARD = "guard_"
 ROUNDING = 1e-9  # 0.5 - 0.49 is a little more than 0.01
 
 
@@ -51,7 +51,7 @@ def headline(metrics: Mapping[str, Mapping[str, float]]) -> Headline | None:
     both = before.keys() & after.keys()
     if {text_to_image(5), image_to_text(5)} <= both:
         return Headline(MEAN_RECALL, mean_recall(before), mean_recall(after))
-    names = sorted(name for name in both if name.endswith(SUFFIXES) and not name.startswith(GUARD))
+    names = sorted(name for name in both if name.endswith(SUFFIXES) and not name.startswith(GUARD_PREFIX))
     if not names:
         return None
     return Headline(FALLBACK, *(sum(stage[name] for name in names) / len(names) for stage in (before, after)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
+from finetuner.contract.wire import GUARD_PREFIX
 from finetuner.evaluation.pairs import RECALLS, EncodedPairs, image_to_text, mean_recall, text_to_image
 
 from .evaluation import ScoreEvaluationData
 from .hook import Progress
 
-PREFIX = "guard_"
 TOLERANCE = 0.02
 """The guard's mean R@5 may fall by this much, absolute, before the log warns."""
 
@@ -29,7 +29,7 @@ class ScoreGuard(ScoreEvaluationData):
     def after_training(self, progress: Progress) -> None:
         """Score the tuned model. Warn if its mean R@5 fell by more than `TOLERANCE`."""
         super().after_training(progress)
-        before, after = (mean_recall(self._scores.metrics[stage], PREFIX) for stage in ("before", "after"))
+        before, after = (mean_recall(self._scores.metrics[stage], GUARD_PREFIX) for stage in ("before", "after"))
         if text_to_image(5) in self._scores.metrics["before"]:
             old, new = (mean_recall(self._scores.metrics[stage]) for stage in ("before", "after"))
             log.info(
@@ -48,4 +48,4 @@ class ScoreGuard(ScoreEvaluationData):
     def _metrics(self, encoded: EncodedPairs) -> dict[str, float]:
         metrics = super()._metrics(encoded)
         names = [name(k) for name in (text_to_image, image_to_text) for k in RECALLS]
-        return {PREFIX + name: metrics[name] for name in names}
+        return {GUARD_PREFIX + name: metrics[name] for name in names}

@@ -10,13 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetuner.contract.wire import MAX_REQUEST_BYTES, MAX_REQUEST_DOCUMENTS
 from finetuner.exceptions import FinetunerError, InvalidInput, by_name
 from finetuner.flow import prepared
 from finetuner.workspace.folder import DAMAGE, write_atomically
 
 if TYPE_CHECKING:
-    from docarray import DocumentArray
+    from docarray import Document
 
 CONVERTER = "finetuner.sources.uploaded"
 SECONDS = 1500
@@ -88,18 +87,11 @@ def kept_preview(folder: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def batches(path: Path) -> Iterator[DocumentArray]:
-    """Yield the documents of a conversion, each batch small enough for a part of a dataset."""
-    from docarray import Document, DocumentArray
+def converted(path: Path) -> Iterator[tuple[Document, int]]:
+    """Yield the documents of a conversion, each with its size in bytes."""
+    from docarray import Document
 
-    batch, size = DocumentArray(), 0
     with open(path, "rb") as file:
         while head := file.read(LENGTH):
             content = file.read(int.from_bytes(head, "big"))
-            if len(batch) and (size + len(content) > MAX_REQUEST_BYTES or len(batch) >= MAX_REQUEST_DOCUMENTS):
-                yield batch
-                batch, size = DocumentArray(), 0
-            batch.append(Document.from_bytes(content, protocol="protobuf"))
-            size += len(content)
-    if len(batch):
-        yield batch
+            yield Document.from_bytes(content, protocol="protobuf"), len(content)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from finetuner.contract.wire import MAX_REQUEST_BYTES, MAX_REQUEST_DOCUMENTS
 from finetuner.documents.tags import read_caption
 from finetuner.exceptions import InvalidDocument, InvalidInput, ResourceExhausted
 from finetuner.workspace.datasets import Datasets
 
-from ..quota import UploadQuota, mark_owner
+from ..quota import UploadQuota
+from .parts import store
 
 if TYPE_CHECKING:
-    from docarray import Document, DocumentArray
+    from docarray import Document
 
 MAX_CAPTIONS, MAX_REMOVED = 1000, 10_000
 
@@ -103,7 +103,9 @@ class Edits:
             if len(edit.removed) == current.documents:
                 raise InvalidInput("a dataset must keep a document. Got all of them removed. Delete the dataset.")
             self._quota.require_free(current.size)
-            count = self._write(upload, _changed(self._datasets.documents(edit.version), edit), owner)
+            changed = _changed(self._datasets.documents(edit.version), edit)
+            sized = ((document, len(document.to_bytes(protocol="protobuf"))) for document in changed)
+            count = store(self._datasets, self._quota, upload, sized, owner)
             return vars(self._datasets.commit(edit.name, upload, count))
         finally:
             self._datasets.forget(upload)
@@ -113,17 +115,6 @@ class Edits:
         if not self._datasets.holds(edit.restore):
             raise InvalidInput(f"restore must be an earlier version. Got {edit.restore[:80]!r}, which is not here.")
         return vars(self._datasets.commit(edit.name, "none", 0, edit.restore))
-
-    def _write(self, upload: str, documents: Iterable[Document], owner: str) -> int:
-        def admit(size: int) -> None:
-            self._quota.admit(owner, size)
-            mark_owner(self._datasets.upload_folder(upload), owner)
-
-        count = 0
-        for number, batch in enumerate(_batches(documents)):
-            self._datasets.add_part(upload, number, batch, count, admit)
-            count += len(batch)
-        return count
 
 
 def _changed(documents: Iterable[Document], edit: Edit) -> Iterator[Document]:
@@ -138,21 +129,6 @@ def _changed(documents: Iterable[Document], edit: Edit) -> Iterator[Document]:
                 )
             texts[0].text = edit.captions[position]
         yield document
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[DocumentArray]:
-    from docarray import DocumentArray
-
-    batch, size = DocumentArray(), 0
-    for document in documents:
-        length = len(document.to_bytes(protocol="protobuf"))
-        if len(batch) and (size + length > MAX_REQUEST_BYTES or len(batch) >= MAX_REQUEST_DOCUMENTS):
-            yield batch
-            batch, size = DocumentArray(), 0
-        batch.append(document)
-        size += length
-    if len(batch):
-        yield batch
 
 
 def _listed(given: dict[str, Any], name: str, most: int) -> list[Any]:

@@ -23,8 +23,9 @@ from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import DAMAGE, Workspace, write_atomically
 
 from ..quota import UploadQuota, mark_owner, owner_of
-from .conversion import DOCUMENTS, FIRST, TASKS, batches, convert, keep_preview, kept_preview
+from .conversion import DOCUMENTS, FIRST, TASKS, convert, converted, keep_preview, kept_preview
 from .edits import Edit, Edits
+from .parts import store
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
@@ -285,7 +286,7 @@ class FileUploads:
                 if answer is None:
                     file = self._file(folder, described)
                     answer = convert(file, folder, described.kind, described.columns, described.on_error)
-                count = self._store(folder / DOCUMENTS, parts, owner)
+                count = store(self._datasets, self._quota, parts, converted(folder / DOCUMENTS), owner)
                 made = self._datasets.commit(described.dataset, parts, count)
                 return vars(made) | {"left_out": answer["left_out"]}
             except BaseException:
@@ -299,19 +300,6 @@ class FileUploads:
         if here != length:
             raise InvalidInput(f"file must be whole, {length} bytes. Got {here}. Send what is missing.")
         return here
-
-    def _store(self, path: Path, parts: str, owner: str) -> int:
-        """Store the documents as parts of a dataset, and return their number."""
-
-        def admit(size: int) -> None:
-            self._quota.admit(owner, size)
-            mark_owner(self._datasets.upload_folder(parts), owner)
-
-        count = 0
-        for number, documents in enumerate(batches(path)):
-            self._datasets.add_part(parts, number, documents, count, admit)
-            count += len(documents)
-        return count
 
     def _find(self, upload: str, owner: str) -> tuple[Path, Upload]:
         folder = self._path(upload)

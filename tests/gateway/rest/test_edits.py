@@ -10,7 +10,7 @@ from docarray import Document, DocumentArray
 
 from finetuner import make_pair
 from finetuner.catalogue import fashion
-from finetuner.executors.trainer.uploads import edits
+from finetuner.executors.trainer.uploads import parts
 from finetuner.workspace.datasets import Dataset
 from tests.gateway.rest.conftest import Handler
 
@@ -42,7 +42,7 @@ def captions(handler: Handler, version: str) -> list[list[str]]:
 def test_a_change_is_a_new_version_and_is_taken_back(
     handler: Handler, stored: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edits, "MAX_REQUEST_DOCUMENTS", 2)
+    monkeypatch.setattr(parts, "MAX_REQUEST_DOCUMENTS", 2)
     changes = {"captions": [{"position": 1, "text": " a <b>red</b> dress "}], "removed": [0, 2]}
     made = edit(handler, stored.version, **changes)
     assert made.status_code == 200, made.text

@@ -18,7 +18,6 @@ from .pairs import FeedbackData, feedback_data
 EXPERIMENT = "feedback"
 LEAST = 10
 """Held-out pairs: on fewer, a margin says nothing."""
-GUARD = "guard_"
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def improve(
     )
     metrics = run.metrics()
     before, after = (_recall(metrics[stage]) for stage in ("before", "after"))
-    guard_before, guard_after = (_recall(metrics[stage], GUARD) for stage in ("before", "after"))
+    guard_before, guard_after = (_recall(metrics[stage], wire.GUARD_PREFIX) for stage in ("before", "after"))
     reason = reason_against(before, after, guard_before, guard_after, margin, guard_tolerance)
     if not reason:
         promote(run.artifact_id)
