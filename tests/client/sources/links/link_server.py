@@ -40,12 +40,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             server.agents.add(self.headers["User-Agent"])
             server.running += 1
             server.most = max(server.most, server.running)
-        try:
-            _, kind, number = self.path.split("/")
-            self.answer_as(kind, int(number), asked)
-        finally:
-            with server.lock:
-                server.running -= 1
+        _, kind, number = self.path.split("/")
+        self.answer_as(kind, int(number), asked)
 
     def answer_as(self, kind: str, number: int, asked: int) -> None:
         image = self.server.image(number)
@@ -58,6 +54,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif kind == "broken":
             self.answer(500, b"")
         elif kind == "hang-up":
+            self.end()
             self.close_connection = True
         elif kind == "optout":
             self.answer(200, image, X_Robots_Tag="all, NoAI")
@@ -69,7 +66,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.answer(200, image)
 
+    def end(self) -> None:
+        """Count the request as answered: before its last byte, after which the next one may come."""
+        with self.server.lock:
+            self.server.running -= 1
+
     def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.end()
         with suppress(OSError):
             self.send_response(status)
             for name, value in {"Content_Length": str(len(body)), **headers}.items():
