@@ -17,6 +17,12 @@ from ..exceptions import AlreadyExists, ArtifactNotFound, InvalidInput
 from .card import model_card
 
 FORMATS = ("open_clip", "transformers", "sentence-transformers", "timm", "onnx")
+OTHERS = "Take to='sentence-transformers' or to='onnx'."
+OF_TWO_TOWERS = (
+    "VisionTextDualEncoderModel reads the text model's pooler, not the mean of its last layer, and ChineseCLIPModel "
+    f"the first token of a BERT beside a plain vision transformer. {OTHERS}"
+)
+OF_A_FOLDER = f"open_clip looks the text model up by its name on the hub. {OTHERS}"
 
 
 def export_folder(folder: Path, to: str, target: Path) -> Path:
@@ -107,6 +113,7 @@ def check_target(to: str, target: Path) -> None:
 def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
     from ..models.clip import Clip
     from ..models.text_towers import IMPORTED_TEXT
+    from .chinese_clip import is_chinese_clip, write_chinese_clip
 
     if to == "onnx":
         from ..onnx.export import export_onnx
@@ -119,11 +126,12 @@ def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
     if isinstance(model, Clip) == (to == "timm"):
         kind, others = ("a CLIP", "open_clip") if isinstance(model, Clip) else ("an image model", "timm")
         raise InvalidInput(f"to={to!r} cannot hold {kind}. Got {model.model_id}. Take to={others!r}.")
+    if isinstance(model, Clip) and to == "transformers" and is_chinese_clip(model):
+        return write_chinese_clip
     if isinstance(model, Clip) and model.config["text_cfg"].get("hf_model_name") == IMPORTED_TEXT:
         raise InvalidInput(
-            f"to={to!r} cannot hold a CLIP from two towers. Got {model.model_id}. Of transformers, "
-            f"VisionTextDualEncoderModel reads the text model's pooler, not the mean of its last layer; open_clip "
-            f"looks the text model up by its name on the hub. Take to='sentence-transformers' or to='onnx'."
+            f"to={to!r} cannot hold a CLIP whose text model came from a folder. Got {model.model_id}. "
+            + (OF_TWO_TOWERS if to == "transformers" else OF_A_FOLDER)
         )
     if to == "open_clip":
         from .open_clip_folder import write_open_clip
