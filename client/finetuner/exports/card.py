@@ -90,7 +90,8 @@ NOTES = {
     "transformers": _OF_TRANSFORMERS,
     "sentence-transformers": "sentence-transformers 5.4 or later, which leaves HTML entities in texts.",
     "timm": "",
-    "onnx": "A CLIP's texts are (batch, length) int64 `tokens`, its images (batch, 3, size, size) float32 `pixels`.",
+    "onnx": "A CLIP's texts are (batch, length) int64 `tokens`, its images (batch, 3, size, size) float32 `pixels`. "
+    "`model-int8.onnx`, where it is, has int8 weights: smaller, and a little less exact.",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ OF_A_FOLDER = f"open_clip looks the text model up by its name on the hub. {OTHER
 def export_folder(folder: Path, to: str, target: Path) -> Path:
     """Verify an artifact and write it as `target`, which appears whole or not at all.
 
+    Libraries get the weights in float32. The int8 files of a run with `to_onnx='int8'` go along with 'onnx' alone.
+
     Args:
         folder: the artifact's folder.
         to: one of FORMATS.
@@ -48,6 +50,8 @@ def export_folder(folder: Path, to: str, target: Path) -> Path:
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
         _writer(model, to)(model, temporary)
+        if to == "onnx":
+            _copy_int8(folder, model.towers, temporary)
         (temporary / "README.md").write_text(model_card(manifest, model, to), encoding="utf-8")
         temporary.chmod(0o755)
         temporary.rename(target)
@@ -108,6 +112,15 @@ def check_target(to: str, target: Path) -> None:
     choice("to", to, FORMATS)
     if target.exists():
         raise AlreadyExists(f"directory must not exist yet. Got {target}. Name another, or remove it.")
+
+
+def _copy_int8(artifact: Path, towers: Sequence[str], folder: Path) -> None:
+    """Copy the ONNX files with int8 weights that an artifact holds: no other format has int8 weights of ours."""
+    from ..onnx.model import INT8_FILE
+
+    for tower in towers:
+        if (file := artifact / "models" / tower / INT8_FILE).is_file():
+            shutil.copyfile(file, folder / tower / INT8_FILE)
 
 
 def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:

@@ -142,9 +142,10 @@ def check_weights(row: Backbone, weights_folder: Path | None = None) -> None:
     if row.folder is not None:
         return
     if row.in_artifacts:
+        source = f"hf-hub:{row.source}" if row.source else "FOLDER"
         raise NoSuchModel(
             f"{row.name} has weights in artifacts alone. Got no artifact. Import its folder: fit(model=FOLDER), or "
-            f"finetuner artifact import FOLDER, and pass the artifact's id."
+            f"finetuner artifact import {source}, and pass the artifact's id."
         )
     import open_clip
 

@@ -31,7 +31,7 @@ def token_counter(model: str, *, here: bool = False) -> TokenCounter:
 
     Raises:
         NoSuchModel: unknown backbone, or a tokenizer of transformers that is neither here nor on the hub.
-        InvalidInput: an image model, or no open_clip on this machine.
+        InvalidInput: an image model, a backbone that only artifacts have, or no open_clip on this machine.
     """
     row = find_backbone(model)
     if row.task != CLIP_TASK:
@@ -84,6 +84,8 @@ def _tokenizer(row: Backbone, here: bool = False) -> tuple[Tokenizer, int]:
     if row.folder is not None:
         config = clip_files.read_clip_config(row.folder)["model_cfg"]
         return clip_files.load_tokenizer(row.folder, config), config["text_cfg"]["context_length"]
+    if row.in_artifacts:
+        raise InvalidInput(f"tokenizer of {row.name} must be here. Got a backbone whose artifacts alone have one.")
     import open_clip
 
     from ..models.clip_tokenizer import open_clip_tokenizer
