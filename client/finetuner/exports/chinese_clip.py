@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..models.clip import Clip
-from ..models.text_towers import TEXT_CONFIG_FILE, FileTokenizer
+from ..models.text.text_towers import TEXT_CONFIG_FILE, FileTokenizer
 from .clip_model import no_clip_model, tower_state, vision_config, write_clip_processor
 from .tokenizer_files import write_padded_tokenizer
 

@@ -125,7 +125,7 @@ def _copy_int8(artifact: Path, towers: Sequence[str], folder: Path) -> None:
 
 def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
     from ..models.clip import Clip
-    from ..models.text_towers import IMPORTED_TEXT
+    from ..models.text.text_towers import IMPORTED_TEXT
     from .chinese_clip import is_chinese_clip, write_chinese_clip
 
     if to == "onnx":

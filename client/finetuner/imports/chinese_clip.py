@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..contract.checks import whole
 from ..exceptions import InvalidInput
 from ..models.clip_files import MAX_CONTEXT, MAX_EMBEDDING
-from ..models.text_towers import AS_GIVEN, IMPORTED_TEXT, TEXT_CONFIG_FILE, TOKENIZER_FILE
+from ..models.text.text_towers import AS_GIVEN, IMPORTED_TEXT, TEXT_CONFIG_FILE, TOKENIZER_FILE
 from ..models.weights import MAX_WHOLE
 from .clip_config import CONFIG_FILE, DEFAULTS, clip_config, read_object
 from .clip_names import POSITION_IDS, from_transformers

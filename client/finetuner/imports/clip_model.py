@@ -12,7 +12,7 @@ from ..exceptions import CorruptedArtifact, InvalidInput
 from ..exports.siglip_model import from_siglip
 from ..models.clip import Clip
 from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE, check_stored, load_folder, read_clip_config
-from ..models.text_towers import IMPORTED_TEXT, TOKENIZER_FILE, find_text_files
+from ..models.text.text_towers import IMPORTED_TEXT, TOKENIZER_FILE, find_text_files
 from ..models.weights import stored_tensors
 from .chinese_clip import from_chinese_clip, is_chinese_clip_folder, read_chinese_clip
 from .clip_config import CONFIG_FILE as TRANSFORMERS_CONFIG

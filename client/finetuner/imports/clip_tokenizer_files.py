@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import CorruptedArtifact, InvalidInput
-from ..models.text_towers import TOKENIZER_FILE, read_tokenizer
+from ..models.text.text_towers import TOKENIZER_FILE, read_tokenizer
 from ..models.weights import MAX_CONFIG_BYTES, one_line
 
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
@@ -200,7 +200,7 @@ def _config(file: Path) -> dict[str, Any]:
 
 def _is_clips_own(tokenizer: Any) -> bool:
     """Return whether CLIP's own tokenizer has the same tokens, and makes them of the same texts."""
-    from ..models.clip_tokenizer import ClipTokenizer, open_clip_tokenizer
+    from ..models.text.clip_tokenizer import ClipTokenizer, open_clip_tokenizer
 
     own = open_clip_tokenizer("ViT-B-32")
     assert isinstance(own, ClipTokenizer)

@@ -66,9 +66,9 @@ def counter_of(model: str, tokenizer: Tokenizer, limit: int) -> TokenCounter:
     Raises:
         InvalidInput: a tokenizer that cannot count.
     """
-    from ..models.byte_pair_tokenizer import BytePairTokenizer
-    from ..models.clip_tokenizer import ClipTokenizer
-    from ..models.text_towers import FileTokenizer
+    from ..models.text.byte_pair_tokenizer import BytePairTokenizer
+    from ..models.text.clip_tokenizer import ClipTokenizer
+    from ..models.text.text_towers import FileTokenizer
 
     if isinstance(tokenizer, BytePairTokenizer | ClipTokenizer | FileTokenizer):
         return TokenCounter(model, limit, tokenizer.count_tokens)
@@ -79,7 +79,8 @@ def counter_of(model: str, tokenizer: Tokenizer, limit: int) -> TokenCounter:
 
 
 def _tokenizer(row: Backbone, here: bool = False) -> tuple[Tokenizer, int]:
-    from ..models import clip_files, text_towers
+    from ..models import clip_files
+    from ..models.text import text_towers
 
     if row.folder is not None:
         config = clip_files.read_clip_config(row.folder)["model_cfg"]
@@ -88,7 +89,7 @@ def _tokenizer(row: Backbone, here: bool = False) -> tuple[Tokenizer, int]:
         raise InvalidInput(f"tokenizer of {row.name} must be here. Got a backbone whose artifacts alone have one.")
     import open_clip
 
-    from ..models.clip_tokenizer import open_clip_tokenizer
+    from ..models.text.clip_tokenizer import open_clip_tokenizer
     from ..models.weights import architecture_folder
 
     text_cfg = open_clip.get_model_config(row.architecture)["text_cfg"]

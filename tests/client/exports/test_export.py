@@ -32,7 +32,7 @@ from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model
-from finetuner.models.text_towers import FileTokenizer
+from finetuner.models.text.text_towers import FileTokenizer
 from finetuner.workspace.folder import Workspace
 
 pytestmark = pytest.mark.seconds
@@ -66,7 +66,7 @@ def vit(activation: str = "gelu") -> Clip:
     torch.manual_seed(0)
     network = open_clip.CLIP(**config).eval()  # type: ignore[arg-type]
     network.visual.preprocess_cfg = {"size": 64, "interpolation": "bicubic", "resize_mode": "shortest"}  # type: ignore
-    from finetuner.models.clip_tokenizer import open_clip_tokenizer
+    from finetuner.models.text.clip_tokenizer import open_clip_tokenizer
 
     return Clip(network, open_clip_tokenizer("ViT-B-32"), config, "vit")
 

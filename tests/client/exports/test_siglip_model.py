@@ -26,7 +26,7 @@ from finetuner.imports import siglip_config
 from finetuner.imports.artifact import import_model
 from finetuner.imports.clip_model import read_clip
 from finetuner.models.clip import Clip
-from finetuner.models.text_towers import FileTokenizer
+from finetuner.models.text.text_towers import FileTokenizer
 from tests.client.exports.small_siglip import KIND, SIZES, padded_tokenizer, siglip
 from tests.client.exports.test_export import export, image, published, quiet_transformers
 

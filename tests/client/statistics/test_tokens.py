@@ -6,7 +6,7 @@ import pytest
 
 from finetuner.exceptions import InvalidInput, NoSuchModel
 from finetuner.models.backbones import find_backbone
-from finetuner.models.clip_tokenizer import open_clip_tokenizer
+from finetuner.models.text.clip_tokenizer import open_clip_tokenizer
 from finetuner.statistics.tokens import counter_of, counter_or_reason, token_counter
 from tests.client.exports.test_export import with_tokenizer_of_a_file
 

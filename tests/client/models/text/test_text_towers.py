@@ -28,7 +28,7 @@ from finetuner.models.backbone import Backbone
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TEXT, TOWERS, VISION, Clip, text_features
 from finetuner.models.clip_files import load_backbone, load_towers, save_towers
-from finetuner.models.text_towers import FileTokenizer, find_text_files
+from finetuner.models.text.text_towers import FileTokenizer, find_text_files
 from finetuner.workspace.folder import Workspace
 from tests.client.conftest import manifest
 

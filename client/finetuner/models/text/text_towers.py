@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import CorruptedArtifact, NoSuchModel
-from .weights import bounded_download, hub_cache_path, one_line, read_config
+from ...exceptions import CorruptedArtifact, NoSuchModel
+from ..weights import bounded_download, hub_cache_path, one_line, read_config
 
 if TYPE_CHECKING:
     import torch
