@@ -61,7 +61,12 @@ class FileTokenizer:
         ids = self._tokenizer.get_vocab(with_added_tokens=False).values()
         self.vocab_size = max(*ids, *self._tokenizer.encode("").ids, -1) + 1
         cleaning = options.get("clean", "whitespace")
-        self._clean = str if cleaning == AS_GIVEN else get_clean_fn(cleaning)
+        try:
+            self._clean = str if cleaning == AS_GIVEN else get_clean_fn(cleaning)
+        except AssertionError as error:
+            raise CorruptedArtifact(
+                f"cleaning of texts must be one that open_clip has. Got {cleaning!r:.40}. Fetch the model again."
+            ) from error
         self._separator = self._tokenizer.token_to_id(SEPARATOR) if options.get("strip_sep_token") else None
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
