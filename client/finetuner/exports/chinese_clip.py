@@ -64,7 +64,11 @@ def write_chinese_clip(model: Clip, folder: Path) -> None:
     given = json.loads(model.files[TEXT_CONFIG_FILE])
     own = network.text.config
     text = {name: given.get(name, getattr(own, name)) for name in SHARED}
-    config = {"projection_dim": model.dim, "text_config": text, "vision_config": vision_config(model)}
+    config: dict[str, Any] = {
+        "projection_dim": model.dim,
+        "text_config": text,
+        "vision_config": vision_config(model),
+    }
     with torch.random.fork_rng(devices=[]):  # its weights are random at first
         other: Any = ChineseCLIPModel(ChineseCLIPConfig(**config))
     loaded = other.load_state_dict(state, strict=False)

@@ -53,7 +53,7 @@ def read_chinese_clip(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         bert = _bert(text)
         named = named_length(folder)
         length = min(bert["max_position_embeddings"], MAX_CONTEXT, CONTEXT if named is None else named)
-        text_cfg = {
+        text_cfg: dict[str, Any] = {
             "hf_model_name": IMPORTED_TEXT,
             "hf_tokenizer_name": IMPORTED_TEXT,
             "hf_proj_type": "linear",

@@ -24,7 +24,7 @@ def _chinese_clip(size: str, hub: str, output_dim: int, network: str, size_gb: f
         aliases=(source,),
         output_dim=output_dim,
         licence="MIT",
-        description=f"Chinese-CLIP {network} by OFA-Sys, from transformers, see `imports`",
+        description=f"Chinese-CLIP {network} by OFA-Sys, converted by fit",
         size_gb=size_gb,
         languages="Chinese",
         source=source,
