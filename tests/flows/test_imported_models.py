@@ -122,9 +122,7 @@ def test_a_chinese_clip_is_tuned_and_goes_back(tmp_path: Path) -> None:
     assert np.abs(tuned - untuned).max() > 1e-4
     run.export("transformers", tmp_path / "out")
     own = ChineseCLIPModel.from_pretrained(tmp_path / "out").eval()
-    tokens = AutoTokenizer.from_pretrained(tmp_path / "out")(
-        CHINESE, padding=True, truncation=True, return_tensors="pt"
-    )
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "out")(texts, padding=True, truncation=True, return_tensors="pt")
     with torch.inference_mode():
         found = torch.nn.functional.normalize(own.get_text_features(**tokens).pooler_output, dim=-1)
     np.testing.assert_allclose(found.numpy(), tuned, atol=1e-5)
