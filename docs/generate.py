@@ -103,7 +103,7 @@ def records_table(path: str) -> str:
 
 def models_table(_: None) -> str:
     """Return the rows of the backbone table."""
-    from finetuner.models.backbones import ROWS
+    from finetuner.models.rows import ROWS
 
     return table(
         ("name", "also called", "task", "dim", "GB", "licence", "languages", "zero-shot", "source", ""),

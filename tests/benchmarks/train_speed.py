@@ -51,7 +51,7 @@ from finetuner.models.acceleration import prefer_onednn
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip, text_features, without_padding
 from finetuner.models.clip_files import load_backbone
-from finetuner.models.clip_tokenizer import open_clip_tokenizer
+from finetuner.models.text.clip_tokenizer import open_clip_tokenizer
 
 RATE = 1e-5
 SET, CAMERA = "500x375", "4000x3000"  # pixels; the former as in Flickr30k

@@ -19,6 +19,8 @@ from finetuner.flow.running_flow import RunningFlow
 from finetuner.models.clip import Clip
 from tests.client.exports.test_export import vit
 from tests.client.imports.made_bert import write_bert
+from tests.client.imports.made_chinese_clip import TEXTS as CHINESE
+from tests.client.imports.made_chinese_clip import write_chinese_clip
 
 TEXTS = ["a red dress", "a blue shirt"]
 
@@ -102,6 +104,28 @@ def test_what_is_no_model_is_refused_before_anything_is_sent(folder: Path, tmp_p
         finetuner.fit(folder, pairs(), epochs=0)
     assert finetuner.list_artifacts() == artifacts
     assert finetuner.list_data() == datasets
+
+
+@pytest.mark.slow
+def test_a_chinese_clip_is_tuned_and_goes_back(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, ChineseCLIPModel
+
+    texts = [text for text in CHINESE if text]
+    (tmp_path / "chinese").mkdir()
+    write_chinese_clip(tmp_path / "chinese")
+    run = finetuner.fit(tmp_path / "chinese", pairs(), eval_data=pairs(), epochs=1, learning_rate=1e-3, wait=True)
+    assert (run.status()["status"], run.config["model"]) == ("FINISHED", "imported-clip")
+    model = finetuner.get_model(run.artifact_id, select_model="clip-text", device="cpu")
+    tuned = finetuner.encode(model, texts)
+    untuned = finetuner.encode(finetuner.get_model(run.config["model_artifact"], select_model="clip-text"), texts)
+    assert np.abs(tuned - untuned).max() > 1e-4
+    run.export("transformers", tmp_path / "out")
+    own = ChineseCLIPModel.from_pretrained(tmp_path / "out").eval()
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "out")(texts, padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        found = torch.nn.functional.normalize(own.get_text_features(**tokens).pooler_output, dim=-1)
+    np.testing.assert_allclose(found.numpy(), tuned, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from finetuner.evaluation.pairs import evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.trainer.executor import Trainer
 from finetuner.executors.trainer.run_folder import RunFolder
-from finetuner.models.backbones import IMPORTED
 from finetuner.models.clip import TOWERS, Clip
+from finetuner.models.rows import IMPORTED
 
 Work = Callable[..., tuple[int, RunFolder]]
 IMPORTED_ID = "abcdef0123456789abcdef01"

@@ -82,8 +82,8 @@ def fit(
 
     Args:
         model: a backbone of `list_models()`, `ARCH::TAG`, `ARCH::CHECKPOINT`, or timm's name of an image model. Or
-            the id of an artifact, or a local folder of transformers (CLIPModel, SiglipModel), open_clip or timm,
-            'hf-hub:OWNER/NAME' or VISION+TEXT, see `import_artifact`.
+            the id of an artifact, or a local folder of transformers (CLIPModel, ChineseCLIPModel, SiglipModel),
+            open_clip or timm, 'hf-hub:OWNER/NAME' or VISION+TEXT, see `import_artifact`.
         train_data: pairs for a CLIP, labelled images for an image model. A DocumentArray, the name of a dataset, a
             data set of Hugging Face, or files (CSV, jsonl, parquet, COCO, folder, glob, tar, zip). 'feedback' takes the
             marks of searches, as `feedback_data` makes pairs of them; it is refused if a dataset has that name.

@@ -14,7 +14,7 @@ from ..artifacts.manifest import Manifest, parse_manifest, read_manifest
 from ..artifacts.registry import ARTIFACT_ID
 from ..contract import wire
 from ..exceptions import ArtifactNotFound, InvalidInput
-from ..models.backbones import ROWS
+from ..models.rows import ROWS
 from ..progress import waiting
 from ..transport.connection import Connection
 from .library import send_zip
@@ -87,10 +87,12 @@ def import_artifact(model: str | os.PathLike[str], name: str | None = None) -> d
     Folders are read on this machine. Their weights are safetensors: no pickle is opened, and no code of theirs runs.
 
     Args:
-        model: a folder of transformers' CLIPModel or SiglipModel (config.json, model.safetensors, tokenizer.json), of
-            open_clip (open_clip_config.json, open_clip_model.safetensors) or of timm (config.json, model.safetensors).
-            'hf-hub:OWNER/NAME' for such a folder on the Hugging Face hub. Or VISION+TEXT: an image model's name and
-            the folder of a text model of transformers, such as 'efficientnet_b0+./my-bert', joined by new projections.
+        model: a folder of transformers' CLIPModel, ChineseCLIPModel or SiglipModel (config.json, model.safetensors,
+            tokenizer.json), of open_clip (open_clip_config.json, open_clip_model.safetensors) or of timm (config.json,
+            model.safetensors). 'hf-hub:OWNER/NAME' for such a folder on the Hugging Face hub, or the name of a row of
+            `list_models()` that is fetched from there, such as 'chinese-clip-base'. Or VISION+TEXT: an image model's
+            name and the folder of a text model of transformers, such as 'efficientnet_b0+./my-bert', joined by new
+            projections.
         name: the artifact's, 1 to 128 letters, digits, '.', '_' or '-'; None takes the model's.
 
     Returns:
@@ -149,11 +151,16 @@ def _has(flow: Connection, artifact: str) -> bool:
 
 
 def _is_imported(model: str | os.PathLike[str]) -> bool:
-    """Return whether `model` means a folder, a model of the hub, or VISION+TEXT. The name of a backbone never does."""
+    """Return whether `model` means a folder, a model of the hub, or VISION+TEXT.
+
+    The name of a backbone never does, unless artifacts alone have its weights.
+    """
     if isinstance(model, os.PathLike):
         return True
-    if not isinstance(model, str) or any(model in (row.name, *row.aliases) for row in ROWS):
+    if not isinstance(model, str):
         return False
+    if (row := next((row for row in ROWS if model in (row.name, *row.aliases)), None)) is not None:
+        return row.in_artifacts
     if model.startswith((*BEGINS, HUB)) or "+" in model:
         return True
     return any(os.path.isfile(os.path.join(model, config)) for config in CONFIGS)  # noqa: PTH113, PTH118 (never raises)

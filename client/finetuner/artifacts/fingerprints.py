@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..exceptions import ArtifactNotFound, CorruptedMetadata, FinetunerServerError
 from ..models.clip import TEXT, TOWERS, VISION
 from ..models.clip_files import WEIGHTS_FILE, read_clip_config
-from ..models.text_towers import TEXT_CONFIG_FILE, TOKENIZER_FILE
+from ..models.text.text_towers import TEXT_CONFIG_FILE, TOKENIZER_FILE
 from ..workspace.folder import Workspace
 from .manifest import read_manifest
 

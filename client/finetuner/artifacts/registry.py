@@ -62,7 +62,7 @@ class Models:
         """Return the artifact id or backbone name that a reference currently means.
 
         Raises:
-            ArtifactNotFound: the reference is no artifact id, alias or backbone.
+            ArtifactNotFound: the reference is no artifact id, alias or backbone with weights of its own.
             FinetunerServerError: the file of another alias than `live` is damaged.
         """
         artifact_id = self._target(reference)
@@ -79,6 +79,12 @@ class Models:
         row = None
         with suppress(NoSuchModel):
             row = row_of(reference)
+        if row is not None and row.in_artifacts:
+            source = f"hf-hub:{row.source}" if row.source else "its folder"
+            raise ArtifactNotFound(
+                f"model must have weights of its own. Got {row.name!r}, of which only artifacts have weights. Import "
+                f"{source} and take the artifact's id."
+            )
         if row is not None:
             return row.name
         aliases = ", ".join(name for name, _ in self._workspace.aliases.all()) or "none"

@@ -55,8 +55,8 @@ def import_(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder of transformers (CLIPModel, SiglipModel), open_clip or timm, with safetensors; "
-            "hf-hub:OWNER/NAME; or VISION+TEXT."
+            help="Folder of transformers (CLIPModel, ChineseCLIPModel, SiglipModel), open_clip or timm, with "
+            "safetensors; hf-hub:OWNER/NAME; or VISION+TEXT."
         ),
     ],
     name: Annotated[str | None, typer.Option(help="Name of the artifact. Default: the model's.")] = None,

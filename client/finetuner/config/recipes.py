@@ -9,7 +9,7 @@ from typing import Any
 from ..contract.checks import choice
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
-from ..models.backbones import PARTS
+from ..models.rows import PARTS
 from .callbacks import WiSEFTCallback, callback_config
 from .training_options import PROJECTION_PART, VISION_PART, TrainingOptions
 

@@ -23,7 +23,7 @@ from finetuner.catalogue.image import LANGUAGES, randomness
 from finetuner.catalogue.scenes import Scene, scene_of
 from finetuner.catalogue.words.shape_captions import describe
 from finetuner.demo.figures import quality
-from finetuner.models.byte_pair_tokenizer import BytePairTokenizer, train_tokenizer
+from finetuner.models.text.byte_pair_tokenizer import BytePairTokenizer, train_tokenizer
 
 POOL = 30_000
 """Images, each drawn once. Their captions are generated anew in each step."""

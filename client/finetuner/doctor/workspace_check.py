@@ -18,7 +18,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ..contract.environment import WEIGHTS
-from ..models.backbones import CLIP_MINI_FOLDER
+from ..models.rows import CLIP_MINI_FOLDER
 from ..models.weights import SUFFIXES, shared_folder
 from ..workspace.folder import check_layout, publish_folder, temporary_folder, write_atomically
 from .finding import Finding, failed, ok, warning

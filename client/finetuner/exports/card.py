@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from .chinese_clip import is_chinese_clip
 from .siglip_model import is_siglip
 
 if TYPE_CHECKING:
@@ -25,29 +26,19 @@ with torch.inference_mode():
 TRANSFORMERS = """\
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
+from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
 model = CLIPModel.from_pretrained(".").eval()
-tokenizer, processor = AutoTokenizer.from_pretrained("."), CLIPImageProcessor.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+processor = AutoImageProcessor.from_pretrained(".", backend="pil")
 with torch.inference_mode():
     tokens = tokenizer(["a red dress"], padding=True, truncation=True, return_tensors="pt")
     pixels = processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")
     output = model(**tokens, **pixels)
 texts, images = output.text_embeds, output.image_embeds
 """
-SIGLIP = """\
-import torch
-from PIL import Image
-from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
-
-model = SiglipModel.from_pretrained(".").eval()
-tokenizer, processor = AutoTokenizer.from_pretrained("."), SiglipImageProcessor.from_pretrained(".")
-with torch.inference_mode():
-    tokens = tokenizer(["a red dress"], padding="max_length", truncation=True, return_tensors="pt")  # reads the padding
-    pixels = processor(Image.open("image.jpg").convert("RGB"), return_tensors="pt")
-    output = model(**tokens, **pixels)
-texts, images = output.text_embeds, output.image_embeds
-"""
+CHINESE_CLIP = TRANSFORMERS.replace("CLIPModel", "ChineseCLIPModel").replace("a red dress", "红色连衣裙")
+SIGLIP = TRANSFORMERS.replace("CLIPModel", "SiglipModel").replace("padding=True", 'padding="max_length"')
 SENTENCE_TRANSFORMERS = """\
 from PIL import Image
 from sentence_transformers import SentenceTransformer
@@ -84,8 +75,8 @@ pixels = np.zeros((1, 3, {size}, {size}), np.float32)  # resized, cropped, less 
 (images,) = session.run(["embeddings"], {{"pixels": pixels}})
 """
 _OF_TRANSFORMERS = (
-    "transformers resizes images by torchvision, and leaves HTML entities in texts: vectors of images differ from "
-    "open_clip's by about 1e-4, those of texts with entities by more."
+    'backend="pil" resizes images as open_clip does. Without it, transformers takes torchvision: vectors of images '
+    "then differ by about 1e-4. It leaves HTML entities in texts, whose vectors differ by more."
 )
 SNIPPETS = {
     "open_clip": OPEN_CLIP,
@@ -99,7 +90,8 @@ NOTES = {
     "transformers": _OF_TRANSFORMERS,
     "sentence-transformers": "sentence-transformers 5.4 or later, which leaves HTML entities in texts.",
     "timm": "",
-    "onnx": "A CLIP's texts are (batch, length) int64 `tokens`, its images (batch, 3, size, size) float32 `pixels`.",
+    "onnx": "A CLIP's texts are (batch, length) int64 `tokens`, its images (batch, 3, size, size) float32 `pixels`. "
+    "`model-int8.onnx`, where it is, has int8 weights: smaller, and a little less exact.",
 }
 
 
@@ -139,6 +131,8 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
 def _snippet(model: Any, to: str) -> str:
     if to == "transformers" and is_siglip(model):
         return SIGLIP
+    if to == "transformers" and is_chinese_clip(model):
+        return CHINESE_CLIP
     images_alone = to == "sentence-transformers" and "clip-text" not in model.towers
     return IMAGE_SENTENCE_TRANSFORMERS if images_alone else SNIPPETS[to]
 

@@ -63,20 +63,29 @@ def write_clip_model(model: Clip, folder: Path) -> None:
     loaded = other.load_state_dict(state, strict=False)
     missing = [name for name in loaded.missing_keys if not name.endswith("position_ids")]
     if missing or loaded.unexpected_keys:
-        raise _no_clip_model(f"weights of other names ({(missing + loaded.unexpected_keys)[0]})")
+        raise no_clip_model(f"weights of other names ({(missing + loaded.unexpected_keys)[0]})")
     other.save_pretrained(folder)
     write_clip_processor(model, folder)
 
 
-def write_clip_processor(model: Clip, folder: Path) -> None:
-    """Write the image processor of a CLIP whose images are resized by their shortest side and cropped."""
-    from transformers import CLIPImageProcessorPil
+def write_clip_processor(model: Clip, folder: Path, name: str = "CLIPImageProcessorPil") -> None:
+    """Write the image processor of a CLIP whose images are resized by their shortest side and cropped, or to a square.
+
+    Args:
+        model: see `vision_config`.
+        folder: exists.
+        name: transformers' class of it, by Pillow. The file names the same class without 'Pil'.
+    """
+    import transformers
 
     preprocess = model.preprocess_config
     side = preprocess.size if isinstance(preprocess.size, int) else preprocess.size[0]
-    CLIPImageProcessorPil(
-        size={"shortest_edge": side},
-        crop_size={"height": side, "width": side},
+    square = {"height": side, "width": side}
+    squash = preprocess.resize_mode == "squash"
+    getattr(transformers, name)(
+        size=square if squash else {"shortest_edge": side},
+        do_center_crop=not squash,
+        crop_size=square,
         image_mean=list(preprocess.mean),
         image_std=list(preprocess.std),
         resample=BILINEAR if preprocess.interpolation == "bilinear" else BICUBIC,
@@ -85,7 +94,7 @@ def write_clip_processor(model: Clip, folder: Path) -> None:
 
 def _config(model: Clip) -> dict[str, Any]:
     if not reads_end_token(model.network):
-        raise _no_clip_model(f"{type(model.network).__name__} with {type(model.network.visual).__name__}")
+        raise no_clip_model(f"{type(model.network).__name__} with {type(model.network.visual).__name__}")
     return {
         "projection_dim": model.dim,
         "text_config": text_config(model),
@@ -101,7 +110,7 @@ def text_config(model: Clip) -> dict[str, Any]:
     """
     tower = end_token_tower(model.network)
     if tower is None:
-        raise _no_clip_model(f"{type(model.network).__name__} with another text tower")
+        raise no_clip_model(f"{type(model.network).__name__} with another text tower")
     return {
         "vocab_size": tower.vocab_size,
         "max_position_embeddings": tower.context_length,
@@ -127,10 +136,10 @@ def vision_config(model: Clip) -> dict[str, Any]:
     visual = model.network.visual
     plain = type(visual).__name__ == "VisionTransformer" and visual.attn_pool is None and visual.pool_type == "tok"
     if not plain:
-        raise _no_clip_model(f"{type(model.network).__name__} with {type(visual).__name__}")
+        raise no_clip_model(f"{type(model.network).__name__} with {type(visual).__name__}")
     preprocess = model.preprocess_config
-    if preprocess.resize_mode != "shortest" or len({visual.image_size[0], visual.image_size[1]}) != 1:
-        raise _no_clip_model(f"images of {visual.image_size}, resized by {preprocess.resize_mode!r}")
+    if preprocess.resize_mode not in ("shortest", "squash") or len({visual.image_size[0], visual.image_size[1]}) != 1:
+        raise no_clip_model(f"images of {visual.image_size}, resized by {preprocess.resize_mode!r}")
     return {
         "image_size": visual.image_size[0],
         "patch_size": visual.patch_size[0],
@@ -151,7 +160,7 @@ def _tower(transformer: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     gelu = block.mlp.gelu
     activation = ACTIVATIONS.get((type(gelu).__name__, getattr(gelu, "approximate", "none")))
     if activation is None:
-        raise _no_clip_model(f"a tower with {type(gelu).__name__}")
+        raise no_clip_model(f"a tower with {type(gelu).__name__}")
     return {
         "hidden_act": activation,
         "layer_norm_eps": block.ln_1.eps,
@@ -180,13 +189,14 @@ def _renamed(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Ten
                 continue
             start = next((start for start in BLOCK if part.startswith(start)), None)
             if start is None:
-                raise _no_clip_model(f"layers with {part}")
+                raise no_clip_model(f"layers with {part}")
             yield layer + BLOCK[start] + part.removeprefix(start), value
         else:
-            raise _no_clip_model(f"weights named {name}")
+            raise no_clip_model(f"weights named {name}")
 
 
-def _no_clip_model(found: str) -> InvalidInput:
+def no_clip_model(found: str) -> InvalidInput:
+    """Return the error about a part that no CLIPModel has."""
     return InvalidInput(
         f"transformers needs an open_clip CLIP with a plain vision transformer. Got {found}. Take to='open_clip' "
         f"or to='sentence-transformers'."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,18 @@ from ..exceptions import AlreadyExists, ArtifactNotFound, InvalidInput
 from .card import model_card
 
 FORMATS = ("open_clip", "transformers", "sentence-transformers", "timm", "onnx")
+OTHERS = "Take to='sentence-transformers' or to='onnx'."
+OF_TWO_TOWERS = (
+    "VisionTextDualEncoderModel reads the text model's pooler, not the mean of its last layer, and ChineseCLIPModel "
+    f"the first token of a BERT beside a plain vision transformer. {OTHERS}"
+)
+OF_A_FOLDER = f"open_clip looks the text model up by its name on the hub. {OTHERS}"
 
 
 def export_folder(folder: Path, to: str, target: Path) -> Path:
     """Verify an artifact and write it as `target`, which appears whole or not at all.
+
+    Libraries get the weights in float32. The int8 files of a run with `to_onnx='int8'` go along with 'onnx' alone.
 
     Args:
         folder: the artifact's folder.
@@ -42,6 +50,8 @@ def export_folder(folder: Path, to: str, target: Path) -> Path:
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
         _writer(model, to)(model, temporary)
+        if to == "onnx":
+            _copy_int8(folder, model.towers, temporary)
         (temporary / "README.md").write_text(model_card(manifest, model, to), encoding="utf-8")
         temporary.chmod(0o755)
         temporary.rename(target)
@@ -104,9 +114,19 @@ def check_target(to: str, target: Path) -> None:
         raise AlreadyExists(f"directory must not exist yet. Got {target}. Name another, or remove it.")
 
 
+def _copy_int8(artifact: Path, towers: Sequence[str], folder: Path) -> None:
+    """Copy the ONNX files with int8 weights that an artifact holds: no other format has int8 weights of ours."""
+    from ..onnx.model import INT8_FILE
+
+    for tower in towers:
+        if (file := artifact / "models" / tower / INT8_FILE).is_file():
+            shutil.copyfile(file, folder / tower / INT8_FILE)
+
+
 def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
     from ..models.clip import Clip
-    from ..models.text_towers import IMPORTED_TEXT
+    from ..models.text.text_towers import IMPORTED_TEXT
+    from .chinese_clip import is_chinese_clip, write_chinese_clip
 
     if to == "onnx":
         from ..onnx.export import export_onnx
@@ -119,11 +139,12 @@ def _writer(model: Any, to: str) -> Callable[[Any, Path], Any]:
     if isinstance(model, Clip) == (to == "timm"):
         kind, others = ("a CLIP", "open_clip") if isinstance(model, Clip) else ("an image model", "timm")
         raise InvalidInput(f"to={to!r} cannot hold {kind}. Got {model.model_id}. Take to={others!r}.")
+    if isinstance(model, Clip) and to == "transformers" and is_chinese_clip(model):
+        return write_chinese_clip
     if isinstance(model, Clip) and model.config["text_cfg"].get("hf_model_name") == IMPORTED_TEXT:
         raise InvalidInput(
-            f"to={to!r} cannot hold a CLIP from two towers. Got {model.model_id}. Of transformers, "
-            f"VisionTextDualEncoderModel reads the text model's pooler, not the mean of its last layer; open_clip "
-            f"looks the text model up by its name on the hub. Take to='sentence-transformers' or to='onnx'."
+            f"to={to!r} cannot hold a CLIP whose text model came from a folder. Got {model.model_id}. "
+            + (OF_TWO_TOWERS if to == "transformers" else OF_A_FOLDER)
         )
     if to == "open_clip":
         from .open_clip_folder import write_open_clip

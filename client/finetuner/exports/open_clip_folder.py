@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import InvalidInput
-from ..models.byte_pair_tokenizer import BytePairTokenizer
 from ..models.clip import Clip, approximation
 from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE
-from ..models.text_towers import TEXT_CONFIG_FILE, FileTokenizer
+from ..models.text.byte_pair_tokenizer import BytePairTokenizer
+from ..models.text.text_towers import TEXT_CONFIG_FILE, FileTokenizer
 from ..models.weights import write_weights
 from .tokenizer_files import write_file_config, write_tokenizer
 

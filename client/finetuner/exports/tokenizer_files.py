@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import InvalidInput
-from ..models.byte_pair_tokenizer import PAD, START, BytePairTokenizer
 from ..models.clip import Clip
-from ..models.clip_tokenizer import ClipTokenizer
-from ..models.text_towers import CONTEXT_LENGTH, TOKENIZER_FILE, FileTokenizer
+from ..models.text.byte_pair_tokenizer import PAD, START, BytePairTokenizer
+from ..models.text.clip_tokenizer import ClipTokenizer
+from ..models.text.text_towers import AS_GIVEN, CONTEXT_LENGTH, TOKENIZER_FILE, FileTokenizer
 
 CONFIG_FILE = "tokenizer_config.json"
 CLASS = "PreTrainedTokenizerFast"  # transformers 5 writes another name, which transformers 4 does not know
@@ -107,6 +107,8 @@ def _cleaning(kind: str) -> list[Any]:
     """Return what does as open_clip's cleaning of texts of this name."""
     from tokenizers import Regex, normalizers
 
+    if kind == AS_GIVEN:
+        return []
     spaces = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     if kind == "canonicalize":
         removed = [normalizers.Replace("_", " "), normalizers.Replace(Regex(PUNCTUATION), "")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidInput
 from ..models.clip import Clip
-from ..models.text_towers import TEXT_CONFIG_FILE, FileTokenizer
+from ..models.text.text_towers import TEXT_CONFIG_FILE, FileTokenizer
 from ..models.weights import write_weights
 from .clip_model import end_token_tower, text_config, tower_state, vision_config, write_clip_processor
 from .sentence_modules import BY_PILLOW, WEIGHTS_FILE, Layer, Module, pooling, transformer

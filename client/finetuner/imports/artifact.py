@@ -15,9 +15,10 @@ from typing import Any
 from ..artifacts.manifest import Manifest
 from ..artifacts.publish import publish_artifact
 from ..contract.checks import checked_name, local_path
-from ..models.backbones import IMPORTED, IMPORTED_SIGLIP, PARTS
+from ..models.backbones import find_backbone
 from ..models.clip import Clip
 from ..models.model_kinds import Model
+from ..models.rows import ELSEWHERE, IMPORTED, IMPORTED_SIGLIP, PARTS, ROWS
 from ..version import __version__
 from ..workspace.folder import Workspace
 from .clip_model import read_clip
@@ -38,7 +39,8 @@ def import_model(
 
     Args:
         source: a folder, see `clip_model.read_clip` and `timm_folder.read_timm`; 'hf-hub:OWNER/NAME' for such a folder
-            on the hub, see `hub.fetch_model`; or VISION+TEXT, see `parts.read_parts`.
+            on the hub, see `hub.fetch_model`, or the name of a row that has its weights there alone; or VISION+TEXT,
+            see `parts.read_parts`.
         workspace: receives the artifact, as `artifacts/<id>`.
         name: the artifact's, in place of a run's; None takes the source's.
         exists: whether an artifact is known where it is to go, by its id; it is then not written.
@@ -47,10 +49,10 @@ def import_model(
         The artifact's folder, or its id if `exists`. The id follows from the content: the same model has the same id.
 
     Raises:
-        InvalidInput, KeysMismatchError, NoSuchModel: see `clip_model.read_clip` and `parts.read_parts`; or a malformed
-            name.
+        InvalidInput, KeysMismatchError, NoSuchModel: see `clip_model.read_clip` and `parts.read_parts`; a malformed
+            name; or a model whose architecture is a program in its repository.
     """
-    given = str(source)
+    given = _on_the_hub(str(source))
     hub, parts = given.startswith(PREFIX), isinstance(source, str) and PLUS in source
     default = given if parts else given.rpartition("/")[2] if hub else local_path("model", source).resolve().name
     default = FORBIDDEN.sub("-", default).lstrip("._-")[:128] or "imported"
@@ -77,6 +79,19 @@ def import_model(
         training={"imported": default},
     )
     return publish_artifact(Workspace(workspace), model, manifest, {"model": backbone, "run_name": name})
+
+
+def _on_the_hub(given: str) -> str:
+    """Return the name on the hub that a row of the backbone table stands for, or what was given.
+
+    Raises:
+        NoSuchModel: a model whose architecture is a program in its repository.
+    """
+    name = given.removeprefix(PREFIX)
+    if name in ELSEWHERE and not os.path.isdir(given):  # noqa: PTH112 (never raises)
+        find_backbone(name)  # raises
+    row = next((row for row in ROWS if row.in_artifacts and name in (row.name, *row.aliases)), None)
+    return given if row is None else f"{PREFIX}{row.source}"
 
 
 def _read_folder(folder: Path) -> tuple[str, Model]:

@@ -44,42 +44,61 @@ def read_clip_model_config(folder: Path) -> tuple[dict[str, Any], int]:
         InvalidInput: no CLIPModel, a size out of range, or one that open_clip's CLIP does not have.
     """
     values = read_object(folder / CONFIG_FILE)
-    if values.get("model_type") != MODEL_TYPE:
+    kind = values.get("model_type")
+    if kind != MODEL_TYPE:
+        foreign = " Its architecture is a program beside its weights, which is not run." if "auto_map" in values else ""
         raise InvalidInput(
             f"{folder / CONFIG_FILE} must have the model_type 'clip', transformers' CLIPModel. Got "
-            f"{values.get('model_type')!r:.60}. Import a CLIPModel or SiglipModel, or a folder with "
+            f"{kind!r:.60}.{foreign} Import a CLIPModel, SiglipModel or ChineseCLIPModel, or a folder with "
             f"open_clip_config.json."
         )
     try:
         text, vision = (dict(DEFAULTS[name]) | dict(values.get(name) or {}) for name in DEFAULTS)
-        _check_equal("num_channels", vision["num_channels"], 3)
         if text["hidden_act"] not in ACTIVATIONS or text["hidden_act"] != vision["hidden_act"]:
             raise InvalidInput(
                 f"hidden_act must be one of {', '.join(ACTIVATIONS)}, the same in both towers. Got "
                 f"{text['hidden_act']!r:.40} and {vision['hidden_act']!r:.40}."
             )
-        for tower in (text, vision):
-            _check_equal("layer_norm_eps", tower["layer_norm_eps"], EPSILON)
-        config = {
-            "embed_dim": whole("projection_dim", values.get("projection_dim", PROJECTION), 1, MAX_EMBEDDING),
-            "quick_gelu": text["hidden_act"] == "quick_gelu",
-            "vision_cfg": {
-                "image_size": whole("image_size", vision["image_size"], 1, MAX_SIDE),
-                "patch_size": whole("patch_size", vision["patch_size"], 1, MAX_SIDE),
-                **_tower(vision),
-            },
-            "text_cfg": {
-                "context_length": whole("max_position_embeddings", text["max_position_embeddings"], 2, MAX_CONTEXT),
-                "vocab_size": whole("vocab_size", text["vocab_size"], 3, MAX_WHOLE),
-                **_tower(text),
-            },
+        _check_equal("layer_norm_eps", text["layer_norm_eps"], EPSILON)
+        text_cfg = {
+            "context_length": whole("max_position_embeddings", text["max_position_embeddings"], 2, MAX_CONTEXT),
+            "vocab_size": whole("vocab_size", text["vocab_size"], 3, MAX_WHOLE),
+            **_tower(text),
         }
-        vision_cfg, text_cfg = config["vision_cfg"], config["text_cfg"]
-        vision_cfg["head_width"] = vision_cfg["width"] // vision_cfg.pop("heads")
+        config = clip_config(values, vision, text_cfg)
         end = whole("eos_token_id", text["eos_token_id"], 0, text_cfg["vocab_size"] - 1)
     except (InvalidInput, TypeError, ValueError) as error:
         raise InvalidInput(f"{folder / CONFIG_FILE} must describe a CLIPModel. {error}") from error
     return config, end
+
+
+def clip_config(values: Mapping[str, Any], vision: Mapping[str, Any], text_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return open_clip's `model_cfg` of a CLIP with the vision transformer of CLIPModel and ChineseCLIPModel.
+
+    Args:
+        values: transformers' configuration of the whole model.
+        vision: that of its image tower, with all values.
+        text_cfg: open_clip's, of the text tower.
+
+    Raises:
+        InvalidInput, TypeError, ValueError: a value out of range.
+    """
+    _check_equal("num_channels", vision["num_channels"], 3)
+    _check_equal("layer_norm_eps", vision["layer_norm_eps"], EPSILON)
+    if vision["hidden_act"] not in ACTIVATIONS:
+        raise InvalidInput(f"hidden_act must be one of {', '.join(ACTIVATIONS)}. Got {vision['hidden_act']!r:.40}.")
+    tower = _tower(vision)
+    tower["head_width"] = tower["width"] // tower.pop("heads")
+    return {
+        "embed_dim": whole("projection_dim", values.get("projection_dim", PROJECTION), 1, MAX_EMBEDDING),
+        "quick_gelu": vision["hidden_act"] == "quick_gelu",
+        "vision_cfg": {
+            "image_size": whole("image_size", vision["image_size"], 1, MAX_SIDE),
+            "patch_size": whole("patch_size", vision["patch_size"], 1, MAX_SIDE),
+            **tower,
+        },
+        "text_cfg": dict(text_cfg),
+    }
 
 
 def read_preprocessing(folder: Path, size: int, *, siglip: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads transformers' CLIPModel or SiglipModel, or an open_clip folder, as a CLIP of ours: the inverse of `exports`."""
+"""Reads transformers' CLIPModel, ChineseCLIPModel or SiglipModel, or an open_clip folder: the inverse of `exports`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import CorruptedArtifact, InvalidInput, KeysMismatchError
-from ..exports.clip_model import BLOCK, NAMES, PROJECTIONS
+from ..exceptions import CorruptedArtifact, InvalidInput
 from ..exports.siglip_model import from_siglip
 from ..models.clip import Clip
 from ..models.clip_files import CONFIG_FILE, OPEN_CLIP_WEIGHTS_FILE, check_stored, load_folder, read_clip_config
-from ..models.text_towers import IMPORTED_TEXT, TOKENIZER_FILE, find_text_files
+from ..models.text.text_towers import IMPORTED_TEXT, TOKENIZER_FILE, find_text_files
 from ..models.weights import stored_tensors
+from .chinese_clip import from_chinese_clip, is_chinese_clip_folder, read_chinese_clip
 from .clip_config import CONFIG_FILE as TRANSFORMERS_CONFIG
 from .clip_config import read_clip_model_config, read_preprocessing
+from .clip_names import from_transformers
 from .clip_tokenizer_files import padded_tokenizer_content, tokenizer_content
 from .siglip_config import is_siglip_folder, read_siglip_config
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE, SHARDS = "model.safetensors", "model-*-of-*.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
-POSITION_IDS = ".position_ids"  # in files of transformers 4.30 and older
 MAX_SHARDS = 200
 
 Rename = Callable[[Mapping[str, "Tensor"]], dict[str, "Tensor"]]
@@ -37,8 +37,8 @@ def read_clip(folder: Path, model_id: str) -> Clip:
     Sizes in the config are compared with the headers of the weights before anything is built.
 
     Args:
-        folder: of transformers' CLIPModel or SiglipModel (config.json, model.safetensors or its shards, tokenizer.json)
-            or of open_clip (open_clip_config.json, open_clip_model.safetensors).
+        folder: of transformers' CLIPModel, ChineseCLIPModel or SiglipModel (config.json, model.safetensors or its
+            shards, tokenizer.json) or of open_clip (open_clip_config.json, open_clip_model.safetensors).
         model_id: of the model.
 
     Raises:
@@ -67,6 +67,11 @@ def _read_transformers(folder: Path, model_id: str) -> Clip:
         preprocess = read_preprocessing(folder, values["vision_cfg"]["image_size"], siglip=True)
         files = {TOKENIZER_FILE: padded_tokenizer_content(folder, values["text_cfg"])}
         return _clip(values, preprocess, files, weights, from_siglip, model_id)
+    if is_chinese_clip_folder(folder):
+        config, files = read_chinese_clip(folder)
+        weights = weights_of(folder)
+        preprocess = read_preprocessing(folder, config["vision_cfg"]["image_size"])
+        return _clip(config, preprocess, files, weights, from_chinese_clip, model_id)
     config, end = read_clip_model_config(folder)
     weights = weights_of(folder)
     preprocess = read_preprocessing(folder, config["vision_cfg"]["image_size"])
@@ -135,52 +140,3 @@ def _clip(
     loaded = {key: value.float() if value.is_floating_point() else value for key, value in rename(state).items()}
     model.network.load_state_dict(loaded)
     return model
-
-
-def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return transformers' weights under the names of open_clip.
-
-    Args:
-        state: of a CLIPModel, on any device, also 'meta'.
-
-    Raises:
-        KeysMismatchError: a name that a CLIPModel does not have.
-    """
-    import torch
-
-    names = {theirs: ours for ours, theirs in NAMES.items()}
-    projections = {theirs: ours for ours, theirs in PROJECTIONS.items()}
-    found: dict[str, Tensor] = {}
-    thirds: dict[str, dict[str, Tensor]] = {}
-    for name, value in state.items():
-        tower, _, rest = name.partition("_model.encoder.layers.")
-        if name.endswith(POSITION_IDS):
-            continue
-        if name in names:
-            found[names[name]] = value
-        elif name in projections and value.ndim == 2:
-            found[projections[name]] = value.T.contiguous()
-        elif rest and tower in ("text", "vision"):
-            number, _, part = rest.partition(".")
-            block = f"{'visual.' if tower == 'vision' else ''}transformer.resblocks.{number}."
-            letter, _, kind = part.removeprefix("self_attn.").partition("_proj.")
-            if part.startswith("self_attn.") and letter in ("q", "k", "v"):
-                thirds.setdefault(f"{block}attn.in_proj_{kind}", {})[letter] = value
-                continue
-            start = next((ours for ours, theirs in BLOCK.items() if part.startswith(theirs)), None)
-            if start is None:
-                raise _unknown(name)
-            found[block + start + part.removeprefix(BLOCK[start])] = value
-        else:
-            raise _unknown(name)
-    for name, letters in thirds.items():
-        if len(letters) == 3 and len({value.shape for value in letters.values()}) == 1:
-            found[name] = torch.cat([letters[letter] for letter in "qkv"])
-    return found
-
-
-def _unknown(name: str) -> KeysMismatchError:
-    return KeysMismatchError(
-        f"weights must have the names of transformers' CLIPModel. Got {name!r:.120}. Import a whole CLIPModel, without "
-        f"adapters."
-    )

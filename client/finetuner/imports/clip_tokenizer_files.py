@@ -1,4 +1,4 @@
-"""The tokenizer of a CLIPModel's folder: CLIP's own, or a file that pads and cuts as our text tower needs it."""
+"""The tokenizer of a transformers folder: CLIP's own, or a file that pads and cuts as our text tower needs it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import CorruptedArtifact, InvalidInput
-from ..models.text_towers import TOKENIZER_FILE, read_tokenizer
+from ..models.text.text_towers import TOKENIZER_FILE, read_tokenizer
 from ..models.weights import MAX_CONFIG_BYTES, one_line
 
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+VOCABULARY_FILE = "vocab.txt"  # of a BERT, without a tokenizer.json
 LEGACY_END = 2  # in a config: the end is the highest id of a text, as in OpenAI's first files
 PROBES = ("A Red DRESS, 12 pieces", "naïve café's 日本", "striped  socks\nworn")
 
@@ -56,8 +57,70 @@ def padded_tokenizer_content(folder: Path, text_cfg: Mapping[str, Any]) -> str:
         InvalidInput: no tokenizer, a damaged one, one that names no padding, or one that does not fit the text tower.
     """
     file = folder / TOKENIZER_FILE
-    tokenizer = _tokenizer(file)
-    padding, rows, length = _padding(folder, tokenizer), text_cfg["vocab_size"], text_cfg["context_length"]
+    return _padded(file, _tokenizer(file), text_cfg["context_length"], text_cfg["vocab_size"], "which the tower reads")
+
+
+def first_token_content(folder: Path, length: int, rows: int, padding: int) -> str:
+    """Return the content of a tokenizer.json for `FileTokenizer`, of a text tower that is read at its first token.
+
+    Args:
+        folder: holds tokenizer.json, or BERT's vocab.txt alone; and may hold tokenizer_config.json.
+        length: tokens of a text.
+        rows: tokens of the tower.
+        padding: the token that the tower masks.
+
+    Raises:
+        InvalidInput: no tokenizer, a damaged one, one that begins texts with no token of its own, or one that does not
+            fit the text tower.
+    """
+    file = folder / TOKENIZER_FILE
+    if file.is_file() or not (folder / VOCABULARY_FILE).is_file():
+        tokenizer = _tokenizer(file)
+    else:
+        file = folder / VOCABULARY_FILE
+        tokenizer = _of_vocabulary(file)
+    first, words = tokenizer.encode("").ids[:1], tokenizer.encode("a").ids
+    if not first or words[:1] != first:
+        raise InvalidInput(
+            f"{file} must begin each text with one token, such as [CLS]: there the tower reads it. Got none. Take the "
+            f"tokenizer of this model."
+        )
+    content = _padded(file, tokenizer, length, rows, "which the tower masks")
+    if (found := json.loads(content)["padding"]["pad_id"]) != padding:
+        raise InvalidInput(
+            f"{file} must pad with the config's pad_token_id, {padding}, which the tower masks. Got {found}. Take the "
+            f"tokenizer of this model."
+        )
+    return content
+
+
+def named_length(folder: Path) -> int | None:
+    """Return `model_max_length` of the folder's tokenizer_config.json, None if it names none or transformers' 10^30."""
+    file = folder / TOKENIZER_CONFIG_FILE
+    length = _config(file).get("model_max_length") if file.is_file() else None
+    return int(length) if isinstance(length, int | float) and 0 < length < 2**31 else None
+
+
+def _of_vocabulary(file: Path) -> Any:
+    """Return BERT's tokenizer with the words of a vocab.txt."""
+    from transformers import BertTokenizer
+
+    try:
+        read_tokenizer(file)  # its size and its encoding
+        made: Any = BertTokenizer.from_pretrained(str(file.parent), local_files_only=True, trust_remote_code=False)
+    except CorruptedArtifact as error:
+        raise InvalidInput(str(error)) from error
+    except Exception as error:  # of transformers and tokenizers
+        raise InvalidInput(f"{file} must be BERT's vocabulary. Got: {one_line(error)}. Fetch it again.") from error
+    tokenizer = made.backend_tokenizer
+    if made.pad_token_id is not None:
+        tokenizer.enable_padding(pad_id=made.pad_token_id, pad_token=made.pad_token)
+    return tokenizer
+
+
+def _padded(file: Path, tokenizer: Any, length: int, rows: int, use: str) -> str:
+    """Return a tokenizer that cuts texts and pads them with the token that it, or the config beside it, names."""
+    padding = _padding(file.parent, tokenizer)
     highest = max([*tokenizer.get_vocab(with_added_tokens=True).values(), padding or 0], default=-1)
     if highest >= rows:
         raise InvalidInput(
@@ -66,8 +129,7 @@ def padded_tokenizer_content(folder: Path, text_cfg: Mapping[str, Any]) -> str:
         )
     if padding is None:
         raise InvalidInput(
-            f"{file} must name the token that pads, which the tower reads. Got none. Put pad_token into "
-            f"{TOKENIZER_CONFIG_FILE}."
+            f"{file} must name the token that pads, {use}. Got none. Put pad_token into {TOKENIZER_CONFIG_FILE}."
         )
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length, pad_id=padding, pad_token=tokenizer.id_to_token(padding))
@@ -118,20 +180,27 @@ def _padding(folder: Path, tokenizer: Any) -> int | None:
     file = folder / TOKENIZER_CONFIG_FILE
     if not file.is_file():
         return None
+    token = _config(file).get("pad_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    number = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    return None if number is None else int(number)
+
+
+def _config(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
             raise ValueError(f"{file.stat().st_size} bytes")
-        token = json.loads(file.read_bytes()).get("pad_token")
-        token = token.get("content") if isinstance(token, dict) else token
-        number = tokenizer.token_to_id(token) if isinstance(token, str) else None
-    except (ValueError, AttributeError, RecursionError) as error:
+        values = json.loads(file.read_bytes())
+        if not isinstance(values, dict):
+            raise ValueError(f"a {type(values).__name__}")
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file} must be a tokenizer's config. Got: {one_line(error)}. Save it again.") from error
-    return None if number is None else int(number)
+    return values
 
 
 def _is_clips_own(tokenizer: Any) -> bool:
     """Return whether CLIP's own tokenizer has the same tokens, and makes them of the same texts."""
-    from ..models.clip_tokenizer import ClipTokenizer, open_clip_tokenizer
+    from ..models.text.clip_tokenizer import ClipTokenizer, open_clip_tokenizer
 
     own = open_clip_tokenizer("ViT-B-32")
     assert isinstance(own, ClipTokenizer)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..exceptions import InvalidInput, NoSuchModel
 from ..models.weights import one_line
+from .clip_config import read_object
 
 PREFIX = "hf-hub:"
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -20,11 +21,12 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 OPEN_CLIP, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 CONFIGS = (
     "config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json",
-    OPEN_CLIP,
+    "vocab.txt", OPEN_CLIP,
 )  # fmt: skip
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES = 2**26, 2**35  # of one config, and of all weights; the latter are 32 GiB
 SECONDS = 30.0
+KINDS = ("clip", "chinese_clip", "siglip", "siglip2")  # of the last, `imports` names the form that it reads
 
 
 def fetch_model(name: str) -> Path:
@@ -34,7 +36,8 @@ def fetch_model(name: str) -> Path:
         name: 'hf-hub:OWNER/NAME'.
 
     Raises:
-        InvalidInput: a malformed name, no safetensors, a file outside of the folder, or more bytes than allowed.
+        InvalidInput: a malformed name, no safetensors, a file outside of the folder, more bytes than allowed, or an
+            architecture that `imports` does not read, before its weights are fetched.
         NoSuchModel: the hub does not answer, or has no such model for this token.
     """
     repository = name.removeprefix(PREFIX)
@@ -51,14 +54,17 @@ def fetch_model(name: str) -> Path:
     if not COMMIT.fullmatch(commit):
         raise InvalidInput(f"the hub must name the commit of {name}. Got {commit!r:.60}. Is $HF_ENDPOINT a hub?")
     sizes = _wanted(name, {str(file.rfilename): file.size for file in info.siblings or ()})
-    try:
-        folder = Path(
-            snapshot_download(
-                repository, revision=commit, allow_patterns=sorted(sizes), endpoint=endpoint, cache_dir=cache
+    folder = Path()
+    for files in ([file for file in sizes if file in CONFIGS], [*sizes]):  # weights once the config is known to fit
+        try:
+            folder = Path(
+                snapshot_download(
+                    repository, revision=commit, allow_patterns=sorted(files), endpoint=endpoint, cache_dir=cache
+                )
             )
-        )
-    except Exception as error:  # from the hub's client or its HTTP library
-        raise _not_fetched(name, error) from error
+        except Exception as error:  # from the hub's client or its HTTP library
+            raise _not_fetched(name, error) from error
+        _check_kind(name, folder)
     for file, size in sizes.items():
         found = (folder / file).stat().st_size if (folder / file).is_file() else -1
         if found != size:
@@ -80,7 +86,8 @@ def _wanted(name: str, sizes: dict[str, Any]) -> dict[str, int]:
         others = ", ".join(sorted(sizes)[:5]) or "no files"
         raise InvalidInput(
             f"{name} must hold its weights as model.safetensors or {OPEN_CLIP_WEIGHTS}. Got {others:.300}. Pickles are "
-            f"not opened: ask for safetensors there."
+            f"not opened: ask for safetensors there, or write them once, where you trust the file, by transformers' "
+            f"AutoModel and AutoProcessor, from_pretrained and save_pretrained(FOLDER). Then name FOLDER."
         )
     if "model.safetensors" in weights:
         weights = ["model.safetensors"]
@@ -91,6 +98,19 @@ def _wanted(name: str, sizes: dict[str, Any]) -> dict[str, int]:
     if (total := sum(wanted[file] for file in weights)) > MAX_WEIGHTS_BYTES:
         raise InvalidInput(f"weights of {name} must have at most {MAX_WEIGHTS_BYTES} bytes. Got {total}.")
     return wanted
+
+
+def _check_kind(name: str, folder: Path) -> None:
+    """Check that a model's config does not name an architecture that `imports` does not read."""
+    file = folder / "config.json"
+    if (folder / OPEN_CLIP).is_file() or not file.is_file():
+        return
+    kind = read_object(file).get("model_type", KINDS[0])
+    if kind not in KINDS:
+        raise InvalidInput(
+            f"{name} must be a model of {', '.join(KINDS)}, of timm or of open_clip. Got the model_type {kind!r:.60}. "
+            f"No program of a repository is run. Choose one of finetuner.list_models()."
+        )
 
 
 def _not_fetched(name: str, error: Exception) -> NoSuchModel:

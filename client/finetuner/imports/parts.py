@@ -14,7 +14,7 @@ from ..models.backbone import IMAGE_TASK
 from ..models.backbones import find_backbone
 from ..models.clip import Clip
 from ..models.clip_files import CONFIG_FILE, MAX_CONTEXT, create_network, load_folder
-from ..models.text_towers import IMPORTED_TEXT, TEXT_CONFIG_FILE, TOKENIZER_FILE, find_text_files
+from ..models.text.text_towers import IMPORTED_TEXT, TEXT_CONFIG_FILE, TOKENIZER_FILE, find_text_files
 from ..models.weights import planned_network, read_config, require_same, stored_tensors
 from .clip_model import weights_of
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..contract.checks import whole
 from ..exceptions import InvalidInput
 from ..models.clip_files import MAX_CONTEXT, MAX_EMBEDDING, MAX_SIDE
-from ..models.text_towers import IMPORTED_TEXT
+from ..models.text.text_towers import IMPORTED_TEXT
 from ..models.weights import MAX_WHOLE
 from .clip_config import CONFIG_FILE, read_object
 

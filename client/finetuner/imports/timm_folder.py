@@ -9,10 +9,11 @@ from typing import Any
 from ..contract.checks import number, whole
 from ..exceptions import CorruptedArtifact, InvalidInput
 from ..models.backbone import image_backbone
-from ..models.backbones import IMPORTED_IMAGE, image_architectures
+from ..models.backbones import image_architectures
 from ..models.clip_files import MAX_SIDE
 from ..models.image_model import ImageModel, ImagePreprocess
 from ..models.image_weights import load_image_backbone
+from ..models.rows import IMPORTED_IMAGE
 from .clip_config import CONFIG_FILE, read_object
 from .clip_model import WEIGHTS_FILE, weights_of
 

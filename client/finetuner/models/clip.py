@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import InvalidInput
-from .packed_texts import packed_text_features, packs
 from .pixels import batched
-from .text_towers import padding_token
+from .text.packed_texts import packed_text_features, packs
+from .text.text_towers import padding_token
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,7 +25,7 @@ from .acceleration import without_initial_weights
 from .backbone import Backbone
 from .clip import TOWERS, VISION, Clip, Tokenizer, with_activation
 from .lean_open_clip import complete
-from .text_towers import (
+from .text.text_towers import (
     CONTEXT_LENGTH,
     TEXT_CONFIG_FILE,
     TOKENIZER_FILE,
@@ -80,7 +80,7 @@ def load_backbone(row: Backbone, device: str = "cpu", weights_folder: Path | Non
     """
     import open_clip
 
-    from .clip_tokenizer import open_clip_tokenizer
+    from .text.clip_tokenizer import open_clip_tokenizer
 
     if row.folder is not None:
         return load_folder(row.folder, row.name, device)
@@ -142,9 +142,10 @@ def check_weights(row: Backbone, weights_folder: Path | None = None) -> None:
     if row.folder is not None:
         return
     if row.in_artifacts:
+        source = f"hf-hub:{row.source}" if row.source else "FOLDER"
         raise NoSuchModel(
             f"{row.name} has weights in artifacts alone. Got no artifact. Import its folder: fit(model=FOLDER), or "
-            f"finetuner artifact import FOLDER, and pass the artifact's id."
+            f"finetuner artifact import {source}, and pass the artifact's id."
         )
     import open_clip
 
@@ -288,7 +289,7 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
     if text_cfg.get("hf_tokenizer_name"):
         return FileTokenizer(read_tokenizer(file) if file.is_file() else "", text_cfg)
     if file.is_file():
-        from .byte_pair_tokenizer import BytePairTokenizer
+        from .text.byte_pair_tokenizer import BytePairTokenizer
 
         try:
             return BytePairTokenizer(file, text_cfg["context_length"])
@@ -296,7 +297,7 @@ def load_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
             raise CorruptedArtifact(
                 f"{TOKENIZER_FILE} must be a tokenizer. Got: {one_line(error)}. Fetch it again."
             ) from error
-    from .clip_tokenizer import open_clip_tokenizer
+    from .text.clip_tokenizer import open_clip_tokenizer
 
     return open_clip_tokenizer(f"local-dir:{folder}")
 

@@ -18,7 +18,7 @@ from ..documents.pairs import Pair
 from ..exceptions import FinetunerError
 from ..models.clip import TEXT, TOWERS, Clip, causal_text_features, reads_end_token
 from ..models.model_kinds import Model
-from ..models.text_towers import padding_token
+from ..models.text.text_towers import padding_token
 from .file_check import check_onnx
 from .int8 import cost_of_int8, quantise
 from .model import INT8_FILE, ONNX_FILE, OnnxModel

@@ -31,7 +31,7 @@ def token_counter(model: str, *, here: bool = False) -> TokenCounter:
 
     Raises:
         NoSuchModel: unknown backbone, or a tokenizer of transformers that is neither here nor on the hub.
-        InvalidInput: an image model, or no open_clip on this machine.
+        InvalidInput: an image model, a backbone that only artifacts have, or no open_clip on this machine.
     """
     row = find_backbone(model)
     if row.task != CLIP_TASK:
@@ -66,9 +66,9 @@ def counter_of(model: str, tokenizer: Tokenizer, limit: int) -> TokenCounter:
     Raises:
         InvalidInput: a tokenizer that cannot count.
     """
-    from ..models.byte_pair_tokenizer import BytePairTokenizer
-    from ..models.clip_tokenizer import ClipTokenizer
-    from ..models.text_towers import FileTokenizer
+    from ..models.text.byte_pair_tokenizer import BytePairTokenizer
+    from ..models.text.clip_tokenizer import ClipTokenizer
+    from ..models.text.text_towers import FileTokenizer
 
     if isinstance(tokenizer, BytePairTokenizer | ClipTokenizer | FileTokenizer):
         return TokenCounter(model, limit, tokenizer.count_tokens)
@@ -79,14 +79,17 @@ def counter_of(model: str, tokenizer: Tokenizer, limit: int) -> TokenCounter:
 
 
 def _tokenizer(row: Backbone, here: bool = False) -> tuple[Tokenizer, int]:
-    from ..models import clip_files, text_towers
+    from ..models import clip_files
+    from ..models.text import text_towers
 
     if row.folder is not None:
         config = clip_files.read_clip_config(row.folder)["model_cfg"]
         return clip_files.load_tokenizer(row.folder, config), config["text_cfg"]["context_length"]
+    if row.in_artifacts:
+        raise InvalidInput(f"tokenizer of {row.name} must be here. Got a backbone whose artifacts alone have one.")
     import open_clip
 
-    from ..models.clip_tokenizer import open_clip_tokenizer
+    from ..models.text.clip_tokenizer import open_clip_tokenizer
     from ..models.weights import architecture_folder
 
     text_cfg = open_clip.get_model_config(row.architecture)["text_cfg"]

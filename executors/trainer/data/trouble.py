@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from finetuner.exceptions import InvalidInput
-from finetuner.models.text_towers import CONTEXT_LENGTH
+from finetuner.models.text.text_towers import CONTEXT_LENGTH
 from finetuner.statistics.captions import Tokens
 from finetuner.statistics.describe import Overlap, same_labels
 from finetuner.statistics.looks import Look, look_at, near_groups

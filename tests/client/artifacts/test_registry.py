@@ -51,6 +51,16 @@ def test_ids_aliases_and_backbones_are_references(workspace: Workspace, publishe
     assert known.resolve("ViT-B-32#openai") == "ViT-B-32::openai"
 
 
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("chinese-clip-base", "hf-hub:OFA-Sys/chinese-clip-vit-base-patch16"), ("imported-clip", "its folder")],
+)
+def test_a_backbone_that_only_artifacts_have_is_no_reference(workspace: Workspace, name: str, source: str) -> None:
+    """Else `live` could be pointed to it, and every search would fail."""
+    with pytest.raises(ArtifactNotFound, match=f"weights of its own. Got '{name}', .* Import {source} and take the"):
+        Models(workspace).resolve(name)
+
+
 def test_the_error_for_an_unknown_reference_lists_aliases_and_backbones(workspace: Workspace) -> None:
     workspace.aliases.set("best", {"artifact": "x"})
     with pytest.raises(ArtifactNotFound, match=r"an alias \(best\) or a backbone \(clip-mini, .*Got 'bets'"):

@@ -11,7 +11,8 @@ from finetuner.config.callbacks import EarlyStopping, WiSEFTCallback, callback_c
 from finetuner.config.recipes import DEFAULT_OPTIMIZER, RECIPES, TABLE, list_recipes, with_recipe
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
-from finetuner.models.backbones import PARTS, find_backbone
+from finetuner.models.backbones import find_backbone
+from finetuner.models.rows import PARTS
 
 NAMES = ("default", "keep", "small-data", "large-data", "locked-image", "cold-start")
 LARGE = "ViT-B-32::openai"

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from tokenizers import Tokenizer, models, processors, trainers
 
 from finetuner.models.clip import Clip
-from finetuner.models.text_towers import FileTokenizer
+from finetuner.models.text.text_towers import FileTokenizer
 
 NAME, KIND, SIZES = "vit_tests_patch16_siglip_32", "tests", (64, 2, 2, 256)
 WORDS = [

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, processors, trainers
-from transformers import CLIPImageProcessorPil
+from transformers import CLIPImageProcessor
 from typer.testing import CliRunner
 
 import finetuner
@@ -32,7 +32,7 @@ from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import Clip
 from finetuner.models.clip_files import load_backbone
 from finetuner.models.image_model import ImageModel, ImageModelConfig, ImagePreprocess, build_image_model
-from finetuner.models.text_towers import FileTokenizer
+from finetuner.models.text.text_towers import FileTokenizer
 from finetuner.workspace.folder import Workspace
 
 pytestmark = pytest.mark.seconds
@@ -66,7 +66,7 @@ def vit(activation: str = "gelu") -> Clip:
     torch.manual_seed(0)
     network = open_clip.CLIP(**config).eval()  # type: ignore[arg-type]
     network.visual.preprocess_cfg = {"size": 64, "interpolation": "bicubic", "resize_mode": "shortest"}  # type: ignore
-    from finetuner.models.clip_tokenizer import open_clip_tokenizer
+    from finetuner.models.text.clip_tokenizer import open_clip_tokenizer
 
     return Clip(network, open_clip_tokenizer("ViT-B-32"), config, "vit")
 
@@ -161,18 +161,30 @@ def test_open_clip_gives_our_vectors(make: Callable[[], Clip], export: Export) -
     np.testing.assert_allclose(texts, model.encode_texts([*TEXTS, "jeans &amp; shirt"]), atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [clip_mini, vit, lambda: vit("quick_gelu")], ids=["clip-mini", "gelu", "quick-gelu"])
+def squashed() -> Clip:
+    """Return a small CLIP whose images are resized to a square, whatever their sides."""
+    model = vit()
+    network: Any = model.network
+    network.visual.preprocess_cfg |= {"resize_mode": "squash"}
+    return Clip(network, model.tokenizer, model.config, "squashed")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [clip_mini, vit, lambda: vit("quick_gelu"), squashed],
+    ids=["clip-mini", "gelu", "quick-gelu", "squashed"],
+)
 def test_transformers_gives_our_vectors(make: Callable[[], Clip], export: Export) -> None:
     model = make()
     folder, found, saved = export(model, "transformers")
     np.testing.assert_allclose(found["texts"].numpy(), model.encode_texts([LINE]), atol=1e-5)
-    np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-3)  # by torchvision
-    by_pillow = CLIPImageProcessorPil.from_pretrained(folder)(saved, return_tensors="pt")
+    np.testing.assert_allclose(found["images"].numpy(), model.encode_images([saved]), atol=1e-5)
+    by_torchvision = CLIPImageProcessor.from_pretrained(folder)(saved, return_tensors="pt")
     tokens = found["tokenizer"](TEXTS, padding=True, truncation=True, return_tensors="pt")
     with torch.inference_mode():
-        output = found["model"](**tokens, **by_pillow)
+        output = found["model"](**tokens, **by_torchvision)
     np.testing.assert_allclose(output.text_embeds.numpy(), model.encode_texts(TEXTS), atol=1e-5)
-    np.testing.assert_allclose(output.image_embeds.numpy(), model.encode_images([saved]), atol=1e-5)
+    np.testing.assert_allclose(output.image_embeds.numpy(), model.encode_images([saved]), atol=1e-3)
     assert torch.equal(found["model"].logit_scale, model.network.logit_scale)
     names = json.loads((folder / "tokenizer_config.json").read_text())
     assert names["tokenizer_class"] == "PreTrainedTokenizerFast"  # in transformers 4, too

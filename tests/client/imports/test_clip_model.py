@@ -19,9 +19,10 @@ from finetuner.exceptions import InvalidInput, KeysMismatchError
 from finetuner.exports.clip_model import write_clip_model
 from finetuner.exports.open_clip_folder import write_open_clip
 from finetuner.imports.artifact import import_model
-from finetuner.imports.clip_model import from_transformers, read_clip
+from finetuner.imports.clip_model import read_clip
+from finetuner.imports.clip_names import from_transformers
 from finetuner.models.clip import Clip
-from finetuner.models.clip_tokenizer import ClipTokenizer
+from finetuner.models.text.clip_tokenizer import ClipTokenizer
 from tests.client.exports.test_export import TEXTS, clip_mini, quiet_transformers, vit, with_tokenizer_of_a_file
 
 __all__ = ["quiet_transformers"]  # a fixture

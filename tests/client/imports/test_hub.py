@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,12 @@ from finetuner.artifacts.manifest import read_manifest
 from finetuner.exceptions import InvalidInput, NoSuchModel
 from finetuner.exports.timm_folder import write_timm
 from finetuner.imports.artifact import import_model
+from finetuner.imports.clip_model import read_clip
 from finetuner.imports.hub import MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, fetch_model
+from finetuner.models.backbones import find_backbone
+from finetuner.models.clip import Clip
 from tests.client.exports.test_export import image_model
+from tests.client.imports.made_chinese_clip import TEXTS, write_chinese_clip
 from tests.hub_stand_in import NAME, Hub, started_hub
 
 pytestmark = pytest.mark.seconds
@@ -109,6 +114,31 @@ def test_hostile_answers_are_refused(spoil: Callable[[Hub], None], message: str,
     with pytest.raises(InvalidInput, match=message):
         fetch_model(f"hf-hub:{NAME}")
     assert bool(hub.asked) == fetched
+
+
+def test_a_row_of_the_hub_is_fetched_by_its_name(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    write_chinese_clip(tmp_path / "given")
+    hub.files = {path.name: path.read_bytes() for path in (tmp_path / "given").iterdir()}
+    row = replace(find_backbone("chinese-clip-base"), source=NAME)
+    monkeypatch.setattr("finetuner.imports.artifact.ROWS", (row,))
+    made = import_model("chinese-clip-base", tmp_path / "workspace")
+    assert isinstance(made, Path)
+    expected = read_clip(tmp_path / "given", "given").encode_texts(TEXTS)
+    model = load_artifact(made)
+    assert isinstance(model, Clip)
+    np.testing.assert_allclose(model.encode_texts(TEXTS), expected, atol=1e-6)
+    assert "vocab.txt" in hub.asked
+
+
+def test_a_program_of_a_repository_is_refused_before_its_weights_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    hub.files["config.json"] = b'{"model_type": "jina_clip", "auto_map": {"AutoModel": "modeling_clip.JinaCLIPModel"}}'
+    with pytest.raises(InvalidInput, match="Got the model_type 'jina_clip'. No program .* is run. Choose one of"):
+        fetch_model(f"hf-hub:{NAME}")
+    assert hub.asked == ["config.json"]
+    with pytest.raises(NoSuchModel, match="is a program in its repository: it is not run. Nearest: siglip2-base"):
+        import_model("hf-hub:jinaai/jina-clip-v2", tmp_path)
+    assert hub.asked == ["config.json"]
 
 
 @pytest.mark.parametrize(

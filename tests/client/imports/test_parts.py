@@ -165,9 +165,9 @@ def test_parts_of_another_form_are_refused(text: Path, tmp_path: Path) -> None:
 
 def test_what_a_library_cannot_express_is_refused_with_those_that_can(text: Path, tmp_path: Path) -> None:
     made = import_model(f"{VISION}+{text}", tmp_path / "workspace")
-    for to in ("open_clip", "transformers"):
-        others = "Take to='sentence-transformers' or to='onnx'"
-        with pytest.raises(InvalidInput, match=f"to='{to}' cannot hold .*VisionTextDualEncoderModel.* {others}"):
+    others = "Take to='sentence-transformers' or to='onnx'"
+    for to, reason in (("open_clip", "by its name on the hub"), ("transformers", "VisionTextDualEncoderModel reads")):
+        with pytest.raises(InvalidInput, match=f"to='{to}' cannot hold .*{reason}.* {others}"):
             export_folder(Path(made), to, tmp_path / "out")
 
 

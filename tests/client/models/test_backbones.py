@@ -13,9 +13,9 @@ import timm
 import torch
 
 from finetuner.exceptions import NoSuchModel
+from finetuner.imports.hub import REPOSITORY
 from finetuner.models.backbone import IMAGE_TASK, Backbone
 from finetuner.models.backbones import (
-    ROWS,
     architectures,
     find_backbone,
     image_architectures,
@@ -24,6 +24,7 @@ from finetuner.models.backbones import (
     row_of,
 )
 from finetuner.models.image_model import MODEL_OPTIONS, ImageModelConfig, ImagePreprocess, pooling_of
+from finetuner.models.rows import ELSEWHERE, ROWS
 
 
 def test_names_and_aliases_mean_one_row_each() -> None:
@@ -43,6 +44,8 @@ def test_a_row_is_complete_and_its_weights_exist(row: Backbone) -> None:
         assert timm.models.is_model_pretrained(f"{row.architecture}.{row.pretrained}")
         with torch.device("meta"):  # no memory, no time
             assert timm.create_model(row.architecture, num_classes=0).num_features == row.output_dim
+    elif row.in_artifacts:
+        assert REPOSITORY.fullmatch(row.source), "imports fetches it"
     elif row.folder is None:
         assert open_clip.get_pretrained_cfg(row.architecture, row.pretrained)
         assert open_clip.get_model_config(row.architecture)["embed_dim"] == row.output_dim
@@ -149,3 +152,13 @@ def test_an_unknown_name_gets_the_nearest_ones(name: str, expected: str) -> None
     with pytest.raises(NoSuchModel, match=expected) as caught:
         find_backbone(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_model_that_is_a_program_is_refused_with_the_rows_that_are_nearest(name: str) -> None:
+    with pytest.raises(
+        NoSuchModel, match=f"Got '{name}', whose architecture is a program .*: it is not run. Nearest: "
+    ):
+        find_backbone(name)
+    nearest, _, _ = ELSEWHERE[name].partition(" (")
+    assert all(find_backbone(one) in ROWS for one in nearest.split(", "))

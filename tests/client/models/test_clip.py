@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from finetuner.exceptions import FinetunerError, InvalidInput, KeysMismatchError, NoSuchModel
 from finetuner.models.backbone import Backbone
 from finetuner.models.backbones import find_backbone
-from finetuner.models.byte_pair_tokenizer import BytePairTokenizer
 from finetuner.models.clip import TEXT, TOWERS, VISION, Clip
 from finetuner.models.clip_files import check_weights, load_backbone, load_towers, save_towers
+from finetuner.models.text.byte_pair_tokenizer import BytePairTokenizer
 
 SMALL = "ViT-S-32-alt"  # the smallest architecture that open_clip lists
 TEXTS = [

@@ -121,7 +121,7 @@ def test_a_tokenizer_of_more_tokens_than_the_tower_is_refused(
     Tokenizer(models.BPE({str(number): number for number in range(rows)}, [])).save(str(folder / "tokenizer.json"))
     with pytest.raises(CorruptedArtifact, match=f"must make at most {rows} different tokens.* Got {rows + 3}"):
         check_towers(folder)
-    monkeypatch.setattr("finetuner.models.text_towers.MAX_TOKENIZER_BYTES", 1000)
+    monkeypatch.setattr("finetuner.models.text.text_towers.MAX_TOKENIZER_BYTES", 1000)
     with pytest.raises(CorruptedArtifact, match=r"tokenizer.json must have at most 1000 bytes. Got"):
         check_towers(folder)
 

@@ -11,7 +11,7 @@ from finetuner.catalogue import CatalogueImage, fashion, shapes
 from finetuner.demo.figures import text_to_image_recall
 from finetuner.metrics import hit_by_chance
 from finetuner.models import clip_mini
-from finetuner.models.byte_pair_tokenizer import BytePairTokenizer
+from finetuner.models.text.byte_pair_tokenizer import BytePairTokenizer
 
 FOLDER = Path(clip_mini.__file__).parent
 FILES = ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from finetuner.exceptions import InvalidInput, NoSuchModel
-from finetuner.models.clip_tokenizer import open_clip_tokenizer
-from finetuner.statistics.tokens import counter_of, token_counter
+from finetuner.models.backbones import find_backbone
+from finetuner.models.text.clip_tokenizer import open_clip_tokenizer
+from finetuner.statistics.tokens import counter_of, counter_or_reason, token_counter
 from tests.client.exports.test_export import with_tokenizer_of_a_file
 
 TEXTS = ["a red dress", "Ein  blaues Hemd &amp; mehr", "", "naïve 日本語 🙂", "x" * 20]
@@ -44,5 +45,9 @@ def test_what_has_no_tokens_is_refused() -> None:
         token_counter("resnet-base")
     with pytest.raises(NoSuchModel, match="nonsense"):
         token_counter("nonsense")
+    for model in ("imported-clip", "clip-from-parts", "chinese-clip-base"):
+        with pytest.raises(InvalidInput, match=f"tokenizer of {model} must be here. Got a backbone whose artifacts"):
+            token_counter(model)
+        assert counter_or_reason(find_backbone(model))[0] is None, "fit looks at long captions of such a model, too"
     with pytest.raises(InvalidInput, match="tokenizer of x must count tokens. Got function"):
         counter_of("x", lambda texts: texts, 77)  # type: ignore[arg-type,return-value]

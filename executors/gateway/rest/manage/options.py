@@ -12,7 +12,7 @@ from finetuner.config.losses import DefaultLoss
 from finetuner.config.recipes import RECIPES
 from finetuner.config.run_config import RunConfig
 from finetuner.config.training_options import TrainingOptions
-from finetuner.models.backbones import ROWS
+from finetuner.models.rows import ROWS
 
 from ..run_request import DATA, HYPER_PARAMETERS, MODEL, OURS
 

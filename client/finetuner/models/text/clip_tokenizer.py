@@ -12,7 +12,7 @@ from open_clip.tokenizer import SimpleTokenizer, _clean_lower
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 if TYPE_CHECKING:
-    from .clip import Tokenizer as AnyTokenizer
+    from ..clip import Tokenizer as AnyTokenizer
 
 PLAIN = re.compile(r"[\t\n\r !-%'-;=-~]*")
 """ASCII without '&' and '<', which begin HTML entities and open_clip's special tokens: cleaning only lower-cases it."""

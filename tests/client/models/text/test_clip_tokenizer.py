@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import torch
 
-from finetuner.models.clip_tokenizer import PLAIN, ClipTokenizer, open_clip_tokenizer
+from finetuner.models.text.clip_tokenizer import PLAIN, ClipTokenizer, open_clip_tokenizer
 
 ODD = [
     "",

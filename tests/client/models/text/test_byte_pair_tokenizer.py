@@ -7,7 +7,7 @@ import torch
 
 from finetuner.catalogue import fashion, shapes
 from finetuner.models import clip_mini
-from finetuner.models.byte_pair_tokenizer import PAD, START, BytePairTokenizer, train_tokenizer
+from finetuner.models.text.byte_pair_tokenizer import PAD, START, BytePairTokenizer, train_tokenizer
 
 FILE = Path(clip_mini.__file__).parent / "tokenizer.json"
 CONTEXT = 48

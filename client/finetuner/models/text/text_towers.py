@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import CorruptedArtifact, NoSuchModel
-from .weights import bounded_download, hub_cache_path, one_line, read_config
+from ...exceptions import CorruptedArtifact, NoSuchModel
+from ..weights import bounded_download, hub_cache_path, one_line, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TEXT_CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
 CONTEXT_LENGTH = 77  # open_clip's default
 IMPORTED_TEXT = "imported"  # in place of a name on the hub: the files are in the artifact
+AS_GIVEN = "none"  # in place of a name of open_clip's cleaning of texts: they reach the tokenizer as they are
 SEPARATOR = "[SEP]"
 # Keys of a transformers config that fetch or run code from outside the library.
 FOREIGN = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "quantization_config")
@@ -59,7 +60,13 @@ class FileTokenizer:
             )
         ids = self._tokenizer.get_vocab(with_added_tokens=False).values()
         self.vocab_size = max(*ids, *self._tokenizer.encode("").ids, -1) + 1
-        self._clean = get_clean_fn(options.get("clean", "whitespace"))
+        cleaning = options.get("clean", "whitespace")
+        try:
+            self._clean = str if cleaning == AS_GIVEN else get_clean_fn(cleaning)
+        except AssertionError as error:
+            raise CorruptedArtifact(
+                f"cleaning of texts must be one that open_clip has. Got {cleaning!r:.40}. Fetch the model again."
+            ) from error
         self._separator = self._tokenizer.token_to_id(SEPARATOR) if options.get("strip_sep_token") else None
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:

@@ -27,8 +27,8 @@ from finetuner.exceptions import CorruptedArtifact, KeysMismatchError, NoSuchMod
 from finetuner.models.backbone import Backbone
 from finetuner.models.backbones import find_backbone
 from finetuner.models.clip import TEXT, TOWERS, VISION, Clip, text_features
-from finetuner.models.clip_files import load_backbone, load_towers, save_towers
-from finetuner.models.text_towers import FileTokenizer, find_text_files
+from finetuner.models.clip_files import check_towers, load_backbone, load_towers, save_towers
+from finetuner.models.text.text_towers import FileTokenizer, find_text_files
 from finetuner.workspace.folder import Workspace
 from tests.client.conftest import manifest
 
@@ -252,3 +252,12 @@ def test_tokenizers_of_other_architectures(tmp_path: Path, options: dict[str, An
 def test_clip_mini_needs_only_its_tokenizer(mini_row: Backbone, mini: Clip) -> None:
     assert mini_row.folder is not None
     assert mini.files == {"tokenizer.json": (mini_row.folder / "tokenizer.json").read_text()}
+
+
+@pytest.mark.parametrize("cleaning", ["eval", ["lower"], None])
+def test_a_cleaning_that_open_clip_does_not_have_is_refused(saved: Path, cleaning: Any) -> None:
+    config = json.loads((saved / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"clean": cleaning}
+    (saved / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(CorruptedArtifact, match="cleaning of texts must be one that open_clip has. Got"):
+        check_towers(saved)

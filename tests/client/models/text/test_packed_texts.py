@@ -10,7 +10,7 @@ from open_clip import CLIP
 from torch import nn
 
 from finetuner.models.clip import causal_text_features
-from finetuner.models.packed_texts import packed_text_features, packs
+from finetuner.models.text.packed_texts import packed_text_features, packs
 
 END = 99
 VISION = {"layers": 1, "width": 32, "head_width": 16, "image_size": 32, "patch_size": 16}
