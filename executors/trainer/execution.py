@@ -84,6 +84,8 @@ def execute(request: RunRequest, folder: RunFolder, interrupt: Interrupt) -> str
     """
     config, settings = request.config, request.settings
     log.info("Starting run %r in experiment %r", config.run_name, config.experiment_name)
+    if config.recipe or config.recipe_choice:
+        log.info("Recipe: %s, %s", config.recipe or "none", config.recipe_choice or "as the call asks")
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device, remark = _device(config)

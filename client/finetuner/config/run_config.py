@@ -127,6 +127,8 @@ class RunConfig:
     """Options for memory, speed and frozen weights, see `TrainingOptions`."""
     recipe: str = ""
     """Name of the recipe that `fit` has filled in these options from, see `recipes`; '' for none."""
+    recipe_choice: str = ""
+    """Why `fit` has chosen the recipe, or none, up to 500 characters; '' where the call names one."""
     callbacks: Sequence[Mapping[str, Any]] = ()
     """Each {'name': ..., 'options': {...}}, see `callbacks.callback_config`; data is the name of a dataset."""
 
@@ -143,6 +145,8 @@ class RunConfig:
                 checked_name(value, name)
         if len(text("description", self.description)) > 2000:
             raise InvalidInput(f"description must be at most 2000 characters. Got {len(self.description)}. Cut it.")
+        if len(text("recipe_choice", self.recipe_choice)) > 500:
+            raise InvalidInput(f"recipe_choice must be at most 500 characters. Got {len(self.recipe_choice)}. Cut it.")
         choice("optimizer", self.optimizer, OPTIMIZERS)
         if isinstance(self.loss, DefaultLoss):
             self._set("loss", row.loss or default_loss(row.task))
