@@ -50,7 +50,8 @@ def test_a_run_by_a_recipe_reports_its_name_and_options(
     artifact = folder.path.parent.parent / "artifacts" / folder.path.name
     told = verify_artifact(artifact).training
     assert (told["recipe"], told["optimizer"], told["scheduler"]) == (name, "AdamW", "cosine")
-    assert told["recipe_choice"] == "so it is" and f"Recipe: {name}, so it is" in log
+    assert told["recipe_choice"] == "so it is"
+    assert f"Recipe: {name}, so it is" in log
     assert told["optimizer_options"]["weight_decay"] == 0.2
     recipe = list_recipes()[name]
     assert told["learning_rate"] == fields["learning_rate"] == recipe.learning_rate(find_backbone("clip-mini"))

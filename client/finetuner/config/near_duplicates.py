@@ -21,7 +21,7 @@ class NearDuplicates:
     """
 
     images: float | None = 0.95
-    """Least cosine of near duplicate images, by the model that the run starts from, 0.1 to 1. None leaves images out."""
+    """Least cosine of near duplicate images, by the model that the run starts from, 0.1 to 1. None looks at none."""
     captions: float | None = 0.95
     """The same of captions."""
     soft: float = 0.0

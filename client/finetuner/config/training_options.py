@@ -10,6 +10,7 @@ from ..contract.checks import flag, number, options, text, whole
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 from .hard_negatives import HardNegatives
+from .near_duplicates import NearDuplicates
 
 TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART = "text", "vision", "logit_scale", "projection"
 PARTS = (TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART)
@@ -20,6 +21,7 @@ CLIP_ONLY = {
     "captions_per_image": LEAVE_OUT,
     "hard_batches": "Use a miner.",
     "hard_negatives": "Use a miner.",
+    "near_duplicates": LEAVE_OUT,
     "distillation": LEAVE_OUT,
     "l2_sp": LEAVE_OUT,
     "learning_rates": LEAVE_OUT,
@@ -84,6 +86,10 @@ class TrainingOptions:
     """Options of mining, for example {'per_image': 1, 'range': [0, 100], 'relative_margin': 0.95, 'every': 1}: before
     training and after each `every` epochs, the captions of other images that the model finds most similar to an image
     become further negatives of it, unless they are likely to be true. See `HardNegatives`. None mines none."""
+    near_duplicates: Mapping[str, Any] | None = None
+    """Near duplicates among images and captions, by the similarity of the model that the run starts from, for example
+    {'images': 0.95, 'captions': 0.95, 'soft': 0.0}: they are no negatives of one another, or with `soft` positives in
+    part. {} takes the defaults, see `NearDuplicates`. None knows equal images, captions and labels alone."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Share of the image's area that a random crop keeps, (low, high) in [0.01, 1]; (1, 1) never crops."""
     flips: bool = False
@@ -120,6 +126,8 @@ class TrainingOptions:
             )
         if self.hard_negatives is not None:
             self._set("hard_negatives", HardNegatives.read(self.hard_negatives).to_dict())
+        if self.near_duplicates is not None:
+            self._set("near_duplicates", NearDuplicates.read(self.near_duplicates).to_dict())
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
         if "" in self.frozen:
             raise InvalidInput("frozen must hold prefixes of names. Got '', the prefix of every name. Leave it out.")
@@ -159,6 +167,11 @@ class TrainingOptions:
         """The options of `hard_negatives`."""
         return None if self.hard_negatives is None else HardNegatives.read(self.hard_negatives)
 
+    @property
+    def duplicates(self) -> NearDuplicates | None:
+        """The options of `near_duplicates`."""
+        return None if self.near_duplicates is None else NearDuplicates.read(self.near_duplicates)
+
     @classmethod
     def read(cls, values: object, row: Backbone) -> TrainingOptions:
         """Return the checked options of a run.
@@ -177,7 +190,8 @@ class TrainingOptions:
             raise InvalidInput(f"training_options: {error}") from error
         if row.task == IMAGE_TASK:
             for name in CLIP_ONLY:
-                if given.get(name) and given[name] != cls.__dataclass_fields__[name].default:
+                wanted = given.get(name) or (name == "near_duplicates" and given.get(name) is not None)
+                if wanted and given[name] != cls.__dataclass_fields__[name].default:
                     raise InvalidInput(
                         f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. {CLIP_ONLY[name]}"
                     )

@@ -29,7 +29,8 @@ SMALL, LARGE = find_backbone("clip-mini"), find_backbone("ViT-B-32::openai")
 )
 def test_the_choice_by_model_pairs_and_steps(row: Any, pairs: int, epochs: int, recipe: Any, reason: str) -> None:
     choice = choose_recipe(row, pairs, 128, epochs)
-    assert choice.recipe == recipe and reason in choice.reason
+    assert choice.recipe == recipe
+    assert reason in choice.reason
     assert recipe is None or recipe in list_recipes()
 
 
@@ -50,7 +51,9 @@ def test_pairs_that_are_held_out_make_no_steps_and_the_backbone_has_a_batch_size
 )
 def test_what_the_call_says_comes_first(given: dict[str, Any], recipe: str | None, reason: str) -> None:
     choice = early_choice({"optimizer": DEFAULT_OPTIMIZER, "optimizer_options": None, **given}, SMALL)
-    assert choice is not None and choice.recipe == recipe and reason in choice.reason
+    assert choice is not None
+    assert choice.recipe == recipe
+    assert reason in choice.reason
 
 
 def test_the_model_may_decide_before_the_data() -> None:
@@ -58,4 +61,5 @@ def test_the_model_may_decide_before_the_data() -> None:
     assert early_choice(nothing, SMALL) is None
     for row, recipe in ((PARTS, "cold-start"), (find_backbone("resnet50"), None)):
         choice = early_choice(nothing, row)
-        assert choice is not None and choice.recipe == recipe
+        assert choice is not None
+        assert choice.recipe == recipe

@@ -39,7 +39,8 @@ def sent(data: str = "many", **given: Any) -> dict[str, Any]:
 def test_the_number_of_steps_decides_and_the_config_says_why() -> None:
     many, few = sent(), sent("few")
     assert (many["recipe"], many["optimizer"], many["scheduler"]) == ("default", "AdamW", "cosine")
-    assert many["training_options"] == {"captions_per_image": 2} and many["learning_rate"] == 2e-3
+    assert many["training_options"] == {"captions_per_image": 2}
+    assert many["learning_rate"] == 2e-3
     assert many["recipe_choice"] == "4100 pairs make 165 steps, more than 160"
     assert (few["recipe"], few["optimizer"], few["scheduler"], few["learning_rate"]) == ("", "Adam", None, None)
     assert few["recipe_choice"] == "100 pairs make 5 steps, and up to 160 steps a constant learning rate is better"
@@ -60,12 +61,15 @@ def test_explicit_options_and_recipes_win() -> None:
 def test_an_option_that_contradicts_the_chosen_recipe_wins() -> None:
     config = sent(replay_data="few", training_options={"distillation": 0})
     assert (config["recipe"], config["optimizer"]) == ("", "Adam")
-    assert config["recipe_choice"].startswith("keep would be chosen, since replay_data says what must stay, but: recipe")
+    assert config["recipe_choice"].startswith(
+        "keep would be chosen, since replay_data says what must stay, but: recipe"
+    )
 
 
 def test_a_run_that_resumes_takes_the_recipe_of_the_earlier_one() -> None:
     config = sent("few", resume_from="earlier")
-    assert config["recipe"] == "keep" and config["recipe_choice"] == "as of the run earlier, which it resumes"
+    assert config["recipe"] == "keep"
+    assert config["recipe_choice"] == "as of the run earlier, which it resumes"
 
 
 def test_images_have_no_recipe() -> None:
