@@ -127,7 +127,8 @@ def fit(
         loss_optimizer: for image models: optimizer of a loss's own weights, see `MetricConfig`.
         loss_optimizer_options: options of that optimizer.
         loss_options: options of the loss: label_smoothing and hardness of CLIPLoss, and for short vectors its
-            matryoshka_dims and matryoshka_weights; logit_bias of SigLIPLoss; score_weights of both for pairs with
+            matryoshka_dims and matryoshka_weights, for int8 and binary search its int8_weight, binary_weight and
+            binary_codes; logit_bias of SigLIPLoss; score_weights of both for pairs with
             scores ('linear', 'log' or 'constant'); or those of pytorch-metric-learning.
         guard_data: pairs, given like `train_data`, for abilities that a CLIP must keep. The log warns if their recall
             falls.

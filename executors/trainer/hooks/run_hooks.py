@@ -83,7 +83,11 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     # Scores come first, since trackers log them. Then hooks that choose weights: an epoch or the average, merged,
     # mixed. Last those that change the trained parameters, since the mix keeps the weights from before.
     return [
-        *([CalibrateScores(eval_pairs, scores, short.dims if short else (), artifact, folder)] if eval_pairs else []),
+        *(
+            [CalibrateScores(eval_pairs, scores, short.dims if short else (), artifact, folder, config.codes)]
+            if eval_pairs
+            else []
+        ),
         *([ScoreGuard(guard_pairs, scores)] if guard is not None else []),
         *(hook for _, hook in made),
         *([AverageWeights(options.ema_decay)] if options.ema_decay is not None else []),

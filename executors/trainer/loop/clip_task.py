@@ -23,6 +23,7 @@ from ..data.replay import Replay, ReplayPlan
 from ..data.score_weights import weights_for
 from ..data.training_data import Plan, TrainingData
 from ..hooks.freezing import require_parts
+from ..losses.codes import with_codes
 from ..losses.contrastive import CLIPLoss, Negatives, PairBatch, PairLoss, SigLIPLoss
 from ..losses.distillation import Teacher, distillation_loss
 from ..losses.matryoshka import with_short_vectors
@@ -105,7 +106,8 @@ class ClipTask(Task):
         bias = getattr(model.network, BIAS, None)
         if config.loss == SIGLIP and bias is not None and BIAS not in of_loss:
             of_loss[BIAS] = bias  # of a model that was trained with this loss
-        self._loss = with_short_vectors(_LOSSES[config.loss], of_loss).to(model.device)
+        loss_of = _LOSSES[config.loss]
+        self._loss = with_short_vectors(lambda **own: with_codes(loss_of, own), of_loss).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
         weight = config.options.distillation
         self._teacher = Teacher(self.network, model.network.logit_scale) if weight else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import distributed, nn
 
 SIGLIP_BIAS = -10.0
+Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,12 @@ class PairBatch:
         def cut(side: torch.Tensor) -> torch.Tensor:
             return F.normalize(side[..., :dim], dim=-1)
 
-        negatives = self.negatives and replace(self.negatives, text=cut(self.negatives.text))
-        return replace(self, image=cut(self.image), text=cut(self.text), negatives=negatives)
+        return self.changed(cut, cut)
+
+    def changed(self, of_images: Change, of_texts: Change) -> PairBatch:
+        """Return the batch with embeddings that functions of (..., dim) rows change; negatives are texts."""
+        negatives = self.negatives and replace(self.negatives, text=of_texts(self.negatives.text))
+        return replace(self, image=of_images(self.image), text=of_texts(self.text), negatives=negatives)
 
     def of_everyone(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows of all processes, (all, ...), for this process's (batch, ...). Gradients flow back."""

@@ -15,6 +15,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from finetuner.executors.trainer.loop.grad_cache import cached_backward
+from finetuner.executors.trainer.losses.codes import CodesLoss
 from finetuner.executors.trainer.losses.contrastive import CLIPLoss, Negatives, PairBatch, SigLIPLoss
 from finetuner.executors.trainer.losses.distillation import distillation_loss
 from finetuner.executors.trainer.losses.matryoshka import MatryoshkaLoss
@@ -56,6 +57,7 @@ LOSSES = {
     "clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0),
     "hard": lambda: CLIPLoss(hardness=4.0),
     "matryoshka": lambda: MatryoshkaLoss(CLIPLoss(0.1), (4, 2), (1.0, 0.5, 2.0)),
+    "codes": lambda: CodesLoss(CLIPLoss(0.1), 1.0, 0.5), "tanh": lambda: CodesLoss(CLIPLoss(), 2.0, by="tanh"),
     "distilled": Distilled,
 }  # fmt: skip
 

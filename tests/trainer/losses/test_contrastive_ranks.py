@@ -13,8 +13,8 @@ import torch
 pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).parent / "contrastive_ranks.py"
-LOSSES = ("clip", "smooth", "hard", "siglip", "matryoshka", "distilled")
-PAIR_LOSSES = LOSSES[:5]
+LOSSES = ("clip", "smooth", "hard", "siglip", "matryoshka", "codes", "tanh", "distilled")
+PAIR_LOSSES = LOSSES[:7]
 KINDS = (
     "",
     " masked",
