@@ -39,6 +39,7 @@ from .hooks.evaluation import calibration_file
 from .hooks.hook import Hook, Progress, closing
 from .hooks.run_hooks import make_hooks
 from .hooks.stuck import WarnIfStuck
+from .hooks.trends import WarnOfTrends
 from .hooks.wise_ft import kept_files
 from .loop.checkpoint import Checkpoint
 from .loop.clip_task import ClipTask
@@ -202,7 +203,7 @@ def _train(context: RunContext, task: Task, progress: Progress, hooks: Sequence[
         learning_rate=config.learning_rate or default_learning_rate(config),
         report=CurveFile(context.folder).add,
         started=partial(context.folder.write, RESOLVED),
-        hooks=[*hooks, *([WarnIfStuck(task.batch_size)] if comparable else [])],
+        hooks=[*hooks, *([WarnIfStuck(task.batch_size)] if comparable else []), WarnOfTrends()],
         checkpoint=resumption.checkpoint,
         state=resumption.state,
         interrupt=resumption.interrupt,

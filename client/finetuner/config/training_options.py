@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..contract.checks import flag, number, options, text, whole
+from ..contract.checks import choice, flag, number, options, text, whole
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 from .hard_negatives import HardNegatives
@@ -22,12 +22,14 @@ CLIP_ONLY = {
     "hard_batches": "Use a miner.",
     "hard_negatives": "Use a miner.",
     "near_duplicates": LEAVE_OUT,
+    "patch_dropout": LEAVE_OUT,
     "distillation": LEAVE_OUT,
     "l2_sp": LEAVE_OUT,
     "learning_rates": LEAVE_OUT,
 }
 """Option -> the next step for an image model."""
 HARD_FROM = 2
+LORA, RSLORA, DORA = "lora", "rslora", "dora"
 MOST_CAPTIONS = 8
 
 
@@ -53,7 +55,11 @@ class TrainingOptions:
     merges them when it publishes the model. The logit scale and a new head are still trained directly. None trains
     the weights."""
     lora_alpha: float | None = None
-    """The adapters are scaled by lora_alpha / lora_rank, 1e-6 to 4,096; None is twice the rank."""
+    """The adapters are scaled by lora_alpha / lora_rank, 1e-6 to 4,096; None is twice the rank. See lora_kind."""
+    lora_kind: str = "lora"
+    """'lora'; 'rslora', scaled by lora_alpha / sqrt(lora_rank), so that a high rank learns as well (arXiv:2312.03732);
+    or 'dora', which also trains the length of each row of an adapted layer (arXiv:2402.09353), in more memory and
+    time."""
     lora_plus_ratio: float | None = None
     """Factor on the learning rate of the adapter matrices that start at zero, except for adapters of embeddings, 0.01
     to 1,000 (LoRA+, arXiv:2402.12354); None is 16."""
@@ -92,6 +98,9 @@ class TrainingOptions:
     part. {} takes the defaults, see `NearDuplicates`. None knows equal images, captions and labels alone."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Share of the image's area that a random crop keeps, (low, high) in [0.01, 1]; (1, 1) never crops."""
+    patch_dropout: float = 0.0
+    """Share in [0, 0.9] of each image's patches that a step leaves out, for a CLIP with a vision transformer (FLIP,
+    arXiv:2212.00794): 0.5 takes half of the vision tower's time and memory. Scores see every patch."""
     flips: bool = False
     """Mirror each image with probability 1/2. Leave it off for captions that mention left or right."""
 
@@ -105,11 +114,20 @@ class TrainingOptions:
             self._set("lora_rank", whole("lora_rank", self.lora_rank, 1, 1024))
         if self.lora_alpha is not None:
             self._set("lora_alpha", number("lora_alpha", self.lora_alpha, 1e-6, 4096))
+        choice("lora_kind", self.lora_kind, (LORA, RSLORA, DORA))
+        if self.lora_kind != LORA and self.lora_rank is None:
+            raise InvalidInput(f"lora_kind needs lora_rank. Got {self.lora_kind!r} alone. Set both, or leave it out.")
         if self.lora_plus_ratio is not None:
             self._set("lora_plus_ratio", number("lora_plus_ratio", self.lora_plus_ratio, 0.01, 1000))
         if self.ema_decay is not None:
             self._set("ema_decay", number("ema_decay", self.ema_decay, 0, 0.999999))
         self._set("distillation", number("distillation", self.distillation, 0, 100))
+        self._set("patch_dropout", number("patch_dropout", self.patch_dropout, 0, 0.9))
+        if self.patch_dropout and VISION_PART in self.frozen:
+            raise InvalidInput(
+                f"patch_dropout must be left out where the vision tower is frozen: it would only see less. Got "
+                f"{self.patch_dropout:g}. Leave one out."
+            )
         self._set("l2_sp", number("l2_sp", self.l2_sp, 0, 10_000))
         if self.l2_sp and self.lora_rank is not None:
             raise InvalidInput(

@@ -28,6 +28,7 @@ from .freezing import Freeze
 from .guard import ScoreGuard
 from .hook import Hook
 from .lora import MergeAdapters, TrainAdapters
+from .patch_dropout import DropPatches
 from .tracker_checks import check_loggers
 from .trackers import make_tracker
 from .weights import KeepBestModel, KeepCheckpoints, StopEarly
@@ -56,7 +57,9 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     check_loggers(callbacks)
     prefixes = iter(metric_prefixes(callbacks, towers, has_eval_data=config.scores_eval_data))
     options, short = config.options, config.matryoshka
-    adapters = TrainAdapters(options.lora_rank, options.lora_alpha, config.seed) if options.lora_rank else None
+    adapters: TrainAdapters | None = None
+    if options.lora_rank:
+        adapters = TrainAdapters(options.lora_rank, options.lora_alpha, config.seed, options.lora_kind)
     guard = context.documents("guard")
     guard_pairs = [] if guard is None else read_pairs(guard)
     made: list[tuple[Callback, Hook]] = []
@@ -93,6 +96,7 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
         *([AverageWeights(options.ema_decay)] if options.ema_decay is not None else []),
         *([MergeAdapters(adapters)] if adapters is not None else []),
         *mixes,
+        *([DropPatches(options.patch_dropout)] if options.patch_dropout else []),
         *([Freeze(options.frozen)] if options.frozen else []),
         *([adapters] if adapters is not None else []),
     ]
