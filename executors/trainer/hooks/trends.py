@@ -32,8 +32,8 @@ class WarnOfTrends(Hook):
             self._warn(
                 "diverged",
                 f"The run diverges: the loss is {loss:.4f} after epoch {progress.epoch}, and was {self._lowest:.4f}. "
-                f"Lower the learning rate, now {progress.values.get('learning_rate', math.nan):.3g}, or take one with a "
-                f"warm-up, such as scheduler='cosine'",
+                f"Lower the learning rate, now {progress.values.get('learning_rate', math.nan):.3g}, or take one that "
+                f"warms up, such as scheduler='cosine'",
             )
         self._lowest = min(self._lowest, loss)
         if val_loss is None:
