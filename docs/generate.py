@@ -31,6 +31,7 @@ REFERENCES = {
     "`list_recipes`": "[recipes](training.md#recipes)",
     "`recipes`": "[recipes](training.md#recipes)",
     "`HardNegatives`": "[hard negatives](training.md#hard-negatives)",
+    "`NearDuplicates`": "[near duplicates](training.md#near-duplicates)",
     "`MetricConfig`": "[losses for labelled images](training.md#losses-for-labelled-images)",
     "`losses.default_loss`": "`loss` of [`fit`](training.md#arguments-of-fit)",
     "`LOSSES`": "[losses](training.md#losses-for-labelled-images)",

@@ -39,6 +39,7 @@ from .hooks.evaluation import calibration_file
 from .hooks.hook import Hook, Progress, closing
 from .hooks.run_hooks import make_hooks
 from .hooks.stuck import WarnIfStuck
+from .hooks.trends import WarnOfTrends
 from .hooks.wise_ft import kept_files
 from .loop.checkpoint import Checkpoint
 from .loop.clip_task import ClipTask
@@ -84,6 +85,8 @@ def execute(request: RunRequest, folder: RunFolder, interrupt: Interrupt) -> str
     """
     config, settings = request.config, request.settings
     log.info("Starting run %r in experiment %r", config.run_name, config.experiment_name)
+    if config.recipe or config.recipe_choice:
+        log.info("Recipe: %s, %s", config.recipe or "none", config.recipe_choice or "as the call asks")
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device, remark = _device(config)
@@ -200,7 +203,7 @@ def _train(context: RunContext, task: Task, progress: Progress, hooks: Sequence[
         learning_rate=config.learning_rate or default_learning_rate(config),
         report=CurveFile(context.folder).add,
         started=partial(context.folder.write, RESOLVED),
-        hooks=[*hooks, *([WarnIfStuck(task.batch_size)] if comparable else [])],
+        hooks=[*hooks, *([WarnIfStuck(task.batch_size)] if comparable else []), WarnOfTrends()],
         checkpoint=resumption.checkpoint,
         state=resumption.state,
         interrupt=resumption.interrupt,

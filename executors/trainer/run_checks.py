@@ -30,7 +30,10 @@ KINDS = {
     PAIRS: "text-image pairs", LABELLED: "labelled images", SCORED: "scored pairs", DOCUMENTS: "other documents",
 }  # fmt: skip
 USES = ("train", "eval", "guard", "replay")
-FREE = ("run_name", "experiment_name", "description", "device", "num_workers", "to_onnx", "resume_from", "recipe")
+FREE = (
+    "run_name", "experiment_name", "description", "device", "num_workers", "to_onnx", "resume_from", "recipe",
+    "recipe_choice",
+)  # fmt: skip
 """Fields of the configuration that do not decide the weights."""
 DATA = tuple(f"{use}_data" for use in USES)
 """Names of datasets; the content hashes are compared in their place."""

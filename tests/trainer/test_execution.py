@@ -43,13 +43,15 @@ IN_SHORT = ("keep", "small-data")  # with distillation, WiSE-FT and adapters
 def test_a_run_by_a_recipe_reports_its_name_and_options(
     name: str, work: Callable[..., tuple[int, RunFolder]], clip_mini: Clip, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fields = with_recipe(name, {"eval_data": "pairs"}, find_backbone("clip-mini"))
+    fields = with_recipe(name, {"eval_data": "pairs"}, find_backbone("clip-mini")) | {"recipe_choice": "so it is"}
     code, folder = work(guard_data="pairs", **fields)
     log = caplog.text
     assert code == 0, log
     artifact = folder.path.parent.parent / "artifacts" / folder.path.name
     told = verify_artifact(artifact).training
     assert (told["recipe"], told["optimizer"], told["scheduler"]) == (name, "AdamW", "cosine")
+    assert told["recipe_choice"] == "so it is"
+    assert f"Recipe: {name}, so it is" in log
     assert told["optimizer_options"]["weight_decay"] == 0.2
     recipe = list_recipes()[name]
     assert told["learning_rate"] == fields["learning_rate"] == recipe.learning_rate(find_backbone("clip-mini"))

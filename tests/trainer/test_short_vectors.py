@@ -14,7 +14,8 @@ from finetuner.artifacts.load import load_artifact
 from finetuner.artifacts.manifest import Manifest, read_manifest
 from finetuner.artifacts.publish import publish_artifact
 from finetuner.documents.pairs import read_pairs
-from finetuner.evaluation.pairs import evaluate_pairs
+from finetuner.evaluation.codes import score_codes
+from finetuner.evaluation.pairs import encode_pairs, evaluate_pairs
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.trainer.executor import Trainer
 from finetuner.executors.trainer.run_folder import RunFolder
@@ -30,7 +31,9 @@ SHORT = {"loss_options": {"matryoshka_dims": [16, 64], "matryoshka_weights": [1,
 def test_the_artifact_knows_its_sizes_and_the_scores_of_each(
     work: Work, trainer: Trainer, pairs: list[Document], clip_mini: Clip
 ) -> None:
-    code, folder = work(**SHORT, eval_data="pairs", guard_data="pairs")
+    code, folder = work(
+        loss_options=SHORT["loss_options"] | {"binary_weight": 1.0}, eval_data="pairs", guard_data="pairs"
+    )
     assert code == 0
     published = trainer.shared_workspace.artifacts / folder.path.name
     manifest = read_manifest(published)
@@ -38,11 +41,13 @@ def test_the_artifact_knows_its_sizes_and_the_scores_of_each(
     assert manifest.training["loss_options"] == {
         "matryoshka_dims": [64, 16],
         "matryoshka_weights": [1.0, 3.0, 2.0],
+        "binary_weight": 1.0,
     }
     tuned = load_artifact(published)
     assert tuned.short_dims == (64, 16)
     for stage, model in (("before", clip_mini), ("after", tuned)):
         expected = evaluate_pairs(model, read_pairs(pairs), dims=(64, 16))
+        expected |= score_codes(encode_pairs(model, read_pairs(pairs)), ["binary"])
         scores = manifest.metrics[stage]
         own = {name: value for name, value in scores.items() if not name.startswith("guard_")}
         assert own == pytest.approx(expected, abs=1e-6)

@@ -19,6 +19,7 @@ from ..exceptions import AlreadyExists, InvalidInput, RunNotFound
 from ..models.backbones import find_backbone
 from ..transport.connection import Connection
 from .data.fit_data import FitData
+from .data.fit_recipe import with_chosen_recipe
 from .feedback.fit_marks import with_marks
 from .run import Run
 from .session import connection
@@ -126,7 +127,8 @@ def fit(
         loss_optimizer: for image models: optimizer of a loss's own weights, see `MetricConfig`.
         loss_optimizer_options: options of that optimizer.
         loss_options: options of the loss: label_smoothing and hardness of CLIPLoss, and for short vectors its
-            matryoshka_dims and matryoshka_weights; logit_bias of SigLIPLoss; score_weights of both for pairs with
+            matryoshka_dims and matryoshka_weights, for int8 and binary search its int8_weight, binary_weight and
+            binary_codes; logit_bias of SigLIPLoss; score_weights of both for pairs with
             scores ('linear', 'log' or 'constant'); or those of pytorch-metric-learning.
         guard_data: pairs, given like `train_data`, for abilities that a CLIP must keep. The log warns if their recall
             falls.
@@ -141,7 +143,8 @@ def fit(
             `TrainingOptions`.
         recipe: for a CLIP: 'default', 'keep', 'small-data', 'large-data', 'locked-image' or 'cold-start', see
             `list_recipes`. It fills in optimizer, schedule, learning rate, training options and callbacks that the call
-            leaves out; `Run.config` has the result. None fills in nothing.
+            leaves out; `Run.config` has the result. None chooses one by the model, the number of pairs and of steps,
+            unless the call sets an optimizer, a schedule or a learning rate; 'none' takes none.
         wait: return after the run's end, with a progress bar in a terminal.
         on_error: 'raise' lists all bad entries of a file in one error; 'skip' leaves them out with a warning.
         columns: names of the columns of CSV files with a header, jsonl and parquet files, such as
@@ -172,6 +175,7 @@ def fit(
         StartModel(model, model_artifact) as start,
         FitData(prefix, find_backbone(start.backbone).task, csv_options, on_error, columns) as fit_data,
     ):
+        row = find_backbone(start.backbone)
         data = {
             "train_data": fit_data.name("train_data", train_data, "train"),
             "eval_data": "" if eval_data is None else fit_data.name("eval_data", eval_data, "eval"),
@@ -217,14 +221,15 @@ def fit(
             seed=seed,
             precision=precision,
             resume_from=resume_from or "",
-            **with_recipe(recipe, tuning, find_backbone(start.backbone)),
+            **with_recipe(recipe, tuning, row),
         )
         fit_data.read()
         if fit_data.has_scores("train_data") is False:
             require_scores(config.loss_options)
         flow = connection()
         _require_new(flow, name, experiment)
-        row = find_backbone(start.backbone)
+        if recipe is None:
+            config = with_chosen_recipe(config, tuning, row, lambda: fit_data.count(flow, config.train_data), flow)
         fit_data.foresight.warn(row, config.batch_size or row.batch_size)
         start.push(flow)
         fit_data.push(flow)

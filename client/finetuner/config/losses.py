@@ -15,6 +15,11 @@ CLIP_LOSS, IMAGE_LOSS = "CLIPLoss", "TripletMarginLoss"
 SCORE_WEIGHTS = "score_weights"
 CONSTANT, LINEAR, LOG = "constant", "linear", "log"
 SCORE_CHOICES = (CONSTANT, LINEAR, LOG)
+BINARY_WEIGHT, BINARY_CODES, INT8_WEIGHT = "binary_weight", "binary_codes", "int8_weight"
+SIGN, TANH = "sign", "tanh"
+CODES = {"int8": INT8_WEIGHT, "binary": BINARY_WEIGHT}
+"""Code -> option with the weight of the loss over it."""
+CODE_WEIGHT = (0.001, 100.0)
 CLIP_LOSSES: Mapping[str, Mapping[str, tuple[float, float] | tuple[str, ...]]] = {
     CLIP_LOSS: {
         "label_smoothing": (0.0, 0.99),
@@ -22,6 +27,9 @@ CLIP_LOSSES: Mapping[str, Mapping[str, tuple[float, float] | tuple[str, ...]]] =
         SCORE_WEIGHTS: SCORE_CHOICES,
         MATRYOSHKA_DIMS: SIZES,
         MATRYOSHKA_WEIGHTS: WEIGHTS,
+        BINARY_WEIGHT: CODE_WEIGHT,
+        BINARY_CODES: (SIGN, TANH),
+        INT8_WEIGHT: CODE_WEIGHT,
     },
     "SigLIPLoss": {"logit_bias": (-100.0, 100.0), SCORE_WEIGHTS: SCORE_CHOICES},
 }
@@ -67,6 +75,11 @@ def checked_loss_options(loss: str, given: object, dim: int = 0) -> dict[str, An
             checked[name] = value
         else:
             checked[name] = number(label, value, *map(float, rule))
+    if BINARY_CODES in checked and BINARY_WEIGHT not in checked:
+        raise InvalidInput(
+            f"loss_options[{BINARY_CODES!r}] needs {BINARY_WEIGHT}. Got {checked[BINARY_CODES]!r} alone. Set both, for "
+            f"example {BINARY_WEIGHT}=1, or leave it out."
+        )
     return checked | (short.options() if short else {})
 
 

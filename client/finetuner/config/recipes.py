@@ -18,6 +18,8 @@ SMALL_MODEL_RATE = 1e-4
 ALPHA, ALPHAS = 0.8, (0.2, 0.4, 0.6, 0.8)
 """Shares of the tuned weights: the mix without evaluation data, and those that a run compares on evaluation data."""
 WISE_FT = WiSEFTCallback.__name__
+NO_RECIPE = "none"
+"""The value of `fit(recipe=...)` that leaves each option at its own default."""
 OPTIONS, RATES = "training_options", "learning_rates"
 
 
@@ -60,8 +62,7 @@ class Recipe:
 
     def learning_rate(self, row: Backbone) -> float:
         """Return the peak learning rate for a backbone."""
-        small = row.learning_rate >= SMALL_MODEL_RATE and row.name != PARTS.name  # whose towers are pretrained
-        factor = self.small_rate_factor if small else self.rate_factor
+        factor = self.small_rate_factor if is_small(row) else self.rate_factor
         return max(float(f"{factor * row.learning_rate:.6g}"), self.least_rate)  # 1e-06 * 10 is 9.99e-06
 
     def described(self) -> dict[str, str]:
@@ -134,6 +135,11 @@ TABLE = [row.described() for row in RECIPES]
 _BY_NAME = {row.name: row for row in RECIPES}
 
 
+def is_small(row: Backbone) -> bool:
+    """Return whether a backbone is small: it learns in few steps, at a high rate."""
+    return row.learning_rate >= SMALL_MODEL_RATE and row.name != PARTS.name  # whose towers are pretrained
+
+
 def list_recipes() -> dict[str, Recipe]:
     """Return the recipes of `fit(recipe=...)` by name."""
     return dict(_BY_NAME)
@@ -153,7 +159,7 @@ def with_recipe(name: str | None, given: Mapping[str, Any], row: Backbone) -> di
     """Return fields of RunConfig, with those that the caller leaves out filled in by a recipe.
 
     Args:
-        name: of the recipe; None changes nothing.
+        name: of the recipe; None and 'none' change nothing.
         given: fields of RunConfig as the caller passes them: optimizer, optimizer_options, learning_rate, scheduler,
             scheduler_options, training_options, callbacks and eval_data. A field that is absent, None, or
             `DEFAULT_OPTIMIZER` is left out by the caller. The caller's options are kept one by one.
@@ -165,7 +171,7 @@ def with_recipe(name: str | None, given: Mapping[str, Any], row: Backbone) -> di
     fields = {key: value for key, value in given.items() if value is not None or key == "optimizer"}
     if type(fields.get("optimizer")) is DefaultOptimizer:
         fields["optimizer"] = str(fields["optimizer"])
-    if name is None:
+    if name in (None, NO_RECIPE):
         return fields
     recipe = find_recipe(name)
     _check_model(recipe, row)

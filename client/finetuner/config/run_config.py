@@ -12,7 +12,7 @@ from ..models.backbone import IMAGE_TASK, Backbone
 from ..models.backbones import find_backbone
 from ..models.image_model import pooling_of
 from ..models.model_kinds import towers_of
-from .losses import CLIP_LOSSES, DEFAULT_LOSS, DefaultLoss, checked_loss_options, default_loss
+from .losses import CLIP_LOSSES, CODES, DEFAULT_LOSS, DefaultLoss, checked_loss_options, default_loss
 from .matryoshka import Matryoshka
 from .metric_config import MEMORY_SIZE, METRIC_LOSSES, MetricConfig
 from .optimizer_config import OPTIMIZERS, SCHEDULERS, checked_optimizer_options, checked_scheduler_options
@@ -78,9 +78,10 @@ class RunConfig:
     """'CLIPLoss' (symmetric InfoNCE) or 'SigLIPLoss' for a CLIP; see `MetricConfig` for image models. The default is
     replaced by the loss of the model's task, see `losses.default_loss`."""
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    """CLIPLoss: label_smoothing, hardness; matryoshka_dims and matryoshka_weights, see `Matryoshka`. SigLIPLoss:
-    logit_bias. Both: score_weights, how the scores of pairs become weights: 'linear' (the default of pairs with
-    scores), 'log' or 'constant'. Image models: see `MetricConfig`."""
+    """CLIPLoss: label_smoothing, hardness; matryoshka_dims and matryoshka_weights, see `Matryoshka`; binary_weight,
+    binary_codes ('sign' or 'tanh') and int8_weight, of the loss over codes. SigLIPLoss: logit_bias. Both:
+    score_weights, how the scores of pairs become weights: 'linear' (the default of pairs with scores), 'log' or
+    'constant'. Image models: see `MetricConfig`."""
     miner: str | None = None
     """This and the next four fields are for image models only, see `MetricConfig`."""
     miner_options: Mapping[str, Any] = field(default_factory=dict)
@@ -127,6 +128,8 @@ class RunConfig:
     """Options for memory, speed and frozen weights, see `TrainingOptions`."""
     recipe: str = ""
     """Name of the recipe that `fit` has filled in these options from, see `recipes`; '' for none."""
+    recipe_choice: str = ""
+    """Why `fit` has chosen the recipe, or none, up to 500 characters; '' where the call names one."""
     callbacks: Sequence[Mapping[str, Any]] = ()
     """Each {'name': ..., 'options': {...}}, see `callbacks.callback_config`; data is the name of a dataset."""
 
@@ -143,6 +146,8 @@ class RunConfig:
                 checked_name(value, name)
         if len(text("description", self.description)) > 2000:
             raise InvalidInput(f"description must be at most 2000 characters. Got {len(self.description)}. Cut it.")
+        if len(text("recipe_choice", self.recipe_choice)) > 500:
+            raise InvalidInput(f"recipe_choice must be at most 500 characters. Got {len(self.recipe_choice)}. Cut it.")
         choice("optimizer", self.optimizer, OPTIMIZERS)
         if isinstance(self.loss, DefaultLoss):
             self._set("loss", row.loss or default_loss(row.task))
@@ -247,6 +252,11 @@ class RunConfig:
     def matryoshka(self) -> Matryoshka | None:
         """The short vectors that the run trains beside the whole ones, None without any."""
         return Matryoshka.read(self.loss_options)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes that the run trains beside the vectors: 'int8', 'binary', both or none."""
+        return tuple(code for code, name in CODES.items() if name in self.loss_options)
 
     @property
     def scores_eval_data(self) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..contract.checks import flag, number, options, text, whole
+from ..contract.checks import choice, flag, number, options, text, whole
 from ..exceptions import InvalidInput
 from ..models.backbone import IMAGE_TASK, Backbone
 from .hard_negatives import HardNegatives
+from .near_duplicates import NearDuplicates
 
 TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART = "text", "vision", "logit_scale", "projection"
 PARTS = (TEXT_PART, VISION_PART, SCALE_PART, PROJECTION_PART)
@@ -20,12 +21,15 @@ CLIP_ONLY = {
     "captions_per_image": LEAVE_OUT,
     "hard_batches": "Use a miner.",
     "hard_negatives": "Use a miner.",
+    "near_duplicates": LEAVE_OUT,
+    "patch_dropout": LEAVE_OUT,
     "distillation": LEAVE_OUT,
     "l2_sp": LEAVE_OUT,
     "learning_rates": LEAVE_OUT,
 }
 """Option -> the next step for an image model."""
 HARD_FROM = 2
+LORA, RSLORA, DORA = "lora", "rslora", "dora"
 MOST_CAPTIONS = 8
 
 
@@ -51,7 +55,11 @@ class TrainingOptions:
     merges them when it publishes the model. The logit scale and a new head are still trained directly. None trains
     the weights."""
     lora_alpha: float | None = None
-    """The adapters are scaled by lora_alpha / lora_rank, 1e-6 to 4,096; None is twice the rank."""
+    """The adapters are scaled by lora_alpha / lora_rank, 1e-6 to 4,096; None is twice the rank. See lora_kind."""
+    lora_kind: str = "lora"
+    """'lora'; 'rslora', scaled by lora_alpha / sqrt(lora_rank), so that a high rank learns as well (arXiv:2312.03732);
+    or 'dora', which also trains the length of each row of an adapted layer (arXiv:2402.09353), in more memory and
+    time."""
     lora_plus_ratio: float | None = None
     """Factor on the learning rate of the adapter matrices that start at zero, except for adapters of embeddings, 0.01
     to 1,000 (LoRA+, arXiv:2402.12354); None is 16."""
@@ -84,8 +92,15 @@ class TrainingOptions:
     """Options of mining, for example {'per_image': 1, 'range': [0, 100], 'relative_margin': 0.95, 'every': 1}: before
     training and after each `every` epochs, the captions of other images that the model finds most similar to an image
     become further negatives of it, unless they are likely to be true. See `HardNegatives`. None mines none."""
+    near_duplicates: Mapping[str, Any] | None = None
+    """Near duplicates among images and captions, by the similarity of the model that the run starts from, for example
+    {'images': 0.95, 'captions': 0.95, 'soft': 0.0}: they are no negatives of one another, or with `soft` positives in
+    part. {} takes the defaults, see `NearDuplicates`. None knows equal images, captions and labels alone."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Share of the image's area that a random crop keeps, (low, high) in [0.01, 1]; (1, 1) never crops."""
+    patch_dropout: float = 0.0
+    """Share in [0, 0.9] of each image's patches that a step leaves out, for a CLIP with a vision transformer (FLIP,
+    arXiv:2212.00794): 0.5 takes half of the vision tower's time and memory. Scores see every patch."""
     flips: bool = False
     """Mirror each image with probability 1/2. Leave it off for captions that mention left or right."""
 
@@ -99,11 +114,20 @@ class TrainingOptions:
             self._set("lora_rank", whole("lora_rank", self.lora_rank, 1, 1024))
         if self.lora_alpha is not None:
             self._set("lora_alpha", number("lora_alpha", self.lora_alpha, 1e-6, 4096))
+        choice("lora_kind", self.lora_kind, (LORA, RSLORA, DORA))
+        if self.lora_kind != LORA and self.lora_rank is None:
+            raise InvalidInput(f"lora_kind needs lora_rank. Got {self.lora_kind!r} alone. Set both, or leave it out.")
         if self.lora_plus_ratio is not None:
             self._set("lora_plus_ratio", number("lora_plus_ratio", self.lora_plus_ratio, 0.01, 1000))
         if self.ema_decay is not None:
             self._set("ema_decay", number("ema_decay", self.ema_decay, 0, 0.999999))
         self._set("distillation", number("distillation", self.distillation, 0, 100))
+        self._set("patch_dropout", number("patch_dropout", self.patch_dropout, 0, 0.9))
+        if self.patch_dropout and VISION_PART in self.frozen:
+            raise InvalidInput(
+                f"patch_dropout must be left out where the vision tower is frozen: it would only see less. Got "
+                f"{self.patch_dropout:g}. Leave one out."
+            )
         self._set("l2_sp", number("l2_sp", self.l2_sp, 0, 10_000))
         if self.l2_sp and self.lora_rank is not None:
             raise InvalidInput(
@@ -120,6 +144,8 @@ class TrainingOptions:
             )
         if self.hard_negatives is not None:
             self._set("hard_negatives", HardNegatives.read(self.hard_negatives).to_dict())
+        if self.near_duplicates is not None:
+            self._set("near_duplicates", NearDuplicates.read(self.near_duplicates).to_dict())
         self._set("frozen", tuple(text("frozen", name) for name in _sequence("frozen", self.frozen)))
         if "" in self.frozen:
             raise InvalidInput("frozen must hold prefixes of names. Got '', the prefix of every name. Leave it out.")
@@ -159,6 +185,11 @@ class TrainingOptions:
         """The options of `hard_negatives`."""
         return None if self.hard_negatives is None else HardNegatives.read(self.hard_negatives)
 
+    @property
+    def duplicates(self) -> NearDuplicates | None:
+        """The options of `near_duplicates`."""
+        return None if self.near_duplicates is None else NearDuplicates.read(self.near_duplicates)
+
     @classmethod
     def read(cls, values: object, row: Backbone) -> TrainingOptions:
         """Return the checked options of a run.
@@ -177,7 +208,8 @@ class TrainingOptions:
             raise InvalidInput(f"training_options: {error}") from error
         if row.task == IMAGE_TASK:
             for name in CLIP_ONLY:
-                if given.get(name) and given[name] != cls.__dataclass_fields__[name].default:
+                wanted = given.get(name) or (name == "near_duplicates" and given.get(name) is not None)
+                if wanted and given[name] != cls.__dataclass_fields__[name].default:
                     raise InvalidInput(
                         f"training_options: {name} is for a CLIP. Got {given[name]!r} for {row.name}. {CLIP_ONLY[name]}"
                     )

@@ -182,15 +182,18 @@ def encode_pairs(model: PairEncoder, pairs: Iterable[Pair], batch_size: int = 64
     )
 
 
-def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
+def score(
+    encoded: EncodedPairs, limit: int = LIMIT, find: Callable[[Any, Any, int], Any] = nearest
+) -> dict[str, float]:
     """Return the metrics of `evaluate_pairs`. Similarities of a few hundred queries are in memory at a time.
 
     Args:
         encoded: at least one text, and its images.
         limit: see `evaluate_pairs`.
+        find: (queries, index, limit) -> rows of the index for each query, as `metrics.nearest`.
     """
     text, vision, relevance = encoded.text, encoded.vision, encoded.relevance
-    found = nearest(text, vision, max(limit, *RECALLS)).tolist()
+    found = find(text, vision, max(limit, *RECALLS)).tolist()
     hits = [[relevance.relevant(query, image) for image in row] for query, row in enumerate(found)]
     counts = [relevance.count(query) for query in range(len(text))]
     nine = retrieval_metrics([row[:limit] for row in hits], counts)
@@ -199,7 +202,7 @@ def score(encoded: EncodedPairs, limit: int = LIMIT) -> dict[str, float]:
     for language in ["", *sorted(set(encoded.languages) - {""})]:
         rows = [row for row, own in enumerate(encoded.languages) if not language or own == language]
         images = relevance.described(rows)
-        nearest_texts = nearest(vision[images], text[rows], max(RECALLS)).tolist()
+        nearest_texts = find(vision[images], text[rows], max(RECALLS)).tolist()
         back = [
             [relevance.relevant(rows[row], image) for row in found_rows]
             for image, found_rows in zip(images, nearest_texts, strict=True)

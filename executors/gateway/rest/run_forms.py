@@ -115,7 +115,7 @@ class ConfigForm(Form):
     )
     training_options: dict[str, Any] | None = Field(None, description="Training options of `finetuner.fit`.")
     recipe: str | None = Field(
-        None, max_length=64, description="Recipe of `finetuner.fit`: it fills in what is left out."
+        None, max_length=64, description="Recipe of `finetuner.fit`: it fills in what is left out. None without."
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast
 
+from .near_duplicates import NearGroups
 from .training_data import Plan, TrainingData
 
 if TYPE_CHECKING:
@@ -97,9 +98,13 @@ class HardBatches:
         size: of a group.
         first: epoch, from 1; earlier ones stay as they were drawn.
         seed: of the run.
+        near: near duplicates never share a group. None: only equal captions and labels do not.
     """
 
-    def __init__(self, model: Clip, data: TrainingData, size: int, first: int, seed: int) -> None:
+    def __init__(
+        self, model: Clip, data: TrainingData, size: int, first: int, seed: int, near: NearGroups | None = None
+    ) -> None:
+        self._near = near
         self._model = model
         self._data = data
         self._size = size
@@ -142,6 +147,8 @@ class HardBatches:
             plan = Plan(whole.rows[part], whole.choices[part])
             image, text = embedded(self._model, self._data, plan)
             ids = np.stack([self._data.caption_ids(plan), self._data.label_ids(plan)])
+            if self._near is not None:
+                ids = np.stack([self._near.caption_ids(plan), self._data.label_ids(plan), self._near.image_ids(plan)])
             images, texts = (torch.from_numpy(side).to(self._model.device) for side in (image, text))
             found = hard_groups(images, texts, ids, self._size)
             groups += [part[group] for group in found]

@@ -41,17 +41,26 @@ class Mining(Protocol):
         """Return the ids of the captions mined for an image."""
 
 
+class Grouping(Protocol):
+    """Groups of captions that are nearly the same."""
+
+    def of_texts(self, ids: np.ndarray) -> np.ndarray:
+        """Return caption ids of any shape as ids of groups; -1 stays."""
+
+
 class NegativeTexts:
     """The negatives of each image.
 
     Args:
         data: with its negatives.
         miner: finds further ones.
+        near: a negative in the group of a caption of its image does not count. None: only equal captions do not.
     """
 
-    def __init__(self, data: TrainingData, miner: Mining | None = None) -> None:
+    def __init__(self, data: TrainingData, miner: Mining | None = None, near: Grouping | None = None) -> None:
         self._data = data
         self._miner = miner
+        self._near = near
 
     def of(self, own: Plan, whole: Plan) -> BatchNegatives | None:
         """Return the negatives of one process's share of a batch; None if the whole batch has none.
@@ -67,7 +76,10 @@ class NegativeTexts:
         labels = [[data.label_of_text.get(number, -1) for number in row] for row in ids.tolist()]
         known = [data.own_ids(row) for row in own.rows.tolist()]
         texts = [data.texts[number] if number >= 0 else FILLING for number in ids.ravel().tolist()]
-        return BatchNegatives(texts, ids, np.array(labels, dtype=np.int64), filled(known, max(map(len, known))))
+        of_images = filled(known, max(map(len, known)))
+        if self._near is not None:
+            ids, of_images = self._near.of_texts(ids), self._near.of_texts(of_images)
+        return BatchNegatives(texts, ids, np.array(labels, dtype=np.int64), of_images)
 
     def _ids(self, plan: Plan) -> list[list[int]]:
         found = self._data.negative_ids(plan)

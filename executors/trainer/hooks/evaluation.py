@@ -11,6 +11,7 @@ from typing import Any
 from finetuner.artifacts.calibrations import CALIBRATION_FILE
 from finetuner.documents.pairs import Pair
 from finetuner.evaluation.calibration_fit import fit_calibration
+from finetuner.evaluation.codes import score_codes
 from finetuner.evaluation.pairs import EncodedPairs, encode_pairs, score, score_short
 from finetuner.evaluation.search import SearchData, evaluate_search
 from finetuner.models.clip import Clip
@@ -84,12 +85,16 @@ class ScoreEvaluationData(Hook):
         pairs: at least one.
         scores: receives the metrics.
         dims: sizes of short vectors that the run trains, which are scored too.
+        codes: 'int8' and 'binary', those that the run trains, likewise.
     """
 
-    def __init__(self, pairs: Sequence[Pair], scores: Scores, dims: Sequence[int] = ()) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], scores: Scores, dims: Sequence[int] = (), codes: Sequence[str] = ()
+    ) -> None:
         self._pairs = pairs
         self._scores = scores
         self._dims = dims
+        self._codes = codes
 
     def before_training(self, progress: Progress) -> None:
         """Score the pretrained model, once."""
@@ -108,7 +113,7 @@ class ScoreEvaluationData(Hook):
             self._keep(encoded)
 
     def _metrics(self, encoded: EncodedPairs) -> dict[str, float]:
-        return score(encoded) | score_short(encoded, self._dims)
+        return score(encoded) | score_short(encoded, self._dims) | score_codes(encoded, self._codes)
 
     def _keep(self, encoded: EncodedPairs) -> None:
         """Do more with what the published model has encoded."""
@@ -120,13 +125,21 @@ class CalibrateScores(ScoreEvaluationData):
     Args:
         pairs: at least one.
         scores: receives the metrics.
-        dims: see `ScoreEvaluationData`.
+        dims, codes: see `ScoreEvaluationData`.
         artifact: id of the artifact to publish.
         folder: of the run; receives the calibration, see `calibration_file`.
     """
 
-    def __init__(self, pairs: Sequence[Pair], scores: Scores, dims: Sequence[int], artifact: str, folder: RunFolder):
-        super().__init__(pairs, scores, dims)
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        scores: Scores,
+        dims: Sequence[int],
+        artifact: str,
+        folder: RunFolder,
+        codes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(pairs, scores, dims, codes)
         self._artifact = artifact
         self._folder = folder
 

@@ -10,6 +10,7 @@ import torch
 from open_clip.modified_resnet import AttentionPool2d
 from torch import nn
 
+from finetuner.config.training_options import DORA, LORA, RSLORA
 from finetuner.exceptions import InvalidInput
 from finetuner.models.model_kinds import Model
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 STILL_TRAINED = ("logit_scale", "logit_bias", "head.", "pooling.")
 """Prefixes of parameters that are trained without adapters: they are not pretrained, or are a single number."""
-ROOT, ADAPTER = "network", "default"
+ROOT, ADAPTER, OF_ATTENTION = "network", "default", "attention"
 
 log = logging.getLogger("finetuner")
 
@@ -33,13 +34,19 @@ class TrainAdapters(Hook):
     channels. The output projection of fused attention gets none: peft 0.21 counts its adapter twice forward and once
     backward.
 
+    With 'rslora' the factor is alpha / sqrt(rank) (arXiv:2312.03732). With 'dora' (arXiv:2402.09353) each column of an
+    adapted layer's sum also has its length trained, which starts at that of the weight; fused attention, which peft
+    does not give lengths, has plain adapters.
+
     Args:
         rank: of A and B, at least 1.
         alpha: above 0; None is twice the rank.
         seed: of the adapters' initial weights.
+        kind: 'lora', 'rslora' or 'dora'.
     """
 
-    def __init__(self, rank: int, alpha: float | None, seed: int) -> None:
+    def __init__(self, rank: int, alpha: float | None, seed: int, kind: str = LORA) -> None:
+        self._kind = kind
         self._rank = rank
         self._alpha = 2.0 * rank if alpha is None else alpha
         self._seed = seed
@@ -66,22 +73,38 @@ class TrainAdapters(Hook):
             for name, parameter in network.named_parameters()
             if name.startswith(STILL_TRAINED) and parameter.requires_grad
         ]
-        config = LoraConfig(
-            r=self._rank,
-            lora_alpha=self._alpha,  # type: ignore[arg-type]  # any number scales
-            target_modules=[f"{ROOT}.{name}" for name in layers],
-            target_parameters=[f"{ROOT}.{name}" for name in attention],
-        )
+        if self._kind == DORA and not layers:
+            raise InvalidInput(
+                f"lora_kind='dora' needs linear layers or convolutions that are not frozen. Got none in "
+                f"{type(network).__name__}. Choose 'lora', or freeze less."
+            )
+
+        def config_of(layers: list[str], attention: list[str], *, lengths: bool) -> LoraConfig:
+            return LoraConfig(
+                r=self._rank,
+                lora_alpha=self._alpha,  # type: ignore[arg-type]  # any number scales
+                target_modules=[f"{ROOT}.{name}" for name in layers],
+                target_parameters=[f"{ROOT}.{name}" for name in attention],
+                use_rslora=self._kind == RSLORA,
+                use_dora=lengths,
+            )
+
+        dora = self._kind == DORA
         root = nn.ModuleDict({ROOT: network})  # peft matches suffixes of names: a root turns them into whole names
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            self._tuner = LoraModel(root, config, ADAPTER)
+            self._tuner = LoraModel(root, config_of(layers, [] if dora else attention, lengths=dora), ADAPTER)
+            if dora and attention:  # adapters of another kind are another adapter for peft
+                self._tuner.peft_config[OF_ATTENTION] = config_of([], attention, lengths=False)
+                self._tuner.inject_adapter(root, OF_ATTENTION)
+                self._tuner.set_adapter([ADAPTER, OF_ATTENTION])
         for parameter in own:
             parameter.requires_grad_()
         keep_statistics(network)
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
         trained, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
-        log.info("LoRA: rank %d trains %.2f%% of %d parameters", self._rank, 100 * trained / total, total)
+        name = {LORA: "LoRA", RSLORA: "rsLoRA", DORA: "DoRA"}[self._kind]
+        log.info("%s: rank %d trains %.2f%% of %d parameters", name, self._rank, 100 * trained / total, total)
 
     def after_step(self, progress: Progress) -> None:
         """Warn after the first step about idle adapters: a network may read weights without calling their layers."""

@@ -28,6 +28,7 @@ from .freezing import Freeze
 from .guard import ScoreGuard
 from .hook import Hook
 from .lora import MergeAdapters, TrainAdapters
+from .patch_dropout import DropPatches
 from .tracker_checks import check_loggers
 from .trackers import make_tracker
 from .weights import KeepBestModel, KeepCheckpoints, StopEarly
@@ -56,7 +57,9 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     check_loggers(callbacks)
     prefixes = iter(metric_prefixes(callbacks, towers, has_eval_data=config.scores_eval_data))
     options, short = config.options, config.matryoshka
-    adapters = TrainAdapters(options.lora_rank, options.lora_alpha, config.seed) if options.lora_rank else None
+    adapters: TrainAdapters | None = None
+    if options.lora_rank:
+        adapters = TrainAdapters(options.lora_rank, options.lora_alpha, config.seed, options.lora_kind)
     guard = context.documents("guard")
     guard_pairs = [] if guard is None else read_pairs(guard)
     made: list[tuple[Callback, Hook]] = []
@@ -83,12 +86,17 @@ def make_hooks(context: RunContext, towers: Sequence[str]) -> list[Hook]:
     # Scores come first, since trackers log them. Then hooks that choose weights: an epoch or the average, merged,
     # mixed. Last those that change the trained parameters, since the mix keeps the weights from before.
     return [
-        *([CalibrateScores(eval_pairs, scores, short.dims if short else (), artifact, folder)] if eval_pairs else []),
+        *(
+            [CalibrateScores(eval_pairs, scores, short.dims if short else (), artifact, folder, config.codes)]
+            if eval_pairs
+            else []
+        ),
         *([ScoreGuard(guard_pairs, scores)] if guard is not None else []),
         *(hook for _, hook in made),
         *([AverageWeights(options.ema_decay)] if options.ema_decay is not None else []),
         *([MergeAdapters(adapters)] if adapters is not None else []),
         *mixes,
+        *([DropPatches(options.patch_dropout)] if options.patch_dropout else []),
         *([Freeze(options.frozen)] if options.frozen else []),
         *([adapters] if adapters is not None else []),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,19 @@ from finetuner.models.clip import Clip, text_features, without_padding
 
 from ..data.hard_batches import HardBatches
 from ..data.mining import Miner
+from ..data.near_duplicates import NearGroups
 from ..data.negatives import BatchNegatives, NegativeTexts
 from ..data.replay import Replay, ReplayPlan
 from ..data.score_weights import weights_for
 from ..data.training_data import Plan, TrainingData
 from ..hooks.freezing import require_parts
+from ..losses.codes import with_codes
 from ..losses.contrastive import CLIPLoss, Negatives, PairBatch, PairLoss, SigLIPLoss
 from ..losses.distillation import Teacher, distillation_loss
 from ..losses.matryoshka import with_short_vectors
+from .batch_parts import both_parts, by_caption, own_share, second_half
 from .optimization import make_optimizer
-from .task import Batch, Outputs, Task, share, split_generator
+from .task import Batch, Outputs, Task, split_generator
 
 MAX_LOGIT_SCALE = math.log(100)
 COMPILED_LENGTHS = 8  # a compiled network gets texts of lengths in multiples of this, so that it compiles for few
@@ -103,7 +106,8 @@ class ClipTask(Task):
         bias = getattr(model.network, BIAS, None)
         if config.loss == SIGLIP and bias is not None and BIAS not in of_loss:
             of_loss[BIAS] = bias  # of a model that was trained with this loss
-        self._loss = with_short_vectors(_LOSSES[config.loss], of_loss).to(model.device)
+        loss_of = _LOSSES[config.loss]
+        self._loss = with_short_vectors(lambda **own: with_codes(loss_of, own), of_loss).to(model.device)
         self.network = PairNetwork(model.network, self._loss)
         weight = config.options.distillation
         self._teacher = Teacher(self.network, model.network.logit_scale) if weight else None
@@ -120,11 +124,16 @@ class ClipTask(Task):
         self._miner: Miner | None = None
         if options.mining is not None:
             self._miner = Miner(model, data, self._rows, options.mining, config.seed)
-        self._negatives = NegativeTexts(data, self._miner)
+        self._near: NearGroups | None = None
+        if options.duplicates is not None:
+            self._near = NearGroups(model, data, self._rows, options.duplicates)
+        self._negatives = NegativeTexts(data, self._miner, self._near)
         self._replay = None if replay is None else Replay(replay, config.seed)
         self._hard_batches: HardBatches | None = None
         if options.hard_batches is not None:
-            self._hard_batches = HardBatches(model, data, options.hard_batches, options.hard_batches_from, config.seed)
+            self._hard_batches = HardBatches(
+                model, data, options.hard_batches, options.hard_batches_from, config.seed, self._near
+            )
         self.steps_per_epoch = len(range(0, len(self._rows) - 1, self.batch_size))  # one alone has no negatives
 
     def summary(self) -> str:
@@ -156,15 +165,17 @@ class ClipTask(Task):
         return self._data.plan(self._rows, self.batch_size, generator)
 
     def arrange(self, plan: Sequence[Plan], epoch: int) -> Sequence[Plan]:
-        """Return the batches, of similar pairs with the option hard_batches. Mine if hard_negatives asks for it."""
+        """Return the batches, of similar pairs with hard_batches. Find near duplicates and mine, if options ask."""
+        if self._near is not None:
+            self._near.prepare()
         if self._miner is not None:
             self._miner.prepare(epoch)
         arranged = plan if self._hard_batches is None else self._hard_batches.arrange(plan, epoch)
         return arranged if self._replay is None else self._replay.beside(arranged, epoch)
 
     def state(self) -> dict[str, Any]:
-        """Return the order of the current epoch and the mined captions, if the weights decided them."""
-        found = {"hard_batches": self._hard_batches, "hard_negatives": self._miner}
+        """Return the order of the current epoch, mined captions and near duplicates, if the weights decided them."""
+        found = {"hard_batches": self._hard_batches, "hard_negatives": self._miner, "near_duplicates": self._near}
         return {name: decided.state() for name, decided in found.items() if decided is not None}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -173,6 +184,8 @@ class ClipTask(Task):
             self._hard_batches.restore(state["hard_batches"])
         if self._miner is not None:
             self._miner.restore(state["hard_negatives"])
+        if self._near is not None:
+            self._near.restore(state["near_duplicates"])
 
     def held_out(self) -> Sequence[Plan]:
         """Return the images of the validation data with the first caption of each."""
@@ -184,14 +197,14 @@ class ClipTask(Task):
         With scores, the weights of the pairs, (batch,) float32, are the next key. With several captions of each image,
         tokens and keys of captions have them as their second dimension.
         """
-        own = _own(planned, process, processes)
+        own = own_share(planned, process, processes)
         parts = [(self._data, self._each_caption(self._data, own))]
         negatives = self._negatives.of(own, planned)
         if self._replay is not None and isinstance(planned, ReplayPlan):
-            replayed = _own(planned.replayed, process, processes)
+            replayed = own_share(planned.replayed, process, processes)
             parts.append((self._replay.data, self._each_caption(self._replay.data, replayed)))
             negatives = negatives and negatives.with_rows_of_none(len(replayed.rows))
-        return self._batch(parts, negatives)
+        return self._batch(parts, negatives, self._near)
 
     def fetch_held_out(self, planned: Plan) -> Batch:
         """Return a batch of the validation data, as `fetch` does."""
@@ -202,19 +215,31 @@ class ClipTask(Task):
         return [own, *(data.with_next_captions(own, by) for by in range(1, self._captions))]
 
     def _batch(
-        self, parts: Sequence[tuple[TrainingData, Sequence[Plan]]], negatives: BatchNegatives | None = None
+        self,
+        parts: Sequence[tuple[TrainingData, Sequence[Plan]]],
+        negatives: BatchNegatives | None = None,
+        near: NearGroups | None = None,
     ) -> Batch:
-        """Return one batch of all parts, each with the same images in every plan, and each plan's captions."""
+        """Return one batch of all parts, each with the same images in every plan, and each plan's captions.
+
+        Near duplicates of the training data have equal ids, or with `soft` further keys that are equal.
+        """
 
         def of_captions(found: Callable[[TrainingData, Plan], np.ndarray]) -> np.ndarray:
             each = [[found(data, plan) for plan in plans] for data, plans in parts]
             return np.concatenate([one[0] if len(one) == 1 else np.stack(one, axis=1) for one in each])
 
-        keys: list[np.ndarray] = [
-            np.concatenate([plans[0].image_ids for _, plans in parts]),
-            of_captions(TrainingData.caption_ids),
-            of_captions(TrainingData.label_ids),
-        ]
+        def ids_of(groups: NearGroups | None) -> list[np.ndarray]:
+            def of_images(data: TrainingData, plan: Plan) -> np.ndarray:
+                return groups.image_ids(plan) if groups and data is self._data else plan.image_ids
+
+            def of_texts(data: TrainingData, plan: Plan) -> np.ndarray:
+                return groups.caption_ids(plan) if groups and data is self._data else data.caption_ids(plan)
+
+            return [np.concatenate([of_images(data, plans[0]) for data, plans in parts]), of_captions(of_texts)]
+
+        keys = [*ids_of(None if near and near.soft else near), of_captions(TrainingData.label_ids)]
+        keys += ids_of(near) if near and near.soft else []
         if self._weights is not None and parts[0][0].scores is not None:
             keys.append(of_captions(self._weights_of))
         every = [
@@ -254,16 +279,20 @@ class ClipTask(Task):
         """
         if self._replay is None or validation:
             return self._loss_of(outputs, keys, gather=not validation)
-        own, replayed = _parts(outputs, keys)
+        own, replayed = both_parts(outputs, keys)
         return self._loss_of(*own) + self._loss_of(*replayed)
 
     def _loss_of(self, outputs: Outputs, keys: tuple[torch.Tensor, ...], *, gather: bool = True) -> torch.Tensor:
         (image, text, *further), (image_ids, text_ids, label_ids, *others) = outputs, keys
-        weights = others.pop(0) if len(others) % NEGATIVE_KEYS else None
-        negatives = Negatives(*further, *others) if further else None
+        negatives = Negatives(*further, *others[-NEGATIVE_KEYS:]) if further else None
+        others = others[:-NEGATIVE_KEYS] if further else others
+        weights = others.pop() if len(others) % 2 else None
+        near_images, near_texts = others or (None, None)
         scale, losses = self.model.network.logit_scale.exp(), []
-        for one, ids, labels, counts in _by_caption(text, text_ids, label_ids, weights):
-            pairs = PairBatch(image, one, image_ids, ids, labels, negatives, counts, gather=gather)
+        soft = 0.0 if near_images is None or self._near is None else self._near.soft
+        for one, ids, labels, counts, near in by_caption(text, text_ids, label_ids, weights, near_texts):
+            groups = None if near is None else (near_images, near)
+            pairs = PairBatch(image, one, image_ids, ids, labels, negatives, counts, groups, soft, gather=gather)
             losses.append(self._loss(pairs, scale))
         return torch.stack(losses).mean()
 
@@ -271,17 +300,17 @@ class ClipTask(Task):
         """Return the initial model's embeddings of the pairs that it teaches; () without distillation."""
         if self._teacher is None:
             return ()
-        taught = inputs[:2] if self._replay is None else _second_half(inputs[:2])
+        taught = inputs[:2] if self._replay is None else second_half(inputs[:2])
         return self._teacher.embed(taught, at_once)
 
     def distillation(self, outputs: Outputs, taught: Outputs, keys: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Return the weighted cross entropy with the initial model, over the replayed pairs if there are any."""
         assert self._teacher is not None
         if self._replay is not None:
-            outputs, keys = _parts(outputs, keys)[1]
+            outputs, keys = both_parts(outputs, keys)[1]
         (image, text), (image_ids, text_ids, label_ids) = outputs[:2], keys[:3]
         scale, losses = self.model.network.logit_scale.exp(), []
-        for one, of_teacher, ids, labels in _by_caption(text, taught[1], text_ids, label_ids):
+        for one, of_teacher, ids, labels in by_caption(text, taught[1], text_ids, label_ids):
             student, teacher = PairBatch(image, one, image_ids, ids, labels), PairBatch(taught[0], of_teacher)
             losses.append(distillation_loss(student, scale, teacher, self._teacher.scale))
         return self._config.options.distillation * torch.stack(losses).mean()
@@ -294,35 +323,6 @@ class ClipTask(Task):
         """Clamp the scale of the logits to [1, 100]."""
         with torch.no_grad():
             self.model.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
-
-
-def _own(planned: Plan, process: int, processes: int) -> Plan:
-    """Return one process's share of a batch."""
-    return Plan(share(planned.rows, process, processes), share(planned.choices, process, processes))
-
-
-def _parts(outputs: Outputs, keys: tuple[torch.Tensor, ...]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Return outputs and keys of the training data's pairs, and those of the pairs that are replayed."""
-    own = tuple(tuple(each[: len(each) - len(each) // 2] for each in side) for side in (outputs, keys))
-    return own, (_second_half(outputs[:2]), _second_half(keys[:3]))  # type: ignore[return-value]
-
-
-def _second_half(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    return tuple(each[len(each) - len(each) // 2 :] for each in tensors)
-
-
-def _by_caption(text: torch.Tensor, *keys: torch.Tensor | None) -> Iterator[tuple[Any, ...]]:
-    """Yield the embeddings, (batch, dim), and the keys, (batch,), of the first caption of each image, the second, ...
-
-    Args:
-        text: (batch, dim) or (batch, captions, dim).
-        keys: likewise, without dim or with it; None stays None.
-    """
-    if text.ndim == 2:
-        yield text, *keys
-        return
-    for at in range(text.shape[1]):
-        yield text[:, at], *(None if key is None else key[:, at] for key in keys)
 
 
 def _split(count: int, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -98,6 +98,7 @@ class Learner:
         layer_decay = {name: value for name, value in config.optimizer_options.items() if name == LAYER_DECAY}
         return {
             **({"recipe": config.recipe} if config.recipe else {}),
+            **({"recipe_choice": config.recipe_choice} if config.recipe_choice else {}),
             "loss": config.loss,
             "loss_options": self._task.loss_options(),
             "optimizer": config.optimizer,

@@ -20,6 +20,7 @@ COSINE_END = 0.1
 WARM_UP_SHARE = 0.05
 LORA_PLUS_RATIO = 16.0  # of arXiv:2402.12354
 SECOND_MATRIX = ".lora_B."  # in peft's parameter names; that of embeddings does not start at zero
+LENGTHS = "lora_magnitude_vector"  # of DoRA, in peft's parameter names; they do not shrink
 # They change how torch computes, not the result.
 MECHANICS = frozenset({"lr", "foreach", "fused", "capturable", "differentiable", "maximize"})
 CLIP_BETAS, CLIP_EPS = (0.9, 0.98), 1e-6
@@ -63,7 +64,8 @@ def make_optimizer(network: torch.nn.Module, config: RunConfig, learning_rate: f
     rates = config.options.learning_rates or {}
     groups: dict[tuple[str, int, bool, bool], dict[str, Any]] = {}
     for name, parameter in named:
-        depth, spared, fast = depth_of.get(name, 0), parameter.ndim < 2, SECOND_MATRIX in name
+        depth, fast = depth_of.get(name, 0), SECOND_MATRIX in name
+        spared = parameter.ndim < 2 or LENGTHS in name
         part = part_of(name, tuple(rates))
         group = groups.setdefault(
             (part, depth, fast, spared),

@@ -200,6 +200,6 @@ class Training:
         self._progress.step = state["step"]
         self._progress.epoch = self._epoch if self._batches_done else self._epoch - 1
         self._progress.values, self._progress.stop = dict(state["values"]), state["stop"]
-        for hook, saved in zip(self._hooks, state["hooks"], strict=True):
+        for hook, saved in zip(self._hooks, state["hooks"], strict=False):  # an earlier version has fewer, at the end
             hook.restore(saved)
         log.info("Resuming from step %d of %d", self._progress.step, self._steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import distributed, nn
 
 SIGLIP_BIAS = -10.0
+Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class PairBatch:
     """None: only the captions of the batch are negatives."""
     weights: torch.Tensor | None = None
     """(batch,) float, above 0: how much each pair counts. None: all the same. All processes have them, or none."""
+    groups: tuple[torch.Tensor, torch.Tensor] | None = None
+    """Two of (batch,) int64, equal for near duplicate images and for near duplicate captions. None: there are none."""
+    soft: float = 0.0
+    """In [0, 1]: how much of a positive a near duplicate is, beside the 1 of the pair itself."""
     gather: bool = True
     """False scores this process's pairs among themselves, as in validation by one process alone."""
 
@@ -72,8 +78,12 @@ class PairBatch:
         def cut(side: torch.Tensor) -> torch.Tensor:
             return F.normalize(side[..., :dim], dim=-1)
 
-        negatives = self.negatives and replace(self.negatives, text=cut(self.negatives.text))
-        return replace(self, image=cut(self.image), text=cut(self.text), negatives=negatives)
+        return self.changed(cut, cut)
+
+    def changed(self, of_images: Change, of_texts: Change) -> PairBatch:
+        """Return the batch with embeddings that functions of (..., dim) rows change; negatives are texts."""
+        negatives = self.negatives and replace(self.negatives, text=of_texts(self.negatives.text))
+        return replace(self, image=of_images(self.image), text=of_texts(self.text), negatives=negatives)
 
     def of_everyone(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows of all processes, (all, ...), for this process's (batch, ...). Gradients flow back."""
@@ -95,6 +105,14 @@ class PairBatch:
             return None
         masked = torch.stack(same).any(0)
         return masked.scatter(1, self.own()[:, None], value=False)
+
+    def near_duplicates(self, masked: torch.Tensor | None) -> torch.Tensor | None:
+        """Return (batch, all) bool: true where another pair is nearly the same, and not masked. None without groups."""
+        if self.groups is None:
+            return None
+        near = torch.stack([ids[:, None] == self.of_everyone(ids)[None, :] for ids in self.groups]).any(0)
+        near = near.scatter(1, self.own()[:, None], value=False)
+        return near if masked is None else near & ~masked
 
     def weight(self) -> torch.Tensor | int:
         """Return the sum of the weights, (), as the mean over the processes.
@@ -173,7 +191,8 @@ class CLIPLoss(PairLoss):
     learning, arXiv:2404.08535: sum_i w_i (by_image_i + by_text_i) / (2 sum_i w_i).
 
     Args:
-        label_smoothing: share of the target, in [0, 1), spread evenly over the pair and its negatives.
+        label_smoothing: share of the target, in [0, 1), spread evenly over the pair and its negatives. With near
+            duplicates the rest of the target is 1 for the pair and `soft` for each of them, divided by their sum.
         hardness: the logit of each negative grows by hardness times its cosine, without a gradient of its own: harder
             negatives weigh more (LLaVE, arXiv:2503.04812). Not scaled by the logit scale. 0 is plain InfoNCE.
     """
@@ -187,19 +206,49 @@ class CLIPLoss(PairLoss):
         own, masked = pairs.own(), pairs.false_negatives()
         all_images, all_texts = pairs.of_everyone(torch.stack([pairs.image, pairs.text], dim=1)).unbind(1)  # (all, dim)
         columns, hidden = pairs.with_negatives(all_texts, masked)
+        near = pairs.near_duplicates(masked)
+        if near is not None:
+            further = near.new_zeros(len(near), len(columns) - near.shape[1])
+            by_image, by_text = (
+                self._soft_cross_entropy(self._logits(rows, others, logit_scale, own, also), own, left_out, also, pairs)
+                for rows, others, left_out, also in (
+                    (pairs.image, columns, hidden, torch.cat([near, further], dim=1)),
+                    (pairs.text, all_images, masked, near),
+                )
+            )
+            return pairs.mean((by_image + by_text) / 2)
         by_image = self._cross_entropy(self._logits(pairs.image, columns, logit_scale, own), own, hidden)
         by_text = self._cross_entropy(self._logits(pairs.text, all_images, logit_scale, own), own, masked)
         return pairs.mean((by_image + by_text) / 2)
 
     def _logits(
-        self, rows: torch.Tensor, columns: torch.Tensor, logit_scale: torch.Tensor, own: torch.Tensor
+        self,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        logit_scale: torch.Tensor,
+        own: torch.Tensor,
+        near: torch.Tensor | None = None,
     ) -> torch.Tensor:
         logits = logit_scale * rows @ columns.T
         if not self.hardness:
             return logits
         with torch.no_grad():
             harder = (self.hardness * rows @ columns.T).scatter(1, own[:, None], 0)
+            harder = harder if near is None else harder.masked_fill(near, 0)
         return logits + harder
+
+    def _soft_cross_entropy(
+        self, logits: torch.Tensor, own: torch.Tensor, masked: torch.Tensor | None, near: torch.Tensor, pairs: PairBatch
+    ) -> torch.Tensor:
+        """Return (batch,): the cross entropy with targets that near duplicates share."""
+        target = (pairs.soft * near.to(logits.dtype)).scatter(1, own[:, None], 1.0)
+        target = target / target.sum(1, keepdim=True)
+        if masked is None:
+            masked = torch.zeros_like(near)
+        logits = logits.masked_fill(masked, -torch.inf)
+        surprise = (torch.logsumexp(logits, 1, keepdim=True) - logits).masked_fill(masked, 0)
+        even = surprise.sum(1) / (~masked).sum(1)
+        return (1 - self.label_smoothing) * (target * surprise).sum(1) + self.label_smoothing * even
 
     def _cross_entropy(self, logits: torch.Tensor, own: torch.Tensor, masked: torch.Tensor | None) -> torch.Tensor:
         """Return (batch,)."""
@@ -220,6 +269,7 @@ class SigLIPLoss(PairLoss):
     Zhai et al., arXiv:2303.15343, algorithm 1: the sum over combinations divided by the number of pairs. In tuning it
     collapses easily. With weights, each combination counts by the mean of the weights of its image's and its caption's
     pair, and the sum is divided by the sum of the weights: as in `CLIPLoss`, pair i counts w_i in both directions.
+    A near duplicate belongs together with the probability `soft`.
 
     Args:
         logit_bias: added to each logit, and trained. A number is the initial value of a weight of the loss, which
@@ -239,6 +289,10 @@ class SigLIPLoss(PairLoss):
         signs = -torch.ones_like(logits)
         signs[torch.arange(len(own), device=own.device), own] = 1
         losses = -F.logsigmoid(signs * logits)
+        near = pairs.near_duplicates(None if masked is None else masked[:, : len(everyone)])
+        if near is not None:  # the cross entropy with the label `soft`
+            also = F.pad(near, (0, len(columns) - len(everyone)))
+            losses = torch.where(also, pairs.soft * -F.logsigmoid(logits) + (1 - pairs.soft) * losses, losses)
         if masked is not None:
             losses = losses.masked_fill(masked, 0)
         if pairs.weights is not None:

@@ -221,6 +221,8 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(self: Connection, endpoint: str, **parameters: Any) -> Any:
         if endpoint == wire.FIT:
             return {"name": "run", "experiment": "default", **parameters}
+        if endpoint == wire.DATASETS_LIST:
+            return [{"name": "data", "documents": 100}]
         raise RunNotFound("no run yet")
 
     monkeypatch.setattr(Connection, "call", call)

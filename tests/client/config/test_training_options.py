@@ -18,7 +18,8 @@ GIVEN: dict[str, Any] = {
     "lora_alpha": 4.0, "lora_plus_ratio": 2.0, "ema_decay": 0.99, "frozen": ["text"],
     "crop_scale": [0.5, 1.0], "flips": True, "distillation": 0.5, "l2_sp": 2.0,
     "learning_rates": {"vision": 1e-5, "projection": 1.0}, "hard_batches": 4, "hard_batches_from": 1,
-    "captions_per_image": 2,
+    "captions_per_image": 2, "lora_kind": "rslora", "patch_dropout": 0.5,
+    "near_duplicates": {"images": 0.9, "captions": None, "soft": 0.5},
     "hard_negatives": {"per_image": 2, "range": [3, 50], "relative_margin": 0.9, "every": 4},
 }  # fmt: skip
 
@@ -31,7 +32,7 @@ def test_options_survive_json_and_defaults_are_left_out() -> None:
     assert TrainingOptions().changed() == {}
 
 
-@pytest.mark.parametrize("name", sorted({*GIVEN} - {"lora_alpha", "lora_plus_ratio", "hard_batches_from"}))
+@pytest.mark.parametrize("name", sorted({*GIVEN} - {"lora_alpha", "lora_plus_ratio", "lora_kind", "hard_batches_from"}))
 def test_a_run_takes_every_option(name: str) -> None:
     config = RunConfig(model="clip-mini", train_data="data", training_options={name: GIVEN[name]})
     assert config.training_options == {name: GIVEN[name]}
@@ -50,6 +51,16 @@ def test_a_run_takes_every_option(name: str) -> None:
         ({"lora_rank": 8, "lora_alpha": 0}, "lora_alpha must be a number"),
         ({"lora_alpha": 8}, "lora_alpha needs lora_rank. Got 8 alone"),
         ({"lora_rank": 8, "lora_plus_ratio": 0}, "lora_plus_ratio must be a number in \\[0.01, 1000\\]. Got 0"),
+        (
+            {"lora_rank": 8, "lora_kind": "Dora"},
+            "lora_kind must be one of lora, rslora, dora. Got 'Dora'. Did you mean",
+        ),
+        ({"lora_kind": "dora"}, "lora_kind needs lora_rank. Got 'dora' alone"),
+        ({"patch_dropout": 1}, "patch_dropout must be a number in \\[0, 0.9\\]. Got 1"),
+        (
+            {"patch_dropout": 0.5, "frozen": ["vision"]},
+            "patch_dropout must be left out where the vision tower is frozen",
+        ),
         ({"lora_plus_ratio": 4}, "lora_plus_ratio needs lora_rank. Got 4 alone"),
         ({"ema_decay": 1}, "ema_decay must be a number in \\[0, 0.999999\\]. Got 1"),
         ({"ema_decay": float("nan")}, "ema_decay must be a number"),

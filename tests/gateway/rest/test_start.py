@@ -9,7 +9,7 @@ from typing import Any
 
 from finetuner.config.run_config import RunConfig
 from finetuner.executors.gateway.rest.manage.options import all_options
-from finetuner.executors.gateway.rest.manage.start import CheckForm, as_command, as_python
+from finetuner.executors.gateway.rest.manage.start import CheckForm, as_command, as_python, fit_arguments
 from finetuner.executors.gateway.rest.run_request import run_config
 
 HOSTILE = '\'; rm -rf /; \'\n"""$(id)`id`</script><img onerror=x>'
@@ -32,6 +32,12 @@ def test_code_and_command_hold_hostile_texts_as_literals() -> None:
     words = shlex.split(as_command(asked, "http://127.0.0.1:51001/"))
     assert words[:4] == ["curl", "-X", "POST", "http://127.0.0.1:51001/api/v1/experiments/default/runs"]
     assert json.loads(words[-1])["description"] == HOSTILE
+
+
+def test_code_starts_the_run_with_the_recipe_of_the_body_or_with_none() -> None:
+    images = form(model={"name": "resnet50"})
+    found = [fit_arguments(asked).get("recipe") for asked in (form(), form(recipe="keep"), images)]
+    assert found == ["none", "keep", None]
 
 
 def test_code_never_names_a_callback_that_is_no_name() -> None:

@@ -15,6 +15,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from finetuner.executors.trainer.loop.grad_cache import cached_backward
+from finetuner.executors.trainer.losses.codes import CodesLoss
 from finetuner.executors.trainer.losses.contrastive import CLIPLoss, Negatives, PairBatch, SigLIPLoss
 from finetuner.executors.trainer.losses.distillation import distillation_loss
 from finetuner.executors.trainer.losses.matryoshka import MatryoshkaLoss
@@ -30,7 +31,17 @@ WEIGHTS = [0.1, 0.3, 0.2, 0.1, 0.5, 0.4, 0.1, 0.2, 1.1, 2.0, 0.7, 3.0, 1.5, 0.9,
 NEGATIVE_IDS = [[20 + row, 11 if row == 3 else 30 if row == 9 else -1] for row in range(PAIRS)]
 NEGATIVE_LABELS = [[5 if row == 14 else -1, -1] for row in range(PAIRS)]
 KNOWN = [[number, 30 if row == 1 else -1] for row, number in enumerate(TEXT_IDS)]
-KINDS = ("", " masked", " negatives", " weighted", " masked weighted", " negatives weighted")
+# Near duplicates of images and of captions, within a half and across.
+GROUPS = [[0, 1, 0, 3, 4, 5, 5, 7, 8, 9, 10, 11, 4, 13, 4, 15], [0, 1, 2, 3, 4, 5, 6, 6, 8, 2, 10, 11, 12, 13, 14, 0]]
+KINDS = (
+    "",
+    " masked",
+    " negatives",
+    " weighted",
+    " masked weighted",
+    " negatives weighted",
+    " negatives weighted soft",
+)
 
 
 class Distilled(torch.nn.Module):
@@ -46,6 +57,7 @@ LOSSES = {
     "clip": lambda: CLIPLoss(), "smooth": lambda: CLIPLoss(0.1), "siglip": lambda: SigLIPLoss(-2.0),
     "hard": lambda: CLIPLoss(hardness=4.0),
     "matryoshka": lambda: MatryoshkaLoss(CLIPLoss(0.1), (4, 2), (1.0, 0.5, 2.0)),
+    "codes": lambda: CodesLoss(CLIPLoss(0.1), 1.0, 0.5), "tanh": lambda: CodesLoss(CLIPLoss(), 2.0, by="tanh"),
     "distilled": Distilled,
 }  # fmt: skip
 
@@ -73,7 +85,8 @@ def gradients(name: str, kind: str, cached: bool, rank: int, world: int) -> dict
     mine = slice(rank * PAIRS // world, (rank + 1) * PAIRS // world)
     given = {"image_ids": IMAGE_IDS, "text_ids": TEXT_IDS, "label_ids": LABEL_IDS}
     ids = {key: torch.tensor(values)[mine] for key, values in given.items()} if kind not in ("", " weighted") else {}
-    weights = torch.tensor(WEIGHTS)[mine] if kind.endswith(" weighted") else None
+    weights = torch.tensor(WEIGHTS)[mine] if " weighted" in kind else None
+    near = [torch.tensor(each)[mine] for each in GROUPS] if kind.endswith(" soft") else None
     network: Any = DistributedDataParallel(towers) if world > 1 else towers
 
     inputs = [images[mine], texts[mine]]
@@ -83,7 +96,8 @@ def gradients(name: str, kind: str, cached: bool, rank: int, world: int) -> dict
 
     def loss_of(image: torch.Tensor, text: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
         negatives = Negatives(*further, *others) if further else None
-        pairs = PairBatch(image, text, **ids, negatives=negatives, weights=weights)
+        groups = None if near is None else (near[0], near[1])
+        pairs = PairBatch(image, text, **ids, negatives=negatives, weights=weights, groups=groups, soft=0.4)
         loss: torch.Tensor = towers.loss_of(pairs, towers.logit_scale.exp())
         return loss
 

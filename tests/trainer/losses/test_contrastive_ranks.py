@@ -13,9 +13,17 @@ import torch
 pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).parent / "contrastive_ranks.py"
-LOSSES = ("clip", "smooth", "hard", "siglip", "matryoshka", "distilled")
-PAIR_LOSSES = LOSSES[:5]
-KINDS = ("", " masked", " negatives", " weighted", " masked weighted", " negatives weighted")
+LOSSES = ("clip", "smooth", "hard", "siglip", "matryoshka", "codes", "tanh", "distilled")
+PAIR_LOSSES = LOSSES[:7]
+KINDS = (
+    "",
+    " masked",
+    " negatives",
+    " weighted",
+    " masked weighted",
+    " negatives weighted",
+    " negatives weighted soft",
+)
 CASES = [f"{name}{kind}{cached}" for name in LOSSES for kind in KINDS for cached in ("", " cached")]
 
 Found = dict[str, dict[str, torch.Tensor]]
@@ -63,6 +71,12 @@ def test_gradients_of_two_processes_are_those_of_one(found: dict[str, Found], ca
 def test_the_weights_do_something_across_processes(found: dict[str, Found], name: str) -> None:
     plain, weighted = found["0-of-2"][f"{name} masked"], found["0-of-2"][f"{name} masked weighted"]
     assert abs(plain["loss"] - weighted["loss"]) > 1e-3
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_near_duplicates_do_something_across_processes(found: dict[str, Found], name: str) -> None:
+    plain, soft = (found["0-of-2"][f"{name} negatives weighted{kind}"] for kind in ("", " soft"))
+    assert abs(plain["loss"] - soft["loss"]) > 1e-3
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ...contract import wire
 from ...contract.checks import NAME
 from ...contract.wire import SCORE_TAG
 from ...documents.content import KIND_OF_TASK, PAIRS, check_kind, looks_like_pair
 from ...documents.scores import document_has_score, scored_alike
-from ...exceptions import InvalidDocument, InvalidInput
+from ...exceptions import DatasetNotFound, InvalidDocument, InvalidInput
 from ...sources.kinds import documents_from, is_source
 from ...sources.spool import Spool
 from .upload import push_documents, several_documents
@@ -163,6 +164,16 @@ class FitData:
     def has_scores(self, argument: str) -> bool | None:
         """Return whether the pairs that `read` has collected have scores. None for the name of a dataset."""
         return self._scored.get(argument)
+
+    def count(self, flow: Connection, name: str) -> int | None:
+        """Return the number of documents of a dataset that `read` has collected or the Flow has, None if none has."""
+        if name in self._pending:
+            return len(self._pending[name][1])
+        try:
+            (dataset,) = flow.call(wire.DATASETS_LIST, name=name)
+        except DatasetNotFound:  # the run is refused with the names that there are
+            return None
+        return int(dataset["documents"])
 
     def push(self, flow: Connection) -> None:
         """Push the documents that `read` has collected."""

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import Field
 
+from finetuner.config.recipes import NO_RECIPE
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.exceptions import DatasetNotFound, InvalidInput
@@ -68,18 +69,25 @@ async def check_run(form: CheckForm, request: Request, rooms: RoomsOf) -> Respon
     if form.run.config.model.name is None:
         raise InvalidInput("config.model.name must be the backbone, also of an artifact. Got none. Name it.")
     checked = RunConfig.from_dict(run_config(form.run, form.experiment))
+    found = {
+        "config": _in_force(checked),
+        "warnings": await _warnings(checked, rooms),
+        "python": as_python(fit_arguments(form)),
+        "command": as_command(form, str(request.base_url)),
+    }
+    return answer(found)
+
+
+def fit_arguments(form: CheckForm) -> dict[str, Any]:
+    """Return the arguments of `finetuner.fit` for the same run. A recipe is named and not filled in."""
     plain = RunForm.parse_obj(form.run.dict())
     plain.config.recipe = None
     given = run_config(plain, form.experiment)
     if form.run.config.recipe is not None:
         given["recipe"] = form.run.config.recipe
-    found = {
-        "config": _in_force(checked),
-        "warnings": await _warnings(checked, rooms),
-        "python": as_python(given),
-        "command": as_command(form, str(request.base_url)),
-    }
-    return answer(found)
+    elif find_backbone(given["model"]).task != IMAGE_TASK:
+        given["recipe"] = NO_RECIPE  # `fit` would choose one
+    return given
 
 
 def _in_force(config: RunConfig) -> dict[str, Any]:
