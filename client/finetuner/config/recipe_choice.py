@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..models.backbone import IMAGE_TASK, Backbone
-from ..models.backbones import PARTS
+from ..models.rows import PARTS
 from .optimizer_config import OPTIMIZERS
 from .recipes import OPTIONS, DefaultOptimizer, is_small
 from .training_options import VISION_PART

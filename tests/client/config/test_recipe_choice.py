@@ -9,7 +9,8 @@ import pytest
 
 from finetuner.config.recipe_choice import FEW_PAIRS, FEW_STEPS, MANY_PAIRS, choose_recipe, early_choice
 from finetuner.config.recipes import DEFAULT_OPTIMIZER, list_recipes
-from finetuner.models.backbones import PARTS, find_backbone
+from finetuner.models.backbones import find_backbone
+from finetuner.models.rows import PARTS
 
 SMALL, LARGE = find_backbone("clip-mini"), find_backbone("ViT-B-32::openai")
 
