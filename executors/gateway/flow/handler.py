@@ -70,7 +70,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         self._budget = Budget(BYTES_IN_FLIGHT)
         self._direct: Direct | None = None
         self._known: dict[str, Sequence[str]] = {}
-        self._answered: frozenset[str] = frozenset()
+        self._bound: frozenset[str] = frozenset()
         self._ids = map(f"{uuid.uuid4().hex}-{{}}".format, count())
         self._together = Together(self._line)
 
@@ -246,7 +246,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             self._known = {
                 node.name: node.endpoints for node in nodes if node.endpoints is not None
             }  # its end has none
-            self._answered = frozenset(endpoint for endpoints in self._known.values() for endpoint in endpoints)
+            self._bound = frozenset(endpoint for endpoints in self._known.values() for endpoint in endpoints)
 
     async def require(self, endpoint: str) -> None:
         """Refuse an endpoint that no room binds. Jina would skip every room and return the documents unchanged.
@@ -255,7 +255,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             NotFound: the message lists the endpoints of the Flow.
             FlowUnreachable: no other room binds it, and a room did not list its endpoints.
         """
-        if endpoint in self._answered or any(
+        if endpoint in self._bound or any(
             endpoint in (node.endpoints or ()) for node in self.streamer.topology_graph.all_nodes
         ):
             return
