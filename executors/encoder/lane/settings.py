@@ -39,7 +39,9 @@ class LaneSettings:
     """Threads that fetch images by URI, 1 to 256. That many slow servers delay no other request."""
     cache_mb: int = 0
     """MiB of vectors of earlier texts and image files, 0 to 1,000,000, that answer the same content of the same model
-    again. Each replica has its own. 0 keeps none."""
+    again. 0 keeps none.
+
+    Each replica has its own: asking another process takes about as long as the forward pass of a short text."""
 
     def __post_init__(self) -> None:
         whole("batch_size", self.batch_size, 1, 4096)

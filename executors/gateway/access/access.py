@@ -6,6 +6,7 @@ soon as there is a token, every request needs one. That holds when the last toke
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable
@@ -107,6 +108,7 @@ class Access:
         self._buckets = TokenBuckets(rate_limit)
         self._file = None if root is None else TokenFile(root)
         self._version: tuple[int, ...] | None = None
+        self._looked = False  # at the file, since the event loop has looked for more requests
         self._from_file: list[Token] = []
         self._fixed: list[Token] = []
         if root is not None:
@@ -222,10 +224,16 @@ class Access:
         except OSError as error:
             self._log.error(f"Cannot write the audit log: {error}")
 
+    def _look_again(self) -> None:
+        self._looked = False
+
     def _read_file(self) -> None:
-        """Read the token file if it has changed."""
-        if self._file is None:
+        """Read the token file if it has changed. Requests that arrive at the same moment share one look at it."""
+        if self._file is None or self._looked:
             return
+        with suppress(RuntimeError):  # without an event loop, nothing says when the moment is over
+            asyncio.get_running_loop().call_soon(self._look_again)
+            self._looked = True
         version = file_version(self._file.path)
         if version == self._version:
             return

@@ -19,11 +19,11 @@ class Entries:
     def add(self, request: DataRequest, entry: Entry | None) -> None:
         """Keep an entry until its request is answered."""
         if entry is not None:
-            self._waiting[request.header.request_id].append(entry)
+            self._waiting[request.proto_with_data.header.request_id].append(entry)
 
     def close(self, response: DataRequest, status: Callable[[], int]) -> None:
         """Close the entry of a response. A response without a known id leaves its entry to `close_left`."""
-        waiting = self._waiting.get(response.header.request_id)
+        waiting = self._waiting.get(response.proto_with_data.header.request_id)
         if waiting:
             waiting.popleft().close(status)
 

@@ -114,8 +114,8 @@ def _refuser(
     calls the handler. For callers it is the same.
     """
 
-    async def refuse_one(asked: Any, context: grpc.aio.ServicerContext) -> None:
-        unread = Counted(asked, intake, peer_of(context.peer())) if handler.request_streaming else None
+    async def refuse_one(_: Any, context: grpc.aio.ServicerContext) -> None:
+        unread = Counted(context, intake, peer_of(context.peer())) if handler.request_streaming else None
         await abort(context, refusal(context.peer()), unread=unread)
 
     async def refuse_stream(asked: Any, context: grpc.aio.ServicerContext) -> object:

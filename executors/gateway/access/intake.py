@@ -180,16 +180,23 @@ def _reset(connection: socket.socket) -> None:
 
 
 class Counted:
-    """The requests of a stream, each reported to an intake once it is read."""
+    """The requests of a call, each reported to an intake once it is read.
 
-    def __init__(self, requests: AsyncIterator[Any], intake: Intake, peer: Peer) -> None:
-        self._requests, self._intake, self._peer = requests, intake, peer
+    They are read from the call itself: gRPC's own iterator wraps each in a generator, for a tenth of a call's time.
+    """
+
+    def __init__(self, context: grpc.aio.ServicerContext, intake: Intake, peer: Peer) -> None:
+        self._context, self._intake, self._peer = context, intake, peer
+        self._ended = False
 
     def __aiter__(self) -> Counted:
         return self
 
     async def __anext__(self) -> Any:
-        request = await anext(self._requests)
+        request = grpc.aio.EOF if self._ended else await self._context.read()
+        if request is grpc.aio.EOF:
+            self._ended = True
+            raise StopAsyncIteration
         self._intake.read(self._peer, request)
         return request
 
@@ -220,15 +227,15 @@ def counted(handler: grpc.RpcMethodHandler, intake: Intake) -> grpc.RpcMethodHan
     It takes a stream even where `handler` takes one message: gRPC would read that one before it names the peer.
     """
 
-    async def answer_one(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
+    async def answer_one(_: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
         peer = _named(context)
         with intake.call(peer):
-            return await handler.unary_unary(await read_one(Counted(requests, intake, peer), context), context)
+            return await handler.unary_unary(await read_one(Counted(context, intake, peer), context), context)
 
-    async def answer_all(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+    async def answer_all(_: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         peer = _named(context)
         with intake.call(peer):
-            async for answer in handler.stream_stream(Counted(requests, intake, peer), context):
+            async for answer in handler.stream_stream(Counted(context, intake, peer), context):
                 yield answer
 
     codec = handler.request_deserializer, handler.response_serializer

@@ -17,10 +17,11 @@ DROP = "drop_image_content"  # this client sends it with every call of `encode`
 
 def read_path(request: DataRequest) -> None:
     """Turn `/encode/MODEL` into `/encode` with the parameter `model_name`, and `/rank/MODEL` likewise."""
-    path = request.header.exec_endpoint
+    header = request.proto_with_data.header
+    path = header.exec_endpoint
     for endpoint in (ENCODE, RANK):
         if path.startswith(f"{endpoint}/"):
-            request.header.exec_endpoint = endpoint
+            header.exec_endpoint = endpoint
             request.parameters = {**request.parameters, MODEL_NAME: path.removeprefix(f"{endpoint}/")}
 
 
@@ -37,9 +38,8 @@ class EncodeCall:
 
     def asked(self, request: DataRequest) -> None:
         """Note a request."""
-        self._open = (
-            self._open and request.header.exec_endpoint == ENCODE and DROP in request.proto_wo_data.parameters.fields
-        )
+        message = request.proto_wo_data
+        self._open = self._open and message.header.exec_endpoint == ENCODE and DROP in message.parameters.fields
 
     def answered(self, response: DataRequest) -> None:
         """Note an answer. Once a document has a vector, nothing more is read."""
@@ -66,7 +66,7 @@ def sort_routes(response: DataRequest) -> None:
 
     `Client.profile` reports the second route as the model's time. Either of our two encoders may have run.
     """
-    if response.header.exec_endpoint == ANY:
+    if response.proto_with_data.header.exec_endpoint == ANY:
         rooms = sorted(response.routes[1:], key=_nanoseconds, reverse=True)
         del response.routes[1:]
         response.routes.extend(rooms)

@@ -32,16 +32,17 @@ async def through_encoders(request: DataRequest, rooms: Mapping[str, Sequence[st
         rooms: the endpoints of each room; empty as long as they are unknown.
         send: sends a request through the rooms that its `target_executor` matches, or through all.
     """
-    endpoint, documents = request.header.exec_endpoint, request.proto_with_data.data.docs.docs
+    header, documents = request.proto_with_data.header, request.proto_with_data.data.docs.docs
+    endpoint = header.exec_endpoint
     encoders = [name for name in (TEXT_ROOM, VISION_ROOM) if endpoint in rooms.get(name, ())]
-    if request.header.target_executor or endpoint not in ENDPOINTS or not encoders or not documents:
+    if header.target_executor or endpoint not in ENDPOINTS or not encoders or not documents:
         return await send(request)
     others = [name for name, endpoints in rooms.items() if name not in encoders and endpoint in endpoints]
     needed = [_rooms_of(document, endpoint) for document in documents]
     visited = [name for name in encoders if any(name in each for each in needed)]
     if len(visited) < 2:
         if visited or others:
-            request.header.target_executor = pattern_of([*visited, *others])
+            header.target_executor = pattern_of([*visited, *others])
         return await send(request)
     if max(map(len, needed)) > 1:
         return await send(request)

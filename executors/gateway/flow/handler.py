@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import Any
 
 import grpc
@@ -69,6 +70,8 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         self._budget = Budget(BYTES_IN_FLIGHT)
         self._direct: Direct | None = None
         self._known: dict[str, Sequence[str]] = {}
+        self._bound: frozenset[str] = frozenset()
+        self._ids = map(f"{uuid.uuid4().hex}-{{}}".format, count())
         self._together = Together(self._line)
 
     async def stream(
@@ -85,7 +88,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                     await turns.take(caller)
                     await self._read(request)
                     read_path(request)
-                    endpoint = request.header.exec_endpoint
+                    endpoint = request.proto_with_data.header.exec_endpoint
                     call.asked(request)
                     entries.add(request, await self._admit(request, context))
                 except FinetunerError as error:  # ends the call, once the requests before it are answered
@@ -121,7 +124,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
                 await self.access.turns.take(who())
                 await self._read(request)
             read_path(request)
-            endpoint = request.header.exec_endpoint
+            endpoint = request.proto_with_data.header.exec_endpoint
             entry = await self._admit(request, context)
         except FinetunerError as error:
             if context is None:
@@ -171,9 +174,10 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
 
         Jina measures requests by their ids: two of one id at the same time, or two without one, would fail.
         """
-        given, request.header.request_id = request.header.request_id, uuid.uuid4().hex
+        header = request.proto_with_data.header
+        given, header.request_id = header.request_id, next(self._ids)
         response = await through_encoders(request, self._endpoints(), self._send)
-        response.header.request_id = given
+        response.proto_with_data.header.request_id = given
         return response
 
     async def _send(self, request: DataRequest) -> DataRequest:
@@ -242,6 +246,7 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             self._known = {
                 node.name: node.endpoints for node in nodes if node.endpoints is not None
             }  # its end has none
+            self._bound = frozenset(endpoint for endpoints in self._known.values() for endpoint in endpoints)
 
     async def require(self, endpoint: str) -> None:
         """Refuse an endpoint that no room binds. Jina would skip every room and return the documents unchanged.
@@ -250,7 +255,9 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
             NotFound: the message lists the endpoints of the Flow.
             FlowUnreachable: no other room binds it, and a room did not list its endpoints.
         """
-        if any(endpoint in (node.endpoints or ()) for node in self.streamer.topology_graph.all_nodes):
+        if endpoint in self._bound or any(
+            endpoint in (node.endpoints or ()) for node in self.streamer.topology_graph.all_nodes
+        ):
             return
         try:
             found = await asyncio.wait_for(self.endpoint_discovery(), ENDPOINT_SECONDS)
@@ -277,9 +284,10 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
         Raises:
             FinetunerError: the request is refused.
         """
-        entry, endpoint = None, request.header.exec_endpoint
+        message = request.proto_with_data
+        entry, endpoint = None, message.header.exec_endpoint
         if context is not None:
-            entry = admit(self.access, context, endpoint, len(request.proto_with_data.data.docs.docs))
+            entry = admit(self.access, context, endpoint, len(message.data.docs.docs))
         await self._learn_endpoints()
         try:
             choose_room(request, self.executor)
@@ -302,8 +310,9 @@ class Handler(GatewayRequestHandler):  # type: ignore[misc]  # jina is not typed
 
     def _count(self, response: DataRequest, endpoint: str) -> Callable[[], int]:
         """Count an answer. The returned function reads the answer's HTTP status from its documents."""
-        failed = response.header.status.code == jina_pb2.StatusProto.ERROR
-        self.metrics.answered("grpc", response.header.exec_endpoint or endpoint, "failed" if failed else "ok")
+        header = response.proto_with_data.header
+        failed = header.status.code == jina_pb2.StatusProto.ERROR
+        self.metrics.answered("grpc", header.exec_endpoint or endpoint, "failed" if failed else "ok")
         return lambda: 500 if failed else response_status(response)
 
     Call = stream

@@ -59,11 +59,12 @@ class Rooms:
         Raises:
             InvalidInput: too many parameters.
         """
-        request = DataRequest()
-        request.header.exec_endpoint = endpoint
+        message = jina_pb2.DataRequestProto()  # DataRequest() would draw a random id
+        message.header.exec_endpoint = endpoint
+        message.data.docs.docs.extend(messages)
+        request = DataRequest(message)
         check_parameters(parameters)
         request.parameters = parameters
-        request.proto_with_data.data.docs.docs.extend(messages)
         response = await self.ask(request)
         return list(response.proto_with_data.data.docs.docs)
 

@@ -44,14 +44,15 @@ def choose_room(request: DataRequest, rooms: Collection[str]) -> None:
     Raises:
         InvalidInput: another name.
     """
-    named = request.header.target_executor
+    header = request.proto_with_data.header
+    named = header.target_executor
     if named and named not in rooms:
         raise InvalidInput(
             f"target_executor must be the exact name of a room: {', '.join(rooms)}. Got {named!r:.80}. "
             "Name one, or leave it out."
         )
     if named:
-        request.header.target_executor = pattern_of([named])
+        header.target_executor = pattern_of([named])
 
 
 def check_rooms_parameters(request: DataRequest, rooms: Iterable[str]) -> None:
@@ -72,9 +73,10 @@ def check_search(request: DataRequest) -> None:
     Raises:
         InvalidInput: see `SearchParameters`.
     """
-    fields = request.proto_wo_data.parameters.fields
-    if request.header.exec_endpoint == SEARCH and any(name in fields for name in FEATURES):
-        given = MessageToDict(request.proto_wo_data.parameters)
+    message = request.proto_wo_data
+    fields = message.parameters.fields
+    if message.header.exec_endpoint == SEARCH and any(name in fields for name in FEATURES):
+        given = MessageToDict(message.parameters)
         # the indexer checks these two; what is no number in their ranges counts as the default here
         plain = {name: int(given[name]) for name in ("limit", "offset") if given.get(name) in range(100_001)}
         SearchParameters.read(given, **plain)
@@ -82,9 +84,10 @@ def check_search(request: DataRequest) -> None:
 
 def name_owner(request: DataRequest, owner: str) -> None:
     """Set the owner of an upload or of marks. A caller's own is dropped, also among the parameters for one room."""
-    if request.header.exec_endpoint not in (DATASETS_PUSH, DATASETS_UPLOAD, ARTIFACTS_PUSH, FEEDBACK):
+    message = request.proto_with_data
+    if message.header.exec_endpoint not in (DATASETS_PUSH, DATASETS_UPLOAD, ARTIFACTS_PUSH, FEEDBACK):
         return
-    parameters = request.proto_with_data.parameters
+    parameters = message.parameters
     for value in parameters.fields.values():
         if value.WhichOneof("kind") == "struct_value":
             value.struct_value.fields.pop(OWNER, None)
@@ -100,10 +103,11 @@ def bound_texts(request: DataRequest) -> None:
     Raises:
         InvalidInput: more than MAX_REQUEST_BYTES characters in all, where our client splits.
     """
-    if request.header.exec_endpoint not in ENCODED or request.proto_with_data.ByteSize() <= MAX_TEXT:
+    message = request.proto_with_data
+    if message.header.exec_endpoint not in ENCODED or message.ByteSize() <= MAX_TEXT:
         return
     total = 0
-    for document in request.proto_with_data.data.docs.docs:
+    for document in message.data.docs.docs:
         for part in with_parts(document):
             if part.HasField("embedding"):
                 continue
@@ -126,14 +130,15 @@ def pass_encoders(request: DataRequest, rooms: Mapping[str, Sequence[str]]) -> N
         request: its header's `target_executor` is set to Jina's pattern of the rooms to visit.
         rooms: the endpoints of each room.
     """
-    endpoint = request.header.exec_endpoint
-    if endpoint not in (INDEX, SEARCH) or request.header.target_executor:
+    message = request.proto_with_data
+    endpoint = message.header.exec_endpoint
+    if endpoint not in (INDEX, SEARCH) or message.header.target_executor:
         return
     others = [name for name, endpoints in rooms.items() if ENCODE not in endpoints]
     if not any(endpoint in rooms[name] for name in others):
         return
-    if all(document.HasField("embedding") for document in request.proto_with_data.data.docs.docs):
-        request.header.target_executor = pattern_of(others)
+    if all(document.HasField("embedding") for document in message.data.docs.docs):
+        message.header.target_executor = pattern_of(others)
 
 
 def pattern_of(names: Iterable[str]) -> str:

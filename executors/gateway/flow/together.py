@@ -1,10 +1,11 @@
 """Short requests that wait at the same moment go to a room in one message, and come back apart.
 
-The price of a message is many times that of one more text in it. A request that finds the room idle is sent at once.
-While messages are on their way, requests wait for the next one, in turn by their callers; a full message waits for
-none, nor does a single request beside a caller with many. As long as a caller asks for few texts beside another one,
-a message has few of each: a room finishes one pass before it begins the next. Only texts share a message, of requests
-with the same endpoint, parameters (so the same model) and rooms: a text does not wait for an image.
+The price of a message is many times that of one more text in it. A request that finds a replica idle is sent at once.
+While each has a message, requests wait for the next one, in turn by their callers, until it has as many texts as those
+on their way, which the room computes meanwhile; a full message waits for none, nor does a single request beside a
+caller with many. As long as a caller asks for few texts beside another one, a message has few of each: a room finishes
+one pass before it begins the next. Only texts share a message, of requests with the same endpoint, parameters (so the
+same model) and rooms: a text does not wait for an image.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Line:
         self._most = most
         self._most_waiting = most_waiting
         self._turns = turns
-        self._ways = self._texts = 0  # messages on their way, texts that wait
+        self._ways = self._texts = self._sent = 0  # messages on their way, texts that wait, texts on their way
         self._waiting: OrderedDict[Hashable, deque[Waiting]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: Counter[Hashable] = Counter()  # texts by caller, waiting or on their way
@@ -88,7 +89,7 @@ class Line:
         self._turns.asked(caller, self._held.get(caller, 0) + waiting.documents)
         # a message is answered as a whole: one with the texts of a caller of many would take long
         first = waiting.documents <= FEW and caller not in self._held
-        alone = first and self._most <= self._ways < 2 * self._most and max(self._held.values(), default=0) > FEW
+        alone = first and self._most <= self._ways < 2 * self._most and self._has_many
         self._held[caller] += waiting.documents
         if alone:
             self._begin([waiting])
@@ -105,11 +106,26 @@ class Line:
 
     def _start(self) -> None:
         """Send messages as long as there are requests, and room for their messages."""
-        while self._ways < self._most or (self._ways < MOST_ON_THEIR_WAY and self._is_full()):
+        while self._is_next_due():
             together = self._take()
             if not together:
                 return
             self._begin(together)
+
+    def _is_next_due(self) -> bool:
+        """Return whether requests go into a message now, if there are any."""
+        if self._ways * ON_THEIR_WAY < self._most:  # a replica is idle
+            return True
+        if self._ways < self._most and (
+            self._texts * self._ways >= self._sent or (self._has_many and self._turns.mixed)
+        ):
+            return True
+        return self._ways < MOST_ON_THEIR_WAY and self._is_full()
+
+    @property
+    def _has_many(self) -> bool:
+        """Whether a caller waits for many texts."""
+        return max(self._held.values(), default=0) > FEW
 
     def _is_full(self) -> bool:
         """Return whether enough texts wait for a full message."""
@@ -127,18 +143,21 @@ class Line:
         self._tasks.add(task)
         for waiting in together:
             waiting.answer.add_done_callback(lambda _: _stop(task, together))
+        texts = sum(waiting.documents for waiting in together)
         self._ways += 1
-        timer = asyncio.get_running_loop().call_later(PATIENCE, self._free)
-        task.add_done_callback(lambda task: self._ended(task, timer))
+        self._sent += texts
+        timer = asyncio.get_running_loop().call_later(PATIENCE, self._free, texts)
+        task.add_done_callback(lambda task: self._ended(task, timer, texts))
 
-    def _ended(self, task: asyncio.Task[None], timer: asyncio.TimerHandle) -> None:
+    def _ended(self, task: asyncio.Task[None], timer: asyncio.TimerHandle, texts: int) -> None:
         self._tasks.discard(task)
         if timer.when() > asyncio.get_running_loop().time():
             timer.cancel()
-            self._free()
+            self._free(texts)
 
-    def _free(self) -> None:
+    def _free(self, texts: int) -> None:
         self._ways -= 1
+        self._sent -= texts
         self._start()
 
     def _take(self) -> list[Waiting]:
@@ -269,7 +288,7 @@ def _part(whole: DataRequest, request: DataRequest, documents: Sequence[Any]) ->
     # DataRequest() would draw a random id first
     message, source = jina_pb2.DataRequestProto(), whole.proto_with_data
     message.header.CopyFrom(source.header)
-    message.header.request_id = request.header.request_id
+    message.header.request_id = request.proto_with_data.header.request_id
     message.parameters.CopyFrom(source.parameters)
     message.routes.extend(source.routes)
     message.data.docs.docs.extend(documents)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from docarray import Document, DocumentArray
@@ -78,6 +79,36 @@ def test_a_request_is_sent_at_once_and_those_that_wait_share_the_next_message() 
         assert [answer.header.request_id for answer in answers[1:]] == ["id of b", "id of c"]
         assert room.messages[1:] == [["b", "b 2", "c", "c 2"]]
         assert line.idle
+
+    asyncio.run(check())
+
+
+def test_a_second_message_has_as_many_texts_as_the_one_on_its_way() -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 2, 1000, Turns())
+        tasks = await started(line.ask(asked("a 1", "a 2", "a 3"), "a"), line.ask(asked("b"), "b"))
+        assert room.messages == [["a 1", "a 2", "a 3"]]
+        tasks += await started(line.ask(asked("c"), "c"))
+        assert len(room.messages) == 1
+        tasks += await started(line.ask(asked("d"), "d"), line.ask(asked("e"), "e"))
+        assert room.messages[1:] == [["b", "c", "d"]]
+        room.open.set()
+        await asyncio.gather(*tasks)
+        assert room.messages[2:] == [["e"]], "it goes with whatever waits, once an answer has come"
+        assert line._sent == line._texts == 0
+
+    asyncio.run(check())
+
+
+def test_a_second_replica_is_not_kept_idle() -> None:
+    async def check() -> None:
+        room = Room()
+        line = Line(room.send, 4, 1000, Turns())
+        tasks = await started(line.ask(asked("a 1", "a 2"), "a"), line.ask(asked("b"), "b"), line.ask(asked("c"), "c"))
+        assert room.messages == [["a 1", "a 2"], ["b"]]
+        room.open.set()
+        await asyncio.gather(*tasks)
 
     asyncio.run(check())
 
@@ -268,3 +299,38 @@ def test_each_caller_of_a_flow_gets_its_own_answer_and_error(open_flow: ToyFlow,
             assert [route["executor"] for route in good[0].json()["routes"]] == rooms
 
     asyncio.run(check())
+
+
+@pytest.mark.flow
+@pytest.mark.seconds
+def test_many_grpc_calls_of_one_connection_do_not_delay_another_connection(open_flow: ToyFlow) -> None:
+    many = 240
+
+    def content(name: str, text: str) -> bytes:
+        request = DataRequest()
+        request.header.exec_endpoint = "/encode"
+        request.data.docs = DocumentArray([Document(id=name, text=text)])
+        sent: bytes = request.proto_with_data.SerializeToString()
+        return sent
+
+    async def ask(channel: grpc.aio.Channel, name: str, text: str) -> Any:
+        async def one() -> AsyncIterator[bytes]:
+            yield content(name, text)
+
+        call = channel.stream_stream("/jina.JinaRPC/Call")(one())
+        (answer,) = [DataRequest(each) async for each in call]
+        return answer.docs[0]
+
+    async def check() -> list[str]:
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        address = f"127.0.0.1:{open_flow.grpc_port}"
+        async with grpc.aio.insecure_channel(address, own) as flood, grpc.aio.insecure_channel(address, own) as lone:
+            await asyncio.gather(ask(flood, "first", "a"), ask(lone, "first", "a"))
+            asking = [asyncio.create_task(ask(flood, f"many {row}", "a")) for row in range(many)]
+            one = asyncio.create_task(ask(lone, "one", "seen"))
+            await asyncio.gather(one, *asking)
+            return list(one.result().tags["text"])
+
+    seen = asyncio.run(check())
+    before = [name for name in seen[: seen.index("one")] if name.startswith("many ")]
+    assert len(before) < many * 3 / 4, "in the order of their arrival, all of the many would have come first"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -41,15 +42,21 @@ class BytePairTokenizer:
         """Return (texts, context_length) int64. A longer text is cut and keeps its end token."""
         length = self.context_length if context_length is None else _check_length(context_length)
         batch = [texts] if isinstance(texts, str) else list(texts)
-        rows = torch.full((len(batch), length), PAD, dtype=torch.long)
-        for row, encoding in zip(rows, self._pairs.encode_batch([self._clean(text) for text in batch]), strict=True):
+        rows = np.full((len(batch), length), PAD, dtype=np.int64)
+        for row, encoding in zip(rows, self._pairs.encode_batch([self._cleaned(text) for text in batch]), strict=True):
             pairs = [number + _RESERVED for number in encoding.ids[: length - 2]]
-            row[: len(pairs) + 2] = torch.tensor([START, *pairs, self.end])
-        return rows  # type: ignore[return-value]
+            row[: len(pairs) + 2] = [START, *pairs, self.end]
+        return torch.from_numpy(rows)  # type: ignore[return-value]
+
+    def _cleaned(self, text: str) -> str:
+        """Return a text as CLIP's tokenizer cleans it. Printable ASCII without entities has nothing to mend."""
+        if text.isascii() and text.isprintable() and "&" not in text:
+            return " ".join(text.split()).lower()
+        return str(self._clean(text))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, start and end included, without any cut."""
-        return [len(found.ids) + 2 for found in self._pairs.encode_batch([self._clean(text) for text in texts])]
+        return [len(found.ids) + 2 for found in self._pairs.encode_batch([self._cleaned(text) for text in texts])]
 
     def decode(self, tokens: list[int]) -> str:
         """Return the lower-cased text of one row, without start, end and padding."""

@@ -56,26 +56,29 @@ def packed_text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
     batch, length = tokens.shape
     ends = tokens.argmax(dim=-1)  # (batch,)
     read = torch.arange(length) <= ends[:, None]  # (batch, length) bool
-    places = None if batch == 1 or bool(read.all()) else read.flatten().nonzero().squeeze(1)  # (tokens,)
+    places = sources = None
     dtype = network.transformer.get_cast_dtype()
     positional = network.positional_embedding[:length].to(dtype)
-    if places is None:
+    if batch == 1 or bool(read.all()):
         x: torch.Tensor = (network.token_embedding(tokens).to(dtype) + positional).flatten(0, 1)  # (tokens, width)
         last = torch.arange(batch) * length + ends
     else:
-        x = network.token_embedding(tokens.flatten()[places]).to(dtype) + positional[places % length]
+        places = read.flatten().nonzero().squeeze(1)  # (tokens,), each in the rows
+        sources = read.flatten().cumsum(0) - 1  # (batch * length,), the token of each place in the rows
+        x = network.token_embedding(tokens.flatten().index_select(0, places)).to(dtype)
+        x = x + positional.index_select(0, places % length)
         last = (ends + 1).cumsum(0) - 1
     *blocks, final = network.transformer.resblocks
     for block in blocks:
         normal = block.ln_1(x)
-        asked, keys, values = _rows(_projected(block.attn, normal, 0, 3), places, batch, length, block.attn)
+        asked, keys, values = _rows(_projected(block.attn, normal, 0, 3), sources, batch, length, block.attn)
         mixed = torch.nn.functional.scaled_dot_product_attention(asked, keys, values, is_causal=True)
         x = _finished(block, x, _tokens(mixed, places))
     normal = final.ln_1(x)
-    keys, values = _rows(_projected(final.attn, normal, 1, 3), places, batch, length, final.attn)
-    (asked,) = _rows(_projected(final.attn, normal[last], 0, 1), None, batch, 1, final.attn)
+    keys, values = _rows(_projected(final.attn, normal, 1, 3), sources, batch, length, final.attn)
+    (asked,) = _rows(_projected(final.attn, normal.index_select(0, last), 0, 1), None, batch, 1, final.attn)
     mixed = torch.nn.functional.scaled_dot_product_attention(asked, keys, values, attn_mask=read[:, None, None, :])
-    x = network.ln_final(_finished(final, x[last], _tokens(mixed, None)))  # (batch, width)
+    x = network.ln_final(_finished(final, x.index_select(0, last), _tokens(mixed, None)))  # (batch, width)
     projection = network.text_projection
     if projection is not None:
         x = projection(x) if callable(projection) else x @ projection
@@ -92,14 +95,14 @@ def _projected(attention: Any, x: torch.Tensor, first: int, end: int) -> torch.T
 
 
 def _rows(
-    x: torch.Tensor, places: torch.Tensor | None, batch: int, length: int, attention: Any
+    x: torch.Tensor, sources: torch.Tensor | None, batch: int, length: int, attention: Any
 ) -> tuple[torch.Tensor, ...]:
     """Return the parts of tokens, (tokens, parts * width), each as (batch, heads, length, width / heads).
 
-    Padding is zero. It comes after the end of its text, so that a causal mask hides it.
+    The padding of a text repeats its last token. It comes after the end of its text, so that a mask hides it.
     """
-    if places is not None:
-        x = x.new_zeros(batch * length, x.shape[1]).index_copy_(0, places, x)
+    if sources is not None:
+        x = x.index_select(0, sources)
     heads, size = attention.num_heads, attention.head_dim
     return x.view(batch, length, -1, heads, size).permute(2, 0, 3, 1, 4).unbind(0)
 
@@ -107,7 +110,7 @@ def _rows(
 def _tokens(mixed: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
     """Return attention's output, (batch, heads, length, width / heads), as (tokens, width)."""
     x = mixed.transpose(1, 2).flatten(2).flatten(0, 1)
-    return x if places is None else x[places]
+    return x if places is None else x.index_select(0, places)
 
 
 def _finished(block: Any, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:

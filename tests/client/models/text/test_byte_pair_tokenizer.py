@@ -1,9 +1,12 @@
 """The tokenizer of clip-mini: every text has tokens, and the end token has the highest id."""
 
+import random
 from pathlib import Path
 
 import pytest
 import torch
+from open_clip.tokenizer import get_clean_fn
+from tokenizers import Tokenizer
 
 from finetuner.catalogue import fashion, shapes
 from finetuner.models import clip_mini
@@ -51,6 +54,18 @@ def test_a_long_text_is_cut_and_keeps_its_end(tokenizer: BytePairTokenizer, text
 def test_any_text_comes_back_lower_cased(tokenizer: BytePairTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer(text, context_length=128)[0].tolist()) == text
     assert tokenizer(text.upper().replace("SS", "ß")).equal(tokenizer(text))
+
+
+def test_texts_are_cleaned_as_by_clips_tokenizer(tokenizer: BytePairTokenizer) -> None:
+    """Also those that are not looked through for something to mend."""
+    draw, clean, pairs = random.Random(0), get_clean_fn("lower"), Tokenizer.from_file(str(FILE))
+    letters = [chr(code) for code in range(128)] * 2 + [" "] * 60 + ["&lt;", "\u2019", "\u00c3\u00a9", "\ufb01", "\x85"]
+    texts = ["".join(draw.choices(letters, k=draw.randrange(12))) for _ in range(400)]
+    texts += ["".join(draw.choices(letters[32:127], k=12)) for _ in range(400)]
+    assert sum(text.isascii() and text.isprintable() and "&" not in text for text in texts) > 300
+    for text, row in zip(texts, tokenizer(texts), strict=True):
+        expected = pairs.encode(clean(text)).ids
+        assert [number - 2 for number in row.tolist() if 2 <= number < tokenizer.end] == expected[: CONTEXT - 2], text
 
 
 @pytest.mark.parametrize(
