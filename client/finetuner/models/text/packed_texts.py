@@ -56,7 +56,8 @@ def packed_text_features(network: Any, tokens: torch.Tensor) -> torch.Tensor:
     batch, length = tokens.shape
     ends = tokens.argmax(dim=-1)  # (batch,)
     read = torch.arange(length) <= ends[:, None]  # (batch, length) bool
-    places = sources = None
+    places: torch.Tensor | None = None
+    sources: torch.Tensor | None = None
     dtype = network.transformer.get_cast_dtype()
     positional = network.positional_embedding[:length].to(dtype)
     if batch == 1 or bool(read.all()):
