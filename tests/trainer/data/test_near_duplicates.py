@@ -14,9 +14,8 @@ from finetuner.config.near_duplicates import NearDuplicates
 from finetuner.config.run_config import RunConfig
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.trainer.data import near_duplicates
-from finetuner.executors.trainer.data.hard_batches import HardBatches
 from finetuner.executors.trainer.data.near_duplicates import NearGroups, leaders
-from finetuner.executors.trainer.data.training_data import Plan, TrainingData
+from finetuner.executors.trainer.data.training_data import TrainingData
 from finetuner.executors.trainer.hooks.weights import copied_weights
 from finetuner.executors.trainer.loop.clip_task import ClipTask
 from finetuner.models.clip import Clip
@@ -118,30 +117,6 @@ def test_a_negative_that_is_nearly_a_caption_of_the_image_does_not_count(clip_mi
         ids, _, known = task.fetch(plan).keys[-3:]
         found[name] = bool((ids[at, 0] == known[at]).any())
     assert found == {"exact": False, "near": True}
-
-
-def test_near_duplicates_share_no_group_of_hard_batches(clip_mini: Clip, blobs_of_colour: TrainingData) -> None:
-    pixels = blobs_of_colour.pixels.copy()
-    pixels[1::2] = pixels[::2]  # nothing is as similar as the two of each couple
-    captions = [
-        ["blue jeans"],
-        ["blue jeans."],
-        ["a red dress"],
-        ["A red dress."],
-        ["a hat"],
-        ["hat"],
-        ["coat"],
-        ["a coat"],
-    ]
-    data = TrainingData(pixels, captions)
-    near = NearGroups(clip_mini, data, np.arange(8), NearDuplicates(0.999, None))
-    near.prepare()
-    shared = {}
-    for name, groups in (("any", None), ("near", near)):
-        plan = [Plan(np.arange(8), np.zeros(8, dtype=np.int64))]
-        (arranged,) = HardBatches(clip_mini, data, 2, 1, 0, groups).arrange(plan, 1)
-        shared[name] = sum(row // 2 == other // 2 for row, other in arranged.rows.reshape(4, 2).tolist())
-    assert shared["near"] == 0 < shared["any"]
 
 
 @pytest.mark.seconds
