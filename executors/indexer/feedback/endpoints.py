@@ -20,6 +20,7 @@ from finetuner.contract.wire import (
     OWNER,
     mark_error,
 )
+from finetuner.database.shared import shared_database
 from finetuner.documents.images import decode
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.executors.indexer.feedback.store import Chosen, Marked, Marks
@@ -33,9 +34,9 @@ CHECKED_SIDE = 32  # pixels: an image is decoded as a check alone
 
 
 class FeedbackRoom(Room):
-    """An index that stores marks beside its documents, in `feedback/` of the workspace. A restore keeps them.
+    """An index that stores marks beside its documents, in `feedback/` of the workspace or in the Flow's database server.
 
-    The file is opened by the first request that needs it, so that a damaged one does not stop searches.
+    A restore of the index keeps them. The file is opened by the first request that needs it, so that a damaged one does not stop searches.
     """
 
     settings: IndexSettings
@@ -58,11 +59,13 @@ class FeedbackRoom(Room):
 
         Raises:
             FinetunerServerError: its file is damaged.
+            DatabaseUnreachable: the server is away.
         """
         with self._marks_lock:
             if self._marks is None:
-                file = self.shared_workspace.root / FILE
-                self._marks = Marks(file, int(self.settings.min_free_mb) * 2**20)
+                root = self.shared_workspace.root
+                database = shared_database(root) or root / FILE
+                self._marks = Marks(database, int(self.settings.min_free_mb) * 2**20)
             return self._marks
 
     @control(FEEDBACK, OWNER, beside=True)
