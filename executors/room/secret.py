@@ -16,10 +16,11 @@ import grpc
 
 from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import ERROR_METADATA
+from finetuner.database.tokens import watched_tokens
 from finetuner.exceptions import Unauthorized
 from finetuner.executors.room.jina_internals import add_interceptor
 from finetuner.workspace.folder import file_version
-from finetuner.workspace.tokens import ROOMS_FILE, TokenFile
+from finetuner.workspace.tokens import ROOMS_FILE
 
 METADATA = "finetuner-rooms"  # of a gRPC call
 OPEN_METHODS = {
@@ -41,7 +42,7 @@ class RoomsSecret:
     """
 
     def __init__(self, root: Path) -> None:
-        self._tokens = TokenFile(root)
+        self._tokens = watched_tokens(root)
         self._file = root / ROOMS_FILE
         self._version: Any = None
         self._secret: bytes | None = None
@@ -52,7 +53,7 @@ class RoomsSecret:
         Raises:
             Unauthorized: it is not the secret.
         """
-        version = (file_version(self._file), file_version(self._tokens.path))
+        version = (file_version(self._file), self._tokens.version())
         if version != self._version:
             locked = version[0] is not None and (os.environ.get(TOKEN) or self._tokens.in_use)
             self._secret = self._file.read_bytes() if locked else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 
 from finetuner.contract.checks import number, whole
@@ -44,15 +45,16 @@ class TrainerSettings(RoomSettings):
         number("upload_quota_gb", self.upload_quota_gb, 0, 1e6)
         number("min_free_mb", self.min_free_mb, 0, 1e9)
         number("lease_seconds", self.lease_seconds, 3, 3600)
-        if (
-            not isinstance(self.trainer_name, str)
-            or len(self.trainer_name) > 128
-            or not self.trainer_name.isprintable()
-        ):
+        name: object = self.trainer_name
+        if not isinstance(name, str) or len(name) > 128 or not name.isprintable():
             raise InvalidInput(
-                f"trainer_name must be a text of at most 128 printable characters. Got {self.trainer_name!r:.140}. "
-                "Choose another name."
+                f"trainer_name must be a text of at most 128 printable characters. Got {name!r:.140}. Choose another."
             )
+
+    @property
+    def owner(self) -> str:
+        """Name of this trainer among all that share a database server."""
+        return self.trainer_name or socket.gethostname()[:128]
 
     def of_workers(self) -> WorkerSettings:
         """Return the settings of every worker."""

@@ -43,11 +43,23 @@ def shared_database(root: Path, pool: int = POOL) -> Database | None:
     return database
 
 
-def check_shared_database(root: Path) -> None:
-    """Check the database before a Flow starts; see `shared_database`."""
-    database = shared_database(root)
-    if database is not None:
-        database.close()
+def foreign_workspace(database: Database, root: Path) -> str:
+    """Return what is wrong if a database is another workspace's than `root`, else ''. Changes nothing.
+
+    Raises:
+        DatabaseUnreachable: the server is away.
+    """
+    with database.connect() as connection:
+        owner = connection.execute(sa.select(WORKSPACES.c.id)).scalar()
+    known = _known(root)
+    if owner is None or owner == known:
+        return ""
+    return f"it belongs to workspace {owner[:8]}, and {ID_FILE} of {root} says {known[:8] or 'nothing'}"
+
+
+def _known(root: Path) -> str:
+    file = root / ID_FILE
+    return file.read_text().strip() if file.exists() else ""
 
 
 def _claim(database: Database, root: Path) -> None:
@@ -55,9 +67,8 @@ def _claim(database: Database, root: Path) -> None:
 
     The first workspace that uses a database claims it, and has the claim in a file from then on.
     """
-    file = root / ID_FILE
     with locked(root), database.begin() as connection:
-        known = file.read_text().strip() if file.exists() else ""
+        known = _known(root)
         new = known or secrets.token_hex(16)
         insert_new(connection, WORKSPACES, only=1, id=new, claimed_at=server_time())
         owner = str(connection.execute(sa.select(WORKSPACES.c.id)).scalar_one())
@@ -68,4 +79,4 @@ def _claim(database: Database, root: Path) -> None:
                 "their workspace. Mount that folder, or name another database."
             )
         if not known:  # before the commit: a claim without a file would lock the workspace out
-            write_atomically(file, f"{new}\n".encode())
+            write_atomically(root / ID_FILE, f"{new}\n".encode())

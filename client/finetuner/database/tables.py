@@ -79,14 +79,6 @@ TOKENS = sa.Table(
     sa.Column("expires_at", sa.Float),
     sa.Column("revoked_at", sa.Float),
 )
-AUDIT = sa.Table(
-    "audit",
-    METADATA,
-    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("gateway", Words(128), nullable=False),
-    sa.Column("line", sa.Text, nullable=False),
-)
 WORKSPACES = sa.Table(
     "workspaces",
     METADATA,

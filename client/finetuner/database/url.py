@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ..contract.environment import DATABASE
@@ -72,6 +73,21 @@ def database_url() -> DatabaseUrl | None:
     """
     given = os.environ.get(DATABASE, "")
     return DatabaseUrl.read(given) if given.strip() else None
+
+
+def check_database(root: Path) -> None:
+    """Check the database before a Flow of this workspace starts; without $FINETUNER_DATABASE there is nothing to check.
+
+    Raises:
+        InvalidInput: another form of URL, tables of another version, or the database of another workspace.
+        DatabaseUnreachable: the server is away, or refuses the password.
+    """
+    if database_url() is not None:
+        from .shared import shared_database  # imports SQLAlchemy, which a client has not
+
+        database = shared_database(root, 1)
+        assert database is not None
+        database.close()
 
 
 def _refused(got: str) -> InvalidInput:

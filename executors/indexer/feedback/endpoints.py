@@ -34,9 +34,10 @@ CHECKED_SIDE = 32  # pixels: an image is decoded as a check alone
 
 
 class FeedbackRoom(Room):
-    """An index that stores marks beside its documents, in `feedback/` of the workspace or in the Flow's database server.
+    """An index that stores marks: in `feedback/` of the workspace, or in the Flow's database server.
 
-    A restore of the index keeps them. The file is opened by the first request that needs it, so that a damaged one does not stop searches.
+    A restore of the index keeps them. The store is opened by the first request that needs it, so that a damaged one
+    does not stop searches.
     """
 
     settings: IndexSettings

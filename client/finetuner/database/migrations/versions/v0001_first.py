@@ -1,4 +1,4 @@
-"""The first tables: runs, their notes and leases, experiments, marks, tokens, audit, and the workspace's claim."""
+"""The first tables: runs, their notes and leases, experiments, marks, tokens, and the workspace's claim."""
 
 from __future__ import annotations
 
@@ -80,13 +80,6 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Float, nullable=False),
         sa.Column("expires_at", sa.Float),
         sa.Column("revoked_at", sa.Float),
-    )
-    op.create_table(
-        "audit",
-        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=True),
-        sa.Column("at", sa.Float, nullable=False),
-        sa.Column("gateway", sa.String(128), nullable=False),
-        sa.Column("line", sa.Text, nullable=False),
     )
     op.create_table(
         "workspaces",

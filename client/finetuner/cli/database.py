@@ -1,0 +1,58 @@
+"""`finetuner db ...`: checks and upgrades the database server of a Flow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..contract.environment import DATABASE
+from ..exceptions import InvalidInput
+from .options import example, with_example
+
+if TYPE_CHECKING:
+    from ..database.url import DatabaseUrl
+
+db_app = typer.Typer(
+    no_args_is_help=True,
+    help=with_example(f"Check and upgrade the PostgreSQL database in ${DATABASE}.", "finetuner db check"),
+)
+
+
+@db_app.command()
+@example("finetuner db upgrade")
+def upgrade() -> None:
+    """Create the tables, or bring those of an earlier version to this one. Back the database up before."""
+    from ..database.versions import upgrade as upgrade_tables
+
+    url = _url()
+    before, after = upgrade_tables(url)
+    print(f"{url}: version {after}" + (", as before" if before == after else f", before: {before or 'empty'}"))
+
+
+@db_app.command()
+@example("finetuner db check")
+def check() -> None:
+    """Print the server, its version, the version of the tables and the difference of the clocks. Changes nothing."""
+    from contextlib import closing
+
+    from ..database.engine import Database
+    from ..database.versions import check_version, state_of
+
+    with closing(Database.server(_url(), 1)) as database:
+        state = state_of(database)
+        print(f"{state.name}: PostgreSQL {state.server}, tables of version {state.version or 'none'}")
+        print(f"its clock is {abs(state.ahead):.1f} s {'ahead' if state.ahead > 0 else 'behind'}")
+        check_version(database)
+
+
+def _url() -> DatabaseUrl:
+    from ..database.url import FORM, database_url
+
+    url = database_url()
+    if url is None:
+        raise InvalidInput(
+            f"{DATABASE} must be set for this, like {FORM}. Got none. Without it, the SQLite files of the workspace are "
+            "used, which need no upgrade."
+        )
+    return url
