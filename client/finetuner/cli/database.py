@@ -52,7 +52,7 @@ def _url() -> DatabaseUrl:
     url = database_url()
     if url is None:
         raise InvalidInput(
-            f"{DATABASE} must be set for this, like {FORM}. Got none. Without it, the SQLite files of the workspace are "
-            "used, which need no upgrade."
+            f"{DATABASE} must be set for this, like {FORM}. Got none. Without it, there are SQLite files, which "
+            "need no upgrade."
         )
     return url

@@ -176,9 +176,7 @@ class WatchedTokens:
 
     def problems(self) -> list[str]:
         """Return one sentence for each damaged row."""
-        return [
-            f"the row of token {name!r:.140} in {self.name} is damaged. It opens nothing." for name in self._damaged
-        ]
+        return [f"the row of token {name!r:.140} in {self.name} is damaged." for name in self._damaged]
 
     def require_known(self) -> None:
         """Check that the known tokens are not too old to be trusted.
@@ -188,8 +186,8 @@ class WatchedTokens:
         """
         if time.monotonic() - self._looked > self._known_seconds:
             raise DatabaseUnreachable(
-                f"the Flow's database must have answered within {self._known_seconds:g} s, as it has the tokens. Got no "
-                "answer. Send the request again in some seconds."
+                f"the Flow's database, which has the tokens, must have answered within {self._known_seconds:g} s. Got "
+                "no answer. Send the request again in some seconds."
             )
 
     def close(self) -> None:

@@ -7,9 +7,10 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Path as InPath
 from fastapi import Query, Request, Response
@@ -26,6 +27,8 @@ from ..answers import answer
 from ..form import Answer, Form
 from ..route import RoomsOf, failures, router
 from ..run_forms import NAME, NAME_TEXT
+
+Result = TypeVar("Result")
 
 TAIL_BYTES = 2**20  # of the audit log, from its end
 MOST_LINES = 1000
