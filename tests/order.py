@@ -27,7 +27,7 @@ def group_of(file: str) -> str:
             return folder
     if file.startswith("tests/flows/") and re.search(r"\bflow: RunningFlow", (ROOT / file).read_text()):
         return SHARED_FLOW
-    if file.startswith("tests/") and re.search(r"\bpostgres: Postgres", (ROOT / file).read_text()):
+    if file.startswith("tests/") and re.search(r'\bpostgres: Postgres|"postgres"', (ROOT / file).read_text()):
         return SHARED_SERVER
     return file
 

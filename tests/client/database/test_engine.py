@@ -64,9 +64,13 @@ def test_the_pool_is_bounded_and_a_call_waits_for_its_turn(postgres: Postgres, m
 
         with ThreadPoolExecutor(8) as threads:
             assert max(threads.map(busy, range(16))) <= 2
-        with database.connect(), database.connect():
-            with pytest.raises(DatabaseUnreachable, match="QueuePool limit"), database.connect():
-                pass
+        with (
+            database.connect(),
+            database.connect(),
+            pytest.raises(DatabaseUnreachable, match="QueuePool limit"),
+            database.connect(),
+        ):
+            pass
         with database.connect():
             pass
 
