@@ -100,7 +100,7 @@ def test_rooms_run_as_they_should() -> None:
 
 def test_every_setting_is_explained_with_its_default() -> None:
     used: dict[str, str] = {}
-    for file in ("compose.yaml", "compose.gpu.yaml"):
+    for file in ("compose.yaml", "compose.gpu.yaml", "compose.postgres.yaml"):
         text = (FLOWS / file).read_text()
         used |= dict.fromkeys(VARIABLE.findall(text), "") | dict(DEFAULT.findall(text))
     explained = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", (FLOWS / ".env.example").read_text(), re.MULTILINE))

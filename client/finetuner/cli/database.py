@@ -23,9 +23,9 @@ db_app = typer.Typer(
 @example("finetuner db upgrade")
 def upgrade() -> None:
     """Create the tables, or bring those of an earlier version to this one. Back the database up before."""
+    url = _url()
     from ..database.versions import upgrade as upgrade_tables
 
-    url = _url()
     before, after = upgrade_tables(url)
     print(f"{url}: version {after}" + (", as before" if before == after else f", before: {before or 'empty'}"))
 
@@ -36,10 +36,11 @@ def check() -> None:
     """Print the server, its version, the version of the tables and the difference of the clocks. Changes nothing."""
     from contextlib import closing
 
+    url = _url()
     from ..database.engine import Database
     from ..database.versions import check_version, state_of
 
-    with closing(Database.server(_url(), 1)) as database:
+    with closing(Database.server(url, 1)) as database:
         state = state_of(database)
         print(f"{state.name}: PostgreSQL {state.server}, tables of version {state.version or 'none'}")
         print(f"its clock is {abs(state.ahead):.1f} s {'ahead' if state.ahead > 0 else 'behind'}")
@@ -47,7 +48,7 @@ def check() -> None:
 
 
 def _url() -> DatabaseUrl:
-    from ..database.url import FORM, database_url
+    from ..database.url import FORM, database_url, require_packages
 
     url = database_url()
     if url is None:
@@ -55,4 +56,5 @@ def _url() -> DatabaseUrl:
             f"{DATABASE} must be set for this, like {FORM}. Got none. Without it, there are SQLite files, which "
             "need no upgrade."
         )
+    require_packages()
     return url

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from ..exceptions import DatabaseUnreachable, InvalidInput
+from ..exceptions import DatabaseUnreachable
 from .url import DatabaseUrl
 
 POOL = 5  # connections of one store
@@ -69,16 +69,7 @@ class Database:
         Args:
             url: of the server.
             pool: most connections at a time.
-
-        Raises:
-            InvalidInput: psycopg is not installed.
         """
-        try:
-            import psycopg  # noqa: F401
-        except ImportError:
-            raise InvalidInput(
-                "a PostgreSQL database needs psycopg. Got none. Run: pip install 'open-finetuner[postgres]'."
-            ) from None
         query = dict(url.options)
         engine = sa.create_engine(
             sa.URL.create(

@@ -8,15 +8,13 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ..exceptions import FinetunerError, InvalidInput
-from ..workspace.folder import write_atomically
+from ..workspace.folder import ID_FILE, write_atomically
 from ..workspace.tokens import locked
 from .dialects import insert_new, server_time
 from .engine import POOL, Database
 from .tables import WORKSPACES
 from .url import database_url
 from .versions import check_version
-
-ID_FILE = "workspace.id"
 
 
 def shared_database(root: Path, pool: int = POOL) -> Database | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..exceptions import AlreadyExists, DatabaseUnreachable, FinetunerError, NotFound
 from ..workspace.folder import DAMAGE
 from ..workspace.tokens import TAKEN, Token, TokenFile, new_token, read_token
-from .url import database_url
+from .url import database_url, require_packages
 
 if TYPE_CHECKING:  # a client of a Flow has no SQLAlchemy
     from .engine import Database
@@ -207,6 +207,7 @@ def token_store(root: Path) -> TokenFile | TokenTable:
     """
     if database_url() is None:
         return TokenFile(root)
+    require_packages()
     from .shared import shared_database
 
     database = shared_database(root, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -15,6 +16,7 @@ FORM = "postgresql://user:password@host/db"
 # Others would change what connections of ours rely on, or would hold the password where it is shown.
 OPTIONS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "target_session_attrs")
 HIDDEN = "***"
+PACKAGES = ("sqlalchemy", "psycopg", "alembic")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,19 @@ def database_url() -> DatabaseUrl | None:
     return DatabaseUrl.read(given) if given.strip() else None
 
 
+def require_packages() -> None:
+    """Check that the packages of a database server are installed, which a client of a Flow has not.
+
+    Raises:
+        InvalidInput: one is missing.
+    """
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise InvalidInput(
+            f"{DATABASE} needs the packages {', '.join(PACKAGES)}. Got none of {', '.join(missing)}. Run: pip install "
+            "'open-finetuner[postgres]'."
+        )
+
+
 def check_database(root: Path) -> None:
     """Check the database before a Flow of this workspace starts; without $FINETUNER_DATABASE there is nothing to check.
 
@@ -83,6 +98,7 @@ def check_database(root: Path) -> None:
         DatabaseUnreachable: the server is away, or refuses the password.
     """
     if database_url() is not None:
+        require_packages()
         from .shared import shared_database  # imports SQLAlchemy, which a client has not
 
         database = shared_database(root, 1)

@@ -61,16 +61,12 @@ def upgrade(url: DatabaseUrl) -> tuple[str | None, str]:
         The version before and after.
 
     Raises:
-        InvalidInput: they are a later version's, or alembic is not installed.
+        InvalidInput: they are a later version's.
         DatabaseUnreachable: the server is away.
     """
-    try:
-        from alembic import command
-        from alembic.config import Config
-    except ImportError:
-        raise InvalidInput(
-            "an upgrade of the database needs alembic. Got none. Run: pip install 'open-finetuner[postgres]'."
-        ) from None
+    from alembic import command
+    from alembic.config import Config
+
     with closing(Database.server(url)) as database:
         before = found_version(database)
         if before is not None and before > HEAD:

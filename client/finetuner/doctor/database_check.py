@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..contract.environment import DATABASE
-from ..database.url import database_url
+from ..database.url import database_url, require_packages
 from ..exceptions import DatabaseUnreachable, FinetunerError
 from .finding import Finding, failed, ok, warning
 
@@ -23,6 +23,8 @@ def database(root: Path) -> Iterator[Finding]:
     name = "database"
     try:
         url = database_url()
+        if url is not None:
+            require_packages()
     except FinetunerError as error:
         yield failed(name, str(error), f"Correct ${DATABASE}.")
         return

@@ -9,12 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from finetuner.cli.main import app
-from finetuner.database.shared import ID_FILE, foreign_workspace, shared_database
+from finetuner.database.shared import foreign_workspace, shared_database
 from finetuner.database.tables import METADATA
 from finetuner.database.versions import HEAD, VERSION_TABLE, check_version, state_of
 from finetuner.doctor import database_check
 from finetuner.doctor.finding import Status
 from finetuner.exceptions import DatabaseUnreachable, InvalidInput
+from finetuner.workspace.folder import ID_FILE
 from tests.postgres import GUARDED, Postgres, Server, opened
 
 
