@@ -75,7 +75,7 @@ class Server:
 
         with psycopg.connect(self.text_of(database), autocommit=True) as connection:
             for statement in statements:
-                connection.execute(statement)  # type: ignore[call-overload,unused-ignore]
+                connection.execute(statement)
 
     @contextmanager
     def new_database(self, template: str = TEMPLATE) -> Iterator[Postgres]:

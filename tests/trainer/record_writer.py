@@ -38,10 +38,10 @@ def main(first: int) -> None:
     for number in range(first, 10**9):
         name = f"r{number}"
         with suppress(AlreadyExists):  # its commit had reached the server before the answer was lost
-            stubbornly(lambda name=name: store.create(RunConfig("clip-mini", "pairs", run_name=name), {}))  # type: ignore[misc]
+            stubbornly(lambda name=name: store.create(RunConfig("clip-mini", "pairs", run_name=name), {}))
         print(name, flush=True)
         mark = Marked(Mark(f"m{number}", ("a", "b"), ("b",)), "query")
-        stubbornly(lambda mark=mark: opened[0].add([mark], "ann"))  # type: ignore[misc]
+        stubbornly(lambda mark=mark: opened[0].add([mark], "ann"))
         print(mark.mark.id, flush=True)
 
 

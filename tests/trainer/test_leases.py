@@ -100,8 +100,9 @@ def test_a_run_of_a_dead_trainer_is_taken_over_once(postgres: Postgres) -> None:
         living = Leases(database, "living", 60)
         kept = store.create(PAIRS, {}).artifact_id
         assert living.take(kept) == 1
-        wait_until(lambda: dead.look(runs[0], 1).left < -0.1, "the end of the leases")
-        others = [Leases(database, f"other {number}", 60) for number in range(6)]
+        others = [Leases(database, f"other {number}", 5) for number in range(6)]
+        assert others[0].take_over() == [], "a worker has a moment to end"
+        wait_until(lambda: dead.look(runs[-1], 1).left < -1.1, "the end of the leases and of the moment after it")
         with ThreadPoolExecutor(6) as threads:
             taken = [run.artifact_id for found in threads.map(Leases.take_over, others) for run in found]
         assert sorted(taken) == sorted(runs), "each once, and none of a trainer that lives"
@@ -130,7 +131,7 @@ def test_a_canceled_run_is_not_taken_before_its_worker_has_stopped(postgres: Pos
 def takers(seconds: float, *owners: str) -> Iterator[list[subprocess.Popen[str]]]:
     command = [sys.executable, "-m", "tests.trainer.run_taker"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([*command, owner, str(seconds)], **pipes) for owner in owners]  # type: ignore[call-overload]
+    processes = [subprocess.Popen([*command, owner, str(seconds)], **pipes) for owner in owners]
     try:
         for process in processes:
             assert process.stdout.readline() == "ready\n"
@@ -156,7 +157,7 @@ def test_processes_that_race_take_each_run_once_and_a_kill_frees_its_runs(postgr
                 assert process.stdout is not None
                 taken.append(list(iter(process.stdout.readline, "end\n")))
             assert Counter(line.strip() for lines in taken for line in lines) == dict.fromkeys(runs, 1)
-        heir = Leases(database, "heir")
+        heir = Leases(database, "heir", 5)
         found: list[str] = []
 
         def inherited() -> bool:
@@ -267,42 +268,34 @@ def test_a_worker_without_a_trainer_pauses_with_its_run(tmp_path: Path, monkeypa
     assert Paused.read(RunFolder(tmp_path)) == Paused("nobody renewed the lease")
 
 
-@pytest.fixture
-def own_server() -> Iterator[Server]:
-    with Server() as server:
-        yield server
-
-
 @pytest.mark.process
 @pytest.mark.slow
 def test_sigkills_of_writer_and_server_lose_no_acknowledged_run_or_mark(
-    own_server: Server, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, postgres_server: Server
 ) -> None:
     moments, acknowledged, first = random.Random(24), list[str](), 0
-    with own_server.new_database() as postgres:
-        monkeypatch.setenv("FINETUNER_DATABASE", postgres.text)
-        for kill in range(30):
-            command = [sys.executable, "-m", "tests.trainer.record_writer", str(first)]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(moments.randrange(1, 40))]
-            if kill % 2:
-                own_server.kill()
-                own_server.start()
-                lines += [process.stdout.readline() for _ in range(5)]  # it goes on by itself
-            process.kill()
-            lines += [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
-            process.wait()
-            process.stdout.close()
-            acknowledged += [line.strip() for line in lines]
-            first = int(acknowledged[-1][1:]) + 1
-        with opened(postgres) as database:
-            names = Counter(run.name for run in RunStore(database).all())
-            marks, after, found = Marks(database), 0, Counter[str]()
-            while after is not None:
-                page = marks.page(Chosen(), after, limit=1000)
-                found.update(mark["id"] for mark in page["marks"])
-                after = page["next"]
+    for kill in range(30):
+        command = [sys.executable, "-m", "tests.trainer.record_writer", str(first)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(moments.randrange(1, 40))]
+        if kill % 2:
+            postgres_server.kill()
+            postgres_server.start()
+            lines += [process.stdout.readline() for _ in range(5)]  # it goes on by itself
+        process.kill()
+        lines += [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        process.wait()
+        process.stdout.close()
+        acknowledged += [line.strip() for line in lines]
+        first = int(acknowledged[-1][1:]) + 1
+    with opened(postgres) as database:
+        names = Counter(run.name for run in RunStore(database).all())
+        marks, after, found = Marks(database), 0, Counter[str]()
+        while after is not None:
+            page = marks.page(Chosen(), after, limit=1000)
+            found.update(mark["id"] for mark in page["marks"])
+            after = page["next"]
     assert set(names.values()) == set(found.values()) == {1}
     assert {*names, *found} >= set(acknowledged)
     assert len(acknowledged) > 300

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,28 +17,22 @@ from tests.postgres import Postgres, Server, opened
 from tests.waiting import wait_until
 
 
-@pytest.fixture
-def own_server() -> Iterator[Server]:
-    """A server that this test may stop."""
-    with Server() as server:
-        yield server
-
-
-@pytest.mark.seconds
-def test_over_a_restart_calls_get_an_error_and_go_on(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    with own_server.new_database() as postgres, opened(postgres) as database:
+def test_over_a_restart_calls_get_an_error_and_go_on(postgres: Postgres, postgres_server: Server) -> None:
+    with opened(postgres) as database:
         store, stored = RunStore(database), list[str]()
         stored.append(store.create(RunConfig("clip-mini", "pairs"), {}).name)
-        for end in (own_server.stop, own_server.kill):
+        for end in (postgres_server.stop, postgres_server.kill):
             end()
-            with pytest.raises(DatabaseUnreachable, match="database must answer. Got: .*Nothing of the request is"):
-                store.create(RunConfig("clip-mini", "pairs"), {})
-            started = time.monotonic()
-            for _ in range(100):
-                with pytest.raises(DatabaseUnreachable):
-                    store.all()
-            assert time.monotonic() - started < engine.CONNECT_SECONDS, "calls do not queue up"
-            own_server.start()
+            try:
+                with pytest.raises(DatabaseUnreachable, match="database must answer. Got: .*Nothing of the request is"):
+                    store.create(RunConfig("clip-mini", "pairs"), {})
+                started = time.monotonic()
+                for _ in range(100):
+                    with pytest.raises(DatabaseUnreachable):
+                        store.all()
+                assert time.monotonic() - started < engine.CONNECT_SECONDS, "calls do not queue up"
+            finally:
+                postgres_server.start()
 
             def written() -> bool:
                 try:
@@ -53,7 +46,6 @@ def test_over_a_restart_calls_get_an_error_and_go_on(own_server: Server, monkeyp
 
 
 def test_the_pool_is_bounded_and_a_call_waits_for_its_turn(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "POOL_SECONDS", 0.2)
     with opened(postgres, 2) as database:
 
         def busy(_: int) -> int:
@@ -64,6 +56,8 @@ def test_the_pool_is_bounded_and_a_call_waits_for_its_turn(postgres: Postgres, m
 
         with ThreadPoolExecutor(8) as threads:
             assert max(threads.map(busy, range(16))) <= 2
+    monkeypatch.setattr(engine, "POOL_SECONDS", 0.2)
+    with opened(postgres, 2) as database:
         with (
             database.connect(),
             database.connect(),
