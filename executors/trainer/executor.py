@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any
 
 from docarray import Document, DocumentArray
-from prometheus_client import Gauge
 
 from finetuner.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models
@@ -15,7 +13,7 @@ from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.contract.checks import checked_name
 from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import CREATED, RUN_STATES, STARTED
+from finetuner.contract.wire import CREATED, STARTED
 from finetuner.database.shared import shared_database
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InsufficientStorage, InvalidInput
@@ -67,9 +65,7 @@ class Trainer(Room):
         self._uploads = ArtifactUploads(workspace, self._store, self._quota)
         self._files = FileUploads(workspace, self._datasets, self._quota)
         self._reports = Reports(workspace, self._datasets)
-        runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
-        for status in RUN_STATES:
-            runs.labels(status).set_function(partial(self._store.count, status))
+        self._store.show(self.registry)
 
     def close(self) -> None:
         """Stop all training processes; the next trainer of this workspace resumes their runs."""

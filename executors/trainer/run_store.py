@@ -7,10 +7,12 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, Gauge
 
 from finetuner.artifacts.registry import ARTIFACT_ID
 from finetuner.config.run_config import RunConfig
@@ -18,7 +20,7 @@ from finetuner.contract.wire import AWAITS, CREATED, ENDED, RUN_STATES, STARTED
 from finetuner.database.dialects import insert_new
 from finetuner.database.engine import Database
 from finetuner.database.tables import EXPERIMENTS, LEASES, OF_RUNS, RUNS
-from finetuner.exceptions import AlreadyExists, FinetunerServerError, RunNotFound
+from finetuner.exceptions import AlreadyExists, DatabaseUnreachable, FinetunerServerError, RunNotFound
 from finetuner.workspace.folder import DAMAGE
 
 
@@ -138,8 +140,11 @@ class RunStore:
         return self._select(RUNS.c.status.in_(statuses))
 
     def problems(self) -> list[str]:
-        """Return one sentence for each damaged row. Such a run is left out of all lists and queues."""
-        return self._read()[1]
+        """Return one sentence for each damaged row, left out of all lists and queues, or for a database that is away."""
+        try:
+            return self._read()[1]
+        except DatabaseUnreachable as error:
+            return [str(error)]
 
     def delete_damaged(self, name: str, experiment: str) -> bool:
         """Delete a run's row if it is damaged, and return whether it was. Its files stay."""
@@ -155,6 +160,19 @@ class RunStore:
         with self.database.connect() as connection:
             found = connection.execute(sa.select(sa.func.count()).where(RUNS.c.status == status))
             return int(found.scalar_one())
+
+    def show(self, registry: CollectorRegistry) -> None:
+        """Show the number of runs in each state among the metrics; NaN while the database is away."""
+        gauge = Gauge("finetuner_runs", "Runs by status", ["status"], registry=registry)
+
+        def count(status: str) -> float:
+            try:
+                return self.count(status)
+            except DatabaseUnreachable:
+                return float("nan")
+
+        for status in RUN_STATES:
+            gauge.labels(status).set_function(partial(count, status))
 
     def move(self, artifact_id: str, status: str, details: str, *, only_from: tuple[str, ...]) -> bool:
         """Put a run into another state; return False if its state is not in `only_from`."""

@@ -216,7 +216,10 @@ def _stopped(pid: int) -> bool:
 
 
 @pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.parametrize("with_worker", [True, False])
 def test_a_killed_trainers_run_is_finished_by_another_one(
+    with_worker: bool,
     postgres: Postgres,
     tmp_path: Path,
     trainer_at: Callable[..., Any],
@@ -243,13 +246,14 @@ def test_a_killed_trainers_run_is_finished_by_another_one(
             assert [each.status for each in Leases(database, "killed").mine()] == ["STARTED"]
             process.kill()
             process.wait()
-            for worker in workers_in(tmp_path):
+            for worker in workers_in(tmp_path) if with_worker else []:
                 worker.kill()
             with trainer_at(tmp_path, trainer_name="heir", lease_seconds=3, gpus=0) as heir:
                 ended = wait_for_end(heir, "run")
                 assert (ended["status"], ended["details"]) == ("FINISHED", "Training finished")
                 verify_artifact(tmp_path / "artifacts" / run["artifact_id"])
                 assert ask(heir.logs_of_run, name="run")["text"].count("Starting run") == 2
+                assert workers_in(tmp_path) == []
             assert RunStore(database).count("STARTED") == 0
     finally:
         process.kill()

@@ -108,6 +108,6 @@ def check_database(root: Path) -> None:
 
 def _refused(got: str) -> InvalidInput:
     return InvalidInput(
-        f"{DATABASE} must be like {FORM}. Got {got}. Correct it: quote '@', '/', ':' and '%' of a password as %40, "
-        "%2F, %3A and %25."
+        f"{DATABASE} must be like {FORM}. Got {got}. Correct it: quote '@', '/', ':', '#' and '%' of a password as "
+        "%40, %2F, %3A, %23 and %25."
     )
