@@ -140,7 +140,7 @@ class RunStore:
         return self._select(RUNS.c.status.in_(statuses))
 
     def problems(self) -> list[str]:
-        """Return one sentence for each damaged row, left out of all lists and queues, or for a database that is away."""
+        """Return one sentence for each damaged row, left out of all lists, or for a database that is away."""
         try:
             return self._read()[1]
         except DatabaseUnreachable as error:

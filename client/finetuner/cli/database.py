@@ -1,8 +1,9 @@
-"""`finetuner db ...`: checks and upgrades the database server of a Flow."""
+"""`finetuner db ...`: checks, upgrades and fills the database server of a Flow."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 db_app = typer.Typer(
     no_args_is_help=True,
-    help=with_example(f"Check and upgrade the PostgreSQL database in ${DATABASE}.", "finetuner db check"),
+    help=with_example(f"Check, upgrade and fill the PostgreSQL database in ${DATABASE}.", "finetuner db check"),
 )
 
 
@@ -45,6 +46,21 @@ def check() -> None:
         print(f"{state.name}: PostgreSQL {state.server}, tables of version {state.version or 'none'}")
         print(f"its clock is {abs(state.ahead):.1f} s {'ahead' if state.ahead > 0 else 'behind'}")
         check_version(database)
+
+
+@db_app.command()
+@example("finetuner db copy --workspace workspace")
+def copy(
+    workspace: Annotated[Path, typer.Option(help="Folder of the workspace; no Flow may use it.")] = Path("workspace"),
+) -> None:
+    """Copy runs, marks and tokens from the files of a workspace into the database. The files stay as they are."""
+    _url()
+    if not workspace.is_dir():
+        raise InvalidInput(f"--workspace must be the folder of a workspace. Got {workspace}, which is none. Check it.")
+    from ..database.copy import copy_files
+
+    for table, count in copy_files(workspace.resolve()).items():
+        print(f"{table}: {count} copied")
 
 
 def _url() -> DatabaseUrl:

@@ -99,4 +99,5 @@ def _postgresql_time(element: Any, compiler: Any, **options: Any) -> str:
 def insert_new(connection: sa.Connection, table: sa.Table, **values: Any) -> bool:
     """Insert a row unless one with its key exists. Return whether it was inserted."""
     kind: Any = postgresql if connection.dialect.name == POSTGRESQL else sqlite
-    return connection.execute(kind.insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+    insert = kind.insert(table).values(**values).on_conflict_do_nothing()
+    return connection.execute(insert, execution_options={"preserve_rowcount": True}).rowcount == 1

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from finetuner.cli.main import app
+from finetuner.config.run_config import RunConfig
+from finetuner.contract.marks import Mark
+from finetuner.contract.wire import AWAITS
 from finetuner.database.shared import foreign_workspace, shared_database
 from finetuner.database.tables import METADATA
+from finetuner.database.tokens import token_store, tokens_in_use
 from finetuner.database.versions import HEAD, VERSION_TABLE, check_version, state_of
 from finetuner.doctor import database_check
 from finetuner.doctor.finding import Status
 from finetuner.exceptions import DatabaseUnreachable, InvalidInput
+from finetuner.executors.indexer.feedback.store import Chosen, Marked, Marks
+from finetuner.executors.trainer.run_store import RunStore
 from finetuner.workspace.folder import ID_FILE
+from finetuner.workspace.tokens import TokenFile, digest_of
 from tests.postgres import GUARDED, Postgres, Server, opened
 
 
@@ -89,6 +99,42 @@ def test_a_database_belongs_to_one_workspace(postgres: Postgres, tmp_path: Path)
         shared_database(other)
     assert not (other / ID_FILE).exists()
     assert "Mount the workspace" in doctor(other)[1]
+
+
+def test_files_are_copied_once_and_stay(postgres: Postgres, tmp_path: Path) -> None:
+    runs = RunStore(tmp_path / "runs.sqlite")
+    first = runs.create(RunConfig("clip-mini", "pairs", run_name="first"), {"train": "x"})
+    runs.move(first.artifact_id, "STARTED", "Training", only_from=("CREATED",))
+    second = runs.create(RunConfig("clip-mini", "pairs", experiment_name="other"), {})
+    runs.close()
+    marks = Marks(tmp_path / "feedback" / "marks.sqlite")
+    marks.add([Marked(Mark(f"m{number}", ("a\0", "b"), ("b",)), "a query\0") for number in range(12)], "ann")
+    before = marks.page(Chosen())
+    marks.close()
+    secret = TokenFile(tmp_path).create("ann", "admin")
+    command = ["db", "copy", "--workspace", str(tmp_path)]
+    with open(tmp_path / "trainer.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "which a trainer uses. Stop it" in str(CliRunner().invoke(app, command).exception)
+    for count in (2, 0):
+        found = CliRunner().invoke(app, command)
+        output = found.output
+        assert found.exception is None, found.exception
+        assert f"runs: {count} copied\n" in output
+        assert f"marks: {6 * count} copied\n" in output
+    with opened(postgres) as database:
+        copied = RunStore(database)
+        assert copied.get("first", "default") == replace(
+            first, status="CREATED", details=f"{AWAITS} again", started_at=copied.all()[0].started_at
+        )
+        assert copied.all("other") == [second]
+        assert [each["name"] for each in copied.experiments()] == ["default", "other"]
+        assert Marks(database).page(Chosen()) == before
+    assert tokens_in_use(tmp_path)
+    with closing(token_store(tmp_path)) as store:
+        assert [token.digest for token in store.read()] == [digest_of(secret.encode())]
+    error = CliRunner().invoke(app, ["db", "copy", "--workspace", str(tmp_path / "none")]).exception
+    assert isinstance(error, InvalidInput)
 
 
 @pytest.mark.parametrize(
