@@ -18,6 +18,7 @@ import yaml
 from docarray import Document, DocumentArray
 
 from finetuner.contract.wire import ENCODE
+from finetuner.database.url import DatabaseUrl
 from finetuner.flow.settings import flow_file
 from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, RoomOptions, standalone_flow
 from finetuner.transport.connection import Connection
@@ -82,6 +83,22 @@ def test_what_services_name_exists() -> None:
             assert (FLOWS / source).exists() if source.startswith("./") else source in content["volumes"], volume
     extra = yaml.safe_load((FLOWS / "compose.gpu.yaml").read_text())["services"]
     assert set(extra) <= set(services)
+
+
+def test_rooms_with_state_get_the_database_after_its_upgrade() -> None:
+    extra = yaml.safe_load((FLOWS / "compose.postgres.yaml").read_text())
+    own = {"postgres", "database-upgrade"}
+    assert set(extra["services"]) - own == {GATEWAY, "trainer", "indexer"} <= set(compose()["services"])
+    for name in extra["services"].keys() - {"postgres"}:
+        service = extra["services"][name]
+        given = service["environment"]["FINETUNER_DATABASE"]
+        password = re.search(r"\$\{.*?\}", given)
+        assert password is not None
+        url = DatabaseUrl.read(given.replace(password[0], "0123abc"))
+        assert (url.user, url.host, url.database) == ("finetuner", "postgres", "finetuner")
+        assert set(service["depends_on"]) == ({"postgres"} if name in own else {"database-upgrade"})
+    assert extra["services"]["database-upgrade"]["command"] == ["db", "upgrade"]
+    assert "ports" not in extra["services"]["postgres"]
 
 
 def test_rooms_run_as_they_should() -> None:

@@ -100,4 +100,4 @@ def insert_new(connection: sa.Connection, table: sa.Table, **values: Any) -> boo
     """Insert a row unless one with its key exists. Return whether it was inserted."""
     kind: Any = postgresql if connection.dialect.name == POSTGRESQL else sqlite
     insert = kind.insert(table).values(**values).on_conflict_do_nothing()
-    return connection.execute(insert, execution_options={"preserve_rowcount": True}).rowcount == 1
+    return bool(connection.execute(insert, execution_options={"preserve_rowcount": True}).rowcount == 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from docarray import Document, DocumentArray
@@ -21,8 +22,9 @@ from finetuner.contract.wire import (
     mark_error,
 )
 from finetuner.database.shared import shared_database
+from finetuner.database.url import check_database
 from finetuner.documents.images import decode
-from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.exceptions import DatabaseUnreachable, FinetunerError, InvalidInput
 from finetuner.executors.indexer.feedback.store import Chosen, Marked, Marks
 from finetuner.executors.indexer.settings import IndexSettings
 from finetuner.executors.room.room import Room, control
@@ -46,6 +48,8 @@ class FeedbackRoom(Room):
         super().__init__(**kwargs)
         self._marks: Marks | None = None
         self._marks_lock = threading.Lock()
+        with suppress(DatabaseUnreachable):  # searches need no marks; tables of another version are refused now
+            check_database(self.shared_workspace.root)
 
     @abstractmethod
     def known(self, ids: Iterable[str]) -> set[str]:
