@@ -190,6 +190,7 @@ def test_a_process_that_has_lost_its_run_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_two_that_believe_they_own_a_run(postgres: Postgres, tmp_path: Path) -> None:
     """The one that is stopped meanwhile, as by a pause of its machine, ends when it wakes, and writes no more."""
     with opened(postgres) as database:
