@@ -40,6 +40,7 @@ from finetuner.executors.indexer.ranking.examples import has_examples
 from finetuner.executors.indexer.ranking.pipeline import Pipeline
 from finetuner.executors.indexer.ranking.texts import Texts
 from finetuner.executors.indexer.retrieval.matches import REPLY_BYTES, Answer, Matches
+from finetuner.executors.indexer.retrieval.sizes import TrainedSizes
 from finetuner.executors.indexer.retrieval.vectors import artifact_of
 from finetuner.executors.indexer.settings import EDGE, IndexSettings, checked_url
 from finetuner.executors.indexer.upkeep.backup import backup, check_backup, finish_restore, stage_restore
@@ -88,25 +89,24 @@ class Indexer(FeedbackRoom):
         self._show_counts()
 
     def _open(self) -> None:
-        settings, log = self.settings, self.logger.warning
-        encoders = settings.encoders(self.shared_workspace.root)
+        settings, log, workspace = self.settings, self.logger.warning, self.shared_workspace
         self._index = Index(
-            self.shared_workspace.index,
+            workspace.index,
             settings.engine(),
             int(settings.min_free_mb),
             steps=(finish_restore, finish_move),
+            dimensions=settings.dimensions,
+            trained=TrainedSizes(workspace),
         )
         self._live.heal(self._index.counts())
         for problem in self._index.problems:
             log(problem)
         self._graphs = Graphs(self._index.collections, log, spare=int(settings.min_free_mb) * 2**20)
-        self._reindex = Reindex(
-            self._index, self._live, encoders, settings.reindex_share, settings.reindex_tolerance, log
-        )
+        pace = settings.reindex_share, settings.reindex_tolerance
+        self._reindex = Reindex(self._index, self._live, settings.encoders(workspace.root), *pace, log)
         self._repair = Repair(self._index, self._reindex.look_again, log)
-        texts = Texts(self.shared_workspace.index / "documents.sqlite")
-        self._probabilities = Probabilities(self.shared_workspace, self._index)
-        cursors = Cursors(rooms_secret(self.shared_workspace.root))
+        texts, cursors = Texts(workspace.index / "documents.sqlite"), Cursors(rooms_secret(workspace.root))
+        self._probabilities = Probabilities(workspace, self._index)
         self._pipeline = Pipeline(self._index, texts, cursors, self._probabilities)
 
     @control(INDEX, "artifact")
@@ -114,6 +114,7 @@ class Indexer(FeedbackRoom):
         """Store documents with embedding and artifact tag. Return them without payload, once they are on disk."""
         live = self._means_live(parameters.get("artifact") or parameters.get("model_name") or LIVE)
         arrived = [document for document in docs if ERROR_TAG not in document.tags]
+        self._index.sizes.cut(arrived)
         errors = self._index.upsert(arrived, live)
         stored = [document for document, error in zip(arrived, errors, strict=True) if error is None]
         if live:
@@ -141,6 +142,7 @@ class Indexer(FeedbackRoom):
         matches = self._matches(parameters)
         answer = Answer(docs)
         arrived = [position for position, query in enumerate(docs) if ERROR_TAG not in query.tags]
+        self._index.sizes.cut(docs[position] for position in arrived)
         more = {name: value for name in FEATURES if (value := parameters.get(name)) is not None}
         if more or any(has_examples(docs[position]) for position in arrived):
             self._search_more(parameters, options, SearchParameters.read(more, options.limit, options.offset), answer)
@@ -231,8 +233,9 @@ class Indexer(FeedbackRoom):
 
     def problems(self) -> list[str]:
         """Return the problems of the workspace, and those of the index."""
-        found = [*super().problems(), *self._live.problems(), *self._index.problems, *self._index.documents.problems()]
-        return [*found, *self._repair.problems, *self._graphs.problems.values()]
+        index = self._index
+        found = [*super().problems(), *self._live.problems(), *index.problems, *index.documents.problems()]
+        return [*found, *index.sizes.problems(), *self._repair.problems, *self._graphs.problems.values()]
 
     @control(REINDEX_CANCEL)
     def cancel_reindex(self, _parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:

@@ -20,11 +20,12 @@ import numpy as np
 from docarray import Document
 from numpy.typing import NDArray
 
-from finetuner.exceptions import FinetunerError, FinetunerServerError, InsufficientStorage, InvalidDocument, NotFound
+from finetuner.exceptions import FinetunerError, FinetunerServerError, InsufficientStorage
 from finetuner.executors.indexer.engines.edge import EdgeEngine
 from finetuner.executors.indexer.engines.engine import Collection, Engine, Filter, Hit, Point, SearchOptions
 from finetuner.executors.indexer.retrieval.filters import parse_filter
-from finetuner.executors.indexer.retrieval.vectors import artifact_of, join_parts, take_tower, vector_of
+from finetuner.executors.indexer.retrieval.sizes import Sizes, Trained, whole_only
+from finetuner.executors.indexer.retrieval.vectors import artifact_of, check_size, join_parts, take_tower, vector_of
 from finetuner.executors.indexer.storage.documents import Documents
 from finetuner.executors.indexer.storage.folders import Collections, bytes_on_disk
 from finetuner.executors.indexer.storage.known_fields import KnownFields
@@ -53,10 +54,13 @@ class Index:
         min_free_mb: free MiB that a write needs. The engine maps its files into memory, so a full disk would end the
             process.
         steps: run on the folder after it is locked and before any file is opened.
+        dimensions: size for the vectors of new collections, see `Sizes`.
+        trained: of an artifact.
 
     Attributes:
         documents: the contents.
         collections: the vectors.
+        sizes: of the vectors in each collection.
         fields: the tag fields that filters may name.
         problems: one sentence for each part that was damaged at the opening and is set aside.
         writing: lock of all writes. Hold it to combine several writes.
@@ -66,7 +70,15 @@ class Index:
         FinetunerServerError: the documents cannot be read, or a server does not answer.
     """
 
-    def __init__(self, folder: Path, engine: Engine | None = None, min_free_mb: int = 256, steps: Steps = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: Engine | None = None,
+        min_free_mb: int = 256,
+        steps: Steps = (),
+        dimensions: int = 0,
+        trained: Callable[[str], Trained] = whole_only,
+    ) -> None:
         self._folder = folder
         self.min_free = min_free_mb * 2**20  # bytes
         self.writing = threading.RLock()
@@ -78,6 +90,7 @@ class Index:
             opened.callback(self.documents.close)
             self.collections = Collections(folder, engine or EdgeEngine())
             opened.callback(self.collections.close)
+            self.sizes = Sizes(self.collections, trained, dimensions)
             fields, lost = self.documents.fields()
             self.problems = [*self.collections.problems, *lost] + [
                 f"index/{path.name} was damaged and is set aside. Remove it once the index is as you expect it."
@@ -245,10 +258,7 @@ class Index:
         Raises:
             NotFound: no such collection; the message lists all artifacts with one.
         """
-        try:
-            return self.collections[artifact]
-        except KeyError:
-            raise NotFound(self._no_collection(artifact)) from None
+        return self.collections.named(artifact)
 
     def counts(self) -> dict[str, int]:
         """Return the number of vectors per artifact."""
@@ -259,14 +269,12 @@ class Index:
 
         `indexed` counts the vectors in the graph. `bytes` is the size of the index on this machine's disk.
         """
-        collections = []
-        for artifact, collection in self.collections.all().items():
-            graph = collection.graph()
-            collections.append(
-                {"artifact": artifact, "dim": collection.dim, "count": graph.vectors, "indexed": graph.indexed}
-            )
         return {
-            "collections": collections,
+            "collections": [
+                {"artifact": artifact, "dim": collection.dim, "count": graph.vectors, "indexed": graph.indexed}
+                for artifact, collection in self.collections.all().items()
+                for graph in [collection.graph()]
+            ],
             "documents": len(self.documents),
             "bytes": bytes_on_disk(self._folder),
             "engine": self.collections.engine.name,
@@ -330,21 +338,6 @@ class Index:
             ) from error
 
     def _check_dim(self, artifact: str, vector: NDArray[np.float32], arriving: dict[str, NDArray[np.float32]]) -> None:
-        if artifact in self.collections:
-            dim = self.collections[artifact].dim
-        else:
-            dim = len(next(iter(arriving.values()), vector))
-        if len(vector) != dim:
-            raise InvalidDocument(
-                f"embedding must have shape ({dim},), as all others of artifact {artifact!r}. "
-                f"Got {vector.shape}. Encode the document with that artifact."
-            )
-
-    def _no_collection(self, artifact: str) -> str:
-        have = ", ".join(repr(name) for name in self.collections.all())
-        if not have:
-            return f"the index must have vectors of artifact {artifact!r}. Got an empty index. Index documents first."
-        return (
-            f"the index must have vectors of artifact {artifact!r}. Got vectors of {have} only. "
-            f"Search with one of these, or index the documents with {artifact!r}."
-        )
+        first = next(iter(arriving.values()), vector)
+        dim = self.collections[artifact].dim if artifact in self.collections else len(first)
+        check_size(vector, dim, artifact)

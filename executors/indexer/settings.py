@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from finetuner.contract.checks import flag, number, text, whole
+from finetuner.contract.checks import number, text, whole
 from finetuner.contract.environment import TOKEN
 from finetuner.exceptions import InvalidInput
 from finetuner.executors.indexer.engines.edge import EdgeEngine
-from finetuner.executors.indexer.engines.engine import Engine, Spread
+from finetuner.executors.indexer.engines.engine import BINARY, INT8, Engine, Spread
 from finetuner.executors.indexer.retrieval.encoders import Encoders, NoEncoders
+from finetuner.executors.indexer.retrieval.vectors import MAX_DIM
 from finetuner.executors.room.settings import RoomSettings
 from finetuner.models.backbones import find_backbone
 from finetuner.workspace.tokens import rooms_secret
@@ -30,8 +31,10 @@ class IndexSettings(RoomSettings):
 
     index: str = EDGE
     """'edge' for Qdrant's engine in this process, or a server's URL such as 'https://host:6333'."""
-    quantise: bool = False
-    """Also keep int8 vectors and search the graph with them: faster to build, four times less memory."""
+    quantise: bool | str = False
+    """'int8' (or true) or 'binary' keeps such codes beside the vectors and searches the graph with them."""
+    dimensions: int = 0
+    """First numbers of a vector that a new collection keeps, where its model was trained for that size. 0: all."""
     shard_number: int = 0
     """Shards of a new collection on a Qdrant cluster, 0 to 1,000. 0 leaves it to the cluster: one for each node."""
     replication_factor: int = 1
@@ -51,7 +54,9 @@ class IndexSettings(RoomSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        flag("quantise", self.quantise)
+        if not isinstance(self.quantise, bool) and self.quantise not in (INT8, BINARY):
+            raise InvalidInput(f"quantise must be False, {INT8!r} or {BINARY!r}. Got {self.quantise!r:.80}.")
+        whole("dimensions", self.dimensions, 0, MAX_DIM)
         whole("shard_number", self.shard_number, 0, 1000)
         whole("replication_factor", self.replication_factor, 1, 100)
         whole("write_consistency_factor", self.write_consistency_factor, 1, self.replication_factor)
@@ -63,12 +68,17 @@ class IndexSettings(RoomSettings):
         if self.index != EDGE:
             checked_url("index", self.index)
 
+    @property
+    def codes(self) -> str:
+        """The kind of codes beside the vectors; '' for none."""
+        return INT8 if self.quantise is True else str(self.quantise or "")
+
     def engine(self) -> Engine:
         """Return the engine that stores the vectors."""
         if self.index == EDGE:
-            return EdgeEngine(self.quantise)
+            return EdgeEngine(self.codes)
         spread = Spread(self.shard_number, self.replication_factor, self.write_consistency_factor)
-        return server(self.index, self.quantise, spread)
+        return server(self.index, self.codes, spread)
 
     def encoders(self, root: Path) -> Encoders | NoEncoders:
         """Return the client of the encoders. The workspace folder `root` holds the rooms' token."""
@@ -93,7 +103,7 @@ def checked_url(name: str, value: object) -> str:
     )
 
 
-def server(url: str, quantise: bool, spread: Spread) -> Engine:
+def server(url: str, quantise: str, spread: Spread) -> Engine:
     """Return the engine of a server. The import is here because most indexes need no client."""
     from finetuner.executors.indexer.engines.server import ServerEngine
 

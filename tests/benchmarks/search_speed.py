@@ -181,7 +181,7 @@ def _listens(process: psutil.Process, metrics: dict[str, str]) -> bool:
     return any(connection.laddr.port == port for connection in process.net_connections() if connection.laddr)
 
 
-def reopened(workspace: Path, query: NDArray[np.float32], quantise: bool) -> dict[str, float]:
+def reopened(workspace: Path, query: NDArray[np.float32], quantise: str) -> dict[str, float]:
     """Open the index in a process of its own, and search it once."""
     code = (
         "import sys, time, resource, numpy as np\n"
@@ -189,7 +189,7 @@ def reopened(workspace: Path, query: NDArray[np.float32], quantise: bool) -> dic
         "from finetuner.executors.indexer.index import Index\n"
         "from finetuner.executors.indexer.engines.engine import SearchOptions\n"
         "from pathlib import Path\n"
-        "started = time.perf_counter(); index = Index(Path(sys.argv[1]) / 'index', EdgeEngine(bool(sys.argv[4])))\n"
+        "started = time.perf_counter(); index = Index(Path(sys.argv[1]) / 'index', EdgeEngine(sys.argv[4]))\n"
         "opened = time.perf_counter(); index.collection(sys.argv[2]).search(np.load(sys.argv[3]), SearchOptions(10))\n"
         "print(opened - started, time.perf_counter() - opened, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
         "index.close()"
@@ -202,7 +202,7 @@ def reopened(workspace: Path, query: NDArray[np.float32], quantise: bool) -> dic
         str(workspace),
         ARTIFACT,
         str(workspace / "query.npy"),
-        "quantised" if quantise else "",
+        quantise,
     ]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return {
@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--requests", type=int, default=20)
-    parser.add_argument("--quantise", action="store_true")
+    parser.add_argument("--quantise", choices=("int8", "binary"), default="")
     parser.add_argument("--content", action="store_true", help="matches with content")
     parser.add_argument("--memory-gb", type=float, help="memory of the Flow, pages of files included; as root")
     options = parser.parse_args()
@@ -235,7 +235,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for room in [content["gateway"], *content["executors"]]:
         room["uses"] = str((flow_file().parent / room["uses"]).resolve())
         if room.get("name") == "indexer":
-            room["uses_with"]["quantise"] = options.quantise
+            room["uses_with"]["quantise"] = options.quantise or False
     flow.write_text(yaml.safe_dump(content, sort_keys=False))
     limit = Limit(options.memory_gb)
     with ExitStack() as stack:

@@ -99,5 +99,5 @@ def test_onnx_runtime_cuts_too(
 def test_other_endpoints_refuse_it(name: str, text_room: TextEncoder) -> None:
     docs = DocumentArray([Document(text="a", matches=[Document(text="b")])])
     asyncio.run(getattr(text_room, name)(docs=docs, parameters={**MINE, "dimensions": 64}))
-    expected = "Got dimensions. Leave it out." if name in ("rank", "encode_any") else "the index holds whole embeddings"
+    expected = "Got dimensions. Leave it out." if name in ("rank", "encode_any") else "dimensions is for /encode alone"
     assert expected in str(error_of(docs[0]))

@@ -176,7 +176,7 @@ print(torch.get_num_threads(), torch.get_num_interop_threads())
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [("threads=3, operations=2", "3 2"), ("threads=4, operations=None", "4 ")],
+    [("threads=3, operations=2", "3 2"), pytest.param("threads=4, operations=None", "4 ", marks=pytest.mark.slow)],
 )
 def test_threads(arguments: str, expected: str) -> None:
     code = THREADS.format(arguments=arguments)

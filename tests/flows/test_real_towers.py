@@ -9,11 +9,9 @@ import io
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from docarray import Document, DocumentArray
 from PIL import Image
-from sentence_transformers import SentenceTransformer
 
 import finetuner
 from finetuner.flow.running_flow import RunningFlow
@@ -24,6 +22,9 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.mark.slow
 def test_a_clip_of_real_towers_goes_the_whole_way(flow: RunningFlow, own_session: None, tmp_path: Path) -> None:
+    import onnxruntime  # here, as every process of tests reads this file, and few run this test
+    from sentence_transformers import SentenceTransformer
+
     finetuner.login(host=flow.host)
     FOLDER.mkdir(exist_ok=True)
     vision, text = vision_checkpoint(FOLDER), text_model(FOLDER)

@@ -69,8 +69,8 @@ def refuse_dimensions(endpoint: str, parameters: Mapping[str, Any]) -> None:
     """
     if endpoint in WHOLE_ONLY and parameters.get(DIMENSIONS) is not None:
         raise InvalidInput(
-            f"dimensions is for /encode alone: the index holds whole embeddings. "
-            f"Got {parameters[DIMENSIONS]!r:.80} for {endpoint}. Leave it out."
+            f"dimensions is for /encode alone. Got {parameters[DIMENSIONS]!r:.80} for {endpoint}. Leave it out: the "
+            "indexer's setting `dimensions` says how many numbers the index keeps."
         )
 
 

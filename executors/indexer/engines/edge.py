@@ -26,6 +26,7 @@ from finetuner.exceptions import FinetunerServerError, InsufficientStorage
 from finetuner.executors.indexer.engines.build_graph import GraphBuild
 from finetuner.executors.indexer.engines.edge_filter import edge_filter
 from finetuner.executors.indexer.engines.engine import (
+    BINARY,
     EXACT_BELOW,
     GRAPH_EF,
     GRAPH_EF_CONSTRUCT,
@@ -53,13 +54,13 @@ class EdgeEngine:
     """Creates and opens collections in folders.
 
     Args:
-        quantise: also keep int8 vectors and search the graph with them; the full vectors rank the hits.
+        quantise: INT8 or BINARY to keep such codes too and search the graph with them; the full vectors rank the hits.
     """
 
     name = "edge"
     files_here = True
 
-    def __init__(self, quantise: bool = False) -> None:
+    def __init__(self, quantise: str = "") -> None:
         self._quantise = quantise
 
     def create(self, folder: Path, name: str, dim: int) -> None:
@@ -77,20 +78,19 @@ class EdgeEngine:
         """Do nothing: everything is in the folder."""
 
     def _config(self, dim: int) -> qdrant.EdgeConfig:
-        int8 = qdrant.ScalarQuantizationConfig(qdrant.ScalarType.Int8, always_ram=True) if self._quantise else None
         return qdrant.EdgeConfig(
             vectors=qdrant.EdgeVectorParams(size=dim, distance=qdrant.Distance.Cosine),
             # full_scan_threshold and indexing_threshold count kilobytes of vectors
             hnsw_config=qdrant.HnswIndexConfig(GRAPH_M, GRAPH_EF_CONSTRUCT, _kilobytes(EXACT_BELOW // 2, dim)),
             optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=_kilobytes(EXACT_BELOW // 2, dim)),
-            quantization_config=int8,
+            quantization_config=_codes(self._quantise),
         )
 
 
 class EdgeCollection:
     """As `Collection`, on one shard."""
 
-    def __init__(self, folder: Path, dim: int, config: qdrant.EdgeConfig, quantise: bool) -> None:
+    def __init__(self, folder: Path, dim: int, config: qdrant.EdgeConfig, quantise: str) -> None:
         self.dim = dim
         self._folder = folder
         self._config = config
@@ -133,8 +133,9 @@ class EdgeCollection:
     def search(self, vectors: NDArray[np.float32], options: SearchOptions) -> list[list[Hit]]:
         """As `Collection.search`."""
         exact = options.exact or self._shard.info().points_count < EXACT_BELOW  # counting points takes 5 ms
-        rescored = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
-        params = qdrant.SearchParams(exact=exact, hnsw_ef=GRAPH_EF, quantization=rescored if self._quantise else None)
+        more = OVERSAMPLING.get(self._quantise)
+        rescored = qdrant.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=more) if more else None
+        params = qdrant.SearchParams(exact=exact, hnsw_ef=GRAPH_EF, quantization=rescored)
         condition = None if options.filter is None else edge_filter(options.filter)
         requests = [
             qdrant.QueryRequest(
@@ -280,6 +281,14 @@ class EdgeCollection:
             _upsert(fresh, points)
         if gone:
             _delete(fresh, gone)
+
+
+def _codes(quantise: str) -> qdrant.ScalarQuantizationConfig | qdrant.BinaryQuantizationConfig | None:
+    if quantise == BINARY:  # a query of bits would lose half of the neighbours
+        return qdrant.BinaryQuantizationConfig(
+            always_ram=True, query_encoding=qdrant.BinaryQuantizationQueryEncoding.Scalar8Bits
+        )
+    return qdrant.ScalarQuantizationConfig(qdrant.ScalarType.Int8, always_ram=True) if quantise else None
 
 
 def _upsert(shard: qdrant.EdgeShard, points: Iterable[Point]) -> None:

@@ -23,8 +23,11 @@ EXACT_BELOW = 20_000
 GRAPH_EF = 128
 # Links and candidates while the graph is built: Qdrant's own defaults.
 GRAPH_M, GRAPH_EF_CONSTRUCT = 16, 100
-# A search of int8 vectors takes this many times the hits; the full vectors rank them.
-OVERSAMPLING = 2.0
+# The kinds of codes that may stand beside the vectors.
+INT8, BINARY = "int8", "binary"
+# A search of codes takes this many times the hits; the full vectors rank them. Sentence-transformers rescores twice as
+# many of int8 codes, and four times as many of binary ones.
+OVERSAMPLING = {INT8: 2.0, BINARY: 4.0}
 # The kinds of payload index.
 TEXT, NUMBER = "text", "number"
 # Turns document ids into the engine's. Never change it: every stored id would be lost.

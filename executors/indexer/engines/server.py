@@ -15,6 +15,7 @@ from qdrant_client.http.exceptions import ApiException
 
 from finetuner.exceptions import FinetunerServerError, NotFound
 from finetuner.executors.indexer.engines.engine import (
+    BINARY,
     EXACT_BELOW,
     GRAPH_EF,
     GRAPH_EF_CONSTRUCT,
@@ -42,13 +43,13 @@ class ServerEngine:
 
     Args:
         url: such as 'https://host:6333'; $QDRANT_API_KEY has the key, if the server needs one.
-        quantise: also keep int8 vectors in memory and search with them; the full vectors rank the hits.
+        quantise: INT8 or BINARY to keep such codes in memory and search with them; the full vectors rank the hits.
         spread: of new collections over the nodes of a cluster.
     """
 
     files_here = False
 
-    def __init__(self, url: str, quantise: bool = False, spread: Spread | None = None) -> None:
+    def __init__(self, url: str, quantise: str = "", spread: Spread | None = None) -> None:
         self.name = url
         self._quantise = quantise
         self._spread = spread or Spread()
@@ -60,14 +61,13 @@ class ServerEngine:
     def create(self, folder: Path, name: str, dim: int) -> None:
         """As `Engine.create`; the folder stays empty."""
         folder.mkdir(parents=True)
-        int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
         with translated(self.name):
             self._client.create_collection(
                 name,
                 vectors_config=models.VectorParams(size=dim, distance=models.Distance.COSINE),
                 hnsw_config=models.HnswConfigDiff(m=GRAPH_M, ef_construct=GRAPH_EF_CONSTRUCT),
                 optimizers_config=models.OptimizersConfigDiff(indexing_threshold=EXACT_BELOW // 2 * dim * 4 // 1024),
-                quantization_config=models.ScalarQuantization(scalar=int8) if self._quantise else None,
+                quantization_config=_codes(self._quantise),
                 shard_number=self._spread.shard_number or None,
                 replication_factor=self._spread.replication_factor,
                 write_consistency_factor=self._spread.write_consistency_factor,
@@ -92,7 +92,7 @@ class ServerEngine:
 class ServerCollection:
     """As `Collection`, on a server."""
 
-    def __init__(self, client: QdrantClient, url: str, name: str, dim: int, quantise: bool) -> None:
+    def __init__(self, client: QdrantClient, url: str, name: str, dim: int, quantise: str) -> None:
         self.dim = dim
         self._client = client
         self._url = url
@@ -128,8 +128,9 @@ class ServerCollection:
     def search(self, vectors: NDArray[np.float32], options: SearchOptions) -> list[list[Hit]]:
         """As `Collection.search`."""
         exact = options.exact or self._few()
-        rescored = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
-        params = models.SearchParams(exact=exact, hnsw_ef=GRAPH_EF, quantization=rescored if self._quantise else None)
+        more = OVERSAMPLING.get(self._quantise)
+        rescored = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=more) if more else None
+        params = models.SearchParams(exact=exact, hnsw_ef=GRAPH_EF, quantization=rescored)
         condition = None if options.filter is None else _filter(options.filter)
         requests = [
             models.QueryRequest(
@@ -217,6 +218,14 @@ def translated(url: str) -> Iterator[None]:
             f"the Qdrant server {url} must answer. Got {type(error).__name__}: {' '.join(got)[:300]}. "
             f"Check that it is up, its address, and ${API_KEY}."
         ) from error
+
+
+def _codes(quantise: str) -> models.ScalarQuantization | models.BinaryQuantization | None:
+    if quantise == BINARY:  # a query of bits would lose half of the neighbours
+        query = models.BinaryQuantizationQueryEncoding.SCALAR8BITS
+        return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True, query_encoding=query))
+    int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+    return models.ScalarQuantization(scalar=int8) if quantise else None
 
 
 def _filter(form: Filter) -> models.Filter:

@@ -64,7 +64,7 @@ class Probabilities:
             hits: of the search.
         """
         calibration = self._calibration(artifact)
-        if not isinstance(calibration, Calibration) or not hits:
+        if not isinstance(calibration, Calibration) or not hits or self._index.sizes.of(artifact):
             return {}
         return self._of(artifact, self._lines(calibration, kind, vector), hits)
 
@@ -107,6 +107,11 @@ class Probabilities:
             raise InvalidInput(
                 f"min_probability must come with an artifact that has a calibration. Got {artifact!r}, which has none. "
                 "Tune it with eval_data, search with another artifact, or use score_threshold."
+            )
+        if size := self._index.sizes.of(artifact):
+            raise InvalidInput(
+                f"min_probability must come with whole vectors, as the calibration was made for. Got a collection of "
+                f"{artifact!r} with the first {size} numbers. Use score_threshold, or leave it out."
             )
         lines = self._lines(calibration, kind, vector)
         if not lines:

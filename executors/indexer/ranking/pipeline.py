@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from finetuner.contract.search_parameters import FIRST_PAGE, MAX_CANDIDATES, MAX_DIVERSE, TEXT_FIELD, SearchParameters
 from finetuner.contract.wire import ARTIFACT_TAG, EXAMPLE_TAG
-from finetuner.exceptions import InvalidDocument, InvalidInput
+from finetuner.exceptions import InvalidInput
 from finetuner.executors.indexer.engines.engine import TEXT, Collection, Filter, Hit, SearchOptions, point_id
 from finetuner.executors.indexer.index import Index
 from finetuner.executors.indexer.ranking import diversity, fusion
@@ -36,7 +36,7 @@ from finetuner.executors.indexer.ranking.tags import (
 )  # fmt: skip
 from finetuner.executors.indexer.ranking.texts import Texts
 from finetuner.executors.indexer.ranking.words import is_code, words
-from finetuner.executors.indexer.retrieval.vectors import artifact_of, vector_of
+from finetuner.executors.indexer.retrieval.vectors import artifact_of, check_size, vector_of
 
 # Candidates without `candidates`: this many for each wanted match, and at least so many.
 CANDIDATES_PER_MATCH, FEWEST_CANDIDATES = 5, 100
@@ -130,11 +130,7 @@ class Pipeline:
         self._aim(query, artifact, asked)
         artifact, vector = artifact_of(query), vector_of(query)
         collection = self._index.collection(artifact)
-        if vector.size != collection.dim:
-            raise InvalidDocument(
-                f"embedding must have shape ({collection.dim},), as all others of artifact {artifact!r}. "
-                f"Got {vector.shape}. Encode the query with that artifact."
-            )
+        check_size(vector, collection.dim, artifact)
         if asked.min_probability is not None:
             collection = self._probabilities.cut(collection, artifact, kind, vector, asked.min_probability)
         options = replace(options, filter=_without((*asked.positives, *asked.negatives), options.filter))

@@ -86,6 +86,19 @@ def vector_of(document: Document) -> NDArray[np.float32]:
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
+def check_size(vector: NDArray[np.float32], dim: int, artifact: str) -> None:
+    """Check that a vector has the size of the others of its artifact.
+
+    Raises:
+        InvalidDocument: it has not.
+    """
+    if len(vector) != dim:
+        raise InvalidDocument(
+            f"embedding must have shape ({dim},), as all others of artifact {artifact!r}. Got {vector.shape}. "
+            "Encode it with that artifact."
+        )
+
+
 def join_parts(document: Document) -> None:
     """Set a document's embedding to the direction of its parts' sum(weight * vector), and copy their artifact tag.
 

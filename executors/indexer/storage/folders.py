@@ -84,6 +84,21 @@ class Collections:
     def __getitem__(self, artifact: str) -> Collection:
         return self._opened[artifact]
 
+    def named(self, artifact: str) -> Collection:
+        """Return an artifact's collection.
+
+        Raises:
+            NotFound: no such collection; the message lists all artifacts with one.
+        """
+        if artifact in self._opened:
+            return self._opened[artifact]
+        have, needed = ", ".join(map(repr, self.all())), f"the index must have vectors of artifact {artifact!r}"
+        if not have:
+            raise NotFound(f"{needed}. Got an empty index. Index documents first.")
+        raise NotFound(
+            f"{needed}. Got vectors of {have} only. Search with one of these, or index the documents with {artifact!r}."
+        )
+
     def all(self) -> dict[str, Collection]:
         """Return every collection by its artifact, sorted."""
         return dict(sorted(self._opened.copy().items()))

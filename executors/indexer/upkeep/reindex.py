@@ -167,7 +167,8 @@ class Reindex:
             if known is None or (known.artifact, known.promoted_at) != (job.artifact, job.promoted_at):
                 self._index.documents.forget(job.artifact, only_errors=True)
                 self._live.note(job, RUNNING)
-        reuse_vectors(self._index, job.source, job.artifact, self._live.shared_towers(job))
+        if self._index.sizes.of(job.source) == self._index.sizes.of(job.artifact):
+            reuse_vectors(self._index, job.source, job.artifact, self._live.shared_towers(job))
         try:
             self._follow(job.artifact, lambda: self._is_wanted(job), job)
         except FINAL as error:
@@ -217,6 +218,7 @@ class Reindex:
             part.embedding = answer.embedding
             part.tags.update(answer.tags)
             part.tags[TOWER_TAG] = TEXT if is_text(part) else VISION
+        self._index.sizes.cut(parts)
         vectors: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
         towers: dict[str, str] = {}
         for document in documents:

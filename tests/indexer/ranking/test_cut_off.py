@@ -24,6 +24,7 @@ from finetuner.executors.indexer.ranking.cursor import Cursors
 from finetuner.executors.indexer.ranking.cut_off import Probabilities
 from finetuner.executors.indexer.ranking.pipeline import Found, Pipeline
 from finetuner.executors.indexer.ranking.texts import Texts
+from finetuner.executors.indexer.retrieval.sizes import Trained
 from finetuner.models.clip import TEXT, VISION
 from finetuner.workspace.folder import Workspace
 from tests.indexer.engines.qdrant_stand_in import embedded, published_interface
@@ -204,4 +205,18 @@ def test_a_damaged_calibration_is_named(tmp_path: Path) -> None:
     assert probabilities.of(A, TEXT, QUERY, [Hit(IDS[0], 1.0)]) == {}, "a plain search goes on"
     with pytest.raises(CorruptedArtifact, match="SHA-256"):
         probabilities.cut(index.collection(A), A, TEXT, QUERY, 0.5)
+    index.close()
+
+
+def test_a_collection_of_short_vectors_has_no_probabilities(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    publish(workspace, A, calibration(A, VISION).to_json())
+    index = Index(workspace.index, dimensions=4, trained=lambda _: Trained(DIM, (4,)))
+    short = document(0, A, VISION)
+    index.sizes.cut([short])
+    assert not any(index.upsert([short]))
+    probabilities = Probabilities(workspace, index)
+    assert probabilities.of(A, TEXT, QUERY[:4], [Hit(IDS[0], 1.0)]) == {}
+    with pytest.raises(InvalidInput, match="must come with whole vectors, .* with the first 4 numbers"):
+        probabilities.cut(index.collection(A), A, TEXT, QUERY[:4], 0.5)
     index.close()

@@ -42,7 +42,9 @@ def test_a_graph_is_built_where_there_are_enough_vectors(tmp_path: Path, monkeyp
     ("setting", "kind", "message"),
     [
         ({"index": "faiss"}, InvalidInput, "index must be 'edge' or a Qdrant server's URL .* Got 'faiss'"),
-        ({"quantise": 1}, InvalidInput, "quantise must be True or False"),
+        ({"quantise": 1}, InvalidInput, "quantise must be False, 'int8' or 'binary'. Got 1"),
+        ({"quantise": "int4"}, InvalidInput, "quantise must be False, 'int8' or 'binary'. Got 'int4'"),
+        ({"dimensions": -1}, InvalidInput, "dimensions must be"),
         ({"encoder": "ftp://here:1"}, InvalidInput, "host must be like grpc://"),
         ({"backbone": "clip-maxi"}, NoSuchModel, "clip-maxi"),
         ({"reindex_share": 0}, InvalidInput, r"reindex_share must be a number in \[0.01, 1\]. Got 0"),

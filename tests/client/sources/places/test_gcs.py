@@ -15,7 +15,6 @@ from finetuner.sources.kinds import documents_from
 from tests.client.sources.made_shards import parquet
 from tests.client.sources.places.gcs_server import started_store
 
-pytest.importorskip("gcsfs")
 pytestmark = pytest.mark.seconds
 IMAGES = [f"image {number}" for number in range(4)]
 
