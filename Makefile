@@ -41,7 +41,8 @@ lint: $(READY)
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/shellcheck tests/container_check/*.sh tests/gpu/*.sh
-	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec flows/compose.yaml flows/compose.gpu.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec flows/compose.yaml flows/compose.gpu.yaml \
+		flows/compose.postgres.yaml
 	$(BIN)/python -m tests.kubernetes.validate
 
 docs: $(READY)  ## the documentation, into site/; a dead link fails
@@ -61,8 +62,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes 
 
 lock: $(BIN)/uv  ## the lock files from pyproject.toml; no index URL goes into them
 	$(COMPILE) --extra dev --output-file requirements-dev.lock
-	$(COMPILE) --extra server --extra trackers --constraint requirements-dev.lock --output-file requirements.lock
-	echo 'onnxruntime; python_version < "3"' | $(COMPILE) --extra server --extra trackers --extra gpu --override - \
+	$(COMPILE) --extra server --extra trackers --extra postgres --constraint requirements-dev.lock --output-file requirements.lock
+	echo 'onnxruntime; python_version < "3"' | $(COMPILE) --extra server --extra trackers --extra postgres --extra gpu --override - \
 		--constraint requirements.lock --output-file requirements-gpu.lock
 
 clean:

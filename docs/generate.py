@@ -249,4 +249,5 @@ def _command(name: str, command: Any) -> Iterator[str]:
         )
         for parameter in command.params
     ]
-    yield table(("option", "default", ""), rows)
+    if rows:
+        yield table(("option", "default", ""), rows)

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from xdist.remote import Producer
 
+from finetuner.contract.environment import DATABASE
 from tests import sessions
 from tests.order import ByGroup, place_of
 from tests.ports import held_ports
+from tests.postgres import Postgres, Server
 
 # Jina chooses a room's port long before the room listens: each process of tests has its own range to choose from.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -33,7 +35,7 @@ FLOW_FOLDERS = ("flows", "web", "tutorials", "client/flow", "gpu")
 FIXTURES = {
     "flow": {"open_flow", "locked_flow", "tls_flow", "spawned"},
     "process": {"wait_for_end", "trainer_process"},
-    "seconds": {"with_onnx"},
+    "seconds": {"with_onnx", "postgres"},
 }
 
 
@@ -84,6 +86,21 @@ def unused_port() -> Iterator[int]:
     """Give a port on which nothing listens, chosen by the system."""
     with held_ports(1) as (port,):
         yield port
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server of this process of tests."""
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+    """A new database with our tables, which $FINETUNER_DATABASE names."""
+    with postgres_server.new_database() as database:
+        monkeypatch.setenv(DATABASE, database.text)
+        yield database
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).parents[1]
 SHARED_FLOW = "tests/flows/conftest.py"
+SHARED_SERVER = "tests/postgres.py"
 TOGETHER = ("tests/web", "tests/gateway")
 """Folders whose files share a browser, or two Flows."""
 FIRST = (SHARED_FLOW, *TOGETHER, "tests/gpu", "tests/flows", "tests/client/flow", "tests/trainer", "tests/tutorials")
@@ -20,12 +21,14 @@ FIRST = (SHARED_FLOW, *TOGETHER, "tests/gpu", "tests/flows", "tests/client/flow"
 
 @cache
 def group_of(file: str) -> str:
-    """Return the file, or what it shares with others: the Flows of a conftest.py, or a browser."""
+    """Return the file, or what it shares with others: the Flows of a conftest.py, a browser, or a database server."""
     for folder in TOGETHER:
         if file.startswith(f"{folder}/"):
             return folder
     if file.startswith("tests/flows/") and re.search(r"\bflow: RunningFlow", (ROOT / file).read_text()):
         return SHARED_FLOW
+    if file.startswith("tests/") and re.search(r'\bpostgres: Postgres|"postgres"', (ROOT / file).read_text()):
+        return SHARED_SERVER
     return file
 
 

@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 SERVER, GPU, DEV = "requirements.lock", "requirements-gpu.lock", "requirements-dev.lock"
-EXTRAS = {SERVER: ("server", "trackers"), GPU: ("server", "trackers", "gpu"), DEV: ("dev",)}
+OF_IMAGES = ("server", "trackers", "postgres")
+EXTRAS = {SERVER: OF_IMAGES, GPU: (*OF_IMAGES, "gpu"), DEV: ("dev",)}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.once import made_once
-from tests.order import SHARED_FLOW, group_of
+from tests.order import SHARED_FLOW, SHARED_SERVER, group_of
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ from tests.order import SHARED_FLOW, group_of
         ("tests/flows/test_going_live.py", "tests/flows/test_going_live.py"),  # a Flow of its own
         ("tests/web/test_run.py", "tests/web"),
         ("tests/gateway/rest/test_bodies.py", "tests/gateway"),
+        ("tests/trainer/test_leases.py", SHARED_SERVER),
+        ("tests/indexer/feedback/test_store.py", SHARED_SERVER),
         ("tests/client/test_metrics.py", "tests/client/test_metrics.py"),
     ],
 )

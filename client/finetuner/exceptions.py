@@ -18,6 +18,7 @@ FinetunerError
 │   ├── ArtifactNotFound
 │   └── NoSuchModel
 ├── FlowUnreachable (ConnectionError)  no Flow answers at the host
+├── DatabaseUnreachable (ConnectionError)  the Flow's database does not answer; try again later
 ├── Unauthorized                       no token, or an invalid one
 ├── Forbidden                          the token's role does not allow it
 ├── ResourceExhausted                  the Flow's queue is full; try again later
@@ -128,6 +129,12 @@ class NoSuchModel(NotFound):
 
 class FlowUnreachable(FinetunerError, ConnectionError):
     """No Flow answers at the host."""
+
+    status = 503
+
+
+class DatabaseUnreachable(FinetunerError, ConnectionError):
+    """The Flow's database does not answer; nothing of the request is acknowledged, and it may succeed later."""
 
     status = 503
 

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from finetuner.contract.dimensions import refuse_dimensions
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
+from finetuner.database.url import database_url
 from finetuner.exceptions import FinetunerError, FinetunerServerError
 from finetuner.executors.room.collector import freeze_modules, keep_trimmed
 from finetuner.executors.room.drain import finish_requests
@@ -217,7 +218,9 @@ class Room(MeasuredExecutor):
     def problems(self) -> list[str]:
         """Return one sentence for each part of the workspace that is damaged and set aside."""
         workspace = self.shared_workspace
-        return [*workspace.aliases.problems(), *Datasets(workspace).problems(), *TokenFile(workspace.root).problems()]
+        # a database's damaged tokens are in the gateway's log
+        tokens = [] if database_url() else TokenFile(workspace.root).problems()
+        return [*workspace.aliases.problems(), *Datasets(workspace).problems(), *tokens]
 
     @control(PROBLEMS, beside=True)
     def list_problems(self, _parameters: Parameters, _docs: DocumentArray) -> list[str]:

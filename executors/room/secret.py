@@ -18,7 +18,7 @@ from finetuner.contract.environment import TOKEN
 from finetuner.contract.wire import ERROR_METADATA
 from finetuner.exceptions import Unauthorized
 from finetuner.executors.room.jina_internals import add_interceptor
-from finetuner.workspace.folder import file_version
+from finetuner.workspace.folder import ID_FILE, file_version
 from finetuner.workspace.tokens import ROOMS_FILE, TokenFile
 
 METADATA = "finetuner-rooms"  # of a gRPC call
@@ -33,8 +33,9 @@ OPEN_METHODS = {
 class RoomsSecret:
     """The secret that a room asks for. It is read again when its file or the tokens change.
 
-    Without tokens the Flow is open, and the room asks for nothing. Neither does it without `rooms.token`: then no
-    gateway of ours serves this workspace.
+    Without tokens the Flow is open, and the room asks for nothing. A Flow with a database server has its tokens there,
+    where not every room looks, so its rooms always ask. Without `rooms.token` a room asks for nothing: then no gateway
+    of ours serves this workspace.
 
     Args:
         root: the workspace's folder.
@@ -42,7 +43,7 @@ class RoomsSecret:
 
     def __init__(self, root: Path) -> None:
         self._tokens = TokenFile(root)
-        self._file = root / ROOMS_FILE
+        self._file, self._claim = root / ROOMS_FILE, root / ID_FILE
         self._version: Any = None
         self._secret: bytes | None = None
 
@@ -52,9 +53,10 @@ class RoomsSecret:
         Raises:
             Unauthorized: it is not the secret.
         """
-        version = (file_version(self._file), file_version(self._tokens.path))
+        version = (file_version(self._file), self._tokens.version(), file_version(self._claim))
         if version != self._version:
-            locked = version[0] is not None and (os.environ.get(TOKEN) or self._tokens.in_use)
+            asks = os.environ.get(TOKEN) or version[2] is not None or self._tokens.in_use
+            locked = version[0] is not None and asks
             self._secret = self._file.read_bytes() if locked else None
             self._version = version
         if self._secret is None:

@@ -38,6 +38,7 @@ class CurveFile:
 
     def add(self, point: Mapping[str, Any]) -> None:
         """Append a point, with its fields as in `Step` of `loop.meter`."""
+        self._folder.may_write()
         distance = steps_per_point(point["step"])
         if distance > self._distance:
             self._folder.keep_lines(

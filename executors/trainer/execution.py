@@ -91,7 +91,8 @@ def execute(request: RunRequest, folder: RunFolder, interrupt: Interrupt) -> str
         torch.set_num_threads(settings.threads)
     device, remark = _device(config)
     processes = join_processes(config.options.num_processes, device)
-    checkpoint, first = Checkpoint(folder.checkpoint, settings.checkpoint_seconds), processes.is_main_process
+    checkpoint = Checkpoint(folder.checkpoint, settings.checkpoint_seconds, folder.may_write)
+    first = processes.is_main_process
     with processes.main_process_first():
         if first and config.resume_from and not folder.checkpoint.exists():
             folder.take_over(RunFolder(Workspace(request.workspace).run(config.resume_from)))
@@ -248,6 +249,7 @@ def _publish(context: RunContext, model: Model, started_with: Mapping[str, str])
         to_onnx=config.to_onnx,
         pairs=context.eval_pairs,
         kept=kept_files(context.folder) | calibration_file(context.folder),
+        may_publish=context.folder.may_write,
     )
     for tower in same_towers(started_with, read_manifest(path).fingerprints):
         log.info("%s is the same as in %s: an index keeps its vectors", tower, parent)

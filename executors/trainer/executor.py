@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any
 
 from docarray import Document, DocumentArray
-from prometheus_client import Gauge
 
 from finetuner.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models
@@ -15,7 +13,8 @@ from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.contract.checks import checked_name
 from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import CREATED, RUN_STATES, STARTED
+from finetuner.contract.wire import CREATED, STARTED
+from finetuner.database.shared import shared_database
 from finetuner.documents.thumbnails import shrink
 from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InsufficientStorage, InvalidInput
 from finetuner.executors.room.room import Room, control
@@ -27,6 +26,7 @@ from .artifacts.promotion import refuse_regression
 from .artifacts.uploads import ArtifactUploads
 from .curve import read_curve
 from .devices import Devices, find_gpus
+from .leases import Leases
 from .listing.edits import Edit
 from .listing.run_list import RunList
 from .listing.wanted import FILTERS, Wanted
@@ -54,19 +54,18 @@ class Trainer(Room):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         workspace, devices = self.shared_workspace, Devices(find_gpus(self.settings.gpus))
-        self._store = RunStore(workspace.runs_database)
+        self._store = RunStore(shared_database(workspace.root) or workspace.runs_database)
         self._list = RunList(self._store, workspace.run)
         self._datasets = Datasets(workspace)
         self._models = Models(workspace)
         self._checks = RunChecks(workspace, self._store, self._datasets, self._models, devices)
-        self._supervisor = Supervisor(workspace, self._store, devices, self.settings.of_workers())
+        leases = Leases(self._store.database, self.settings.owner, self.settings.lease_seconds)
+        self._supervisor = Supervisor(workspace, self._store, devices, self.settings.of_workers(), leases)
         self._quota = UploadQuota(workspace, self.settings.upload_quota_gb * 1e9, self.settings.min_free_mb * 2**20)
         self._uploads = ArtifactUploads(workspace, self._store, self._quota)
         self._files = FileUploads(workspace, self._datasets, self._quota)
         self._reports = Reports(workspace, self._datasets)
-        runs = Gauge("finetuner_runs", "Runs by status", ["status"], registry=self.registry)
-        for status in RUN_STATES:
-            runs.labels(status).set_function(partial(self._store.count, status))
+        self._store.show(self.registry)
 
     def close(self) -> None:
         """Stop all training processes; the next trainer of this workspace resumes their runs."""
@@ -149,9 +148,9 @@ class Trainer(Room):
     @control(wire.RUNS_DELETE, "name", "experiment")
     def delete_run(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Delete an ended run with its log; its artifact stays. Of a damaged run only the row goes."""
-        name, experiment = parameters.text("name"), parameters.text("experiment", "default")
-        if self._store.delete_damaged(name, experiment):
-            return {"name": name, "experiment": experiment}
+        named = {"name": parameters.text("name"), "experiment": parameters.text("experiment", "default")}
+        if self._store.delete_damaged(**named):
+            return named
         run = self._run(parameters)
         require_ended(run)
         self._delete(run)

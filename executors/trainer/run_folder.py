@@ -16,6 +16,7 @@ calibration.json   similarities to probabilities, for the artifact; with enough 
 trackers.json      {logger: the tracker's id of the run}, to resume it there
 wandb/, mlruns/, tensorboard/  files of trackers, with their callbacks
 checkpoint.pt      the state to resume from; written from the first epoch's end on, removed after the last one's
+paused.json        the worker ended without a result and without a fault: nobody renewed the run's lease
 outcome.json       {"status", "details"}; its presence means that the run has ended
 """
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,18 @@ RESOLVED = "resolved"
 LOG_BYTES = 256 * 1024  # of a log in one answer
 
 
+def always() -> None:
+    """Let every write pass: the run's lease is the lock of its workspace."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths and small files of one run."""
 
     path: Path
     """<workspace>/runs/<artifact id>"""
+    may_write: Callable[[], None] = field(default=always, repr=False, compare=False)
+    """Ends the process if it has lost the run, see `leases`; called before each file that others read."""
 
     @property
     def log(self) -> Path:
@@ -68,6 +75,7 @@ class RunFolder:
 
     def write(self, name: str, value: Any) -> None:
         """Write one of the JSON files above as a whole."""
+        self.may_write()
         write_atomically(self.path / f"{name}.json", json.dumps(value).encode())
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -100,7 +108,9 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Remove all files of an earlier attempt at the run, except the log."""
-        self.forget("outcome", "process", RESOLVED, "scores", "examples", "trackers", "wise_ft", "calibration")
+        self.forget(
+            "outcome", "process", "paused", RESOLVED, "scores", "examples", "trackers", "wise_ft", "calibration"
+        )
         for file in (self.curve, self.evaluations, self.checkpoint):
             file.unlink(missing_ok=True)
         for name in (self.checkpoints.name, "wandb", "mlruns", "tensorboard"):

@@ -29,6 +29,8 @@ class WorkerSettings:
     """Seconds between two checkpoints of a run; each epoch ends with another one."""
     image_cache_gb: float = 20
     """GB of decoded images that later runs can reuse; 0 keeps none."""
+    lease_seconds: float = 60
+    """Length of the run's lease without renewal, with a database server."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class RunRequest:
     devices: tuple[str, ...]
     """Names of the devices that the run occupies, see `Devices`."""
     settings: WorkerSettings
+    lease: int = 0
+    """Number of the run's lease, see `leases`; 0 for one that the workspace's lock replaces."""
 
     def write(self, folder: RunFolder) -> None:
         """Write request.json."""
@@ -66,6 +70,7 @@ class RunRequest:
                 workspace=found["workspace"],
                 devices=tuple(found["devices"]),
                 settings=WorkerSettings(**found["settings"]),
+                lease=int(found.get("lease", 0)),
             )
         except FinetunerError:
             raise
@@ -142,3 +147,12 @@ class Attempts(Message):
     NAME = "attempts"
 
     count: int
+
+
+@dataclass(frozen=True)
+class Paused(Message):
+    """paused.json: the worker has ended because nobody renewed its lease; the run goes on from its checkpoint."""
+
+    NAME = "paused"
+
+    reason: str

@@ -1,4 +1,4 @@
-"""The table of runs, in SQLite: configuration, state and times of each run."""
+"""The table of runs: configuration, state and times of each run."""
 
 from __future__ import annotations
 
@@ -7,39 +7,21 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, Gauge
 
 from finetuner.artifacts.registry import ARTIFACT_ID
 from finetuner.config.run_config import RunConfig
 from finetuner.contract.wire import AWAITS, CREATED, ENDED, RUN_STATES, STARTED
-from finetuner.exceptions import AlreadyExists, FinetunerServerError, RunNotFound
+from finetuner.database.dialects import insert_new
+from finetuner.database.engine import Database
+from finetuner.database.tables import EXPERIMENTS, LEASES, OF_RUNS, RUNS
+from finetuner.exceptions import AlreadyExists, DatabaseUnreachable, FinetunerServerError, RunNotFound
 from finetuner.workspace.folder import DAMAGE
-
-_metadata = sa.MetaData()
-_experiments = sa.Table(
-    "experiments",
-    _metadata,
-    sa.Column("name", sa.String(128), primary_key=True),
-    sa.Column("created_at", sa.Float, nullable=False),
-)
-RUNS = sa.Table(
-    "runs",
-    _metadata,
-    sa.Column("artifact_id", sa.String(24), primary_key=True),
-    sa.Column("experiment", sa.String(128), nullable=False),
-    sa.Column("name", sa.String(128), nullable=False),
-    sa.Column("config", sa.Text, nullable=False),
-    sa.Column("data", sa.Text, nullable=False),
-    sa.Column("status", sa.String(16), nullable=False, index=True),
-    sa.Column("details", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("started_at", sa.Float),
-    sa.Column("ended_at", sa.Float),
-    sa.UniqueConstraint("experiment", "name"),
-)
 
 
 @dataclass(frozen=True)
@@ -93,22 +75,17 @@ class RunStore:
     """The table of runs.
 
     Args:
-        file: the SQLite database; created if it does not exist.
+        database: that of a server, or the file of an embedded one, created if it does not exist.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(file)))
-        sa.event.listen(self._engine, "connect", _use_write_ahead_log)
-        _metadata.create_all(self._engine)
-
-    @property
-    def engine(self) -> sa.Engine:
-        """The database, for `listing`."""
-        return self._engine
+    def __init__(self, database: Database | Path) -> None:
+        self.database = Database.embedded_file(database) if isinstance(database, Path) else database
+        """Of the runs, for `listing` and `leases`."""
+        self.database.create(*OF_RUNS)
 
     def close(self) -> None:
         """Close the database."""
-        self._engine.dispose()
+        self.database.close()
 
     def create(self, config: RunConfig, data: dict[str, str]) -> RunRecord:
         """Record a run; it waits in its queue from then on.
@@ -130,9 +107,9 @@ class RunStore:
             "created_at": time.time(),
         }
         try:
-            with self._engine.begin() as connection:
+            with self.database.begin() as connection:
                 connection.execute(sa.insert(RUNS).values(row))
-                _get_or_create(connection, config.experiment_name)
+                insert_new(connection, EXPERIMENTS, name=config.experiment_name, created_at=row["created_at"])
         except sa.exc.IntegrityError as error:
             raise AlreadyExists(
                 f"run_name must be new in experiment {config.experiment_name!r}. Got {name!r}, which exists. "
@@ -163,57 +140,66 @@ class RunStore:
         return self._select(RUNS.c.status.in_(statuses))
 
     def problems(self) -> list[str]:
-        """Return one sentence for each damaged row. Such a run is left out of all lists and queues."""
-        return self._read()[1]
+        """Return one sentence for each damaged row, left out of all lists, or for a database that is away."""
+        try:
+            return self._read()[1]
+        except DatabaseUnreachable as error:
+            return [str(error)]
 
     def delete_damaged(self, name: str, experiment: str) -> bool:
         """Delete a run's row if it is damaged, and return whether it was. Its files stay."""
         named = (RUNS.c.name == name, RUNS.c.experiment == experiment)
         if not self._read(*named)[1]:
             return False
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             connection.execute(sa.delete(RUNS).where(*named))
         return True
 
     def count(self, status: str) -> int:
         """Return the number of runs in a state."""
-        with self._engine.connect() as connection:
+        with self.database.connect() as connection:
             found = connection.execute(sa.select(sa.func.count()).where(RUNS.c.status == status))
             return int(found.scalar_one())
 
+    def show(self, registry: CollectorRegistry) -> None:
+        """Show the number of runs in each state among the metrics; NaN while the database is away."""
+        gauge = Gauge("finetuner_runs", "Runs by status", ["status"], registry=registry)
+
+        def count(status: str) -> float:
+            try:
+                return self.count(status)
+            except DatabaseUnreachable:
+                return float("nan")
+
+        for status in RUN_STATES:
+            gauge.labels(status).set_function(partial(count, status))
+
     def move(self, artifact_id: str, status: str, details: str, *, only_from: tuple[str, ...]) -> bool:
         """Put a run into another state; return False if its state is not in `only_from`."""
-        values: dict[str, Any] = {"status": status, "details": details}
-        if status == STARTED:
-            values["started_at"] = time.time()
-        elif status in ENDED:
-            values["ended_at"] = time.time()
-        with self._engine.begin() as connection:
-            changed = connection.execute(
-                sa.update(RUNS).where(RUNS.c.artifact_id == artifact_id, RUNS.c.status.in_(only_from)).values(values)
-            )
-            return changed.rowcount == 1
+        with self.database.begin() as connection:
+            return move(connection, artifact_id, status, details, only_from)
 
     def delete(self, artifact_id: str) -> None:
         """Delete a run."""
-        with self._engine.begin() as connection:
+        with self.database.begin() as connection:
             connection.execute(sa.delete(RUNS).where(RUNS.c.artifact_id == artifact_id))
+            connection.execute(sa.delete(LEASES).where(LEASES.c.artifact_id == artifact_id))
 
     def create_experiment(self, name: str) -> dict[str, Any]:
         """Return the experiment of this name; create it if it does not exist."""
-        with self._engine.begin() as connection:
-            _get_or_create(connection, name)
+        with self.database.begin() as connection:
+            insert_new(connection, EXPERIMENTS, name=name, created_at=time.time())
         return next(entry for entry in self.experiments() if entry["name"] == name)
 
     def delete_experiment(self, name: str) -> None:
         """Delete an experiment that has no runs."""
-        with self._engine.begin() as connection:
-            connection.execute(sa.delete(_experiments).where(_experiments.c.name == name))
+        with self.database.begin() as connection:
+            connection.execute(sa.delete(EXPERIMENTS).where(EXPERIMENTS.c.name == name))
 
     def experiments(self) -> list[dict[str, Any]]:
         """Return every experiment as {name, status, created_at}, oldest first."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_experiments).order_by(_experiments.c.created_at))
+        with self.database.connect() as connection:
+            rows = connection.execute(sa.select(EXPERIMENTS).order_by(EXPERIMENTS.c.created_at))
             return [{"name": row.name, "status": "ACTIVE", "created_at": row.created_at} for row in rows]
 
     def _select(self, *conditions: Any) -> list[RunRecord]:
@@ -222,26 +208,25 @@ class RunStore:
     def _read(self, *conditions: Any) -> tuple[list[RunRecord], list[str]]:
         """Return the runs, and one sentence for each damaged row."""
         runs, problems = [], []
-        with self._engine.connect() as connection:
+        with self.database.connect() as connection:
             rows = connection.execute(sa.select(RUNS).where(*conditions).order_by(RUNS.c.created_at))
             for row in rows:
                 try:
                     runs.append(RunRecord.read(dict(row._mapping)))
                 except DAMAGE as error:
                     problems.append(
-                        f"the row of run {row.name!r:.140} in runs.sqlite must describe a run. Got {error!r:.200}. It "
-                        f"is set aside. Delete the run, or restore runs.sqlite."
+                        f"the row of run {row.name!r:.140} in {self.database.name} must describe a run. Got "
+                        f"{error!r:.200}. It is set aside. Delete the run, or restore a backup."
                     )
         return runs, problems
 
 
-def _get_or_create(connection: sa.Connection, name: str) -> None:
-    known = connection.execute(sa.select(_experiments.c.name).where(_experiments.c.name == name)).first()
-    if known is None:
-        connection.execute(sa.insert(_experiments).values(name=name, created_at=time.time()))
-
-
-def _use_write_ahead_log(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")  # an acknowledged run survives a power cut
-    connection.execute("PRAGMA busy_timeout=10000")
+def move(connection: sa.Connection, artifact_id: str, status: str, details: str, only_from: tuple[str, ...]) -> bool:
+    """Put a run into another state within a transaction; return False if its state is not in `only_from`."""
+    values: dict[str, Any] = {"status": status, "details": details}
+    if status == STARTED:
+        values["started_at"] = time.time()
+    elif status in ENDED:
+        values["ended_at"] = time.time()
+    wanted = (RUNS.c.artifact_id == artifact_id, RUNS.c.status.in_(only_from))
+    return connection.execute(sa.update(RUNS).where(*wanted).values(values)).rowcount == 1

@@ -8,7 +8,6 @@ does the same for runs whose worker was killed together with the trainer. Such a
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import subprocess
@@ -16,27 +15,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
 from finetuner.config.run_config import RunConfig
 from finetuner.contract.wire import AWAITS, CANCELED, CREATED, ENDED, FAILED, FINISHED, STARTED
-from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.exceptions import DatabaseUnreachable, FinetunerError, InvalidInput
 from finetuner.flow import prepared
 from finetuner.flow.processes import command_of
 from finetuner.workspace.folder import ASIDE, DAMAGE, Workspace
 
 from .devices import VISIBLE, Assignment, Devices, environment
-from .lifeline import LOCK
+from .leases import RENEWALS, Leases
+from .lifeline import hold_workspace
 from .run_folder import RunFolder
-from .run_messages import Attempts, Outcome, RunRequest, WorkerProcess, WorkerSettings
+from .run_messages import Attempts, Outcome, Paused, RunRequest, WorkerProcess, WorkerSettings
 from .run_store import RunRecord, RunStore
 
 POLL_SECONDS = 0.3
 RETRY_SECONDS = 5.0
 STOP_SECONDS = 10.0
-LOCK_SECONDS = 1.0  # a worker that looks for its trainer holds the lock for a moment
 CHECKPOINT_SECONDS = 60.0  # for the current step and the checkpoint after it, gigabytes for a large model
 ATTEMPTS = 3
 WORKER = "finetuner.executors.trainer.worker"
@@ -48,21 +47,28 @@ class Supervisor:
     """The queues of one workspace.
 
     Args:
-        workspace: of the runs; it can have only one supervisor at a time.
+        workspace: of the runs. It can have only one supervisor at a time, unless the database is a server: then it can
+            have one for each name of a trainer.
         store: the runs.
         devices: each takes one run at a time.
         settings: of every worker.
+        leases: the runs that this supervisor holds.
 
     Raises:
-        InvalidInput: another trainer uses this workspace.
+        InvalidInput: another trainer uses this workspace, or this name.
     """
 
-    def __init__(self, workspace: Workspace, store: RunStore, devices: Devices, settings: WorkerSettings) -> None:
+    def __init__(
+        self, workspace: Workspace, store: RunStore, devices: Devices, settings: WorkerSettings, leases: Leases
+    ) -> None:
         self._workspace = workspace
+        self._leases = leases
+        self._held: dict[str, RunRecord] = {}
+        self._renewed = float("-inf")
         self._store = store
         self._devices = devices
         self._settings = settings
-        self._lock_file = _lock(workspace)
+        self._lock_file = hold_workspace(workspace.root, "" if store.database.embedded else leases.owner)
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._children: list[subprocess.Popen[bytes]] = []
@@ -77,7 +83,7 @@ class Supervisor:
             if self._store.move(run.artifact_id, CANCELED, "Canceled before it started", only_from=(CREATED,)):
                 return
             if self._store.move(run.artifact_id, CANCELED, "Canceled", only_from=(STARTED,)):
-                _stop(self._workers_of(run))
+                self._let_go(run)  # another trainer's run ends when that one sees it
 
     def resume(self, run: RunRecord) -> None:
         """Put a failed or canceled run back into the queue; it resumes from its checkpoint.
@@ -86,19 +92,21 @@ class Supervisor:
             InvalidInput: the run has not ended, or has finished.
         """
         with self._lock:
-            if not self._store.move(run.artifact_id, CREATED, f"{AWAITS} again", only_from=(FAILED, CANCELED)):
+            ended = (FAILED, CANCELED)
+            if self._store.get(run.name, run.experiment).status in ended:  # first, as the next start writes them anew
+                self.folder(run).forget(Outcome.NAME, WorkerProcess.NAME, Attempts.NAME, Paused.NAME)
+            if not self._store.move(run.artifact_id, CREATED, f"{AWAITS} again", only_from=ended):
                 raise InvalidInput(
                     f"run must have failed or been canceled. Got {run.name!r}, which is {run.status}. "
                     f"Start a new one with model_artifact={run.artifact_id!r}."
                 )
-            self.folder(run).forget(Outcome.NAME, WorkerProcess.NAME, Attempts.NAME)
 
     def close(self) -> None:
         """Stop all workers; the next supervisor resumes their runs."""
         self._closing.set()
         self._thread.join()
         with self._lock:
-            running = self._store.with_status(STARTED)
+            running = [run for run in self._leases.mine() if run.status == STARTED]
             _stop([worker for run in running for worker in self._workers_of(run)], CHECKPOINT_SECONDS)
             self._each(running, self._put_back)
         self._lock_file.close()
@@ -133,62 +141,100 @@ class Supervisor:
 
     def _requeue_lost(self) -> None:
         """Put runs back into the queue whose worker was killed together with the last supervisor."""
-        self._each(self._store.with_status(STARTED), self._requeue_if_lost)
+        self._each(self._started(), self._requeue_if_lost)
 
     def _requeue_if_lost(self, run: RunRecord) -> None:
         if not self._workers_of(run) and not self._ended(run) and not self._published(run):
+            paused = Paused.read(self.folder(run)) is not None
             before = Attempts.read(self.folder(run)) or Attempts(0)
-            attempts = Attempts(before.count + 1)
+            attempts = Attempts(before.count + (not paused))
             if attempts.count < ATTEMPTS:  # a run that takes the machine down with it must not do so for ever
                 attempts.write(self.folder(run))
                 self._requeue(run)
 
+    def _requeue_taken(self, run: RunRecord) -> None:
+        """Put a run back into the queue whose trainer is gone. Its worker knows by now that the lease has ended."""
+        _kill(self._workers_of(run, everywhere=True))  # of another trainer on this machine
+        self._requeue_if_lost(run)
+
     def _requeue(self, run: RunRecord) -> None:
-        self.folder(run).forget(WorkerProcess.NAME)
-        self._store.move(run.artifact_id, CREATED, f"{AWAITS} again", only_from=(STARTED,))
+        self.folder(run).forget(WorkerProcess.NAME, Paused.NAME)
+        self._move(run, CREATED, f"{AWAITS} again")
 
     def _watch(self) -> None:
         while not self._closing.wait(POLL_SECONDS):
             try:
                 with self._lock:
                     self._look()
+            except DatabaseUnreachable as error:  # workers go on; their leases end if this takes long
+                log.warning("The supervisor waits for its database: %s", error)
+                self._closing.wait(RETRY_SECONDS)
             except Exception:  # a full disk, a locked database: the queue must resume when that is over
                 log.exception("The supervisor failed and tries again in %g s", RETRY_SECONDS)
                 self._closing.wait(RETRY_SECONDS)
 
     def _look(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]  # poll reaps those that ended
-        self._each(self._store.with_status(STARTED), self._check)
-        notes = [WorkerProcess.read(self.folder(run)) for run in self._store.with_status(STARTED)]
+        if time.monotonic() - self._renewed > self._leases.seconds / RENEWALS:
+            self._leases.renew()
+            self._renewed = time.monotonic()
+            self._each(self._leases.take_over(), self._requeue_taken)
+        self._each(self._started(), self._check)
+        notes = [WorkerProcess.read(self.folder(run)) for run in self._started()]
         occupied = [device for note in notes if note is not None for device in note.devices]
         starting = self._devices.assign(self._store.with_status(CREATED), occupied)
         devices = {assignment.run.artifact_id: assignment for assignment in starting}
         self._each([each.run for each in starting], lambda run: self._start(devices[run.artifact_id]))
+
+    def _started(self) -> list[RunRecord]:
+        """Return this trainer's runs that train. Stop workers of runs that were canceled or taken over elsewhere."""
+        held = {run.artifact_id: run for run in self._leases.mine()}
+        lost = [run for artifact_id, run in self._held.items() if artifact_id not in held]
+        self._held = held
+        _kill(
+            [worker for run in lost for worker in self._workers_of(run, everywhere=True)]
+        )  # no checkpoint: another trainer writes it
+        self._each([run for run in held.values() if run.status != STARTED], self._let_go)
+        return [run for run in held.values() if run.status == STARTED]
+
+    def _let_go(self, run: RunRecord) -> None:
+        """Stop the workers of a run that has ended, then its lease."""
+        _stop(self._workers_of(run))
+        self._leases.release(run.artifact_id)
+        self._held.pop(run.artifact_id, None)
+
+    def _move(self, run: RunRecord, status: str, details: str) -> None:
+        """Put a run of this trainer into another state, unless another trainer has taken it over."""
+        if self._leases.move(run.artifact_id, status, details):
+            self._held.pop(run.artifact_id, None)
 
     def _check(self, run: RunRecord) -> None:
         """Record the end of a run whose worker is done or dead."""
         if self._ended(run):
             return
         if not self._workers_of(run) and not self._ended(run) and not self._published(run):
+            if Paused.read(self.folder(run)) is not None:
+                self._requeue(run)
+                return
             details = "The training process ended without a result: killed, or out of memory. See the log. "
             details += "Run.resume() continues from the last checkpoint."
             with open(self.folder(run).log, "a") as lines:
                 lines.write(f"{time.strftime('[%H:%M:%S]')} ERROR    {details}\n")
-            self._store.move(run.artifact_id, FAILED, details, only_from=(STARTED,))
+            self._move(run, FAILED, details)
 
     def _ended(self, run: RunRecord) -> bool:
         outcome = Outcome.read(self.folder(run))
         if outcome is None or outcome.status not in ENDED:
             return False
         _stop(self._workers_of(run))  # it has nothing left to do but exit; the next run gets all of the memory
-        self._store.move(run.artifact_id, outcome.status, outcome.details, only_from=(STARTED,))
+        self._move(run, outcome.status, outcome.details)
         return True
 
     def _published(self, run: RunRecord) -> bool:
         if not (self._workspace.artifacts / run.artifact_id).is_dir():
             return False
         # the worker was killed between publishing and writing its outcome
-        self._store.move(run.artifact_id, FINISHED, "Training finished", only_from=(STARTED,))
+        self._move(run, FINISHED, "Training finished")
         return True
 
     def _start(self, assignment: Assignment) -> None:
@@ -200,14 +246,18 @@ class Supervisor:
             # an earlier version recorded it, or the row or the folder is damaged
             self._store.move(run.artifact_id, FAILED, str(error), only_from=(CREATED,))
             return
+        # STARTED comes first: if the trainer dies between the two, the next supervisor finds no worker and requeues.
+        # Nothing in the folder is touched before, as another trainer may have taken the run.
+        lease = self._leases.take(run.artifact_id)
+        if lease is None:
+            return
         if folder.checkpoint.exists():
-            folder.forget(Outcome.NAME, WorkerProcess.NAME)
+            folder.forget(Outcome.NAME, WorkerProcess.NAME, Paused.NAME)
         else:
             folder.start_over()
         root, devices = str(self._workspace.root), assignment.devices
-        RunRequest(run.artifact_id, config, run.data, root, devices, self._settings).write(folder)
-        # STARTED comes first: if the trainer dies between the two, the next supervisor finds no worker and requeues
-        self._store.move(run.artifact_id, STARTED, "Training", only_from=(CREATED,))
+        number = 0 if self._store.database.embedded else lease
+        RunRequest(run.artifact_id, config, run.data, root, devices, self._settings, number).write(folder)
         with open(folder.log, "ab") as lines:
             pid = self._start_process(run, folder, os.environ | environment(devices), lines)
         WorkerProcess(pid, devices).write(folder)
@@ -231,10 +281,15 @@ class Supervisor:
                 time.sleep(0.01)
         return child.pid
 
-    def _workers_of(self, run: RunRecord) -> list[psutil.Process]:
-        """Return the run's living worker, or nothing; a pid that now belongs to another process does not count."""
+    def _workers_of(self, run: RunRecord, *, everywhere: bool = False) -> list[psutil.Process]:
+        """Return the run's living worker, or nothing; a pid that now belongs to another process does not count.
+
+        Args:
+            run: of this trainer.
+            everywhere: whether to look at all processes of this machine: the note may be another trainer's.
+        """
         folder = self.folder(run)
-        known = WorkerProcess.read(folder)
+        known = None if everywhere else WorkerProcess.read(folder)
         try:
             processes = [psutil.Process(known.pid)] if known is not None else list(psutil.process_iter())
         except psutil.Error:
@@ -273,26 +328,17 @@ def _stop(workers: Sequence[psutil.Process], seconds: float = STOP_SECONDS) -> N
             time.sleep(0.02)
 
 
+def _kill(workers: Sequence[psutil.Process]) -> None:
+    """End workers and all processes that they have started at once: they write nothing more."""
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in (*worker.children(recursive=True), worker):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
 def _is_gone(worker: psutil.Process) -> bool:
     try:
         return bool(worker.status() == psutil.STATUS_ZOMBIE)  # for ever, where a container's first process reaps none
     except psutil.NoSuchProcess:
         return True
-
-
-def _lock(workspace: Workspace) -> IO[Any]:
-    file = open(workspace.root / LOCK, "w")  # noqa: SIM115  # held until close
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue
-            file.close()
-            raise InvalidInput(
-                f"workspace must have one trainer. Got {workspace.root}, which another trainer uses. "
-                f"Stop it, or choose another workspace."
-            ) from error
-        return file

@@ -8,14 +8,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
+from finetuner.contract.environment import DATABASE
 from finetuner.contract.wire import FAILED, FINISHED
 from finetuner.exceptions import FinetunerError
 from finetuner.models.lean_open_clip import import_lean
 
-from .lifeline import ending_without_trainer
+from .lifeline import HeldRun, ending_without_trainer
 from .loop.interrupt import EXIT_CODE, Interrupt
 from .run_folder import RunFolder
 from .run_messages import Outcome, RunRequest, WorkerProcess
@@ -33,9 +36,13 @@ def main(path: str) -> int:
         The exit code of the process: 0 if the run finished.
     """
     logging.basicConfig(stream=sys.stdout, format="[%(asctime)s] %(levelname)-8s %(message)s", datefmt="%H:%M:%S")
-    rank = int(os.environ.get("RANK", 0))
+    with ExitStack() as stack:
+        return _run(RunFolder(Path(path)), int(os.environ.get("RANK", 0)), stack)
+
+
+def _run(folder: RunFolder, rank: int, stack: ExitStack) -> int:
     log.setLevel(logging.ERROR if rank else logging.DEBUG)
-    folder, interrupt = RunFolder(Path(path)), Interrupt()
+    interrupt = Interrupt()
     try:
         request = RunRequest.read(folder)
         pid = os.getppid() if "RANK" in os.environ else os.getpid()
@@ -43,25 +50,51 @@ def main(path: str) -> int:
             WorkerProcess(pid, request.devices).write(folder)
         if __name__ == "__main__":  # no other module is imported at this moment
             import_lean()
+        if request.lease and not rank:
+            folder = stack.enter_context(_held(request, folder, pid))
         from .execution import execute  # imports torch, which takes seconds; the trainer looks for the process sooner
 
-        with interrupt.listening(), nullcontext() if rank else ending_without_trainer(Path(request.workspace), pid):
+        alone = nullcontext() if rank or request.lease else ending_without_trainer(Path(request.workspace), pid)
+        with interrupt.listening(), alone:
             details = execute(request, folder, interrupt)
     except SystemExit:  # the sender of SIGTERM decides the state of the run
         return EXIT_CODE
     except FinetunerError as error:
         log.error("%s", error)
-        Outcome(FAILED, str(error)).write(folder)
-        return 1
+        return _end(folder, FAILED, str(error))
     except BaseException as error:
         if interrupt.asked:  # another process of the run ended before this one
             return EXIT_CODE
         log.exception("The run failed")
-        Outcome(FAILED, f"{type(error).__name__}: {error}").write(folder)
-        return 1
-    if not rank:
-        Outcome(FINISHED, details).write(folder)
-    return 0
+        return _end(folder, FAILED, f"{type(error).__name__}: {error}")
+    return 0 if rank else _end(folder, FINISHED, details)
+
+
+def _end(folder: RunFolder, status: str, details: str) -> int:
+    """Write the outcome, unless another trainer has taken the run over, and return the exit code."""
+    try:
+        Outcome(status, details).write(folder)
+    except SystemExit:
+        return EXIT_CODE
+    return 0 if status == FINISHED else 1
+
+
+@contextmanager
+def _held(request: RunRequest, folder: RunFolder, pid: int) -> Iterator[RunFolder]:
+    """Watch the run's lease during the block; give the folder as its holder may write it."""
+    from finetuner.database.engine import Database
+    from finetuner.database.url import database_url
+
+    from .leases import Leases
+
+    url = database_url()
+    if url is None:
+        raise FinetunerError(f"{DATABASE} must name the run's database. Got none. Start the trainer with it.")
+    with closing(Database.server(url, 1)) as database:
+        leases, seconds = Leases(database, ""), request.settings.lease_seconds
+        held = HeldRun(partial(leases.look, request.artifact_id, request.lease), folder, pid, seconds)
+        with held.watched():
+            yield RunFolder(folder.path, held.require)
 
 
 if __name__ == "__main__":

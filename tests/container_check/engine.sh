@@ -41,6 +41,8 @@ docker history --no-trunc "$FINETUNER_IMAGE" | grep -qi container-check && fail 
 export COMPOSE_FILE=/project/flows/compose.yaml
 docker compose --profile monitoring --file $COMPOSE_FILE --file /project/flows/compose.gpu.yaml config --quiet \
   || fail 'compose.yaml with compose.gpu.yaml and monitoring'
+FINETUNER_POSTGRES_PASSWORD=check docker compose --file $COMPOSE_FILE --file /project/flows/compose.postgres.yaml \
+  config --quiet || fail 'compose.yaml with compose.postgres.yaml'
 compose_up() {
   began=$(date +%s)
   docker compose up --detach --wait --no-build "$@" > /x/compose.log 2>&1 || { cat /x/compose.log; fail 'compose up'; }

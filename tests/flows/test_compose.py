@@ -18,6 +18,7 @@ import yaml
 from docarray import Document, DocumentArray
 
 from finetuner.contract.wire import ENCODE
+from finetuner.database.url import DatabaseUrl
 from finetuner.flow.settings import flow_file
 from finetuner.flow.standalone import GATEWAY, METRICS_PORT, PORT, RoomOptions, standalone_flow
 from finetuner.transport.connection import Connection
@@ -84,6 +85,22 @@ def test_what_services_name_exists() -> None:
     assert set(extra) <= set(services)
 
 
+def test_rooms_with_state_get_the_database_after_its_upgrade() -> None:
+    extra = yaml.safe_load((FLOWS / "compose.postgres.yaml").read_text())
+    own = {"postgres", "database-upgrade"}
+    assert set(extra["services"]) - own == {GATEWAY, "trainer", "indexer"} <= set(compose()["services"])
+    for name in extra["services"].keys() - {"postgres"}:
+        service = extra["services"][name]
+        given = service["environment"]["FINETUNER_DATABASE"]
+        password = re.search(r"\$\{.*?\}", given)
+        assert password is not None
+        url = DatabaseUrl.read(given.replace(password[0], "0123abc"))
+        assert (url.user, url.host, url.database) == ("finetuner", "postgres", "finetuner")
+        assert set(service["depends_on"]) == ({"postgres"} if name in own else {"database-upgrade"})
+    assert extra["services"]["database-upgrade"]["command"] == ["db", "upgrade"]
+    assert "ports" not in extra["services"]["postgres"]
+
+
 def test_rooms_run_as_they_should() -> None:
     """Nothing of theirs can be written but the workspace and /tmp, and the gateway alone can be reached."""
     for name, service in rooms().items():
@@ -100,7 +117,7 @@ def test_rooms_run_as_they_should() -> None:
 
 def test_every_setting_is_explained_with_its_default() -> None:
     used: dict[str, str] = {}
-    for file in ("compose.yaml", "compose.gpu.yaml"):
+    for file in ("compose.yaml", "compose.gpu.yaml", "compose.postgres.yaml"):
         text = (FLOWS / file).read_text()
         used |= dict.fromkeys(VARIABLE.findall(text), "") | dict(DEFAULT.findall(text))
     explained = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", (FLOWS / ".env.example").read_text(), re.MULTILINE))

@@ -15,7 +15,7 @@ import yaml
 Object = dict[str, Any]
 
 FOLDER = Path(__file__).parents[2] / "flows" / "kubernetes"
-GPU = FOLDER / "components" / "gpu"  # a part of others
+PARTS = FOLDER / "components"  # of others
 FIELDS = {"apiVersion", "kind", "namespace", "resources", "components", "patches", "images"}
 TARGET = {"kind", "name"}
 IMAGE = {"name", "newName", "newTag"}
@@ -23,7 +23,8 @@ IMAGE = {"name", "newName", "newTag"}
 
 def folders() -> dict[str, Path]:
     """Return the base and the overlays by name."""
-    return {path.parent.name: path.parent for path in sorted(FOLDER.rglob("kustomization.yaml")) if path.parent != GPU}
+    files = sorted(FOLDER.rglob("kustomization.yaml"))
+    return {file.parent.name: file.parent for file in files if PARTS not in file.parents}
 
 
 def documents(text: str) -> list[Object]:

@@ -56,7 +56,11 @@ def labels_of(workload: Object) -> dict[str, str]:
 
 
 def selects(selector: Object, labels: dict[str, str]) -> bool:
-    assert set(selector) <= {"matchLabels"}
+    assert set(selector) <= {"matchLabels", "matchExpressions"}
+    for each in selector.get("matchExpressions", []):
+        assert each["operator"] == "In"
+        if labels.get(each["key"]) not in each["values"]:
+            return False
     return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 

@@ -14,6 +14,7 @@ GRPC_PORT, HTTP_PORT = RoomOptions().gateway_ports
 PORTS = (PORT, GRPC_PORT, HTTP_PORT, METRICS_PORT, 22)
 STRANGER = {"app.kubernetes.io/name": "shop"}
 QDRANT = {"app.kubernetes.io/name": "qdrant"}
+POSTGRES = {"app.kubernetes.io/name": "postgresql"}
 NOT_PUBLIC = ("10.96.0.1", "100.64.0.1", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.168.1.1")
 FETCHING = {"trainer", "evaluator", "text-encoder", "vision-encoder"}
 
@@ -91,6 +92,13 @@ def test_the_way_out_is_dns_and_public_addresses(overlay: list[Object]) -> None:
 def test_every_policy_is_of_a_room(overlay: list[Object]) -> None:
     for policy in of_kind(overlay, "NetworkPolicy"):
         assert selected(policy["spec"]["podSelector"], overlay), policy["metadata"]["name"]
+
+
+def test_rooms_with_state_alone_reach_postgresql() -> None:
+    for name, expected in (("scaled-out-postgres", ["gateway", "indexer", "trainer"]), ("scaled-out", [])):
+        objects = rendered(name)
+        found = [room for room, each in rooms(objects).items() if reaches(objects, labels_of(each), POSTGRES, 5432)]
+        assert sorted(found) == expected
 
 
 def test_scaled_out_the_indexer_reaches_qdrant() -> None:

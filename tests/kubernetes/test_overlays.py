@@ -6,6 +6,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from finetuner.contract.environment import DATABASE
 from finetuner.executors.encoder.lane.metrics import LaneMetrics
 from finetuner.flow.standalone import named_values
 from tests.room_commands import options_of
@@ -116,6 +117,23 @@ def test_scaled_out_is_for_several_nodes(name: str) -> None:
         keys = set(spread["matchLabelKeys"])
         assert keys <= {*labels_of(workload), "pod-template-hash"}
         assert not keys & set(spread["labelSelector"]["matchLabels"]), "Kubernetes refuses a label in both"
+
+
+def test_rooms_with_state_get_the_database_and_upgrade_it_first() -> None:
+    objects = rendered("scaled-out-postgres")
+    found = {}
+    for room, workload in rooms(objects).items():
+        first = pod_of(workload).get("initContainers", [])
+        for container in (*first, container_of(workload)):
+            for variable in container.get("env", []):
+                if variable["name"] == DATABASE:
+                    assert variable["valueFrom"] == {"secretKeyRef": {"name": "finetuner-database", "key": "url"}}
+                    found.setdefault(room, []).append(container["name"])
+        assert [container["args"] for container in first] == [["db", "upgrade"]] * (room in found)
+    assert found == {room: ["database-upgrade", room] for room in ("gateway", "trainer", "indexer")}
+    (policy,) = [each for each in of_kind(objects, "NetworkPolicy") if each["metadata"]["name"] == "rooms-to-postgres"]
+    ((selector,),) = [policy["spec"]["podSelector"]["matchExpressions"]]
+    assert sorted(selector["values"]) == sorted(found)
 
 
 def test_elsewhere_nothing_is_set_beside_the_flow() -> None:

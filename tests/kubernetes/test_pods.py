@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from finetuner.contract.environment import DATABASE
 from finetuner.flow.settings import flow_file
 from finetuner.flow.standalone import GATEWAY, METRICS_PORT, RoomOptions, standalone_flow
 from tests.room_commands import CLASSES, options_of, settings_given
@@ -129,7 +130,8 @@ def test_the_token_is_in_a_secret_that_is_not_here(overlay: list[Object]) -> Non
     for found in variables.values():
         assert found.pop(0) == token, "a room's port asks for the secret of the rooms where the Flow has a token"
     for variable in (each for found in variables.values() for each in found):
-        assert variable["valueFrom"]["secretKeyRef"]["optional"] is True
+        # without its database a room must not start with files of its own
+        assert variable["valueFrom"]["secretKeyRef"].get("optional", False) is (variable["name"] != DATABASE)
         assert "value" not in variable
 
 

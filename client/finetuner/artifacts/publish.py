@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ def publish_artifact(
     to_onnx: bool | str = False,
     pairs: Sequence[Pair] = (),
     kept: Mapping[str, Path] | None = None,
+    may_publish: Callable[[], None] | None = None,
 ) -> Path:
     """Write an artifact into a workspace and return its folder.
 
@@ -43,6 +44,7 @@ def publish_artifact(
             ONNX files with int8 weights and logs their loss of recall.
         pairs: evaluation data for the recall of int8 weights.
         kept: files and folders to copy into the artifact: path inside the artifact -> source.
+        may_publish: called right before the artifact becomes visible; raises if it must not.
 
     Raises:
         FinetunerError: a tower cannot be exported to ONNX. Nothing is published then.
@@ -73,6 +75,8 @@ def publish_artifact(
         described = asdict(manifest) | {"training": training, "files": files}
         (temporary / MANIFEST).write_text(sealed(described))
         final = workspace.artifacts / manifest.artifact_id
+        if may_publish is not None:
+            may_publish()
         publish_folder(temporary, final)
         return final
     finally:

@@ -14,6 +14,7 @@ from ..exceptions import FinetunerError, InvalidInput
 from ..progress import show_lines
 from .artifact import artifact_app
 from .data import data_app
+from .database import db_app
 from .evaluate import evaluate
 from .feedback import feedback_app, improve
 from .flow import flow_app
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(artifact_app, name="artifact")
 app.add_typer(data_app, name="data")
+app.add_typer(db_app, name="db")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(flow_app, name="flow")
 app.add_typer(index_app, name="index")

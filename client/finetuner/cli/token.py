@@ -34,22 +34,23 @@ def create(
     workspace: Folder = WORKSPACE,
 ) -> None:
     """Create a token and print it once. The first is an admin's: after it, the Flow requires a token from everyone."""
-    from ..workspace.tokens import ROLES, TokenFile
+    from ..database.tokens import token_store
+    from ..workspace.tokens import ROLES
 
-    file = TokenFile(workspace.resolve())
-    opens = not (os.environ.get(TOKEN) or file.in_use)
+    store = token_store(workspace.resolve())
+    opens = not (os.environ.get(TOKEN) or store.in_use)
     if opens and role in ROLES[:-1]:
         raise InvalidInput(
             f"role of the first token must be admin: from then on the Flow requires a token from everyone, its owner "
             f"included. Got {role!r}. Create the owner's token first: finetuner token create NAME --role admin."
         )
-    secret = file.create(name, role, expires)
+    secret = store.create(name, role, expires)
     if opens:
         print(
             f"The Flow requires a token from everyone now. For your own commands: export {TOKEN}=the token.",
             file=sys.stderr,
         )
-    print(f"Copy the token now: {file.path} stores only its hash, so it cannot be shown again.", file=sys.stderr)
+    print(f"Copy the token now: {store.name} stores only its hash, so it cannot be shown again.", file=sys.stderr)
     print(secret)
 
 
@@ -57,10 +58,10 @@ def create(
 @example("finetuner token list")
 def list_all(workspace: Folder = WORKSPACE) -> None:
     """List the names, roles, states and dates of all tokens, without the secrets."""
-    from ..workspace.tokens import TokenFile
+    from ..database.tokens import token_store
 
     rows = []
-    for token in TokenFile(workspace.resolve()).read():
+    for token in token_store(workspace.resolve()).read():
         expires = "never" if token.expires_at is None else _date(token.expires_at)
         rows.append((token.name, str(token.role), token.state(time.time()), _date(token.created_at), expires))
     print_table(("NAME", "ROLE", "STATE", "CREATED", "EXPIRES"), rows)
@@ -70,9 +71,9 @@ def list_all(workspace: Folder = WORKSPACE) -> None:
 @example("finetuner token revoke anna")
 def revoke(name: Name, workspace: Folder = WORKSPACE) -> None:
     """Revoke a token: the Flow no longer accepts it."""
-    from ..workspace.tokens import TokenFile
+    from ..database.tokens import token_store
 
-    TokenFile(workspace.resolve()).revoke(name)
+    token_store(workspace.resolve()).revoke(name)
 
 
 def _date(seconds: float) -> str:

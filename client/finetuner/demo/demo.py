@@ -24,6 +24,7 @@ from ..exceptions import InvalidInput
 from ..flow.running_flow import RunningFlow
 from ..flow.server_packages import require_server
 from ..metrics import hit_by_chance
+from ..workspace.folder import ID_FILE
 from .report import Example, Thumbnail, write_report
 
 if TYPE_CHECKING:
@@ -118,7 +119,11 @@ def run_demo(out: Path, *, train_items: int | None = None, epochs: int | None = 
 
 def _new_workspace(out: Path) -> Path:
     workspace = out / "workspace"
-    if workspace.exists() and not (workspace / "runs.sqlite").exists() and any(workspace.iterdir()):
+    if (
+        workspace.exists()
+        and not any((workspace / name).exists() for name in ("runs.sqlite", ID_FILE))
+        and any(workspace.iterdir())
+    ):
         raise InvalidInput(
             f"--out must be new or the folder of an earlier demo. Got {out}, which holds other files. Choose another."
         )

@@ -1,6 +1,6 @@
 """`finetuner doctor`: runs every check of this machine or container and prints the findings.
 
-The checks leave no files behind and contact no host except the Flow.
+The checks leave no files behind and contact no host except the Flow and its database.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ..exceptions import FinetunerError
-from . import flow_check, machine_check, package_check, workspace_check
+from . import database_check, flow_check, machine_check, package_check, workspace_check
 from .finding import Finding, Status, failed
 
 STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red"}
@@ -48,6 +48,7 @@ def examine(
         "ports": partial(flow_check.ports, root, grpc_port, http_port),
         "workspace": partial(workspace_check.workspace, root),
         "clock": partial(workspace_check.clock, root),
+        "database": partial(database_check.database, root),
         "weights": partial(workspace_check.weights, root),
         "Flow": partial(flow_check.flow, root, host, token),
     }

@@ -6,16 +6,17 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..api.hub import users_token
 from ..contract.environment import CA, HOST, HTTP, HTTP_PORT, TOKEN
+from ..database.tokens import token_store
 from ..exceptions import FinetunerError, FlowUnreachable
 from ..transport.connection import Connection
 from ..transport.probes import Addresses, check_contract, get, http_side, lives, probe, running
-from ..workspace.tokens import TokenFile, digest_of
+from ..workspace.tokens import Token, digest_of
 from .finding import Finding, failed, ok, warning
 
 START = "Start it with `finetuner up`, or choose another Flow with --host."
@@ -152,7 +153,7 @@ def _token(answers: dict[str, dict[str, str] | None], secret: str, root: Path) -
         return failed("token", "the Flow needs one, and none is set", advice)
     owner = ""
     with suppress(FinetunerError, OSError):  # on the Flow's machine the workspace knows the owner of the token
-        for token in TokenFile(root).read():
+        for token in _known_tokens(root):
             if token.digest == digest_of(secret.encode()):
                 until = (
                     "" if token.expires_at is None else time.strftime(", until %F", time.localtime(token.expires_at))
@@ -161,3 +162,8 @@ def _token(answers: dict[str, dict[str, str] | None], secret: str, root: Path) -
     if answers[secret] is not None:
         return ok("token", f"the Flow accepts it{owner}")
     return failed("token", f"the Flow refuses it{owner}", "Ask the Flow's owner for another one.")
+
+
+def _known_tokens(root: Path) -> list[Token]:
+    with closing(token_store(root)) as store:
+        return store.read()

@@ -21,11 +21,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..contract.environment import PARENT, PREPARED, TOKEN
+from ..database.tokens import tokens_in_use
+from ..database.url import check_database
 from ..exceptions import FinetunerError, FinetunerServerError, InvalidInput
 from ..transport.connection import NO_TELEMETRY
 from ..transport.probes import FLOW_FILE, Addresses, running
 from ..workspace.folder import Workspace, check_layout, keep_files_private, write_atomically
-from ..workspace.tokens import TokenFile, is_loopback
+from ..workspace.tokens import is_loopback
 from . import prepared
 from .processes import KILL_SECONDS, end_processes
 from .room_process import show_metrics_on
@@ -89,6 +91,7 @@ def serve(
         if token is not None:
             os.environ[TOKEN] = token  # not in the YAML, where Jina would turn digits into a number
         check_layout(root := Workspace(workspace).root)
+        check_database(root)
         with_token = token_required(content["gateway"].get("host", "0.0.0.0"), root)
         _serve(content, flow_addresses(content), root, with_token, metrics_bind, as_json)
 
@@ -104,7 +107,7 @@ def token_required(host: str, workspace: str | os.PathLike[str]) -> bool:
         InvalidInput: it requires none, but `host` is reachable from other machines.
     """
     root = Workspace(workspace).root
-    required = bool(os.environ.get(TOKEN) or TokenFile(root).in_use)
+    required = bool(os.environ.get(TOKEN) or tokens_in_use(root))
     if not required and not is_loopback(host):
         raise InvalidInput(
             f"--bind must be 127.0.0.1 while there is no token, since everyone would have access. Got {host}. "

@@ -12,6 +12,7 @@
     cache/pixels/                 cache of decoded images; may be removed at any time
     layout.json                   version of this layout, and the package's that has written it
     tokens.json, audit.jsonl      hashes of access tokens; log of changes
+    workspace.id                  with a database server: the id by which its database knows this workspace
     rooms.token                   secret between the gateway and the rooms
 
 Only the Flow's user can read the files that its rooms write.
@@ -44,6 +45,7 @@ DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, R
 ASIDE = ".damaged"
 LAYOUT = 1  # raise it when an older version could damage the workspace, or not read it
 LAYOUT_FILE = "layout.json"
+ID_FILE = "workspace.id"
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:

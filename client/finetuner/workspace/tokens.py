@@ -23,12 +23,13 @@ from typing import Any
 
 from ..contract.checks import checked_name, choice, whole
 from ..exceptions import AlreadyExists, FinetunerError, InvalidInput, NotFound
-from .folder import DAMAGE, write_atomically
+from .folder import DAMAGE, file_version, write_atomically
 
 ENVIRONMENT, ROOMS = "environment", "rooms"  # names of $FINETUNER_TOKEN and of the rooms' own secret
 MAX_DAYS = 3650
 PRIVATE = 0o600
 ROOMS_FILE = "rooms.token"
+TAKEN = "name must be new. Got {!r}, which is a token. Revoke it first."
 DIGEST = re.compile(r"[0-9a-f]{64}")
 SECRET = re.compile(rb"[A-Za-z0-9_-]{43}")  # of the rooms
 
@@ -85,6 +86,18 @@ class TokenFile:
     def __init__(self, root: Path) -> None:
         self.path = root / "tokens.json"
 
+    @property
+    def name(self) -> str:
+        """Place of the tokens, for messages."""
+        return str(self.path)
+
+    def version(self) -> object:
+        """Return what changes whenever the tokens do."""
+        return file_version(self.path)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
     def read(self) -> list[Token]:
         """Return every token, including revoked and expired ones, in order of creation; [] without a file.
 
@@ -129,7 +142,7 @@ class TokenFile:
         damaged: dict[int, Any] = {}
         for number, entry in enumerate(entries, 1):
             try:
-                tokens.append(_token(entry))
+                tokens.append(read_token(entry))
             except DAMAGE:
                 damaged[number] = entry
         return tokens, damaged
@@ -146,19 +159,11 @@ class TokenFile:
             InvalidInput: an invalid name, role or number of days.
             AlreadyExists: the name of a token that is not revoked.
         """
-        if checked_name(name, "name") in (ENVIRONMENT, ROOMS):
-            raise InvalidInput(
-                f"name must not be {ENVIRONMENT} or {ROOMS}, which the Flow uses. Got {name!r}. Choose another."
-            )
-        choice("role", role, ROLES)
-        now = time.time()
-        expires = None if days is None else now + 86400 * whole("expires", days, 1, MAX_DAYS)
-        secret = f"ft_{secrets.token_urlsafe(32)}"
+        secret, new = new_token(name, role, days)
         with locked(self.path.parent):
             others, damaged = self._entries()
             if any(token.name == name and token.revoked_at is None for token in others):
-                raise AlreadyExists(f"name must be new. Got {name!r}, which is a token. Revoke it first.")
-            new = Token(name, Role[role.upper()], digest_of(secret.encode()), now, expires)
+                raise AlreadyExists(TAKEN.format(name))
             self._write([*(token for token in others if token.name != name), new], damaged.values())
         return secret
 
@@ -188,7 +193,24 @@ class TokenFile:
         write_atomically(self.path, json.dumps({"tokens": entries}, indent=1).encode(), PRIVATE)
 
 
-def _token(entry: Any) -> Token:
+def new_token(name: str, role: str, days: int | None) -> tuple[str, Token]:
+    """Return the secret of a new token, and what is stored; see `TokenFile.create`.
+
+    Raises:
+        InvalidInput: an invalid name, role or number of days.
+    """
+    if checked_name(name, "name") in (ENVIRONMENT, ROOMS):
+        raise InvalidInput(
+            f"name must not be {ENVIRONMENT} or {ROOMS}, which the Flow uses. Got {name!r}. Choose another."
+        )
+    choice("role", role, ROLES)
+    now = time.time()
+    expires = None if days is None else now + 86400 * whole("expires", days, 1, MAX_DAYS)
+    secret = f"ft_{secrets.token_urlsafe(32)}"
+    return secret, Token(name, Role[role.upper()], digest_of(secret.encode()), now, expires)
+
+
+def read_token(entry: Any) -> Token:
     """Return the token of an entry; raise an error of DAMAGE for another entry."""
     token = Token(**{**entry, "role": Role[entry["role"].upper()]})
     times = [time for time in (token.created_at, token.expires_at, token.revoked_at) if time is not None]

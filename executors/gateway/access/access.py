@@ -17,9 +17,9 @@ from pathlib import Path
 
 from jina.logging.logger import JinaLogger
 
+from finetuner.database.tokens import WatchedTokens, watched_tokens
 from finetuner.exceptions import FinetunerError, Forbidden, InvalidInput, ResourceExhausted, Unauthorized
-from finetuner.workspace.folder import file_version
-from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, Token, TokenFile, digest_of, is_loopback, rooms_secret
+from finetuner.workspace.tokens import ENVIRONMENT, ROOMS, Role, Token, digest_of, is_loopback, rooms_secret
 
 from .audit import Audit
 from .guesses import Guesses
@@ -73,7 +73,7 @@ class RateLimited(ResourceExhausted):
 
 
 class Access:
-    """The valid tokens of a Flow. Their file is read again when it changes.
+    """The valid tokens of a Flow. They are read again when they change.
 
     Args:
         secret: an admin token from the environment or the YAML; visible ASCII characters.
@@ -109,6 +109,8 @@ class Access:
         self._file = None if root is None else TokenFile(root)
         self._version: tuple[int, ...] | None = None
         self._looked = False  # at the file, since the event loop has looked for more requests
+        self._store = None if root is None else watched_tokens(root)
+        self._version: object = None
         self._from_file: list[Token] = []
         self._fixed: list[Token] = []
         if root is not None:
@@ -156,6 +158,7 @@ class Access:
 
         Raises:
             Unauthorized: no token, or an invalid one.
+            DatabaseUnreachable: the database of the tokens has been away for too long.
         """
         if not self.locked:
             return ANYBODY
@@ -174,6 +177,8 @@ class Access:
         digest = digest_of(words[0])
         # compare_digest takes the same time for every wrong digest, so its timing leaks nothing
         found = [token for token in (*self._fixed, *self._from_file) if hmac.compare_digest(token.digest, digest)]
+        if isinstance(self._store, WatchedTokens) and not (found and found[0] in self._fixed):
+            self._store.require_known()
         if not found:
             raise WrongToken("The token must belong to this Flow. Got another one. Ask the Flow's owner for a token.")
         if (state := found[0].state(time.time())) != "valid":
@@ -213,7 +218,9 @@ class Access:
         )
 
     def close(self) -> None:
-        """Write the counts of the last minute into the audit log."""
+        """Write the counts of the last minute into the audit log, and stop looking for tokens."""
+        if self._store is not None:
+            self._store.close()
         self._guesses.tally.flush()
         self._more_refused.flush()
 
@@ -235,13 +242,17 @@ class Access:
             asyncio.get_running_loop().call_soon(self._look_again)
             self._looked = True
         version = file_version(self._file.path)
+        """Read the tokens if they have changed."""
+        if self._store is None:
+            return
+        version = self._store.version()
         if version == self._version:
             return
         self._version = version
         try:
-            self._from_file = self._file.read()
-            self._locked = self._locked or self._file.in_use
-            for problem in self._file.problems():
+            self._from_file = self._store.read()
+            self._locked = self._locked or self._store.in_use
+            for problem in self._store.problems():
                 self._log.error(problem)
         except (FinetunerError, OSError) as error:  # from here on, no token of the file is valid
             self._log.error(f"Cannot read the tokens: {error}")

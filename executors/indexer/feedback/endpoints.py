@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from docarray import Document, DocumentArray
@@ -20,8 +21,10 @@ from finetuner.contract.wire import (
     OWNER,
     mark_error,
 )
+from finetuner.database.shared import shared_database
+from finetuner.database.url import check_database
 from finetuner.documents.images import decode
-from finetuner.exceptions import FinetunerError, InvalidInput
+from finetuner.exceptions import DatabaseUnreachable, FinetunerError, InvalidInput
 from finetuner.executors.indexer.feedback.store import Chosen, Marked, Marks
 from finetuner.executors.indexer.settings import IndexSettings
 from finetuner.executors.room.room import Room, control
@@ -33,9 +36,10 @@ CHECKED_SIDE = 32  # pixels: an image is decoded as a check alone
 
 
 class FeedbackRoom(Room):
-    """An index that stores marks beside its documents, in `feedback/` of the workspace. A restore keeps them.
+    """An index that stores marks: in `feedback/` of the workspace, or in the Flow's database server.
 
-    The file is opened by the first request that needs it, so that a damaged one does not stop searches.
+    A restore of the index keeps them. The store is opened by the first request that needs it, so that a damaged one
+    does not stop searches.
     """
 
     settings: IndexSettings
@@ -44,6 +48,8 @@ class FeedbackRoom(Room):
         super().__init__(**kwargs)
         self._marks: Marks | None = None
         self._marks_lock = threading.Lock()
+        with suppress(DatabaseUnreachable):  # searches need no marks; tables of another version are refused now
+            check_database(self.shared_workspace.root)
 
     @abstractmethod
     def known(self, ids: Iterable[str]) -> set[str]:
@@ -58,11 +64,13 @@ class FeedbackRoom(Room):
 
         Raises:
             FinetunerServerError: its file is damaged.
+            DatabaseUnreachable: the server is away.
         """
         with self._marks_lock:
             if self._marks is None:
-                file = self.shared_workspace.root / FILE
-                self._marks = Marks(file, int(self.settings.min_free_mb) * 2**20)
+                root = self.shared_workspace.root
+                database = shared_database(root) or root / FILE
+                self._marks = Marks(database, int(self.settings.min_free_mb) * 2**20)
             return self._marks
 
     @control(FEEDBACK, OWNER, beside=True)

@@ -1,7 +1,7 @@
-"""Stores marks in one SQLite file: appended, never changed, deleted only by request.
+"""Stores marks in one SQLite file, or in a database server: appended, never changed, deleted only by request.
 
-Every mark is on disk when `add` returns. A deleted mark's bytes are overwritten (`secure_delete`), and the write-ahead
-log is emptied after a deletion, so no copy stays in these files.
+Every mark is on disk when `add` returns. In the file, a deleted mark's bytes are overwritten (`secure_delete`), and the
+write-ahead log is emptied after a deletion, so no copy stays in these files.
 """
 
 from __future__ import annotations
@@ -14,12 +14,24 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from finetuner.contract.marks import Mark
-from finetuner.exceptions import AlreadyExists, FinetunerError, FinetunerServerError, InsufficientStorage
+from finetuner.database.dialects import position
+from finetuner.database.engine import Database
+from finetuner.database.tables import MARKS
+from finetuner.exceptions import (
+    AlreadyExists,
+    DatabaseUnreachable,
+    FinetunerError,
+    FinetunerServerError,
+    InsufficientStorage,
+)
 from finetuner.workspace.folder import sync_folder
 
 LAYOUT = 1
@@ -27,13 +39,7 @@ MOST_MARKS = 1_000_000
 MOST_OF_ONE = 200_000
 MOST_BYTES = 4 * 2**30
 PAGE_BYTES = 8 * 2**20
-TABLES = """
-CREATE TABLE IF NOT EXISTS marks (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, at REAL NOT NULL, user TEXT NOT NULL,
-    artifact TEXT NOT NULL, text TEXT NOT NULL, image BLOB, shown TEXT NOT NULL, chosen TEXT NOT NULL,
-    refused TEXT NOT NULL, first INTEGER NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS marks_by_user ON marks (user);
-"""
+LOCK = 0x6D61726B  # 'mark': of a server's transactions that add marks, so that numbers grow in the order of commits
 
 
 @dataclass(frozen=True)
@@ -66,74 +72,81 @@ class Chosen:
     ids: tuple[str, ...] | None = None
     """Ids of marks."""
 
-    def where(self) -> tuple[str, list[Any]]:
-        """Return the condition in SQL, and its values."""
-        parts, values = ["1"], list[Any]()
+    def where(self) -> list[sa.ColumnElement[bool]]:
+        """Return the parts that must hold, in SQL."""
+        parts: list[sa.ColumnElement[bool]] = []
         if self.since is not None:
-            parts, values = [*parts, "at >= ?"], [*values, self.since]
+            parts.append(MARKS.c.at >= self.since)
         if self.user is not None:
-            parts, values = [*parts, "user = ?"], [*values, self.user]
+            parts.append(MARKS.c.user == self.user)
         if self.document is not None:
             # each id begins its line, see `_lines`; json_each would end an id at a NUL
-            parts, values = [*parts, "instr(shown, ?) > 0"], [*values, "\n" + json.dumps(self.document)]
+            parts.append(position(MARKS.c.shown, sa.literal("\n" + json.dumps(self.document))) > 0)
         if self.ids is not None:
-            parts, values = [*parts, f"id IN ({', '.join('?' * len(self.ids))})"], [*values, *self.ids]
-        return " AND ".join(parts), values
+            parts.append(MARKS.c.id.in_(self.ids))
+        return parts
 
 
 class Marks:
     """The store. Threads may share it.
 
     Args:
-        file: SQLite file, created if missing.
-        min_free: free bytes that a write needs.
+        database: SQLite file, created if missing, or the database of a server.
+        min_free: free bytes that a write to a file needs.
         most: marks in all.
         most_of_one: marks of one token. A Flow without tokens has one user, who may fill the store.
         most_bytes: of all queries and ids.
 
     Raises:
         FinetunerServerError: SQLite cannot read the file, or it has another layout.
+        DatabaseUnreachable: the server is away.
     """
 
     def __init__(
         self,
-        file: Path,
+        database: Database | Path,
         min_free: int = 0,
         most: int = MOST_MARKS,
         most_of_one: int = MOST_OF_ONE,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._file, self._min_free = file, min_free
+        self._min_free = min_free
         self._most, self._most_of_one, self._most_bytes = most, most_of_one, most_bytes
         self._lock = threading.Lock()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(file, check_same_thread=False)
+        self._file = database if isinstance(database, Path) else None
+        if isinstance(database, Path):
+            database.parent.mkdir(parents=True, exist_ok=True)
+            database = Database.embedded_file(database, "secure_delete=ON", alone=True)
+        self._database = database
         try:
             self._open()
-        except sqlite3.Error as error:
-            self._connection.close()
+        except (sqlite3.Error, sa.exc.DBAPIError) as error:
+            database.close()
             raise FinetunerServerError(
-                f"{str(file)!r} must be an intact SQLite file. Got: {error}. Restore a copy, or move the file away."
+                f"{self._named} must be an intact SQLite file. Got: {_reason(error)}. Restore a copy, or move the file "
+                "away."
             ) from error
         except FinetunerError:
-            self._connection.close()
+            database.close()
             raise
 
+    @property
+    def _named(self) -> str:
+        return self._database.name if self._file is None else repr(str(self._file))
+
     def _open(self) -> None:
-        database = self._connection
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA secure_delete = ON")
-        layout = database.execute("PRAGMA user_version").fetchone()[0]
-        if layout not in (0, LAYOUT):
-            raise FinetunerServerError(
-                f"{str(self._file)!r} must have layout {LAYOUT}. Got {layout}. Install the version that wrote it."
-            )
-        database.executescript(TABLES)
-        database.execute(f"PRAGMA user_version = {LAYOUT}")
-        database.commit()
-        sync_folder(self._file.parent)
-        self._count()
+        if self._file is not None:
+            with self._database.begin() as connection:
+                layout = connection.execute(sa.text("PRAGMA user_version")).scalar_one()
+                if layout not in (0, LAYOUT):
+                    raise FinetunerServerError(
+                        f"{self._named} must have layout {LAYOUT}. Got {layout}. Install the version that wrote it."
+                    )
+                MARKS.create(connection, checkfirst=True)
+                connection.execute(sa.text(f"PRAGMA user_version = {LAYOUT}"))
+            sync_folder(self._file.parent)
+        with self._database.connect() as connection:
+            self._count(connection)
 
     def add(self, marks: Sequence[Marked], user: str) -> list[FinetunerError | None]:
         """Append marks.
@@ -149,26 +162,33 @@ class Marks:
         Raises:
             InsufficientStorage: the disk is nearly full.
             FinetunerServerError: the disk refuses. No mark of the call is acknowledged.
+            DatabaseUnreachable: the server is away. No mark of the call is acknowledged.
         """
         self._require_free()
         answers: list[FinetunerError | None] = []
         with self._lock:
             try:
-                with self._connection as database:
+                with self._database.begin() as connection:
+                    if self._file is None:  # another process may add and delete as well
+                        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+                        self._count(connection)
                     for marked in marks:
-                        answers.append(self._add(database, marked, user))
-            except sqlite3.Error as error:
-                self._count()
+                        answers.append(self._add(connection, marked, user))
+            except (sa.exc.DBAPIError, DatabaseUnreachable) as error:
+                self._recount()
+                if isinstance(error, DatabaseUnreachable):
+                    raise
                 raise FinetunerServerError(
-                    f"marks must be written to {str(self._file)!r}. Got: {error}. Send them again: none is "
+                    f"marks must be written to {self._named}. Got: {_reason(error)}. Send them again: none is "
                     "acknowledged."
                 ) from error
         return answers
 
-    def _add(self, database: sqlite3.Connection, marked: Marked, user: str) -> FinetunerError | None:
-        known = database.execute("SELECT user, digest FROM marks WHERE id = ?", (marked.mark.id,)).fetchone()
+    def _add(self, connection: sa.Connection, marked: Marked, user: str) -> FinetunerError | None:
+        same = sa.select(MARKS.c.user, MARKS.c.digest).where(MARKS.c.id == marked.mark.id)
+        known = connection.execute(same).first()
         if known is not None:
-            if known == (user, marked.digest):
+            if (known.user, bytes(known.digest)) == (user, marked.digest):
                 return None
             return AlreadyExists(
                 f"id of a mark must be new. Got {marked.mark.id!r:.80}, another mark's. Choose another."
@@ -182,12 +202,12 @@ class Marks:
                 f"Got one more than fits. Export the marks, then delete old ones."
             )
         mark = marked.mark
-        row = (mark.id, time.time(), user, mark.artifact, marked.text, marked.image or None, shown, chosen, refused)
-        database.execute(
-            "INSERT INTO marks (id, at, user, artifact, text, image, shown, chosen, refused, first, size, digest) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*row, mark.offset, size, marked.digest),
-        )
+        row = {
+            "id": mark.id, "at": time.time(), "user": user, "artifact": mark.artifact, "text": marked.text,
+            "image": marked.image or None, "shown": shown, "chosen": chosen, "refused": refused, "first": mark.offset,
+            "size": size, "digest": marked.digest,
+        }  # fmt: skip
+        connection.execute(sa.insert(MARKS).values(row))
         self._marks += 1
         self._bytes += size
         self._of_user[user] = self._of_user.get(user, 0) + 1
@@ -206,41 +226,43 @@ class Marks:
             {'marks': [...], 'next': number or None}. A mark is {'id', 'at', 'user', 'artifact', 'text', 'image',
             'shown', 'chosen', 'refused', 'offset'}; 'image' is base64, '' for a text, None if it was not asked for.
         """
-        where, values = chosen.where()
-        columns = f"number, id, at, user, artifact, text, image IS NOT NULL, {'image' if images else 'NULL'}"
-        query = f"SELECT {columns}, shown, chosen, refused, first FROM marks WHERE number > ? AND {where} "
+        image = MARKS.c.image if images else sa.null()
+        columns = [column for column in MARKS.c if column.name not in ("image", "size", "digest")]
+        query = sa.select(*columns, MARKS.c.image.is_not(None).label("pictured"), image.label("image"))
+        query = query.where(MARKS.c.number > after, *chosen.where()).order_by(MARKS.c.number).limit(limit + 1)
         found: list[dict[str, Any]] = []
         left, last = PAGE_BYTES, None
-        with self._lock:
-            rows = self._connection.execute(f"{query} ORDER BY number LIMIT ?", (after, *values, limit + 1))
-            for number, mark_id, at, user, artifact, words, pictured, image, shown, took, refused, offset in rows:
-                left -= len(words) * 4 + len(image or b"") * 2 + len(shown) * 2
+        with self._lock, self._database.connect() as connection:
+            # a cursor: a page ends by its bytes, so not all of these rows are wanted
+            for row in connection.execution_options(stream_results=True, yield_per=20).execute(query):
+                content = bytes(row.image or b"")
+                left -= len(row.text) * 4 + len(content) * 2 + len(row.shown) * 2
                 if len(found) == limit or (found and left < 0):
-                    rows.close()
                     return {"marks": found, "next": last}
-                content = base64.b64encode(image or b"").decode() if images or not pictured else None
+                shown_image = base64.b64encode(content).decode() if images or not row.pictured else None
                 found.append({
-                    "id": mark_id, "at": at, "user": user, "artifact": artifact, "text": words, "image": content,
-                    "shown": json.loads(shown), "chosen": json.loads(took), "refused": json.loads(refused),
-                    "offset": offset,
+                    "id": row.id, "at": row.at, "user": row.user, "artifact": row.artifact, "text": row.text,
+                    "image": shown_image, "shown": json.loads(row.shown), "chosen": json.loads(row.chosen),
+                    "refused": json.loads(row.refused), "offset": row.first,
                 })  # fmt: skip
-                last = number
+                last = row.number
         return {"marks": found, "next": None}
 
     def delete(self, chosen: Chosen) -> int:
         """Delete marks. Return their number. They are gone from the disk when the call returns."""
-        where, values = chosen.where()
         with self._lock:
             try:
-                with self._connection as database:
-                    deleted = database.execute(f"DELETE FROM marks WHERE {where}", values).rowcount
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.Error as error:
+                with self._database.begin() as connection:
+                    deleted = connection.execute(sa.delete(MARKS).where(*chosen.where())).rowcount
+                if self._file is not None:
+                    with self._database.connect() as connection:
+                        connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+            except sa.exc.DBAPIError as error:
                 raise FinetunerServerError(
-                    f"marks must be deleted from {str(self._file)!r}. Got: {error}. Try again."
+                    f"marks must be deleted from {self._named}. Got: {_reason(error)}. Try again."
                 ) from error
             finally:
-                self._count()
+                self._recount()
         return deleted
 
     def counts(self) -> Mapping[str, int]:
@@ -248,17 +270,24 @@ class Marks:
         return dict(self._of_user)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database."""
         with self._lock:
-            self._connection.close()
+            self._database.close()
 
-    def _count(self) -> None:
-        """Count what is on disk: a transaction may have been rolled back."""
-        rows = self._connection.execute("SELECT user, count(*), sum(size) FROM marks GROUP BY user").fetchall()
+    def _recount(self) -> None:
+        with suppress(DatabaseUnreachable), self._database.connect() as connection:
+            self._count(connection)
+
+    def _count(self, connection: sa.Connection) -> None:
+        """Count what is stored: a transaction may have been rolled back."""
+        grouped = sa.select(MARKS.c.user, sa.func.count(), sa.func.sum(MARKS.c.size)).group_by(MARKS.c.user)
+        rows = connection.execute(grouped).all()
         self._of_user = {user: int(number) for user, number, _ in rows}
         self._marks, self._bytes = sum(self._of_user.values()), sum(int(size) for *_, size in rows)
 
     def _require_free(self) -> None:
+        if self._file is None:
+            return
         free = shutil.disk_usage(self._file.parent).free
         if free < self._min_free:
             raise InsufficientStorage(
@@ -269,3 +298,7 @@ class Marks:
 def _lines(ids: Sequence[str]) -> str:
     """Return ids as JSON, each on its own line."""
     return json.dumps(ids, indent=0)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error)

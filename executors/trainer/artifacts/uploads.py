@@ -41,7 +41,8 @@ class ArtifactUploads:
         self._quota = quota
         self._folder = workspace.artifacts / "uploads"
         self._publishing = Lock()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if store.database.embedded:  # else an upload to another trainer may be under way
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, upload: str, offset: int, content: bytes, owner: str = "") -> int:
         """Store a part; the last part may be sent again.

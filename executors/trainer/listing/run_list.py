@@ -13,24 +13,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from finetuner.contract.wire import ENDED, FINISHED, MAX_PAGE_SIZE, RUN_STATES
+from finetuner.database.dialects import Words, json_field, position
+from finetuner.database.tables import NOTES, RUNS
 from finetuner.exceptions import AlreadyExists, InvalidInput
 from finetuner.workspace.folder import DAMAGE
 
 from ..run_folder import RESOLVED, RunFolder
-from ..run_store import RUNS, RunRecord, RunStore
+from ..run_store import RunRecord, RunStore
 from .edits import Edit
 from .wanted import METRIC, Wanted
 
-# A table of its own: databases of earlier versions have the table of runs as it is.
-_metadata = sa.MetaData()
-_notes = sa.Table(
-    "run_notes",
-    _metadata,
-    sa.Column("artifact_id", sa.String(24), primary_key=True),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("tags", sa.Text, nullable=False),
-    sa.Column("changed_at", sa.Float, nullable=False),
-)
 NO_NOTE: dict[str, Any] = {"note": "", "tags": []}
 
 
@@ -43,8 +35,7 @@ class RunList:
     """
 
     def __init__(self, store: RunStore, folder_of: Callable[[str], Path]) -> None:
-        self._store, self._engine, self._folder_of = store, store.engine, folder_of
-        _metadata.create_all(self._engine)
+        self._store, self._database, self._folder_of = store, store.database, folder_of
 
     def page(self, wanted: Wanted) -> tuple[list[RunRecord], int]:
         """Return the runs of the wanted page, and the number of those on all pages.
@@ -54,13 +45,13 @@ class RunList:
         conditions, size = _conditions(wanted), wanted.size
         start = (wanted.page - 1) * size
         if not wanted.needs_scores:
-            with self._engine.connect() as connection:
+            with self._database.connect() as connection:
                 count = sa.select(sa.func.count()).select_from(_both()).where(*conditions)
                 total = int(connection.execute(count).scalar_one())
                 chosen = sa.select(RUNS).select_from(_both()).where(*conditions).order_by(*_order(wanted))
                 rows = connection.execute(chosen.limit(size).offset(start))
                 return list(_read(rows)), total
-        with self._engine.connect() as connection:
+        with self._database.connect() as connection:
             ids = sa.select(RUNS.c.artifact_id, RUNS.c.ended_at).select_from(_both()).where(*conditions)
             found = connection.execute(ids.order_by(*_order(wanted))).all()
         scored = [(_score(self._folder_of(id_), ended_at, wanted.metric), id_) for id_, ended_at in found]
@@ -70,7 +61,7 @@ class RunList:
             sign = -1 if wanted.descending else 1
             scored.sort(key=lambda pair: (pair[0] is None, sign * (pair[0] or 0.0)))
         ids_of_page = [id_ for _, id_ in scored[start : start + size]]
-        with self._engine.connect() as connection:
+        with self._database.connect() as connection:
             rows = connection.execute(sa.select(RUNS).where(RUNS.c.artifact_id.in_(ids_of_page)))
             runs = {run.artifact_id: run for run in _read(rows)}
         return [runs[id_] for id_ in ids_of_page if id_ in runs], len(scored)
@@ -82,12 +73,12 @@ class RunList:
 
     def changes(self) -> dict[str, Any]:
         """Return {'version', 'counts'}: a text that differs after each change of the list, and the runs by status."""
-        with self._engine.connect() as connection:
+        with self._database.connect() as connection:
             grouped = sa.select(RUNS.c.status, sa.func.count()).group_by(RUNS.c.status)
             counts = {str(status): int(count) for status, count in connection.execute(grouped)}
             latest = (sa.func.max(column) for column in (RUNS.c.created_at, RUNS.c.started_at, RUNS.c.ended_at))
             times = connection.execute(sa.select(*latest)).one()
-            noted = connection.execute(sa.select(sa.func.count(), sa.func.max(_notes.c.changed_at))).one()
+            noted = connection.execute(sa.select(sa.func.count(), sa.func.max(NOTES.c.changed_at))).one()
         by_status = {status: counts.get(status, 0) for status in RUN_STATES}
         return {"version": json.dumps([list(by_status.values()), list(times), list(noted)]), "counts": by_status}
 
@@ -115,9 +106,9 @@ class RunList:
 
     def notes(self, artifact_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return {'note', 'tags'} of each run that has them, by artifact id."""
-        few = [_notes.c.artifact_id.in_(artifact_ids)] if len(artifact_ids) <= MAX_PAGE_SIZE else []
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_notes).where(*few))
+        few = [NOTES.c.artifact_id.in_(artifact_ids)] if len(artifact_ids) <= MAX_PAGE_SIZE else []
+        with self._database.connect() as connection:
+            rows = connection.execute(sa.select(NOTES).where(*few))
             return {row.artifact_id: {"note": row.note, "tags": _tags(row.tags)} for row in rows}
 
     def edit(self, run: RunRecord, edit: Edit) -> None:
@@ -138,15 +129,15 @@ class RunList:
             "tags": json.dumps(known["tags"] if edit.tags is None else edit.tags),
             "changed_at": time.time(),
         }
-        mine = _notes.c.artifact_id == run.artifact_id
+        mine = NOTES.c.artifact_id == run.artifact_id
         try:
-            with self._engine.begin() as connection:
+            with self._database.begin() as connection:
                 if renames:
                     config = json.dumps({**run.config, "run_name": edit.new_name})
                     renamed = sa.update(RUNS).where(RUNS.c.artifact_id == run.artifact_id)
                     connection.execute(renamed.values(name=edit.new_name, config=config))
-                if not connection.execute(sa.update(_notes).where(mine).values(row)).rowcount:
-                    connection.execute(sa.insert(_notes).values(artifact_id=run.artifact_id, **row))
+                if not connection.execute(sa.update(NOTES).where(mine).values(row)).rowcount:
+                    connection.execute(sa.insert(NOTES).values(artifact_id=run.artifact_id, **row))
         except sa.exc.IntegrityError as error:
             raise AlreadyExists(
                 f"new_name must be new in experiment {run.experiment!r}. Got {edit.new_name!r}, which exists. "
@@ -155,28 +146,27 @@ class RunList:
 
     def forget(self, artifact_id: str) -> None:
         """Delete what people wrote beside a run."""
-        with self._engine.begin() as connection:
-            connection.execute(sa.delete(_notes).where(_notes.c.artifact_id == artifact_id))
+        with self._database.begin() as connection:
+            connection.execute(sa.delete(NOTES).where(NOTES.c.artifact_id == artifact_id))
 
 
 def _both() -> sa.FromClause:
-    return RUNS.outerjoin(_notes, RUNS.c.artifact_id == _notes.c.artifact_id)
+    return RUNS.outerjoin(NOTES, RUNS.c.artifact_id == NOTES.c.artifact_id)
 
 
 def _config(field: str) -> sa.ColumnElement[Any]:
-    """Return a field of the configuration. A damaged configuration has none, where json_extract would fail."""
-    valid = sa.func.json_valid(RUNS.c.config) == 1
-    return sa.case((valid, sa.func.json_extract(RUNS.c.config, f"$.{field}")), else_=None)
+    """Return a field of the configuration. A damaged configuration has none."""
+    return json_field(RUNS.c.config, sa.literal(field))
 
 
 def _contains(column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:
-    return sa.func.instr(sa.func.lower(column), text.lower()) > 0  # `%` and `_` are letters here
+    return position(sa.func.lower(column), sa.literal(text.lower(), Words)) > 0  # `%` and `_` are letters here
 
 
 def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     if wanted.text:
-        columns = (RUNS.c.name, RUNS.c.experiment, _notes.c.note)
+        columns = (RUNS.c.name, RUNS.c.experiment, NOTES.c.note)
         parts = (_contains(column, wanted.text) for column in columns)
         found.append(sa.or_(RUNS.c.artifact_id == wanted.text, *parts))
     if wanted.status:
@@ -188,7 +178,7 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     if wanted.experiment:
         found.append(RUNS.c.experiment == wanted.experiment)
     if wanted.tag:
-        found.append(sa.func.instr(_notes.c.tags, json.dumps(wanted.tag)) > 0)  # with its quotes: the whole tag
+        found.append(position(NOTES.c.tags, sa.literal(json.dumps(wanted.tag))) > 0)  # with its quotes: the whole tag
     if wanted.since is not None:
         found.append(RUNS.c.created_at >= wanted.since)
     if wanted.until is not None:

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import torch
 
 from finetuner.exceptions import FinetunerError
 from finetuner.workspace.folder import sync_folder
+
+from ..run_folder import always
 
 log = logging.getLogger("finetuner")
 
@@ -26,11 +28,13 @@ class Checkpoint:
     Args:
         file: may not exist yet; its folder must.
         seconds: least time between two checkpoints.
+        may_write: of the run's folder; ends the process if it has lost the run.
     """
 
-    def __init__(self, file: Path, seconds: float) -> None:
+    def __init__(self, file: Path, seconds: float, may_write: Callable[[], None] = always) -> None:
         self._file = file
         self._seconds = seconds
+        self._may_write = may_write
         self._written = time.monotonic()
 
     @property
@@ -44,12 +48,15 @@ class Checkpoint:
         Args:
             state: tensors, numbers, strings, and lists and dicts of them.
         """
+        self._may_write()
         temporary = self._file.with_suffix(".new")
         try:
+            temporary.unlink(missing_ok=True)  # a process that has lost the run may have it open
             with open(temporary, "wb") as file:
                 torch.save(dict(state), file)
                 file.flush()
                 os.fsync(file.fileno())
+            self._may_write()  # gigabytes take a while
             os.replace(temporary, self._file)
             sync_folder(self._file.parent)
         except (OSError, RuntimeError) as error:  # torch wraps errors of the file

@@ -21,7 +21,7 @@ from tests.client.doctor.conftest import answering, one
 
 FINETUNER = Path(sys.executable).with_name("finetuner")
 NAMES = ["Python", "packages", "GPU", "ONNX Runtime", "memory", "disk", "temporary", "grpc port", "http port"]
-NAMES += ["workspace", "clock", "weights", "Flow"]
+NAMES += ["workspace", "clock", "database", "weights", "Flow"]
 
 
 @pytest.mark.process

@@ -9,29 +9,43 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from finetuner.contract.marks import Mark
+from finetuner.database.engine import Database
 from finetuner.exceptions import AlreadyExists, FinetunerServerError, InsufficientStorage
 from finetuner.executors.indexer.feedback import store as store_module
 from finetuner.executors.indexer.feedback.store import Chosen, Marked, Marks
+from tests.postgres import Postgres
 
 from .mark_writer import marked
+
+NewStore = Callable[..., Marks]
+
+
+@pytest.fixture(params=["file", "server"])
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
+    """Open the store of a test, again if it is called again; in either database."""
+    if request.param == "file":
+        return lambda **bounds: Marks(tmp_path / "marks.sqlite", **bounds)
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return lambda **bounds: Marks(Database.server(postgres.url), **bounds)
 
 
 def ids(store: Marks, chosen: Chosen | None = None) -> list[str]:
     return [mark["id"] for mark in store.page(chosen or Chosen(), limit=1000)["marks"]]
 
 
-def test_a_mark_comes_back_as_it_was(tmp_path: Path) -> None:
-    store, before = Marks(tmp_path / "marks.sqlite"), time.time()
+def test_a_mark_comes_back_as_it_was(new_store: NewStore) -> None:
+    store, before = new_store(), time.time()
     shown = ("ä", "b'\"", "c\0d", ", ", "e\\", "f\n")
     one = Marked(Mark("1", shown, (shown[2],), (shown[0],), 40, "model-a"), "", b"image")
     assert store.add([one], "anna") == [None]
     store.close()
-    store = Marks(tmp_path / "marks.sqlite")
+    store = new_store()
     page = store.page(Chosen(), images=True)
     (found,) = page["marks"]
     assert page["next"] is None
@@ -48,8 +62,8 @@ def test_a_mark_comes_back_as_it_was(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_mark_that_is_sent_again_is_stored_once(tmp_path: Path) -> None:
-    store = Marks(tmp_path / "marks.sqlite")
+def test_a_mark_that_is_sent_again_is_stored_once(new_store: NewStore) -> None:
+    store = new_store()
     assert store.add([marked(1), marked(1), marked(2)], "anna") == [None, None, None]
     other = Marked(marked(1).mark, "another query")
     assert [type(error) for error in store.add([other, marked(3)], "anna")] == [AlreadyExists, type(None)]
@@ -58,8 +72,8 @@ def test_a_mark_that_is_sent_again_is_stored_once(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_full_store_refuses_and_one_user_does_not_fill_it(tmp_path: Path) -> None:
-    store = Marks(tmp_path / "marks.sqlite", most=5, most_of_one=3)
+def test_a_full_store_refuses_and_one_user_does_not_fill_it(new_store: NewStore, tmp_path: Path) -> None:
+    store = new_store(most=5, most_of_one=3)
     assert [error is None for error in store.add([*map(marked, range(4))], "anna")] == [True, True, True, False]
     answers = store.add([*map(marked, range(10, 13))], "bob")
     assert [error is None for error in answers] == [True, True, False]
@@ -77,8 +91,8 @@ def test_a_full_store_refuses_and_one_user_does_not_fill_it(tmp_path: Path) -> N
     full.close()
 
 
-def test_pages_end_by_number_and_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Marks(tmp_path / "marks.sqlite")
+def test_pages_end_by_number_and_by_bytes(new_store: NewStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = new_store()
     store.add([*map(marked, range(25))], "anna")
     for most in (store_module.PAGE_BYTES, 300):
         monkeypatch.setattr(store_module, "PAGE_BYTES", most)
@@ -92,8 +106,8 @@ def test_pages_end_by_number_and_by_bytes(tmp_path: Path, monkeypatch: pytest.Mo
     store.close()
 
 
-def test_deleted_marks_leave_the_disk(tmp_path: Path) -> None:
-    store = Marks(tmp_path / "marks.sqlite")
+def test_deleted_marks_leave_the_disk(new_store: NewStore, tmp_path: Path) -> None:
+    store = new_store()
     secret = "a very private query"
     store.add([Marked(Mark("1", ("d1", "d2"), ("d1",)), secret), Marked(Mark("2", ("d3",), ("d3",)), "x")], "anna")
     store.add([Marked(Mark("3", ("d3", "d2"), ("d3",)), "y")], "bob")

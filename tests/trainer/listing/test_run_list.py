@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from finetuner.contract.wire import read_reply
+from finetuner.database.shared import shared_database
 from finetuner.exceptions import AlreadyExists, InvalidInput
 from finetuner.executors.trainer.executor import Trainer
 from finetuner.executors.trainer.run_store import RunStore
@@ -27,10 +28,14 @@ def page(trainer: Trainer, **asked: Any) -> Any:
     return read_reply(asyncio.run(endpoint(docs=None, parameters=asked))[0])
 
 
-@pytest.fixture
-def runs(trainer: Trainer, ask: Ask) -> Trainer:
-    """Four canceled or finished runs, c without scores, and a waiting one, e."""
-    store = RunStore(trainer.shared_workspace.runs_database)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def runs(request: pytest.FixtureRequest, ask: Ask) -> Trainer:
+    """Four canceled or finished runs, c without scores, and a waiting one, e; in either database."""
+    if request.param == "postgresql":
+        request.getfixturevalue("postgres")
+    trainer: Trainer = request.getfixturevalue("trainer")
+    root = trainer.shared_workspace.root
+    store = RunStore(shared_database(root) or trainer.shared_workspace.runs_database)
     for name in "abcde":
         run = ask(trainer.fit, config={**CONFIG, "run_name": name, "experiment_name": "x" if name < "c" else "y"})
         if name == "e":

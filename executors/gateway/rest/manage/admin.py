@@ -7,15 +7,17 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Path as InPath
 from fastapi import Query, Request, Response
 from pydantic import Field
 
 from finetuner.contract import wire
+from finetuner.database.tokens import TokenTable, token_store
 from finetuner.exceptions import Forbidden, InvalidInput
 from finetuner.version import __version__
 from finetuner.workspace.tokens import MAX_DAYS, TokenFile
@@ -25,6 +27,8 @@ from ..answers import answer
 from ..form import Answer, Form
 from ..route import RoomsOf, failures, router
 from ..run_forms import NAME, NAME_TEXT
+
+Result = TypeVar("Result")
 
 TAIL_BYTES = 2**20  # of the audit log, from its end
 MOST_LINES = 1000
@@ -105,7 +109,7 @@ async def list_tokens(request: Request) -> Response:
             "revoked_at": token.revoked_at,
             "last_used": access.last_used.get(token.name),
         }
-        for token in await asyncio.to_thread(_tokens(access).read)
+        for token in await asyncio.to_thread(_with_tokens, access, lambda store: store.read())
     ]
     return answer({"items": items, "locked": access.locked})
 
@@ -121,7 +125,7 @@ async def create_token(form: TokenForm, request: Request) -> Response:
             "The first token must be made on the Flow's machine, by `finetuner token create NAME --role admin`. Got a "
             "request to a Flow without any. Make it there, and log in with it."
         )
-    secret = await asyncio.to_thread(_tokens(access).create, form.name, form.role, form.days)
+    secret = await asyncio.to_thread(_with_tokens, access, lambda store: store.create(form.name, form.role, form.days))
     return answer({"name": form.name, "secret": secret})
 
 
@@ -130,7 +134,7 @@ async def revoke_token(
     name: Annotated[str, InPath(pattern=NAME, description=f"The token: {NAME_TEXT}.")], request: Request
 ) -> Response:
     """Revoke a token. The Flow stops accepting it at once."""
-    await asyncio.to_thread(_tokens(_access(request)).revoke, name)
+    await asyncio.to_thread(_with_tokens, _access(request), lambda store: store.revoke(name))
     return answer({"name": name})
 
 
@@ -172,8 +176,9 @@ def _root(access: Access) -> Path:
     return access.root
 
 
-def _tokens(access: Access) -> TokenFile:
-    return TokenFile(_root(access))
+def _with_tokens(access: Access, act: Callable[[TokenFile | TokenTable], Result]) -> Result:
+    with closing(token_store(_root(access))) as store:
+        return act(store)
 
 
 def _tail(file: Path, limit: int) -> Iterator[dict[str, Any]]:

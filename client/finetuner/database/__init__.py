@@ -1,0 +1,1 @@
+"""The database of a Flow: embedded SQLite files of the workspace, or one PostgreSQL server for several machines."""
