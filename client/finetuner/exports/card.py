@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .siglip_model import is_siglip
-
 if TYPE_CHECKING:
     from ..artifacts.manifest import Manifest
 
@@ -83,6 +81,13 @@ session = onnxruntime.InferenceSession("{tower}/model.onnx")
 pixels = np.zeros((1, 3, {size}, {size}), np.float32)  # resized, cropped, less {mean}, over {std}
 (images,) = session.run(["embeddings"], {{"pixels": pixels}})
 """
+OWN = """\
+import finetuner
+
+finetuner.login()
+model = finetuner.get_model("{artifact}")
+texts = finetuner.encode(model, ["a red dress"])
+"""
 _OF_TRANSFORMERS = (
     "transformers resizes images by torchvision, and leaves HTML entities in texts: vectors of images differ from "
     "open_clip's by about 1e-4, those of texts with entities by more."
@@ -120,6 +125,15 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
             mean=tuple(model.preprocess_config.mean),
             std=tuple(model.preprocess_config.std),
         )
+    return _card(manifest, f"## Load it\n\n```python\n{snippet}```", NOTES[to])
+
+
+def own_card(manifest: Manifest) -> str:
+    """Return a README.md of an artifact as it is stored, which this library loads."""
+    return _card(manifest, f"## Load it\n\n```python\n{OWN.format(artifact=manifest.artifact_id)}```", "")
+
+
+def _card(manifest: Manifest, loading: str, note: str) -> str:
     parts = [
         f"# {manifest.run_name or manifest.artifact_id}",
         f"`{manifest.backbone}`, tuned by Open Finetuner {manifest.code_version}: embeddings of {manifest.output_dim} "
@@ -127,8 +141,8 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
         _short_vectors(manifest),
         "Its weights keep the licence of those that it was tuned from"
         + (f" (`{manifest.parent}`)." if manifest.parent else "."),
-        f"## Load it\n\n```python\n{snippet}```",
-        NOTES[to],
+        loading,
+        note,
         _metrics(manifest),
         _object("Training", manifest.training),
         _object("Data, by content", manifest.data),
@@ -137,6 +151,8 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
 
 
 def _snippet(model: Any, to: str) -> str:
+    from .siglip_model import is_siglip
+
     if to == "transformers" and is_siglip(model):
         return SIGLIP
     images_alone = to == "sentence-transformers" and "clip-text" not in model.towers

@@ -5,6 +5,9 @@ import { h, path, swap } from "../js/dom.js";
 import { ago, bytes } from "../js/format.js";
 import { artifactLink, crumbs, datasetLink, facts, isArtifact, table } from "../js/parts.js";
 import { repeat } from "../js/time.js";
+import { card, exporting } from "./artifact_export.js";
+import { family } from "./artifact_family.js";
+import { reindex } from "./artifacts_live.js";
 import { confirm } from "./confirm.js";
 import { scores } from "./run_results.js";
 
@@ -21,6 +24,7 @@ export default {
     const id = manifest.artifact_id; // the address may hold an alias
     const state = h("span");
     const said = h("p", { role: "status" });
+    const building = h("div");
 
     async function promote() {
       const sure = await confirm(
@@ -57,8 +61,9 @@ export default {
     }
 
     async function showState() {
-      const now = await get("/v1/artifacts", signal);
+      const [now, index] = await Promise.all([get("/v1/artifacts", signal), get("/v1/index", signal).catch(() => undefined)]);
       swap(state, marks(id, now));
+      swap(building, index?.reindex?.artifact === id && reindex(index));
       button.disabled = now.live === id;
     }
 
@@ -71,6 +76,7 @@ export default {
         h("div.head", {}, h("h1", {}, manifest.run_name), state),
       ),
       h("div.actions", {}, button, h("button", { onclick: () => download(id, said) }, "Download zip"), h("a.button", { href: `#/before-after?after=${id}` }, "Before and after"), said),
+      building,
       lineage(manifest, all.items, runs, datasets.items),
       facts([
         ["Artifact", h("code", {}, id)],
@@ -81,6 +87,9 @@ export default {
         ["Code", manifest.code_version],
       ]),
       scores(manifest.metrics ?? {}) ?? "",
+      family(manifest, all.items, all.live) ?? "",
+      exporting(manifest, signal),
+      card(id, signal),
       files(manifest.files ?? {}),
     );
     await repeat(5, signal, showState); // a re-index may end, and others may promote

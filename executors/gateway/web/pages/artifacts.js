@@ -6,16 +6,18 @@ import { ago, headline, metricName } from "../js/format.js";
 import { artifactLink, empty, progressOf, table } from "../js/parts.js";
 import { repeat } from "../js/time.js";
 import { marks } from "./artifact.js";
+import { liveModel } from "./artifacts_live.js";
 
 export default {
   title: () => "Artifacts",
 
   async show({ root, signal }) {
     const list = h("div", {}, h("p.faint", {}, "Loading …"));
-    root.append(h("div.head", {}, h("h1", {}, "Artifacts"), h("a.button", { href: "#/before-after", id: "new" }, "Before and after")), list);
+    const live = liveModel(signal);
+    root.append(h("div.head", {}, h("h1", {}, "Artifacts"), h("a.button", { href: "#/before-after", id: "new" }, "Before and after")), live.element, list);
     let before = "";
     await repeat(5, signal, async () => {
-      const all = await get("/v1/artifacts", signal);
+      const [all] = await Promise.all([get("/v1/artifacts", signal), live.draw()]);
       const now = JSON.stringify(all);
       if (now === before) return;
       before = now;
