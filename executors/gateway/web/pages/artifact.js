@@ -78,6 +78,7 @@ export default {
       h("div.actions", {}, button, h("button", { onclick: () => download(id, said) }, "Download zip"), h("a.button", { href: `#/before-after?after=${id}` }, "Before and after"), said),
       building,
       lineage(manifest, all.items, runs, datasets.items),
+      family(manifest, all.items, all.live) ?? "",
       facts([
         ["Artifact", h("code", {}, id)],
         ["Backbone", manifest.backbone],
@@ -87,7 +88,6 @@ export default {
         ["Code", manifest.code_version],
       ]),
       scores(manifest.metrics ?? {}) ?? "",
-      family(manifest, all.items, all.live) ?? "",
       exporting(manifest, signal),
       card(id, signal),
       files(manifest.files ?? {}),

@@ -42,8 +42,8 @@ export function exporting(manifest, signal) {
     h(
       "form.search",
       { onsubmit: (event) => (event.preventDefault(), make()) },
-      h("div.options", {}, labelled("Export for", to, "A zip that this library loads without Finetuner."), button),
-      said,
+      h("div.options", {}, labelled("Export for", to, "A zip that this library loads without Finetuner.")),
+      h("div.actions", {}, button, said),
     ),
   );
 }
