@@ -92,6 +92,20 @@ def test_a_dataset_is_split_and_the_split_undone(visit: Visit, site: Site) -> No
     assert not names & {"web-test-eval", "web-test-train"}
 
 
+def test_sample_data_is_three_clicks_from_a_search(visit: Visit, site: Site) -> None:
+    visit.page.route("**/v1/datasets", lambda route: route.fulfill(json={"items": []}))  # as in an empty workspace
+    visit.go("#/datasets")
+    page = visit.page
+    page.get_by_role("button", name="Try it with sample data").press("Enter")
+    page.get_by_role("button", name="Make searchable").press("Enter")
+    page.get_by_role("link", name="Search them").press("Enter")
+    expect(page.locator(".card img")).to_have_count(12)
+    assert "q=" in page.url
+    header = {"Authorization": f"token {TOKEN}"}
+    httpx.delete(f"{site.http}/v1/datasets/sample-garments", headers=header).raise_for_status()
+    site.post("/v1/index/delete", {"filter": {"product": {"$exists": True}, "price": {"$exists": False}}})
+
+
 def test_administrators_see_memory_settings_and_logs_of_rooms(visit: Visit) -> None:
     visit.go("#/admin")
     page = visit.page

@@ -48,7 +48,7 @@ PATHS: tuple[tuple[str, Role], ...] = (
     (r"/v1/(encode|search|embeddings|index/filter|feedback|runs/check)", READ),
     (r"/v1/(index|index/delete|evaluate(/queries)?|artifacts|feedback/list|feedback/delete)", WRITE),
     (r"/v1/uploads(/[^/]+(/(preview|complete))?)?", WRITE),
-    (r"/v1/datasets/[^/]+(/(edit|split|index))?", WRITE),
+    (r"/v1/datasets/[^/]+(/(edit|split|index|sample))?", WRITE),
     (r"/v1/artifacts/[^/]+/(promote|exports/[^/]+)", WRITE),
     (r"/v1/feedback/rounds(/[^/]+/finish)?", WRITE),
     (r"/v1/tokens(/.*)?", ADMIN),

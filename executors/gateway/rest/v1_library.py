@@ -233,6 +233,17 @@ async def split_dataset(name: DatasetName, rooms: RoomsOf, form: DatasetSplitFor
     return answer(await rooms.call(wire.DATASETS_UPLOAD, split=form.dict() | {"name": name}))
 
 
+@routes.post(
+    "/datasets/{name}/sample",
+    summary="Make a dataset of sample data",
+    response_model=Dataset,
+    responses=failures(_409="A dataset has that name."),
+)
+async def make_sample(name: DatasetName, rooms: RoomsOf) -> Response:
+    """Make a dataset of drawn garments with captions, to look around with."""
+    return answer(await rooms.call(wire.DATASETS_UPLOAD, sample=name))
+
+
 @routes.delete("/datasets/{name}", summary="Delete a dataset", response_model=Dataset)
 async def delete_dataset(name: DatasetName, rooms: RoomsOf) -> Response:
     """Delete a dataset that no unfinished run uses."""

@@ -24,17 +24,16 @@ from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import DAMAGE, Workspace, write_atomically
 
 from ..quota import UploadQuota, mark_owner, owner_of
+from .changes import CHANGES, Changes
 from .conversion import DOCUMENTS, FIRST, TASKS, convert, converted, keep_preview, kept_preview
-from .edits import Edit, Edits
 from .parts import sized, store
-from .splits import Split, Splits
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
     from finetuner.contract.parameters import Parameters
 
-UPLOAD_PARAMETERS = ("upload", "begin", "offset", "preview", "complete", "length", "abort", "edit", "split", OWNER)
+UPLOAD_PARAMETERS = ("upload", "begin", "offset", "preview", "complete", "length", "abort", *CHANGES, OWNER)
 MAX_UNFINISHED = 16
 """Uploads of one owner that are not complete."""
 FORGOTTEN = 24 * 3600.0  # seconds without a new piece after which an upload is removed
@@ -123,22 +122,20 @@ class FileUploads:
         self._folder = workspace.datasets / "uploads"
         self._datasets = datasets
         self._quota = quota
-        self._edits, self._splits = Edits(datasets, quota), Splits(datasets, quota)
+        self._changes = Changes(datasets, quota)
         self._adding, self._completing = Lock(), Lock()
 
     def answer(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
         """Answer one request.
 
         `begin`: the fields of `Upload`. A document: its blob is the piece at byte `offset`. `preview`: {'kind',
-        'columns', ...}, see there. `edit` and `split`: see `edits.Edit`, `splits.Split`. `complete`: make the dataset
-        and describe it; `length` replaces that of the beginning, which a form does not know. `abort`: remove the
-        upload. None of these: return {'offset', 'length'}.
+        'columns', ...}, see there. `complete`: make the dataset and describe it; `length` replaces that of the
+        beginning, which a form does not know. `abort`: remove the upload. None of these: return {'offset', 'length'}.
+        CHANGES: see `Changes`.
         """
         owner = parameters.text(OWNER, "")
-        if (changes := parameters.get("edit")) is not None:
-            return self._edits.edit(Edit.from_dict(changes), owner)
-        if (sides := parameters.get("split")) is not None:
-            return self._splits.split(Split.from_dict(sides), owner)
+        if (changed := self._changes.answer(parameters, owner)) is not None:
+            return changed
         upload = parameters.text("upload")
         if parameters.flag("abort", False):
             self.forget(upload, owner)

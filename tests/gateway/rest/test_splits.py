@@ -10,6 +10,7 @@ from docarray import Document, DocumentArray
 
 from finetuner import make_pair
 from finetuner.catalogue import fashion
+from finetuner.executors.trainer.uploads import samples
 from finetuner.workspace.datasets import Dataset
 from tests.gateway.rest.conftest import Handler
 
@@ -28,8 +29,8 @@ def store(handler: Handler, name: str, documents: DocumentArray) -> Dataset:
     return datasets.commit(name, name, len(documents))
 
 
-def split(handler: Handler, version: str, **changes: Any) -> httpx.Response:
-    body = {"version": version, "train": "shop-train", "evaluation": "shop-eval", "share": 0.3} | changes
+def split(handler: Handler, present: str, **changes: Any) -> httpx.Response:
+    body = {"version": present, "train": "shop-train", "evaluation": "shop-eval", "share": 0.3} | changes
     return handler.client.post(f"{handler.http}/v1/datasets/shop/split", json=body)
 
 
@@ -70,6 +71,14 @@ def test_a_split_that_makes_no_sense_makes_nothing(
     assert (refused.status_code, message in refused.json()["detail"]) == (422, True), refused.text
     assert [each.name for each in handler.trainer._datasets.all()] == ["shop"]
     assert not [*(handler.trainer.shared_workspace.datasets / "uploads").glob("*")]
+
+
+def test_sample_data_is_made_once_and_replaces_nothing(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "ITEMS", 2)
+    made = handler.client.post(f"{handler.http}/v1/datasets/try/sample")
+    assert (made.status_code, made.json()["kind"], made.json()["documents"]) == (200, "pairs", 4), made.text
+    assert handler.client.post(f"{handler.http}/v1/datasets/try/sample").status_code == 409
+    assert handler.client.post(f"{handler.http}/v1/datasets/..%2fx/sample").status_code in (404, 422)
 
 
 def test_labels_stay_together_and_one_alone_is_not_split(handler: Handler) -> None:

@@ -107,6 +107,7 @@ class System(Answer):
     disk_free: int | None = Field(None, description="Free bytes on the workspace's disk.")
     disk_total: int | None = Field(None, description="Bytes of that disk.")
     runs: dict[str, int] = Field(..., description="Runs by status. CREATED is the queue.")
+    role: str = Field(..., description="The caller's: 'read', 'write' or 'admin'.")
 
 
 @routes.get("/tokens", summary="List tokens", response_model=TokenList)
@@ -178,6 +179,7 @@ async def describe_system(request: Request, rooms: RoomsOf) -> Response:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "runs": counts,
+        "role": str(request.state.entry.caller.role),
     }
     root = _access(request).root
     if root is not None:

@@ -6,6 +6,7 @@ import { ago, headline, metricName } from "../js/format.js";
 import { artifactLink, empty, progressOf, table } from "../js/parts.js";
 import { repeat } from "../js/time.js";
 import { marks } from "./artifact.js";
+import { uploading } from "./artifact_upload.js";
 import { liveModel } from "./artifacts_live.js";
 
 export default {
@@ -14,7 +15,7 @@ export default {
   async show({ root, signal }) {
     const list = h("div", {}, h("p.faint", {}, "Loading …"));
     const live = liveModel(signal);
-    root.append(h("div.head", {}, h("h1", {}, "Artifacts"), h("a.button", { href: "#/before-after", id: "new" }, "Before and after")), live.element, list);
+    root.append(h("div.head", {}, h("h1", {}, "Artifacts"), h("a.button", { href: "#/before-after", id: "new" }, "Before and after")), live.element, list, uploading());
     let before = "";
     await repeat(5, signal, async () => {
       const [all] = await Promise.all([get("/v1/artifacts", signal), live.draw()]);

@@ -1,6 +1,6 @@
 // A dataset becomes searchable: its parts are indexed one after the other. Images that are there already stay one.
 
-import { send } from "../js/api.js";
+import { get, send } from "../js/api.js";
 import { announce, h, swap } from "../js/dom.js";
 import { number } from "../js/format.js";
 
@@ -14,6 +14,7 @@ export function indexing(dataset, signal) {
   async function go() {
     button.disabled = true;
     const failed = [];
+    const example = await get(`/v1/datasets/${encodeURIComponent(dataset.name)}/documents?limit=1`, signal).then(({ documents: [first] }) => first?.chunks?.find((part) => part.text)?.text, () => undefined);
     let version = "";
     let indexed = 0;
     let seen = 0;
@@ -30,7 +31,7 @@ export function indexing(dataset, signal) {
       }
       swap(
         said,
-        h("p", {}, `${number(indexed)} ${indexed === 1 ? "image is" : "images are"} searchable. `, h("a", { href: "#/search" }, "Search them"), "."),
+        h("p", {}, `${number(indexed)} ${indexed === 1 ? "image is" : "images are"} searchable. `, h("a", { href: `#/search?q=${encodeURIComponent(example ?? "")}` }, "Search them"), "."),
         failed.slice(0, FAULTS).map(({ id, error }) => h("p.wrong", {}, `${id}: ${error.message}`)),
         failed.length > FAULTS && h("p.wrong", {}, `And ${number(failed.length - FAULTS)} more.`),
       );
