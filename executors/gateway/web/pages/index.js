@@ -3,14 +3,13 @@
 import { ask, get, send } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
 import { bytes, number } from "../js/format.js";
-import { crumbs, empty, facts, nameOf } from "../js/parts.js";
+import { imageOf } from "../js/images.js";
+import { crumbs, empty, facts, nameOf, tags } from "../js/parts.js";
 import { remember } from "../js/router.js";
 import { reindex } from "./artifacts_live.js";
 import { confirm } from "./confirm.js";
 import { adding } from "./index_add.js";
 import { documentForm } from "./index_document.js";
-import { imageOf } from "../js/images.js";
-import { tags } from "../js/parts.js";
 
 const PAGE = 48;
 const FURTHEST = 100_000; // documents that the server skips at most
@@ -103,9 +102,20 @@ export default {
         else chosen.delete(document.id);
         choices();
       });
-      const card = h("li.card", { "data-id": document.id });
-      const edit = h("button.quiet", { type: "button", id: `edit-${document.id}`, "aria-label": `Edit ${document.id}`, onclick: () => card.append(documentForm(document.id, signal, () => turn(from))) || edit.remove() }, "Edit");
-      card.append(...[part && imageOf(part.blob, text || document.id), text && h("p", { dir: "auto" }, text), h("p.name", {}, document.id), tags(document), h("div.acts", {}, h("label.pick", { for: box.id }, box, "Choose"), edit)].filter(Boolean));
+      const open = () => {
+        edit.remove();
+        card.append(documentForm(document.id, signal, () => turn(from)));
+      };
+      const edit = h("button.quiet", { type: "button", id: `edit-${document.id}`, "aria-label": `Edit ${document.id}`, onclick: open }, "Edit");
+      const card = h(
+        "li.card",
+        { "data-id": document.id },
+        part && imageOf(part.blob, text || document.id),
+        text && h("p", { dir: "auto" }, text),
+        h("p.name", {}, document.id),
+        tags(document),
+        h("div.acts", {}, h("label.pick", { for: box.id }, box, "Choose"), edit),
+      );
       return card;
     }
 
