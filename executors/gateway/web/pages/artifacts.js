@@ -18,7 +18,8 @@ export default {
     root.append(h("div.head", {}, h("h1", {}, "Artifacts"), h("a.button", { href: "#/before-after", id: "new" }, "Before and after")), live.element, list, uploading());
     let before = "";
     await repeat(5, signal, async () => {
-      const [all] = await Promise.all([get("/v1/artifacts", signal), live.draw()]);
+      const all = await get("/v1/artifacts", signal);
+      await live.draw(all.items);
       const now = JSON.stringify(all);
       if (now === before) return;
       before = now;

@@ -6,15 +6,15 @@ import { ago, duration, number } from "../js/format.js";
 import { artifactLink } from "../js/parts.js";
 import { confirm } from "./confirm.js";
 
-/** Return {element, draw()}: `draw` asks the server for the present state. */
+/** Return {element, draw(artifacts)}: `draw` asks the server for the present state; `artifacts` are all of them. */
 export function liveModel(signal) {
   const element = h("section.stack", { "aria-label": "Live model" });
   const said = h("p", { role: "status" });
 
-  async function draw() {
-    const [{ items }, artifacts, index] = await Promise.all([get("/v1/aliases", signal), get("/v1/artifacts", signal), get("/v1/index", signal).catch(() => undefined)]);
+  async function draw(artifacts) {
+    const [{ items }, index] = await Promise.all([get("/v1/aliases", signal), get("/v1/index", signal).catch(() => undefined)]);
     const live = items.find((each) => each.alias === "live");
-    const nameOf = (id) => artifacts.items.find((each) => each.artifact_id === id)?.run_name;
+    const nameOf = (id) => artifacts.find((each) => each.artifact_id === id)?.run_name;
     const shown = ({ artifact, promoted_at: at }) => [artifactLink(artifact), nameOf(artifact) ? ` ${nameOf(artifact)}` : "", at ? [", promoted ", ago(at)] : ""];
     const last = live?.before[0];
     swap(
@@ -36,7 +36,7 @@ export function liveModel(signal) {
     } catch (error) {
       swap(said, h("span.wrong", {}, error.message));
     }
-    await draw();
+    await draw((await get("/v1/artifacts", signal)).items);
   }
 
   return { element, draw };
