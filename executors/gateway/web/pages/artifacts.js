@@ -43,7 +43,7 @@ function row(manifest, all) {
   const metric = headline(manifest.metrics);
   const id = manifest.artifact_id;
   return [
-    h("span", {}, h("a.name.id", { href: path("artifacts", id), title: id }, id.slice(0, 8)), marks(id, all)),
+    h("span", {}, h("a.name.id", { href: path("artifacts", id), title: id }, id.slice(0, 8)), " ", marks(id, all)),
     manifest.run_name,
     artifactLink(manifest.parent || manifest.backbone),
     metric

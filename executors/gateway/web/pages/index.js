@@ -4,7 +4,7 @@ import { ask, get, send } from "../js/api.js";
 import { announce, h, path, swap } from "../js/dom.js";
 import { bytes, number } from "../js/format.js";
 import { imageOf } from "../js/images.js";
-import { crumbs, empty, facts, nameOf, tags } from "../js/parts.js";
+import { crumbs, empty, facts, isArtifact, nameOf, tags } from "../js/parts.js";
 import { remember } from "../js/router.js";
 import { reindex } from "./artifacts_live.js";
 import { confirm } from "./confirm.js";
@@ -35,8 +35,8 @@ export default {
       h(
         "form.search",
         { onsubmit: (event) => (event.preventDefault(), turn(0)) },
-        h("div.options", {}, h("label.field", { for: "filter" }, h("span", {}, "Filter (JSON)"), filter), h("button", { type: "submit" }, "Filter")),
-        problem,
+        h("div.options", {}, h("label.field", { for: "filter" }, h("span", {}, "Filter (JSON)"), filter)),
+        h("div.actions", {}, h("button", { type: "submit" }, "Filter"), problem),
       ),
       bar,
       grid,
@@ -52,7 +52,7 @@ export default {
           ["Documents", number(index.documents)],
           ["On the disk", bytes(index.bytes)],
           ["Engine", index.engine],
-          ...index.collections.map((each) => [`Encoded by ${each.artifact.slice(0, 24)}`, h("span", {}, nameOf(number(each.count)), h("small", {}, ` ${each.dim} numbers each`))]),
+          ...index.collections.map((each) => [`Encoded by ${isArtifact(each.artifact) ? each.artifact.slice(0, 8) : each.artifact}`, h("span", { title: each.artifact }, nameOf(number(each.count)), h("small", {}, ` of ${each.dim} numbers`))]),
         ]),
         index.problems.map((each) => h("p.warning", {}, each)),
         reindex(index),
