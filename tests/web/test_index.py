@@ -99,7 +99,7 @@ def test_sample_data_is_three_clicks_from_a_search(visit: Visit, site: Site) -> 
     page.get_by_role("button", name="Try it with sample data").press("Enter")
     page.get_by_role("button", name="Make searchable").press("Enter")
     page.get_by_role("link", name="Search them").press("Enter")
-    expect(page.locator(".card img")).to_have_count(12)
+    expect(page.get_by_role("list", name="Results of").locator(".card")).to_have_count(12)
     assert "q=" in page.url
     header = {"Authorization": f"token {TOKEN}"}
     httpx.delete(f"{site.http}/v1/datasets/sample-garments", headers=header).raise_for_status()

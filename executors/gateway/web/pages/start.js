@@ -98,6 +98,7 @@ export default {
     }
 
     async function check() {
+      if (signal.aborted) return; // the form is left: its address must not come back
       const mine = ++latest;
       const now = values();
       keep(now, from);
