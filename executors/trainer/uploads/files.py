@@ -242,8 +242,7 @@ class FileUploads:
         """
         given = asked if isinstance(asked, dict) else {}
         kind, columns, dataset, append = (given.get(name) for name in ("kind", "columns", "dataset", "append"))
-        texts = isinstance(kind, str) and isinstance(dataset, str)
-        if len(given) != 4 or not texts or not isinstance(append, bool):
+        if len(given) != 4 or not (isinstance(kind, str) and isinstance(dataset, str) and isinstance(append, bool)):
             raise InvalidInput(f"preview must have kind, columns, dataset and append. Got {asked!r:.120}. Correct it.")
         folder, described = self._find(upload, owner)
         changed = replace(described, kind=kind, columns=columns, dataset=dataset or described.dataset)
