@@ -10,6 +10,8 @@ let first = true;
 export function start(routes, main) {
   const follow = () => show(routes, main);
   addEventListener("hashchange", follow);
+  // a request whose page was left is no error, whoever waits for it
+  addEventListener("unhandledrejection", (event) => event.reason?.name === "AbortError" && event.preventDefault());
   follow();
 }
 
