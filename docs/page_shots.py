@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 import finetuner
 from finetuner import Document, DocumentArray, make_pair
@@ -111,6 +111,16 @@ def collection() -> bytes:
     return target.getvalue()
 
 
+def judged() -> FilePayload:
+    """Queries with the images that fit them."""
+    target = io.StringIO()
+    rows = csv.writer(target)
+    rows.writerow(["query", "document", "relevance"])
+    for image in list(fashion("test", items=48))[:24]:
+        rows.writerow([image.captions["en"], image.name, 1])
+    return {"name": "customers.csv", "mimeType": "text/csv", "buffer": target.getvalue().encode()}
+
+
 def views(artifact: str) -> dict[str, tuple[str, str]]:
     """Return the address of each view, and an element of the complete one."""
     return {
@@ -129,7 +139,9 @@ def views(artifact: str) -> dict[str, tuple[str, str]]:
         ),
         "search": ("#/search?q=a+red+dress&count=shelf%2C+price%3A+30+50", ".card img"),
         "search-two": ("#/search?q=a+red+dress&compare=1&other=clip-mini", "h2.model >> nth=1"),
-        "marks": ("#/marks", "pre.log"),
+        "index": ("#/index", ".card img"),
+        "queries": ("#/queries", "form"),
+        "marks": ("#/marks", ".thumbnail img"),
         "admin": ("#/admin", "table >> nth=1"),
         "login": ("#/login", "form"),
     }
@@ -152,6 +164,14 @@ def shoot(browser: Browser, http: str, size: str, artifact: str, archive: Path) 
             page.get_by_role("button", name="Send and look").click()
             page.locator("section .card img").first.wait_for()
             page.evaluate("scrollTo(0, document.querySelector('form').offsetTop - 20)")
+        if name == "queries":
+            page.get_by_label("Queries", exact=True).set_input_files(judged())
+            page.get_by_role("button", name="Score").click()
+            page.locator("article.query img").first.wait_for()
+            page.evaluate("scrollTo(0, document.querySelector('.facts').offsetTop - 140)")
+        if name == "admin":
+            page.locator("#rooms summary").first.click()
+            page.locator("#rooms section").first.wait_for()
         if name == "search":
             page.get_by_role("button", name="Fits: ").first.click()
             page.get_by_role("button", name="Does not fit: ").nth(3).click()

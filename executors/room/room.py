@@ -17,8 +17,10 @@ from finetuner.contract.dimensions import refuse_dimensions
 from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
 from finetuner.database.url import database_url
+from finetuner.contract.wire import INDEX, PROBLEMS, ROOM, SEARCH, mark_error, reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError
 from finetuner.executors.room.collector import freeze_modules, keep_trimmed
+from finetuner.executors.room.description import describe, keep_lines
 from finetuner.executors.room.drain import finish_requests
 from finetuner.executors.room.jina_internals import (
     EXECUTOR_ARGUMENTS,
@@ -69,6 +71,7 @@ class MeasuredExecutor(Executor):  # type: ignore[misc]  # jina is not typed
         super().__init__(**jinas)
         end_with_parent()
         if is_served(self):
+            keep_lines()
             bound_log()
             freeze_modules()
             keep_trimmed()
@@ -226,3 +229,8 @@ class Room(MeasuredExecutor):
     def list_problems(self, _parameters: Parameters, _docs: DocumentArray) -> list[str]:
         """Return all problems, for health checks."""
         return self.problems()
+
+    @control(ROOM, beside=True)
+    def describe_room(self, _parameters: Parameters, _docs: DocumentArray) -> dict[str, Any]:
+        """Describe this room for administrators; see `describe`."""
+        return describe(self.settings)

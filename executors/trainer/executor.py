@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from docarray import Document, DocumentArray
 
-from finetuner.artifacts.manifest import MANIFEST, Manifest, read_manifest
-from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, SEARCHED, Models
+from finetuner.artifacts.manifest import MANIFEST, read_manifest
+from finetuner.artifacts.registry import ARTIFACT_ID, LIVE, Models
 from finetuner.config.run_config import RunConfig
 from finetuner.contract import wire
 from finetuner.contract.checks import checked_name
@@ -16,13 +17,14 @@ from finetuner.contract.parameters import Parameters
 from finetuner.contract.wire import CREATED, STARTED
 from finetuner.database.shared import shared_database
 from finetuner.documents.thumbnails import shrink
-from finetuner.exceptions import ArtifactNotFound, CorruptedArtifact, InsufficientStorage, InvalidInput
+from finetuner.exceptions import ArtifactNotFound, InsufficientStorage, InvalidInput
 from finetuner.executors.room.room import Room, control
-from finetuner.models.backbones import list_models
 from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import remove
 
-from .artifacts.promotion import refuse_regression
+from .artifacts.aliases import Aliases
+from .artifacts.exports import Exports
+from .artifacts.manifests import described, manifests_of
 from .artifacts.uploads import ArtifactUploads
 from .curve import read_curve
 from .devices import Devices, find_gpus
@@ -63,6 +65,8 @@ class Trainer(Room):
         self._supervisor = Supervisor(workspace, self._store, devices, self.settings.of_workers(), leases)
         self._quota = UploadQuota(workspace, self.settings.upload_quota_gb * 1e9, self.settings.min_free_mb * 2**20)
         self._uploads = ArtifactUploads(workspace, self._store, self._quota)
+        self._aliases = Aliases(workspace, self._models)
+        self._exports = Exports(workspace, self._quota)
         self._files = FileUploads(workspace, self._datasets, self._quota)
         self._reports = Reports(workspace, self._datasets)
         self._store.show(self.registry)
@@ -257,43 +261,43 @@ class Trainer(Room):
     @control(wire.ARTIFACTS_LIST)
     def list_artifacts(self, parameters: Parameters, _: DocumentArray) -> list[dict[str, Any]]:
         """Describe all published artifacts, oldest first, each with the aliases that point to it."""
-        aliases: dict[str, list[str]] = {}
-        for alias, target in self.shared_workspace.aliases.all():
-            aliases.setdefault(target["artifact"], []).append(alias)
-        manifests, _ = self._manifests()
-        manifests.sort(key=lambda manifest: manifest.created_at)
-        return [vars(manifest) | {"aliases": aliases.get(manifest.artifact_id, [])} for manifest in manifests]
+        return described(self.shared_workspace)
 
     def problems(self) -> list[str]:
         """Return the problems of the workspace, and those of runs and artifacts."""
-        return [*super().problems(), *self._store.problems(), *self._supervisor.problems(), *self._manifests()[1]]
+        return [
+            *super().problems(),
+            *self._store.problems(),
+            *self._supervisor.problems(),
+            *manifests_of(self.shared_workspace)[1],
+        ]
 
-    def _manifests(self) -> tuple[list[Manifest], list[str]]:
-        """Return the manifests of all artifacts, and one sentence for each artifact without a readable one."""
-        manifests, problems = [], []
-        for folder in self.shared_workspace.artifacts.glob("*"):
-            if ARTIFACT_ID.fullmatch(folder.name):
-                try:
-                    manifests.append(read_manifest(folder))
-                except (CorruptedArtifact, ArtifactNotFound, OSError) as error:
-                    problems.append(f"artifact {folder.name} is left out of the list: {error}")
-        return manifests, problems
-
-    @control(wire.ARTIFACTS_PULL, "artifact", "file", "offset")
+    @control(wire.ARTIFACTS_PULL, "artifact", "file", "export", "offset")
     def pull_artifact(self, parameters: Parameters, _: DocumentArray) -> DocumentArray | dict[str, Any]:
-        """Return the manifest, or, with `file`, at most 1 MiB of that file from `offset` on, as a blob."""
-        artifact_id = self._models.resolve(parameters.text("artifact"))
-        if not ARTIFACT_ID.fullmatch(artifact_id):
-            raise ArtifactNotFound(f"artifact must be published by a run. Got {artifact_id!r}, a backbone.")
+        """Return the manifest, or at most 1 MiB of `file`, or of an `export`, from `offset` on, as a blob."""
+        artifact_id = self._published(parameters)
         folder = self.shared_workspace.artifacts / artifact_id
-        name = parameters.text("file", "")
+        name, offset = parameters.text("file", ""), parameters.whole("offset", 0, 0, 2**53)
+        if to := parameters.text("export", ""):
+            return DocumentArray([Document(blob=self._exports.piece(artifact_id, to, offset, wire.PIECE_BYTES))])
         if not name:
             return {"manifest": (folder / MANIFEST).read_text()}
         if name not in read_manifest(folder).files:
             raise ArtifactNotFound(f"file must be listed in the manifest of {artifact_id}. Got {name!r}.")
         with open(folder / name, "rb") as file:
-            file.seek(parameters.whole("offset", 0, 0, 2**53))
+            file.seek(offset)
             return DocumentArray([Document(blob=file.read(wire.PIECE_BYTES))])
+
+    @control(wire.ARTIFACTS_EXPORT, "artifact", "to", beside=True)
+    def export_artifact(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
+        """Write an artifact as another library loads it; `/artifacts/pull` with `export` returns it."""
+        artifact_id = self._published(parameters)
+        return self._exports.make(read_manifest(self.shared_workspace.artifacts / artifact_id), parameters.text("to"))
+
+    @control(wire.ALIASES_LIST)
+    def list_aliases(self, _: Parameters, __: DocumentArray) -> list[dict[str, Any]]:
+        """Describe every alias, with what it meant before, the last first."""
+        return self._aliases.described()
 
     @control(wire.ARTIFACTS_PUSH, "upload", "offset", "commit", "abort", wire.OWNER, beside=True)
     def push_artifact(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
@@ -318,20 +322,18 @@ class Trainer(Room):
     def promote(self, parameters: Parameters, _: DocumentArray) -> dict[str, Any]:
         """Point an alias, `live` by default, to an artifact or back to a backbone.
 
-        An artifact that became worse by tuning needs `force`; see `promotion`.
+        An artifact that became worse by tuning needs `force`; see `promotion`. What it meant before is kept.
         """
-        alias = checked_name(parameters.text("alias", LIVE), "alias")
-        if ARTIFACT_ID.fullmatch(alias) or alias in list_models():
-            raise InvalidInput(f"alias must be no artifact id and no backbone. Got {alias!r}. Choose another one.")
-        if alias == SEARCHED:
-            raise InvalidInput(f"alias must not be {alias!r}, which follows {LIVE!r} by itself. Promote {LIVE!r}.")
-        force, tolerance = parameters.flag("force", False), parameters.number("tolerance", 0, 1)
-        target = self._models.resolve(parameters.text("artifact"))
-        if ARTIFACT_ID.fullmatch(target) and not force:
-            manifest = read_manifest(self.shared_workspace.artifacts / target)
-            refuse_regression(manifest, wire.PROMOTE_TOLERANCE if tolerance is None else tolerance)
-        self.shared_workspace.aliases.set(alias, {"artifact": target, "promoted_at": time.time()})
-        return {"alias": alias, "artifact": target}
+        given = parameters.number("tolerance", 0, 1)
+        tolerance = wire.PROMOTE_TOLERANCE if given is None else given
+        force, alias = parameters.flag("force", False), parameters.text("alias", LIVE)
+        return self._aliases.promote(parameters.text("artifact"), alias, force, tolerance)
+
+    def _published(self, parameters: Parameters) -> str:
+        artifact_id = self._models.resolve(parameters.text("artifact"))
+        if not ARTIFACT_ID.fullmatch(artifact_id):
+            raise ArtifactNotFound(f"artifact must be published by a run. Got {artifact_id!r}, a backbone.")
+        return artifact_id
 
     def _delete(self, run: RunRecord) -> None:
         self._store.delete(run.artifact_id)

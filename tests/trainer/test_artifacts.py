@@ -51,6 +51,25 @@ def test_promote_moves_an_alias_forth_and_back(published: Trainer, ask: Ask) -> 
         assert (published.shared_workspace.aliases.get("live") or {})["artifact"] == target
 
 
+def test_an_alias_remembers_what_it_meant_before(published: Trainer, ask: Ask) -> None:
+    for target in (OLD, OLD, NEW):
+        ask(published.promote, artifact=target)
+    (live,) = ask(published.list_aliases)
+    assert (live["alias"], live["artifact"]) == ("live", NEW)
+    assert [each["artifact"] for each in live["before"]] == [OLD, "clip-mini"]
+    for _ in range(15):
+        ask(published.promote, artifact=OLD)
+        ask(published.promote, artifact=NEW)
+    assert len(ask(published.list_aliases)[0]["before"]) == 20
+
+
+def test_an_export_that_was_not_made_is_not_here(published: Trainer, ask: Ask) -> None:
+    with pytest.raises(ArtifactNotFound, match="made within a day"):
+        ask(published.pull_artifact, artifact=OLD, export="onnx")
+    with pytest.raises(InvalidInput, match="export must be"):
+        ask(published.pull_artifact, artifact=OLD, export="../../tokens")
+
+
 def test_an_alias_of_an_alias_points_to_the_artifact(published: Trainer, ask: Ask) -> None:
     ask(published.promote, artifact=OLD, alias="candidate")
     assert ask(published.promote, artifact="candidate")["artifact"] == OLD

@@ -81,6 +81,7 @@ def test_two_models_are_searched_side_by_side(watched: Watched, visit: Visit) ->
 
 
 def test_an_artifact_shows_its_lineage(watched: Watched, visit: Visit) -> None:
+    visit.allowed = "422"
     visit.go("#/artifacts")
     visit.page.get_by_role("link", name=watched.artifact_id[:8]).click()
     lineage = visit.page.locator("section").filter(has=visit.page.get_by_role("heading", name="Lineage"))
@@ -91,6 +92,27 @@ def test_an_artifact_shows_its_lineage(watched: Watched, visit: Visit) -> None:
         visit.page.get_by_role("button", name="Download zip").click()
     assert download.value.suggested_filename == "watched.zip"
     assert download.value.path().read_bytes()[:2] == b"PK"
+    page = visit.page
+    page.get_by_text("Give it an alias").press("Enter")
+    page.get_by_label("Alias", exact=True).fill("spring")
+    page.keyboard.press("Enter")
+    expect(page.locator(".badge.finished")).to_have_text("spring")
+    visit.go("#/artifacts")
+    page.get_by_text("Upload an artifact").press("Enter")
+    page.get_by_label("Zip").set_input_files({"name": "x.zip", "mimeType": "", "buffer": b"PK no zip"})
+    page.get_by_role("button", name="Upload").press("Enter")
+    expect(page.locator("#upload .wrong")).to_contain_text("zip")
+
+
+def test_a_reader_is_not_offered_what_the_server_refuses(watched: Watched, visitor: Visit, site: Site) -> None:
+    visitor.go("#/login")
+    reader = TokenFile(site.workspace).create("who-only-looks", "read")
+    visitor.page.evaluate("token => sessionStorage.setItem('finetuner-token', token)", reader)
+    visitor.page.reload()
+    visitor.go(f"#/artifacts/{watched.artifact_id}")
+    expect(visitor.page.get_by_role("link", name="Before and after")).to_be_visible()
+    for name in ("Promote to live", "Export", "Set"):
+        expect(visitor.page.get_by_role("button", name=name, exact=True)).to_have_count(0)
 
 
 def test_promotion_asks_first_and_reports_a_refusal(watched: Watched, visit: Visit, site: Site) -> None:

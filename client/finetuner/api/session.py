@@ -88,6 +88,12 @@ def connection() -> Connection:
     return _current
 
 
+def use(made: Connection) -> None:
+    """Let all later calls of this process use a connection that the caller has made, instead of `login`."""
+    global _current
+    _current = made
+
+
 def get_token() -> str:
     """Return the token of the current connection, '' for none."""
     return connection().token

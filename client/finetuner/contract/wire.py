@@ -82,6 +82,8 @@ ARTIFACTS_LIST = "/artifacts/list"
 ARTIFACTS_PULL = "/artifacts/pull"
 ARTIFACTS_PUSH = "/artifacts/push"
 ARTIFACTS_PROMOTE = "/artifacts/promote"
+ARTIFACTS_EXPORT = "/artifacts/export"
+ALIASES_LIST = "/artifacts/aliases"
 EVALUATE = "/evaluate"
 ANY = "/"  # the endpoint of `clip_client.Client.profile`
 ENCODE = "/encode"
@@ -92,6 +94,7 @@ DELETE = "/delete"
 FILTER = "/filter"
 STATUS = "/status"
 PROBLEMS = "/problems"
+ROOM = "/room"
 REINDEX_CANCEL = "/reindex/cancel"
 COLLECTIONS_DROP = "/collections/drop"
 INDEX_BACKUP = "/index/backup"
@@ -107,7 +110,8 @@ FEEDBACK_DOCUMENTS = "/feedback/documents"
 READS = frozenset({
     RUNS_GET, RUNS_LIST, RUNS_PAGE, RUNS_CHANGES, RUNS_STATUS, RUNS_LOGS, RUNS_METRICS, RUNS_EXAMPLES,
     EXPERIMENTS_LIST, DATASETS_PULL, DATASETS_LIST, DATASETS_SHOW, DATASETS_STATS, ARTIFACTS_LIST, ARTIFACTS_PULL,
-    ENCODE, RANK, SEARCH, FILTER, STATUS, PROBLEMS, FEEDBACK_LIST, FEEDBACK_DOCUMENTS,
+    ALIASES_LIST,
+    ENCODE, RANK, SEARCH, FILTER, STATUS, PROBLEMS, ROOM, FEEDBACK_LIST, FEEDBACK_DOCUMENTS,
 })  # fmt: skip
 ANSWER_SECONDS = 1_860.0  # a client waits for an answer; longer than a Flow's `timeout_send`, which names the room
 

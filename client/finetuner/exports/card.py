@@ -74,6 +74,13 @@ session = onnxruntime.InferenceSession("{tower}/model.onnx")
 pixels = np.zeros((1, 3, {size}, {size}), np.float32)  # resized, cropped, less {mean}, over {std}
 (images,) = session.run(["embeddings"], {{"pixels": pixels}})
 """
+OWN = """\
+import finetuner
+
+finetuner.login()
+model = finetuner.get_model("{artifact}")
+texts = finetuner.encode(model, ["a red dress"])
+"""
 _OF_TRANSFORMERS = (
     'backend="pil" resizes images as open_clip does. Without it, transformers takes torchvision: vectors of images '
     "then differ by about 1e-4. It leaves HTML entities in texts, whose vectors differ by more."
@@ -112,6 +119,15 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
             mean=tuple(model.preprocess_config.mean),
             std=tuple(model.preprocess_config.std),
         )
+    return _card(manifest, f"## Load it\n\n```python\n{snippet}```", NOTES[to])
+
+
+def own_card(manifest: Manifest) -> str:
+    """Return a README.md of an artifact as it is stored, which this library loads."""
+    return _card(manifest, f"## Load it\n\n```python\n{OWN.format(artifact=manifest.artifact_id)}```", "")
+
+
+def _card(manifest: Manifest, loading: str, note: str) -> str:
     parts = [
         f"# {manifest.run_name or manifest.artifact_id}",
         f"`{manifest.backbone}`, tuned by Open Finetuner {manifest.code_version}: embeddings of {manifest.output_dim} "
@@ -119,8 +135,8 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
         _short_vectors(manifest),
         "Its weights keep the licence of those that it was tuned from"
         + (f" (`{manifest.parent}`)." if manifest.parent else "."),
-        f"## Load it\n\n```python\n{snippet}```",
-        NOTES[to],
+        loading,
+        note,
         _metrics(manifest),
         _object("Training", manifest.training),
         _object("Data, by content", manifest.data),
@@ -129,6 +145,8 @@ def model_card(manifest: Manifest, model: Any, to: str) -> str:
 
 
 def _snippet(model: Any, to: str) -> str:
+    from .siglip_model import is_siglip
+
     if to == "transformers" and is_siglip(model):
         return SIGLIP
     if to == "transformers" and is_chinese_clip(model):

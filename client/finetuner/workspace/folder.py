@@ -10,6 +10,7 @@
     backups/<name>/               copies of the index
     feedback/marks.sqlite         marks of searches; a restore of the index keeps them
     cache/pixels/                 cache of decoded images; may be removed at any time
+    exports/                      artifacts for other libraries, for a day; may be removed at any time
     layout.json                   version of this layout, and the package's that has written it
     tokens.json, audit.jsonl      hashes of access tokens; log of changes
     workspace.id                  with a database server: the id by which its database knows this workspace

@@ -21,9 +21,9 @@ ENDPOINTS: dict[str, Role] = {
     **dict.fromkeys((wire.RUNS_METRICS, wire.RUNS_EXAMPLES, wire.EXPERIMENTS_LIST), READ),
     **dict.fromkeys((wire.RUNS_PAGE, wire.RUNS_CHANGES), READ),
     **dict.fromkeys((wire.DATASETS_LIST, wire.DATASETS_PULL, wire.DATASETS_SHOW, wire.DATASETS_STATS), READ),
-    **dict.fromkeys((wire.ARTIFACTS_LIST, wire.ARTIFACTS_PULL), READ),
+    **dict.fromkeys((wire.ARTIFACTS_LIST, wire.ARTIFACTS_PULL, wire.ALIASES_LIST), READ),
     **dict.fromkeys((wire.FIT, wire.RUNS_CANCEL, wire.RUNS_RESUME, wire.RUNS_DELETE, wire.EVALUATE), WRITE),
-    wire.RUNS_EDIT: WRITE,
+    **dict.fromkeys((wire.RUNS_EDIT, wire.ARTIFACTS_EXPORT), WRITE),
     **dict.fromkeys((wire.EXPERIMENTS_CREATE, wire.EXPERIMENTS_DELETE), WRITE),
     **dict.fromkeys((wire.DATASETS_PUSH, wire.DATASETS_DELETE, wire.ARTIFACTS_PUSH, wire.ARTIFACTS_PROMOTE), WRITE),
     **dict.fromkeys((wire.INDEX, wire.DELETE, wire.REINDEX_CANCEL, wire.DATASETS_UPLOAD), WRITE),
@@ -31,7 +31,7 @@ ENDPOINTS: dict[str, Role] = {
     wire.FEEDBACK: READ,
     **dict.fromkeys((wire.FEEDBACK_LIST, wire.FEEDBACK_DELETE, wire.FEEDBACK_DOCUMENTS), WRITE),
     **dict.fromkeys((wire.INDEX_BACKUP, wire.INDEX_RESTORE, wire.INDEX_VERIFY, wire.INDEX_MOVE), ADMIN),
-    wire.COLLECTIONS_DROP: ADMIN,
+    **dict.fromkeys((wire.COLLECTIONS_DROP, wire.ROOM), ADMIN),
 }
 
 WITH_DOCUMENTS = {
@@ -46,9 +46,11 @@ WITHOUT_DOCUMENTS = ENDPOINTS.keys() - WITH_DOCUMENTS
 PATHS: tuple[tuple[str, Role], ...] = (
     (r"/post", READ),  # the body names the endpoint, whose role is checked once the body has been read
     (r"/v1/(encode|search|embeddings|index/filter|feedback|runs/check)", READ),
-    (r"/v1/(index|index/delete|evaluate|artifacts|feedback/list|feedback/delete)", WRITE),
+    (r"/v1/(index|index/delete|evaluate(/queries)?|artifacts|feedback/list|feedback/delete)", WRITE),
     (r"/v1/uploads(/[^/]+(/(preview|complete))?)?", WRITE),
-    (r"/v1/(datasets/[^/]+(/edit)?|artifacts/[^/]+/promote)", WRITE),
+    (r"/v1/datasets/[^/]+(/(edit|split|index|sample))?", WRITE),
+    (r"/v1/artifacts/[^/]+/(promote|exports/[^/]+)", WRITE),
+    (r"/v1/feedback/rounds(/[^/]+/finish)?", WRITE),
     (r"/v1/tokens(/.*)?", ADMIN),
     (r"/v1/experiments/[^/]+/runs/[^/]+/(cancel|resume|edit|delete)", WRITE),
     (r"/api/v1/experiments(/.*)?", WRITE),
@@ -57,7 +59,7 @@ PATHS: tuple[tuple[str, Role], ...] = (
 )
 
 # Pages of administration, which `read` does not open.
-ADMIN_PAGES = frozenset({"/v1/tokens", "/v1/audit"})
+ADMIN_PAGES = frozenset({"/v1/tokens", "/v1/audit", "/v1/rooms"})
 
 # Open without a token: health checks, pages that hold no data, the hub's word on how to log in, and signed downloads.
 OPEN_PAGES = frozenset({"/", "/docs", "/healthz", "/dry_run", AUTHORIZE})

@@ -11,7 +11,7 @@ from docarray import Document
 from jina.proto import jina_pb2
 from jina.types.request.data import DataRequest
 
-from finetuner.contract.wire import PROBLEMS, read_reply
+from finetuner.contract.wire import PROBLEMS, ROOM, read_reply
 from finetuner.exceptions import FinetunerError, FinetunerServerError, NotFound
 
 from .documents import check_parameters
@@ -96,17 +96,27 @@ class Rooms:
                 found.setdefault(problem, []).append(name)
         return [f"{', '.join(rooms)}: {problem}" for problem, rooms in found.items()]
 
+    async def descriptions(self) -> dict[str, Any]:
+        """Return what each room says of itself, None for a silent one. Of several replicas, one answers."""
+        names = list(connections_of(self._handler.streamer))
+        answers = await asyncio.gather(*(self._of_room(name, ROOM) for name in names))
+        return {name: each if isinstance(each, dict) else None for name, each in zip(names, answers, strict=True)}
+
     async def _problems_of(self, room: str) -> list[str]:
+        found = await self._of_room(room, PROBLEMS)
+        return found if isinstance(found, list) else []  # a room of other makers
+
+    async def _of_room(self, room: str, endpoint: str) -> Any:
+        """Return the value of an endpoint that every room binds, None if this one is silent: its state says so."""
         request = DataRequest()
-        request.header.exec_endpoint = PROBLEMS
+        request.header.exec_endpoint = endpoint
         request.header.target_executor = room
         try:
             answer = await asyncio.wait_for(self.ask(request), REPLICA_SECONDS)
             documents = answer.proto_with_data.data.docs.docs
-            found = read_reply(Document.from_protobuf(documents[0])) if documents else []
-            return found if isinstance(found, list) else []  # a room of other makers
-        except (TimeoutError, FinetunerError):  # the state of the room says so
-            return []
+            return read_reply(Document.from_protobuf(documents[0])) if documents else None
+        except (TimeoutError, FinetunerError):
+            return None
 
 
 async def _answering(name: str, replicas: Any) -> list[bool]:

@@ -17,7 +17,7 @@ from . import documents
 from .answers import answer
 from .document_forms import MAX_REFERENCE, REFERENCE, Found
 from .form import Answer, Form
-from .route import RoomsOf, router
+from .route import RoomsOf, failures, router
 from .run_forms import MAX_OFFSET, NAME, NAME_TEXT
 
 MAX_SHOWN = 100
@@ -71,6 +71,22 @@ class DatasetEditForm(Form):
     captions: list[Caption] = Field([], max_items=1000, description="New captions.")
     removed: list[int] = Field([], max_items=10_000, description="Positions of documents to leave out.")
     restore: str = Field("", max_length=64, description="Instead of changes: an earlier version.")
+
+
+class DatasetSplitForm(Form):
+    """The two parts of a dataset."""
+
+    version: str = Field(..., max_length=64, description="Version that was looked at; a newer one is not split.")
+    train: str = Field(..., regex=NAME, description="Name of the new dataset with most documents.")
+    evaluation: str = Field(..., regex=NAME, description="Name of the new dataset with the others.")
+    share: float = Field(0.2, ge=0.01, le=0.9, description="Share of the images, or labels, for evaluation.")
+
+
+class DatasetSplit(Answer):
+    """The two new datasets."""
+
+    train: Dataset
+    evaluation: Dataset
 
 
 class Manifest(Answer):
@@ -204,6 +220,28 @@ async def edit_dataset(name: DatasetName, rooms: RoomsOf, form: DatasetEditForm)
     `restore` with the version before takes a change back.
     """
     return answer(await rooms.call(wire.DATASETS_UPLOAD, edit=form.dict() | {"name": name}))
+
+
+@routes.post(
+    "/datasets/{name}/split",
+    summary="Split a dataset",
+    response_model=DatasetSplit,
+    responses=failures(_409="A dataset has one of the new names."),
+)
+async def split_dataset(name: DatasetName, rooms: RoomsOf, form: DatasetSplitForm) -> Response:
+    """Make two new datasets of one, for training and evaluation. Pairs of one label, or one image, stay together."""
+    return answer(await rooms.call(wire.DATASETS_UPLOAD, split=form.dict() | {"name": name}))
+
+
+@routes.post(
+    "/datasets/{name}/sample",
+    summary="Make a dataset of sample data",
+    response_model=Dataset,
+    responses=failures(_409="A dataset has that name."),
+)
+async def make_sample(name: DatasetName, rooms: RoomsOf) -> Response:
+    """Make a dataset of drawn garments with captions, to look around with."""
+    return answer(await rooms.call(wire.DATASETS_UPLOAD, sample=name))
 
 
 @routes.delete("/datasets/{name}", summary="Delete a dataset", response_model=Dataset)

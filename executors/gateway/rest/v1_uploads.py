@@ -48,6 +48,7 @@ class StoredFile(Dataset):
     """A dataset that was made of a file."""
 
     left_out: list[str] = Field(..., description="Warnings, such as the rows that on_error='skip' has left out.")
+    before: str = Field("", description="The version that the documents were appended to, '' for a new dataset.")
 
 
 class Upload(Answer):
@@ -66,6 +67,7 @@ class PreviewForm(Form):
     )
     columns: dict[str, str] | None = Field(None, description="Content -> name of its column; null finds known names.")
     dataset: str | None = Field(None, regex=NAME, description="Another name for the dataset.")
+    append: bool = Field(False, description="Whether the documents come behind those that the dataset has.")
 
 
 class Preview(Answer):
@@ -240,7 +242,7 @@ async def preview_upload(upload: UploadId, rooms: RoomsOf, form: PreviewForm | N
     the names of its columns.
     """
     asked = form or PreviewForm.parse_obj({})
-    preview = {"kind": asked.kind, "columns": asked.columns, "dataset": asked.dataset or ""}
+    preview = asked.dict() | {"dataset": asked.dataset or ""}
     return answer(await rooms.call(wire.DATASETS_UPLOAD, upload=upload, preview=preview))
 
 

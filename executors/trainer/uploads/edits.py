@@ -13,7 +13,7 @@ from finetuner.exceptions import InvalidDocument, InvalidInput, ResourceExhauste
 from finetuner.workspace.datasets import Datasets
 
 from ..quota import UploadQuota
-from .parts import store
+from .parts import sized, store
 
 if TYPE_CHECKING:
     from docarray import Document
@@ -104,8 +104,7 @@ class Edits:
                 raise InvalidInput("a dataset must keep a document. Got all of them removed. Delete the dataset.")
             self._quota.require_free(current.size)
             changed = _changed(self._datasets.documents(edit.version), edit)
-            sized = ((document, len(document.to_bytes(protocol="protobuf"))) for document in changed)
-            count = store(self._datasets, self._quota, upload, sized, owner)
+            count = store(self._datasets, self._quota, upload, sized(changed), owner)
             return vars(self._datasets.commit(edit.name, upload, count))
         finally:
             self._datasets.forget(upload)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -23,16 +24,16 @@ from finetuner.workspace.datasets import Datasets
 from finetuner.workspace.folder import DAMAGE, Workspace, write_atomically
 
 from ..quota import UploadQuota, mark_owner, owner_of
+from .changes import CHANGES, Changes
 from .conversion import DOCUMENTS, FIRST, TASKS, convert, converted, keep_preview, kept_preview
-from .edits import Edit, Edits
-from .parts import store
+from .parts import sized, store
 
 if TYPE_CHECKING:
     from docarray import DocumentArray
 
     from finetuner.contract.parameters import Parameters
 
-UPLOAD_PARAMETERS = ("upload", "begin", "offset", "preview", "complete", "length", "abort", "edit", OWNER)
+UPLOAD_PARAMETERS = ("upload", "begin", "offset", "preview", "complete", "length", "abort", *CHANGES, OWNER)
 MAX_UNFINISHED = 16
 """Uploads of one owner that are not complete."""
 FORGOTTEN = 24 * 3600.0  # seconds without a new piece after which an upload is removed
@@ -61,6 +62,8 @@ class Upload:
     """Content -> name of its column; None takes well-known names."""
     on_error: str = "raise"
     """'raise' refuses a file with a bad row, 'skip' leaves such rows out."""
+    append: bool = False
+    """Whether its documents come behind those of the dataset instead of replacing it."""
 
     def __post_init__(self) -> None:
         checked_name(self.dataset, "dataset name")
@@ -119,20 +122,20 @@ class FileUploads:
         self._folder = workspace.datasets / "uploads"
         self._datasets = datasets
         self._quota = quota
-        self._edits = Edits(datasets, quota)
+        self._changes = Changes(datasets, quota)
         self._adding, self._completing = Lock(), Lock()
 
     def answer(self, parameters: Parameters, docs: DocumentArray) -> dict[str, Any]:
         """Answer one request.
 
         `begin`: the fields of `Upload`. A document: its blob is the piece at byte `offset`. `preview`: {'kind',
-        'columns'}, see there. `edit`: change a dataset, see `edits.Edit`. `complete`: make the dataset and describe it;
-        `length` replaces that of the beginning, which a form does not know. `abort`: remove the upload. None of these:
-        return {'offset', 'length'}.
+        'columns', ...}, see there. `complete`: make the dataset and describe it; `length` replaces that of the
+        beginning, which a form does not know. `abort`: remove the upload. None of these: return {'offset', 'length'}.
+        CHANGES: see `Changes`.
         """
         owner = parameters.text(OWNER, "")
-        if (changes := parameters.get("edit")) is not None:
-            return self._edits.edit(Edit.from_dict(changes), owner)
+        if (changed := self._changes.answer(parameters, owner)) is not None:
+            return changed
         upload = parameters.text("upload")
         if parameters.flag("abort", False):
             self.forget(upload, owner)
@@ -227,8 +230,8 @@ class FileUploads:
         Args:
             upload: its id.
             owner: name of the token that uploads.
-            asked: {'kind', 'columns', 'dataset'}, which replace those of the beginning; '' leaves the dataset's name.
-                Bad rows are left out from now on.
+            asked: {'kind', 'columns', 'dataset', 'append'}, which replace those of the beginning; '' leaves the
+                dataset's name. Bad rows are left out from now on.
 
         Returns:
             {'left_out', 'notes', 'documents', 'kinds', 'first'}; see `sources.uploaded`.
@@ -238,11 +241,12 @@ class FileUploads:
             NotFound, ResourceExhausted, InsufficientStorage: as of `complete`.
         """
         given = asked if isinstance(asked, dict) else {}
-        kind, columns, dataset = (given.get(name) for name in ("kind", "columns", "dataset"))
-        if len(given) != 3 or not isinstance(kind, str) or not isinstance(dataset, str):
-            raise InvalidInput(f"preview must have kind, columns and dataset. Got {asked!r:.120}. Correct it.")
+        kind, columns, dataset, append = (given.get(name) for name in ("kind", "columns", "dataset", "append"))
+        if len(given) != 4 or not (isinstance(kind, str) and isinstance(dataset, str) and isinstance(append, bool)):
+            raise InvalidInput(f"preview must have kind, columns, dataset and append. Got {asked!r:.120}. Correct it.")
         folder, described = self._find(upload, owner)
-        changed = replace(described, kind=kind, columns=columns, dataset=dataset or described.dataset, on_error="skip")
+        changed = replace(described, kind=kind, columns=columns, dataset=dataset or described.dataset)
+        changed = replace(changed, on_error="skip", append=append)
         read = {"kind": kind, "columns": columns}
         if (known := kept_preview(folder, read)) is not None:
             write_atomically(folder / DESCRIPTION, json.dumps(asdict(changed)).encode())
@@ -286,9 +290,13 @@ class FileUploads:
                 if answer is None:
                     file = self._file(folder, described)
                     answer = convert(file, folder, described.kind, described.columns, described.on_error)
-                count = store(self._datasets, self._quota, parts, converted(folder / DOCUMENTS), owner)
+                arrived, before = converted(folder / DOCUMENTS), ""
+                if described.append:
+                    before = self._datasets.find(described.dataset).version
+                    arrived = chain(sized(self._datasets.documents(before)), arrived)
+                count = store(self._datasets, self._quota, parts, arrived, owner)
                 made = self._datasets.commit(described.dataset, parts, count)
-                return vars(made) | {"left_out": answer["left_out"]}
+                return vars(made) | {"left_out": answer["left_out"], "before": before}
             except BaseException:
                 self._datasets.forget(parts)
                 raise

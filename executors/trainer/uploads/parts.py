@@ -41,6 +41,12 @@ def store(
     return count
 
 
+def sized(documents: Iterable[Document]) -> Iterator[tuple[Document, int]]:
+    """Yield documents with their sizes as `store` takes them."""
+    for document in documents:
+        yield document, len(document.to_bytes(protocol="protobuf"))
+
+
 def _batches(documents: Iterable[tuple[Document, int]]) -> Iterator[DocumentArray]:
     from docarray import DocumentArray
 

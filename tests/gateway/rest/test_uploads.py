@@ -181,6 +181,17 @@ def test_an_upload_is_resumed_and_completed(handler: Handler, shop: bytes) -> No
     assert not left(handler)
 
 
+def test_rows_are_added_behind_those_of_a_dataset(handler: Handler, shop: bytes) -> None:
+    versions = []
+    for append in (False, True):
+        where = begin(handler, len(shop)).headers["Location"]
+        patch(handler, where, 0, shop)
+        assert handler.client.post(f"{handler.http}{where}/preview", json={"append": append}).status_code == 200
+        versions.append(handler.client.post(f"{handler.http}{where}/complete").json())
+    assert [each["documents"] for each in versions] == [3, 6]
+    assert versions[1]["before"] == versions[0]["version"], "the way back"
+
+
 def test_an_upload_is_looked_at_before_it_is_stored(handler: Handler, jpeg: Callable[[int], bytes]) -> None:
     def look(**asked: Any) -> httpx.Response:
         return handler.client.post(f"{handler.http}{where}/preview", json=asked)

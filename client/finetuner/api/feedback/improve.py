@@ -11,6 +11,7 @@ from ...contract.checks import number
 from ...exceptions import InvalidInput
 from ..library import promote
 from ..retrieval import index_status
+from ..run import Run
 from ..runs import fit, list_runs
 from ..session import connection
 from .pairs import FeedbackData, feedback_data
@@ -81,6 +82,34 @@ def improve(
     """
     number("margin", margin, 0, 1)
     number("guard_tolerance", guard_tolerance, 0, 1)
+    run = start_round(
+        guard_data,
+        data,
+        model=model,
+        epochs=epochs,
+        recipe=recipe,
+        device=device,
+        replay_data=replay_data,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    run.wait()
+    return finish_round(run, margin, guard_tolerance)
+
+
+def start_round(
+    guard_data: Any,
+    data: FeedbackData | None = None,
+    *,
+    model: str | None = None,
+    epochs: int = 5,
+    recipe: str | None = None,
+    device: str = "cuda",
+    replay_data: Any = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+) -> Run:
+    """Start the run of a round; see `improve`."""
     start = model or str(index_status()["promoted"])
     if not start:
         raise InvalidInput("model must be named until one is promoted. Got none. Pass a backbone or an artifact.")
@@ -91,7 +120,7 @@ def improve(
             f"held-out queries must have at least {LEAST} pairs to compare on. Got {pairs} "
             f"({data.report}). Mark more results, or raise held_out of feedback_data."
         )
-    run = fit(
+    return fit(
         start,
         data.train,
         eval_data=data.held_out,
@@ -104,9 +133,21 @@ def improve(
         learning_rate=learning_rate,
         recipe=recipe,
         device=device,
-        wait=True,
     )
+
+
+def finish_round(run: Run, margin: float = 0.01, guard_tolerance: float = 0.01) -> Improvement:
+    """Compare the models of an ended round, promote the new one if it is better, and note why; see `improve`.
+
+    Raises:
+        InvalidInput: a run that measured no guard.
+        RunInProgressError, RunFailedError: the run has not finished.
+    """
+    number("margin", margin, 0, 1)
+    number("guard_tolerance", guard_tolerance, 0, 1)
     metrics = run.metrics()
+    if not any(name.startswith(wire.GUARD_PREFIX) for name in metrics.get("after", {})):
+        raise InvalidInput(f"run must be a round, which measures its guard. Got {run.name!r}. Promote it by its id.")
     before, after = (_recall(metrics[stage]) for stage in ("before", "after"))
     guard_before, guard_after = (_recall(metrics[stage], wire.GUARD_PREFIX) for stage in ("before", "after"))
     reason = reason_against(before, after, guard_before, guard_after, margin, guard_tolerance)
@@ -114,7 +155,7 @@ def improve(
         promote(run.artifact_id)
     why = reason or f"The mean R@5 on held-out queries rose from {before:.3f} to {after:.3f}."
     note = f"{'Not promoted' if reason else 'Promoted'}. {why}"
-    connection().call(wire.RUNS_EDIT, name=run.name, experiment=EXPERIMENT, note=note)
+    connection().call(wire.RUNS_EDIT, name=run.name, experiment=run.experiment_name, note=note)
     return Improvement(not reason, why, run.name, run.artifact_id, before, after, guard_before, guard_after)
 
 

@@ -84,6 +84,24 @@ class AuditLines(Answer):
     items: list[dict[str, Any]] = Field(..., description="See the documentation of the audit log.")
 
 
+class RoomState(Answer):
+    """What a room says of itself. Of several replicas, one answers."""
+
+    name: str = Field(..., description="Name of the room.")
+    silent: bool = Field(False, description="Whether the room does not answer; it has no other fields then.")
+    started_at: float | None = Field(None, description="Seconds since the epoch.")
+    memory: int | None = Field(None, description="Bytes of its process; null if not known.")
+    versions: dict[str, str] | None = Field(None, description="Package -> version, of those in use.")
+    settings: dict[str, Any] | None = Field(None, description="Setting -> value in force; '***' for a credential.")
+    log: list[str] | None = Field(None, description="The last 200 lines at most.")
+
+
+class RoomList(Answer):
+    """All rooms of the Flow."""
+
+    items: list[RoomState]
+
+
 class System(Answer):
     """The machine and the queue."""
 
@@ -93,6 +111,7 @@ class System(Answer):
     disk_free: int | None = Field(None, description="Free bytes on the workspace's disk.")
     disk_total: int | None = Field(None, description="Bytes of that disk.")
     runs: dict[str, int] = Field(..., description="Runs by status. CREATED is the queue.")
+    role: str = Field(..., description="The caller's: 'read', 'write' or 'admin'.")
 
 
 @routes.get("/tokens", summary="List tokens", response_model=TokenList)
@@ -148,6 +167,13 @@ async def read_audit(
     return answer({"items": await asyncio.to_thread(lambda: list(_tail(file, limit)))})
 
 
+@routes.get("/rooms", summary="Describe the rooms", response_model=RoomList)
+async def describe_rooms(rooms: RoomsOf) -> Response:
+    """Return memory, versions, settings and the last lines of the log of each room. Credentials are left out."""
+    found = await rooms.descriptions()
+    return answer({"items": [{"name": name, **(each or {"silent": True})} for name, each in found.items()]})
+
+
 @routes.get("/system", summary="Describe the machine and the queue", response_model=System)
 async def describe_system(request: Request, rooms: RoomsOf) -> Response:
     """Return versions, free disk space and the number of runs by status. `/healthz` has the rooms."""
@@ -157,6 +183,7 @@ async def describe_system(request: Request, rooms: RoomsOf) -> Response:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "runs": counts,
+        "role": str(request.state.entry.caller.role),
     }
     root = _access(request).root
     if root is not None:

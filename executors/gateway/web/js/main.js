@@ -8,8 +8,10 @@ import bring from "../pages/bring.js";
 import compare from "../pages/compare.js";
 import dataset from "../pages/dataset.js";
 import datasets from "../pages/datasets.js";
+import index from "../pages/index.js";
 import login from "../pages/login.js";
 import marks from "../pages/marks.js";
+import queries from "../pages/queries.js";
 import run from "../pages/run.js";
 import runs from "../pages/runs.js";
 import search from "../pages/search.js";
@@ -42,7 +44,9 @@ start(
     ["artifacts", artifacts],
     ["artifacts/:id", artifact],
     ["search", search],
+    ["index", index],
     ["marks", marks],
+    ["queries", queries],
     ["admin", admin],
     ["start", startPage],
     ["login", login],

@@ -10,6 +10,8 @@ let first = true;
 export function start(routes, main) {
   const follow = () => show(routes, main);
   addEventListener("hashchange", follow);
+  // a request whose page was left is no error, whoever waits for it
+  addEventListener("unhandledrejection", (event) => event.reason?.name === "AbortError" && event.preventDefault());
   follow();
 }
 
@@ -27,7 +29,7 @@ async function show(routes, main) {
   const [page, parameters] = find(routes, parts);
   const root = h("div.page");
   main.replaceChildren(root);
-  mark({ compare: "runs", start: "runs", bring: "datasets", "before-after": "artifacts", marks: "search" }[parts[0]] ?? parts[0] ?? "runs");
+  mark({ compare: "runs", start: "runs", bring: "datasets", "before-after": "artifacts", marks: "search", index: "search", queries: "search" }[parts[0]] ?? parts[0] ?? "runs");
   const visit = { root, parameters, query: new URLSearchParams(query), signal };
   try {
     document.title = `${page.title(parameters)} · Open Finetuner`;

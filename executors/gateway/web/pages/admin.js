@@ -5,6 +5,7 @@ import { announce, h, swap } from "../js/dom.js";
 import { ago, bytes, number } from "../js/format.js";
 import { badge, empty, facts, nameOf, table } from "../js/parts.js";
 import { repeat } from "../js/time.js";
+import { roomDetails } from "./admin_rooms.js";
 import { confirm } from "./confirm.js";
 
 const AUDIT = [50, 200, 1000];
@@ -24,7 +25,7 @@ export default {
     );
     root.append(
       h("h1", {}, "Administration"),
-      h("section", {}, h("h2", {}, "Rooms and machine"), state),
+      h("section", {}, h("h2", {}, "Rooms and machine"), state, roomDetails(signal)),
       h("section", {}, h("h2", {}, "Tokens"), h("div.stack", {}, tokenForm(loadTokens), tokens)),
       h(
         "section",

@@ -2,9 +2,13 @@
 
 import { ask, get, send } from "../js/api.js";
 import { h, path, swap } from "../js/dom.js";
-import { ago, bytes } from "../js/format.js";
-import { artifactLink, crumbs, datasetLink, facts, isArtifact, table } from "../js/parts.js";
+import { ago, bytes, headline, metricName } from "../js/format.js";
+import { artifactLink, crumbs, datasetLink, facts, isArtifact, progressOf, table } from "../js/parts.js";
 import { repeat } from "../js/time.js";
+import { aliasForm } from "./artifact_alias.js";
+import { card, exporting } from "./artifact_export.js";
+import { family } from "./artifact_family.js";
+import { reindex } from "./artifacts_live.js";
 import { confirm } from "./confirm.js";
 import { scores } from "./run_results.js";
 
@@ -12,15 +16,17 @@ export default {
   title: ({ id }) => `Artifact ${id.slice(0, 8)}`,
 
   async show({ root, parameters, signal }) {
-    const [manifest, all, runs, datasets] = await Promise.all([
+    const [manifest, all, runs, datasets, system] = await Promise.all([
       get(`/v1/artifacts/${encodeURIComponent(parameters.id)}`, signal),
       get("/v1/artifacts", signal),
       runOf(parameters.id, signal),
       get("/v1/datasets", signal),
+      get("/v1/system", signal),
     ]);
     const id = manifest.artifact_id; // the address may hold an alias
     const state = h("span");
     const said = h("p", { role: "status" });
+    const building = h("div");
 
     async function promote() {
       const sure = await confirm(
@@ -28,6 +34,7 @@ export default {
         [
           `Encoders and searches of “live” use ${id} from their next request.`,
           " The index is re-encoded in the background. Until that ends, searches use the current model.",
+          ...compared(manifest),
         ],
         "Promote",
       );
@@ -57,12 +64,14 @@ export default {
     }
 
     async function showState() {
-      const now = await get("/v1/artifacts", signal);
+      const [now, index] = await Promise.all([get("/v1/artifacts", signal), get("/v1/index", signal).catch(() => undefined)]);
       swap(state, marks(id, now));
+      swap(building, index?.reindex?.artifact === id && reindex(index));
       button.disabled = now.live === id;
     }
 
-    const button = h("button.primary", { onclick: promote }, "Promote to live");
+    const may = system.role !== "read"; // the server refuses it in any case
+    const button = h("button.primary", { hidden: !may, onclick: promote }, "Promote to live");
     root.append(
       h(
         "div.top",
@@ -71,7 +80,9 @@ export default {
         h("div.head", {}, h("h1", {}, manifest.run_name), state),
       ),
       h("div.actions", {}, button, h("button", { onclick: () => download(id, said) }, "Download zip"), h("a.button", { href: `#/before-after?after=${id}` }, "Before and after"), said),
+      building,
       lineage(manifest, all.items, runs, datasets.items),
+      family(manifest, all.items, all.live) ?? "",
       facts([
         ["Artifact", h("code", {}, id)],
         ["Backbone", manifest.backbone],
@@ -81,11 +92,21 @@ export default {
         ["Code", manifest.code_version],
       ]),
       scores(manifest.metrics ?? {}) ?? "",
+      may ? exporting(manifest, signal) : "",
+      may ? aliasForm(id, showState) : "",
+      card(id, signal),
       files(manifest.files ?? {}),
     );
     await repeat(5, signal, showState); // a re-index may end, and others may promote
   },
 };
+
+/** Return the main metric before and after tuning, for the dialog that asks. */
+function compared({ metrics }) {
+  const name = headline(metrics);
+  const [before, after] = [metrics?.before?.[name], metrics?.after?.[name]];
+  return Number.isFinite(before) && Number.isFinite(after) ? [h("br"), `On its evaluation data, ${metricName(name)}: `, progressOf(before, after), "."] : [" It was never scored on evaluation data."];
+}
 
 /** Return the runs that published an artifact: one, or none if it was deleted. */
 async function runOf(id, signal) {

@@ -25,6 +25,8 @@ export default {
     const name = h("input", { id: "dataset", required: true, maxlength: 128, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", value: query.get("name") ?? "", oninput: draw });
     const kind = h("select", { id: "as" }, KINDS.map(([value, text]) => h("option", { value, selected: value === query.get("as") }, text)));
     const columns = COLUMNS.map((content) => h("input", { id: `column-${content}`, maxlength: 200, placeholder: "found by its name", value: query.get(content) ?? "" }));
+    const append = h("input", { type: "checkbox", id: "append", role: "switch", checked: query.has("append"), onchange: draw });
+    const behind = h("label.switch", { for: "append" }, append, h("span", {}, "Add its rows to the dataset that has this name"));
     const file = h("p", { role: "status" });
     const bar = h("progress", { max: 1, value: 0, "aria-label": "Sent", hidden: true });
     const said = h("p.wrong", { role: "alert" });
@@ -41,6 +43,7 @@ export default {
         {},
         labelled("Name of the dataset", name, "Letters, digits, '.', '_' and '-'."),
         labelled("What it holds", kind, "Captions train search by text, labels search by image."),
+        behind,
       ),
       h("details", { open: columns.some((each) => each.value) }, h("summary", {}, "Columns of a table"), h("div.options", {}, columns.map((each, at) => labelled(`Column of the ${COLUMNS[at] === "text" ? "caption" : COLUMNS[at]}`, each)))),
       h("div.actions", {}, button, pause, bar),
@@ -51,7 +54,8 @@ export default {
 
     const replaces = h("p.warning");
     function draw() {
-      replaces.hidden = !known.has(name.value.trim());
+      behind.hidden = !known.has(name.value.trim());
+      replaces.hidden = behind.hidden || append.checked;
       swap(replaces, `There is a dataset ${name.value.trim()} already. This one replaces it.`);
       form.hidden = !chosen && !upload;
       swap(button, upload ? "Read again" : "Send and look");
@@ -80,13 +84,14 @@ export default {
       bar.value = 0;
     }
 
+    const appends = () => append.checked && known.has(name.value.trim());
     const asked = () => {
       const named = Object.fromEntries(COLUMNS.map((content, at) => [content, columns[at].value.trim()]).filter(([, value]) => value));
       return { as: kind.value, columns: Object.keys(named).length ? named : null };
     };
 
     function keep() {
-      const set = Object.entries({ upload, name: name.value.trim(), as: kind.value, ...asked().columns }).filter(([, value]) => value);
+      const set = Object.entries({ upload, name: name.value.trim(), as: kind.value, append: appends() && "1", ...asked().columns }).filter(([, value]) => value);
       remember(`#/bring?${new URLSearchParams(set)}`);
     }
 
@@ -119,7 +124,7 @@ export default {
     }
 
     /** Ask what the server understands, and give the dataset its present name. */
-    const understand = () => send(`/v1/uploads/${encodeURIComponent(upload)}/preview`, { ...asked(), dataset: name.value.trim() });
+    const understand = () => send(`/v1/uploads/${encodeURIComponent(upload)}/preview`, { ...asked(), dataset: name.value.trim(), append: appends() });
 
     async function look() {
       swap(file, "The server reads the file …");
@@ -142,7 +147,7 @@ export default {
         if (!form.reportValidity()) throw new Error("The dataset needs a name.");
         await understand(); // the name may have changed; nothing is read twice
         const made = await send(`/v1/uploads/${encodeURIComponent(upload)}/complete`);
-        location.hash = path("datasets", made.name);
+        location.hash = path("datasets", made.name) + (made.before ? `?before=${made.before}` : "");
       }
       async function drop() {
         await throwAway(upload);

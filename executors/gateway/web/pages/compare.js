@@ -3,7 +3,7 @@
 import { get } from "../js/api.js";
 import { chart } from "../js/chart.js";
 import { csvOf, save } from "../js/csv.js";
-import { h, path, swap } from "../js/dom.js";
+import { h, path } from "../js/dom.js";
 import { headline, metricName, number } from "../js/format.js";
 import { badge, crumbs, empty, table, value } from "../js/parts.js";
 import { remember } from "../js/router.js";

@@ -6,7 +6,9 @@ import { ago, bytes, datasetName, number } from "../js/format.js";
 import { crumbs, facts } from "../js/parts.js";
 import { remember } from "../js/router.js";
 import { editing, undoing } from "./dataset_edit.js";
+import { indexing } from "./dataset_index.js";
 import { statistics } from "./dataset_report.js";
+import { splitting } from "./dataset_split.js";
 import { card } from "./documents.js";
 
 const PAGE = 24;
@@ -22,6 +24,7 @@ export default {
     let from = Math.max(0, parseInt(query.get("offset"), 10) || 0);
     const before = query.get("before");
     const changed = (version) => (location.hash = `${path("datasets", name)}?before=${version}&offset=${from}`);
+    const searchable = indexing(dataset, signal);
     const edit = editing(dataset, query, () => turn(from), changed);
     root.append(
       h("div.top", {}, crumbs(["Datasets", path("datasets")]), h("h1", {}, datasetName(name))),
@@ -32,9 +35,11 @@ export default {
         ["Created", ago(dataset.created_at)],
         ["Version", h("code", { title: dataset.version }, String(dataset.version).slice(0, 12))],
       ]),
-      h("div.actions", {}, h("a.button", { href: `#/start?train_data=${encodeURIComponent(name)}` }, "Start a run with it"), edit.bar),
+      h("div.actions", {}, h("a.button", { href: `#/start?train_data=${encodeURIComponent(name)}` }, "Start a run with it"), searchable.button, h("a.button", { href: `#/bring?name=${encodeURIComponent(name)}&append=1` }, "Add rows"), edit.bar),
+      searchable.said,
       /^[0-9a-f]{64}$/.test(before) && before !== dataset.version ? undoing(dataset, before, changed) : "",
       statistics(name, query, signal),
+      splitting(dataset),
       grid,
       pages,
     );

@@ -5,6 +5,7 @@ import { h, swap } from "../js/dom.js";
 import { ago, bytes, number } from "../js/format.js";
 import { datasetLink, empty, table } from "../js/parts.js";
 import { repeat } from "../js/time.js";
+import { sampleButton } from "./sample.js";
 
 export default {
   title: () => "Datasets",
@@ -25,7 +26,8 @@ export default {
         h("a", { href: "#/bring" }, "Bring a folder, a zip or a table"),
         ", or send it from Python: ",
         h("code", {}, 'finetuner.push_data("my-pairs", "pairs.csv")'),
-        ". After that, start a run with it.",
+        ". After that, start a run with it. ",
+        sampleButton(),
       ];
       swap(list, rows.length ? table("Datasets", head, rows) : empty("No datasets yet.", ...how));
     });

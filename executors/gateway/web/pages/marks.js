@@ -1,15 +1,16 @@
-// Marks of search results: a look at them, and the command that trains on them.
+// Marks of search results: a look at them, and the round that learns from them.
 
 import { ask, get, send } from "../js/api.js";
-import { code, quoted } from "../js/code.js";
 import { announce, h, path, swap } from "../js/dom.js";
-import { ago, datasetName, number } from "../js/format.js";
-import { crumbs, empty, labelled, table } from "../js/parts.js";
+import { ago, number } from "../js/format.js";
+import { crumbs, empty, table } from "../js/parts.js";
 import { imageOf } from "../js/images.js";
 import { remember } from "../js/router.js";
 import { confirm } from "./confirm.js";
+import { roundForm } from "./marks_round.js";
 
 const PAGE = 50;
+const FEW = 5; // documents of a mark that are shown
 
 export default {
   title: () => "Marks",
@@ -21,9 +22,26 @@ export default {
     root.append(list, train);
     let after = Math.max(0, parseInt(query.get("after"), 10) || 0);
 
+    const seen = new Map(); // id -> {blob, text}, undefined for a document that is gone
+
+    /** Ask for the pictures of the first documents of marks. */
+    async function look(marks) {
+      const ids = [...new Set(marks.flatMap(({ chosen, refused }) => [...chosen.slice(0, FEW), ...refused.slice(0, FEW)]))].filter((id) => !seen.has(id));
+      for (let at = 0; at < ids.length; at += 100) {
+        const { documents } = await ask("/v1/index/filter", { filter: { must: [{ has_id: ids.slice(at, at + 100) }] }, limit: 100, thumbnails: true }, signal);
+        for (const each of documents) seen.set(each.id, { blob: each.blob ?? each.chunks?.find((part) => part.blob)?.blob, text: each.text });
+      }
+    }
+
+    function picture(id) {
+      const { blob, text } = seen.get(id) ?? {};
+      return blob ? h("span.thumbnail", { title: id }, imageOf(blob, id)) : h("span", {}, text ?? id);
+    }
+
     async function load(from) {
       const { marks, next } = await ask("/v1/feedback/list", { after: from, limit: PAGE, images: true }, signal);
       after = from;
+      await look(marks);
       remember(after ? `#/marks?after=${after}` : "#/marks");
       const turn = (id, label, to) => h("button", { id, onclick: () => load(to).catch(tell) }, label);
       swap(
@@ -48,7 +66,7 @@ export default {
           swap(said, error.message);
         }
       }
-      const ids = (some) => (some.length ? h("span", {}, some.slice(0, 5).join(", "), some.length > 5 && ` and ${number(some.length - 5)} more`) : "–");
+      const ids = (some) => (some.length ? h("span.thumbnails", {}, some.slice(0, FEW).map(picture), some.length > FEW && h("small", {}, `and ${number(some.length - FEW)} more`)) : "–");
       return [
         mark.image ? h("span.pictured", {}, imageOf(mark.image, "the query"), "an image") : h("span", { dir: "auto" }, mark.text),
         ids(mark.chosen),
@@ -63,17 +81,6 @@ export default {
     const [many, { items }] = await Promise.all([load(after), get("/v1/datasets", signal)]);
     if (!many && !after) return;
     const pairs = items.filter((each) => !["labelled", "documents"].includes(each.kind));
-    const guard = h("select", { id: "guard", onchange: draw }, pairs.map(({ name }) => h("option", { value: name, selected: name === query.get("guard") }, datasetName(name))));
-    const command = h("div.codes");
-    function draw() {
-      swap(command, code("Command", `finetuner improve --on feedback --guard ${quoted(guard.value)}`));
-    }
-    train.append(
-      h("h2", {}, "Train on the marks"),
-      h("p", {}, "The command tunes the model that was promoted last, and promotes the result if held-out queries find more and the guard keeps its score. Its run stands among the runs."),
-      pairs.length ? h("div.options", {}, labelled("Guard", guard, "Pairs that the model must not get worse at.")) : h("p.warning", {}, "It needs a dataset of pairs that the model must not get worse at. Bring one first."),
-      command,
-    );
-    if (pairs.length) draw();
+    train.append(roundForm(pairs, query, () => after));
   },
 };

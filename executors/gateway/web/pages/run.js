@@ -7,6 +7,7 @@ import { ENDED, artifactLink, badge, crumbs, datasetLink, facts, nameOf, table, 
 import { repeat } from "../js/time.js";
 import { withoutCalls } from "../js/words.js";
 import { buttons, naming } from "./run_actions.js";
+import { roundOf } from "./run_round.js";
 import { curves } from "./run_curves.js";
 import { followLog } from "./run_log.js";
 import { examples, scores } from "./run_results.js";
@@ -48,8 +49,8 @@ export default {
       h("section", {}, h("h2", {}, "Log"), log),
       h("section", {}, h("h2", {}, "Configuration"), configured),
     );
-    followLog(log, `/api/v1/${at}/logstream`, signal, (step, steps) => {
-      const label = `step ${step} of ${steps}`;
+    followLog(log, `/api/v1/${at}/logstream`, signal, (step, steps, now) => {
+      const label = [`step ${step} of ${steps}`, now && `about ${duration(now.left)} left`, now && `${now.speed}, ${now.wait}% of the time waiting for data`, now?.memory].filter(Boolean).join(" · ");
       swap(progress, h("progress", { max: steps, value: step, "aria-label": "Training" }), h("span.faint", {}, label));
     });
 
@@ -79,7 +80,7 @@ export default {
       get(`/api/v1/${at}/metrics`, signal),
       get(`/v1/${at}/examples`, signal),
     ]);
-    swap(results, scores(metrics), examples(found));
+    swap(results, roundOf(run, metrics, moved), scores(metrics), examples(found));
   },
 };
 

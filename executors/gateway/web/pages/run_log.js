@@ -9,8 +9,9 @@ const MOST_LINES = 2000;
 // The trainer's log ends with emoji, which fonts without them show as a box.
 const EMOJI = / ?\p{Extended_Pictographic}\uFE0F?/gu;
 const STEP = /step (\d+)\/(\d+) /;
+const STATE = /([\d.]+ [a-z]+\/s) - waited for data (\d+)% - ([\d.]+ GB) - ETA (\d+) s/;
 
-/** Follow the log in `element` until it ends; calls `onStep(step, steps)` with the training progress. */
+/** Follow the log in `element` until it ends; calls `onStep(step, steps, state)`: progress, {speed, wait, memory, left}. */
 export async function followLog(element, path, signal, onStep) {
   const lines = h("pre.log", { tabindex: 0, role: "log", "aria-live": "off", "aria-label": "Log", hidden: true });
   const note = h("p.faint", {}, "Waiting for the first line …");
@@ -48,6 +49,8 @@ export async function followLog(element, path, signal, onStep) {
     while (lines.childNodes.length > MOST_LINES) lines.firstChild.remove();
     if (atEnd) lines.scrollTop = lines.scrollHeight; // a user who has scrolled up stays there
     const step = STEP.exec(line);
-    if (step) onStep(+step[1], +step[2]);
+    if (!step) return;
+    const [, speed, wait, memory, left] = STATE.exec(line) ?? [];
+    onStep(+step[1], +step[2], speed && { speed, wait: +wait, memory, left: +left });
   }
 }

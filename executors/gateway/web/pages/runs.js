@@ -8,6 +8,7 @@ import { remember } from "../js/router.js";
 import { chosenRuns } from "./runs_chosen.js";
 import { filters } from "./runs_filters.js";
 import { asTable } from "./runs_table.js";
+import { sampleButton } from "./sample.js";
 
 const PAGE = 50;
 const SORTS = { Run: "name", Status: "status", Model: "model", Data: "data", "Before and after": "metric", Created: "created" };
@@ -81,7 +82,8 @@ export default {
             h("a", { href: path("datasets") }, "Look at your datasets"),
             ", then ",
             h("a", { href: "#/start" }, "start a run"),
-            " with one of them.",
+            " with one of them. ",
+            sampleButton(),
           ),
         );
       const last = Math.max(1, Math.ceil(found.total / PAGE));

@@ -45,7 +45,7 @@ export default {
     const secondField = h("label.field", { for: "other" }, h("span", {}, "Compare with"), second);
     for (const choice of [first, second]) choice.addEventListener("change", again);
     root.append(
-      h("div.head", {}, h("h1", {}, "Search"), h("a.button", { href: "#/marks", id: "new" }, "Marks")),
+      h("div.head", {}, h("h1", {}, "Search"), h("div.actions", { id: "new" }, h("a.button", { href: "#/index" }, "Index"), h("a.button", { href: "#/queries" }, "Judged queries"), h("a.button", { href: "#/marks" }, "Marks"))),
       h(
         "form.search",
         { onsubmit: (event) => (event.preventDefault(), search()) },
@@ -159,8 +159,10 @@ function nothing() {
     h(
       "p",
       {},
-      "Send the images that people shall find: ",
-      h("code", {}, 'finetuner.index("folder-of-images")'),
+      "Open a dataset and press “Make searchable”: ",
+      h("a", { href: "#/datasets" }, "look at your datasets"),
+      ". Or ",
+      h("a", { href: "#/index" }, "add images"),
       ". Then search them here by text or by an image.",
     ),
   );

@@ -7,6 +7,7 @@ import { datasetName, number } from "../js/format.js";
 import { crumbs, empty, facts, labelled } from "../js/parts.js";
 import { remember } from "../js/router.js";
 import { optionFields } from "./start_options.js";
+import { several } from "./start_several.js";
 import { bodyOf, valuesOf } from "./start_body.js";
 
 const SHOWN = { batch_size: "Batch", learning_rate: "Learning rate", epochs: "Epochs", optimizer: "Optimizer", scheduler: "Schedule", loss: "Loss" };
@@ -59,6 +60,7 @@ export default {
       experiment: h("input", { id: "experiment", maxlength: 128, value: given.experiment ?? older?.experiment ?? "default" }),
     };
     const more = optionFields(choices.options, given);
+    const tries = several(choices.recipes, query);
     const problem = h("div");
     const plan = h("div");
     const codes = h("div.codes");
@@ -78,6 +80,7 @@ export default {
         labelled("Experiment", fields.experiment, "Runs that belong together."),
       ),
       more.element,
+      tries.element,
       problem,
       h("div.actions", {}, button, said),
     );
@@ -85,7 +88,7 @@ export default {
 
     const values = () => {
       const plain = Object.fromEntries(Object.entries(fields).map(([id, element]) => [id, element.value.trim()]));
-      return { ...plain, name: name.value.trim(), ...more.values() };
+      return { ...plain, name: name.value.trim(), ...more.values(), ...tries.texts() };
     };
     let timer;
     let latest = 0;
@@ -95,13 +98,16 @@ export default {
     }
 
     async function check() {
+      if (signal.aborted) return; // the form is left: its address must not come back
       const mine = ++latest;
       const now = values();
       keep(now, from);
       try {
         const run = bodyOf(now, choices.options, artifacts.items, older);
-        const found = await ask("/v1/runs/check", { experiment: now.experiment, run }, signal);
+        const runs = tries.variants(run);
+        const [found] = await Promise.all(runs.map((each) => ask("/v1/runs/check", { experiment: now.experiment, run: each }, signal)));
         if (mine !== latest) return;
+        swap(button, runs.length > 1 ? `Start ${runs.length} runs` : "Start");
         swap(problem, found.warnings.map((each) => h("p.warning", {}, each)));
         swap(plan, h("h2", {}, "What will run"), facts(Object.entries(SHOWN).map(([id, text]) => [text, shown(found.config[id])])));
         swap(codes, code("As Python", found.python), code("As a command", found.command));
@@ -120,9 +126,9 @@ export default {
       button.disabled = true;
       try {
         const now = values();
-        const run = bodyOf(now, choices.options, artifacts.items, older);
-        await send(`/api/v1/experiments/${encodeURIComponent(now.experiment)}/runs`, run);
-        location.hash = path("runs", now.experiment, now.name);
+        const runs = tries.variants(bodyOf(now, choices.options, artifacts.items, older));
+        for (const run of runs) await send(`/api/v1/experiments/${encodeURIComponent(now.experiment)}/runs`, run);
+        location.hash = runs.length > 1 ? `#/runs?text=${encodeURIComponent(now.experiment)}` : path("runs", now.experiment, runs[0].name);
       } catch (error) {
         swap(said, error.message);
         button.disabled = false;
