@@ -15,9 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from finetuner.contract.dimensions import refuse_dimensions
 from finetuner.contract.parameters import Parameters
-from finetuner.contract.wire import INDEX, PROBLEMS, SEARCH, mark_error, reply
-from finetuner.database.url import database_url
 from finetuner.contract.wire import INDEX, PROBLEMS, ROOM, SEARCH, mark_error, reply
+from finetuner.database.url import database_url
 from finetuner.exceptions import FinetunerError, FinetunerServerError
 from finetuner.executors.room.collector import freeze_modules, keep_trimmed
 from finetuner.executors.room.description import describe, keep_lines

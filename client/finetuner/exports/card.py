@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .chinese_clip import is_chinese_clip
-from .siglip_model import is_siglip
-
 if TYPE_CHECKING:
     from ..artifacts.manifest import Manifest
 
@@ -145,6 +142,7 @@ def _card(manifest: Manifest, loading: str, note: str) -> str:
 
 
 def _snippet(model: Any, to: str) -> str:
+    from .chinese_clip import is_chinese_clip
     from .siglip_model import is_siglip
 
     if to == "transformers" and is_siglip(model):

@@ -106,9 +106,7 @@ class Access:
         self._more_refused = Tally(lambda name, count: self._write(token=name, refused=count))
         self._log = JinaLogger("access")
         self._buckets = TokenBuckets(rate_limit)
-        self._file = None if root is None else TokenFile(root)
-        self._version: tuple[int, ...] | None = None
-        self._looked = False  # at the file, since the event loop has looked for more requests
+        self._looked = False  # at the tokens, since the event loop has looked for more requests
         self._store = None if root is None else watched_tokens(root)
         self._version: object = None
         self._from_file: list[Token] = []
@@ -235,16 +233,12 @@ class Access:
         self._looked = False
 
     def _read_file(self) -> None:
-        """Read the token file if it has changed. Requests that arrive at the same moment share one look at it."""
-        if self._file is None or self._looked:
+        """Read the tokens if they have changed. Requests that arrive at the same moment share one look at them."""
+        if self._store is None or self._looked:
             return
         with suppress(RuntimeError):  # without an event loop, nothing says when the moment is over
             asyncio.get_running_loop().call_soon(self._look_again)
             self._looked = True
-        version = file_version(self._file.path)
-        """Read the tokens if they have changed."""
-        if self._store is None:
-            return
         version = self._store.version()
         if version == self._version:
             return
