@@ -58,8 +58,8 @@ def nearest_binary(queries: Any, index: Any, limit: int) -> Any:
     """
     import numpy as np
 
-    signs = [np.where(side > 0, np.float32(1), np.float32(-1)) for side in (queries, index)]
-    near = np.sort(nearest(*signs, RESCORED * limit), axis=1)
+    of_queries, of_index = (np.where(side > 0, np.float32(1), np.float32(-1)) for side in (queries, index))
+    near = np.sort(nearest(of_queries, of_index, RESCORED * limit), axis=1)
     found = [
         rows[np.argsort(-(index[rows] @ query), kind="stable")[:limit]]
         for query, rows in zip(queries, near, strict=True)

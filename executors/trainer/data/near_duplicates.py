@@ -111,11 +111,13 @@ class NearGroups:
 
     def image_ids(self, plan: Plan) -> np.ndarray:
         """Return (batch,) int64, equal for near duplicate images."""
-        return self._images[plan.rows]
+        ids: np.ndarray = self._images[plan.rows]
+        return ids
 
     def caption_ids(self, plan: Plan) -> np.ndarray:
         """Return (batch,) int64, equal for near duplicate captions."""
-        return self._texts[self._data.caption_ids(plan)]
+        ids: np.ndarray = self._texts[self._data.caption_ids(plan)]
+        return ids
 
     def of_texts(self, ids: np.ndarray) -> np.ndarray:
         """Return caption ids of any shape as ids of groups; -1 stays."""

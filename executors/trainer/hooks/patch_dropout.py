@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from open_clip.transformer import PatchDropout, VisionTransformer
-from timm.layers import PatchDropout as TimmPatchDropout
+from timm.layers.patch_dropout import PatchDropout as TimmPatchDropout
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
@@ -48,12 +48,14 @@ class DropPatches(Hook):
                 f"patch_dropout needs a vision transformer of open_clip or timm. Got {type(trunk or visual).__name__}. "
                 f"Leave it out."
             )
-        self._before = getattr(*self._place)
+        place, name = self._place
+        self._before = getattr(place, name)
         dropout.train(visual.training)
-        setattr(*self._place, dropout)
+        setattr(place, name, dropout)
         log.info("Patch dropout: a step sees %.0f%% of each image's patches", 100 * (1 - self._share))
 
     def choose_weights(self, progress: Progress) -> None:
         """Put the layer from before back."""
         if self._place is not None:
-            setattr(*self._place, self._before)
+            place, name = self._place
+            setattr(place, name, self._before)

@@ -291,7 +291,7 @@ class ClipTask(Task):
         scale, losses = self.model.network.logit_scale.exp(), []
         soft = 0.0 if near_images is None or self._near is None else self._near.soft
         for one, ids, labels, counts, near in by_caption(text, text_ids, label_ids, weights, near_texts):
-            groups = None if near is None else (near_images, near)
+            groups = None if near is None or near_images is None else (near_images, near)
             pairs = PairBatch(image, one, image_ids, ids, labels, negatives, counts, groups, soft, gather=gather)
             losses.append(self._loss(pairs, scale))
         return torch.stack(losses).mean()

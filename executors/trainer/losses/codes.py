@@ -51,7 +51,8 @@ class CodesLoss(PairLoss):
             of_images, of_texts = (partial(rounded, step=one / LEVELS) for one in largest.unbind())
             parts.append((self.int8, pairs.changed(of_images, of_texts)))
         losses = [weight * self.loss(each, logit_scale) for weight, each in parts]
-        return torch.stack(losses).sum() / sum(weight for weight, _ in parts)
+        mean: torch.Tensor = torch.stack(losses).sum() / sum(weight for weight, _ in parts)
+        return mean
 
 
 def hard_signs(rows: torch.Tensor) -> torch.Tensor:
