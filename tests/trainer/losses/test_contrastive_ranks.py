@@ -10,20 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainer.losses.contrastive_ranks import KINDS
+
 pytestmark = pytest.mark.process
 
 SCRIPT = Path(__file__).parent / "contrastive_ranks.py"
 LOSSES = ("clip", "smooth", "hard", "siglip", "matryoshka", "codes", "tanh", "distilled")
 PAIR_LOSSES = LOSSES[:7]
-KINDS = (
-    "",
-    " masked",
-    " negatives",
-    " weighted",
-    " masked weighted",
-    " negatives weighted",
-    " negatives weighted soft",
-)
 CASES = [f"{name}{kind}{cached}" for name in LOSSES for kind in KINDS for cached in ("", " cached")]
 
 Found = dict[str, dict[str, torch.Tensor]]
