@@ -90,6 +90,7 @@ class Indexer(FeedbackRoom):
 
     def _open(self) -> None:
         settings, log, workspace = self.settings, self.logger.warning, self.shared_workspace
+        encoders = settings.encoders(workspace.root)  # checked before the lock is taken
         self._index = Index(
             workspace.index,
             settings.engine(),
@@ -103,7 +104,7 @@ class Indexer(FeedbackRoom):
             log(problem)
         self._graphs = Graphs(self._index.collections, log, spare=int(settings.min_free_mb) * 2**20)
         pace = settings.reindex_share, settings.reindex_tolerance
-        self._reindex = Reindex(self._index, self._live, settings.encoders(workspace.root), *pace, log)
+        self._reindex = Reindex(self._index, self._live, encoders, *pace, log)
         self._repair = Repair(self._index, self._reindex.look_again, log)
         texts, cursors = Texts(workspace.index / "documents.sqlite"), Cursors(rooms_secret(workspace.root))
         self._probabilities = Probabilities(workspace, self._index)

@@ -48,15 +48,15 @@ READING = {
     *("/runs/get", "/runs/list", "/runs/status", "/runs/logs", "/runs/metrics", "/runs/examples"),
     *("/runs/page", "/runs/changes"),
     *("/experiments/list", "/datasets/list", "/datasets/pull", "/datasets/show", "/datasets/stats", "/artifacts/list"),
-    "/artifacts/pull",
+    *("/artifacts/pull", "/artifacts/aliases"),
 }
-ADMINS = {"/index/backup", "/index/restore", "/index/verify", "/index/move", "/collections/drop"}
+ADMINS = {"/index/backup", "/index/restore", "/index/verify", "/index/move", "/collections/drop", "/room"}
 READING_POSTS = {
     *("/v1/encode", "/v1/search", "/v1/embeddings", "/v1/index/filter", "/v1/feedback", "/v1/runs/check"),
     *(f"/v2/rpc/{name}" for name in ("user.identity.whoami", "artifact.list", "artifact.getDetail")),
     *("/v2/rpc/artifact.getDownloadUrl", "/v2/rpc/executor.getPackage", "/post"),
 }
-ADMIN_PAGES = {"/v1/tokens", "/v1/audit"}
+ADMIN_PAGES = {"/v1/tokens", "/v1/audit", "/v1/rooms"}
 OPEN_PAGES = {"/", "/docs", "/healthz", "/dry_run", "/v2/rpc/user.identity.proxiedAuthorize"}
 OPEN_FOLDERS = ("/ui/", "/v2/download/")
 OPEN_METHODS = {

@@ -148,7 +148,8 @@ def test_results_are_marked_and_become_examples(visit: Visit) -> None:
 
     page.get_by_role("link", name="Marks").click()
     row = page.get_by_role("row").filter(has_text="a red dress")
-    expect(row).to_contain_text(shown[0])
+    expect(row.get_by_role("img", name=shown[0], exact=True)).to_be_visible()
+    page.get_by_text("Copy as a command").click()
     expect(page.get_by_role("region", name="Command")).to_contain_text("finetuner improve --on feedback --guard")
     visit.shoot("marks")
     row.get_by_role("button", name="Delete").click()

@@ -36,7 +36,7 @@ def test_other_sizes_are_refused(given: Any) -> None:
 def test_the_index_holds_whole_vectors(endpoint: str) -> None:
     refuse_dimensions(endpoint, {"dimensions": None, "limit": 5})
     refuse_dimensions("/encode", {"dimensions": 64})
-    with pytest.raises(InvalidInput, match=f"for /encode alone: the index holds whole .* Got 64 for {endpoint}. Leave"):
+    with pytest.raises(InvalidInput, match=f"for /encode alone. Got 64 for {endpoint}. Leave it out: the indexer's"):
         refuse_dimensions(endpoint, {"dimensions": 64})
 
 
