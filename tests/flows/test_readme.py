@@ -66,9 +66,12 @@ def smaller(code: str) -> str:
     return code.replace("items=400", "items=40").replace("items=100", "items=10").replace("epochs=6", "epochs=1")
 
 
+LONG = ("models", "callbacks")  # pages whose code trains for longer than the others'
+
+
 def pages() -> list[Any]:
     found = [path for path in PAGES if blocks(path, "python")]
-    return [pytest.param(path, id=path.stem) for path in found]
+    return [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LONG)) for path in found]
 
 
 @pytest.mark.parametrize("page", pages())

@@ -100,9 +100,8 @@ def test_what_cannot_be_is_refused(
     assert message in str(outcome.exception)
 
 
-@pytest.mark.parametrize(
-    ("name", "setting"), [("trainer", "treads=2"), pytest.param("gateway", "rate_limits=2", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("name", "setting"), [("trainer", "treads=2"), ("gateway", "rate_limits=2")])
+@pytest.mark.slow
 def test_a_setting_that_the_room_does_not_have_ends_it(name: str, setting: str, tmp_path: Path) -> None:
     with (
         pytest.raises(AssertionError, match=setting.split("=")[0]),
@@ -166,6 +165,7 @@ def test_requests_under_way_are_answered_when_the_gateway_stops(rooms: RoomsApar
     rooms.restart("gateway")
 
 
+@pytest.mark.slow
 def test_what_the_indexer_has_acknowledged_is_there_after_a_stop(rooms: RoomsApart) -> None:
     """It is stopped in the middle of a stream of writes, with a search going on."""
     flow, acknowledged, stopped = client_of(rooms), [], threading.Event()

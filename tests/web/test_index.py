@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 from playwright.sync_api import expect
 
 from finetuner.workspace.tokens import TokenFile
@@ -92,6 +93,7 @@ def test_a_dataset_is_split_and_the_split_undone(visit: Visit, site: Site) -> No
     assert not names & {"web-test-eval", "web-test-train"}
 
 
+@pytest.mark.slow
 def test_sample_data_is_three_clicks_from_a_search(visit: Visit, site: Site) -> None:
     visit.page.route("**/v1/datasets", lambda route: route.fulfill(json={"items": []}))  # as in an empty workspace
     visit.go("#/datasets")

@@ -19,7 +19,7 @@ from finetuner.onnx.model import INT8_FILE
 from tests.client.onnx.conftest import TEXTS, with_onnx
 
 __all__ = ["with_onnx"]  # a fixture
-pytestmark = pytest.mark.seconds
+pytestmark = pytest.mark.slow
 
 
 def test_a_library_gets_the_weights_in_float32(with_onnx: Path, mini: Clip, tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_ctrl_c_stops_finetuner_up_in_order(small_flow: Path, tmp_path: Path) ->
     assert "KeyboardInterrupt" not in output
 
 
+@pytest.mark.slow
 def test_json_is_one_line_on_stdout_and_the_content_of_flow_json(small_flow: Path, tmp_path: Path) -> None:
     process = start(small_flow, tmp_path / "workspace", *ANY_PORTS, "--json", stderr=subprocess.PIPE)
     assert process.stdout is not None

@@ -81,6 +81,7 @@ def test_a_flow_is_healthy_inside_its_block_and_gone_after_it(
     assert "Traceback" not in flow.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_flow_frees_its_ports_and_leaves_no_process(small_flow: Path, tmp_path: Path) -> None:
     with RunningFlow(tmp_path / "workspace", flow=small_flow) as flow:
         os.kill(flow.pid, signal.SIGKILL)

@@ -42,6 +42,7 @@ def nearest(found: DocumentArray, model: Clip) -> float:
 
 
 @pytest.mark.seconds
+@pytest.mark.slow
 def test_onnx_runtime_gives_nearly_the_same_vectors_with_threads_and_options(
     start: Start, workspace: Workspace, clip_mini: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_zip_becomes_a_dataset_with_a_report(handler: Handler, shop: bytes) ->
     assert unknown.status_code == 404
 
 
+@pytest.mark.slow
 def test_parquet_tar_and_jsonl_become_datasets(handler: Handler, tmp_path: Path, jpeg: Callable[[int], bytes]) -> None:
     table = parquet(tmp_path / "a.parquet", {"foto": [jpeg(0), jpeg(1)], "titel": ["a", "b"]}).read_bytes()
     columns = {"columns": json.dumps({"image": "foto", "text": "titel"})}

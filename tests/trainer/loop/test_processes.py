@@ -38,7 +38,12 @@ def curve(trainer: Trainer, ask: Callable[..., Any], name: str) -> list[dict[str
         pytest.param({}, {}, id="whole", marks=pytest.mark.slow),
         pytest.param({}, {"micro_batch_size": 2}, id="in parts", marks=pytest.mark.slow),
         pytest.param({}, {"micro_batch_size": 2, **TAUGHT}, id="distilled in parts", marks=pytest.mark.slow),
-        pytest.param({"replay_data": "others"}, {"micro_batch_size": 2, **TAUGHT}, id="replayed and distilled"),
+        pytest.param(
+            {"replay_data": "others"},
+            {"micro_batch_size": 2, **TAUGHT},
+            id="replayed and distilled",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {},
             {"hard_batches": 4, "hard_batches_from": 1, "hard_negatives": {"per_image": 2}},
