@@ -51,14 +51,13 @@ class CodesLoss(PairLoss):
             of_images, of_texts = (partial(rounded, step=one / LEVELS) for one in largest.unbind())
             parts.append((self.int8, pairs.changed(of_images, of_texts)))
         losses = [weight * self.loss(each, logit_scale) for weight, each in parts]
-        mean: torch.Tensor = torch.stack(losses).sum() / sum(weight for weight, _ in parts)
-        return mean
+        return torch.stack(losses).sum() / sum(weight for weight, _ in parts)
 
 
 def hard_signs(rows: torch.Tensor) -> torch.Tensor:
     """Return the signs of (..., dim) rows, 0 as negative, divided by sqrt(dim). Their gradient is that of rows."""
     with torch.no_grad():
-        change = torch.where(rows > 0, 1.0, -1.0).to(rows) / rows.shape[-1] ** 0.5 - rows
+        change: torch.Tensor = torch.where(rows > 0, 1.0, -1.0).to(rows) / rows.shape[-1] ** 0.5 - rows
     return rows + change
 
 

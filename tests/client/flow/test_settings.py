@@ -51,17 +51,27 @@ def test_ports_are_reserved_until_the_block_ends(small_flow: Path, tmp_path: Pat
 def test_flows_that_start_at_the_same_moment_share_no_port(small_flow: Path, tmp_path: Path) -> None:
     """Neither listens yet, and each has the same ports in its YAML."""
     with ExitStack() as both:
-        given: list[dict[str, Any]] = [{"grpc_port": 0, "http_port": 0}]
-        for _ in range(3):
-            with held_ports(2) as free:
-                given.append(dict(zip(("grpc_port", "http_port"), free, strict=True)))
-        flows = [both.enter_context(configured_flow(small_flow, workspace=tmp_path, **ports)) for ports in given]
-        flows.append(both.enter_context(configured_flow(flow_file("encode"), workspace=tmp_path, **given[0])))
+        free: dict[str, Any] = {"workspace": tmp_path, "grpc_port": 0, "http_port": 0}
+        flows = [both.enter_context(configured_flow(file, **free)) for file in (small_flow, flow_file("encode"))]
+        flows += [named_ports(both, small_flow, tmp_path) for _ in range(3)]
         ports = [port for content in flows for port in ports_of(content)]
         assert len(set(ports)) == len(ports)
-        taken = configured_flow(small_flow, workspace=tmp_path, grpc_port=0, http_port=given[1]["http_port"])
-        with pytest.raises(InvalidInput, match=f"Port {given[1]['http_port']} cannot be used.*--http-port"):
-            both.enter_context(taken)
+        taken = flows[-1]["gateway"]["port"][1]
+        with pytest.raises(InvalidInput, match=f"Port {taken} cannot be used.*--http-port"):
+            both.enter_context(configured_flow(small_flow, workspace=tmp_path, grpc_port=0, http_port=taken))
+
+
+def named_ports(both: ExitStack, flow: Path, workspace: Path) -> dict[str, Any]:
+    """Return a Flow with ports that are named. Another process may take one in the moment in which it is free."""
+    for left in reversed(range(5)):
+        with held_ports(2) as (grpc, http):
+            pass
+        try:
+            return both.enter_context(configured_flow(flow, workspace=workspace, grpc_port=grpc, http_port=http))
+        except InvalidInput:
+            if not left:
+                raise
+    raise AssertionError
 
 
 def test_given_ports_are_used(small_flow: Path, tmp_path: Path) -> None:
