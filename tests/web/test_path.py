@@ -74,6 +74,7 @@ def test_from_an_empty_workspace_to_a_better_search_by_the_page_alone(newcomer: 
     page.get_by_label("Caption of document 1", exact=True).fill("a red dress")
     press(page.get_by_role("button", name="Save as a new version"))
     expect(page.locator(".card").first).to_contain_text("a red dress")
+    expect(page.get_by_text("The version before is")).to_be_visible()  # the page of the new version
     # split, and start a run with both
     press(page.get_by_text("Split for training and evaluation"))
     press(page.get_by_role("button", name="Split", exact=True))

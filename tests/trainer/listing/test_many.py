@@ -16,8 +16,9 @@ from PIL import Image
 from finetuner import make_pair
 from finetuner.config.run_config import RunConfig
 from finetuner.contract.wire import read_reply
+from finetuner.database.tables import RUNS
 from finetuner.executors.trainer.executor import Trainer
-from finetuner.executors.trainer.run_store import RUNS, RunStore
+from finetuner.executors.trainer.run_store import RunStore
 
 RUN_COUNT, DOCUMENT_COUNT = 10_000, 100_000
 PART = 1000
@@ -46,7 +47,7 @@ def test_a_page_of_ten_thousand_runs_is_small(trainer: Trainer) -> None:
         for number in range(RUN_COUNT)
     ]
     store = RunStore(trainer.shared_workspace.runs_database)
-    with store.engine.begin() as connection:
+    with store.database.begin() as connection:
         connection.execute(sa.insert(RUNS), rows)
     store.close()
     endpoint: Any = trainer.page_of_runs
