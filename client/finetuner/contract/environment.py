@@ -1,5 +1,9 @@
 """Names of the environment variables that open-finetuner reads or sets."""
 
+from __future__ import annotations
+
+import os
+
 # Set by users.
 HOST = "FINETUNER_HOST"
 """Address of the Flow's gRPC side, such as 'grpc://127.0.0.1:51000'."""
@@ -37,3 +41,12 @@ VERSION = "FINETUNER_VERSION"
 # Set by tests.
 STAND_INS = "FINETUNER_STAND_INS"
 """'NAME=MODEL,...': models that replace others on machines without their weights."""
+
+# Parts of names whose values open something. A database's URL has its password.
+SECRET = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL", "DATABASE")
+
+
+def without_secrets() -> dict[str, str]:
+    """Return this process's environment for a process that reads what strangers send: no credentials, no GPU."""
+    kept = {name: value for name, value in os.environ.items() if not any(part in name.upper() for part in SECRET)}
+    return kept | {"CUDA_VISIBLE_DEVICES": ""}

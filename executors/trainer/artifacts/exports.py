@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 from finetuner.artifacts.manifest import Manifest
 from finetuner.contract.checks import choice
+from finetuner.contract.environment import without_secrets
 from finetuner.exceptions import ArtifactNotFound, InvalidInput, ResourceExhausted, by_name
 from finetuner.flow import prepared
 from finetuner.workspace.folder import DAMAGE, Workspace
@@ -90,7 +90,7 @@ class Exports:
         request.write_text(json.dumps(asked))
         said = Path(f"{target}.json")
         try:
-            prepared.run(EXPORTER, [str(request)], os.environ | {"CUDA_VISIBLE_DEVICES": ""}, SECONDS)
+            prepared.run(EXPORTER, [str(request)], without_secrets(), SECONDS)
             answer = json.loads(said.read_bytes())
         except (subprocess.TimeoutExpired, OSError, *DAMAGE) as error:
             raise InvalidInput(

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from finetuner.contract.environment import without_secrets
 from finetuner.exceptions import FinetunerError, InvalidInput
 from finetuner.flow import prepared
 
@@ -34,7 +35,7 @@ def check_models(folder: Path) -> None:
         InvalidInput: a size that the files do not hold; or the check takes more than SECONDS or MEMORY.
     """
     try:
-        done = prepared.run(__name__, [str(folder)], os.environ | {"CUDA_VISIBLE_DEVICES": ""}, SECONDS)
+        done = prepared.run(__name__, [str(folder)], without_secrets(), SECONDS)
         code, last = done.returncode, (done.stdout.strip().splitlines() or ["nothing printed"])[-1]
     except subprocess.TimeoutExpired:
         code, last = -1, "no end"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetuner.contract.environment import without_secrets
 from finetuner.exceptions import FinetunerError, InvalidInput, by_name
 from finetuner.flow import prepared
 from finetuner.workspace.folder import DAMAGE, write_atomically
@@ -56,7 +56,7 @@ def convert(
     }
     (folder / PREVIEW).unlink(missing_ok=True)  # of other documents
     (folder / REQUEST).write_text(json.dumps(asked))
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(file.parent)}
+    environment = without_secrets() | {"TMPDIR": str(file.parent)}
     try:
         done = prepared.run(CONVERTER, [str(folder / REQUEST)], environment, SECONDS)
         answer = json.loads((folder / f"{DOCUMENTS}.json").read_text())

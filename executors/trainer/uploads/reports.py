@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from threading import Lock
 from typing import Any
 
+from finetuner.contract.environment import without_secrets
 from finetuner.exceptions import InvalidInput, ResourceExhausted
 from finetuner.flow import prepared
 from finetuner.models.backbones import find_backbone
@@ -68,7 +68,7 @@ class Reports:
         request = target.with_suffix(".request")
         try:
             request.write_text(json.dumps(asked))
-            prepared.run(REPORTER, [str(request)], os.environ | {"CUDA_VISIBLE_DEVICES": ""}, SECONDS)
+            prepared.run(REPORTER, [str(request)], without_secrets(), SECONDS)
             return dict(json.loads(target.read_bytes()))
         except (subprocess.TimeoutExpired, OSError, *DAMAGE) as error:
             raise InvalidInput(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from docarray.proto.docarray_pb2 import DocumentArrayProto
 from fastapi import FastAPI
 
 from finetuner.contract import wire
+from finetuner.contract.environment import without_secrets
 from finetuner.exceptions import FinetunerError, FinetunerServerError, Forbidden, ResourceExhausted, by_name
 from finetuner.transport.over_pipe import read_frame, write_frame
 
@@ -22,8 +22,6 @@ from ...flow.rooms import Rooms
 
 MODULE = "finetuner.api.task"
 SECONDS = 1500.0
-# Credentials of this process, which no task needs.
-WITHHELD = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 
 READS = {wire.RUNS_GET, wire.RUNS_LIST, wire.RUNS_STATUS, wire.RUNS_LOGS, wire.RUNS_METRICS, wire.DATASETS_LIST}
 ENDPOINTS: dict[str, frozenset[str]] = {
@@ -74,16 +72,13 @@ class Tasks:
             return await asyncio.to_thread(self._run, loop, task, arguments)
 
     def _run(self, loop: asyncio.AbstractEventLoop, task: str, arguments: Mapping[str, Any]) -> Any:
-        environment = {
-            name: value for name, value in os.environ.items() if not any(word in name.upper() for word in WITHHELD)
-        }
         process = subprocess.Popen(
             [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env=environment | {"CUDA_VISIBLE_DEVICES": ""},
+            env=without_secrets(),
         )
         stop = threading.Timer(self._seconds, process.kill)
         stop.start()
