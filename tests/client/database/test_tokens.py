@@ -16,7 +16,7 @@ from tests.postgres import Postgres, Server, opened
 from tests.waiting import wait_until
 
 
-@pytest.fixture(params=["file", "database"])
+@pytest.fixture(params=["file", pytest.param("database", marks=pytest.mark.seconds)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TokenFile | TokenTable]:
     if request.param == "database":
         request.getfixturevalue("postgres")

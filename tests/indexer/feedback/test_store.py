@@ -26,7 +26,7 @@ from .mark_writer import marked
 NewStore = Callable[..., Marks]
 
 
-@pytest.fixture(params=["file", "server"])
+@pytest.fixture(params=["file", pytest.param("server", marks=pytest.mark.seconds)])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
     """Open the store of a test, again if it is called again; in either database."""
     if request.param == "file":

@@ -28,7 +28,7 @@ def page(trainer: Trainer, **asked: Any) -> Any:
     return read_reply(asyncio.run(endpoint(docs=None, parameters=asked))[0])
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.seconds)])
 def runs(request: pytest.FixtureRequest, ask: Ask) -> Trainer:
     """Four canceled or finished runs, c without scores, and a waiting one, e; in either database."""
     if request.param == "postgresql":
