@@ -192,6 +192,21 @@ class Datasets:
             )
         return target
 
+    def unchanged(self, name: str, version: str) -> Dataset:
+        """Return the dataset of a name, which still has the version that a caller has seen.
+
+        Raises:
+            DatasetNotFound: none of that name.
+            InvalidInput: it has another version.
+        """
+        current = self.find(name)
+        if current.version != version:
+            raise InvalidInput(
+                f"version must be {current.version}, the dataset's. Got {version[:80]!r}. It has changed meanwhile: "
+                "look at it again."
+            )
+        return current
+
     def all(self) -> list[Dataset]:
         """Return every dataset, sorted by name."""
         return [dataset for _, dataset in self._names.all()]

@@ -90,12 +90,7 @@ class Edits:
             raise ResourceExhausted("one dataset is changed at a time. Another is being changed. Try again later.")
         upload = f"edit {uuid.uuid4().hex}"
         try:
-            current = self._datasets.find(edit.name)
-            if current.version != edit.version:
-                raise InvalidInput(
-                    f"version must be {current.version}, the dataset's. Got {edit.version[:80]!r}. It has changed "
-                    f"meanwhile: look at it again."
-                )
+            current = self._datasets.unchanged(edit.name, edit.version)
             if edit.restore:
                 return self._restored(edit)
             if (last := max((*edit.captions, *edit.removed))) >= current.documents:

@@ -94,12 +94,7 @@ class Splits:
             raise ResourceExhausted("one dataset is split at a time. Another is being split. Try again later.")
         uploads = [f"split {uuid.uuid4().hex}" for _ in range(2)]
         try:
-            current = self._datasets.find(split.name)
-            if current.version != split.version:
-                raise InvalidInput(
-                    f"version must be {current.version}, the dataset's. Got {split.version[:80]!r}. It has changed "
-                    f"meanwhile: look at it again."
-                )
+            current = self._datasets.unchanged(split.name, split.version)
             names = (split.train, split.evaluation)
             for name in names:
                 self._require_new(name)
